@@ -1,0 +1,47 @@
+# Each target is one line; the environment in .venv is set up whenever the lock file changed.
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= workflow_config.yaml
+PORT ?= 5000
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup reproduce test check format lock schema ui record report clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## set up the environment in .venv
+
+.venv/ready: envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nclens needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
+
+reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
+	@nclens unlock && snakemake --configfile $(STUDY)
+
+test: setup  ## run the tests
+	@$(BIN)/python -m pytest
+
+check: setup  ## formatting, lint, types, workflow lint
+	@ruff check . && ruff format --check . && snakefmt --check Snakefile rules && mypy && snakemake --lint
+
+format: setup  ## format the code
+	@ruff check --fix . ; ruff format . && snakefmt Snakefile rules
+
+lock: setup  ## write envs/requirements.lock and envs/environment.yaml from .venv
+	@$(BIN)/python envs/lock.py
+
+schema: setup  ## write studies/schema.json from the configuration's models
+	@nclens schema --output studies/schema.json
+
+ui: setup  ## open the MLflow UI on the recorded studies
+	@nclens ui-link --port $(PORT) && mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
+
+record: setup  ## record everything in MLflow again, after its database was deleted or the folder moved
+	@find results -name mlflow.json -delete ; snakemake --configfile $(STUDY)
+
+report: setup  ## write Snakemake's own report to results/snakemake.html
+	@snakemake --configfile $(STUDY) --report results/snakemake.html
+
+clean:  ## delete the environment and caches; results stay
+	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -1,0 +1,41 @@
+"""nclens: what a loss does to a network's representation. Each line below is a chapter; the rules stand in rules/."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# Snakemake merges --configfile into this one, so the default study is read only when no other is asked for.
+if not workflow.overwrite_configfiles:
+
+    configfile: "workflow_config.yaml"
+
+
+include: "rules/common.smk"
+
+
+wildcard_constraints:
+    dataset=either(STUDY.datasets),
+    model=either(STUDY.models),
+    loss=either(STUDY.losses),
+    seed=r"\d+",
+    epoch=r"\d+",
+
+
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/measure.smk"
+include: "rules/theory.smk"
+include: "rules/report.smk"
+include: "rules/track.smk"
+
+
+rule all:
+    """Everything that the study promises."""
+    default_target: True
+    input:
+        promised(),
+
+
+onsuccess:
+    shell("nclens show {R:q}")

@@ -1,0 +1,170 @@
+"""Helpers of the rules: the checked study, paths, and what each step depends on. No rule stands here."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from nclens.config import ConfigError, load_study
+from nclens.provenance import code_digest
+
+# Jobs call `nclens` by name: the one beside the Python that runs this workflow.
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+)
+
+CONFIGFILES = [Path(file) for file in workflow.overwrite_configfiles] or [
+    Path(workflow.basedir) / "workflow_config.yaml"
+]
+
+try:
+    STUDY = load_study(config, [file.parent for file in CONFIGFILES])
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+R = STUDY.root
+RUN = R + "/{dataset}/{model}/{loss}/seed{seed}"
+DATA = R + "/data/{dataset}.safetensors"
+MANIFEST = R + "/data/{dataset}.json"
+ENVIRONMENT = "../envs/environment.yaml"
+RUNS = {run.path: run for run in STUDY.runs()}
+
+
+def either(names):
+    """Return a wildcard constraint that matches these names and no other."""
+    return "|".join(re.escape(name) for name in names)
+
+
+def run_of(wildcards):
+    """Return the run that a job's wildcards name."""
+    return RUNS[
+        f"{wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
+    ]
+
+
+def spec(content):
+    """Return a specification as the JSON text that a stage takes."""
+    return json.dumps(content, sort_keys=True)
+
+
+def snapshots(experiment):
+    """Return the paths of a run's snapshots, wildcards left in."""
+    return [
+        f"{RUN}/snapshots/epoch{epoch}.safetensors"
+        for epoch in experiment.snapshot_epochs
+    ]
+
+
+def features(experiment):
+    """Return the paths of a run's features, wildcards left in."""
+    return [f"{RUN}/features/epoch{epoch}.safetensors" for epoch in experiment.snapshot_epochs]
+
+
+def kept_features(experiment):
+    """Return the paths of the features that stay once they are measured."""
+    return features(experiment)[-1:] if experiment.keep_features == "last" else features(experiment)
+
+
+def last_features(wildcards=None):
+    """Return the features of every run's last snapshot."""
+    return [
+        f"{R}/{run.path}/features/epoch{STUDY.experiments[run.experiment].training.epochs}.safetensors"
+        for run in RUNS.values()
+    ]
+
+
+def of_all_runs(name):
+    """Return a file of every run."""
+    return [f"{R}/{path}/{name}" for path in RUNS]
+
+
+def figures(ending):
+    """Return the figures of every experiment."""
+    return [
+        f"{R}/figures/{name}_{figure}.{ending}"
+        for name, entry in STUDY.experiments.items()
+        for figure in entry.figures
+    ]
+
+
+def promised():
+    """Return every file that the study promises: a missing one is made again."""
+    kept = []
+    for run in RUNS.values():
+        experiment = STUDY.experiments[run.experiment]
+        keys = {
+            "dataset": run.dataset,
+            "model": run.model,
+            "loss": run.loss,
+            "seed": run.seed,
+        }
+        paths = [*snapshots(experiment), *kept_features(experiment)]
+        kept += [path.format(**keys) for path in paths]
+    used = {run.dataset for run in RUNS.values()}
+    return [
+        f"{R}/study.yaml",
+        *(
+            path.format(dataset=name)
+            for name in STUDY.datasets
+            if name in used
+            for path in (DATA, MANIFEST)
+        ),
+        *kept,
+        *(
+            path
+            for name in ("history.csv", "run.json", "metrics.csv", "mlflow.json")
+            for path in of_all_runs(name)
+        ),
+        f"{R}/theory/ufm.csv",
+        f"{R}/metrics.parquet",
+        f"{R}/claims.csv",
+        f"{R}/claims.md",
+        *(path for ending in ("png", "pdf", "csv") for path in figures(ending)),
+        f"{R}/report.html",
+        f"{R}/mlflow.json",
+    ]
+
+
+def registered(run):
+    """Return the registered functions, modules and files of the user that a run's training depends on."""
+    model, loss = STUDY.models[run.model], STUDY.losses[run.loss]
+    parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+    return {
+        "functions": [
+            f"{module}:{part.name}" for part, module in parts if hasattr(part, "name")
+        ],
+        "files": [part.file for part, _ in parts if hasattr(part, "file")],
+    }
+
+
+def data_code(wildcards):
+    """Return the digest of the code that prepares a data set."""
+    entry = STUDY.datasets[wildcards.dataset]
+    if hasattr(entry, "file"):
+        return code_digest("prepare", files=[entry.file])
+    return code_digest("prepare", modules=[f"nclens.data.{entry.source}"])
+
+
+def train_code(wildcards):
+    """Return the digest of the code that a run's training depends on."""
+    return code_digest("train", **registered(run_of(wildcards)))
+
+
+def extract_code(wildcards):
+    """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
+    model = STUDY.models[wildcards.model]
+    if hasattr(model, "file"):
+        return code_digest("extract", files=[model.file])
+    return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+
+
+def command():
+    """Return the command that reproduces this study."""
+    files = " ".join(map(str, workflow.overwrite_configfiles))
+    return (
+        f"snakemake --configfile {files} --cores all"
+        if files
+        else "snakemake --cores all"
+    )

@@ -1,0 +1,63 @@
+"""Measurement: collapse and calibration of every snapshot, and the one table that all below read."""
+
+# in:  RUN/features/epoch{E}.safetensors, RUN/history.csv
+# out: RUN/metrics.csv, R/metrics.parquet
+
+for name, experiment in STUDY.experiments.items():
+
+    rule:
+        """Measure collapse and calibration on the features of every snapshot of a run."""
+        name:
+            f"measure_{name}"
+        input:
+            features=features(experiment),
+        output:
+            metrics=f"{RUN}/metrics.csv",
+        log:
+            R + "/logs/measure/{dataset}/{model}/{loss}/seed{seed}.log",
+        benchmark:
+            R + "/benchmarks/measure/{dataset}/{model}/{loss}/seed{seed}.tsv"
+        wildcard_constraints:
+            dataset=either([experiment.dataset]),
+            model=either([experiment.model]),
+            loss=either(experiment.losses),
+            seed=either(map(str, experiment.seeds)),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        params:
+            spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
+            code=code_digest("measure"),
+            run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+        shell:
+            "nclens measure"
+            " --spec {params.spec:q}"
+            " --run {params.run:q}"
+            " --threads {threads}"
+            " 2>&1 | tee -i {log:q}"
+
+
+rule collect:
+    """Collect every run's measurements and history into one table."""
+    input:
+        metrics=of_all_runs("metrics.csv"),
+        histories=of_all_runs("history.csv"),
+    output:
+        table=f"{R}/metrics.parquet",
+    log:
+        f"{R}/logs/collect.log",
+    benchmark:
+        f"{R}/benchmarks/collect.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec(STUDY.collect_spec()),
+        code=code_digest("collect"),
+        root=R,
+    shell:
+        "nclens collect"
+        " --spec {params.spec:q}"
+        " --root {params.root:q}"
+        " --output {output.table:q}"
+        " 2>&1 | tee -i {log:q}"

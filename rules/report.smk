@@ -1,0 +1,97 @@
+"""Verdicts, figures and the page."""
+
+# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run
+# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html
+
+
+rule judge:
+    """Judge the papers' claims: effect, interval over seeds, verdict."""
+    input:
+        metrics=f"{R}/metrics.parquet",
+        theory=f"{R}/theory/ufm.csv",
+    output:
+        claims=report(
+            f"{R}/claims.csv", category="Claims", caption="captions/claims.rst"
+        ),
+        page=f"{R}/claims.md",
+    log:
+        f"{R}/logs/judge.log",
+    benchmark:
+        f"{R}/benchmarks/judge.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec(STUDY.judge_spec()),
+        code=code_digest("judge"),
+    shell:
+        "nclens judge"
+        " --spec {params.spec:q}"
+        " --metrics {input.metrics:q}"
+        " --theory {input.theory:q}"
+        " --claims {output.claims:q}"
+        " --page {output.page:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule draw:
+    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
+    input:
+        metrics=f"{R}/metrics.parquet",
+        theory=f"{R}/theory/ufm.csv",
+        features=last_features,
+    output:
+        png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
+        pdf=figures("pdf"),
+        csv=figures("csv"),
+    log:
+        f"{R}/logs/draw.log",
+    benchmark:
+        f"{R}/benchmarks/draw.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec(STUDY.draw_spec()),
+        code=code_digest("draw"),
+        root=R,
+    shell:
+        "nclens draw"
+        " --spec {params.spec:q}"
+        " --metrics {input.metrics:q}"
+        " --theory {input.theory:q}"
+        " --root {params.root:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule report:
+    """Write the study's page: verdicts, figures, tables and provenance in one file."""
+    input:
+        claims=f"{R}/claims.csv",
+        theory=f"{R}/theory/ufm.csv",
+        metrics=f"{R}/metrics.parquet",
+        figures=figures("png"),
+        manifests=[
+            MANIFEST.format(dataset=name)
+            for name in {run.dataset: None for run in RUNS.values()}
+        ],
+        runs=of_all_runs("run.json"),
+    output:
+        page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),
+    log:
+        f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/benchmarks/report.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec(STUDY.report_spec(command())),
+        code=code_digest("report"),
+        root=R,
+    shell:
+        "nclens report"
+        " --spec {params.spec:q}"
+        " --root {params.root:q}"
+        " --output {output.page:q}"
+        " 2>&1 | tee -i {log:q}"

@@ -1,0 +1,82 @@
+"""Training and extraction: one job a run, one rule an experiment, because experiments differ in their epochs."""
+
+# in:  R/data/{dataset}.safetensors, R/data/{dataset}.json
+# out: RUN/snapshots/epoch{E}.safetensors, RUN/history.csv, RUN/run.json; RUN/features/epoch{E}.safetensors
+
+for name, experiment in STUDY.experiments.items():
+
+    rule:
+        """Train one network: one data set, model, loss and seed."""
+        name:
+            f"train_{name}"
+        input:
+            data=DATA,
+            manifest=MANIFEST,
+        output:
+            snapshots=snapshots(experiment),
+            history=f"{RUN}/history.csv",
+            run=f"{RUN}/run.json",
+        log:
+            R + "/logs/train/{dataset}/{model}/{loss}/seed{seed}.log",
+        benchmark:
+            R + "/benchmarks/train/{dataset}/{model}/{loss}/seed{seed}.tsv"
+        wildcard_constraints:
+            dataset=either([experiment.dataset]),
+            model=either([experiment.model]),
+            loss=either(experiment.losses),
+            seed=either(map(str, experiment.seeds)),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=int(experiment.training.device != "cpu"),
+        params:
+            spec=lambda wildcards: spec(STUDY.train_spec(run_of(wildcards))),
+            code=train_code,
+            run=subpath(output.run, parent=True),
+        shell:
+            "nclens train"
+            " --spec {params.spec:q}"
+            " --code {params.code}"
+            " --data {input.data:q}"
+            " --manifest {input.manifest:q}"
+            " --run {params.run:q}"
+            " --threads {threads}"
+            " 2>&1 | tee -i {log:q}"
+
+    rule:
+        """Extract features, logits and head of every snapshot of a run."""
+        name:
+            f"extract_{name}"
+        input:
+            data=DATA,
+            manifest=MANIFEST,
+            snapshots=snapshots(experiment),
+        output:
+            features=[path if path in kept_features(experiment) else temp(path) for path in features(experiment)],
+        log:
+            R + "/logs/extract/{dataset}/{model}/{loss}/seed{seed}.log",
+        benchmark:
+            R + "/benchmarks/extract/{dataset}/{model}/{loss}/seed{seed}.tsv"
+        wildcard_constraints:
+            dataset=either([experiment.dataset]),
+            model=either([experiment.model]),
+            loss=either(experiment.losses),
+            seed=either(map(str, experiment.seeds)),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=int(experiment.training.device != "cpu"),
+        params:
+            spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
+            code=extract_code,
+            run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+        shell:
+            "nclens extract"
+            " --spec {params.spec:q}"
+            " --data {input.data:q}"
+            " --manifest {input.manifest:q}"
+            " --run {params.run:q}"
+            " --threads {threads}"
+            " 2>&1 | tee -i {log:q}"

@@ -1,0 +1,223 @@
+"""The command line: one subcommand a stage, and a few helpers. A stage is imported only when it runs."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
+
+from nclens.files import exclusive
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What a loss does to a network's representation, seen through neural collapse.",
+)
+
+
+def _specification(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"is no JSON: {error}") from None
+
+
+Spec = Annotated[Any, typer.Option(parser=_specification, metavar="JSON", help="what the stage uses of the study")]
+Folder = Annotated[Path, typer.Option(help="a folder")]
+File = Annotated[Path, typer.Option(help="a file")]
+Code = Annotated[str, typer.Option(help="digest of the code, recorded with the run")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+
+
+@app.command()
+def resolve(spec: Spec, output: File) -> None:
+    """Write the resolved study."""
+    from nclens.stages.resolve import resolve
+
+    resolve(spec, output)
+
+
+@app.command()
+def prepare(spec: Spec, data: File, manifest: File) -> None:
+    """Prepare a data set once for all runs."""
+    from nclens.stages.prepare import prepare
+
+    with exclusive(data.with_suffix(".lock"), str(data)):
+        prepare(spec, data, manifest)
+
+
+@app.command()
+def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
+    """Train one network."""
+    with exclusive(run / ".lock", str(run)) as waited:
+        from nclens.stages.train import train
+
+        train(spec, code, data, manifest, run, threads, waited)
+
+
+@app.command()
+def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
+    """Extract the features of a run's snapshots."""
+    with exclusive(run / ".lock", str(run)):
+        from nclens.stages.extract import extract
+
+        extract(spec, data, manifest, run, threads)
+
+
+@app.command()
+def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
+    """Measure collapse and calibration of a run's features."""
+    with exclusive(run / ".lock", str(run)):
+        from nclens.stages.measure import measure
+
+        measure(spec, run, threads)
+
+
+@app.command()
+def theory(spec: Spec, root: Folder, output: File) -> None:
+    """Evaluate the unconstrained feature model."""
+    from nclens.stages.theory import theory
+
+    with exclusive(root / ".locks" / "theory", str(output)):
+        theory(spec, root, output)
+
+
+@app.command()
+def collect(spec: Spec, root: Folder, output: File) -> None:
+    """Collect all runs' measurements into one table."""
+    from nclens.stages.collect import collect
+
+    with exclusive(root / ".locks" / "collect", str(output)):
+        collect(spec, root, output)
+
+
+@app.command()
+def judge(spec: Spec, metrics: File, theory: File, claims: File, page: File) -> None:
+    """Judge the papers' claims."""
+    from nclens.stages.judge import judge
+
+    with exclusive(claims.parent / ".locks" / "judge", str(claims)):
+        judge(spec, metrics, theory, claims, page)
+
+
+@app.command()
+def draw(spec: Spec, metrics: File, theory: File, root: Folder) -> None:
+    """Draw the figures."""
+    from nclens.stages.draw import draw
+
+    with exclusive(root / ".locks" / "draw", str(root / "figures")):
+        draw(spec, metrics, theory, root, root / "figures")
+
+
+@app.command()
+def report(spec: Spec, root: Folder, output: File) -> None:
+    """Write the study's page."""
+    from nclens.stages.report import report
+
+    with exclusive(root / ".locks" / "report", str(output)):
+        report(spec, root, output)
+
+
+@app.command()
+def track(what: Annotated[str, typer.Argument(help="setup, run or study")], spec: Spec, root: Folder) -> None:
+    """Record a run, or the study, in MLflow."""
+    from nclens.stages import track
+
+    stages = {"setup": track.track_setup, "run": track.track_run, "study": track.track_study}
+    if what not in stages:
+        raise typer.BadParameter(f"{what!r} is none of: {', '.join(stages)}")
+    place = root / spec["run"] / ".lock" if what == "run" else root / ".locks" / f"track_{what}"
+    with exclusive(place, f"{root} ({what})"):
+        stages[what](spec, root)
+
+
+# --- helpers that are no stages --------------------------------------------------------------------------------------
+
+
+@app.command()
+def check(study: Path) -> None:
+    """Check a study's YAML file and say what it would run."""
+    import yaml
+
+    from nclens.config import load_study
+
+    try:
+        raw = yaml.safe_load(study.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{study} is no YAML: {error}") from None
+    checked = load_study(raw, [study.parent])
+    typer.echo(f"{study}: fine; {sum(1 for _ in checked.runs())} runs in {len(checked.experiments)} experiments")
+
+
+@app.command()
+def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
+    """Print the JSON schema of a study, for editors."""
+    from nclens.config import json_schema
+    from nclens.files import write_json
+
+    if output is None:
+        typer.echo(json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False))
+    else:
+        write_json(output, json_schema())
+
+
+@app.command("measure-file")
+def measure_file(file: Path) -> None:
+    """Print every metric of features made elsewhere: an .npz with features, labels, weight and perhaps bias."""
+    from nclens.measure_file import measure_arrays, read_arrays
+
+    for metric, value in measure_arrays(read_arrays(file)).items():
+        typer.echo(f"{metric:24} {value:.6g}")
+
+
+@app.command()
+def show(root: Path) -> None:
+    """Print a study's verdicts and where its results are."""
+    from nclens.terminal import print_verdicts
+
+    print_verdicts(root)
+
+
+@app.command()
+def unlock() -> None:
+    """Remove the lock of a killed Snakemake, if none is alive in this folder."""
+    from nclens.terminal import snakemake_alive
+
+    if snakemake_alive(Path.cwd()):
+        return
+    lock = Path(".snakemake/locks")
+    for path in lock.glob("*.lock") if lock.is_dir() else []:
+        path.unlink()
+
+
+@app.command("ui-link")
+def ui_link(study: str, port: Annotated[int, typer.Option()] = 5000) -> None:
+    """Print the address of a study's runs in the MLflow UI."""
+    from nclens.stages.track import runs_address
+
+    typer.echo(runs_address(study, port))
+
+
+def main() -> None:
+    """Run a subcommand; a user's mistake ends with one message and exit code 1, without a traceback."""
+    name = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+    # Until a stage handles it in its own way, Ctrl-C ends the process as a shell expects, without a traceback.
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
+    try:
+        app()
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("NCLENS_TRACEBACK"):
+            raise
+        print(f"nclens {name}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

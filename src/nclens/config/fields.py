@@ -1,0 +1,144 @@
+"""The kinds of values that a study's configuration may hold, and the closed table that refuses every other key."""
+
+import ast
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def _number(value: Any) -> Any:
+    """Accept what YAML 1.1 leaves as text (`1e-3`), refuse booleans."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise PydanticCustomError("number", "must be a number") from None
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[Integer, Field(ge=1)]
+# A name becomes a folder and a wildcard of the workflow, so it holds no separator and no blank.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
+Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
+Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class Closed(BaseModel):
+    """A frozen table of the configuration in which every key is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise PydanticCustomError(
+                "table", "must be a table of keys; allowed: {keys}", {"keys": ", ".join(cls.keys())}
+            )
+        for key in data:
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), cls.keys(), n=1)
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "unknown key `{key}`{hint}; allowed: {keys}",
+                    {
+                        "key": str(key),
+                        "hint": f" (did you mean `{near[0]}`?)" if near else "",
+                        "keys": ", ".join(cls.keys()),
+                    },
+                )
+        return data
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The keys that this table may hold."""
+        return list(cls.model_fields)
+
+
+class Custom(Closed):
+    """A part that the user wrote: a function in a file of theirs beside the configuration."""
+
+    function: Function
+    """`module:function`; the module is a file beside the configuration."""
+    parameters: dict[str, Any] = {}
+    """Keyword arguments that the function is called with."""
+    file: str | None = None
+    """The module's file; found beside the configuration, not written by hand."""
+
+    @model_validator(mode="after")
+    def _find_module(self, info: ValidationInfo) -> Self:
+        module, function = self.function.split(":")
+        folders = [Path(folder) for folder in (info.context or {}).get("folders", ["."])]
+        candidates = [folder / (module.replace(".", "/") + ".py") for folder in folders]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            raise PydanticCustomError(
+                "function",
+                "no module `{module}`: expected the file {paths}",
+                {"module": module, "paths": " or ".join(map(str, candidates))},
+            )
+        try:
+            tree = ast.parse(found.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            message = f"{found}, line {error.lineno}: {error.msg}"
+            raise PydanticCustomError("function", "cannot be read as Python: {message}", {"message": message}) from None
+        known = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        if function not in known:
+            raise PydanticCustomError(
+                "function",
+                "no function `{function}` in {file}; it has: {known}",
+                {"function": function, "file": str(found), "known": ", ".join(known) or "none"},
+            )
+        object.__setattr__(self, "file", os.path.relpath(found))
+        return self
+
+
+def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"]) -> Any:
+    """Return the annotation of a table that is one of `kinds`, told apart by `key`, or the user's own (`function`)."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, Closed):
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("table", "must be a table with the key `{key}` or `function`", {"key": key})
+        if "function" in value or value.get(key) in kinds:
+            return value
+        context = {"key": key, "allowed": ", ".join(kinds)}
+        if key not in value:
+            raise PydanticCustomError("kind", "needs the key `{key}` (one of: {allowed}) or `function`", context)
+        near = difflib.get_close_matches(str(value[key]), kinds, n=1)
+        context |= {"value": str(value[key]), "hint": f" (did you mean `{near[0]}`?)" if near else ""}
+        message = "unknown {key} `{value}`{hint}; allowed: {allowed}, or your own by `function: module:name`"
+        raise PydanticCustomError("kind", message, context)
+
+    def discriminate(value: Any) -> str:
+        if isinstance(value, Closed):
+            return "function" if isinstance(value, Custom) else getattr(value, key)
+        return "function" if "function" in value else value[key]
+
+    union: Any = Annotated[custom, Tag("function")]
+    for tag, member in kinds.items():
+        union = union | Annotated[member, Tag(tag)]
+    return Annotated[union, Discriminator(discriminate), BeforeValidator(check)]

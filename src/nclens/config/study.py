@@ -1,0 +1,271 @@
+"""A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.config.entries import (
+    CrossEntropy,
+    DataEntry,
+    Experiment,
+    LabelSmoothing,
+    LossEntry,
+    Measure,
+    Mnist5k,
+    ModelEntry,
+    Theory,
+    Track,
+)
+from nclens.config.fields import Closed, Name
+
+# Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: its keys, and the folder they make."""
+
+    experiment: str
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Folder of the run below the study's: dataset/model/loss/seedN."""
+        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
+
+
+class Study(Closed):
+    """A complete study: data sets, models, losses, and the experiments that combine them."""
+
+    study: Name
+    """Name of the study and of its folder below results/."""
+    title: str = ""
+    """One line that the report opens with."""
+    data_dir: str = "data"
+    """Folder of raw downloads, shared by all studies."""
+    datasets: dict[Name, DataEntry] = Field(min_length=1)
+    models: dict[Name, ModelEntry] = Field(min_length=1)
+    losses: dict[Name, LossEntry] = Field(min_length=1)
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    theory: Theory = Theory()
+    measure: Measure = Measure()
+    track: Track = Track()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: dict[tuple[str, str, str], str] = {}
+        for name, experiment in self.experiments.items():
+            where = f"experiments.{name}"
+            self._refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
+            self._refer(f"{where}.model", experiment.model, "models", self.models)
+            for loss in experiment.losses:
+                self._refer(f"{where}.losses", loss, "losses", self.losses)
+                key = (experiment.dataset, experiment.model, loss)
+                if key in seen:
+                    raise PydanticCustomError(
+                        "overlap",
+                        "experiments.{name} repeats {key}, which experiments.{other} has: runs would overwrite each other;"
+                        " give the data set, model or loss another entry name",
+                        {"name": name, "key": "/".join(key), "other": seen[key]},
+                    )
+                seen[key] = name
+            if experiment.baseline is not None and experiment.baseline not in experiment.losses:
+                raise PydanticCustomError(
+                    "baseline",
+                    "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
+                    {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
+                )
+            data = self.datasets[experiment.dataset]
+            if isinstance(data, Mnist5k) and experiment.training.batch_size > 10 * data.train_per_class:
+                raise PydanticCustomError(
+                    "batch",
+                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                    {
+                        "where": where,
+                        "value": experiment.training.batch_size,
+                        "n": 10 * data.train_per_class,
+                        "dataset": experiment.dataset,
+                    },
+                )
+        return self
+
+    @staticmethod
+    def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
+        if value not in known:
+            raise PydanticCustomError(
+                "reference",
+                "{where} = {value}: no such entry in `{table}`; it has: {known}",
+                {"where": where, "value": value, "table": table, "known": ", ".join(known)},
+            )
+
+    @property
+    def root(self) -> str:
+        """Folder of everything that the study makes."""
+        return f"results/{self.study}"
+
+    def runs(self, experiment: str | None = None) -> Iterator[Run]:
+        """Yield the runs of the study, or of one of its experiments, in the configuration's order."""
+        for name, entry in self.experiments.items():
+            if experiment in (None, name):
+                for loss in entry.losses:
+                    for seed in entry.seeds:
+                        yield Run(name, entry.dataset, entry.model, loss, seed)
+
+    def label(self, loss: str) -> str:
+        """Name of a loss entry in figures and tables."""
+        entry = self.losses[loss]
+        if entry.label:
+            return entry.label
+        if isinstance(entry, LabelSmoothing):
+            return f"LS (δ = {entry.smoothing:g})"
+        return "CE" if isinstance(entry, CrossEntropy) else loss
+
+    def colour(self, loss: str) -> str:
+        """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
+        return self.losses[loss].colour or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+
+    def baseline(self, experiment: str) -> str | None:
+        """The loss that the others of an experiment are compared with, if it has one."""
+        entry = self.experiments[experiment]
+        plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
+        return entry.baseline or next(plain, None)
+
+    # What each step uses. A leaf that is not named here does not make the step run again.
+
+    def prepare_spec(self, dataset: str) -> dict[str, Any]:
+        """Return what `prepare` uses."""
+        return {"dataset": dataset, "entry": self._entry(self.datasets[dataset]), "data_dir": self.data_dir}
+
+    def train_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `train` uses: the full specification of a run."""
+        experiment = self.experiments[run.experiment]
+        return {
+            "dataset": run.dataset,
+            "model": {"entry": run.model, **self._entry(self.models[run.model])},
+            "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
+            "seed": run.seed,
+            "training": experiment.training.model_dump(mode="json"),
+            "snapshots": experiment.snapshot_epochs,
+        }
+
+    def extract_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `extract` uses."""
+        experiment = self.experiments[run.experiment]
+        return {
+            "dataset": run.dataset,
+            "model": {"entry": run.model, **self._entry(self.models[run.model])},
+            "snapshots": experiment.snapshot_epochs,
+            "device": experiment.training.device,
+        }
+
+    def measure_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `measure` uses."""
+        return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
+
+    def theory_spec(self) -> dict[str, Any]:
+        """Return what `theory` uses: one item per experiment and loss that has a closed form."""
+        return {
+            "lambdas": self.theory.model_dump(mode="json"),
+            "losses": [
+                {
+                    "experiment": name,
+                    "dataset": entry.dataset,
+                    "model": entry.model,
+                    "loss": loss,
+                    "smoothing": getattr(self.losses[loss], "smoothing", 0.0),
+                    "dim": self.models[entry.model].dim,
+                }
+                for name, entry in self.experiments.items()
+                for loss in entry.losses
+                if isinstance(self.losses[loss], CrossEntropy | LabelSmoothing)
+            ],
+        }
+
+    def collect_spec(self) -> list[dict[str, Any]]:
+        """Return what `collect` uses: which runs there are."""
+        return [
+            {
+                "name": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "losses": list(entry.losses),
+                "seeds": list(entry.seeds),
+            }
+            for name, entry in self.experiments.items()
+        ]
+
+    def judge_spec(self) -> list[dict[str, Any]]:
+        """Return what `judge` uses: which losses are compared with which."""
+        return [
+            {
+                "name": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "baseline": self.baseline(name),
+                "compared": [loss for loss in entry.losses if isinstance(self.losses[loss], LabelSmoothing)],
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+            }
+            for name, entry in self.experiments.items()
+        ]
+
+    def draw_spec(self) -> list[dict[str, Any]]:
+        """Return what `draw` uses: the experiments with the looks of their losses."""
+        return [
+            {
+                "name": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "losses": {loss: {"label": self.label(loss), "colour": self.colour(loss)} for loss in entry.losses},
+                "baseline": self.baseline(name),
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+                "figures": list(entry.figures),
+            }
+            for name, entry in self.experiments.items()
+        ]
+
+    def report_spec(self, command: str) -> dict[str, Any]:
+        """Return what `report` uses; `command` is what reproduces the study."""
+        return {"name": self.study, "title": self.title, "command": command, "experiments": self.draw_spec()}
+
+    def track_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `track` uses for a run."""
+        return {
+            "study": self.study,
+            "run": run.path,
+            "experiment": run.experiment,
+            "dataset": run.dataset,
+            "model": run.model,
+            "loss": run.loss,
+            "seed": run.seed,
+            "label": self.label(run.loss),
+            "colour": self.colour(run.loss),
+            "tensors": self.track.tensors,
+            "snapshots": self.experiments[run.experiment].snapshot_epochs,
+            "keep_features": self.experiments[run.experiment].keep_features,
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole study with every default written out, as plain data."""
+        resolved = self.model_dump(mode="json")
+        for name, experiment in self.experiments.items():
+            resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
+            resolved["experiments"][name]["baseline"] = self.baseline(name)
+        for name in self.losses:
+            resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
+        for table in ("datasets", "models", "losses"):
+            for entry in resolved[table].values():
+                entry.pop("file", None)
+        return resolved
+
+    @staticmethod
+    def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:
+        return entry.model_dump(mode="json", exclude=leave_out)

@@ -1,0 +1,1 @@
+"""Data sources, one small file a kind, and batches on the device."""

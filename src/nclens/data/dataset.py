@@ -1,0 +1,113 @@
+"""A data set as every source returns it: two splits of inputs and targets, checked."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two splits for classification.
+
+    Attributes:
+        train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
+        train_targets, test_targets: int64 class numbers (N,), in 0..K-1.
+        classes: the names of the K classes.
+        source, licence, citation: where the data come from, in words.
+
+    Raises:
+        ValueError: shapes, types, class numbers or values do not fit, or a class lacks samples in a split.
+    """
+
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+    classes: list[str]
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the data once, so that no later stage has to."""
+        for split in ("train", "test"):
+            inputs, targets = getattr(self, f"{split}_inputs"), getattr(self, f"{split}_targets")
+            if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
+                inputs.dtype == torch.float32 and inputs.ndim == 2
+            ):
+                raise ValueError(
+                    f"{split} inputs must be uint8 images (N, C, H, W) or float32 rows (N, F), "
+                    f"not {inputs.dtype} of shape {tuple(inputs.shape)}"
+                )
+            if targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]:
+                raise ValueError(
+                    f"{split} targets must be int64 of shape ({inputs.shape[0]},), "
+                    f"not {targets.dtype} of shape {tuple(targets.shape)}"
+                )
+            if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+                raise ValueError(f"{split} inputs must be finite")
+            present = torch.unique(targets).tolist()
+            if present != list(range(len(self.classes))):
+                raise ValueError(
+                    f"{split} targets must have every class 0..{len(self.classes) - 1} and no other, not {present}"
+                )
+        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+            raise ValueError(
+                f"train and test inputs must have one shape, not {tuple(self.train_inputs.shape[1:])} "
+                f"and {tuple(self.test_inputs.shape[1:])}"
+            )
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The four tensors by their names in the prepared file."""
+        return {
+            "train.inputs": self.train_inputs,
+            "train.targets": self.train_targets,
+            "test.inputs": self.test_inputs,
+            "test.targets": self.test_targets,
+        }
+
+
+def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of images scaled to [0, 1], or per column of rows.
+
+    A constant channel gets standard deviation 1, so that dividing by it changes nothing.
+    """
+    scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    count = inputs.numel() // inputs.shape[1]
+    # Sums over uint8 are exact in int64; float rows are few enough for float64.
+    exact = torch.int64 if inputs.dtype == torch.uint8 else torch.float64
+    total = inputs.sum(dim=axes, dtype=exact).double()
+    mean = total / count
+    squares = torch.zeros_like(mean)
+    for chunk in inputs.split(4096):
+        shape = [1, -1] + [1] * (inputs.ndim - 2)
+        squares += (chunk.double() - mean.reshape(shape)).square().sum(dim=axes)
+    std = (squares / count).sqrt() / scale
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return (mean / scale).tolist(), std.tolist()
+
+
+def class_balanced_split(
+    labels: Tensor, train_per_class: int, test_per_class: int, classes: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return the indices of a stratified split: per class a seeded permutation, train first, then test; ascending.
+
+    Raises:
+        ValueError: a class has fewer samples than the two parts need.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    train, test = [], []
+    for label in range(classes):
+        members = (labels == label).nonzero().squeeze(1)
+        if len(members) < train_per_class + test_per_class:
+            raise ValueError(
+                f"class {label} has {len(members)} samples, "
+                f"fewer than train_per_class + test_per_class = {train_per_class + test_per_class}"
+            )
+        members = members[torch.randperm(len(members), generator=generator)]
+        train.append(members[:train_per_class])
+        test.append(members[train_per_class : train_per_class + test_per_class])
+    return torch.cat(train).sort().values, torch.cat(test).sort().values

@@ -1,0 +1,49 @@
+"""Every metric of features made elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nclens.calibration import calibration_metrics
+from nclens.collapse import nc1_subset, neural_collapse
+
+
+def read_arrays(file: Path) -> dict[str, Tensor]:
+    """Read an .npz with `features` (N, d), `labels` (N,), `weight` (K, d) and, if there is one, `bias` (K,).
+
+    Raises:
+        ValueError: the file is no .npz, holds pickled objects, or lacks one of the arrays.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+    except FileNotFoundError:
+        raise ValueError(f"{file} does not exist") from None
+    except Exception as error:
+        raise ValueError(f"{file} cannot be read as .npz: {error}") from None
+    missing = [key for key in ("features", "labels", "weight") if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{file} lacks {', '.join(missing)}; it needs features (N, d), labels (N,), weight (K, d) and may have "
+            f"bias (K,); it has: {', '.join(arrays) or 'nothing'}"
+        )
+    return arrays
+
+
+def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return collapse and calibration metrics; logits are features W' + b.
+
+    Raises:
+        ValueError: shapes, types or values do not fit.
+    """
+    features, labels, weight = arrays["features"], arrays["labels"].long(), arrays["weight"]
+    bias = arrays.get("bias")
+    values = neural_collapse(features, labels, weight, bias)
+    logits = features.double() @ weight.double().T + (0.0 if bias is None else bias.double())
+    correct = logits.argmax(1) == labels
+    values["nc1_correct"] = nc1_subset(features, labels, len(weight), correct)
+    values["nc1_incorrect"] = nc1_subset(features, labels, len(weight), ~correct)
+    return values | calibration_metrics(logits, labels)

@@ -1,0 +1,182 @@
+"""Where a result comes from: the digest of the code that made it, the versions, the git revision.
+
+The workflow gives every rule the digest of the code it runs as a parameter, so that Snakemake reruns a step when its
+code changes and only then. The digest is read off the syntax trees, without importing anything: comments, formatting
+and docstrings do not count. It is computed at every parse of the workflow, so this module imports no heavy package.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+#: Modules that do not change what a step computes: checking, naming, writing and reading of files.
+TRANSPARENT = ("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli")
+
+#: Modules of registered functions: of these only what a step names counts, and what that calls.
+REGISTRIES = ("nclens.losses", "nclens.models")
+
+#: Files that are no Python but belong to a module.
+RESOURCES = {"nclens.reporting": "templates"}
+
+
+def code_digest(
+    stage: str, modules: Iterable[str] = (), functions: Iterable[str] = (), files: Iterable[str | Path] = ()
+) -> str:
+    """Return the digest of the code that a stage runs.
+
+    Args:
+        stage: the stage's name; its module is `nclens.stages.<stage>`, followed through every module of the package
+            that it imports, directly or not.
+        modules: further modules of the package, which the stage finds by name when it runs.
+        functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
+        files: the user's own modules that the step uses; each counts whole.
+    """
+    parts = set(_module_parts(f"nclens.stages.{stage}"))
+    for module in modules:
+        parts |= _module_parts(module)
+    for function in functions:
+        module, name = function.split(":")
+        parts |= _name_parts(module, name)
+    for file in files:
+        parts.add(("file", _dump(_parse(Path(file).read_text(encoding="utf-8"), str(file)))))
+    digest = hashlib.sha256()
+    for key, text in sorted(parts):
+        digest.update(f"{key}\n{text}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _module_parts(module: str) -> frozenset[tuple[str, str]]:
+    """Return (name, syntax) of a module and of everything of the package that it imports."""
+    parts: set[tuple[str, str]] = set()
+    todo, done = [module], set()
+    while todo:
+        current = todo.pop()
+        if current in done or _is(current, TRANSPARENT):
+            continue
+        done.add(current)
+        tree = _tree(current)
+        if tree is None:
+            continue
+        parts.add((current, _dump(tree)))
+        if current in RESOURCES:
+            for path in sorted((PACKAGE / RESOURCES[current]).iterdir()):
+                parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
+        for imported, name in _imports(current):
+            if _is(imported, REGISTRIES):
+                if name:
+                    parts |= _name_parts(imported, name)
+            else:
+                todo.append(imported)
+    return frozenset(parts)
+
+
+@cache
+def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
+    """Return (name, syntax) of a top-level name of a registry, of what it uses there, and of what that imports."""
+    tree = _tree(module)
+    assert tree is not None, f"{module} is no module of the package"
+    definitions = {defined: node for node in tree.body for defined in _defines(node)}
+    imported = {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
+    parts: set[tuple[str, str]] = set()
+    todo, done = [name], set()
+    while todo:
+        current = todo.pop()
+        if current in done:
+            continue
+        done.add(current)
+        if current in definitions:
+            node = definitions[current]
+            parts.add((f"{module}:{current}", _dump(node)))
+            todo += [child.id for child in ast.walk(node) if isinstance(child, ast.Name)]
+        elif current in imported and not _is(imported[current], REGISTRIES):
+            parts |= _module_parts(imported[current])
+    return frozenset(parts)
+
+
+def _is(module: str, family: Iterable[str]) -> bool:
+    return any(module == member or module.startswith(member + ".") for member in family)
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    """Return a module's syntax tree without docstrings; None where the package has no such module."""
+    if not _is(module, ["nclens"]):
+        return None
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _parse(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
+
+
+def _parse(text: str, filename: str) -> ast.Module:
+    tree = ast.parse(text, filename)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A bare text counts nowhere: docstrings, and the attribute docstrings below a field.
+            node.body = [child for child in node.body if not _is_text(child)] or [ast.Pass()]
+    return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _dump(tree: ast.AST) -> str:
+    return ast.dump(tree, include_attributes=False)
+
+
+def _defines(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+@cache
+def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what a module imports of the package, as (module, name) pairs; name is None for `import nclens.x`."""
+    tree = _tree(module)
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(tree) if tree else []:
+        if isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.append((submodule, None) if _tree(submodule) else (node.module, alias.name))
+    return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    packages = ("nclens", "torch", "torchvision", "numpy", "scipy", "pandas", "mlflow", "snakemake")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Return the git revision of the package's checkout, `+changes` added where files differ; None outside one."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,47 @@
+"""Collect the measurements and histories of all runs into the one table that everything below reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nclens.files import FileError, atomic_write, damaged
+
+#: Columns of history.csv and the metrics that they become: of the training loop, not of a snapshot.
+HISTORY = {
+    "loss": "epoch_loss",
+    "cross_entropy": "epoch_cross_entropy",
+    "error": "epoch_error",
+    "learning_rate": "learning_rate",
+    "seconds": "epoch_seconds",
+}
+COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
+
+
+def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None:
+    """Write R/metrics.parquet from every run's metrics.csv and history.csv."""
+    tables = []
+    for experiment in experiments:
+        for loss in experiment["losses"]:
+            for seed in experiment["seeds"]:
+                keys = {"experiment": experiment["name"], "dataset": experiment["dataset"]}
+                keys |= {"model": experiment["model"], "loss": loss, "seed": seed}
+                run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
+                metrics = _read(run / "metrics.csv", "measure", ["epoch", "split", "metric", "value"])
+                history = _read(run / "history.csv", "train", ["epoch", "split", *HISTORY])
+                history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
+                tables += [table.assign(**keys) for table in (metrics, history)]
+    table = pd.concat(tables, ignore_index=True)[COLUMNS]
+    names = ["experiment", "dataset", "model", "loss", "split", "metric"]
+    table = table.astype(dict.fromkeys(names, "category"))
+    with atomic_write(output) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)[columns]
+    except FileNotFoundError:
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
+    except (ValueError, KeyError) as error:
+        raise damaged(path, made_by, str(error)) from None

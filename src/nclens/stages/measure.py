@@ -1,0 +1,44 @@
+"""Measure collapse and calibration on the features of every snapshot of a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nclens.calibration import calibration_metrics, stratified_mask, temperature_metrics
+from nclens.collapse import class_means, nc1_subset, neural_collapse
+from nclens.files import atomic_write, read_tensors
+
+
+def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
+    """Write RUN/metrics.csv: epoch, split, metric, value."""
+    torch.set_num_threads(threads)
+    rows = []
+    for epoch in spec["snapshots"]:
+        tensors, _ = read_tensors(run / "features" / f"epoch{epoch}.safetensors", "extract")
+        for split, metric, value in measure_snapshot(tensors, spec["held_out"], spec["held_out_seed"]):
+            rows.append({"epoch": epoch, "split": split, "metric": metric, "value": value})
+    with atomic_write(run / "metrics.csv") as temporary:
+        # 17 digits: a table read again has the same bits.
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.17g")
+
+
+def measure_snapshot(
+    tensors: dict[str, Tensor], held_out: float, held_out_seed: int
+) -> Iterator[tuple[str, str, float]]:
+    """Yield (split, metric, value) of one snapshot's features; nc4 on test uses the class means of train."""
+    weight, bias = tensors["weight"], tensors["bias"]
+    train_means = class_means(tensors["train.features"], tensors["train.targets"], len(weight))
+    for split in ("train", "test"):
+        features, logits, targets = (tensors[f"{split}.{name}"] for name in ("features", "logits", "targets"))
+        values = neural_collapse(features, targets, weight, bias, reference_means=train_means)
+        correct = logits.argmax(1) == targets
+        values["nc1_correct"] = nc1_subset(features, targets, len(weight), correct)
+        values["nc1_incorrect"] = nc1_subset(features, targets, len(weight), ~correct)
+        values |= calibration_metrics(logits, targets)
+        if split == "test":
+            values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))
+        yield from ((split, metric, value) for metric, value in values.items())

@@ -1,0 +1,301 @@
+"""Record runs and the study in MLflow. Files are the truth; MLflow is a view that can be deleted and rebuilt."""
+
+import datetime
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+
+from nclens.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+BATCH = 1000  # the most metrics that one request may carry
+KEY, DIGEST = "nclens.key", "nclens.digest"
+
+
+def tracking_uri() -> str:
+    """Return the tracking server's address: MLFLOW_TRACKING_URI, or a database in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def public_uri() -> str:
+    """Return the tracking server's address without user and password."""
+    return re.sub(r"//[^/@]*@", "//", tracking_uri())
+
+
+def track_setup(spec: dict[str, Any], root: Path) -> None:
+    """Create the schema and the study's experiment, once, before parallel writers."""
+    with _client() as client:
+        database = _sqlite_file()
+        if database:
+            # Write-ahead logging lets readers (the UI) and several writers work side by side.
+            with sqlite3.connect(database) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        experiment = _experiment(client, spec["study"], root)
+        write_json(root / "logs" / "track_setup.json", {"uri": public_uri(), "experiment_id": experiment})
+
+
+def track_run(spec: dict[str, Any], root: Path) -> None:
+    """Record one run: parameters, curves, the data set, the trained network and every file."""
+    run = root / spec["run"]
+    files = _run_files(root, spec)
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise FileError(f"missing, so the run cannot be recorded: {', '.join(missing)}; run the workflow again")
+    record = read_json(run / "run.json", "train")
+    digest = _digest(files, spec)
+
+    def fill(client: mlflow.MlflowClient, run_id: str) -> None:
+        parameters = _flat(record["spec"]) | {"parameters": record["parameters"], "dim": record["dim"]}
+        client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
+        _log_metrics(client, run_id, [*_curves(run), *_scalars(record)])
+        _log_dataset(client, run_id, root, spec["dataset"])
+        _log_files(client, run_id, root, files, tensors=spec["tensors"])
+        _log_network(run_id, root, spec, record)
+
+    tags = {
+        "mlflow.runColor": spec["colour"],
+        "mlflow.note.content": f"{spec['label']} on {spec['dataset']} with {spec['model']}, seed {spec['seed']}",
+        "mlflow.source.git.commit": record["git_revision"] or "",
+        **{f"nclens.{key}": str(spec[key]) for key in ("study", "experiment", "dataset", "model", "loss", "seed")},
+    }
+    _record(spec["study"], spec["run"], digest, tags, fill, root, run / "mlflow.json")
+
+
+def track_study(spec: dict[str, Any], root: Path) -> None:
+    """Record the study: claims, theory, figures, the one table and the page."""
+    folders = [root, root / "theory", root / "figures"]
+    files = sorted(path for folder in folders for path in folder.glob("*.*") if path.is_file())
+    files = [path for path in files if path.name != "mlflow.json" and not path.name.startswith(".")]
+
+    def fill(client: mlflow.MlflowClient, run_id: str) -> None:
+        claims = pd.read_csv(root / "claims.csv")
+        claims = claims[claims["level"] == "claim"]
+        counts = claims["verdict"].value_counts()
+        values = [
+            Metric(f"claims/{verdict}", float(counts.get(verdict, 0)), _now(), 0)
+            for verdict in ("supported", "contradicted", "inconclusive")
+        ]
+        verdicts = {
+            f"{row['claim']}/{row['experiment']}/{row['loss']}": row["verdict"]
+            for row in claims.fillna("").to_dict("records")
+        }
+        client.log_batch(
+            run_id, metrics=values, params=[Param(_clean(key), verdict) for key, verdict in verdicts.items()]
+        )
+        _log_files(client, run_id, root, files, tensors=True)
+
+    tags = {"mlflow.note.content": spec["title"], "nclens.study": spec["study"]}
+    _record(spec["study"], "study", _digest(files, spec), tags, fill, root, root / "mlflow.json")
+
+
+def runs_address(study: str, port: int) -> str:
+    """Return the address of a study's runs in a UI on this machine."""
+    with _client() as client:
+        found = client.get_experiment_by_name(study)
+    if found is None:
+        raise ValueError(f"no study {study!r} is recorded at {public_uri()}")
+    return f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id}/runs"
+
+
+# --- one record ------------------------------------------------------------------------------------------------------
+
+
+def _record(study: str, key: str, digest: str, tags: dict[str, str], fill: Any, root: Path, output: Path) -> None:
+    """Make the one active run of `key` hold these files: keep it if it does, else make a new one, then drop the old.
+
+    Old ones are found by their tag, so a deleted or copied file never leaves a run behind.
+    """
+    with _client() as client:
+        experiment = _experiment(client, study, root)
+        old = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1000)
+        same = [run for run in old if _holds(run, digest)]
+        if same:
+            run_id = same[0].info.run_id
+        else:
+            run = client.create_run(experiment, run_name=key, tags={**tags, KEY: key})
+            run_id = run.info.run_id
+            try:
+                fill(client, run_id)
+            except BaseException:
+                client.set_terminated(run_id, "FAILED")
+                raise
+            # Set last: a run without its digest was never completed.
+            client.set_tag(run_id, DIGEST, digest)
+            client.set_terminated(run_id)
+        for run in old:
+            if run.info.run_id != run_id:
+                client.delete_run(run.info.run_id)
+    write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
+
+
+def _holds(run: mlflow.entities.Run, digest: str) -> bool:
+    """Return whether a run is complete, of these files, and its artifacts are where it says."""
+    if run.data.tags.get(DIGEST) != digest or run.info.status != "FINISHED":
+        return False
+    uri = run.info.artifact_uri or ""
+    return "://" in uri or Path(uri).is_dir()
+
+
+@contextmanager
+def _client() -> Iterator[mlflow.MlflowClient]:
+    """Yield a client; whatever fails in the block is told with the server's address, without its password."""
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri())
+    try:
+        yield mlflow.MlflowClient()
+    except MlflowException as error:
+        text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()[0]
+        raise OSError(f"the tracking server {public_uri()} cannot be used: {text}; finished work is kept") from None
+
+
+def _experiment(client: mlflow.MlflowClient, study: str, root: Path) -> str:
+    """Return the id of the study's experiment; create or restore it, or replace one whose folder was moved away."""
+    database = _sqlite_file()
+    location = Path("mlartifacts", study).resolve() if database else None
+    with exclusive(root / ".locks" / "experiment", f"the experiment {study}"):
+        found = client.get_experiment_by_name(study)
+        if found is not None and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        if found is not None and location is not None and Path(found.artifact_location) != location:
+            # MLflow stores artifact locations as absolute paths and cannot change them.
+            client.rename_experiment(found.experiment_id, f"{study} (moved, {found.experiment_id})")
+            client.delete_experiment(found.experiment_id)
+            found = None
+        if found is not None:
+            return found.experiment_id
+        return client.create_experiment(study, artifact_location=None if location is None else str(location))
+
+
+def _sqlite_file() -> str | None:
+    uri = tracking_uri()
+    return uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+
+
+# --- what is recorded ------------------------------------------------------------------------------------------------
+
+
+def _run_files(root: Path, spec: dict[str, Any]) -> list[Path]:
+    """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
+    run = root / spec["run"]
+    epochs = spec["snapshots"]
+    kept = epochs if spec["keep_features"] == "all" else epochs[-1:]
+    logs = [root / "logs" / stage / f"{spec['run']}.log" for stage in ("train", "extract", "measure")]
+    return [
+        *(run / name for name in ("run.json", "history.csv", "metrics.csv")),
+        *(path for path in logs if path.is_file()),
+        *(run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in epochs),
+        *(run / "features" / f"epoch{epoch}.safetensors" for epoch in kept),
+    ]
+
+
+def _digest(files: list[Path], spec: dict[str, Any]) -> str:
+    """Return the digest of what is recorded. Logs tell of one execution, not of the result, and do not count."""
+    content = {str(path.name): sha256_of(path) for path in files if path.suffix != ".log"}
+    return hashlib.sha256(json.dumps([content, spec], sort_keys=True).encode()).hexdigest()
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _clean(key: str) -> str:
+    return re.sub(r"[^\w\-./ ]", "_", key)
+
+
+def _now() -> int:
+    return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
+
+
+def _curves(run: Path) -> Iterator[Metric]:
+    """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
+    now = _now()
+    metrics = pd.read_csv(run / "metrics.csv")
+    history = pd.read_csv(run / "history.csv").melt(["epoch", "split"], var_name="metric")
+    history["metric"] = "epoch_" + history["metric"]
+    for row in pd.concat([metrics, history]).itertuples():
+        if math.isfinite(row.value):
+            yield Metric(f"{row.split}/{row.metric}", row.value, now, row.epoch)
+
+
+def _scalars(record: dict[str, Any]) -> Iterator[Metric]:
+    for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
+        yield Metric(f"run/{key}", float(record[key]), _now(), record["spec"]["training"]["epochs"])
+
+
+def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def _log_dataset(client: mlflow.MlflowClient, run_id: str, root: Path, name: str) -> None:
+    manifest = read_json(root / "data" / f"{name}.json", "prepare")
+    source = json.dumps({key: manifest[key] for key in ("source", "licence")})
+    profile = json.dumps({key: manifest[key] for key in ("train", "test", "shape")})
+    dataset = Dataset(name, manifest["sha256"][:36], "local", source, profile=profile)
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def _log_files(client: mlflow.MlflowClient, run_id: str, root: Path, files: list[Path], tensors: bool) -> None:
+    """Upload files, by folder; tensors only where the study says so, else they are listed in files.json."""
+    listed = []
+    for path in files:
+        if path.suffix == ".safetensors" and not tensors:
+            size = path.stat().st_size
+            listed.append({"path": str(path.relative_to(root)), "bytes": size, "sha256": sha256_of(path)})
+            continue
+        client.log_artifact(run_id, str(path), _artifact_folder(path, root))
+    if listed:
+        client.log_dict(run_id, listed, "files.json")
+
+
+def _artifact_folder(path: Path, root: Path) -> str | None:
+    relative = path.relative_to(root)
+    if path.suffix == ".log":
+        return "logs/" + relative.parts[1]
+    return path.parent.name if path.parent.name in ("snapshots", "features", "figures", "theory") else None
+
+
+def _log_network(run_id: str, root: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+    """Record the trained network as an MLflow model, with one training image as its input example."""
+    # Imported here: only this needs PyTorch, and a study's own record does not.
+    import torch
+
+    from nclens.data.prepared import place_splits
+    from nclens.models import build_network
+
+    manifest = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
+    data, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
+    network = build_network(record["spec"]["model"], manifest["shape"], len(manifest["classes"]))
+    snapshot = root / spec["run"] / "snapshots" / f"epoch{spec['snapshots'][-1]}.safetensors"
+    network.load_state_dict(read_tensors(snapshot, "train")[0])
+    network.eval()
+    split, _ = place_splits(data, manifest, torch.device("cpu"))
+    example = split.normalise(split.inputs[:2]).contiguous().numpy()
+    with mlflow.start_run(run_id=run_id):
+        mlflow.pytorch.log_model(network, name="network", input_example=example, pip_requirements=["torch", "nclens"])

@@ -1,0 +1,225 @@
+"""Train one network: one data set, model, loss and seed. Interrupted, it goes on where it stopped, with the same bits.
+
+Until a run is complete, all that it writes stays in `RUN/.work`, outside the declared outputs: Snakemake deletes the
+outputs of a job that failed, and a resumed run still needs them.
+"""
+
+import datetime
+import hashlib
+import json
+import resource
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import torch
+
+from nclens.data.prepared import choose_device, place_splits
+from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
+from nclens.models import build_network
+from nclens.objective import build_loss
+from nclens.provenance import git_revision, versions
+from nclens.training import Settings, Trainer, derived_seed
+
+#: Seconds between two lines of progress.
+REPORT_EVERY = 10.0
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop by a signal; a checkpoint is on disk."""
+
+
+def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
+    """Train a run and write its snapshots, history.csv and run.json.
+
+    Args:
+        spec: the run's specification, as `Study.train_spec` returns it.
+        code: digest of the code, recorded in run.json; a checkpoint of other code is not taken up.
+        data: the prepared data set.
+        manifest: its manifest.
+        run: folder of the run.
+        threads: CPU threads; another number gives other bits.
+        waited: another process held the run before, and may have completed it.
+
+    Raises:
+        SystemExit: SIGTERM (143) or SIGINT (130) arrived; a checkpoint is written first.
+    """
+    signals = _Signals()
+    described = read_json(manifest, "prepare")
+    identity = _digest({"spec": spec, "code": code, "data": described["sha256"], "torch": torch.__version__})
+    if waited and _is_complete(run, spec, identity):
+        _say(run, "already complete: the other process ended it")
+        return
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    device = choose_device(spec["training"]["device"])
+    trainer = _build(spec, data, described, device)
+    work = run / ".work"
+    seconds = _resume(trainer, work / "checkpoint.safetensors", identity, run)
+    seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
+    _publish(trainer, spec, work, run, seconds, {"code": code, "identity": identity, "threads": threads}, described)
+    shutil.rmtree(work)
+
+
+def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: torch.device) -> Trainer:
+    tensors, metadata = read_tensors(data, "prepare")
+    if metadata["sha256"] != manifest["sha256"]:
+        raise damaged(data, "prepare", "it is not the file that its manifest describes")
+    torch.manual_seed(derived_seed(spec["seed"], "weights"))
+    network = build_network(spec["model"], manifest["shape"], len(manifest["classes"]))
+    network = network.to(device, memory_format=torch.channels_last if len(manifest["shape"]) == 3 else None)
+    train_split, test_split = place_splits(tensors, manifest, device)
+    known = Settings.__dataclass_fields__
+    chosen = {key: value for key, value in spec["training"].items() if key in known}
+    chosen["milestones"] = tuple(chosen["milestones"])
+    return Trainer(network, build_loss(spec["loss"]), train_split, test_split, Settings(**chosen), spec["seed"])
+
+
+def _resume(trainer: Trainer, checkpoint: Path, identity: str, run: Path) -> float:
+    """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
+    if not checkpoint.is_file():
+        return 0.0
+    try:
+        tensors, metadata = read_tensors(checkpoint, "train")
+    except FileError as error:
+        _say(run, f"starts anew: {error}")
+        return 0.0
+    if metadata["identity"] != identity:
+        # Left by an earlier specification, code or data set; its snapshots are not ours either.
+        shutil.rmtree(checkpoint.parent)
+        return 0.0
+    trainer.resume(tensors, json.loads(metadata["values"]))
+    _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
+    return float(metadata["seconds"])
+
+
+def _train_to_the_end(
+    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, signals: "_Signals", run: Path
+) -> float:
+    """Train what is left, writing snapshots and checkpoints; return the seconds spent in all."""
+    epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
+    every = 60.0 * spec["training"]["checkpoint_minutes"]
+    begun = saved = reported = time.monotonic()
+    spent = seconds
+
+    def checkpoint() -> None:
+        tensors, values = trainer.state()
+        metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(spent)}
+        write_tensors(work / "checkpoint.safetensors", tensors, metadata)
+
+    if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
+        _snapshot(trainer, work)
+    epoch_begun, first = time.monotonic(), trainer.epoch
+    while trainer.epoch < epochs:
+        due = lambda: signals.received is not None or time.monotonic() - saved > every  # noqa: E731
+        finished = trainer.advance(due)
+        now = time.monotonic()
+        spent = seconds + now - begun
+        if finished:
+            for row in trainer.history[-2:]:
+                row["seconds"] = now - epoch_begun
+            epoch_begun = now
+            if trainer.epoch in snapshots:
+                _snapshot(trainer, work)
+            if now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs):
+                reported = now
+                left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
+                _say(run, _progress(trainer, left))
+        if signals.received is not None:
+            checkpoint()
+            _say(run, f"stopped by {signal.Signals(signals.received).name}; the same command goes on from here")
+            raise Interrupted(128 + signals.received)
+        if now - saved > every:
+            checkpoint()
+            saved = time.monotonic()
+    checkpoint()
+    return spent
+
+
+def _snapshot(trainer: Trainer, work: Path) -> None:
+    write_tensors(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", trainer.network.state_dict())
+
+
+def _progress(trainer: Trainer, left: float) -> str:
+    train_row, test_row = trainer.history[-2:]
+    minutes, seconds = divmod(round(left), 60)
+    return (
+        f"epoch {trainer.epoch}/{trainer.settings.epochs}  loss {train_row['loss']:.4f}  "
+        f"error {train_row['error']:.2%} train, {test_row['error']:.2%} test  {minutes}:{seconds:02d} left"
+    )
+
+
+def _publish(
+    trainer: Trainer,
+    spec: dict[str, Any],
+    work: Path,
+    run: Path,
+    seconds: float,
+    record: dict[str, Any],
+    manifest: dict[str, Any],
+) -> None:
+    """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
+    for epoch in spec["snapshots"]:
+        with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
+            shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
+    columns = ["epoch", "split", "loss", "cross_entropy", "error", "learning_rate", "seconds"]
+    with atomic_write(run / "history.csv") as temporary:
+        pd.DataFrame(trainer.history)[columns].to_csv(temporary, index=False)
+    device = trainer.device
+    cuda = device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    steps = trainer.settings.epochs * trainer.steps_per_epoch
+    write_json(
+        run / "run.json",
+        {
+            "spec": spec,
+            "seed": spec["seed"],
+            "versions": versions(),
+            "git_revision": git_revision(),
+            "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+            "data_sha256": manifest["sha256"],
+            "parameters": sum(parameter.numel() for parameter in trainer.parameters),
+            "dim": trainer.network.head.in_features,
+            "steps": steps,
+            "wall_time": seconds,
+            "samples_per_second": steps * trainer.settings.batch_size / seconds,
+            "peak_memory_bytes": peak,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **record,
+        },
+    )
+
+
+def _is_complete(run: Path, spec: dict[str, Any], identity: str) -> bool:
+    """Return whether another process has completed this very run meanwhile."""
+    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec["snapshots"]]
+    if not all(path.is_file() for path in [*outputs, run / "history.csv", run / "run.json"]):
+        return False
+    return read_json(run / "run.json", "train")["identity"] == identity
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _say(run: Path, text: str) -> None:
+    print(f"{'/'.join(run.parts[-4:])}: {text}", file=sys.stderr, flush=True)
+
+
+class _Signals:
+    """Remembers that SIGTERM or SIGINT arrived, so that the loop can write a checkpoint between two steps."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number

@@ -1,0 +1,203 @@
+"""The training loop: one network, one loss, one seed; every state of it can be saved and taken up again, bit for bit.
+
+There is no loader: the data set lies on the device as one tensor and a batch is an index into it. Each purpose of
+chance (initial weights, order of the samples, augmentation) has a generator of its own, seeded by the run's seed and
+the purpose, so that two losses with one seed start from the same weights and see the same batches.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nclens.data.tensors import Split, flip_crop
+from nclens.models import Network
+
+#: A loss: logits (N, K) and class numbers (N,) to one value a sample (N,), or to their mean.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained: SGD with momentum and a step schedule.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples a step; the last partial batch of an epoch is dropped.
+        learning_rate: step size before the first milestone.
+        momentum: momentum of SGD (no Nesterov), in [0, 1).
+        weight_decay: L2 coefficient on all parameters.
+        milestones: epochs after which the learning rate is multiplied by `decay`.
+        decay: factor at each milestone.
+        augmentation: `none` or `flip_crop`.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    augmentation: str = "none"
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """Return the step size during epoch 1, 2, ..., `epochs`."""
+        return self.learning_rate * self.decay ** sum(milestone < epoch for milestone in self.milestones)
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """Return a 63-bit seed for one purpose of a run; different purposes and different seeds are unrelated."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Trainer:
+    """Trains one network, a stretch at a time, and can be saved between any two steps.
+
+    Attributes:
+        epoch: completed epochs.
+        step: completed steps of the epoch under way.
+        history: one dict a finished epoch and split: epoch, split, loss, cross_entropy, error, learning_rate.
+    """
+
+    def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
+        if len(train) < settings.batch_size:
+            raise ValueError(
+                f"batch_size {settings.batch_size} is larger than the training split ({len(train)} samples)"
+            )
+        self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
+        self.train_split, self.test_split = train, test
+        self.device = train.inputs.device
+        self.parameters = list(network.parameters())
+        self.optimiser = torch.optim.SGD(
+            self.parameters,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
+        self.epoch = self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        # Layers with chance of their own, such as dropout, draw from the global generator.
+        torch.manual_seed(derived_seed(seed, "layers"))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return len(self.train_split) // self.settings.batch_size
+
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end of the epoch under way and evaluate; return False as soon as `stop()` is true after a step.
+
+        Raises:
+            FloatingPointError: the loss is not finite; names the epoch and the learning rate.
+        """
+        number = self.epoch + 1
+        rate = self.settings.learning_rate_in(number)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # The order is drawn on the CPU, so that it is the same on every device.
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
+        order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
+        batches = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
+        self.network.train()
+        while self.step < self.steps_per_epoch:
+            self._train_on(batches[self.step])
+            self.step += 1
+            if stop():
+                return False
+        self._finish_epoch(number, rate)
+        return True
+
+    def _train_on(self, index: Tensor) -> None:
+        split = self.train_split
+        stored, targets = split.inputs[index], split.targets[index]
+        if self.settings.augmentation == "flip_crop":
+            stored = flip_crop(stored, self.augmentation)
+        logits = self.network(split.normalise(stored))
+        loss = self.loss(logits, targets).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            cross_entropy = functional.cross_entropy(logits, targets)
+            error = (logits.argmax(1) != targets).float().mean()
+            # Kept on the device: reading a number here would wait for it at every step.
+            self._sums += torch.stack([loss, cross_entropy, error])
+
+    def _finish_epoch(self, number: int, rate: float) -> None:
+        loss, cross_entropy, error = (self._sums / self.steps_per_epoch).tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is not finite in epoch {number} (learning rate {rate:g}); lower the learning rate"
+            )
+        self.epoch, self.step = number, 0
+        self._sums.zero_()
+        common = {"epoch": number, "learning_rate": rate}
+        self.history.append({**common, "split": "train", "loss": loss, "cross_entropy": cross_entropy, "error": error})
+        self.history.append({**common, "split": "test", **evaluate(self.network, self.loss, self.test_split)})
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the rest of the training depends on: tensors, and plain values."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for position, state in self.optimiser.state_dict()["state"].items():
+            if state.get("momentum_buffer") is not None:
+                tensors[f"momentum.{position}"] = state["momentum_buffer"]
+        tensors |= {"random.cpu": torch.get_rng_state(), "random.augmentation": self.augmentation.get_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors["sums"] = self._sums
+        return tensors, {"epoch": self.epoch, "step": self.step, "history": self.history}
+
+    def resume(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go back to a state that `state` returned."""
+        prefix = "network."
+        self.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        momenta = {int(k.split(".")[1]): v for k, v in tensors.items() if k.startswith("momentum.")}
+        state = self.optimiser.state_dict()
+        state["state"] = {position: {"momentum_buffer": buffer} for position, buffer in momenta.items()}
+        self.optimiser.load_state_dict(state)
+        self._sums.copy_(tensors["sums"])
+        self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
+        self.augmentation.set_state(tensors["random.augmentation"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+@torch.no_grad()
+def evaluate(network: Network, loss: Loss, split: Split, batch_size: int = 1000) -> dict[str, float]:
+    """Return mean loss, cross entropy and error of a split in evaluation mode."""
+    network.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=split.inputs.device)
+    for start in range(0, len(split), batch_size):
+        targets = split.targets[start : start + batch_size]
+        logits = network(split.normalise(split.inputs[start : start + batch_size]))
+        parts = [
+            loss(logits, targets).mean(),
+            functional.cross_entropy(logits, targets),
+            (logits.argmax(1) != targets).float().mean(),
+        ]
+        sums += torch.stack(parts) * len(targets)
+    values = (sums / len(split)).tolist()
+    return dict(zip(("loss", "cross_entropy", "error"), values, strict=True))
+
+
+@torch.no_grad()
+def extract_features(network: Network, split: Split, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
+    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its own order, as float32 on the CPU."""
+    network.eval()
+    features, logits = [], []
+    for start in range(0, len(split), batch_size):
+        hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
+        features.append(hidden.float().cpu())
+        logits.append(network.head(hidden).float().cpu())
+    return torch.cat(features), torch.cat(logits)
