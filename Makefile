@@ -1,7 +1,8 @@
 # Each target is one line; the environment in .venv is set up whenever the lock file changed.
 PYTHON ?= python3
 BIN := .venv/bin
-STUDY ?= workflow_config.yaml
+STUDY ?=
+SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
 PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -17,7 +18,7 @@ setup: .venv/ready  ## set up the environment in .venv
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@nclens unlock && snakemake --configfile $(STUDY)
+	@nclens unlock && $(SNAKEMAKE)
 
 test: setup  ## run the tests
 	@$(BIN)/python -m pytest
@@ -38,10 +39,10 @@ ui: setup  ## open the MLflow UI on the recorded studies
 	@nclens ui-link --port $(PORT) && mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
 
 record: setup  ## record everything in MLflow again, after its database was deleted or the folder moved
-	@find results -name mlflow.json -delete ; snakemake --configfile $(STUDY)
+	@find results -name mlflow.json -delete ; $(SNAKEMAKE)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
-	@snakemake --configfile $(STUDY) --report results/snakemake.html
+	@$(SNAKEMAKE) --report results/snakemake.html
 
 clean:  ## delete the environment and caches; results stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

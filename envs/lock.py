@@ -17,9 +17,7 @@ def frozen() -> list[str]:
 def main() -> None:
     """Write both files."""
     packages = frozen()
-    lock = (
-        "# Exact versions of everything that nclens runs and is tested with, by `make lock`; conda: environment.yaml.\n"
-    )
+    lock = "# Exact versions of all that nclens runs and is tested with; by `make lock`. For conda: environment.yaml.\n"
     (HERE / "requirements.lock").write_text(lock + "\n".join(packages) + "\n", encoding="utf-8")
     head = [
         "# The same versions as requirements.lock, for conda and for `snakemake --sdm conda`; by `make lock`.",

@@ -162,9 +162,6 @@ def extract_code(wildcards):
 
 def command():
     """Return the command that reproduces this study."""
-    files = " ".join(map(str, workflow.overwrite_configfiles))
-    return (
-        f"snakemake --configfile {files} --cores all"
-        if files
-        else "snakemake --cores all"
-    )
+    asked = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
+    files = " ".join(file for file in asked if file != "workflow_config.yaml")
+    return f"snakemake --configfile {files} --cores all" if files else "snakemake --cores all"

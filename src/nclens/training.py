@@ -193,7 +193,7 @@ def evaluate(network: Network, loss: Loss, split: Split, batch_size: int = 1000)
 
 @torch.no_grad()
 def extract_features(network: Network, split: Split, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its own order, as float32 on the CPU."""
+    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
     network.eval()
     features, logits = [], []
     for start in range(0, len(split), batch_size):

@@ -8,9 +8,7 @@ from torch import Tensor
 from nclens.data.tensors import Split
 
 
-def place_splits(
-    tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device
-) -> tuple[Split, Split]:
+def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
     """Return the training and the test split of a prepared data set on a device."""
     train, test = (
         Split.place(tensors[f"{split}.inputs"], tensors[f"{split}.targets"], manifest["mean"], manifest["std"], device)

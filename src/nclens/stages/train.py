@@ -104,7 +104,8 @@ def _train_to_the_end(
     """Train what is left, writing snapshots and checkpoints; return the seconds spent in all."""
     epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
     every = 60.0 * spec["training"]["checkpoint_minutes"]
-    begun = saved = reported = time.monotonic()
+    begun = reported = time.monotonic()
+    due = begun + every
     spent = seconds
 
     def checkpoint() -> None:
@@ -116,8 +117,7 @@ def _train_to_the_end(
         _snapshot(trainer, work)
     epoch_begun, first = time.monotonic(), trainer.epoch
     while trainer.epoch < epochs:
-        due = lambda: signals.received is not None or time.monotonic() - saved > every  # noqa: E731
-        finished = trainer.advance(due)
+        finished = trainer.advance(lambda: signals.received is not None or time.monotonic() > due)
         now = time.monotonic()
         spent = seconds + now - begun
         if finished:
@@ -134,9 +134,9 @@ def _train_to_the_end(
             checkpoint()
             _say(run, f"stopped by {signal.Signals(signals.received).name}; the same command goes on from here")
             raise Interrupted(128 + signals.received)
-        if now - saved > every:
+        if now > due:
             checkpoint()
-            saved = time.monotonic()
+            due = time.monotonic() + every
     checkpoint()
     return spent
 
