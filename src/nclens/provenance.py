@@ -16,6 +16,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
+#: Columns and JSON fields that hold the clock's time, the machine's speed or its memory: all else has the same bits
+#: when the same specification runs again on the same machine.
+CLOCK_FIELDS = ("seconds", "epoch_seconds", "wall_time", "samples_per_second", "peak_memory_bytes", "finished")
+
 #: Modules that do not change what a step computes: checking, naming, writing and reading of files.
 TRANSPARENT = ("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli")
 

@@ -161,9 +161,13 @@ class Trainer:
         """Go back to a state that `state` returned."""
         prefix = "network."
         self.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        momenta = {int(k.split(".")[1]): v for k, v in tensors.items() if k.startswith("momentum.")}
         state = self.optimiser.state_dict()
-        state["state"] = {position: {"momentum_buffer": buffer} for position, buffer in momenta.items()}
+        state["state"] = {
+            position: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum.{position}"])}
+            for position, parameter in enumerate(self.parameters)
+            # The fused optimiser walks memory, so a buffer must lie in it as its parameter does (channels last).
+            if f"momentum.{position}" in tensors
+        }
         self.optimiser.load_state_dict(state)
         self._sums.copy_(tensors["sums"])
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])

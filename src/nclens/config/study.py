@@ -71,8 +71,8 @@ class Study(Closed):
                 if key in seen:
                     raise PydanticCustomError(
                         "overlap",
-                        "experiments.{name} repeats {key}, which experiments.{other} has: runs would overwrite each other;"
-                        " give the data set, model or loss another entry name",
+                        "experiments.{name} repeats {key} of experiments.{other}: their runs would overwrite each "
+                        "other; give the data set, model or loss another entry name",
                         {"name": name, "key": "/".join(key), "other": seen[key]},
                     )
                 seen[key] = name

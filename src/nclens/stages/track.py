@@ -160,7 +160,9 @@ def _client() -> Iterator[mlflow.MlflowClient]:
     """Yield a client; whatever fails in the block is told with the server's address, without its password."""
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(tracking_uri())
+    database = _sqlite_file()
+    # Absolute, because MLflow keeps one connection an address, whatever folder the process goes to.
+    mlflow.set_tracking_uri(f"sqlite:///{Path(database).resolve()}" if database else tracking_uri())
     try:
         yield mlflow.MlflowClient()
     except MlflowException as error:

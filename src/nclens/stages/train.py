@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -117,7 +118,7 @@ def _train_to_the_end(
         _snapshot(trainer, work)
     epoch_begun, first = time.monotonic(), trainer.epoch
     while trainer.epoch < epochs:
-        finished = trainer.advance(lambda: signals.received is not None or time.monotonic() > due)
+        finished = trainer.advance(partial(_asked_to_pause, signals, due))
         now = time.monotonic()
         spent = seconds + now - begun
         if finished:
@@ -139,6 +140,10 @@ def _train_to_the_end(
             due = time.monotonic() + every
     checkpoint()
     return spent
+
+
+def _asked_to_pause(signals: "_Signals", due: float) -> bool:
+    return signals.received is not None or time.monotonic() > due
 
 
 def _snapshot(trainer: Trainer, work: Path) -> None:

@@ -1,0 +1,352 @@
+"""Calibration: do a network's probabilities tell how often it is right?
+
+All functions are pure: they take logits or probabilities of shape (N, K) and integer labels of shape (N,), on any
+device, and compute in float64. Entropies and likelihoods are in nats. The predicted class is the first of the largest
+entries, the *confidence* is the probability of that class.
+
+Source, where nothing else is said: the calibration section of Guo et al., arXiv 2402.03979 (bins (lo, hi], top-1
+confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15 from the authors' code).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+BINS = 15
+"""Number of bins of every calibration error unless stated: the field's default."""
+
+TEMPERATURE_BOUNDS = (0.01, 100.0)
+"""Range in which :func:`fit_temperature` looks for the temperature."""
+
+AUTHORS_TEMPERATURES = tuple(10 ** (step / 100) for step in range(-100, 101))
+"""Grid of :func:`authors_temperature`: 201 log-spaced temperatures from 0.1 to 10, 1 among them; the choice is ours."""
+
+SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classwise", "confidence")
+"""The metrics that :func:`temperature_metrics` gives with and without scaling."""
+
+
+def check_logits(logits: Tensor, labels: Tensor, name: str = "logits") -> None:
+    """Raise a ValueError unless logits are finite floats (N, K), N >= 1, K >= 2, and labels integers (N,) in [0, K).
+
+    The message calls the logits by ``name``.
+    """
+    if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ValueError(
+            f"{name} must be a float tensor (N, K) with N >= 1 and K >= 2, got {logits.dtype} {tuple(logits.shape)}"
+        )
+    if not torch.isfinite(logits).all():
+        raise ValueError(f"{name} must be finite, got nan or inf")
+    _check_labels(labels)
+    if len(labels) != len(logits):
+        raise ValueError(f"labels must have one entry for each of the {len(logits)} rows, got {len(labels)}")
+    if labels.max() >= logits.shape[1]:
+        raise ValueError(f"labels must lie in [0, {logits.shape[1]}), got {int(labels.max())}")
+
+
+def _check_labels(labels: Tensor) -> None:
+    if labels.ndim != 1 or len(labels) < 1 or labels.dtype not in (torch.uint8, torch.int32, torch.int64):
+        raise ValueError(f"labels must be a non-empty integer tensor (N,), got {labels.dtype} {tuple(labels.shape)}")
+    if labels.min() < 0:
+        raise ValueError(f"labels must not be negative, got {int(labels.min())}")
+
+
+def _check_probabilities(probabilities: Tensor, labels: Tensor, bins: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the probabilities in float64 and the labels in int64, or raise a ValueError."""
+    check_logits(probabilities, labels, "probabilities")
+    p = probabilities.double()
+    if p.min() < 0 or not torch.allclose(p.sum(dim=1), p.new_ones(()), rtol=0, atol=1e-4):
+        raise ValueError("probabilities must not be negative and each row must sum to 1 (to 1e-4)")
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    return p, labels.long()
+
+
+def _top(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Confidence (N,) and, as 0.0 or 1.0, correctness (N,) of each prediction."""
+    confidence, predicted = probabilities.max(dim=1)
+    return confidence, (predicted == labels).double()
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """What a reliability diagram draws, each of shape (bins,): see :func:`reliability_bins`."""
+
+    lower: Tensor
+    upper: Tensor
+    count: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityBins:
+    edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
+    # bucketize sends v to the i with edge[i-1] < v <= edge[i], which is the convention (lo, hi].
+    index = torch.bucketize(confidence, edges[1:-1])
+    count = torch.bincount(index, minlength=bins)
+    mean_confidence = torch.bincount(index, weights=confidence, minlength=bins) / count
+    accuracy = torch.bincount(index, weights=correct, minlength=bins) / count
+    return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
+
+
+def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> ReliabilityBins:
+    """Count, mean confidence and accuracy in equal-width bins of the confidence.
+
+    Bin j of J is (j/J, (j+1)/J]: a confidence on an edge belongs to the bin below it, a confidence of 1 to the last.
+
+    Args:
+        probabilities: (N, K), rows summing to 1.
+        labels: (N,) in [0, K).
+        bins: number of bins J.
+
+    Returns:
+        ``lower`` and ``upper`` edges, ``count`` (int64), and mean ``confidence`` and ``accuracy`` (nan where the bin
+        is empty), each of shape (J,).
+
+    Raises:
+        ValueError: on wrong shapes, non-finite or negative probabilities, rows that do not sum to 1, labels out of
+            range, or fewer than one bin.
+    """
+    p, y = _check_probabilities(probabilities, labels, bins)
+    return _equal_width(*_top(p, y), bins)
+
+
+def _gap(bins: ReliabilityBins) -> float:
+    weighted = bins.count * (bins.accuracy - bins.confidence).abs()
+    return float(weighted.nansum() / bins.count.sum())
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Expected calibration error of the top-1 confidence, in [0, 1].
+
+    ``sum_j (n_j / N) |accuracy_j - confidence_j|`` over the equal-width bins (lo, hi] of :func:`reliability_bins`,
+    which see for arguments and errors.
+    """
+    return _gap(reliability_bins(probabilities, labels, bins))
+
+
+def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Calibration error of the top-1 confidence over bins of equal mass, in [0, 1].
+
+    The samples are sorted by confidence; the sample of rank r = 0..N-1 falls into bin floor(r J / N), so the sizes of
+    the J bins differ by at most one. The error is ``(1/N) sum_j |sum_{i in j} (correct_i - confidence_i)|``.
+
+    Ties: samples of equal confidence cannot be told apart by it, so each of them counts with the mean correctness of
+    all of them. The result therefore does not depend on the order of the samples, also where an edge between two bins
+    falls among equal confidences (as it does when many confidences are exactly 1).
+
+    Bins of equal mass are a common variant of the error; this tie rule is ours. Arguments and errors are those of
+    :func:`reliability_bins`.
+    """
+    p, y = _check_probabilities(probabilities, labels, bins)
+    confidence, correct = _top(p, y)
+    distinct, group, size = torch.unique(confidence, return_inverse=True, return_counts=True)
+    excess = torch.bincount(group, weights=correct) / size - distinct
+    rank = torch.arange(len(y), device=y.device)
+    total = torch.bincount(rank * bins // len(y), weights=excess.repeat_interleave(size), minlength=bins)
+    return float(total.abs().sum() / len(y))
+
+
+def classwise_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Calibration error of every class's probability, averaged over classes, in [0, 1].
+
+    ``(1/K) sum_k sum_j (n_kj / N) |mean of p_k in the bin - frequency of class k in the bin|`` where, for each class
+    k, all N samples are put into equal-width bins (lo, hi] by p_k; a probability of exactly 0 belongs to the first.
+    This is the "one against the rest" definition without a threshold; other definitions of the name exist. Arguments
+    and errors are those of :func:`reliability_bins`.
+    """
+    p, y = _check_probabilities(probabilities, labels, bins)
+    is_class = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    pairs = zip(p.T.contiguous(), is_class.T.contiguous(), strict=True)
+    return sum(_gap(_equal_width(p_k, is_k, bins)) for p_k, is_k in pairs) / p.shape[1]
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Mean of ``-log softmax(z)_y`` in nats, in [0, inf), finite for all finite logits.
+
+    Raises:
+        ValueError: as :func:`check_logits`.
+    """
+    check_logits(logits, labels)
+    return float(torch.nn.functional.cross_entropy(logits.double(), labels.long()))
+
+
+def brier_score(probabilities: Tensor, labels: Tensor) -> float:
+    """Mean over samples of ``sum_k (p_k - [k = y])^2``, in [0, 2]: the sum over classes, without a factor 1/2.
+
+    Arguments and errors are those of :func:`reliability_bins`.
+    """
+    p, y = _check_probabilities(probabilities, labels)
+    return float((p - torch.nn.functional.one_hot(y, p.shape[1])).square().sum(dim=1).mean())
+
+
+def _scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The metrics named in ``SCORES``."""
+    p = torch.softmax(logits.double(), dim=1)
+    return {
+        "nll": negative_log_likelihood(logits, labels),
+        "brier": brier_score(p, labels),
+        "ece": expected_calibration_error(p, labels),
+        "ece_20": expected_calibration_error(p, labels, bins=20),
+        "ece_25": expected_calibration_error(p, labels, bins=25),
+        "ece_adaptive": adaptive_calibration_error(p, labels),
+        "ece_classwise": classwise_calibration_error(p, labels),
+        "confidence": float(p.amax(dim=1).mean()),
+    }
+
+
+def calibration_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Every calibration metric of one split at temperature 1.
+
+    Keys: ``accuracy`` and ``error`` = 1 - accuracy; ``nll``, ``brier``; ``ece``, ``ece_20``, ``ece_25`` (15, 20 and
+    25 equal-width bins), ``ece_adaptive``, ``ece_classwise`` (15 bins); ``confidence`` (mean top-1 probability),
+    ``entropy`` (mean of ``-sum_k p_k log p_k``, nats, in [0, log K]); and ``confidence``, ``entropy``, ``nll`` with
+    ``_correct`` and ``_incorrect``: the means over the samples predicted rightly and wrongly, nan if there are none.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+
+    Raises:
+        ValueError: as :func:`check_logits`.
+
+    >>> metrics = calibration_metrics(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+    >>> round(metrics["accuracy"], 3), round(metrics["confidence"], 3), round(metrics["nll"], 3)
+    (0.5, 0.806, 0.72)
+    """
+    check_logits(logits, labels)
+    log_p = torch.log_softmax(logits.double(), dim=1)
+    p = log_p.exp()
+    correct = logits.argmax(dim=1) == labels
+    samples = {
+        "confidence": p.amax(dim=1),
+        "entropy": -(p * log_p).sum(dim=1),
+        "nll": -log_p.gather(1, labels.long()[:, None])[:, 0],
+    }
+    metrics = _scores(logits, labels)
+    metrics["accuracy"] = float(correct.double().mean())
+    metrics["error"] = float((~correct).double().mean())
+    metrics["entropy"] = float(samples["entropy"].mean())
+    for name, value in samples.items():
+        metrics[f"{name}_correct"] = float(value[correct].mean())
+        metrics[f"{name}_incorrect"] = float(value[~correct].mean())
+    return metrics
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Temperature T minimising the mean negative log-likelihood of ``softmax(logits / T)``.
+
+    The likelihood is convex in 1/T with slope ``mean_i sum_k p_ik (z_ik - z_iy)``, so T is where that slope crosses
+    zero: a bracketed root search in log T within ``TEMPERATURE_BOUNDS``. If the minimiser is outside, the nearer bound
+    is returned: the lower one when every label has the largest logit of its row (the likelihood then grows for ever
+    as T falls), the upper one when the logits say nothing about the labels or the contrary of what is true. If every
+    row of logits is constant, all temperatures are equal and 1 is returned.
+
+    Raises:
+        ValueError: as :func:`check_logits`.
+    """
+    check_logits(logits, labels)
+    z = logits.double()
+    z = z - z.gather(1, labels.long()[:, None])
+    if not z.any():
+        return 1.0
+
+    def slope(log_temperature: float) -> float:
+        return float((torch.softmax(z / math.exp(log_temperature), dim=1) * z).sum(dim=1).mean())
+
+    low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
+    if slope(low) <= 0:
+        return TEMPERATURE_BOUNDS[0]
+    if slope(high) >= 0:
+        return TEMPERATURE_BOUNDS[1]
+    return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def authors_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Temperature minimising the 15-bin expected calibration error on the very samples it is judged on.
+
+    This is the protocol of the code released with Guo et al., arXiv 2402.03979, and optimistic: prefer
+    :func:`fit_temperature` on held-out samples. The grid searched, ``AUTHORS_TEMPERATURES``, is ours; among equally
+    good temperatures the one nearest to 1 (in its logarithm; of a pair T, 1/T the lower) is taken.
+
+    Raises:
+        ValueError: as :func:`check_logits`.
+    """
+    check_logits(logits, labels)
+    z = logits.double()
+    correct = (z.argmax(dim=1) == labels).double()
+
+    def error(temperature: float) -> float:
+        return _gap(_equal_width(torch.softmax(z / temperature, dim=1).amax(dim=1), correct, BINS))
+
+    return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
+
+
+def temperature_metrics(logits: Tensor, labels: Tensor, held_out: Tensor) -> dict[str, float]:
+    """What temperature scaling does to one (test) split.
+
+    Keys: ``temperature``, fitted by :func:`fit_temperature` on the held-out samples; for each name in ``SCORES``,
+    ``{name}_scaled`` and ``{name}_unscaled``, the metric of the *other* samples with the logits divided by that
+    temperature and as they are; ``temperature_authors`` and ``ece_authors``, temperature and error of
+    :func:`authors_temperature` on all samples.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+        held_out: (N,) bool, True where the temperature is fitted; see :func:`stratified_mask`.
+
+    Raises:
+        ValueError: as :func:`check_logits`, or if the mask is no bool tensor (N,) with both values in it.
+    """
+    check_logits(logits, labels)
+    if held_out.dtype != torch.bool or held_out.shape != labels.shape:
+        raise ValueError(
+            f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {held_out.dtype} "
+            f"{tuple(held_out.shape)}"
+        )
+    if held_out.all() or not held_out.any():
+        raise ValueError("held_out must have samples on both sides, got all samples on one")
+    temperature = fit_temperature(logits[held_out], labels[held_out])
+    rest, rest_labels = logits[~held_out].double(), labels[~held_out]
+    metrics = {"temperature": temperature}
+    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels).items()}
+    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels).items()}
+    metrics["temperature_authors"] = authors_temperature(logits, labels)
+    p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
+    metrics["ece_authors"] = expected_calibration_error(p, labels)
+    return metrics
+
+
+def stratified_mask(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Mark a random part of each class: True for the held-out samples.
+
+    Of a class with n >= 2 samples, ``fraction * n`` rounded to the nearest number (halves up), but at least one and at
+    most n - 1, are held out; a class's only sample is not. Same labels, fraction and seed: same mask.
+
+    Args:
+        labels: (N,) non-negative integers.
+        fraction: held-out part, in (0, 1).
+        seed: of the random choice.
+
+    Returns:
+        (N,) bool, on the device of the labels.
+
+    Raises:
+        ValueError: on labels of wrong type or shape, or a fraction outside (0, 1).
+    """
+    _check_labels(labels)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
+    generator = torch.Generator().manual_seed(seed)
+    host = labels.cpu()
+    mask = torch.zeros(len(host), dtype=torch.bool)
+    for label in host.unique():
+        members = (host == label).nonzero()[:, 0]
+        size = max(1, min(len(members) - 1, math.floor(fraction * len(members) + 0.5)))
+        if len(members) > 1:
+            mask[members[torch.randperm(len(members), generator=generator)[:size]]] = True
+    return mask.to(labels.device)

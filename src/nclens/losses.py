@@ -1,0 +1,353 @@
+"""The losses a network can be trained with, and the schedule of their strength.
+
+Every loss is a function of logits (N, K) and class indices (N,) that returns one value per sample, shape (N,); training
+averages over samples. Its name is its name in a study, its keyword-only parameters are its parameters there. The
+decorator :func:`register` enters it in ``LOSSES`` and names the one parameter that is the loss's *strength*, which a
+:class:`Schedule` may vary over the epochs; at strength 0 every such loss is plain cross entropy.
+
+In the formulas z are the logits, p = softmax(z), y the label's index and its one-hot vector, K the number of classes,
+``mean z`` the mean of the K logits. Logits should be float32 or float64: under autocast, convert them first. That the
+labels lie in [0, K) is not checked here, which would make the device wait at each step: check the data once.
+
+Sources are named with each loss. "Standard" means a definition in general use, whose paper was not consulted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOSSES: dict[str, Callable[..., Any]] = {}
+"""Every registered loss by its name: a function, or a class whose instances are :class:`StatefulLoss`."""
+
+STRENGTHS: dict[str, str] = {}
+"""For each loss that has one, the parameter that a schedule varies."""
+
+L = TypeVar("L", bound=Callable[..., Any])
+
+
+def register(strength: str | None = None) -> Callable[[L], L]:
+    """Enter a loss in ``LOSSES`` under its own name; ``strength`` names its scheduled parameter, if it has one.
+
+    Raises:
+        ValueError: if the name is taken or the loss has no keyword-only parameter of the name ``strength``.
+    """
+
+    def enter(loss: L) -> L:
+        name = loss.__name__
+        if name in LOSSES:
+            raise ValueError(f"a loss named {name} is already registered")
+        if strength is not None:
+            call = loss.__call__ if isinstance(loss, type) else loss
+            parameter = inspect.signature(call).parameters.get(strength)
+            if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
+                raise ValueError(f"loss {name} has no keyword-only parameter {strength}")
+            STRENGTHS[name] = strength
+        LOSSES[name] = loss
+        return loss
+
+    return enter
+
+
+@runtime_checkable
+class StatefulLoss(Protocol):
+    """A loss that learns from the epoch behind it.
+
+    It is registered as a class and made once per run, without arguments. ``end_epoch`` is called after the last batch
+    of each training epoch; the state must go with the weights into a checkpoint for a resumed training to be the same.
+    """
+
+    def __call__(self, logits: Tensor, targets: Tensor, **parameters: float) -> Tensor:
+        """One value per sample, shape (N,)."""
+
+    def end_epoch(self) -> None:
+        """Turn what was gathered in this epoch into what the next one uses."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of the state: named tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_dict`` gave."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The strength of a loss over the epochs of a training; the same mechanism for every loss.
+
+    Epochs count from 0, so that in epoch t of T the strength depends on t = 0..T-1, the epochs already behind. From
+    the loss's own value v:
+
+    * ``constant``: v.
+    * ``linear``: v + (end - v) t/s until epoch s, ``end`` from then on; without ``epoch``, s = T. MaxSup's
+      ``0.1 + 0.1 t/T`` (arXiv 2502.15798) is v = 0.1, end = 0.2.
+    * ``drop``: v in the epochs before s = ``epoch``, 0 from epoch s on: s = 0 never uses the loss, s = T always. This
+      is the two-stage smoothing of Xu et al., arXiv 2006.11653 (TSLA), with hyper-parameters of ours.
+
+    Raises:
+        ValueError: on an unknown kind, a parameter that the kind lacks or needs, or an impossible epoch.
+    """
+
+    kind: str = "constant"
+    end: float | None = None
+    epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("constant", "linear", "drop"):
+            raise ValueError(f"schedule kind must be constant, linear or drop, got {self.kind!r}")
+        if (self.end is not None) != (self.kind == "linear"):
+            raise ValueError(f"schedule {self.kind} with end {self.end}: linear needs an end, the others have none")
+        if self.kind == "constant" and self.epoch is not None:
+            raise ValueError(f"schedule constant has no epoch, got {self.epoch}")
+        if self.kind == "drop" and self.epoch is None:
+            raise ValueError("schedule drop needs an epoch")
+        first = 1 if self.kind == "linear" else 0
+        if self.epoch is not None and self.epoch < first:
+            raise ValueError(f"schedule {self.kind} needs an epoch of at least {first}, got {self.epoch}")
+        if self.end is not None and not math.isfinite(self.end):
+            raise ValueError(f"schedule end must be finite, got {self.end}")
+
+    def at(self, value: float, epoch: int, epochs: int) -> float:
+        """Strength in epoch ``epoch`` of 0..epochs-1, for a loss whose own strength is ``value``.
+
+        Raises:
+            ValueError: if ``epoch`` is not one of the epochs or the schedule goes on after the last.
+        """
+        if not 0 <= epoch < epochs:
+            raise ValueError(f"epoch must lie in [0, {epochs}), got {epoch}")
+        if self.epoch is not None and self.epoch > epochs:
+            raise ValueError(f"schedule {self.kind} has epoch {self.epoch}, but training has {epochs} epochs")
+        if self.kind == "linear" and self.end is not None:
+            part = min(1.0, epoch / (epochs if self.epoch is None else self.epoch))
+            return (1 - part) * value + part * self.end
+        if self.kind == "drop" and self.epoch is not None:
+            return value if epoch < self.epoch else 0.0
+        return value
+
+
+def _check(logits: Tensor, targets: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits must have shape (N, K) with K >= 2, got {tuple(logits.shape)}")
+    if targets.shape != logits.shape[:1] or targets.dtype != torch.int64:
+        raise ValueError(
+            f"targets must be int64 class indices of shape ({len(logits)},), got {targets.dtype} {tuple(targets.shape)}"
+        )
+
+
+def _check_strength(name: str, value: float, below: float = math.inf) -> None:
+    if not 0 <= value < below:
+        raise ValueError(f"{name} must lie in [0, {below:g}), got {value}")
+
+
+@register()
+def ce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy ``-log p_y``.
+
+    Gradient on z: p - y. Its entries sum to 0, and only p_y = 1, never reached, makes it vanish. Standard.
+    """
+    _check(logits, targets)
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+@register("smoothing")
+def ls(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """Label smoothing: cross entropy with the target ``q = (1 - smoothing) y + smoothing / K``.
+
+    Equal to ``ce + smoothing (z_y - mean z)`` without any constant (arXiv 2502.15798). Gradient on z: p - q, which
+    for smoothing > 0 vanishes at finite logits, where p = q. Strength: ``smoothing``, in [0, 1). Source: arXiv
+    2402.03979, setup.
+    """
+    _check(logits, targets)
+    _check_strength("smoothing", smoothing, below=1.0)
+    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+
+
+@register("alpha")
+def maxsup(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+    """Max suppression: ``ce + alpha (max_k z_k - mean z)``.
+
+    On correct predictions it is ``ls`` with smoothing alpha. Gradient on z: p - y, plus alpha (1 - 1/K) on the largest
+    logit and -alpha/K on each other one, whether the prediction is right or wrong: unlike ``ls`` it never rewards a
+    wrong one. The maximum is not detached; if m logits are the largest, each gets alpha (1/m - 1/K). Strength:
+    ``alpha`` >= 0. Source: MaxSup, arXiv 2502.15798.
+    """
+    _check_strength("alpha", alpha)
+    return ce(logits, targets) + alpha * (logits.amax(dim=1) - logits.mean(dim=1))
+
+
+@register("beta")
+def logit_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+    """Cross entropy with a penalty on the logits' size: ``ce + (beta / 2) sum_k z_k^2``.
+
+    Gradient on z: p - y + beta z; unlike every other loss with a softmax it also sees a shift of all logits. Strength:
+    ``beta`` >= 0. Source: ablation of arXiv 2502.15798, whose code has beta = 2e-3.
+    """
+    _check_strength("beta", beta)
+    return ce(logits, targets) + beta / 2 * logits.square().sum(dim=1)
+
+
+@register("alpha")
+def ls_regularisation(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+    """Cross entropy and the regularising part of label smoothing: ``ce + (alpha/K) sum_{z_m < z_y} (z_y - z_m)``.
+
+    Gradient on z: p - y, plus alpha/K on z_y for each logit below it, and -alpha/K on each of those; nothing on the
+    logits above z_y. The penalty is >= 0. Strength: ``alpha`` >= 0. Source: ablation of arXiv 2502.15798.
+    """
+    _check_strength("alpha", alpha)
+    cross_entropy = ce(logits, targets)
+    lead = logits.gather(1, targets[:, None]) - logits
+    return cross_entropy + alpha * F.relu(lead).mean(dim=1)
+
+
+@register("alpha")
+def ls_error_amplification(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+    """Cross entropy and the error-amplifying part of label smoothing: ``ce + (alpha/K) sum_{z_n > z_y} (z_y - z_n)``.
+
+    Gradient on z: p - y, plus alpha/K on z_y for each logit above it, and -alpha/K on each of those: a wrong top-1
+    logit is pushed up. The second term is <= 0, and 0 on correct predictions. Strength: ``alpha`` >= 0. Source:
+    ablation of arXiv 2502.15798.
+    """
+    _check_strength("alpha", alpha)
+    cross_entropy = ce(logits, targets)
+    lag = logits - logits.gather(1, targets[:, None])
+    return cross_entropy - alpha * F.relu(lag).mean(dim=1)
+
+
+@register("beta")
+def confidence_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+    """Cross entropy with a reward for entropy: ``ce - beta H(p)``, ``H(p) = -sum_k p_k log p_k`` (nats).
+
+    Gradient on z: p - y + beta p_k (log p_k + H(p)). Strength: ``beta`` >= 0. Standard (Pereyra et al., arXiv
+    1701.06548).
+    """
+    _check_strength("beta", beta)
+    log_p = F.log_softmax(logits, dim=1)
+    return ce(logits, targets) + beta * (log_p.exp() * log_p).sum(dim=1)
+
+
+@register("gamma")
+def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
+    """Focal loss ``-(1 - p_y)^gamma log p_y``: samples that are fitted well count less.
+
+    Gradient on z: (p - y) times ``(1 - p_y)^gamma - gamma p_y (1 - p_y)^(gamma - 1) log p_y``. Strength: ``gamma``
+    >= 0. Standard (Lin et al., arXiv 1708.02002).
+    """
+    _check(logits, targets)
+    _check_strength("gamma", gamma)
+    # log(1 - p_y) from the other logits alone: exact, and its gradient finite, also where p_y rounds to 1.
+    others = logits.scatter(1, targets[:, None], -math.inf)
+    log_rest = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
+    return (gamma * log_rest).exp() * F.cross_entropy(logits, targets, reduction="none")
+
+
+@register()
+def mse(logits: Tensor, targets: Tensor) -> Tensor:
+    """Squared error ``(1/2) sum_k (z_k - t_k)^2`` of the outputs themselves, without softmax.
+
+    Targets are either class indices (N,), and t the one-hot vector, or floats (N, n) like the outputs, for regression.
+    The sum, not the mean, over the n outputs, and the factor 1/2: averaged over samples this is the first term of the
+    objective in section "UFM" of arXiv 2409.04180. For classification the same formula is our choice. Gradient on
+    z: z - t. It has no strength.
+    """
+    if targets.is_floating_point():
+        if logits.ndim != 2 or targets.shape != logits.shape:
+            raise ValueError(
+                f"outputs and float targets must both have shape (N, n), got {tuple(logits.shape)} and "
+                f"{tuple(targets.shape)}"
+            )
+        return 0.5 * (logits - targets).square().sum(dim=1)
+    _check(logits, targets)
+    onehot = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
+    return 0.5 * (logits - onehot).square().sum(dim=1)
+
+
+@register("soft_weight")
+class online_label_smoothing:
+    """Online label smoothing: ``(1 - soft_weight) ce + soft_weight (-sum_k S_yk log p_k)``.
+
+    Row y of S (K, K) is the mean of p over the samples of class y that were predicted correctly in the previous epoch,
+    each p taken when the sample was trained on. A row is uniform (1/K) in the first epoch and after an epoch without a
+    correct prediction of its class. Gradient on z: p - q with q = (1 - soft_weight) y + soft_weight S_y; S is
+    constant. Strength: ``soft_weight``, in [0, 1).
+
+    Statistics are gathered by every call whose logits require a gradient while gradients are enabled, that is in
+    training; a call under ``torch.no_grad`` only evaluates. Tied largest logits count as a correct prediction only if
+    the first of them is the label. The statistics are float64.
+
+    Source: Zhang et al., arXiv 2011.12562. Of the paper only the abstract was read; update rule, uniform rows and the
+    half-and-half weighting (0.5) are from the authors' released code, where the CIFAR script starts from S = 0 and the
+    fine-grained script, as here, from uniform rows.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Tensor] = {}
+
+    def __call__(self, logits: Tensor, targets: Tensor, *, soft_weight: float) -> Tensor:
+        """Loss of each sample, shape (N,); in training it also gathers the statistics."""
+        _check_strength("soft_weight", soft_weight, below=1.0)
+        hard = ce(logits, targets)
+        log_p = F.log_softmax(logits, dim=1)
+        state = self._ready(logits)
+        if torch.is_grad_enabled() and logits.requires_grad:
+            with torch.no_grad():
+                correct = logits.argmax(dim=1) == targets
+                # A product with the one-hot matrix, for it adds in a fixed order on every device.
+                hits = (F.one_hot(targets, logits.shape[1]) * correct[:, None]).double()
+                state["probability_sum"] += hits.T @ log_p.double().exp()
+                state["correct_count"] += hits.sum(dim=0)
+                state["batches"] += 1
+        soft = -(state["soft_labels"][targets].to(log_p.dtype) * log_p).sum(dim=1)
+        return (1 - soft_weight) * hard + soft_weight * soft
+
+    def _ready(self, logits: Tensor) -> dict[str, Tensor]:
+        """The state for this number of classes, on this device."""
+        classes = logits.shape[1]
+        if not self._state:
+            self._state = {
+                "soft_labels": torch.full((classes, classes), 1 / classes, dtype=torch.float64),
+                "probability_sum": torch.zeros((classes, classes), dtype=torch.float64),
+                "correct_count": torch.zeros(classes, dtype=torch.float64),
+                "batches": torch.zeros((), dtype=torch.int64),
+            }
+        if len(self._state["soft_labels"]) != classes:
+            raise ValueError(f"this loss has gathered {len(self._state['soft_labels'])} classes, logits have {classes}")
+        self._state = {name: tensor.to(logits.device) for name, tensor in self._state.items()}
+        return self._state
+
+    def end_epoch(self) -> None:
+        """Make this epoch's mean probabilities the soft labels of the next.
+
+        Raises:
+            RuntimeError: if there was no training call in this epoch.
+        """
+        if not self._state or not self._state["batches"]:
+            raise RuntimeError("online_label_smoothing: end_epoch without a training batch in this epoch")
+        count = self._state["correct_count"][:, None]
+        mean = self._state["probability_sum"] / count
+        self._state["soft_labels"] = torch.where(count > 0, mean, 1 / len(mean))
+        for name in ("probability_sum", "correct_count", "batches"):
+            self._state[name] = torch.zeros_like(self._state[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of soft labels and running statistics; empty before the first call."""
+        return {name: tensor.clone() for name, tensor in self._state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: if names or shapes are not those of a state.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        classes = shapes.get("soft_labels", (0,))[0]
+        square = (classes, classes)
+        expected = {"soft_labels": square, "probability_sum": square, "correct_count": (classes,), "batches": ()}
+        if shapes and shapes != expected:
+            raise ValueError(f"not a state of online_label_smoothing: got {shapes}")
+        self._state = {name: tensor.clone() for name, tensor in state.items()}

@@ -1,0 +1,113 @@
+"""A wrong configuration is told in one message: key, value, what is allowed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nclens.config import ConfigError, json_schema, load_study
+
+ROOT = Path(__file__).parents[2]
+
+
+def change(raw, path, value):
+    """Set the leaf at a dotted path."""
+    *parents, last = path.split(".")
+    for key in parents:
+        raw = raw[key]
+    if value is ...:
+        del raw[last]
+    else:
+        raw[last] = value
+
+
+MISTAKES = {
+    "unknown key": ("losses.ls.smothing", 0.1, ["losses.ls", "`smothing`", "did you mean `smoothing`", "allowed"]),
+    "unknown top-level key": ("lossses", {}, ["`lossses`", "did you mean `losses`"]),
+    "wrong type": ("experiments.smoke.training.epochs", "ten", ["training.epochs = 'ten'", "whole number"]),
+    "boolean for a number": ("losses.ls.smoothing", True, ["losses.ls.smoothing = True", "must be a number"]),
+    "fraction for a count": ("experiments.smoke.training.epochs", 2.5, ["training.epochs = 2.5", "whole number"]),
+    "unknown loss": ("losses.ls.name", "lss", ["losses.ls", "`lss`", "did you mean `ls`", "ce, ls"]),
+    "unknown model": ("models.resnet8.name", "resnet9", ["models.resnet8", "`resnet9`", "resnet8"]),
+    "unknown data set": ("datasets.mnist5k.source", "mnist", ["datasets.mnist5k", "`mnist`", "mnist5k"]),
+    "loss without a name": ("losses.ls.name", ..., ["losses.ls", "needs the key `name`"]),
+    "smoothing of one": ("losses.ls.smoothing", 1, ["losses.ls.smoothing = 1", "less than 1"]),
+    "negative smoothing": ("losses.ls.smoothing", -0.1, ["losses.ls.smoothing = -0.1", "greater than or equal to 0"]),
+    "missing smoothing": ("losses.ls.smoothing", ..., ["losses.ls.smoothing", "missing"]),
+    "no epochs": ("experiments.smoke.training.epochs", 0, ["training.epochs = 0", "greater than or equal to 1"]),
+    "snapshot past the end": ("experiments.smoke.snapshots", [1, 6, 9], ["[1, 6, 9]", "training.epochs = 6"]),
+    "last epoch not measured": ("experiments.smoke.snapshots", [1, 5], ["[1, 5]", "end with the last epoch"]),
+    "milestone past the end": ("experiments.smoke.training.milestones", [3, 6], ["[3, 6]", "below epochs = 6"]),
+    "duplicate seeds": ("experiments.smoke.seeds", [0, 1, 0], ["seeds [0, 1, 0]", "must not repeat"]),
+    "no seeds": ("experiments.smoke.seeds", [], ["experiments.smoke.seeds", "not be empty"]),
+    "no losses": ("experiments.smoke.losses", [], ["experiments.smoke.losses", "not be empty"]),
+    "a study without runs": ("experiments", {}, ["experiments", "not be empty"]),
+    "a loss that is not there": ("experiments.smoke.losses", ["ce", "mse"], ["mse", "`losses`", "ce, ls"]),
+    "a data set that is not there": ("experiments.smoke.dataset", "cifar", ["cifar", "`datasets`", "mnist5k"]),
+    "a baseline elsewhere": ("experiments.smoke.baseline", "mse", ["baseline = mse", "ce, ls"]),
+    "batch larger than data": ("experiments.smoke.training.batch_size", 999, ["batch_size = 999", "200"]),
+    "more than there is": ("datasets.mnist5k.train_per_class", 490, ["at most 500"]),
+    "a name with a slash": ("study", "a/b", ["study = 'a/b'", "must match"]),
+    "an infinite penalty": ("theory", {"lambda_w": float("inf")}, ["theory.lambda_w = inf", "finite"]),
+    "a table where text belongs": ("study", {}, ["study", "text"]),
+    "text where a table belongs": ("losses", "ce", ["losses", "table"]),
+    "an unknown figure": ("experiments.smoke.figures", ["pie"], ["figures.0 = 'pie'", "collapse_curves"]),
+    "a missing module": ("losses.ls", {"function": "nowhere:loss"}, ["nowhere:loss", "nowhere.py"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_key_value_and_what_is_allowed(raw_study, mistake):
+    path, value, words = MISTAKES[mistake]
+    change(raw_study, path, value)
+    with pytest.raises(ConfigError) as caught:
+        load_study(raw_study)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(raw_study):
+    change(raw_study, "losses.ls.smoothing", 2)
+    change(raw_study, "experiments.smoke.training.epochs", 0)
+    with pytest.raises(ConfigError, match="2 mistakes"):
+        load_study(raw_study)
+
+
+def test_something_that_is_no_table_at_all():
+    with pytest.raises(ConfigError, match="table of keys"):
+        load_study(["ce"])
+
+
+def test_two_experiments_must_not_write_the_same_runs(raw_study):
+    raw_study["experiments"]["again"] = raw_study["experiments"]["smoke"]
+    with pytest.raises(ConfigError, match=r"again repeats mnist5k/resnet8/ce of experiments\.smoke"):
+        load_study(raw_study)
+
+
+def test_yaml_scientific_notation_without_a_point_is_a_number(raw_study):
+    raw_study["losses"]["ls"]["smoothing"] = yaml.safe_load("5e-2")
+    assert load_study(raw_study).losses["ls"].smoothing == 0.05
+
+
+def test_a_function_of_the_users_is_found_beside_the_configuration(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("def loss(logits, targets):\n    return logits.sum()\n")
+    raw_study["losses"]["ls"] = {"function": "mine:loss"}
+    assert load_study(raw_study, [tmp_path]).losses["ls"].file.endswith("mine.py")
+    raw_study["losses"]["ls"] = {"function": "mine:other"}
+    with pytest.raises(ConfigError, match=r"no function `other` in .*mine\.py; it has: loss"):
+        load_study(raw_study, [tmp_path])
+    (tmp_path / "mine.py").write_text("def loss(:\n")
+    with pytest.raises(ConfigError, match="line 1"):
+        load_study(raw_study, [tmp_path])
+
+
+def test_the_committed_schema_is_the_models():
+    committed = (ROOT / "studies" / "schema.json").read_text(encoding="utf-8")
+    current = json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert committed == current, "studies/schema.json is not of these models: run `make schema`"
+
+
+@pytest.mark.parametrize("path", [ROOT / "workflow_config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=str)
+def test_every_study_of_the_project_is_valid(path):
+    assert list(load_study(yaml.safe_load(path.read_text(encoding="utf-8")), [path.parent]).runs())

@@ -1,0 +1,80 @@
+"""Runs, names, colours, and what each step uses of a study."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nclens.config import load_study, log_spaced
+
+
+def test_runs_are_the_product_in_the_configurations_order(raw_study):
+    assert [run.path for run in load_study(raw_study).runs()] == [
+        "mnist5k/resnet8/ce/seed0",
+        "mnist5k/resnet8/ce/seed1",
+        "mnist5k/resnet8/ls/seed0",
+        "mnist5k/resnet8/ls/seed1",
+    ]
+
+
+@given(last=st.integers(1, 1000), count=st.integers(1, 60))
+def test_log_spaced_epochs_ascend_from_first_to_last(last, count):
+    epochs = log_spaced(last, count)
+    assert epochs == sorted(set(epochs))
+    assert epochs[-1] == last
+    assert len(epochs) == (1 if count == 1 else min(count, last))
+    if count > 1:
+        assert epochs[0] == 1
+
+
+def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
+    study = load_study(raw_study)
+    again = load_study(study.resolved())
+    assert again.resolved() == study.resolved()
+    assert list(again.runs()) == list(study.runs())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "changed"),
+    [
+        (("losses", "ls", "smoothing"), 0.1, {"train ls", "theory", "draw", "judge no"}),
+        (("losses", "ls", "colour"), "#123456", {"draw", "track ls"}),
+        (("losses", "ls", "label"), "soft", {"draw", "track ls"}),
+        (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce"}),
+        (("theory",), {"lambda_w": 0.1}, {"theory"}),
+        (("track",), {"tensors": False}, {"track ls", "track ce"}),
+        (("experiments", "smoke", "training", "learning_rate"), 0.1, {"train ls", "train ce"}),
+    ],
+)
+def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, changed):
+    def specs(study):
+        runs = {run.loss: run for run in study.runs()}
+        made = {f"train {loss}": study.train_spec(run) for loss, run in runs.items()}
+        made |= {f"extract {loss}": study.extract_spec(run) for loss, run in runs.items()}
+        made |= {f"measure {loss}": study.measure_spec(run) for loss, run in runs.items()}
+        made |= {f"track {loss}": study.track_spec(run) for loss, run in runs.items()}
+        made |= {"theory": study.theory_spec(), "draw": study.draw_spec(), "judge": study.judge_spec()}
+        return made | {"collect": study.collect_spec(), "prepare": study.prepare_spec("mnist5k")}
+
+    before = specs(load_study(raw_study))
+    table = raw_study
+    for key in path[:-1]:
+        table = table[key]
+    table[path[-1]] = value
+    after = specs(load_study(raw_study))
+    different = {key for key in before if before[key] != after[key]}
+    if path[-1] == "smoothing":  # the default label carries the smoothing
+        changed = {"train ls", "theory", "draw", "track ls"}
+    assert different == changed
+
+
+def test_losses_keep_their_colour_in_every_experiment(raw_study):
+    study = load_study(raw_study)
+    assert study.colour("ce") != study.colour("ls")
+    raw_study["experiments"]["smoke"]["losses"] = ["ls"]
+    assert load_study(raw_study).colour("ls") == study.colour("ls")
+
+
+def test_the_baseline_is_the_first_cross_entropy(raw_study):
+    assert load_study(raw_study).baseline("smoke") == "ce"
+    raw_study["experiments"]["smoke"]["losses"] = ["ls"]
+    assert load_study(raw_study).baseline("smoke") is None

@@ -1,0 +1,22 @@
+"""What several test modules share."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Tests run side by side: one thread each."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def raw_study():
+    """The parsed smoke study, a fresh copy."""
+    return copy.deepcopy(yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")))

@@ -1,0 +1,53 @@
+"""From an entry of the configuration to a data set."""
+
+import hashlib
+
+import pytest
+import torch
+
+from nclens.data.sources import load_dataset
+
+
+def test_mnist5k_is_real_balanced_and_the_same_every_time():
+    entry = {"source": "mnist5k", "train_per_class": 30, "test_per_class": 20, "split_seed": 3}
+    data = load_dataset(entry)
+    assert data.train_inputs.shape == (300, 1, 28, 28)
+    assert data.train_targets.bincount().tolist() == [30] * 10
+    assert data.test_targets.bincount().tolist() == [20] * 10
+    assert data.train_inputs.max() == 255
+    digest = hashlib.sha256(data.train_inputs.numpy().tobytes()).hexdigest()
+    assert digest == hashlib.sha256(load_dataset(entry).train_inputs.numpy().tobytes()).hexdigest()
+
+
+@pytest.fixture
+def entry(tmp_path):
+    def make(body):
+        (tmp_path / "mine.py").write_text(f"import numpy as np\n\ndef data(count):\n    {body}\n")
+        return {"function": "mine:data", "file": str(tmp_path / "mine.py"), "parameters": {"count": 4}}
+
+    return make
+
+
+def test_the_users_own_data_are_taken_from_arrays(entry):
+    data = load_dataset(
+        entry(
+            "rows = np.eye(4)[:count]; y = np.array([0, 1, 0, 1]); "
+            "return dict(train_inputs=rows, train_targets=y, test_inputs=rows, test_targets=y, classes=['x', 'y'])"
+        )
+    )
+    assert data.train_inputs.dtype == torch.float32
+    assert data.classes == ["x", "y"]
+    assert "mine:data" in data.source
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return [1, 2]", "must return a dict with train_inputs"),
+        ("raise KeyError('no such column')", "mine:data .* failed: KeyError"),
+        ("return dict(train_inputs=1, train_targets=1, test_inputs=1)", "must return a dict"),
+    ],
+)
+def test_the_users_mistakes_are_told_with_the_functions_name(entry, body, words):
+    with pytest.raises(ValueError, match=words):
+        load_dataset(entry(body))

@@ -1,0 +1,189 @@
+"""The train stage as its users meet it: a process that is killed, stopped, damaged and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from nclens.config import load_study
+from nclens.files import read_tensors
+from nclens.provenance import CLOCK_FIELDS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with prepared data, and a run of 30 epochs."""
+    folder = tmp_path_factory.mktemp("train")
+    raw = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
+    raw["experiments"]["smoke"]["training"] |= {"epochs": 30, "augmentation": "flip_crop", "checkpoint_minutes": 0.002}
+    study = load_study(raw)
+    nclens(
+        "prepare",
+        "--spec",
+        json.dumps(study.prepare_spec("mnist5k")),
+        "--data",
+        "d.safetensors",
+        "--manifest",
+        "d.json",
+        cwd=folder,
+    )
+    return folder, next(study.runs()), study
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "nclens.cli", *map(str, arguments)]
+
+
+def nclens(*arguments, cwd, check=True):
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=check)
+
+
+def train_arguments(place, name, code="c", **changes):
+    _, run, study = place
+    spec = study.train_spec(run)
+    spec["training"] |= changes
+    return [
+        "train",
+        "--spec",
+        json.dumps(spec),
+        "--code",
+        code,
+        "--data",
+        "d.safetensors",
+        "--manifest",
+        "d.json",
+        "--run",
+        name,
+    ]
+
+
+@pytest.fixture(scope="module")
+def reference(place):
+    nclens(*train_arguments(place, "reference"), cwd=place[0])
+    return place[0] / "reference"
+
+
+def assert_same_bits(found, reference):
+    for epoch in (1, 5, 30):
+        digests = [
+            read_tensors(run / "snapshots" / f"epoch{epoch}.safetensors", "train")[1] for run in (found, reference)
+        ]
+        assert digests[0] == digests[1]
+    tables = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (found, reference)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    records = [json.loads((run / "run.json").read_text()) for run in (found, reference)]
+    for record in records:
+        for field in CLOCK_FIELDS:
+            record.pop(field, None)
+    assert records[0] == records[1]
+    assert not (found / ".work").exists()
+
+
+def start_and_wait_for_progress(place, name):
+    process = subprocess.Popen(command(*train_arguments(place, name)), cwd=place[0], stderr=subprocess.PIPE, text=True)
+    checkpoint = place[0] / name / ".work" / "checkpoint.safetensors"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists():
+        assert process.poll() is None, "it ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(place, reference, number):
+    name = f"stopped{number}"
+    process = start_and_wait_for_progress(place, name)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "the same command goes on from here" in errors
+    assert not (place[0] / name / "run.json").exists()
+    resumed = nclens(*train_arguments(place, name), cwd=place[0])
+    assert "goes on after epoch" in resumed.stderr
+    assert_same_bits(place[0] / name, reference)
+
+
+def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
+    for _ in range(3):
+        process = start_and_wait_for_progress(place, "killed")
+        process.kill()
+        process.communicate()
+    # What Snakemake does to the declared outputs of a job that failed.
+    for leaf in ("run.json", "history.csv"):
+        (place[0] / "killed" / leaf).unlink(missing_ok=True)
+    nclens(*train_arguments(place, "killed"), cwd=place[0])
+    assert_same_bits(place[0] / "killed", reference)
+
+
+def test_a_checkpoint_of_another_specification_or_code_is_not_taken_up(place):
+    for changes in ({"learning_rate": 0.01}, {"code": "other"}):
+        process = start_and_wait_for_progress(place, "changed")
+        process.kill()
+        process.communicate()
+        resumed = nclens(*train_arguments(place, "changed", **changes), cwd=place[0])
+        assert "goes on" not in resumed.stderr
+
+
+def test_a_damaged_checkpoint_starts_anew(place, reference):
+    process = start_and_wait_for_progress(place, "damaged")
+    process.kill()
+    process.communicate()
+    checkpoint = place[0] / "damaged" / ".work" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    resumed = nclens(*train_arguments(place, "damaged"), cwd=place[0])
+    assert "starts anew" in resumed.stderr
+    assert_same_bits(place[0] / "damaged", reference)
+
+
+def test_an_orphan_and_its_successor_never_write_together(place, reference):
+    orphan = start_and_wait_for_progress(place, "orphaned")
+    successor = nclens(*train_arguments(place, "orphaned"), cwd=place[0])
+    assert orphan.wait(60) == 0
+    assert "another process is still writing it" in successor.stderr
+    assert "already complete" in successor.stderr
+    assert_same_bits(place[0] / "orphaned", reference)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "of another"])
+def test_damaged_data_are_named_with_their_rule(place, tmp_path, damage):
+    folder = place[0]
+    data = (folder / "d.safetensors").read_bytes()
+    manifest = json.loads((folder / "d.json").read_text())
+    if damage != "missing":
+        (tmp_path / "d.safetensors").write_bytes(data[:-100] if damage == "truncated" else data)
+    if damage == "of another":
+        manifest["sha256"] = "0" * 64
+    (tmp_path / "d.json").write_text(json.dumps(manifest))
+    failed = nclens(*train_arguments(place, "run"), cwd=tmp_path, check=False)
+    assert failed.returncode == 1
+    assert "d.safetensors" in failed.stderr
+    assert "rule `prepare`" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_diverging_run_says_where(place):
+    failed = nclens(*train_arguments(place, "diverged", learning_rate=1e9), cwd=place[0], check=False)
+    assert failed.returncode == 1
+    assert "not finite in epoch" in failed.stderr
+    assert "learning rate 1e+09" in failed.stderr
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not os.path.exists("/proc/version"), reason="needs a file system that refuses"
+)
+def test_a_folder_that_cannot_be_written_is_named(place):
+    (place[0] / "a file").write_text("")
+    failed = nclens(*train_arguments(place, "a file/run"), cwd=place[0], check=False)
+    assert failed.returncode == 1
+    assert "cannot write" in failed.stderr
+    assert "Traceback" not in failed.stderr

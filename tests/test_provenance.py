@@ -1,0 +1,115 @@
+"""The digest sees what a step computes, and nothing else."""
+
+import shutil
+
+import pytest
+
+from nclens import provenance
+
+STAGES = ("prepare", "train", "extract", "measure", "theory", "collect", "judge", "draw", "report", "track", "resolve")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that a test may edit."""
+    shutil.copytree(provenance.PACKAGE, tmp_path / "nclens", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "nclens")
+    _forget()
+    yield tmp_path / "nclens"
+    _forget()
+
+
+def _forget():
+    for function in (provenance._tree, provenance._imports, provenance._module_parts, provenance._name_parts):
+        function.cache_clear()
+
+
+def digests():
+    """The digests of every step, as the rules ask for them."""
+    _forget()
+    made = {stage: provenance.code_digest(stage) for stage in STAGES}
+    for loss in ("ce", "ls"):
+        made[f"train {loss}"] = provenance.code_digest(
+            "train", functions=["nclens.models:resnet8", f"nclens.losses:{loss}"]
+        )
+    return made
+
+
+def changed_by(edit):
+    """The steps whose digest an edit changes."""
+    before = digests()
+    edit()
+    after = digests()
+    return {step for step in before if before[step] != after[step]}
+
+
+def append(path, text):
+    return lambda: path.write_text(path.read_text() + text)
+
+
+def replace(path, old, new):
+    def edit():
+        content = path.read_text()
+        assert content.count(old) >= 1, f"{old!r} is not in {path}"
+        path.write_text(content.replace(old, new, 1))
+
+    return edit
+
+
+def test_comments_and_formatting_change_nothing(package):
+    for module in ("collapse", "losses", "training"):
+        path = package / f"{module}.py"
+        assert changed_by(append(path, "\n\n# a comment\n")) == set()
+        assert changed_by(replace(path, '"""', '"""Another docstring. ')) == set()
+
+
+def test_a_new_loss_changes_nothing(package):
+    path = package / "losses.py"
+    assert (
+        changed_by(append(path, "\n\n@register()\ndef extra(logits, targets):\n    return ce(logits, targets)\n"))
+        == set()
+    )
+
+
+def test_an_edited_loss_changes_its_runs_only(package):
+    def edit():
+        path = package / "losses.py"
+        head, name, tail = path.read_text().partition("def ls(")
+        path.write_text(head + name + tail.replace("    return", "    return 2 * 1 *", 1))
+
+    assert changed_by(edit) == {"train ls"}
+
+
+def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
+    changed = changed_by(append(package / "collapse.py", "\n\nEXTRA = 1\n"))
+    assert "measure" in changed
+    assert not changed & {"train", "train ce", "train ls", "extract", "prepare", "draw", "judge"}
+
+
+def test_a_figure_changes_drawing_and_the_page(package):
+    assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
+    assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
+
+
+def test_a_template_changes_the_page_only(package):
+    template = next((package / "templates").glob("*.j2"))
+    assert changed_by(append(template, "more")) == {"report"}
+
+
+def test_what_checks_and_names_changes_nothing(package):
+    for path in (package / "files.py", package / "provenance.py", package / "cli.py", package / "config" / "study.py"):
+        assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
+
+
+def test_a_file_of_the_users_counts_without_its_comments(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def loss(a, b):\n    return a\n")
+    before = provenance.code_digest("train", files=[path])
+    path.write_text('def loss(a, b):\n    """Say."""\n    return a  # indeed\n')
+    assert provenance.code_digest("train", files=[path]) == before
+    path.write_text("def loss(a, b):\n    return b\n")
+    assert provenance.code_digest("train", files=[path]) != before
+
+
+def test_versions_name_what_decides_a_result():
+    assert {"python", "torch", "numpy", "nclens"} <= set(provenance.versions())

@@ -1,0 +1,131 @@
+"""The loop: saved between any two steps it ends with the same bits, and it trains what it says."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from nclens.data.tensors import Split
+from nclens.models import build_network
+from nclens.objective import build_loss
+from nclens.training import Settings, Trainer, derived_seed, evaluate, extract_features
+
+
+def split(count, seed=0, shape=(1, 8, 8)):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
+    return Split.place(images, torch.arange(count) % 3, [0.5], [0.25], "cpu")
+
+
+def trainer(settings=None, seed=0, loss=None):
+    torch.manual_seed(derived_seed(seed, "weights"))
+    network = build_network({"name": "resnet8", "width": 2}, (1, 8, 8), 3).to(memory_format=torch.channels_last)
+    settings = settings or Settings(
+        epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop"
+    )
+    return Trainer(
+        network, loss or build_loss({"name": "ls", "smoothing": 0.1}), split(30), split(9, 1), settings, seed
+    )
+
+
+def finish(trained):
+    while trained.epoch < trained.settings.epochs:
+        trained.advance()
+    return trained
+
+
+def weights(trained):
+    return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
+
+
+@pytest.mark.parametrize("stops", [[1], [3], [4], [1, 1, 5], [2, 7]])
+def test_interrupted_between_any_two_steps_equals_uninterrupted(stops):
+    reference = finish(trainer())
+    current = trainer()
+    for steps in stops:
+        left = iter(range(steps - 1))
+        while current.advance(lambda left=left: next(left, None) is None):
+            pass
+        tensors, values = current.state()
+        # As a file gives them back: in the plain memory format.
+        saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        torch.rand(7)  # whatever else happens to the global generator
+        current = trainer()
+        current.resume(saved, values)
+    finish(current)
+    assert torch.equal(weights(current), weights(reference))
+    assert current.history == reference.history
+
+
+def test_the_first_steps_are_plain_sgd_with_momentum():
+    trained = trainer(Settings(epochs=1, batch_size=8, learning_rate=0.1, weight_decay=0.01))
+    reference = trainer().network.train()
+    optimiser = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    data = split(30)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(derived_seed(0, "order", 1)))
+    for batch in order.split(8)[:3]:
+        inputs = (data.inputs[batch].float() - 127.5) / 63.75
+        loss = functional.cross_entropy(reference(inputs), data.targets[batch], label_smoothing=0.1)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    trained.advance()
+    expected = torch.cat([value.flatten().double() for value in reference.state_dict().values()])
+    torch.testing.assert_close(weights(trained), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_falls_after_each_milestone():
+    settings = Settings(epochs=9, batch_size=1, learning_rate=1.0, milestones=(3, 6), decay=0.1)
+    assert [settings.learning_rate_in(epoch) for epoch in (1, 3, 4, 6, 7)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_history_has_both_splits_of_every_epoch():
+    trained = finish(trainer())
+    assert [(row["epoch"], row["split"]) for row in trained.history] == [
+        (epoch, split) for epoch in (1, 2, 3) for split in ("train", "test")
+    ]
+    last = trained.history[-1]
+    assert {key: last[key] for key in ("loss", "cross_entropy", "error")} == evaluate(
+        trained.network, trained.loss, trained.test_split
+    )
+
+
+def test_two_losses_of_one_seed_start_alike_and_see_the_same_batches():
+    first, second = trainer(loss=build_loss({"name": "ce"})), trainer()
+    assert torch.equal(weights(first), weights(second))
+    assert derived_seed(0, "order", 1) != derived_seed(1, "order", 1) != derived_seed(0, "order", 2)
+
+
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate():
+    trained = trainer(loss=lambda logits, targets: logits.sum() * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"epoch 1 \(learning rate 0\.1\)"):
+        trained.advance()
+
+
+def test_a_batch_larger_than_the_split_is_refused():
+    with pytest.raises(ValueError, match="batch_size 31"):
+        trainer(Settings(epochs=1, batch_size=31, learning_rate=0.1))
+
+
+def test_evaluation_does_not_depend_on_its_batches():
+    trained = trainer()
+    whole, parts = (evaluate(trained.network, trained.loss, split(30), batch_size=size) for size in (30, 7))
+    assert whole == pytest.approx(parts, rel=1e-5)
+
+
+def test_features_come_in_order_and_make_the_logits():
+    trained = trainer()
+    features, logits = extract_features(trained.network, split(30), batch_size=7)
+    assert features.shape == (30, 8)
+    head = trained.network.head
+    torch.testing.assert_close(features @ head.weight.T + head.bias, logits)
+    torch.testing.assert_close(extract_features(trained.network, split(30), batch_size=30)[0], features)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_and_cpu_agree_on_features():
+    trained = trainer()
+    expected, _ = extract_features(trained.network, split(30))
+    data = split(30)
+    moved = Split(data.inputs.cuda(), data.targets.cuda(), data.mean.cuda(), data.std.cuda())
+    found, _ = extract_features(trained.network.cuda(), moved)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
