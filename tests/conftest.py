@@ -20,3 +20,11 @@ def _one_thread():
 def raw_study():
     """The parsed smoke study, a fresh copy."""
     return copy.deepcopy(yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def simulate():
+    """A maker of simulated experiments, for figures and what shows them."""
+    from tests.figures.simulate import simulate as make
+
+    return make

@@ -1,0 +1,295 @@
+"""From effects over seeds to a verdict: the interval, the rule, and the rows of the table of claims.
+
+A measure is supported when its whole 95% interval over paired seeds lies on the side of no effect that the claim names,
+contradicted when the whole interval lies on the other side, and inconclusive otherwise, as it is under three pairs. A
+claim is supported when its main measure is supported and no other is contradicted, contradicted when its main measure
+is, and inconclusive otherwise. `RULES` says the same with every special case, so that a page of results can quote it.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+Verdict = Literal["supported", "contradicted", "inconclusive"]
+Side = Literal["below", "above"]
+Scale = Literal["ratio", "difference"]
+
+CONFIDENCE = 0.95
+FEWEST_PAIRS = 3
+NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
+
+RULES: dict[str, str] = {
+    "Effect": "A loss is held against the baseline seed by seed: by the difference of the two numbers, or, where they "
+    "are positive, by their ratio, which is averaged over seeds on the log scale.",
+    "Interval": "The 95% interval is Student's t interval of the mean of the paired differences or log ratios. An "
+    "interval narrower than what the measurement resolves (one step between snapshots) is widened to it.",
+    "Measure": "A measure is supported when its whole interval lies on the side of no effect that the claim names, "
+    "contradicted when the whole interval lies on the other side, and inconclusive otherwise. Under three pairs of "
+    "runs there is no interval and the measure is inconclusive.",
+    "Claim": "A claim is supported when its main measure, the first, is supported and no other is contradicted; "
+    "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
+    "main one are named. The number of measures is not corrected for.",
+    "Missing or undefined values": "A seed of which a run is missing is left out and named. A value that is there but "
+    "gives no finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since "
+    "that would choose seeds by their outcome: the measure is then inconclusive.",
+    "Never reached": "A run that never reaches a level is counted at the last epoch, where its effect is only known to "
+    "be larger: the interval is open above, so that it cannot support a claim of fewer epochs. When no run of the loss "
+    "reaches it, the measure is contradicted.",
+    "Theory": "Numbers of the theory have no seeds and no interval; they are compared directly.",
+}
+"""How a verdict is reached, in words: name of a part of the rule -> the part."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One quantity's effect and the verdict on it.
+
+    Attributes:
+        quantity: what is compared.
+        effect: the mean effect over seeds; nan where it is not defined.
+        low, high: ends of the 95% interval; nan without an interval, high = inf for one that is open above.
+        unit: unit of the three.
+        null: the value of no effect, 1 for ratios and 0 for differences; nan where there is none.
+        seeds: number of pairs of runs; None for theory.
+        verdict: supported, contradicted or inconclusive.
+        note: what a reader has to know beside the numbers.
+    """
+
+    quantity: str
+    effect: float
+    low: float
+    high: float
+    unit: str
+    null: float
+    seeds: int | None
+    verdict: Verdict
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A loss held against a baseline in one experiment, with the tables that its claims are judged by.
+
+    Attributes:
+        experiment, dataset, model: names, as the tables have them.
+        baseline, loss: names of the two loss entries.
+        seeds: the seeds that both were trained with.
+        epochs: length of training; the last snapshot is taken then.
+        metrics: rows of this experiment with the columns loss, seed, split, epoch, metric, value (more are allowed).
+        theory: rows of this experiment with the columns loss, quantity, closed_form, numeric, relative_error (more are
+            allowed).
+
+    Raises:
+        ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
+            last epoch.
+    """
+
+    experiment: str
+    dataset: str
+    model: str
+    baseline: str
+    loss: str
+    seeds: tuple[int, ...]
+    epochs: int
+    metrics: pd.DataFrame
+    theory: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        for name, table, columns in (
+            ("metrics", self.metrics, ("loss", "seed", "split", "epoch", "metric", "value")),
+            ("theory", self.theory, ("loss", "quantity", "closed_form", "numeric", "relative_error")),
+        ):
+            if absent := [column for column in columns if column not in table.columns]:
+                raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds of {self.experiment}: {list(self.seeds)}; each must stand once")
+        if self.baseline == self.loss:
+            raise ValueError(f"{self.experiment}: the loss {self.loss} is its own baseline; allowed: another loss")
+        if len(self.metrics) and self.metrics["epoch"].max() > self.epochs:
+            last = self.metrics["epoch"].max()
+            raise ValueError(f"the metrics table of {self.experiment} has epoch {last}; the last must be {self.epochs}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper and how it is judged.
+
+    Attributes:
+        id: short name, unique within the paper.
+        paper: title and identifier.
+        statement: what it says, in one sentence of our own.
+        rule: what is measured for it, in words.
+        measures: Comparison -> the measures, the main one first.
+    """
+
+    id: str
+    paper: str
+    statement: str
+    rule: str
+    measures: Callable[[Comparison], list[Measure]]
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A row of the table of claims: a claim's overall verdict (level `claim`), or one of its measures (`measure`)."""
+
+    claim: str
+    paper: str
+    statement: str
+    experiment: str
+    dataset: str
+    model: str
+    baseline: str
+    loss: str
+    level: Literal["claim", "measure"]
+    quantity: str
+    effect: float
+    low: float
+    high: float
+    unit: str
+    null: float
+    seeds: int | None
+    verdict: Verdict
+    note: str
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return (m, low, high): the mean and its 95% t interval, m ± t(0.975, n-1) s / √n.
+
+    s is the standard deviation with n - 1 in its denominator; where all values are the same the interval is a point.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+
+    >>> [round(end, 4) for end in t_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.4841, 4.4841]
+    """
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        raise ValueError(f"an interval of {list(values)}: at least two finite values are needed")
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return mean, mean - half, mean + half
+
+
+def decide(low: float, high: float, null: float, claimed: Side) -> Verdict:
+    """Return the verdict on the interval [low, high] of an effect that the claim puts below or above `null`.
+
+    An interval that touches the null, or has an end that is not a number, is inconclusive.
+    """
+    below, above = high < null, low > null
+    if math.isnan(low) or math.isnan(high) or not (below or above):
+        return "inconclusive"
+    return "supported" if below == (claimed == "below") else "contradicted"
+
+
+def log_ratio(value: float, baseline: float) -> float:
+    """Return log(value / baseline); nan unless both are positive and finite."""
+    if not (0 < value < math.inf and 0 < baseline < math.inf):
+        return math.nan
+    return math.log(value) - math.log(baseline)
+
+
+def judge_pairs(
+    quantity: str,
+    effects: Mapping[int, float],
+    seeds: Sequence[int],
+    *,
+    scale: Scale,
+    claimed: Side,
+    unit: str,
+    only_above: Collection[int] = (),
+    resolution: float = 0.0,
+    notes: Sequence[str] = (),
+) -> Measure:
+    """Judge one quantity by its effects over seeds, as `RULES` says.
+
+    Args:
+        quantity: what is compared.
+        effects: seed -> effect of the pair, a difference, or a log ratio (also for the scale `ratio`, whose measure
+            then shows exp of mean and ends). A seed that is absent has a run missing; an effect that is not finite is
+            undefined.
+        seeds: the seeds that should be there.
+        scale: ratio (no effect at 1) or difference (no effect at 0).
+        claimed: the side of no effect on which the claim puts the effect.
+        unit: unit of the effect.
+        only_above: seeds whose effect is only known to lie above both the number given and no effect.
+        resolution: what the measurement resolves, in the unit shown (for `ratio`, of the ratio and not of its log).
+        notes: remarks that open the note.
+
+    Raises:
+        ValueError: an effect of a seed that is none of `seeds`.
+    """
+    if unknown := sorted(set(effects) - set(seeds)):
+        raise ValueError(f"{quantity}: effects of the seeds {unknown}; allowed: {list(seeds)}")
+    null = NO_EFFECT[scale]
+    shown = math.exp if scale == "ratio" else float
+    remarks = list(notes)
+    if missing := [seed for seed in seeds if seed not in effects]:
+        remarks.append(f"left out, a run is missing: {_seeds(missing)}")
+    undefined = [seed for seed, effect in effects.items() if not math.isfinite(effect)]
+    values = list(effects.values())
+    verdict: Verdict = "inconclusive"
+    effect = low = high = math.nan
+    if undefined:
+        remarks.append(f"no finite effect: {_seeds(undefined)}")
+    elif len(values) < FEWEST_PAIRS:
+        effect = shown(float(np.mean(values))) if values else math.nan
+        remarks.append(f"no interval under {FEWEST_PAIRS} pairs of runs")
+    else:
+        effect, low, high = (shown(end) for end in t_interval(values))
+        if high - low < resolution:
+            remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the snapshots resolve")
+            low, high = _widened(low, high, resolution, floor=0.0 if scale == "ratio" else -math.inf)
+        censored = [seed for seed in effects if seed in only_above]
+        high = math.inf if censored else high
+        verdict = decide(low, high, null, claimed)
+        if len(censored) == len(values):
+            # Each pair is known to lie above no effect, also where the resolution would put the lower end below it.
+            low, verdict = max(low, null), decide(math.nextafter(null, math.inf), math.inf, null, claimed)
+    return Measure(quantity, effect, low, high, unit, null, len(values), verdict, "; ".join(remarks))
+
+
+def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
+    """Return a claim's verdict from those of its measures, the main one first, and a note that names who differs."""
+    main, *others = measures
+    verdict = main.verdict
+    if verdict == "supported" and any(other.verdict == "contradicted" for other in others):
+        verdict = "inconclusive"
+    differing = [f"{other.quantity} is {other.verdict}" for other in others if other.verdict != main.verdict]
+    parts = [f"the main measure, {main.quantity}, is {main.verdict}"] if differing else []
+    return verdict, "; ".join([*parts, *differing, *filter(None, [main.note])])
+
+
+def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
+    """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure."""
+    measures = claim.measures(comparison)
+    verdict, note = overall(measures)
+
+    def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
+        names = (comparison.experiment, comparison.dataset, comparison.model, comparison.baseline, comparison.loss)
+        return ClaimRow(claim.id, claim.paper, claim.statement, *names, level, **asdict(measure))
+
+    head = asdict(measures[0]) | {"quantity": "", "verdict": verdict, "note": note}
+    return [row("claim", Measure(**head)), *(row("measure", measure) for measure in measures)]
+
+
+def claims_table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
+    """Return the rows as a table; the number of seeds is a nullable integer, what is not defined is missing."""
+    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(ClaimRow)])
+    return table.astype({"seeds": "Int64"} | dict.fromkeys(("effect", "low", "high", "null"), "float64"))
+
+
+def _widened(low: float, high: float, width: float, floor: float) -> tuple[float, float]:
+    """Widen an interval about its centre to a width; its lower end stops at the floor."""
+    more = (width - (high - low)) / 2
+    return max(low - more, floor), high + more
+
+
+def _seeds(seeds: Collection[int]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, sorted(seeds)))

@@ -1,0 +1,404 @@
+"""Neural collapse of a set of features, measured in float64 without a d x d matrix.
+
+Notation, as in section "Neural collapse metrics" of the paper's formulas (Guo et al., arXiv 2402.03979): h_i is the
+feature (penultimate activation) of sample i, d numbers; y_i its class among K; hbar_k the mean of class k; hG the mean
+of the K class means; M the K x d matrix with rows hbar_k - hG; W the K x d weight of the linear classifier, b its bias;
+
+    S_W = (1/N) sum_i (h_i - hbar_{y_i}) (h_i - hbar_{y_i})' ,   S_B = (1/K) M'M .
+
+M has rank K - 1 at most. With its singular values s and right singular vectors V, tr(S_W pinv(S_B)) / K is the mean of
+|diag(1/s) V' (h_i - hbar_{y_i})|^2 over the samples, so the samples are centred first and then projected: nothing
+cancels and no cut-off has to be chosen for a pseudo-inverse.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+KEYS = (
+    "nc1",
+    "nc1_sum",
+    "nc1_quotient",
+    "cdnv",
+    "nc2",
+    "nc2_means",
+    "nc2_classifier",
+    "nc3",
+    "nc3_squared",
+    "equinorm_means",
+    "equinorm_classifier",
+    "equiangular_means",
+    "equiangular_classifier",
+    "nc4",
+    "feature_norm",
+    "classifier_norm",
+    "rank_means",
+)
+"""The keys of `neural_collapse`, in order."""
+
+# Float64 bytes of one chunk of samples: small enough to stay in a core's cache, large enough to hide the call overhead.
+_CHUNK_BYTES = 2**21
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def neural_collapse(
+    features: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    reference_means: Tensor | None = None,
+) -> dict[str, float]:
+    """Measure every variant of neural collapse on one split.
+
+    With nrm(A) = A / |A|_F, E = (I_K - 11'/K) / sqrt(K-1), v_k the mean of |h_i - hbar_k|^2 over class k, and r the
+    numerical rank of M. Every value but the norms and the rank has no unit; 0 is full collapse; norms have the
+    unit of the features and of the weight.
+
+    | key | formula | range |
+    |---|---|---|
+    | `nc1` | tr(S_W pinv(S_B)) / K; the paper's equation (4) | [0, inf] |
+    | `nc1_sum` | K nc1; what the paper's released code plots | [0, inf] |
+    | `nc1_quotient` | tr S_W / tr S_B | [0, inf] |
+    | `cdnv` | class-distance normalised variance: mean over k < l of (v_k + v_l) / (2 |hbar_k - hbar_l|^2) | [0, inf] |
+    | `nc2` | |nrm(W M') - E|_F; the paper's plotted NC2 | [0, 2] |
+    | `nc2_means` | |nrm(M M') - E|_F | [0, 2] |
+    | `nc2_classifier` | |nrm(W W') - E|_F, W not centred | [0, 2] |
+    | `nc3` | |nrm(W) - nrm(M)|_F; the paper's equation (6) | [0, 2] |
+    | `nc3_squared` | nc3^2; what the paper's released code plots, as the original NC paper | [0, 4] |
+    | `equinorm_means`, `equinorm_classifier` | std / mean of the row norms of M, of W | [0, sqrt(K-1)] |
+    | `equiangular_means`, `equiangular_classifier` | mean over k != l of |cos_kl + 1/(K-1)|, rows of M, of W | [0, 2] |
+    | `nc4` | share of samples whose argmax(W h + b) is not the class with the nearest mean | [0, 1] |
+    | `feature_norm`, `classifier_norm` | mean over k of |hbar_k - hG|, of |w_k| | [0, inf) |
+    | `rank_means` | r, the numerical rank of M, tolerance max(K, d) eps s_max | 0 ... min(K-1, d) |
+
+    The class means are those of the split that is measured. Only `nc4` uses `reference_means`: for a test split, give
+    the train split's class means (`class_means`), which is what a nearest-class-mean classifier would have learnt.
+    The equinorm, equiangular and nc4 keys are the NC2 and NC4 of the original neural collapse paper; the standard
+    deviation is the population's (divisor K). Exact ties in nc4 go to the lower class.
+
+    Where r < K - 1 (d < K - 1, or classes that share a direction) the trace of `nc1` runs over the r directions. Where
+    all class means coincide (M = 0), `nc1`, `nc1_sum`, `nc1_quotient` and `cdnv` are inf and the values that are
+    normalised by M, `nc2`, `nc2_means`, `nc3`, `nc3_squared`, `equinorm_means` and `equiangular_means`, are nan; `nc4`
+    is nan where the reference means coincide. The same holds for W = 0 and the values normalised by W. A
+    `RuntimeWarning` says so. Two coinciding class means alone make `cdnv` inf; a single zero row of M or of W makes
+    its equiangular value nan.
+
+    All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
+    Nothing is differentiable. In code under `torch.compile` the call is a graph break and runs uncompiled.
+
+    Args:
+        features: (N, d), any floating dtype, on any device with float64.
+        labels: (N,), integers in 0 ... K-1, on the features' device; every class needs two samples or more.
+        weight: (K, d), the classifier's weight, K >= 2.
+        bias: (K,), the classifier's bias, or None for none. Only `nc4` uses it.
+        reference_means: (K, d), the class means for `nc4`; by default those of this split.
+
+    Raises:
+        ValueError: a wrong type, shape or device; labels that are not integers or are out of range; a value that is
+            not finite; K < 2; a class with no sample, or with one (it has no scatter, so it would look collapsed).
+
+    >>> features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
+    >>> labels = torch.tensor([0, 0, 1, 1])
+    >>> values = neural_collapse(features, labels, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), None)
+    >>> round(values["nc1"], 12), values["nc1_quotient"], values["cdnv"], values["nc4"]
+    (0.125, 0.25, 0.0625, 0.0)
+    >>> abs(values["nc2"]) < 1e-12, values["feature_norm"], values["rank_means"]
+    (True, 2.0, 1.0)
+    """
+    if torch.compiler.is_compiling():  # a graph break, rather than half a minute of compilation for one dictionary
+        run = torch.compiler.disable(neural_collapse)
+        return run(features, labels, weight, bias, reference_means=reference_means)
+    with torch.no_grad():
+        _check_floating("features", features, (None, None))
+        weight = check_float64("weight", weight, (None, features.shape[1]), features)
+        classes = len(weight)
+        bias = weight.new_zeros(classes) if bias is None else check_float64("bias", bias, (classes,), features)
+        labels = check_samples(features, labels, classes)
+        counts, means = _counts_and_means(features, labels, classes, at_least=2)
+        reference = means
+        if reference_means is not None:
+            reference = check_float64("reference_means", reference_means, tuple(weight.shape), features)
+        scorer, offset = readout(weight, bias, reference)
+        white = whitening(means)
+        squares, deviation = means.new_zeros(classes), means.new_zeros(())
+        disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
+        for x, y in _chunks(features, labels):
+            disagreements += count_disagreements(x @ scorer + offset)
+            residual = means[y].sub_(x)
+            squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
+            deviation += (residual @ white).square().sum()
+        values = collapse_table(counts, means, squares, deviation, white.shape[1], weight)
+        values["nc4"] = nc4_share(disagreements, len(features), reference)
+        return dict(zip(KEYS, torch.stack([values[key] for key in KEYS]).tolist(), strict=True))
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the means hbar_k of the classes' features, summed in float64.
+
+    Args:
+        features: (N, d), any floating dtype.
+        labels: (N,), integers in 0 ... classes-1, every class at least once.
+        classes: K, the number of classes.
+
+    Returns:
+        (K, d), float64, on the features' device, in the features' unit. Where all samples of a class are equal the
+        mean is exactly that sample.
+
+    Raises:
+        ValueError: as `neural_collapse`, but a class with one sample has a mean and is allowed.
+
+    >>> class_means(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([1, 0, 0]), classes=2)
+    tensor([[4.],
+            [1.]], dtype=torch.float64)
+    """
+    with torch.no_grad():
+        labels = check_samples(features, labels, classes)
+        return _counts_and_means(features, labels, classes, at_least=1)[1]
+
+
+def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -> float:
+    """Return `nc1` of some samples about the whole split's class means, against the whole split's S_B.
+
+    The mean over the subset's samples of |diag(1/s) V' (h_i - hbar_{y_i})|^2, where s, V and hbar are those of the
+    whole split. So over all samples it is `nc1`, and `nc1` is the average of `nc1_correct` (the subset that the network
+    predicts correctly) and `nc1_incorrect` (the rest), weighted by their sizes. The paper's figure 8 shows NC1 split by
+    correct and incorrect prediction; how it splits it is not known to us, this reading is ours.
+
+    Args:
+        features: (N, d), any floating dtype: the whole split.
+        labels: (N,), the true classes, integers in 0 ... classes-1, every class at least twice.
+        classes: K, the number of classes.
+        subset: (N,), bool: the samples to average over.
+
+    Returns:
+        A value in [0, inf], without unit; nan where the subset is empty; inf, with a `RuntimeWarning`, where all class
+        means coincide.
+
+    Raises:
+        ValueError: as `neural_collapse`, and for a subset that is not a bool tensor of shape (N,).
+
+    >>> features = torch.tensor([[3.0], [1.0], [-1.5], [-2.5]])
+    >>> labels = torch.tensor([0, 0, 1, 1])
+    >>> round(nc1_subset(features, labels, 2, torch.tensor([True, True, False, False])), 12)
+    0.125
+    """
+    with torch.no_grad():
+        labels = check_samples(features, labels, classes)
+        if not isinstance(subset, Tensor) or subset.dtype != torch.bool or subset.shape != labels.shape:
+            raise ValueError(f"subset: expected a bool tensor of shape {tuple(labels.shape)}, got {_describe(subset)}")
+        _check_device("subset", subset, features)
+        _, means = _counts_and_means(features, labels, classes, at_least=2)
+        white = whitening(means)
+        size = int(subset.sum())
+        if size > 0 and white.shape[1] == 0:
+            _warn_coinciding()
+            return float("inf")
+        total = means.new_zeros(())
+        for x, y, keep in _chunks(features, labels, subset):
+            total += (means[y].sub_(x)[keep] @ white).square().sum()
+        return float(total) / size if size > 0 else float("nan")
+
+
+def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: int) -> tuple[Tensor, Tensor]:
+    """(K,) and (K, d), float64, if every class has enough samples.
+
+    Each class is summed relative to its first sample, so that equal samples have exactly their own value as the mean
+    and total collapse is recognised as such.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    check_counts(counts.tolist(), at_least)
+    first = features[labels.argsort(stable=True)[counts.cumsum(0) - counts]].double()
+    totals = torch.zeros_like(first)
+    for x, y in _chunks(features, labels):
+        totals.index_add_(0, y, first[y].sub_(x))
+    means = first - totals / counts[:, None]
+    if not bool(means.isfinite().all()):
+        _raise_non_finite(features)
+    return counts.double(), means
+
+
+def _chunks(features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the rows of all tensors chunk by chunk, the features in float64 (not to be written to)."""
+    size = max(1, _CHUNK_BYTES // (8 * features.shape[1]))
+    for x, *rest in zip(*(tensor.split(size) for tensor in (features, *others)), strict=True):
+        yield x.double(), *rest
+
+
+def _centred(means: Tensor) -> Tensor:
+    """M, (K, d). Taking the first mean off first makes M exactly zero where all means are equal."""
+    shifted = means - means[:1]
+    return shifted - shifted.mean(0)
+
+
+def whitening(means: Tensor) -> Tensor:
+    """(d, r) matrix A = V diag(1/s), from the SVD of M: the mean of |A'(h_i - hbar_{y_i})|^2 is nc1."""
+    classes, dim = means.shape
+    _, s, vh = torch.linalg.svd(_centred(means), full_matrices=False)
+    s = s[: classes - 1]
+    rank = int((s > max(classes, dim) * torch.finfo(s.dtype).eps * s[0]).sum())
+    return vh[:rank].T / s[:rank]
+
+
+def readout(weight: Tensor, bias: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """(d, 2K) and (2K,): h @ readout + offset is the K logits, then K scores that are highest at the nearest mean.
+
+    |h - m_k|^2 = |h|^2 - 2 (h - c)'(m_k - c) + |m_k - c|^2 + terms without k, so the nearest mean is a linear
+    classifier too; c is the centre of the means, which keeps a common offset out of the squares.
+    """
+    centred = _centred(means)
+    centre = means[0] - centred[0]
+    scores = -centred @ centre - centred.square().sum(1) / 2
+    return torch.cat([weight, centred]).T, torch.cat([bias, scores])
+
+
+def count_disagreements(scores: Tensor) -> Tensor:
+    """Count the rows of (n, 2K) scores (see `readout`) in which the network and the nearest mean differ."""
+    classes = scores.shape[1] // 2
+    return (scores[:, :classes].argmax(1) != scores[:, classes:].argmax(1)).sum()
+
+
+def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tensor:
+    """Share of disagreements, float64; nan where the means coincide: then no mean is the nearest."""
+    share = disagreements.double() / total
+    return torch.where(_centred(means).any(), share, torch.nan)
+
+
+def collapse_table(
+    counts: Tensor, means: Tensor, squares: Tensor, deviation: Tensor, rank: int, weight: Tensor
+) -> dict[str, Tensor]:
+    """Every key but `nc4`, as float64 scalars.
+
+    Args:
+        counts: (K,), samples a class.
+        means: (K, d), class means.
+        squares: (K,), sum over class k of |h_i - hbar_k|^2.
+        deviation: sum over all samples of |A'(h_i - hbar_{y_i})|^2, A from `whitening`.
+        rank: r, the number of A's columns.
+        weight: (K, d).
+    """
+    m = _centred(means)
+    classes = len(m)
+    between = m.square().sum() / classes
+    if rank == 0:
+        _warn_coinciding()
+        deviation = torch.full_like(deviation, torch.inf)
+    if not bool(weight.any()):
+        warnings.warn("the classifier weight is zero: values normalised by it are nan", RuntimeWarning, stacklevel=3)
+    nc1 = deviation / counts.sum()
+    within = squares.sum() / counts.sum()
+    nc3 = (_normalised(weight) - _normalised(m)).norm()
+    mean_norms, weight_norms = m.norm(dim=1), weight.norm(dim=1)
+    return {
+        "nc1": nc1,
+        "nc1_sum": classes * nc1,
+        "nc1_quotient": torch.where(between > 0, within / between, torch.inf),
+        "cdnv": _cdnv(m, squares / counts),
+        "nc2": _distance_to_etf(weight @ m.T),
+        "nc2_means": _distance_to_etf(m @ m.T),
+        "nc2_classifier": _distance_to_etf(weight @ weight.T),
+        "nc3": nc3,
+        "nc3_squared": nc3.square(),
+        "equinorm_means": mean_norms.std(correction=0) / mean_norms.mean(),
+        "equinorm_classifier": weight_norms.std(correction=0) / weight_norms.mean(),
+        "equiangular_means": _equiangularity(m),
+        "equiangular_classifier": _equiangularity(weight),
+        "feature_norm": mean_norms.mean(),
+        "classifier_norm": weight_norms.mean(),
+        "rank_means": nc1.new_tensor(float(rank)),
+    }
+
+
+def _normalised(matrix: Tensor) -> Tensor:
+    return matrix / matrix.norm()
+
+
+def _distance_to_etf(gram: Tensor) -> Tensor:
+    """|nrm(gram) - E|_F."""
+    classes = len(gram)
+    etf = torch.eye(classes, dtype=gram.dtype, device=gram.device) - 1 / classes
+    return (_normalised(gram) - etf / (classes - 1) ** 0.5).norm()
+
+
+def _equiangularity(matrix: Tensor) -> Tensor:
+    """Mean over k != l of |cos_kl + 1/(K-1)| for the rows of the matrix."""
+    unit = matrix / matrix.norm(dim=1, keepdim=True)
+    return _off_diagonal((unit @ unit.T + 1 / (len(matrix) - 1)).abs()).mean()
+
+
+def _cdnv(centred: Tensor, variances: Tensor) -> Tensor:
+    """Mean over pairs k != l (the pairs are symmetric) of (v_k + v_l) / (2 |hbar_k - hbar_l|^2)."""
+    # Differences, not a matrix product: the distance of close means must not come out of a cancellation.
+    distances = torch.cdist(centred, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
+    ratios = (variances[:, None] + variances) / (2 * distances)
+    return _off_diagonal(torch.where(distances > 0, ratios, torch.inf)).mean()
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    return square[~torch.eye(len(square), dtype=torch.bool, device=square.device)]
+
+
+def check_counts(counts: list[int], at_least: int) -> None:
+    """Raise ValueError for the first class with fewer samples."""
+    for k, count in enumerate(counts):
+        if count < at_least:
+            raise ValueError(f"labels: class {k} has {int(count)} sample(s), at least {at_least} needed")
+
+
+def check_samples(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the labels as int64 after checking types, shapes, devices and range."""
+    if not isinstance(classes, int) or classes < 2:
+        raise ValueError(f"classes (rows of the weight): expected an integer of 2 or more, got {classes!r}")
+    _check_floating("features", features, (None, None))
+    if features.shape[1] == 0:
+        raise ValueError("features: expected at least one column")
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
+        raise ValueError(f"labels: expected an integer tensor, got {_describe(labels)}")
+    if labels.shape != features.shape[:1]:
+        raise ValueError(f"labels: expected shape ({len(features)},) as the features, got {tuple(labels.shape)}")
+    _check_device("labels", labels, features)
+    labels = labels.long()
+    if len(labels) > 0:
+        low, high = (int(v) for v in labels.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels: values must lie in 0 ... {classes - 1}, found {low if low < 0 else high}")
+    return labels
+
+
+def check_float64(name: str, tensor: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
+    """Return the tensor, detached and in float64, after checking dtype, shape (None: any size), device and values."""
+    _check_floating(name, tensor, shape)
+    _check_device(name, tensor, like)
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name}: every value must be finite, found nan or inf")
+    return tensor.detach().double()
+
+
+def _check_floating(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
+    good = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() == len(shape)
+    if not good or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name}: expected a floating-point tensor of shape ({wanted}), got {_describe(tensor)}")
+
+
+def _check_device(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name}: expected on the device {like.device}, got {tensor.device}")
+
+
+def _raise_non_finite(features: Tensor) -> None:
+    for row, sample in enumerate(features):
+        if not bool(sample.isfinite().all()):
+            raise ValueError(f"features: every value must be finite, found nan or inf in row {row}")
+    raise ValueError("features: values so large that their float64 sums overflow")
+
+
+def _describe(thing: object) -> str:
+    return f"{thing.dtype} of shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else type(thing).__name__
+
+
+def _warn_coinciding() -> None:
+    warnings.warn("all class means coincide: nc1 is inf, values normalised by M nan", RuntimeWarning, stacklevel=4)

@@ -1,0 +1,13 @@
+"""What is drawn, one file a paper; `FIGURES` is the registry of all figures by file stem.
+
+Each figure is a pure function of `FigureInputs` to a `Drawing`: a matplotlib figure and the table that it was drawn
+from. `style.encode` makes the bytes of a PNG or PDF of it.
+"""
+
+from nclens.figures import cross_entropy_vs_label_smoothing, unconstrained_feature_model
+from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+
+__all__ = ["FIGURES", "Drawing", "FigureInputs", "FigureSpec"]
+
+FIGURES: dict[str, FigureSpec] = {**cross_entropy_vs_label_smoothing.FIGURES, **unconstrained_feature_model.FIGURES}
+"""Every figure by file stem."""

@@ -1,0 +1,130 @@
+"""Metrics against epoch: panels of lines, one a loss, each the mean over seeds with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from nclens.figures import style
+from nclens.figures.tables import Drawing, FigureInputs, interval_note, omissions, over_seeds, seeds_note
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric on one split, and the name of the stroke that it is drawn with."""
+
+    metric: str
+    split: str
+    stroke: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: what is drawn in it and how its axis reads.
+
+    Attributes:
+        label: of the vertical axis, with the unit.
+        series: what is drawn, each loss once a series.
+        log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
+        percent: whether fractions, at most 1, are shown as percentages.
+        transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
+        name: what the transformed metric is called in the table; the metric's own key by default.
+    """
+
+    label: str
+    series: tuple[Series, ...]
+    log: bool = False
+    percent: bool = False
+    transform: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    name: str | None = None
+
+
+def draw_curves(
+    inputs: FigureInputs,
+    panels: Sequence[Panel],
+    columns: int,
+    strokes: Mapping[str, str],
+    height: float,
+    until: int | None = None,
+    remarks: Sequence[str] = (),
+) -> Drawing:
+    """Draw each panel's metrics against epoch.
+
+    Args:
+        inputs: what to draw from.
+        panels: left to right, then down.
+        columns: panels in a row.
+        strokes: stroke -> its name in the legend, solid first; one alone needs no legend.
+        height: of the panels, inches.
+        until: the last epoch shown; all by default.
+        remarks: sentences for the notes below the panels.
+
+    Returns:
+        the figure and a table with columns panel, metric, split, loss, epoch, average (arithmetic or geometric), mean,
+        low, high, seeds, left_out; `panel` counts from 1.
+    """
+    figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
+    dashes = dict(zip(strokes, style.STROKES, strict=False))
+    tables, left_out, cut = [], [], False
+    for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
+        drawn = []
+        for series in panel.series:
+            rows = inputs.select(series.metric, series.split)
+            rows = rows if until is None else rows[rows["epoch"] <= until]
+            rows = panel.transform(rows) if panel.transform else rows
+            name = panel.name or series.metric
+            left_out += omissions(inputs, rows, f"{name} ({series.split})", panel.log)
+            table = over_seeds(rows, panel.log)
+            _draw_losses(inputs, axes, table, dashes[series.stroke])
+            key: dict[str, Any] = {"panel": number, "metric": name, "split": series.split}
+            drawn.append(
+                table.assign(**key, average="geometric" if panel.log else "arithmetic")[
+                    [*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]
+                ]
+            )
+        cut |= _finish_panel(axes, panel, pd.concat(drawn))
+        tables += drawn
+    for axes in grid[-1]:
+        style.epoch_axis(axes)
+    keys = style.markers(inputs.losses)
+    handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in inputs.losses]
+    if len(strokes) > 1:
+        handles += [style.stroke_key(text, dashes[stroke]) for stroke, text in strokes.items()]
+    style.legend(figure, handles)
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, {seeds_note(inputs)}",
+            interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
+            "Bands are cut at the panels' edges" if cut else "",
+            *remarks,
+            "Not drawn: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    return Drawing(figure, pd.concat(tables, ignore_index=True))
+
+
+def _draw_losses(inputs: FigureInputs, axes: Axes, table: pd.DataFrame, dashes: object) -> None:
+    for loss, marker in style.markers(inputs.losses).items():
+        own = table[table["loss"] == loss]
+        if own["mean"].notna().any():
+            style.mean_and_band(axes, own, inputs.colours[loss], marker, dashes)
+
+
+def _finish_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> bool:
+    """Scale and label a panel; True where a band is cut at its edge."""
+    axes.set_ylabel(panel.label)
+    if drawn["mean"].notna().sum() == 0:
+        style.empty_panel(axes, "no finite values")
+        return False
+    cut = style.fit_to_means(axes.yaxis, drawn, panel.log, most=1.0 if panel.percent else np.inf)
+    if panel.log:
+        style.log_axis(axes.yaxis)
+    if panel.percent:
+        style.percent_axis(axes.yaxis)
+    return cut

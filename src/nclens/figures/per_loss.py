@@ -1,0 +1,138 @@
+"""Numbers of trained networks, one row a loss: seeds as small dots, their mean with its interval on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nclens.figures import style
+from nclens.figures.tables import (
+    Drawing,
+    FigureInputs,
+    can_be_drawn,
+    interval_note,
+    omissions,
+    over_seeds,
+    seeds_note,
+)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """One metric on one split, as filled or as hollow dots."""
+
+    metric: str
+    split: str
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class DotPanel:
+    """One panel: what is drawn in it and how its axis reads.
+
+    Attributes:
+        label: of the horizontal axis, with the unit.
+        dots: what is drawn; the first one uppermost.
+        percent: whether fractions, at most 1, are shown as percentages.
+        reference: where to draw a thin upright line.
+    """
+
+    label: str
+    dots: tuple[Dots, ...]
+    percent: bool = False
+    reference: float | None = None
+
+
+def draw_dots(
+    inputs: FigureInputs, panels: Sequence[DotPanel], names: Mapping[bool, str], remarks: Sequence[str]
+) -> Drawing:
+    """Draw each panel's metrics at the last epoch, one row a loss.
+
+    Args:
+        inputs: what to draw from.
+        panels: left to right.
+        names: what hollow (True) and filled (False) dots stand for where a panel has both.
+        remarks: sentences for the notes below the panels.
+
+    Returns:
+        the figure and a table with columns metric, split, loss, epoch, seed, mean, low, high, seeds, left_out: one row
+        for each seed, whose `mean` is its value, and one with an empty seed for their mean.
+    """
+    figure, grid = style.page(1, len(panels), 0.8 + 0.36 * len(inputs.losses), sharey=True)
+    tables, left_out, cut = [], [], False
+    for panel, axes in zip(panels, grid.flat, strict=True):
+        drawn = []
+        for place, dots in enumerate(panel.dots):
+            rows = inputs.select(dots.metric, dots.split, inputs.last_epoch)
+            left_out += omissions(inputs, rows, f"{dots.metric} ({dots.split})")
+            seeds = rows[can_be_drawn(rows["value"])].rename(columns={"value": "mean"})
+            table = pd.concat([seeds, over_seeds(rows)], ignore_index=True)
+            table = table.assign(metric=dots.metric, split=dots.split, seed=table["seed"].astype("Int64"))
+            shift = 0.0 if len(panel.dots) == 1 else (place / (len(panel.dots) - 1) - 0.5) * 0.4
+            _draw_rows(axes, inputs, table, shift, dots.hollow)
+            drawn.append(
+                table[["metric", "split", "loss", "epoch", "seed", "mean", "low", "high", "seeds", "left_out"]]
+            )
+        if panel.percent:
+            style.percent_axis(axes.xaxis)
+        axes.set_xlabel(panel.label)
+        cut |= _finish_panel(axes, panel, pd.concat(drawn))
+        tables += drawn
+    loss_rows(grid, inputs)
+    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5, "color": style.FAINT}
+    fills = {True: style.GROUND, False: style.FAINT}
+    style.legend(
+        figure, [Line2D([], [], markerfacecolor=fills[hollow], label=name, **look) for hollow, name in names.items()]
+    )
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, {seeds_note(inputs)}",
+            interval_note(inputs, "Large dot", "bar"),
+            "Small dots beneath: the seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
+            "Bars are cut at the panels' edges" if cut else "",
+            *remarks,
+            "Not drawn: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    return Drawing(figure, pd.concat(tables, ignore_index=True))
+
+
+def loss_rows(grid: np.ndarray, inputs: FigureInputs) -> None:
+    """Name the rows of panels that share them after the losses, the first one uppermost."""
+    grid.flat[0].set_yticks(range(len(inputs.losses)), [inputs.labels[loss] for loss in inputs.losses])
+    grid.flat[0].set_ylim(len(inputs.losses) - 0.5, -0.5)
+    for axes in grid.flat:
+        axes.tick_params(axis="y", length=0)
+
+
+def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shift: float, hollow: bool) -> None:
+    for row, loss in enumerate(inputs.losses):
+        colour, height = inputs.colours[loss], row + shift
+        own = table[(table["loss"] == loss) & table["mean"].notna()]
+        single, mean = own[own["seed"].notna()], own[own["seed"].isna()]
+        axes.hlines(np.full(len(mean), height), mean["low"], mean["high"], color=colour, linewidth=1.2, alpha=0.7)
+        if len(single) > 1:
+            axes.scatter(single["mean"], np.full(len(single), height + 0.13), s=5, color=colour, linewidths=0)
+        fill = style.GROUND if hollow else colour
+        axes.scatter(mean["mean"], np.full(len(mean), height), s=34, c=fill, edgecolors=colour, zorder=3)
+
+
+def _finish_panel(axes: Axes, panel: DotPanel, drawn: pd.DataFrame) -> bool:
+    """Scale a panel; True where an interval is cut at its edge."""
+    if drawn["mean"].notna().sum() == 0:
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=style.FAINT)
+        axes.set_xticks([])
+        return False
+    shown = drawn[["mean", "low", "high"]]
+    if panel.reference is not None:
+        axes.axvline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
+        shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
+    axes.grid(axis="y", visible=False)
+    return style.fit_to_means(axes.xaxis, shown, room=1.5, margin=0.1, most=1.0 if panel.percent else np.inf)

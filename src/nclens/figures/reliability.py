@@ -1,0 +1,153 @@
+"""Reliability diagrams: accuracy against confidence, before and after temperature scaling."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nclens.calibration import reliability_bins
+from nclens.figures import style
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, omissions, over_seeds, seeds_note
+
+SCALINGS = {"before": "before scaling (T = 1)", "after": "after scaling (each run's T)"}
+# Behind and hollow: before; in front and filled: after.
+LOOKS: dict[str, dict[str, Any]] = {
+    "before": {"linestyle": style.STROKES[1], "linewidth": 1.1, "markerfacecolor": style.GROUND, "markersize": 4.5},
+    "after": {"linestyle": "-", "linewidth": 1.5, "markersize": 4.5},
+}
+
+
+COLUMNS = (
+    *("loss", "scaling", "bin", "lower", "upper", "count", "confidence", "accuracy"),
+    *("seeds", "temperature_mean", "ece_mean"),
+)
+
+
+@style.look()
+def reliability(inputs: FigureInputs) -> Drawing:
+    """Reliability diagrams before and after scaling with the counts of the bins beneath (figure 9).
+
+    One panel a loss. The samples of all seeds are pooled: every test sample counts once for each seed, with the
+    probabilities, and after scaling the temperature, of that seed's network. T was fitted on a held-out part of the
+    test set; the diagram shows the whole of it.
+    """
+    temperatures = inputs.select("temperature", "test", inputs.last_epoch)
+    table = pd.concat([_pooled_bins(inputs, loss, temperatures) for loss in inputs.losses], ignore_index=True)
+    columns = min(len(inputs.losses), 3)
+    rows = -(-len(inputs.losses) // columns)
+    figure, grid = style.page(
+        2 * rows,
+        columns,
+        0.25 + (3.5 if columns < 3 else 2.9) * rows,
+        height_ratios=[3.4, 1] * rows,
+        sharex=True,
+        sharey="row",
+    )
+    for place in range(rows * columns):
+        upper, lower = grid[2 * (place // columns) : 2 * (place // columns) + 2, place % columns]
+        if place >= len(inputs.losses):
+            upper.set_visible(False)
+            lower.set_visible(False)
+            continue
+        loss = inputs.losses[place]
+        _draw_diagram(upper, table[table["loss"] == loss], inputs.colours[loss])
+        _draw_counts(lower, table[table["loss"] == loss], inputs.colours[loss])
+        upper.set_title(f"{inputs.labels[loss]}\n{_summary(table[table['loss'] == loss])}")
+        if place + columns >= len(inputs.losses):
+            lower.set_xlabel("confidence (%)")
+            lower.tick_params(labelbottom=True)
+        if place % columns == 0:
+            upper.set_ylabel("accuracy (%)")
+            lower.set_ylabel("samples")
+    # One scale of counts for all, so that panels in different rows compare.
+    most = float(table["count"].max()) if len(table) else 1.0
+    for axes in grid[1::2].flat:
+        axes.set_ylim(0.7, 2 * most)
+        style.log_axis(axes.yaxis)
+    keys = [Line2D([], [], color=style.FAINT, marker="o", label=SCALINGS[name], **LOOKS[name]) for name in SCALINGS]
+    style.legend(figure, keys)
+    left_out = omissions(inputs, temperatures, "temperature (test)")
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, pooled: each test sample counts "
+            "once a seed",
+            "Points: mean confidence and accuracy in a bin; bins of few samples scatter",
+            "Whole test set, of which a held-out part was used to fit T; T and ECE above the panels: means over seeds, "
+            "ECE of the part that was not used to fit T",
+            "No diagram after scaling where T is missing: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    return Drawing(figure, table)
+
+
+def _pooled_bins(inputs: FigureInputs, loss: str, temperatures: pd.DataFrame) -> pd.DataFrame:
+    """The bins of one loss before and after scaling, with the mean temperature and ECE of the metrics table."""
+    own = temperatures[(temperatures["loss"] == loss) & can_be_drawn(temperatures["value"], log=True)]
+    fitted = {int(seed): float(value) for seed, value in zip(own["seed"], own["value"], strict=True)}
+    probabilities: dict[str, list[torch.Tensor]] = {name: [] for name in SCALINGS}
+    labels: dict[str, list[torch.Tensor]] = {name: [] for name in SCALINGS}
+    for seed in inputs.seeds(loss):
+        arrays = inputs.last_features(loss, seed)
+        logits = torch.as_tensor(np.asarray(arrays["test.logits"], dtype=np.float64))
+        targets = torch.as_tensor(np.asarray(arrays["test.targets"], dtype=np.int64))
+        for name, temperature in (("before", 1.0), ("after", fitted.get(seed))):
+            if temperature is not None:
+                probabilities[name].append(torch.softmax(logits / temperature, dim=1))
+                labels[name].append(targets)
+    tables = [pd.DataFrame(columns=list(COLUMNS))]
+    for name in SCALINGS:
+        if labels[name]:
+            bins = reliability_bins(torch.cat(probabilities[name]), torch.cat(labels[name]))
+            table = pd.DataFrame({field.name: getattr(bins, field.name).numpy() for field in fields(bins)})
+            temperature_mean = 1.0 if name == "before" else _last_mean(inputs, "temperature", loss)
+            ece_mean = _last_mean(inputs, "ece_unscaled" if name == "before" else "ece_scaled", loss)
+            keys: dict[str, Any] = {
+                "loss": loss,
+                "scaling": name,
+                "bin": range(1, len(table) + 1),
+                "seeds": len(labels[name]),
+            }
+            table = table.assign(**keys, temperature_mean=temperature_mean, ece_mean=ece_mean)
+            tables.append(table[list(COLUMNS)])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _last_mean(inputs: FigureInputs, metric: str, loss: str) -> float:
+    rows = inputs.select(metric, "test", inputs.last_epoch)
+    means = over_seeds(rows[rows["loss"] == loss])["mean"]
+    return float(means.iloc[0]) if len(means) else float("nan")
+
+
+def _draw_diagram(axes: Axes, own: pd.DataFrame, colour: str) -> None:
+    axes.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.8, zorder=1)
+    for name in SCALINGS:
+        bins = own[(own["scaling"] == name) & (own["count"] > 0)]
+        axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", **LOOKS[name])
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    style.percent_axis(axes.xaxis)
+    style.percent_axis(axes.yaxis)
+
+
+def _summary(own: pd.DataFrame) -> str:
+    """Such as "T 1 → 1.52, ECE 4.1 → 1.3 %"; a dash where there is no number."""
+    first = own.drop_duplicates("scaling").set_index("scaling").reindex(list(SCALINGS))
+    temperatures, errors = first["temperature_mean"].astype(float), first["ece_mean"].astype(float)
+    text = f"T 1 → {temperatures['after']:.2f}, ECE {100 * errors['before']:.1f} → {100 * errors['after']:.1f} %"
+    return text.replace("nan", "–")
+
+
+def _draw_counts(axes: Axes, own: pd.DataFrame, colour: str) -> None:
+    """Counts of the bins, for a log axis; an empty bin has no bar."""
+    for name in SCALINGS:
+        bins = own[own["scaling"] == name]
+        if len(bins):
+            edges = [*bins["lower"], bins["upper"].iloc[-1]]
+            filled = {"fill": True, "alpha": 0.35} if name == "after" else {"linestyle": LOOKS["before"]["linestyle"]}
+            axes.stairs(bins["count"], edges, baseline=0.7, color=colour, **filled)

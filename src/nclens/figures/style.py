@@ -1,0 +1,261 @@
+"""One look for all figures: page width, legible type, a light ground, and one place for the legend and the notes.
+
+Nothing here touches pyplot or any other global state: figures are plain `matplotlib.figure.Figure` objects, drawn and
+encoded inside `look()`, so the user's own matplotlib settings neither change them nor are changed by them. The same
+input gives the same bytes: no dates or versions are written into the files.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+PAGE_WIDTH = 7.0
+"""Width of every figure in inches: a page's text width."""
+
+INK = "#222222"
+FAINT = "#767676"
+GROUND = "#ffffff"
+
+LOOK: dict[str, Any] = {
+    "figure.facecolor": GROUND,
+    "savefig.facecolor": GROUND,
+    "axes.facecolor": GROUND,
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "legend.fontsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#555555",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 3.2,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.6,
+    "axes.formatter.useoffset": False,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
+    "pdf.fonttype": 42,  # TrueType: text in the PDF stays text
+}
+
+# Losses differ in marker as well as in colour, strokes in dashes: no figure is read by colour alone.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+STROKES: tuple[Any, ...] = ("-", (0, (2.6, 1.4)), (0, (1, 1)))
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The settings that figures are drawn and encoded in; also a decorator. Matplotlib's defaults, then ours."""
+    with matplotlib.style.context(["default", LOOK]):
+        yield
+
+
+def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of page width and its panels.
+
+    Args:
+        rows: rows of panels.
+        columns: panels in a row.
+        height: in inches, of the panels with their labels; `legend` and `notes` add what they take.
+        options: passed on to `Figure.subplots`.
+
+    Returns:
+        the figure and its axes, shape (rows, columns).
+    """
+    figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def encode(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """The figure as the bytes of a file, the same for the same figure.
+
+    Args:
+        figure: what to encode.
+        kind: png or pdf.
+        dpi: dots per inch of a PNG.
+
+    Raises:
+        ValueError: kind is neither.
+    """
+    silent: dict[str, dict[str, None]] = {
+        "png": {"Software": None},
+        "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    }
+    if kind not in silent:
+        raise ValueError(f"kind of file {kind!r}; allowed: {', '.join(silent)}")
+    file = io.BytesIO()
+    with look():
+        figure.savefig(file, format=kind, dpi=dpi, metadata=silent[kind])
+    return file.getvalue()
+
+
+def markers(names: Sequence[str]) -> dict[str, str]:
+    """A marker for each name, in order."""
+    return dict(zip(names, islice(cycle(MARKERS), len(names)), strict=True))
+
+
+def mean_and_band(axes: Axes, table: pd.DataFrame, colour: str, marker: str, stroke: Any = "-") -> None:
+    """The mean over seeds as a line against epoch, its interval as a band where there is one.
+
+    Args:
+        axes: the panel.
+        table: columns epoch, mean, low, high (as from `over_seeds`), one row an epoch.
+        colour: of line and band.
+        marker: of the points; with many epochs only some of them are marked.
+        stroke: the line's dashes.
+    """
+    epoch, mean, low, high = (table[name].to_numpy(float) for name in ("epoch", "mean", "low", "high"))
+    if np.isfinite(low).any():
+        axes.fill_between(epoch, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(
+        epoch,
+        mean,
+        color=colour,
+        marker=marker,
+        linestyle=stroke,
+        markeredgecolor=GROUND,
+        markeredgewidth=0.4,
+        markevery=1 if len(epoch) <= 20 else 0.07,  # of the panel's diagonal
+    )
+
+
+def fit_to_means(
+    axis: XAxis | YAxis,
+    table: pd.DataFrame,
+    log: bool = False,
+    room: float = 0.5,
+    margin: float = 0.05,
+    most: float = float("inf"),
+) -> bool:
+    """Set an axis by the means, with limited room for the intervals on either side.
+
+    With two or three seeds a t-interval can be many times as wide as all that the means do; an axis that held it whole
+    would flatten the lines. Quantities whose means are never negative get no room below zero.
+
+    Args:
+        axis: x or y axis of a panel.
+        table: columns mean, low, high.
+        log: whether the axis is logarithmic.
+        room: the most that is given to intervals on either side, as a multiple of the range of the means.
+        margin: empty space at either end, as a part of the axis.
+        most: the largest value that the quantity can have, on a linear axis.
+
+    Returns:
+        True where an interval is cut at the panel's edge, which the figure then has to say.
+    """
+    values = table[["mean", "low", "high"]].to_numpy(float)
+    values = np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan)
+    values = values[np.isfinite(values[:, 0])]
+    if not len(values):
+        return False
+    if log:
+        values = np.log(values)
+    bottom, top = values[:, 0].min(), values[:, 0].max()
+    low, high = np.nanmin(values), np.nanmax(values)
+    least = 0.1 if log else 0.05 * max(abs(bottom), abs(top), 1e-9)
+    spread = max(top - bottom, least)
+    floor = max(low, bottom - room * spread)
+    ceiling = min(high, top + room * spread)
+    if not log and bottom >= 0:
+        floor = max(floor, 0.0)
+    if not log:
+        ceiling = min(ceiling, most)
+    limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, least) * np.array([-1, 1])
+    axis.axes.set(**{f"{axis.axis_name}lim": np.exp(limits) if log else limits})
+    return bool(low < limits[0] or high > limits[1])
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Whole epochs on the horizontal axis."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.set_xlabel("epoch")
+
+
+def log_axis(axis: XAxis | YAxis) -> None:
+    """A logarithmic axis with plain numbers, as many as fit: called once the axis has its limits."""
+    low, high = axis.get_view_interval()
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    decades = np.log10(high / low)
+    if decades < 0.7:
+        axis.set_major_locator(MaxNLocator(4))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=7))
+    axis.set_major_formatter(FuncFormatter(_plain_or_power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain_or_power(value: float, _: int) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e5 else f"$10^{{{np.log10(value):.3g}}}$"
+
+
+def percent_axis(axis: XAxis | YAxis) -> None:
+    """Fractions shown as percentages; the axis label carries the unit."""
+    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+
+
+def empty_panel(axes: Axes, text: str) -> None:
+    """Say inside a panel why nothing is drawn in it."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAINT, wrap=True)
+    axes.grid(False)
+    axes.set_yticks([])
+
+
+def loss_key(label: str, colour: str, marker: str) -> Line2D:
+    """The legend's entry of a loss."""
+    return Line2D([], [], color=colour, marker=marker, markersize=4.5, markeredgecolor=GROUND, label=label)
+
+
+def stroke_key(label: str, stroke: Any) -> Line2D:
+    """The legend's entry of a kind of line, whatever its loss."""
+    return Line2D([], [], color=FAINT, linestyle=stroke, label=label)
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend above the panels, where it covers no data, in as few rows as the page allows, filled row by row."""
+    for columns in range(len(handles), 0, -1):
+        by_row = [handle for column in range(columns) for handle in handles[column::columns]]
+        made = figure.legend(handles=by_row, loc="outside upper center", ncols=columns)
+        if made.get_window_extent().width <= 0.98 * figure.bbox.width or columns == 1:
+            break
+        made.remove()
+    figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * -(-len(handles) // columns))
+
+
+def notes(figure: Figure, sentences: Iterable[str]) -> None:
+    """Small print below the panels, left-aligned and wrapped to the page."""
+    text = ". ".join(sentence for sentence in sentences if sentence) + "."
+    lines = textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 142)
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
+    figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))

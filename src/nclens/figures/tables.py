@@ -1,0 +1,214 @@
+"""What a figure is given, what it returns, and how it averages: over seeds, never over anything else.
+
+Figures select and aggregate, they never edit: each one returns the very table that it drew, and each value that could
+not be drawn (missing, nan, inf, not positive on a log axis) is counted in that table and named on the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import is_color_like
+from matplotlib.figure import Figure
+from scipy import stats
+
+METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
+THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
+
+
+class Drawing(NamedTuple):
+    """A figure and the table that it was drawn from, one row per mark."""
+
+    figure: Figure
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class FigureInputs:
+    """All that the figures of one experiment are drawn from.
+
+    Attributes:
+        experiment: name of the experiment, written on each figure.
+        metrics: the rows of this experiment, columns `METRIC_COLUMNS` (more are allowed).
+        theory: the rows of this experiment, columns `THEORY_COLUMNS` (more are allowed); may be empty.
+        losses: names of the loss entries in the order of drawing.
+        labels: what to call each loss on the figure.
+        colours: a colour for each loss, such as "#0072B2"; the same on every figure.
+        baseline: the loss that the others are held against, one of `losses`; None where the experiment has none.
+        last_features: (loss, seed) -> the arrays of the last epoch, keys as in the features file (`test.logits`
+            (N, K), `test.targets` (N,), ...); called only by the figures that need them.
+
+    Raises:
+        ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, or
+            the baseline is not among the losses.
+    """
+
+    experiment: str
+    metrics: pd.DataFrame
+    theory: pd.DataFrame
+    losses: Sequence[str]
+    labels: Mapping[str, str]
+    colours: Mapping[str, str]
+    baseline: str | None
+    last_features: Callable[[str, int], Mapping[str, np.ndarray]]
+
+    def __post_init__(self) -> None:
+        for name, table, columns in (
+            ("metrics", self.metrics, METRIC_COLUMNS),
+            ("theory", self.theory, THEORY_COLUMNS),
+        ):
+            if absent := [column for column in columns if column not in table.columns]:
+                raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")
+        if not self.losses or len(set(self.losses)) != len(self.losses):
+            raise ValueError(f"losses of {self.experiment}: {list(self.losses)}; at least one, each once")
+        for loss in self.losses:
+            if loss not in self.labels:
+                raise ValueError(f"loss {loss} of {self.experiment} has no label")
+            if not is_color_like(self.colours.get(loss)):
+                raise ValueError(f"colour of loss {loss}: {self.colours.get(loss)!r}; allowed: a colour like '#0072B2'")
+        if self.baseline is not None and self.baseline not in self.losses:
+            raise ValueError(f"baseline {self.baseline} of {self.experiment}; allowed: {', '.join(self.losses)}")
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch in the metrics table (0 where it is empty)."""
+        return int(self.metrics["epoch"].max()) if len(self.metrics) else 0
+
+    def seeds(self, loss: str) -> list[int]:
+        """The seeds of a loss, ascending."""
+        return sorted(int(seed) for seed in self.metrics.loc[self.metrics["loss"] == loss, "seed"].unique())
+
+    def select(self, metric: str, split: str, epoch: int | None = None) -> pd.DataFrame:
+        """Rows of one metric on one split: loss, seed, epoch, value; in the order of the losses, epochs and seeds.
+
+        Args:
+            metric: a key of the metrics table.
+            split: train or test.
+            epoch: only this epoch; all of them by default.
+        """
+        table = self.metrics
+        chosen = (table["metric"] == metric) & (table["split"] == split) & table["loss"].isin(list(self.losses))
+        if epoch is not None:
+            chosen &= table["epoch"] == epoch
+        rows = table.loc[chosen, ["loss", "seed", "epoch", "value"]].astype({"loss": object, "value": float})
+        rank = rows["loss"].map({loss: place for place, loss in enumerate(self.losses)})
+        return rows.assign(rank=rank).sort_values(["rank", "epoch", "seed"]).drop(columns="rank").reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One entry of the registry of figures.
+
+    Attributes:
+        title: what the figure shows, a few words.
+        source: the figure of the paper that it follows, or that it is our own.
+        caption: how to read it, plain text.
+        draw: the figure itself, a pure function.
+    """
+
+    title: str
+    source: str
+    caption: str
+    draw: Callable[[FigureInputs], Drawing]
+
+
+def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+    """Mean over seeds with its 95% t-interval, m ± t(0.975, n-1) s / √n, for each loss and epoch.
+
+    Args:
+        rows: columns loss, seed, epoch, value.
+        log: average log(value) and go back, so that the mean is the geometric one and the interval lies where a log
+            axis can show it; values that are not positive are then left out.
+
+    Returns:
+        columns loss, epoch, mean, low, high, seeds, left_out, in the order of `rows`. `seeds` counts the values that
+        were averaged, `left_out` those that could not be. `low` and `high` are nan under two seeds, `mean` under one.
+    """
+    usable = can_be_drawn(rows["value"], log)
+    values = rows["value"].where(usable)
+    groups = (np.log(values) if log else values).groupby([rows["loss"], rows["epoch"]], sort=False)
+    table = groups.agg(["mean", "std", "count"]).reset_index()
+    count = table["count"].to_numpy()
+    half = stats.t.ppf(0.975, np.where(count > 1, count - 1, np.nan)) * table["std"].to_numpy() / np.sqrt(count.clip(1))
+    back = np.exp if log else np.asarray
+    mean = table["mean"].to_numpy()
+    return pd.DataFrame(
+        {
+            "loss": table["loss"],
+            "epoch": table["epoch"],
+            "mean": back(mean),
+            "low": back(mean - half),
+            "high": back(mean + half),
+            "seeds": count,
+            "left_out": groups.size().to_numpy() - count,
+        }
+    )
+
+
+def can_be_drawn(values: pd.Series, log: bool = False) -> pd.Series:
+    """True where a value is finite and, on a log axis, positive."""
+    return pd.Series(np.isfinite(values) & ((values > 0) if log else True), index=values.index)
+
+
+def omissions(inputs: FigureInputs, rows: pd.DataFrame, name: str, log: bool = False) -> list[str]:
+    """What could not be drawn of a metric, one phrase for each loss that it befell.
+
+    Counted are the values that are nan, infinite or (on a log axis) not positive, and the seeds that have no value at
+    an epoch at which the loss's other seeds have one. Empty where all is drawn.
+
+    Args:
+        inputs: what the figure is drawn from.
+        rows: columns loss, seed, epoch, value, as from `select`.
+        name: what to call the metric.
+        log: whether the axis is logarithmic.
+    """
+    if rows.empty:
+        return [f"{name}: no values"]
+    phrases = []
+    for loss in inputs.losses:
+        own = rows[rows["loss"] == loss]
+        if own.empty:
+            phrases.append(f"{name}, {inputs.labels[loss]}: no values")
+            continue
+        expected = own["epoch"].nunique() * max(len(inputs.seeds(loss)), own["seed"].nunique())
+        value = own["value"]
+        kinds = {
+            "missing": expected - len(own),
+            "nan": int(value.isna().sum()),
+            "infinite": int(np.isinf(value).sum()),
+            "not positive": int((np.isfinite(value) & (value <= 0)).sum()) if log else 0,
+        }
+        if any(kinds.values()):
+            detail = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+            phrases.append(f"{name}, {inputs.labels[loss]}: {detail}, of {expected} values")
+    return phrases
+
+
+def seeds_note(inputs: FigureInputs) -> str:
+    """The number of seeds, such as "n = 3 seeds" or "seeds: CE 3, LS 2"."""
+    counts = {loss: len(inputs.seeds(loss)) for loss in inputs.losses}
+    if len(set(counts.values())) == 1:
+        count = counts[inputs.losses[0]]
+        return f"n = {count} seed" + ("s" if count != 1 else "")
+    return "seeds: " + ", ".join(f"{inputs.labels[loss]} {count}" for loss, count in counts.items())
+
+
+def interval_note(inputs: FigureInputs, mark: str, interval: str, geometric: str = "") -> str:
+    """How to read the marks, such as "Line: mean over seeds, band: its 95% t-interval"; says where there is none.
+
+    Args:
+        inputs: what the figure is drawn from.
+        mark: what the mean is drawn as.
+        interval: what the interval is drawn as.
+        geometric: where the mean is the geometric one, if anywhere, such as "on log axes".
+    """
+    single = [inputs.labels[loss] for loss in inputs.losses if len(inputs.seeds(loss)) == 1]
+    if len(single) == len(inputs.losses):
+        return f"{mark}: the single seed's values, no {interval} (an interval takes two seeds)"
+    mean = f"mean over seeds ({geometric} the geometric one)" if geometric else "mean over seeds"
+    text = f"{mark}: {mean}, {interval}: its 95% t-interval"
+    return text + (f" (none for {', '.join(single)}: an interval takes two seeds)" if single else "")

@@ -1,0 +1,82 @@
+"""The report of a study: one HTML page that holds all it shows, made from tables, images and plain dicts.
+
+The page is a list of sections, so that what another paper needs is one more function that returns a `Section`, and one
+more template in `nclens/templates`. Nothing here reads a file, a clock or a network: the same inputs give the same
+bytes. All text is escaped by the templates, never here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from nclens.reporting.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.reporting.page import Section, render
+from nclens.reporting.provenance import provenance, reproduce
+from nclens.reporting.tables import THEORY_GIVEN, run_table, ufm_theory
+from nclens.reporting.verdicts import judged_claims, verdicts
+from nclens.reporting.words import Names
+
+__all__ = ["CLAIM_COLUMNS", "METRIC_COLUMNS", "THEORY_COLUMNS", "Drawn", "Section", "png_size", "render", "report_page"]
+
+CLAIM_COLUMNS = (
+    *("claim", "paper", "statement", "experiment", "dataset", "model", "baseline", "loss", "level", "quantity"),
+    *("effect", "low", "high", "unit", "null", "seeds", "verdict", "note"),
+)
+METRIC_COLUMNS = ("experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value")
+THEORY_COLUMNS = (
+    *("experiment", "dataset", "model", "loss", "smoothing", *THEORY_GIVEN),
+    *("quantity", "closed_form", "numeric", "relative_error"),
+)
+
+
+def report_page(
+    study: Mapping[str, Any],
+    claims: pd.DataFrame,
+    metrics: pd.DataFrame,
+    *,
+    theory: pd.DataFrame | None = None,
+    figures: Mapping[tuple[str, str], Drawn] | None = None,
+    datasets: Mapping[str, Mapping[str, Any]] | None = None,
+    runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
+    rules: Mapping[str, str] | None = None,
+) -> str:
+    """Return the whole report as one HTML page, which loads nothing and needs no script.
+
+    Args:
+        study: name, title, command (that reproduces it), experiments: each with name, dataset, model, losses
+            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems).
+        claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
+        metrics: every metric of every run, columns `METRIC_COLUMNS`.
+        theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
+        figures: (experiment, stem) -> what was drawn.
+        datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
+        runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
+        rules: how a verdict is reached: name of a part of the rule, or claim -> in words.
+
+    What is missing of figures, manifests and records is named on the page.
+
+    Raises:
+        ValueError: a table lacks a column, a verdict or a level is none of the allowed ones, a measure belongs to no
+            verdict, a colour is not #rrggbb, or an image is not a whole PNG.
+    """
+    for name, table, columns in (
+        ("claims", claims, CLAIM_COLUMNS),
+        ("metrics", metrics, METRIC_COLUMNS),
+        ("theory", theory, THEORY_COLUMNS),
+    ):
+        if table is not None and (absent := [column for column in columns if column not in table.columns]):
+            raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
+    names = Names(study)
+    judged = judged_claims(claims, names)
+    plates = Plates(names, figures or {})
+    sections = [
+        verdicts(judged, rules or {}),
+        claim_figures(judged, plates),
+        other_figures(plates),
+        run_table(names, metrics, runs or {}),
+        ufm_theory(names, theory) if theory is not None and len(theory) else None,
+        provenance(names, datasets or {}, runs or {}),
+        reproduce(study, theory is not None),
+    ]
+    return render(study, names.facts(), [section for section in sections if section is not None])

@@ -1,0 +1,127 @@
+"""Judge the papers' claims in every experiment: the metrics and the theory in, a table and a page of verdicts out."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nclens.claims import CLAIMS, RULES, ClaimRow, Comparison, claim_rows, claims_table
+from nclens.files import FileError, damaged, write_text
+
+METRICS = ["experiment", "loss", "seed", "split", "epoch", "metric", "value"]
+THEORY = ["experiment", "loss", "quantity", "closed_form", "numeric", "relative_error"]
+
+
+def judge(
+    experiments: Sequence[dict[str, Any]], metrics: Path, theory: Path, claims_csv: Path, claims_md: Path
+) -> None:
+    """Write the verdicts as a table and as a page.
+
+    Args:
+        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `compared` (the loss
+            entries held against it), `seeds` and `epochs`. One without a baseline or without another loss is not
+            judged, and the page says so; one without measurements is inconclusive.
+        metrics: the study's table, R/metrics.parquet.
+        theory: R/theory/ufm.csv.
+        claims_csv: one row a claim, experiment and compared loss (level `claim`), each followed by its measures (level
+            `measure`).
+        claims_md: the same in Markdown, with the rule.
+
+    Raises:
+        FileError: an input is missing or damaged, or an output cannot be written; names the file.
+        ValueError: an experiment does not fit the tables; says how.
+    """
+    metrics_table, theory_table = _read(metrics, "collect", METRICS), _read(theory, "theory", THEORY)
+    rows: list[ClaimRow] = []
+    idle: list[str] = []
+    for experiment in experiments:
+        name, baseline = experiment["name"], experiment["baseline"]
+        losses = [loss for loss in experiment["compared"] if loss != baseline] if baseline else []
+        idle += [] if losses else [name]
+        for loss in losses:
+            comparison = Comparison(
+                experiment=name,
+                dataset=experiment["dataset"],
+                model=experiment["model"],
+                baseline=baseline,
+                loss=loss,
+                seeds=tuple(experiment["seeds"]),
+                epochs=experiment["epochs"],
+                metrics=metrics_table[metrics_table["experiment"] == name],
+                theory=theory_table[theory_table["experiment"] == name],
+            )
+            rows += [row for claim in CLAIMS for row in claim_rows(claim, comparison)]
+    write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
+    write_text(claims_md, _page(rows, idle))
+
+
+def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path, columns=columns)
+        # Only numbers may be missing: a loss may well be named "null".
+        empty = {name: ["", "nan"] for name in ("closed_form", "numeric", "relative_error")}
+        return pd.read_csv(path, usecols=columns, keep_default_na=False, na_values=empty)
+    except (ValueError, KeyError, OSError) as error:
+        raise damaged(path, made_by, str(error)) from error
+
+
+def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
+    """Return the verdicts in Markdown: a sentence on each claim that did not hold, the tables, the rule."""
+    claims, measures = ([row for row in rows if row.level == level] for level in ("claim", "measure"))
+    parts = ["# Verdicts"]
+    parts += [
+        _sentence(row) for verdict in ("contradicted", "inconclusive") for row in claims if row.verdict == verdict
+    ]
+    if claims and all(row.verdict == "supported" for row in claims):
+        parts.append("Every claim is supported.")
+    parts += [f"Experiment {name} has no loss to hold against a baseline: nothing to judge." for name in idle]
+    if claims:
+        parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "What it says"))
+        parts.append("## Measures")
+        parts.append(_table([_cells(row, f"`{row.quantity}`") for row in measures], "Claim", "Measure"))
+    parts.append("## How a verdict is reached")
+    parts.append("\n>\n".join(f"> **{name}.** {rule}" for name, rule in RULES.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _sentence(row: ClaimRow) -> str:
+    where = f"{row.dataset} with {row.model}, {row.loss} against {row.baseline}"
+    numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
+    null = f" (no effect: {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
+    note = f"; {row.note}" if row.note else ""
+    return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
+
+
+def _effect(row: ClaimRow) -> str:
+    """Return the effect with its interval, as far as they are defined."""
+    if math.isnan(row.effect):
+        return "–"
+    interval = "" if math.isnan(row.low) else f" [{row.low:.3g}, {row.high:.3g}]".replace("inf]", "∞)")
+    return f"{row.effect:.3g}{interval}"
+
+
+def _cells(row: ClaimRow, what: str) -> list[str]:
+    seeds = "–" if row.seeds is None else str(row.seeds)
+    where = f"{row.dataset}, {row.model}"
+    return [
+        row.claim,
+        what,
+        where,
+        f"{row.loss} against {row.baseline}",
+        _effect(row),
+        row.unit,
+        seeds,
+        row.verdict,
+        row.note,
+    ]
+
+
+def _table(rows: Sequence[Sequence[str]], *first: str) -> str:
+    heads = [*first, "Data, model", "Losses", "Effect [95% interval]", "Unit", "Seeds", "Verdict", "Note"]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,0 +1,131 @@
+"""Evaluate the unconstrained feature model: closed forms beside their numeric values, and how fast it is reached."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nclens.files import atomic_write, read_json
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.hessian import numeric_condition_numbers
+from nclens.ufm.numeric import minimise
+from nclens.ufm.spectra import condition_numbers
+
+SIZES = ("classes", "per_class", "dim")
+KEYS = ("experiment", "dataset", "model", "loss", "smoothing", *SIZES)
+LAMBDAS = {"lambda_w": "lambda_w", "lambda_h": "lambda_h_sum", "lambda_b": "lambda_b"}
+COLUMNS = (*KEYS, *LAMBDAS, "quantity", "closed_form", "numeric", "relative_error")
+QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective")
+
+#: The dynamics run on a small model of their own, so that their cost does not grow with the data set.
+LARGEST_CLASSES, PER_CLASS, SPARE_DIMS = 10, 10, 7
+SMOOTHINGS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
+FRACTION = 0.25
+RUN = ("momentum", "step_rule", "step", "fraction", "start", "distance", "quantity", "tolerance", "value")
+DYNAMICS_COLUMNS = (*SIZES, *LAMBDAS, "smoothing", *RUN)
+
+
+def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: Path | None = None) -> None:
+    """Write the theory tables of a study; classes and sample counts come from the data sets' manifests.
+
+    The spec's ``lambda_h`` belongs to ``lambda_h_samples`` samples: N lambda_H is held fixed.
+    """
+    losses = []
+    for loss in spec["losses"]:
+        manifest = read_json(root / "data" / f"{loss['dataset']}.json", "prepare")
+        classes = len(manifest["classes"])
+        losses.append(loss | _lambdas(spec["lambdas"], classes, manifest["train"] // classes))
+    write_tables(losses, output, dynamics_output)
+
+
+def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_output: Path | None = None) -> None:
+    """Write the theory table and, where asked, the table of the dynamics, as CSV.
+
+    Each item of ``losses`` has the keys experiment, dataset, model, loss, smoothing, classes, per_class, dim, lambda_w,
+    lambda_h_sum, lambda_b; the tables call ``lambda_h_sum`` ``lambda_h``. Numbers that are not defined stay empty: the
+    closed form where dim < classes - 1, kappa_ce where W = H = 0, the relative error of a quantity whose closed form
+    is 0, iterations to what was not reached. Raises ValueError for values outside their range.
+    """
+    rows = [_keys(item) | row for item in losses for row in theory_rows(_problem(item))]
+    _write(rows, COLUMNS, output)
+    if dynamics_output is not None:
+        _write(dynamics_rows(losses), DYNAMICS_COLUMNS, dynamics_output)
+
+
+def theory_rows(problem: UnconstrainedFeatureModel) -> list[dict[str, Any]]:
+    """Rows quantity, closed_form, numeric, relative_error = |numeric - closed_form| / |closed_form| of one problem.
+
+    The numeric values come from the numeric minimiser and from eigenvalues of the Hessians at the point that it found.
+    """
+    found = minimise(problem)
+    numeric: dict[str, float | None] = {name: getattr(found, name) for name in QUANTITIES}
+    known = problem.dim >= problem.classes - 1 or problem.regime == "zero"
+    closed: dict[str, float | None] = dict.fromkeys(QUANTITIES)
+    if known:
+        closed = {name: getattr(problem, name) for name in QUANTITIES} | condition_numbers(problem)
+        numeric |= numeric_condition_numbers(problem, found.weight, found.class_features, found.bias)
+    return [
+        {
+            "quantity": name,
+            "closed_form": closed[name],
+            "numeric": numeric[name],
+            "relative_error": _relative_error(closed[name], numeric[name]),
+        }
+        for name in closed
+    ]
+
+
+def dynamics_rows(losses: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``nclens.ufm.dynamics.records`` for every distinct (classes, lambdas) among the losses.
+
+    K is at most 10, n and d are small, N lambda_H is that of the loss; smoothings are a fixed grid and the losses' own.
+    """
+    # Imported here: torch takes seconds to load, and the theory table does without.
+    from nclens.ufm.dynamics import descend, records
+
+    settings: dict[tuple[Any, ...], set[float]] = {}
+    for item in losses:
+        strength = item["lambda_h_sum"] * item["per_class"] * item["classes"]
+        key = (min(item["classes"], LARGEST_CLASSES), item["lambda_w"], strength, item["lambda_b"])
+        settings.setdefault(key, set(SMOOTHINGS)).add(item["smoothing"])
+    rows = []
+    for (classes, lambda_w, strength, lambda_b), smoothings in settings.items():
+        sizes = {"classes": classes, "per_class": PER_CLASS, "dim": classes - 1 + SPARE_DIMS}
+        lambdas = {"lambda_w": lambda_w, "lambda_h_sum": strength / (classes * PER_CLASS), "lambda_b": lambda_b}
+        problems = [UnconstrainedFeatureModel(**sizes, **lambdas, smoothing=delta) for delta in sorted(smoothings)]
+        keys = sizes | {column: lambdas[name] for column, name in LAMBDAS.items()}
+        # Where W = H = 0 is the minimiser there is no relative distance to it.
+        problems = [problem for problem in problems if problem.regime == "simplex"]
+        rows += [keys | record for record in records(descend(problems, fraction=FRACTION) if problems else [])]
+    return rows
+
+
+def _lambdas(given: Mapping[str, Any], classes: int, per_class: int) -> dict[str, Any]:
+    return {
+        "classes": classes,
+        "per_class": per_class,
+        "lambda_w": given["lambda_w"],
+        "lambda_h_sum": given["lambda_h"] * given["lambda_h_samples"] / (classes * per_class),
+        "lambda_b": given["lambda_b"],
+    }
+
+
+def _relative_error(closed: float | None, numeric: float | None) -> float | None:
+    if closed is None or numeric is None or closed == 0:
+        return None
+    return abs(numeric - closed) / abs(closed)
+
+
+def _problem(item: Mapping[str, Any]) -> UnconstrainedFeatureModel:
+    return UnconstrainedFeatureModel(**{name: item[name] for name in (*SIZES, *LAMBDAS.values(), "smoothing")})
+
+
+def _keys(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item[key] for key in KEYS} | {column: item[key] for column, key in LAMBDAS.items()}
+
+
+def _write(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

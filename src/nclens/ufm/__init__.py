@@ -1,0 +1,1 @@
+"""The unconstrained feature model: closed forms, their Hessians and their numeric checks."""

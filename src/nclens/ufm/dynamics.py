@@ -1,0 +1,361 @@
+r"""How fast gradient descent reaches the minimisers of the unconstrained feature model, and what predicts it.
+
+Gradient descent, with or without heavy-ball momentum, on W and H from random starts, the bias held at its minimiser 0
+(so that the Hessian in (W, H) of ``nclens.ufm.spectra`` is the whole story). All problems, starts, momenta and step
+rules run side by side in one float64 batch. Two step rules, since "the same step" has two readings:
+
+* ``relative``: ``fraction / L`` with L the largest eigenvalue of the joint Hessian at the problem's own minimiser;
+* ``absolute``: the smallest of these steps, the same for every problem.
+
+Distances that are followed, all relative (1 is "as far as ..."):
+
+* ``orbit``: ``min_R |(W, H) - (W* R', R H*)| / |(W*, H*)|`` over orthogonal R (Procrustes);
+* ``logits``: ``|C W H - W* H*| / |W* H*|`` with C the centring over classes, to which softmax is blind;
+* ``nc1``, ``nc2``: as in ``nclens.collapse`` (arXiv 2402.03979, equation (4) and the plotted NC2), over their value at
+  the start.
+
+A condition number kappa predicts a local rate: on a quadratic whose curvatures lie between L / kappa and L, the slowest
+error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``slowest_curvature`` is sharper:
+for each distance, the smallest eigenvalue whose eigenvectors change it. docs/theory.md has the details.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nclens.ufm.classification import Array, UnconstrainedFeatureModel
+from nclens.ufm.spectra import STILL, condition_numbers, joint_spectrum
+
+DISTANCES = ("orbit", "logits", "nc1", "nc2")
+TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+STEP_RULES = ("relative", "absolute")
+# Below this the distance is rounding; above the other end it is not yet the local regime.
+LOCAL = (1e-11, 1e-3)
+# Checkpoints are one iteration apart at first, then 1%.
+SPACING = 1.01
+HUGE = 1e9
+
+
+@dataclass(frozen=True)
+class Run:
+    """One descent: what was run, and its distances at the checkpoints.
+
+    Attributes:
+        problem: what was minimised.
+        start: index of the random start; the same for every problem.
+        momentum: beta in [0, 1).
+        step_rule: ``"relative"`` or ``"absolute"``.
+        step: learning rate.
+        top: L, the largest eigenvalue of the joint Hessian at the minimiser.
+        iterations: checkpoints (C,), increasing, the first is 0.
+        distances: (C, 4), columns as in ``DISTANCES``.
+        diverged: whether a number left the floats' comfortable range; the run ends there, and reaches nothing.
+    """
+
+    problem: UnconstrainedFeatureModel
+    start: int
+    momentum: float
+    step_rule: str
+    step: float
+    top: float
+    iterations: Array
+    distances: Array
+    diverged: bool
+
+    def reached(self, distance: str, tolerance: float) -> float | None:
+        """Iterations until the distance is at or below the tolerance for the first time; None where it never was.
+
+        Between two checkpoints (1% apart) the logarithm of the distance is interpolated linearly.
+        """
+        values = self.distances[:, DISTANCES.index(distance)]
+        below = np.flatnonzero(values <= tolerance)
+        if self.diverged or len(below) == 0:
+            return None
+        after = int(below[0])
+        if after == 0 or not values[after] > 0:
+            return float(self.iterations[after])
+        before, now = math.log(values[after - 1]), math.log(values[after])
+        share = (before - math.log(tolerance)) / (before - now)
+        return float(self.iterations[after - 1] + share * (self.iterations[after] - self.iterations[after - 1]))
+
+    def rate(self, distance: str) -> float | None:
+        """Local linear rate, -d log(distance) / d iteration: least squares over the last half of the local regime.
+
+        The local regime starts where the distance has fallen to 1e-3 for good. None where it has fewer than 10
+        checkpoints, or the run diverged.
+        """
+        values = self.distances[:, DISTANCES.index(distance)]
+        usable = np.isfinite(values) & (values > LOCAL[0])
+        late = np.flatnonzero(~(values <= LOCAL[1]))
+        first = int(late[-1]) + 1 if len(late) else 0
+        chosen = np.flatnonzero(usable & (np.arange(len(values)) >= first))
+        if self.diverged or len(chosen) < 10:
+            return None
+        middle = (self.iterations[chosen[0]] + self.iterations[chosen[-1]]) / 2
+        chosen = chosen[self.iterations[chosen] >= middle]
+        return -float(np.polyfit(self.iterations[chosen], np.log(values[chosen]), 1)[0])
+
+    def predicted_rate(self, kappa: float) -> float:
+        """Rate per iteration that a condition number predicts for this step and momentum."""
+        return -math.log(contraction(self.step * self.top / kappa, self.momentum))
+
+    def linear_rate(self, distance: str) -> float:
+        """Rate per iteration that ``slowest_curvature`` predicts (twice over for nc1, which is quadratic)."""
+        curvature = slowest_curvature(self.problem, distance)
+        order = 2 if distance == "nc1" else 1
+        return -order * math.log(contraction(self.step * curvature, self.momentum))
+
+
+def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> float:
+    """Smallest joint eigenvalue whose eigenvectors change the distance to leading order.
+
+    ``orbit``: all but the rotations. ``logits``: those that move the logits. ``nc1``: within-class ones in the rows of
+    W (inf for n = 1). ``nc2``: those that move the class means' logits, and ``row_mean``: W is not centred there.
+    Products of two errors may decay more slowly than this; the prediction is then too fast.
+    """
+    modes = [mode for mode in joint_spectrum(problem) if mode.name != "rotation"]
+    still = STILL * max(mode.logit_change for mode in modes)
+    if distance == "orbit":
+        chosen = modes
+    elif distance == "logits":
+        chosen = [mode for mode in modes if mode.logit_change > still]
+    elif distance == "nc1":
+        chosen = [mode for mode in modes if mode.name in ("within_others", "within_gap")]
+    elif distance == "nc2":
+        between = [mode for mode in modes if not mode.name.startswith("within")]
+        chosen = [mode for mode in between if mode.logit_change > still or mode.name == "row_mean"]
+    else:
+        raise ValueError(f"dynamics: distance must be one of {DISTANCES}, got {distance!r}")
+    return min((mode.value for mode in chosen), default=math.inf)
+
+
+def contraction(curvature: float, momentum: float = 0.0) -> float:
+    """Factor per step by which (heavy-ball) gradient descent shrinks the error of a quadratic mode.
+
+    ``curvature`` is step times eigenvalue. It is the spectral radius of [[1 + beta - c, -beta], [1, 0]];
+    for beta = 0 that is |1 - c|.
+    """
+    trace = 1 + momentum - curvature
+    root = trace * trace - 4 * momentum
+    return math.sqrt(momentum) if root < 0 else (abs(trace) + math.sqrt(root)) / 2
+
+
+def descend(
+    problems: Sequence[UnconstrainedFeatureModel],
+    *,
+    starts: int = 5,
+    seed: int = 0,
+    start_norm: float = 1.0,
+    fraction: float = 0.5,
+    momenta: Sequence[float] = (0.0, 0.9),
+    step_rules: Sequence[str] = STEP_RULES,
+    iterations: int = 20_000,
+) -> list[Run]:
+    """Run gradient descent on every problem from the same random starts.
+
+    Args:
+        problems: the same classes, per_class and dim; all in the simplex regime with d >= K - 1.
+        starts: number of random starts, >= 1: Gaussian W and H.
+        seed: of the starts.
+        start_norm: root mean square of |w_k| and |h_i| at the start, > 0.
+        fraction: of 1/L, in (0, 2).
+        momenta: heavy-ball betas, each in [0, 1).
+        step_rules: of ``STEP_RULES``.
+        iterations: cap, >= 1. A run ends earlier once all its distances are at or below the last tolerance.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+    _check(problems)
+    for name, fine, allowed in (
+        ("starts", starts >= 1, ">= 1"),
+        ("start_norm", start_norm > 0, "> 0"),
+        ("fraction", 0 < fraction < 2, "in (0, 2)"),
+        ("momenta", all(0 <= beta < 1 for beta in momenta), "in [0, 1)"),
+        ("step_rules", set(step_rules) <= set(STEP_RULES), f"of {STEP_RULES}"),
+        ("iterations", iterations >= 1, ">= 1"),
+    ):
+        if not fine:
+            raise ValueError(f"dynamics: {name} must be {allowed}")
+    tops = [max(mode.value for mode in joint_spectrum(problem)) for problem in problems]
+    grid = list(product(range(len(problems)), range(starts), momenta, step_rules))
+    steps = [fraction / (tops[index] if rule == "relative" else max(tops)) for index, _, _, rule in grid]
+    batch = _Batch([problems[index] for index, *_ in grid], steps, [beta for _, _, beta, _ in grid])
+    points = _random_starts(problems[0], starts, seed, start_norm)
+    marks, table, diverged = batch.run(points[[start for _, start, _, _ in grid]], iterations)
+    runs = []
+    for row, (index, start, beta, rule) in enumerate(grid):
+        length = int(np.flatnonzero(~np.isnan(table[:, row, 0]))[-1]) + 1
+        runs.append(
+            Run(
+                problem=problems[index],
+                start=start,
+                momentum=beta,
+                step_rule=rule,
+                step=steps[row],
+                top=tops[index],
+                iterations=marks[:length],
+                distances=table[:length, row],
+                diverged=bool(diverged[row]),
+            )
+        )
+    return runs
+
+
+def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]]:
+    """Tidy rows of the runs: iterations to each tolerance, the measured rate, the rate each condition number predicts.
+
+    Keys: smoothing, momentum, step_rule, step, fraction (step times L), start, distance, quantity, tolerance, value.
+    ``quantity`` is ``iterations`` (value None: not reached; with a tolerance), ``rate`` (measured, per iteration),
+    ``rate_linear`` (predicted by ``slowest_curvature``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
+    by that condition number for whatever distance) and ``diverged`` (0 or 1).
+    """
+    for run in runs:
+        keys: dict[str, str | float | int | None] = {
+            "smoothing": run.problem.smoothing,
+            "momentum": run.momentum,
+            "step_rule": run.step_rule,
+            "step": run.step,
+            "fraction": run.step * run.top,
+            "start": run.start,
+        }
+        for distance in DISTANCES:
+            for tolerance in TOLERANCES:
+                value = run.reached(distance, tolerance)
+                yield keys | {"distance": distance, "quantity": "iterations", "tolerance": tolerance, "value": value}
+            yield keys | {"distance": distance, "quantity": "rate", "tolerance": None, "value": run.rate(distance)}
+            yield keys | {
+                "distance": distance,
+                "quantity": "rate_linear",
+                "tolerance": None,
+                "value": run.linear_rate(distance),
+            }
+        yield keys | {"distance": "", "quantity": "diverged", "tolerance": None, "value": int(run.diverged)}
+        for name, kappa in condition_numbers(run.problem).items():
+            rate = None if kappa is None else run.predicted_rate(kappa)
+            yield keys | {"distance": "", "quantity": f"rate_{name}", "tolerance": None, "value": rate}
+
+
+def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_features: Tensor) -> Tensor:
+    """Distance (...,) of (W, H) to the orbit of (W*, H*) under rotations of the features, over |(W*, H*)|.
+
+    Shapes (..., K, d) and (..., N, d), any leading dimensions. The best rotation is the polar factor of
+    W*' W + H*' H (orthogonal Procrustes problem).
+    """
+    left, _, right = torch.linalg.svd(best_weight.mT @ weight + best_features.mT @ features)
+    rotation = left @ right
+    gap = (weight - best_weight @ rotation).square().sum((-2, -1))
+    gap = gap + (features - best_features @ rotation).square().sum((-2, -1))
+    size = best_weight.square().sum((-2, -1)) + best_features.square().sum((-2, -1))
+    return (gap / size).sqrt()
+
+
+def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """nc1 and nc2 of a batch: tr(S_W pinv(S_B)) / K and |nrm(W M') - E|_F, weight (B, K, d), features (B, K, n, d).
+
+    The same quantities as ``nclens.collapse``, for many models at once; S_B is inverted on its K - 1 leading
+    directions.
+    """
+    classes, per_class = features.shape[1:3]
+    means = features.mean(dim=2)
+    centred = means - means.mean(dim=1, keepdim=True)
+    _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
+    deviations = (features - means[:, :, None]).flatten(1, 2) @ directions[:, : classes - 1].mT
+    nc1 = (deviations / strengths[:, None, : classes - 1]).square().sum((1, 2)) / (classes * per_class)
+    product_ = weight @ centred.mT
+    frame = (torch.eye(classes, dtype=weight.dtype) - 1 / classes) / math.sqrt(classes - 1)
+    nc2 = (product_ / torch.linalg.matrix_norm(product_)[:, None, None] - frame).square().sum((1, 2)).sqrt()
+    return nc1, nc2
+
+
+class _Batch:
+    """Many descents side by side: W and H of each stacked as one (K + N, d) block."""
+
+    def __init__(self, problems: Sequence[UnconstrainedFeatureModel], steps: list[float], momenta: list[float]) -> None:
+        first = problems[0]
+        self.classes, self.per_class = first.classes, first.per_class
+        one_hot = torch.eye(first.classes, dtype=torch.float64).repeat_interleave(first.per_class, 0)
+        self.ridge = torch.stack([_ridges(problem) for problem in problems])
+        smoothing = _column([problem.smoothing for problem in problems])
+        self.targets = (1 - smoothing) * one_hot + smoothing / first.classes
+        self.step = _column(steps)
+        self.momentum = _column(momenta)
+        self.best = torch.stack(
+            [torch.from_numpy(np.concatenate([problem.weight(), problem.features()])) for problem in problems]
+        )
+
+    def run(self, point: Tensor, iterations: int) -> tuple[Array, Array, Array]:
+        """Checkpoints (C,), the distances (C, B, 4) there (nan after a run's end), and which runs (B,) diverged."""
+        diverged = torch.zeros(len(point), dtype=torch.bool)
+        active = torch.arange(len(point))
+        velocity = torch.zeros_like(point)
+        start = self._measure(point, active)
+        marks, table = [0], [start / _scale(start)]
+        done = 0
+        while len(active) > 0 and done < iterations:
+            mark = min(iterations, max(done + 1, math.ceil(done * SPACING)))
+            for _ in range(mark - done):
+                velocity = self.momentum[active] * velocity - self.step[active] * self._gradient(point, active)
+                point = point + velocity
+            done = mark
+            kept = point.abs().amax(dim=(1, 2)) < HUGE  # False for nan too
+            diverged[active[~kept]] = True
+            point, velocity, active = point[kept], velocity[kept], active[kept]
+            row = torch.full_like(start, torch.nan)
+            row[active] = self._measure(point, active) / _scale(start)[active]
+            marks.append(done)
+            table.append(row)
+            going = (row[active] > TOLERANCES[-1]).any(dim=1)
+            point, velocity, active = point[going], velocity[going], active[going]
+        return np.array(marks, dtype=np.float64), torch.stack(table).numpy(), diverged.numpy()
+
+    def _gradient(self, point: Tensor, active: Tensor) -> Tensor:
+        weight, features = point[:, : self.classes], point[:, self.classes :]
+        slope = (torch.softmax(features @ weight.mT, 2) - self.targets[active]) / features.shape[1]
+        return torch.cat([slope.mT @ features, slope @ weight], 1) + self.ridge[active] * point
+
+    def _measure(self, point: Tensor, active: Tensor) -> Tensor:
+        """Columns of ``DISTANCES``; nc1 and nc2 as they are, not yet over their start."""
+        weight, features = point[:, : self.classes], point[:, self.classes :]
+        best_weight, best_features = self.best[active, : self.classes], self.best[active, self.classes :]
+        goal = best_features @ best_weight.mT
+        logits = features @ weight.mT
+        error = torch.linalg.matrix_norm(logits - logits.mean(2, keepdim=True) - goal) / torch.linalg.matrix_norm(goal)
+        orbit = orbit_distance(weight, features, best_weight, best_features)
+        nc1, nc2 = collapse_distances(weight, features.unflatten(1, (self.classes, self.per_class)))
+        return torch.stack([orbit, error, nc1, nc2], dim=1)
+
+
+def _scale(start: Tensor) -> Tensor:
+    return torch.cat([torch.ones_like(start[:, :2]), start[:, 2:]], dim=1)
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
+
+
+def _ridges(problem: UnconstrainedFeatureModel) -> Tensor:
+    head = torch.full((problem.classes, 1), problem.lambda_w, dtype=torch.float64)
+    return torch.cat([head, torch.full((problem.samples, 1), problem.lambda_h_sum, dtype=torch.float64)])
+
+
+def _random_starts(problem: UnconstrainedFeatureModel, starts: int, seed: int, norm: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (starts, problem.classes + problem.samples, problem.dim)
+    return norm / math.sqrt(problem.dim) * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _check(problems: Sequence[UnconstrainedFeatureModel]) -> None:
+    if not problems:
+        raise ValueError("dynamics: no problem given")
+    sizes = {(problem.classes, problem.per_class, problem.dim) for problem in problems}
+    if len(sizes) > 1:
+        raise ValueError(f"dynamics: all problems must have the same classes, per_class and dim, got {sorted(sizes)}")
+    for problem in problems:
+        if problem.regime == "zero" or problem.dim < problem.classes - 1:
+            raise ValueError(f"dynamics: needs s + smoothing < 1 and dim >= classes - 1, got {problem}")

@@ -1,0 +1,261 @@
+r"""Condition numbers of the unconstrained feature model from eigenvalues of its Hessians: the check of ``spectra``.
+
+The Hessians are taken as operators at any collapsed point (W, h_k, b), for example one from ``numeric.minimise``; no
+closed form and no symmetry between classes is used. Structure that is used, so that K = 100, d = 512 takes seconds:
+
+* the Hessian in H is block diagonal, and samples of one class share one (d, d) block;
+* in W and in (W, H) it is applied through the (K, K) logits, ``J_k x = p_k * (x - p_k . x)``: no K d x K d matrix;
+* all directions of R^d outside the span of W and the h_k act alike: one of them stands for all;
+* variations of H split into class means and within-class deviations, which do not mix.
+
+Small problems get all eigenvalues of the reduced matrix; large ones the extreme ones by Lanczos with full
+reorthogonalisation, started inside the part of the spectrum that is asked for.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
+
+DENSE = 800
+STEPS = 120
+# Directions in which scaled W and H are this small (squared, in units of s) are outside their span.
+EMPTY = 1e-10
+# A change of the logits below this share of the largest counts as none.
+STILL = 1e-6
+
+Operator = Callable[[Array], Array]
+
+
+def numeric_condition_numbers(
+    problem: UnconstrainedFeatureModel, weight: Array, class_features: Array, bias: Array
+) -> dict[str, float | None]:
+    """The condition numbers of ``spectra.condition_numbers``, by the same names, from numeric eigenvalues.
+
+    Args:
+        problem: K, n, d, lambdas and smoothing.
+        weight: W (K, d).
+        class_features: h_k (K, d), the feature of every sample of class k.
+        bias: b (K,).
+
+    Raises:
+        ValueError: wrong shapes or non-finite entries.
+    """
+    shape = (problem.classes, problem.dim)
+    for name, array, wanted in (("weight", weight, shape), ("class_features", class_features, shape)):
+        if array.shape != wanted or not np.isfinite(array).all():
+            raise ValueError(f"numeric Hessian: {name} must be finite with shape {wanted}, got shape {array.shape}")
+    if bias.shape != shape[:1] or not np.isfinite(bias).all():
+        raise ValueError(f"numeric Hessian: bias must be finite with shape {shape[:1]}, got shape {bias.shape}")
+    point = _reduce(problem, weight, class_features, bias)
+    weight_range, feature_range = _weight_range(point), _feature_range(point)
+    ridge_w, ridge_h = problem.lambda_w, problem.lambda_h_sum
+    # A row common to all classes is always flat in W; a feature direction is flat in H where C W does not reach it.
+    full_w = [ridge_w, *(ridge_w + value for value in weight_range)]
+    full_h = [ridge_h + value for value in feature_range]
+    if len(feature_range) == 0 or len(point.rows) < problem.dim:
+        full_h.append(ridge_h)
+    joint, moving = _joint(point, 1.0, 1.0)
+    scaled, _ = _joint(point, math.sqrt(ridge_w), math.sqrt(ridge_h))
+    return {
+        "kappa_ce": _ratio(weight_range),
+        "kappa_full": _ratio(full_w),
+        "kappa_full_features": _ratio(full_h),
+        "kappa_full_range": _ratio([ridge_w + value for value in weight_range]),
+        "kappa_joint": _ratio(joint),
+        "kappa_joint_logits": _ratio([max(joint), *moving]) if moving else None,
+        "kappa_joint_scaled": _ratio(scaled),
+    }
+
+
+def _ratio(values: list[float]) -> float | None:
+    return max(values) / min(values) if values else None
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """The point in coordinates of the span of W and H, plus one coordinate for all that is outside (if anything is)."""
+
+    problem: UnconstrainedFeatureModel
+    weight: Array  # (K, r)
+    features: Array  # (K, r), rows h_k
+    rows: Array  # (rank, r): orthonormal basis of the row space of the centred head
+    probabilities: Array  # (K, K), row k those of class k's samples
+    slopes: Array  # (K, K): gradient of the cross-entropy part in the logits, summed over each class's samples
+
+    def curve(self, change: Array) -> Array:
+        """J_k applied to row k of logit changes (..., K, K)."""
+        p = self.probabilities
+        return p * (change - (p * change).sum(axis=-1, keepdims=True))
+
+
+def _reduce(problem: UnconstrainedFeatureModel, weight: Array, features: Array, bias: Array) -> _Reduced:
+    sizes = math.sqrt(problem.lambda_w), math.sqrt(problem.per_class) * math.sqrt(problem.lambda_h_sum)
+    stacked = np.concatenate([sizes[0] * weight, sizes[1] * features])
+    _, values, basis = np.linalg.svd(stacked, full_matrices=False)
+    span = basis[values**2 > EMPTY * problem.s]
+    pad = [(0, 0), (0, int(len(span) < problem.dim))]
+    head = np.pad(weight @ span.T, pad)
+    logits = features @ weight.T + bias
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    classes, smoothing = problem.classes, problem.smoothing
+    targets = (1 - smoothing) * np.eye(classes) + smoothing / classes
+    _, strengths, rows = np.linalg.svd(head - head.mean(axis=0), full_matrices=False)
+    return _Reduced(
+        problem=problem,
+        weight=head,
+        features=np.pad(features @ span.T, pad),
+        rows=rows[problem.lambda_w * strengths**2 > EMPTY * problem.s],
+        probabilities=probabilities,
+        slopes=(probabilities - targets) / classes,
+    )
+
+
+def _weight_range(point: _Reduced) -> list[float]:
+    """Eigenvalues (extreme ones) of the cross-entropy Hessian in W, on the complement of its null directions.
+
+    The null directions are a row added to all classes, and rows orthogonal to all features; they are taken out by the
+    coordinates: an orthonormal basis of the complement of 1 on the left, of the features' span on the right.
+    """
+    classes = point.problem.classes
+    left = simplex_frame(classes, classes - 1)
+    _, strengths, rows = np.linalg.svd(point.features, full_matrices=False)
+    weight = point.problem.per_class * point.problem.lambda_h_sum
+    right = rows[weight * strengths**2 > EMPTY * point.problem.s]
+    if len(right) == 0:
+        return []
+    seen = point.features @ right.T
+
+    def apply(vectors: Array) -> Array:
+        change = seen @ np.swapaxes(left @ vectors, -1, -2)
+        return left.T @ np.swapaxes(point.curve(change), -1, -2) @ seen / classes
+
+    generator = np.random.default_rng(0)
+    return _eigenvalues(apply, generator.standard_normal((classes - 1, len(right))))
+
+
+def _feature_range(point: _Reduced) -> list[float]:
+    """Eigenvalues of the cross-entropy Hessian in H on the row space of the centred head, one block a class."""
+    if len(point.rows) == 0:
+        return []
+    head = (point.weight - point.weight.mean(axis=0)) @ point.rows.T
+    p = point.probabilities
+    mean = p @ head
+    blocks = np.einsum("kj,ja,jb->kab", p, head, head, optimize=True) - mean[:, :, None] * mean[:, None, :]
+    return [float(value) for value in np.linalg.eigvalsh(blocks / point.problem.samples).ravel()]
+
+
+def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], list[float]]:
+    """Eigenvalues of the joint Hessian without its rotations: all (or the extreme ones), and those that move logits."""
+    problem = point.problem
+    within = [(problem.lambda_h_sum + value) / size_h**2 for value in _feature_range(point)]
+    flat = problem.lambda_h_sum / size_h**2
+    alone, alone_moving = ([flat, *within], within) if problem.per_class > 1 else ([], [])
+    if len(point.rows) == point.weight.shape[1]:  # nothing outside: no flat within-class direction
+        alone = alone_moving
+    operator, logits, adjoint, normal = _joint_operators(point, size_w, size_h)
+    shape = (2, *point.weight.shape)
+    generator = np.random.default_rng(0)
+    if math.prod(shape) <= DENSE:
+        means, moving = _dense_joint(operator, logits, normal, shape)
+    else:
+        means = _lanczos(operator, normal(generator.standard_normal(shape)), normal)
+        pushed = adjoint(generator.standard_normal((problem.classes, problem.classes)))
+        moving = _lanczos(operator, pushed, normal) if len(point.rows) else []
+    return [*means, *alone], [*moving, *alone_moving]
+
+
+def _joint_operators(point: _Reduced, size_w: float, size_h: float) -> tuple[Operator, Operator, Operator, Operator]:
+    """On (..., 2, K, r) = (W, sqrt(n) h_k): Hessian, centred logits, their adjoint, projection normal to the orbit."""
+    problem = point.problem
+    root = math.sqrt(problem.per_class)
+    features, weight, slopes = point.features / size_w, point.weight / (root * size_h), point.slopes
+    mix = 1 / (root * size_w * size_h)
+    ridges = np.array([problem.lambda_w / size_w**2, problem.lambda_h_sum / size_h**2])[:, None, None]
+
+    def logits(vectors: Array) -> Array:
+        head, means = vectors[..., 0, :, :], vectors[..., 1, :, :]
+        change = features @ np.swapaxes(head, -1, -2) + means @ weight.T
+        return change - change.mean(axis=-1, keepdims=True)
+
+    def adjoint(change: Array) -> Array:
+        change = change - change.mean(axis=-1, keepdims=True)
+        return np.stack([np.swapaxes(change, -1, -2) @ features, change @ weight], axis=-3)
+
+    def operator(vectors: Array) -> Array:
+        head, means = vectors[..., 0, :, :], vectors[..., 1, :, :]
+        coupling = np.stack([slopes.T @ means, slopes @ head], axis=-3) * mix
+        return adjoint(point.curve(logits(vectors))) / problem.classes + coupling + ridges * vectors
+
+    orbit = np.stack([size_w * point.weight, size_h * root * point.features])
+    gram = np.einsum("skr,skt->rt", orbit, orbit)
+    strengths, basis = np.linalg.eigh(gram)
+    sums = strengths[:, None] + strengths[None, :]
+    sums[sums <= 1e-12 * max(float(strengths[-1]), EMPTY * problem.s)] = np.inf
+
+    def normal(vectors: Array) -> Array:
+        # Best antisymmetric A with (W A, H A) close to the vectors: gram A + A gram = orbit' vectors - transposed.
+        product = np.einsum("skr,...skt->...rt", orbit, vectors)
+        right = basis.T @ (product - np.swapaxes(product, -1, -2)) @ basis
+        turn = basis @ (right / sums) @ basis.T
+        return vectors - orbit @ turn[..., None, :, :]
+
+    return operator, logits, adjoint, normal
+
+
+def _dense_joint(
+    operator: Operator, logits: Operator, normal: Operator, shape: tuple[int, ...]
+) -> tuple[list[float], list[float]]:
+    size = math.prod(shape)
+    identity = np.eye(size).reshape(size, *shape)
+    matrix = operator(identity).reshape(size, size)
+    projection = normal(identity).reshape(size, size)
+    # An orthonormal basis of the normal space: the projection's eigenvectors of eigenvalue 1.
+    shares, directions = np.linalg.eigh((projection + projection.T) / 2)
+    basis = directions[:, shares > 0.5]
+    reduced = basis.T @ matrix @ basis
+    values, vectors = np.linalg.eigh((reduced + reduced.T) / 2)
+    changes = logits((basis @ vectors).T.reshape(-1, *shape))
+    sizes = np.linalg.norm(changes.reshape(len(values), -1), axis=1)
+    moving = sizes > STILL * float(sizes.max()) if sizes.max() > 0 else np.zeros(len(values), dtype=bool)
+    return [float(value) for value in values], [float(value) for value in values[moving]]
+
+
+def _eigenvalues(operator: Operator, start: Array) -> list[float]:
+    """All eigenvalues of a small symmetric operator, the extreme ones of a large one."""
+    if start.size > DENSE:
+        return _lanczos(operator, start, lambda vectors: vectors)
+    matrix = operator(np.eye(start.size).reshape(start.size, *start.shape)).reshape(start.size, start.size)
+    return [float(value) for value in np.linalg.eigvalsh((matrix + matrix.T) / 2)]
+
+
+def _lanczos(operator: Operator, start: Array, project: Operator) -> list[float]:
+    """Ritz values of the Krylov space of ``start``, projected at every step: its extreme ones are eigenvalues.
+
+    Eigenvalues whose eigenvectors are orthogonal to ``start`` do not appear: that is how a part of the spectrum is
+    chosen. Every step is reorthogonalised and projected
+    twice, so that rounding does not bring them back.
+    """
+    basis = [project(start) / np.linalg.norm(project(start))]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in range(min(STEPS, start.size)):
+        image = project(operator(basis[-1]))
+        diagonal.append(float(np.vdot(basis[-1], image)))
+        known = np.stack(basis).reshape(len(basis), -1)
+        rest = image.ravel()
+        for _ in range(2):
+            rest = rest - known.T @ (known @ rest)
+            rest = project(rest.reshape(start.shape)).ravel()
+        left = float(np.linalg.norm(rest))
+        if left <= 1e-11 * max(abs(value) for value in diagonal):
+            break
+        beside.append(left)
+        basis.append(rest.reshape(start.shape) / left)
+    size = len(diagonal)
+    tridiagonal = np.diag(diagonal) + np.diag(beside[: size - 1], 1) + np.diag(beside[: size - 1], -1)
+    return [float(value) for value in np.linalg.eigvalsh(tridiagonal)]

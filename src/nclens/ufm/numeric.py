@@ -1,0 +1,304 @@
+r"""An independent numeric minimiser of the unconstrained feature model, to hold the closed forms against.
+
+It runs L-BFGS in float64 from several random starts, over W, b and all N = nK columns of H: no collapse, no symmetry
+and no closed form is assumed. Needs scipy (the ``metrics`` extra).
+
+Small lambdas make the ridge a flat valley that the rounding of the objective hides. Two measures against it: every
+start descends through problems with larger lambdas first (shaken in between, since a minimiser of one may be a saddle
+of the next), and Newton steps on the gradient finish the best start.
+
+Large problems. Given (W, b), the objective is a sum of strictly convex problems, one a sample, and samples of one class
+have the same one: so at every minimiser :math:`h_{ki} = h_k`. On such points
+:math:`L = \frac1K\sum_k CE_\delta(W h_k + b, k) + \frac{\lambda_W}2|W|^2 + \frac{n\lambda_H}2\sum_k|h_k|^2 +
+\frac{\lambda_b}2|b|^2`, which knows n and :math:`\lambda_H` only through :math:`n\lambda_H`. Where N d is too large, n
+is therefore reduced with :math:`n\lambda_H` held fixed, and the result says which n was used. W, b, the h_k, the
+probabilities and the objective are the same; |H|_F is not (it is a sum over samples).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse.linalg import LinearOperator, minres
+
+from nclens.ufm.classification import Array, UnconstrainedFeatureModel
+
+LARGEST_FEATURES = 20_000
+# Below this s rounding hides the balance of |W| and |H|: with smoothing, the norms are then wrong in their sixth digit.
+SMALLEST_S = 1e-7
+# Size of the shake between two problems of the continuation, over the largest coordinate.
+SHAKE = 1e-3
+
+
+def smoothed_targets(problem: UnconstrainedFeatureModel) -> Array:
+    """Targets (N, K): (1 - delta) onehot + delta / K, sorted by class."""
+    one_hot = np.repeat(np.eye(problem.classes), problem.per_class, axis=0)
+    return (1 - problem.smoothing) * one_hot + problem.smoothing / problem.classes
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax over the last axis, any shape."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean cross entropy of logits (N, K) with soft targets (N, K), in nats, and its gradient in the logits."""
+    top = logits.max(axis=1, keepdims=True)
+    powers = np.exp(logits - top)
+    totals = powers.sum(axis=1, keepdims=True)
+    value = float(np.mean(np.log(totals) + top - (targets * logits).sum(axis=1, keepdims=True)))
+    return value, (powers / totals - targets) / len(logits)
+
+
+def half_squared_error(logits: Array, targets: Array) -> tuple[float, Array]:
+    """``|logits - targets|^2 / (2N)``, summed over classes, and its gradient in the logits."""
+    residual = logits - targets
+    return float(np.sum(residual**2)) / (2 * len(logits)), residual / len(logits)
+
+
+@dataclass(frozen=True)
+class NumericMinimum:
+    """The best point found, and how it was found.
+
+    Attributes:
+        problem: the problem as given.
+        per_class: n used in the search (smaller than the problem's where N d was too large).
+        weight: W (K, d).
+        features: H' (N, d) with N = K * per_class, sorted by class.
+        bias: b (K,).
+        objective: value at this point.
+        gradient_norm: Euclidean norm of the gradient at this point in the search's scaled coordinates.
+        objectives: values that the starts ended with, one a start.
+        iterations: L-BFGS iterations of the best start.
+    """
+
+    problem: UnconstrainedFeatureModel
+    per_class: int
+    weight: Array
+    features: Array
+    bias: Array
+    objective: float
+    gradient_norm: float
+    objectives: tuple[float, ...]
+    iterations: int
+
+    @property
+    def class_features(self) -> Array:
+        """Class means of the features (K, d)."""
+        return self.features.reshape(self.problem.classes, self.per_class, -1).mean(axis=1)
+
+    @property
+    def within_class_spread(self) -> float:
+        """Largest distance of a feature from its class mean, over the mean feature norm (0 where that norm is 0)."""
+        deviations = self.features - np.repeat(self.class_features, self.per_class, axis=0)
+        size = self.feature_norm
+        return float(np.linalg.norm(deviations, axis=1).max()) / size if size > 0 else 0.0
+
+    @property
+    def weight_norm(self) -> float:
+        """Mean of |w_k|."""
+        return float(np.linalg.norm(self.weight, axis=1).mean())
+
+    @property
+    def feature_norm(self) -> float:
+        """Mean of |h_i|."""
+        return float(np.linalg.norm(self.features, axis=1).mean())
+
+    @property
+    def logit_gap(self) -> float:
+        """Mean over samples of the true logit minus the mean of the wrong ones."""
+        logits, own = self._logits, self._own
+        wrong = (logits.sum(axis=1) - logits[own]) / (self.problem.classes - 1)
+        return float(np.mean(logits[own] - wrong))
+
+    @property
+    def p_true(self) -> float:
+        """Mean softmax probability of the true class."""
+        return float(softmax(self._logits)[self._own].mean())
+
+    @property
+    def p_other(self) -> float:
+        """Mean softmax probability of a wrong class."""
+        wrong = softmax(self._logits)
+        wrong[self._own] = 0.0
+        return float(wrong.sum()) / (len(wrong) * (self.problem.classes - 1))
+
+    @property
+    def _logits(self) -> Array:
+        return self.features @ self.weight.T + self.bias
+
+    @property
+    def _own(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        return np.arange(len(self.features)), np.repeat(np.arange(self.problem.classes), self.per_class)
+
+
+def reduce_samples(problem: UnconstrainedFeatureModel, largest: int = LARGEST_FEATURES) -> UnconstrainedFeatureModel:
+    """The problem with the largest n for which N d <= ``largest`` (n = 1 at least), n * lambda_h_sum held fixed."""
+    fits = max(1, min(problem.per_class, largest // (problem.classes * problem.dim)))
+    return replace(problem, per_class=fits, lambda_h_sum=problem.lambda_h_sum * (problem.per_class / fits))
+
+
+def minimise(
+    problem: UnconstrainedFeatureModel,
+    *,
+    starts: int = 3,
+    seed: int = 0,
+    iterations: int = 20_000,
+    largest: int = LARGEST_FEATURES,
+    fit: Callable[[Array, Array], tuple[float, Array]] = cross_entropy,
+) -> NumericMinimum:
+    """Minimise the objective numerically: L-BFGS, float64, the best of several random starts.
+
+    Args:
+        problem: what to minimise; any d >= 1.
+        starts: random starts, >= 1.
+        seed: of the starts.
+        iterations: cap on the L-BFGS iterations of a start.
+        largest: largest N d to search over; beyond it n is reduced (see the module's docstring).
+        fit: mean fit term and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
+
+    Raises:
+        ValueError: starts < 1, s < 1e-7 (too flat a problem for float64), or lambdas so far apart that the objective
+            is not finite at a start.
+    """
+    if starts < 1:
+        raise ValueError(f"numeric minimiser: starts must be >= 1, got {starts!r}")
+    if problem.s < SMALLEST_S:
+        raise ValueError(
+            f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to see the penalties, got {problem.s:.3g}; "
+            "the closed form has no such limit"
+        )
+    stages = [_Search(stage, fit) for stage in _continuation(reduce_samples(problem, largest))]
+    search = stages[-1]
+    generator = np.random.default_rng(seed)
+    options = {"maxiter": iterations, "maxfun": 4 * iterations, "maxcor": 30, "ftol": 0.0, "gtol": 1e-13}
+    results = []
+    for _ in range(starts):
+        point = stages[0].random_start(generator)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = stages[0](point)[0]
+        if not np.isfinite(value):
+            raise ValueError(f"numeric minimiser: the objective of {problem} is not finite at a random start")
+        for before, stage in zip([stages[0], *stages], stages, strict=False):
+            point = stage.pack(*before.unpack(point))
+            point = point + SHAKE * np.abs(point).max() * generator.standard_normal(len(point))
+            result = minimize(stage, point, jac=True, method="L-BFGS-B", options=options)
+            point = result.x
+        results.append(result)
+    best = min(results, key=lambda result: float(result.fun))
+    point = _polish(search, best.x)
+    objective, gradient = search(point)
+    weight, features, bias = search.unpack(point)
+    return NumericMinimum(
+        problem=problem,
+        per_class=search.problem.per_class,
+        weight=weight,
+        features=features,
+        bias=bias,
+        objective=objective,
+        gradient_norm=float(np.linalg.norm(gradient)),
+        objectives=tuple(float(result.fun) for result in results),
+        iterations=int(best.nit),
+    )
+
+
+def _continuation(problem: UnconstrainedFeatureModel) -> list[UnconstrainedFeatureModel]:
+    """The problem, after problems with lambda_w and lambda_h_sum 10, 100, ... times larger, the strongest first.
+
+    The strongest has s below (1 - smoothing) / 30, far inside the regime where the minimiser is not zero.
+    """
+    stages = [problem]
+    while stages[0].s < (1 - problem.smoothing) / 300:
+        first = stages[0]
+        stages.insert(0, replace(first, lambda_w=10 * first.lambda_w, lambda_h_sum=10 * first.lambda_h_sum))
+    return stages
+
+
+def _polish(search: "_Search", point: Array, steps: int = 10) -> Array:
+    """Newton steps from a point close to a minimiser; the one with the shortest gradient is returned.
+
+    The first steps may lengthen it: along a flat, curved valley they leave its floor, and the next ones fall back.
+    MINRES copes with the zero modes of the rotation orbit: the gradient has no part in them.
+    """
+    best, shortest, ceiling = point, np.inf, search(point)[0] * (1 + 1e-6)
+    for _ in range(steps):
+        value, gradient = search(point)
+        length = float(np.linalg.norm(gradient))
+        if not value <= ceiling:
+            break
+        if length < shortest:
+            best, shortest = point, length
+        point = point + minres(_hessian(search, point), -gradient, rtol=1e-8, maxiter=300)[0]
+    return best
+
+
+def _hessian(search: "_Search", point: Array) -> LinearOperator:
+    """Hessian as an operator, by central differences of the gradient."""
+    size = max(float(np.linalg.norm(point)), 1e-3)
+
+    def product(direction: Array) -> Array:
+        length = float(np.linalg.norm(direction))
+        if length == 0:
+            return np.zeros_like(point)
+        step = 1e-5 * size / length
+        return (search(point + step * direction)[1] - search(point - step * direction)[1]) / (2 * step)
+
+    return LinearOperator((len(point), len(point)), matvec=product, dtype=np.float64)
+
+
+class _Search:
+    """The objective and its gradient in scaled coordinates.
+
+    The coordinates are sqrt(lambda) times the parameter, so that both ridges have curvature 1 and L-BFGS is not slowed
+    by lambda_w and lambda_h_sum being far apart. The bias has curvature up to 1/K from the fit: its scale includes it.
+    """
+
+    def __init__(self, problem: UnconstrainedFeatureModel, fit: Callable[[Array, Array], tuple[float, Array]]) -> None:
+        self.problem = problem
+        self.fit = fit
+        self.targets = smoothed_targets(problem)
+        self.scales = (
+            problem.lambda_w**0.5,
+            problem.lambda_h_sum**0.5,
+            (problem.lambda_b + 1 / problem.classes) ** 0.5,
+        )
+        classes, dim = problem.classes, problem.dim
+        self.shapes = ((classes, dim), (problem.samples, dim), (classes,))
+        self.cuts = (classes * dim, (classes + problem.samples) * dim)
+
+    def random_start(self, generator: np.random.Generator) -> Array:
+        """Gaussian entries; the sizes of W and H are balanced and of the order of the regularisation's scale."""
+        size = min(self.problem.s, 1.0) ** 0.5 / self.problem.dim**0.5
+        weight = size * generator.standard_normal(self.shapes[0])
+        features = size / self.problem.per_class**0.5 * generator.standard_normal(self.shapes[1])
+        return np.concatenate([weight.ravel(), features.ravel(), 0.1 * generator.standard_normal(self.shapes[2])])
+
+    def pack(self, weight: Array, features: Array, bias: Array) -> Array:
+        """The scaled point of W, H' and b."""
+        parts = (weight, features, bias)
+        return np.concatenate([scale * part.ravel() for part, scale in zip(parts, self.scales, strict=True)])
+
+    def unpack(self, point: Array) -> tuple[Array, Array, Array]:
+        """W, H' and b of a scaled point."""
+        parts = np.split(point, self.cuts)
+        weight, features, bias = (
+            part.reshape(shape) / scale for part, shape, scale in zip(parts, self.shapes, self.scales, strict=True)
+        )
+        return weight, features, bias
+
+    def __call__(self, point: Array) -> tuple[float, Array]:
+        weight, features, bias = self.unpack(point)
+        value, slope = self.fit(features @ weight.T + bias, self.targets)
+        ridge = self.problem.lambda_b / self.scales[2]
+        scaled_weight, scaled_features, _ = np.split(point, self.cuts)
+        value += float(scaled_weight @ scaled_weight + scaled_features @ scaled_features) / 2
+        value += self.problem.lambda_b * float(bias @ bias) / 2
+        gradient = [
+            (slope.T @ features).ravel() / self.scales[0] + scaled_weight,
+            (slope @ weight).ravel() / self.scales[1] + scaled_features,
+            slope.sum(axis=0) / self.scales[2] + ridge * bias,
+        ]
+        return value, np.concatenate(gradient)

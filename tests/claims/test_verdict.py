@@ -1,0 +1,322 @@
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nclens.claims import CLAIMS, RULES
+from nclens.claims.verdict import (
+    Claim,
+    Comparison,
+    Measure,
+    claim_rows,
+    claims_table,
+    decide,
+    judge_pairs,
+    log_ratio,
+    overall,
+    t_interval,
+)
+
+SEEDS = (0, 1, 2)
+OPPOSITE = {"supported": "contradicted", "contradicted": "supported", "inconclusive": "inconclusive"}
+effects = st.floats(-5, 5).map(lambda x: round(x, 3))
+
+
+def judge(values, scale="ratio", claimed="below", seeds=SEEDS, **options):
+    return judge_pairs("nc1", values, seeds, scale=scale, claimed=claimed, unit="ratio", **options)
+
+
+def measure(verdict, quantity="nc1", note=""):
+    return Measure(quantity, 0.5, 0.4, 0.6, "ratio", 1.0, 3, verdict, note)
+
+
+def comparison(**changes):
+    metrics = pd.DataFrame(columns=["loss", "seed", "split", "epoch", "metric", "value"])
+    theory = pd.DataFrame(columns=["loss", "quantity", "closed_form", "numeric", "relative_error"])
+    given = {"experiment": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "loss": "ls"}
+    given |= {"seeds": SEEDS, "epochs": 60, "metrics": metrics, "theory": theory}
+    return Comparison(**(given | changes))
+
+
+# --- the interval ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "half"),
+    [
+        # s / sqrt(n) by hand, times the tabulated quantile t(0.975, n - 1).
+        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),
+        ([0.0, 0.0, 2.0, 2.0], 1.0, 3.182446 * math.sqrt(4 / 3) / 2),
+        ([0.0, 1.0], 0.5, 12.706205 * 0.5),
+        ([0.25, 0.25, 0.25], 0.25, 0.0),
+    ],
+)
+def test_t_interval_by_hand(values, mean, half):
+    assert t_interval(values) == pytest.approx((mean, mean - half, mean + half), rel=1e-6)
+
+
+@given(st.lists(effects, min_size=3, max_size=12).filter(lambda values: len(set(values)) > 1))
+def test_t_interval_holds_the_nulls_that_a_t_test_does_not_reject(values):
+    _, low, high = t_interval(values)
+    for null in (low - 0.01, low + 0.3 * (high - low), high + 0.01):
+        assert (low <= null <= high) == (stats.ttest_1samp(values, null).pvalue >= 0.05)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan, 2.0], [1.0, math.inf]])
+def test_t_interval_wants_two_finite_values(values):
+    with pytest.raises(ValueError, match="at least two finite values"):
+        t_interval(values)
+
+
+# --- the rule -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "below"),
+    [
+        (0.2, 0.9, "supported"),
+        (1.1, 3.0, "contradicted"),
+        (1.1, math.inf, "contradicted"),
+        (0.5, 1.5, "inconclusive"),
+        (0.5, 1.0, "inconclusive"),
+        (1.0, 1.5, "inconclusive"),
+        (1.0, 1.0, "inconclusive"),
+        (0.5, math.inf, "inconclusive"),
+        (math.nan, math.nan, "inconclusive"),
+        (math.nan, 0.5, "inconclusive"),
+        (1.5, math.nan, "inconclusive"),
+    ],
+)
+def test_decide(low, high, below):
+    assert decide(low, high, 1.0, "below") == below
+    assert decide(low, high, 1.0, "above") == OPPOSITE[below]
+
+
+@pytest.mark.parametrize(
+    ("value", "baseline", "expected"),
+    [(math.e, 1.0, 1.0), (0.5, 2.0, -math.log(4)), (1e-300, 1e300, math.log(1e-300) - math.log(1e300))],
+)
+def test_log_ratio(value, baseline, expected):
+    assert log_ratio(value, baseline) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
+def test_log_ratio_is_undefined_unless_both_are_positive_and_finite(bad):
+    assert math.isnan(log_ratio(bad, 1.0))
+    assert math.isnan(log_ratio(1.0, bad))
+
+
+def test_ratio_by_hand():
+    found = judge({0: -1.0, 1: -2.0, 2: -3.0})
+    half = 4.302653 / math.sqrt(3)
+    assert found.effect == pytest.approx(math.exp(-2))
+    assert (found.low, found.high) == pytest.approx((math.exp(-2 - half), math.exp(-2 + half)), rel=1e-6)
+    assert (found.verdict, found.null, found.seeds) == ("inconclusive", 1.0, 3)
+    assert judge({0: -1.9, 1: -2.0, 2: -2.1}).verdict == "supported"
+    assert judge({0: 1.9, 1: 2.0, 2: 2.1}).verdict == "contradicted"
+
+
+def test_difference_by_hand():
+    found = judge({0: 0.05, 1: 0.06, 2: 0.07}, scale="difference")
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert (found.effect, found.low, found.high) == pytest.approx((0.06, 0.06 - half, 0.06 + half), rel=1e-6)
+    assert (found.verdict, found.null) == ("contradicted", 0.0)
+    assert judge({0: 0.05, 1: 0.06, 2: 0.07}, scale="difference", claimed="above").verdict == "supported"
+
+
+@given(st.lists(effects, min_size=3, max_size=6), st.sampled_from(["ratio", "difference"]))
+def test_exchanging_the_two_losses_turns_the_verdict_round(values, scale):
+    one = judge(dict(enumerate(values)), scale=scale, seeds=range(6))
+    other = judge(dict(enumerate(-value for value in values)), scale=scale, seeds=range(6))
+    assert other.verdict == OPPOSITE[one.verdict]
+    assert other.low == pytest.approx(1 / one.high if scale == "ratio" else -one.high, rel=1e-9)
+
+
+@given(st.lists(effects, min_size=3, max_size=6), st.integers(-8, 8))
+def test_unit_of_a_difference_does_not_change_the_verdict(values, power):
+    # Powers of two scale without rounding.
+    scaled = {seed: 2.0**power * value for seed, value in enumerate(values)}
+    one, other = (judge(v, scale="difference", seeds=range(6)) for v in (dict(enumerate(values)), scaled))
+    assert (other.verdict, other.high) == (one.verdict, 2.0**power * one.high)
+
+
+def test_same_effect_in_every_seed_is_a_point():
+    found = judge({0: -0.5, 1: -0.5, 2: -0.5})
+    assert (found.low, found.high) == pytest.approx((math.exp(-0.5), math.exp(-0.5)))
+    assert found.verdict == "supported"
+    assert judge({0: 0.0, 1: 0.0, 2: 0.0}).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_under_three_pairs_is_inconclusive_however_large_the_effect(count):
+    found = judge(dict.fromkeys(range(count), -9.0), seeds=range(count))
+    assert found.effect == pytest.approx(math.exp(-9))
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert (found.verdict, found.seeds) == ("inconclusive", count)
+    assert "no interval under 3 pairs" in found.note
+
+
+def test_without_any_pair():
+    found = judge({})
+    assert math.isnan(found.effect)
+    assert (found.verdict, found.seeds) == ("inconclusive", 0)
+    assert "a run is missing: seeds 0, 1, 2" in found.note
+
+
+def test_missing_seed_is_left_out_and_named():
+    found = judge({0: -1.9, 2: -2.0, 3: -2.1}, seeds=range(4))
+    assert (found.verdict, found.seeds) == ("supported", 3)
+    assert found.note == "left out, a run is missing: seed 1"
+    assert found == judge({0: -1.9, 1: -2.0, 2: -2.1}, notes=["left out, a run is missing: seed 1"])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("scale", ["ratio", "difference"])
+def test_undefined_effect_is_not_left_out(bad, scale):
+    found = judge({0: -1.9, 1: -2.0, 2: -2.1, 3: bad}, scale=scale, seeds=range(4))
+    assert all(math.isnan(number) for number in (found.effect, found.low, found.high))
+    assert (found.verdict, found.seeds) == ("inconclusive", 4)
+    assert "no finite effect: seed 3" in found.note
+
+
+def test_unknown_seed_is_refused():
+    with pytest.raises(ValueError, match=r"effects of the seeds \[7\]; allowed: \[0, 1, 2\]"):
+        judge({0: 0.1, 7: 0.2})
+
+
+# --- resolution and censoring ---------------------------------------------------------------------------------------
+
+
+def test_narrow_interval_is_widened_about_its_centre():
+    found = judge(dict.fromkeys(SEEDS, math.log(0.5)), resolution=0.2)
+    assert (found.low, found.effect, found.high) == pytest.approx((0.4, 0.5, 0.6))
+    assert (found.verdict, "interval widened from [0.5, 0.5]" in found.note) == ("supported", True)
+    assert judge(dict.fromkeys(SEEDS, math.log(0.95)), resolution=0.2).verdict == "inconclusive"
+
+
+def test_wide_interval_is_kept():
+    values = {0: -1.0, 1: -2.0, 2: -3.0}
+    assert judge(values, resolution=0.2) == judge(values)
+
+
+def test_widened_ratio_stops_at_zero_and_a_difference_does_not():
+    assert judge(dict.fromkeys(SEEDS, math.log(0.1)), resolution=0.6).low == 0.0
+    assert judge(dict.fromkeys(SEEDS, 0.1), scale="difference", resolution=0.6).low == pytest.approx(-0.2)
+
+
+def test_one_censored_pair_opens_the_interval_and_forbids_support():
+    values = {0: -2.0, 1: -2.0, 2: -1.9}
+    assert judge(values).verdict == "supported"
+    found = judge(values, only_above=[2])
+    assert (found.verdict, found.high, found.low) == ("inconclusive", math.inf, judge(values).low)
+
+
+def test_censored_pairs_can_contradict():
+    assert judge({0: 0.5, 1: 0.52, 2: 0.6}, only_above=[2]).verdict == "contradicted"
+    assert judge({0: -0.5, 1: 0.52, 2: 0.6}, only_above=[2]).verdict == "inconclusive"
+
+
+def test_every_pair_censored_contradicts_though_the_snapshots_resolve_little():
+    found = judge(dict.fromkeys(SEEDS, 0.0), only_above=SEEDS, resolution=0.2)
+    assert (found.effect, found.low, found.high, found.verdict) == (1.0, 1.0, math.inf, "contradicted")
+
+
+def test_two_censored_pairs_stay_inconclusive():
+    assert judge({0: 0.3, 1: 0.3}, seeds=(0, 1), only_above=(0, 1)).verdict == "inconclusive"
+
+
+# --- a claim from its measures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "expected"),
+    [
+        ("supported", "supported", "supported"),
+        ("supported", "inconclusive", "supported"),
+        ("supported", "contradicted", "inconclusive"),
+        ("inconclusive", "supported", "inconclusive"),
+        ("inconclusive", "contradicted", "inconclusive"),
+        ("contradicted", "supported", "contradicted"),
+        ("contradicted", "contradicted", "contradicted"),
+    ],
+)
+def test_overall(main, other, expected):
+    verdict, note = overall([measure(main, note="widened"), measure(main, "nc2"), measure(other, "nc3")])
+    assert verdict == expected
+    assert note.endswith("widened")
+    assert (f"nc3 is {other}" in note) == (main != other)
+    assert "nc2" not in note
+
+
+def test_overall_of_one_measure():
+    assert overall([measure("contradicted")]) == ("contradicted", "")
+
+
+def test_claim_row_repeats_its_main_measure():
+    claim = Claim(
+        "X1", "a paper", "smaller", "by nc1", lambda _: [measure("supported"), measure("contradicted", "nc2")]
+    )
+    head, *measures = claim_rows(claim, comparison())
+    assert (head.level, head.quantity, head.verdict) == ("claim", "", "inconclusive")
+    assert (head.effect, head.low, head.high, head.unit, head.null, head.seeds) == (0.5, 0.4, 0.6, "ratio", 1.0, 3)
+    assert [(row.level, row.quantity, row.verdict) for row in measures] == [
+        ("measure", "nc1", "supported"),
+        ("measure", "nc2", "contradicted"),
+    ]
+    for row in (head, *measures):
+        assert (row.claim, row.paper, row.statement) == ("X1", "a paper", "smaller")
+        assert (row.experiment, row.dataset, row.model) == ("main", "mnist5k", "resnet8")
+        assert (row.baseline, row.loss) == ("ce", "ls")
+
+
+def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
+    theory = Measure("kappa", 0.9, math.nan, math.nan, "ratio", 1.0, None, "supported")
+    claim = Claim("X1", "a paper", "smaller", "", lambda _: [theory])
+    table = claims_table(claim_rows(claim, comparison()))
+    lines = table.to_csv(index=False).splitlines()
+    assert lines[0] == (
+        "claim,paper,statement,experiment,dataset,model,baseline,loss,level,quantity,"
+        "effect,low,high,unit,null,seeds,verdict,note"
+    )
+    assert lines[2] == "X1,a paper,smaller,main,mnist5k,resnet8,ce,ls,measure,kappa,0.9,,,ratio,1.0,,supported,"
+    assert list(claims_table([]).columns) == list(table.columns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": (0, 1, 1)}, "each must stand once"),
+        ({"loss": "ce"}, "the loss ce is its own baseline"),
+        (
+            {"metrics": pd.DataFrame({"loss": [], "seed": []})},
+            "the metrics table of main lacks the columns split, epoch",
+        ),
+        ({"theory": pd.DataFrame({"loss": []})}, "the theory table of main lacks the columns quantity"),
+    ],
+)
+def test_comparison_checks_what_it_is_given(changes, message):
+    with pytest.raises(ValueError, match=message):
+        comparison(**changes)
+
+
+def test_comparison_refuses_epochs_past_the_last():
+    metrics = pd.DataFrame(
+        {"loss": ["ce"], "seed": [0], "split": ["train"], "epoch": [61], "metric": ["nc1"], "value": [1.0]}
+    )
+    with pytest.raises(ValueError, match="has epoch 61; the last must be 60"):
+        comparison(metrics=metrics)
+
+
+# --- the registry ---------------------------------------------------------------------------------------------------
+
+
+def test_registry_names_each_claim_once_and_rules_explain_each():
+    keys = [(claim.paper, claim.id) for claim in CLAIMS]
+    assert len(set(keys)) == len(keys)
+    assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
+    assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

@@ -1,0 +1,126 @@
+"""Simulated experiments whose numbers look like those of trained networks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from nclens.figures import FigureInputs
+
+ENTRIES = {
+    "ce": ("CE", "#0072B2"),
+    "ls": ("LS (δ = 0.05)", "#D55E00"),
+    "ls_0.1": ("LS (δ = 0.1)", "#009E73"),
+    "ls_0.2": ("LS (δ = 0.2)", "#CC79A7"),
+    "maxsup": ("MaxSup with a rather long name", "#56B4E9"),
+}
+CLASSES = 10
+PER_CLASS_TEST = 60
+
+
+def log_spaced(last: int, count: int) -> list[int]:
+    return sorted({int(epoch) for epoch in np.unique(np.geomspace(1, last, count).round())})
+
+
+def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> pd.DataFrame:
+    """Metrics of one run; `strength` in [0, 1] is 0 for cross entropy and grows with smoothing."""
+    random = np.random.default_rng([seed, int(strength * 1000)])
+    at = np.array(snapshots, dtype=float)
+    progress = np.log(at) / np.log(max(last, 2))
+    level = np.exp(0.1 * random.standard_normal())
+    wobble = np.exp(0.08 * random.standard_normal(len(at)))
+    drop = np.where(at > 0.5 * last, 0.35, 1.0)
+    nc1 = level * wobble * (4 - strength) * at ** -(0.75 + 0.25 * strength) * drop
+    curves = {
+        "train": {
+            "nc1": nc1,
+            "nc2": (0.95 - (0.55 + 0.33 * strength) * progress) * level**0.3,
+            "nc3": (0.9 - (0.6 + 0.25 * strength) * progress) * level**0.2,
+            "error": np.maximum(0.6 * np.exp(-4.5 * progress) * wobble - 0.006, 0.0),
+            "feature_norm": (1 + 7 * progress * (1 - 0.6 * strength)) * level,
+            "classifier_norm": (0.6 + 1.4 * progress * (1 - 0.4 * strength)) * level,
+        },
+        "test": {
+            "nc1": 1.6 * nc1 + 0.15,
+            "nc2": 1 - (0.5 + 0.3 * strength) * progress,
+            "nc3": (0.92 - (0.55 + 0.25 * strength) * progress) * level**0.2,
+            "error": 0.6 * np.exp(-4.2 * progress) * wobble + 0.02,
+            "nll_correct": (0.6 * np.exp(-3.5 * progress) + 0.02 + 0.09 * strength) * wobble,
+            "nll_incorrect": (1.9 + 0.9 * progress * (1 - strength)) * level,
+            "entropy_correct": 1.2 * np.exp(-3.0 * progress) + 0.05 + 0.4 * strength,
+            "entropy_incorrect": 1.4 - 0.6 * progress * (1 - strength),
+            "nc1_correct": 1.3 * nc1 + 0.08,
+            "nc1_incorrect": (9 * nc1 + 2) * wobble,
+            "temperature": np.full(len(at), (1.1 - 0.5 * strength) * level**0.3),
+            "ece_unscaled": np.full(len(at), (0.011 + 0.07 * strength) * level),
+            "ece_scaled": np.full(len(at), 0.008 * level),
+        },
+    }
+    epochs = np.arange(1, last + 1)
+    floor = 0.35 * strength
+    slowing = np.where(epochs > 0.5 * last, 0.5 * np.exp(-2 * epochs / last), 1.0)
+    noise = np.exp(0.03 * random.standard_normal(last))
+    curves_history = {"epoch_loss": floor + 1.8 * epochs**-0.9 * slowing * noise + 2e-3}
+    parts = [
+        pd.DataFrame({"split": split, "epoch": snapshots, "metric": metric, "value": values})
+        for split, metrics in curves.items()
+        for metric, values in metrics.items()
+    ]
+    parts += [
+        pd.DataFrame({"split": "train", "epoch": epochs, "metric": metric, "value": values})
+        for metric, values in curves_history.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def last_features(loss: str, seed: int) -> dict[str, np.ndarray]:
+    """Test logits of a network that is right on most samples, underconfident where the loss smooths."""
+    random = np.random.default_rng([seed, list(ENTRIES).index(loss)])
+    targets = np.repeat(np.arange(CLASSES), PER_CLASS_TEST)
+    seen = np.where(random.random(len(targets)) < 0.93, targets, random.integers(0, CLASSES, len(targets)))
+    gap = 4.2 if loss != "ce" else 9.0
+    logits = 1.2 * random.standard_normal((len(targets), CLASSES))
+    logits[np.arange(len(targets)), seen] += gap * random.uniform(0.3, 1.1, len(targets))
+    return {"test.logits": logits.astype(np.float32), "test.targets": targets.astype(np.int64)}
+
+
+def theory_table(losses: list[str]) -> pd.DataFrame:
+    """The two condition numbers of papers.md at K = 10, n = 5,000 and the release's lambdas; none for MaxSup."""
+    deltas = {"ce": 0.0, "ls": 0.05, "ls_0.1": 0.1, "ls_0.2": 0.2}
+    classes, s = 10, 10 * np.sqrt(5000 * 1e-3 * 1e-6)
+    rows = []
+    for loss in losses:
+        if loss in deltas:
+            t = s + deltas[loss]
+            gap, other = np.log(classes / t - classes + 1), t / classes
+            true = 1 - (classes - 1) * other
+            kappas = {"kappa_ce": classes * true, "kappa_full": 1 + gap * true * other * classes / s}
+            rows += [(loss, name, value, value * (1 + 1e-6)) for name, value in kappas.items()]
+    return pd.DataFrame(rows, columns=["loss", "quantity", "closed_form", "numeric"])
+
+
+def simulate(
+    losses: tuple[str, ...] = ("ce", "ls"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    last: int = 60,
+    count: int = 15,
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
+) -> FigureInputs:
+    """Inputs made of losses and seeds by name, last epoch, number of snapshots, and a change of the metrics table."""
+    strengths = {"ce": 0.0, "ls": 0.6, "ls_0.1": 0.75, "ls_0.2": 0.9, "maxsup": 0.3}
+    snapshots = log_spaced(last, count)
+    parts = [
+        run_metrics(strengths[loss], seed, snapshots, last).assign(experiment="digits", loss=loss, seed=seed)
+        for loss in losses
+        for seed in seeds
+    ]
+    return FigureInputs(
+        experiment="digits",
+        metrics=change(pd.concat(parts, ignore_index=True)),
+        theory=theory_table(list(losses)),
+        losses=list(losses),
+        labels={loss: ENTRIES[loss][0] for loss in losses},
+        colours={loss: ENTRIES[loss][1] for loss in losses},
+        baseline=losses[0],
+        last_features=last_features,
+    )

@@ -1,0 +1,154 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from nclens.figures import FIGURES, style
+from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
+
+ALL = tuple(FIGURES)
+FIVE = ("ce", "ls", "ls_0.1", "ls_0.2", "maxsup")
+
+
+def holes(table: pd.DataFrame) -> pd.DataFrame:
+    """Values that are nan, infinite, zero or missing, as real runs have them."""
+    value = table["value"].copy()
+    value[(table["metric"] == "nc1_incorrect") & (table["seed"] == 1)] = np.nan
+    value[(table["metric"] == "nc1") & (table["epoch"] == 1)] = np.inf
+    value[(table["metric"] == "nll_correct") & (table["epoch"] == 60)] = 0.0
+    value[(table["metric"] == "temperature") & (table["loss"] == "ls")] = np.nan
+    gone = (table["metric"] == "error") & (table["split"] == "test")
+    return table.assign(value=value)[~gone & ~((table["seed"] == 2) & (table["loss"] == "ls"))]
+
+
+CASES = {
+    "one loss, one epoch": {"losses": ("ls",), "last": 1, "count": 1},
+    "one seed": {"seeds": (7,)},
+    "holes": {"change": holes},
+    "no rows": {"change": lambda table: table[:0]},
+}
+
+
+@pytest.mark.parametrize("stem", ALL)
+@pytest.mark.parametrize("case", CASES)
+def test_every_figure_draws_whatever_the_metrics(simulate, stem, case):
+    figure, table = FIGURES[stem].draw(simulate(**CASES[case]))
+    assert isinstance(table, pd.DataFrame)
+    assert figure.get_supxlabel().startswith("digits")
+
+
+def overlap(first, second) -> bool:
+    return (
+        min(first.x1, second.x1) - max(first.x0, second.x0) > 1
+        and min(first.y1, second.y1) - max(first.y0, second.y0) > 1
+    )
+
+
+@pytest.mark.parametrize("stem", ALL)
+def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
+    with style.look():
+        figure, _ = FIGURES[stem].draw(simulate(losses=FIVE, change=holes))
+        figure.canvas.draw()
+    page = figure.bbox
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    for axes in figure.axes:
+        # Ticks beyond the limits keep their text but are not drawn.
+        for axis in (axes.xaxis, axes.yaxis):
+            drawn = set(axis._update_ticks()) if axes.get_visible() else set()
+            hidden = {tick for tick in (*axis.majorTicks, *axis.minorTicks) if tick not in drawn}
+            shown = [t for t in shown if not any(t in (tick.label1, tick.label2) for tick in hidden)]
+        if not axes.get_visible():
+            shown = [text for text in shown if text.axes is not axes]
+    boxes = {text: text.get_window_extent() for text in shown}
+    for text, box in boxes.items():
+        assert page.x0 - 1 <= box.x0, text
+        assert box.x1 <= page.x1 + 1, text
+        assert page.y0 - 1 <= box.y0, text
+        assert box.y1 <= page.y1 + 1, text
+    pairs = [(a, b) for place, a in enumerate(shown) for b in shown[place + 1 :] if overlap(boxes[a], boxes[b])]
+    assert pairs == []
+    for legend in figure.legends:
+        panels = [axes.get_window_extent() for axes in figure.axes if axes.get_visible()]
+        assert not any(overlap(legend.get_window_extent(), panel) for panel in panels)
+
+
+@pytest.mark.parametrize("stem", ALL)
+def test_same_input_same_bytes_and_the_input_is_left_alone(simulate, stem):
+    inputs = simulate(losses=("ce",), seeds=(0, 1))
+    metrics, theory = inputs.metrics.copy(), inputs.theory.copy()
+    first, second = (style.encode(FIGURES[stem].draw(inputs).figure, "png", dpi=50) for _ in range(2))
+    assert first == second
+    pd.testing.assert_frame_equal(inputs.metrics, metrics)
+    pd.testing.assert_frame_equal(inputs.theory, theory)
+
+
+@pytest.mark.parametrize("spec", FIGURES.values(), ids=ALL)
+def test_registry_entries_are_complete(spec):
+    assert spec.title
+    assert spec.caption.endswith(".")
+    assert spec.source.startswith(("a figure of the paper", "our own"))
+
+
+def test_above_minimum_by_hand():
+    rows = pd.DataFrame({"loss": "ce", "seed": [0, 0, 0, 1, 1], "epoch": [1, 2, 3, 1, 2]})
+    rows["value"] = [2.0, 0.5, 1.0, 0.7, np.nan]
+    np.testing.assert_allclose(
+        above_minimum(rows)["value"], np.array([1.5, 0.0, 0.5, 0.0, np.nan]) + LOSS_FLOOR, rtol=1e-12
+    )
+
+
+def test_the_loss_drawn_is_the_trained_one_of_every_epoch(simulate):
+    _, table = FIGURES["training_loss"].draw(simulate())
+    assert list(table["metric"].unique()) == ["epoch_loss", "epoch_loss_above_minimum"]
+    assert table.groupby(["metric", "loss"]).size().tolist() == [60] * 4
+    assert table.loc[table["metric"] == "epoch_loss_above_minimum", "mean"].min() >= LOSS_FLOOR * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("last", "count", "until"), [(800, 160, 80), (60, 15, 6), (3, 3, 3)])
+def test_the_first_epochs(simulate, last, count, until):
+    figure, table = FIGURES["first_epochs"].draw(simulate(last=last, count=count, seeds=(0,)))
+    assert table["epoch"].max() <= until
+    assert f"epochs up to {until} of {last}" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_one_point_an_epoch_and_loss(simulate):
+    inputs = simulate(count=15)
+    figure, table = FIGURES["nc1_nc2"].draw(inputs)
+    epochs = inputs.select("nc1", "train")["epoch"].nunique()
+    assert len(table) == epochs * 2
+    for loss, axes in zip(inputs.losses, figure.axes, strict=False):
+        points = axes.collections[-1].get_offsets()
+        own = table[table["loss"] == loss]
+        np.testing.assert_allclose(points, own[["nc1_mean", "nc2_mean"]])
+    assert figure.axes[-1].get_ylabel() == "test error (%)"
+
+
+def test_points_without_a_test_error_are_hollow_and_named(simulate):
+    figure, table = FIGURES["nc1_nc2"].draw(simulate(change=holes))
+    assert table["error_mean"].isna().all()
+    assert "Hollow: no test error" in figure.get_supxlabel().replace("\n", " ")
+    assert len(figure.axes) == 2  # no colour bar without colours
+
+
+def test_the_baselines_path_is_repeated_in_the_other_panels_only(simulate):
+    figure, _ = FIGURES["nc1_nc2"].draw(simulate(losses=("ce", "ls", "maxsup")))
+    dotted = [[line.get_linestyle() for line in axes.lines].count(":") for axes in figure.axes[:3]]
+    assert dotted == [0, 1, 1]
+
+
+def test_norms_hold_the_last_epoch_seed_by_seed_and_their_mean(simulate):
+    inputs = simulate()
+    _, table = FIGURES["norms"].draw(inputs)
+    assert set(table["epoch"]) == {60}
+    for metric, split in (("feature_norm", "train"), ("ece_unscaled", "test"), ("temperature", "test")):
+        own = table[(table["metric"] == metric) & (table["loss"] == "ls")]
+        raw = inputs.select(metric, split, 60).query("loss == 'ls'")["value"]
+        np.testing.assert_allclose(own.loc[own["seed"].notna(), "mean"], raw)
+        np.testing.assert_allclose(own.loc[own["seed"].isna(), "mean"], [raw.mean()])
+
+
+def test_split_panels_read_the_test_set(simulate):
+    _, table = FIGURES["correct_incorrect"].draw(simulate())
+    assert set(table["split"]) == {"test"}
+    parts = ("correct", "incorrect")
+    assert list(table["metric"].unique()) == [f"{m}_{part}" for m in ("nll", "entropy", "nc1") for part in parts]

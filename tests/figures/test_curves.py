@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from nclens.figures import style
+from nclens.figures.curves import Panel, Series, draw_curves
+
+NC1 = Panel("NC1", (Series("nc1", "train", "train"), Series("nc1", "test", "test")), log=True)
+ERROR = Panel("error (%)", (Series("error", "train", "train"),), percent=True)
+STROKES = {"train": "training set", "test": "test set"}
+
+
+def draw(inputs, panels=(NC1, ERROR), **options):
+    with style.look():
+        return draw_curves(inputs, panels, columns=2, strokes=STROKES, height=3.0, **options)
+
+
+def test_lines_are_the_metrics_of_a_single_seed(simulate):
+    inputs = simulate(seeds=(4,))
+    figure, _ = draw(inputs)
+    for loss, line in zip(inputs.losses, figure.axes[0].lines[:2], strict=True):
+        own = inputs.select("nc1", "train")
+        own = own[own["loss"] == loss]
+        np.testing.assert_allclose(line.get_xdata(), own["epoch"])
+        np.testing.assert_allclose(line.get_ydata(), own["value"], rtol=1e-12)
+
+
+def test_the_table_is_what_was_drawn(simulate):
+    figure, table = draw(simulate())
+    lines = [line for axes in figure.axes for line in axes.lines]
+    keys = ["panel", "metric", "split", "loss"]
+    for (_, own), line in zip(table.groupby(keys, sort=False), lines, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), own["epoch"])
+        np.testing.assert_array_equal(line.get_ydata(), own["mean"])
+    assert set(table.loc[table["metric"] == "nc1", "average"]) == {"geometric"}
+    assert set(table.loc[table["metric"] == "error", "average"]) == {"arithmetic"}
+
+
+def test_means_agree_with_a_slow_reference(simulate):
+    inputs = simulate()
+    _, table = draw(inputs)
+    for row in table.sample(20, random_state=0).itertuples():
+        values = inputs.metrics.query(
+            "loss == @row.loss and split == @row.split and epoch == @row.epoch and metric == @row.metric"
+        )["value"]
+        expected = np.exp(np.log(values).mean()) if row.metric == "nc1" else values.mean()
+        assert row.mean == pytest.approx(expected, rel=1e-12)
+        assert row.seeds == len(values) == 3
+
+
+def test_a_loss_has_its_colour_in_every_panel(simulate):
+    inputs = simulate(losses=("ls", "ce", "maxsup"))
+    figure, _ = draw(inputs)
+    expected = [to_hex(inputs.colours[loss]) for loss in inputs.losses]
+    for axes in figure.axes:
+        drawn = [to_hex(line.get_color()) for line in axes.lines]
+        assert drawn == expected * (len(drawn) // 3)
+
+
+def test_until_leaves_out_later_epochs(simulate):
+    _, table = draw(simulate(), until=5)
+    assert table["epoch"].max() <= 5
+
+
+def notes_of(figure):
+    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_gaps_are_counted_and_named(simulate):
+    def change(table):
+        gone = (table["metric"] == "nc1") & (table["split"] == "train") & (table["epoch"] == 60)
+        return table.assign(value=table["value"].mask(gone & (table["loss"] == "ls"), np.inf))
+
+    figure, table = draw(simulate(change=change))
+    last = table.query("metric == 'nc1' and split == 'train' and loss == 'ls' and epoch == 60").iloc[0]
+    assert np.isnan(last["mean"])
+    assert (last["seeds"], last["left_out"]) == (0, 3)
+    assert "nc1 (train), LS (δ = 0.05): 3 infinite, of 39 values" in notes_of(figure)
+    assert "n = 3 seeds" in notes_of(figure)
+
+
+def test_a_panel_without_values_says_so(simulate):
+    figure, table = draw(simulate(change=lambda table: table[table["metric"] != "error"]))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no finite values"]
+    assert "error (train): no values" in notes_of(figure)
+    assert set(table["metric"]) == {"nc1"}
+
+
+def test_one_stroke_needs_no_legend_entry(simulate):
+    with style.look():
+        figure, _ = draw_curves(simulate(), [ERROR], columns=1, strokes={"train": "training set"}, height=3.0)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "LS (δ = 0.05)"]

@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nclens.figures.reliability import reliability
+
+
+def two_samples(loss, seed):
+    """Logits with confidences 0.8 (right) and 0.6 (wrong) for two classes."""
+    logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))
+    return {"test.logits": logits.astype(np.float64), "test.targets": np.array([0, 0])}
+
+
+def test_bins_before_scaling_by_hand(simulate):
+    inputs = replace(simulate(losses=("ce",), seeds=(0, 1)), last_features=two_samples)
+    _, table = reliability(inputs)
+    before = table[(table["scaling"] == "before") & (table["count"] > 0)]
+    # 0.6 is an upper edge of fifteenths, 9/15, so it belongs to bin 9; 0.8 = 12/15 to bin 12; each once a seed.
+    assert before["bin"].tolist() == [9, 12]
+    assert before["count"].tolist() == [2, 2]
+    np.testing.assert_allclose(before["confidence"], [0.6, 0.8], rtol=1e-12)
+    assert before["accuracy"].tolist() == [0.0, 1.0]
+    assert before["seeds"].tolist() == [2, 2]
+
+
+def test_scaling_uses_each_seeds_own_temperature(simulate):
+    def change(table):
+        temperature = table["metric"] == "temperature"
+        return table.assign(value=table["value"].mask(temperature, table["seed"] + 1.0))
+
+    inputs = replace(simulate(losses=("ce",), seeds=(0, 1), change=change), last_features=two_samples)
+    _, table = reliability(inputs)
+    after = table[(table["scaling"] == "after") & (table["count"] > 0)]
+    # Odds 4 and 1.5 at T = 1, their square roots 2 and 1.2247 at T = 2.
+    confidences = sorted([0.8, 0.6, 2 / 3, np.sqrt(1.5) / (1 + np.sqrt(1.5))])
+    assert after["count"].sum() == 4
+    assert (after["count"] * after["confidence"]).sum() == pytest.approx(sum(confidences))
+    assert set(after["temperature_mean"]) == {1.5}
+
+
+def test_samples_of_all_seeds_are_pooled(simulate):
+    inputs = simulate()
+    figure, table = reliability(inputs)
+    samples = len(inputs.last_features("ce", 0)["test.targets"])
+    assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [3 * samples] * 4
+    assert "pooled" in figure.get_supxlabel()
+
+
+def test_features_are_read_once_a_run(simulate):
+    read = []
+
+    def recording(loss, seed):
+        read.append((loss, seed))
+        return two_samples(loss, seed)
+
+    reliability(replace(simulate(), last_features=recording))
+    assert sorted(read) == [(loss, seed) for loss in ("ce", "ls") for seed in range(3)]
+
+
+def test_a_missing_temperature_is_named_and_only_its_seed_is_left_out(simulate):
+    def change(table):
+        return table[~((table["metric"] == "temperature") & (table["seed"] == 1) & (table["loss"] == "ls"))]
+
+    figure, table = reliability(simulate(change=change))
+    seeds = table.groupby(["loss", "scaling"])["seeds"].first()
+    assert seeds["ls", "after"] == 2
+    assert seeds["ls", "before"] == seeds["ce", "after"] == 3
+    notes = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    assert "where T is missing: temperature (test), LS (δ = 0.05): 13 missing" not in notes
+    assert "where T is missing: temperature (test), LS (δ = 0.05): 1 missing, of 3 values" in notes
+
+
+def test_title_has_a_dash_where_there_is_no_number(simulate):
+    figure, _ = reliability(simulate(change=lambda table: table[table["metric"] != "temperature"]))
+    assert "T 1 → –, ECE" in figure.axes[0].get_title("left")

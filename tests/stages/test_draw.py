@@ -1,0 +1,105 @@
+import pandas as pd
+import pytest
+import torch
+
+from nclens.files import FileError, write_tensors
+from nclens.stages.draw import draw
+
+FIGURES = ["reliability", "ufm_conditioning"]
+
+
+@pytest.fixture
+def study(simulate, tmp_path):
+    """A study on disk with two experiments, and the arguments of the stage."""
+    tables, theories, experiments = [], [], []
+    for name, model in (("first", "tiny"), ("second", "small")):
+        inputs = simulate(seeds=(0, 1))
+        tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
+        theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
+        experiments.append(
+            {
+                "name": name,
+                "dataset": "digits",
+                "model": model,
+                "losses": {
+                    loss: {"label": inputs.labels[loss], "colour": inputs.colours[loss]} for loss in inputs.losses
+                },
+                "baseline": "ce",
+                "seeds": [0, 1],
+                "epochs": 60,
+                "figures": list(FIGURES),
+            }
+        )
+        for loss in inputs.losses:
+            for seed in (0, 1):
+                arrays = inputs.last_features(loss, seed)
+                path = tmp_path / "digits" / model / loss / f"seed{seed}" / "features" / "epoch60.safetensors"
+                write_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
+    (tmp_path / "theory").mkdir()
+    metrics, theory = tmp_path / "metrics.parquet", tmp_path / "theory" / "ufm.csv"
+    # Categories, as in the real table.
+    pd.concat(tables).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
+    pd.concat(theories).to_csv(theory, index=False)
+    return {
+        "experiments": experiments,
+        "metrics": metrics,
+        "theory": theory,
+        "root": tmp_path,
+        "figures": tmp_path / "figures",
+    }
+
+
+def test_writes_every_figure_three_times_and_nothing_else(study):
+    draw(**study)
+    expected = {
+        f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ("png", "pdf", "csv")
+    }
+    assert {path.name for path in study["figures"].iterdir()} == expected
+    table = pd.read_csv(study["figures"] / "first_reliability.csv")
+    assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4
+
+
+def test_again_the_same_bytes(study):
+    study["experiments"] = study["experiments"][:1]
+    draw(**study)
+    first = {path.name: path.read_bytes() for path in study["figures"].iterdir()}
+    draw(**study)
+    assert {path.name: path.read_bytes() for path in study["figures"].iterdir()} == first
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
+    study["experiments"][1]["figures"] = ["reliabilty"]
+    with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):
+        draw(**study)
+    assert not study["figures"].exists()
+
+
+def test_a_figure_that_fails_names_itself(study):
+    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
+    write_tensors(path, {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])})
+    with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: .*must be finite"):
+        draw(**study)
+
+
+def test_damaged_features_are_named_with_the_rule_that_makes_them(study):
+    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FileError, match=r"seed1/features/epoch60.safetensors is damaged .*`extract`"):
+        draw(**study)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("metrics", "collect"), ("theory", "theory")])
+def test_missing_and_damaged_tables_are_named(study, name, rule):
+    study[name].write_bytes(b"\x00")
+    with pytest.raises(FileError, match=rf"{study[name].name} is damaged .*`{rule}`"):
+        draw(**study)
+    study[name].unlink()
+    with pytest.raises(FileError, match=rf"{study[name].name} is missing: the rule `{rule}` makes it"):
+        draw(**study)
+
+
+def test_seeds_of_other_studies_are_not_drawn(study):
+    study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
+    draw(**study)
+    table = pd.read_csv(study["figures"] / "second_reliability.csv")
+    assert set(table["seeds"]) == {1}

@@ -1,0 +1,439 @@
+"""The real Snakefile: what runs, what runs again, and what a person sees when something is wrong."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from nclens.files import read_tensors
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
+BIN = Path(sys.executable).parent
+
+OWN_LOSS = """
+from torch.nn import functional
+
+
+def soft(logits, targets, strength):
+    return functional.cross_entropy(logits, targets, reduction="none") + strength * logits.square().mean(1)
+"""
+
+OWN_PARTS = """
+import numpy as np
+from torch import nn
+
+
+def net(shape, outputs, hidden):
+    return nn.Sequential(nn.Linear(shape[0], hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def blobs(count):
+    random = np.random.default_rng(0)
+    targets = np.arange(count) % 3
+    rows = random.normal(size=(count, 5)) + 3 * np.eye(5)[targets]
+    return {"train_inputs": rows, "train_targets": targets, "test_inputs": rows[:30], "test_targets": targets[:30]}
+"""
+
+pytestmark = pytest.mark.workflow
+
+
+def own_study():
+    """The smoke study with a loss, a model and a data set of the user's own, and a second experiment."""
+    study = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
+    study["study"] = "own"
+    study["losses"]["soft"] = {"function": "my_loss:soft", "parameters": {"strength": 0.01}}
+    study["datasets"]["blobs"] = {"function": "my_parts:blobs", "parameters": {"count": 90}}
+    study["models"]["net"] = {"function": "my_parts:net", "parameters": {"hidden": 8}, "dim": 8}
+    study["experiments"]["smoke"] |= {"losses": ["ce", "ls", "soft"], "seeds": [0]}
+    study["experiments"]["rows"] = {
+        "dataset": "blobs",
+        "model": "net",
+        "losses": ["ce"],
+        "seeds": [3],
+        "training": {"epochs": 4, "batch_size": 30},
+        "snapshots": [1, 3, 4],
+        "keep_features": "last",
+    }
+    return study
+
+
+class Place:
+    """A copy of the project, with a study of its own, in which the real Snakefile runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.study = folder / "mine" / "study.yaml"
+
+    def path(self, *parts):
+        return self.folder.joinpath(*parts)
+
+    def configure(self, study):
+        self.study.parent.mkdir(exist_ok=True)
+        self.study.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+
+    def edit(self, path, old, new):
+        file = self.path(path)
+        content = file.read_text(encoding="utf-8")
+        assert old in content, f"{old!r} is not in {path}"
+        file.write_text(content.replace(old, new, 1), encoding="utf-8")
+
+    def environment(self, **changes):
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
+        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        return environment | changes
+
+    def command(self, *arguments, configfile=True):
+        chosen = ["--configfile", str(self.study.relative_to(self.folder))] if configfile else []
+        return [str(BIN / "snakemake"), *chosen, *arguments]
+
+    def snakemake(self, *arguments, check=True, configfile=True, **environment):
+        done = subprocess.run(
+            self.command(*arguments, configfile=configfile),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def planned(self):
+        """What a dry run would do, as `rule` or `rule loss/seed`; all of it."""
+        output = self.snakemake("--dry-run").stdout
+        if "Nothing to be done" in output:
+            return set()
+        jobs = set()
+        for block in re.split(r"\n(?=(?:local)?rule \w+:)", output):
+            name = re.match(r"(?:local)?rule (\w+):", block)
+            if not name or name[1] == "all":
+                continue
+            keys = re.search(r"wildcards: dataset=\S+, model=\S+, loss=(\S+), seed=(\d+)", block)
+            jobs.add(f"{name[1]} {keys[1]}/{keys[2]}" if keys else name[1])
+        assert jobs, output
+        return jobs
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The project with its study run to the end, once."""
+    folder = tmp_path_factory.mktemp("project") / "nclens"
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
+    place = Place(folder)
+    place.configure(own_study())
+    (folder / "mine" / "my_loss.py").write_text(OWN_LOSS, encoding="utf-8")
+    (folder / "mine" / "my_parts.py").write_text(OWN_PARTS, encoding="utf-8")
+    place.output = place.snakemake("--cores", "2")
+    return place
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    """A copy of the finished project, times of files and all, that a test may change."""
+    shutil.copytree(finished.folder, tmp_path / "nclens", symlinks=True)
+    return Place(tmp_path / "nclens")
+
+
+BELOW_MEASURE = {"collect", "judge", "draw", "report", "track_study"}
+ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
+
+
+def jobs(stages, runs):
+    """The jobs of some stages for some runs, `experiment loss/seed`."""
+    return {f"{stage}_{run}" for stage in stages for run in runs}
+
+
+# --- what a study makes ----------------------------------------------------------------------------------------------
+
+
+def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished):
+    root = finished.path("results", "own")
+    assert finished.planned() == set()
+    table = pd.read_parquet(root / "metrics.parquet")
+    assert set(table.groupby(["experiment", "loss", "seed"], observed=True).size().index) == {
+        ("smoke", "ce", 0),
+        ("smoke", "ls", 0),
+        ("smoke", "soft", 0),
+        ("rows", "ce", 3),
+    }
+    assert set(table.loc[table["metric"] == "nc1", "epoch"]) == {1, 2, 3, 4, 6}
+    claims = pd.read_csv(root / "claims.csv")
+    assert {"C1", "C2", "C3", "C4", "C5", "C6"} == set(claims["claim"])
+    assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
+    assert "verdict" in finished.output.stdout.lower()
+    assert "report.html" in finished.output.stdout
+
+
+def test_experiments_have_epochs_of_their_own_and_only_the_last_features_where_asked(finished):
+    root = finished.path("results", "own")
+    assert {path.name for path in root.glob("mnist5k/resnet8/ls/seed0/features/*")} == {
+        f"epoch{epoch}.safetensors" for epoch in (1, 2, 6)
+    }
+    assert {path.name for path in root.glob("blobs/net/ce/seed3/features/*")} == {"epoch4.safetensors"}
+    assert {path.name for path in root.glob("blobs/net/ce/seed3/snapshots/*")} == {
+        f"epoch{epoch}.safetensors" for epoch in (1, 3, 4)
+    }
+
+
+def test_the_default_study_does_not_leak_into_another(finished):
+    resolved = yaml.safe_load(finished.path("results", "own", "study.yaml").read_text(encoding="utf-8"))
+    assert set(resolved["experiments"]) == {"smoke", "rows"}
+    assert resolved["datasets"]["mnist5k"]["train_per_class"] == 20
+
+
+def test_without_a_configfile_the_default_study_runs(finished):
+    output = finished.snakemake("--dry-run", configfile=False).stdout
+    assert "train_digits" in output
+    assert "results/own" not in output
+
+
+def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{finished.path('mlflow.db')}")
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])
+    assert {run.info.run_name for run in runs} == {
+        "mnist5k/resnet8/ce/seed0",
+        "mnist5k/resnet8/ls/seed0",
+        "mnist5k/resnet8/soft/seed0",
+        "blobs/net/ce/seed3",
+        "study",
+    }
+    resolved = yaml.safe_load(finished.path("results", "own", "study.yaml").read_text(encoding="utf-8"))
+    for run in runs:
+        if run.info.run_name != "study":
+            assert run.data.tags["mlflow.runColor"] == resolved["losses"][run.data.tags["nclens.loss"]]["colour"]
+
+
+# --- only changed stages run again -----------------------------------------------------------------------------------
+
+
+def test_a_changed_smoothing_trains_its_runs_only(place):
+    study = own_study()
+    study["losses"]["ls"]["smoothing"] = 0.1
+    place.configure(study)
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
+    assert place.planned() == runs | BELOW_MEASURE | {"theory", "resolve"}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("src/nclens/collapse.py", '"""', '"""A sentence more. '),
+        ("src/nclens/collapse.py", "\nimport torch\n", "\n# A comment.\nimport torch\n"),
+        (
+            "src/nclens/losses.py",
+            "\n@register()\ndef ce(",
+            "\n@register()\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register()\ndef ce(",
+        ),
+        ("mine/my_loss.py", "def soft(", "# A comment.\ndef soft("),
+        ("workflow_config.yaml", "study: digits", "study: other"),
+    ],
+    ids=["a docstring", "a comment", "a new loss", "a comment of the user's", "another study"],
+)
+def test_what_changes_no_result_runs_nothing(place, path, old, new):
+    place.edit(path, old, new)
+    assert place.planned() == set()
+
+
+def test_the_users_own_loss_edited_trains_its_runs_only(place):
+    place.edit("mine/my_loss.py", "strength * logits", "2 * strength * logits")
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke soft/0"])
+    assert place.planned() == runs | BELOW_MEASURE
+
+
+def test_a_registered_loss_edited_trains_its_runs_only(place):
+    content = place.path("src/nclens/losses.py").read_text(encoding="utf-8")
+    head, name, tail = content.partition("\ndef ls(")
+    assert name
+    place.path("src/nclens/losses.py").write_text(head + name + tail.replace("return ", "return 1.0 * ", 1))
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
+    assert place.planned() == runs | BELOW_MEASURE
+
+
+def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
+    place.path("src/nclens/collapse.py").open("a").write("\n\nSCALE = 2.0\n")
+    # Features that the study does not keep are extracted again, for they are gone.
+    again = jobs(("measure", "track"), ALL_RUNS) | {"extract_rows ce/3"}
+    assert place.planned() == again | BELOW_MEASURE
+
+
+def test_a_figure_edited_draws_and_reports_only(place):
+    place.path("src/nclens/figures/style.py").open("a").write("\n\nWIDER = 2.0\n")
+    assert place.planned() == {"draw", "report", "track_study"}
+
+
+def test_a_seed_added_trains_it_and_aggregates(place):
+    study = own_study()
+    study["experiments"]["smoke"]["seeds"] = [0, 7]
+    place.configure(study)
+    new = [f"smoke {loss}/7" for loss in ("ce", "ls", "soft")]
+    assert place.planned() == jobs(("train", "extract", "measure", "track"), new) | BELOW_MEASURE | {"resolve"}
+
+
+RUN = "mnist5k/resnet8/ls/seed0"
+LS = {f"{stage}_smoke ls/0" for stage in ("train", "extract", "measure", "track")}
+AGAIN = {
+    "study.yaml": {"resolve", "track_study"},
+    f"{RUN}/snapshots/epoch2.safetensors": LS | BELOW_MEASURE,
+    f"{RUN}/history.csv": LS | BELOW_MEASURE,
+    f"{RUN}/run.json": LS | BELOW_MEASURE,
+    f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
+    f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
+    f"{RUN}/mlflow.json": {"track_smoke ls/0"},
+    "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
+    "metrics.parquet": BELOW_MEASURE,
+    "claims.csv": {"judge", "report", "track_study"},
+    "claims.md": {"judge", "report", "track_study"},
+    "figures/smoke_norms.pdf": {"draw", "report", "track_study"},
+    "report.html": {"report", "track_study"},
+    "mlflow.json": {"track_study"},
+}
+
+
+@pytest.mark.parametrize("path", AGAIN)
+def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place, path):
+    place.path("results", "own", path).unlink()
+    planned = place.planned()
+    assert planned <= AGAIN[path]
+    maker = {"snapshots": "train", "history": "train", "run": "train", "features": "extract", "metrics": "measure"}
+    first = maker.get(re.sub(r".*seed0/", "", path).split("/")[0].split(".")[0]) if RUN in path else None
+    assert any(job.startswith(first) for job in planned) if first and "mlflow" not in path else planned
+
+
+def test_deleted_data_are_prepared_again(place):
+    place.path("results", "own", "data", "blobs.safetensors").unlink()
+    planned = place.planned()
+    assert "prepare" in planned
+    assert not any("smoke" in job for job in planned)
+
+
+# --- bad input and faults --------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_configuration_starts_no_job_and_shows_no_traceback(finished, tmp_path):
+    study = own_study()
+    study["losses"]["ls"]["smoothing"] = 1.5
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study))
+    done = finished.snakemake("--configfile", str(tmp_path / "bad.yaml"), "--cores", "1", configfile=False, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "losses.ls.smoothing = 1.5: must be less than 1" in output
+    assert "Traceback" not in output
+    assert "Select jobs" not in output
+
+
+def test_a_damaged_snapshot_is_named_with_its_rule(place):
+    snapshot = place.path("results", "own", RUN, "snapshots", "epoch2.safetensors")
+    os.utime(snapshot.with_name("epoch1.safetensors"))  # newer than the features: they are extracted again
+    snapshot.write_bytes(snapshot.read_bytes()[:-7])
+    done = place.snakemake("--cores", "1", check=False)
+    log = place.path("results", "own", "logs", "extract", f"{RUN}.log").read_text()
+    assert done.returncode != 0
+    assert "epoch2.safetensors is damaged" in log
+    assert "rule `train`" in log
+    assert "Traceback" not in log
+
+
+def test_a_tracking_server_that_is_down_stops_tracking_only(place):
+    for record in place.path("results").rglob("mlflow.json"):
+        record.unlink()
+    place.path("results", "own", "logs", "track_setup.json").unlink()
+    place.path("results", "own", "claims.csv").unlink()
+    done = place.snakemake("--cores", "2", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode != 0
+    assert "http://127.0.0.1:9 cannot be used" in done.stdout + done.stderr
+    assert place.path("results", "own", "claims.csv").is_file()
+    assert {job.split("_")[0] for job in place.planned()} == {"track"}
+
+
+@pytest.fixture
+def slow(finished, tmp_path):
+    """A project with one run that takes long enough to be interrupted, not run yet."""
+    folder = tmp_path / "nclens"
+    ignore = shutil.ignore_patterns("results", ".snakemake", "mlflow.db*", "mlartifacts")
+    shutil.copytree(finished.folder, folder, ignore=ignore)
+    place = Place(folder)
+    study = own_study()
+    study["experiments"] = {"smoke": study["experiments"]["smoke"] | {"losses": ["ls"]}}
+    study["experiments"]["smoke"]["training"] |= {"epochs": 60, "checkpoint_minutes": 0.001}
+    place.configure(study)
+    return place
+
+
+def start(place):
+    """Start a training by Snakemake and wait for its first checkpoint."""
+    process = subprocess.Popen(
+        place.command("--cores", "1", f"results/own/{RUN}/metrics.csv"),
+        cwd=place.folder,
+        env=place.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = place.path("results", "own", RUN, ".work", "checkpoint.safetensors")
+    deadline = time.monotonic() + 120
+    begun = time.time()
+    while not checkpoint.exists() or checkpoint.stat().st_mtime < begun:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def digests(place):
+    folder = place.path("results", "own", RUN)
+    epochs = json.loads((folder / "run.json").read_text())["spec"]["snapshots"]
+    return [read_tensors(folder / "snapshots" / f"epoch{epoch}.safetensors", "train")[1] for epoch in epochs]
+
+
+def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
+    # A training killed: Snakemake fails, the same command finishes.
+    process = start(slow)
+    stages = [
+        child for child in psutil.Process(process.pid).children(recursive=True) if "nclens" in " ".join(child.cmdline())
+    ]
+    (training,) = [child for child in stages if "train" in child.cmdline() and child.name() != "bash"]
+    training.kill()
+    assert process.wait(60) != 0
+    # Snakemake killed: its lock stays, and its training lives on.
+    process = start(slow)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    locked = slow.snakemake("--cores", "1", check=False)
+    assert locked.returncode != 0
+    assert "--unlock" in locked.stdout + locked.stderr
+    subprocess.run([str(BIN / "nclens"), "unlock"], cwd=slow.folder, env=slow.environment(), check=True)
+    target = f"results/own/{RUN}/metrics.csv"
+    slow.snakemake("--cores", "1", target)
+    interrupted = digests(slow)
+    assert not slow.path("results", "own", RUN, ".work").exists()
+    # And without any interruption:
+    shutil.rmtree(slow.path("results"))
+    slow.snakemake("--cores", "1", target)
+    assert digests(slow) == interrupted
+
+
+def test_unlock_leaves_the_lock_of_a_living_workflow(slow):
+    process = start(slow)
+    subprocess.run([str(BIN / "nclens"), "unlock"], cwd=slow.folder, env=slow.environment(), check=True)
+    assert list(slow.path(".snakemake", "locks").glob("*.lock"))
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
