@@ -36,7 +36,7 @@ schema: setup  ## write studies/schema.json from the configuration's models
 	@nclens schema --output studies/schema.json
 
 ui: setup  ## open the MLflow UI on the recorded studies
-	@nclens ui-link --port $(PORT) && mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
+	@nclens ui-links --port $(PORT) && mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
 
 record: setup  ## record everything in MLflow again, after its database was deleted or the folder moved
 	@find results -name mlflow.json -delete ; $(SNAKEMAKE)

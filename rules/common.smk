@@ -59,12 +59,19 @@ def snapshots(experiment):
 
 def features(experiment):
     """Return the paths of a run's features, wildcards left in."""
-    return [f"{RUN}/features/epoch{epoch}.safetensors" for epoch in experiment.snapshot_epochs]
+    return [
+        f"{RUN}/features/epoch{epoch}.safetensors"
+        for epoch in experiment.snapshot_epochs
+    ]
 
 
 def kept_features(experiment):
     """Return the paths of the features that stay once they are measured."""
-    return features(experiment)[-1:] if experiment.keep_features == "last" else features(experiment)
+    return (
+        features(experiment)[-1:]
+        if experiment.keep_features == "last"
+        else features(experiment)
+    )
 
 
 def last_features(wildcards=None):
@@ -164,4 +171,8 @@ def command():
     """Return the command that reproduces this study."""
     asked = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
     files = " ".join(file for file in asked if file != "workflow_config.yaml")
-    return f"snakemake --configfile {files} --cores all" if files else "snakemake --cores all"
+    return (
+        f"snakemake --configfile {files} --cores all"
+        if files
+        else "snakemake --cores all"
+    )

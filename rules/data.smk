@@ -18,6 +18,8 @@ rule resolve:
     params:
         spec=spec(STUDY.resolved()),
         code=code_digest("resolve"),
+    message:
+        "resolve"
     shell:
         "nclens resolve"
         " --spec {params.spec:q}"
@@ -40,6 +42,8 @@ rule prepare:
     params:
         spec=lambda wildcards: spec(STUDY.prepare_spec(wildcards.dataset)),
         code=data_code,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
         "nclens prepare"
         " --spec {params.spec:q}"

@@ -29,6 +29,8 @@ for name, experiment in STUDY.experiments.items():
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
             code=code_digest("measure"),
             run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+        message:
+            "measure {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
             "nclens measure"
             " --spec {params.spec:q}"
@@ -55,6 +57,8 @@ rule collect:
         spec=spec(STUDY.collect_spec()),
         code=code_digest("collect"),
         root=R,
+    message:
+        "collect"
     shell:
         "nclens collect"
         " --spec {params.spec:q}"

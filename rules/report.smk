@@ -24,6 +24,8 @@ rule judge:
     params:
         spec=spec(STUDY.judge_spec()),
         code=code_digest("judge"),
+    message:
+        "judge"
     shell:
         "nclens judge"
         " --spec {params.spec:q}"
@@ -55,6 +57,8 @@ rule draw:
         spec=spec(STUDY.draw_spec()),
         code=code_digest("draw"),
         root=R,
+    message:
+        "draw"
     shell:
         "nclens draw"
         " --spec {params.spec:q}"
@@ -89,6 +93,8 @@ rule report:
         spec=spec(STUDY.report_spec(command())),
         code=code_digest("report"),
         root=R,
+    message:
+        "report"
     shell:
         "nclens report"
         " --spec {params.spec:q}"

@@ -24,6 +24,8 @@ rule theory:
         spec=spec(STUDY.theory_spec()),
         code=code_digest("theory"),
         root=R,
+    message:
+        "theory"
     shell:
         "nclens theory"
         " --spec {params.spec:q}"

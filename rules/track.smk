@@ -21,6 +21,8 @@ rule track_setup:
         spec=spec({"study": STUDY.study, "title": STUDY.title}),
         code=code_digest("track"),
         root=R,
+    message:
+        "track setup"
     shell:
         "nclens track setup"
         " --spec {params.spec:q}"
@@ -63,6 +65,8 @@ for name, experiment in STUDY.experiments.items():
             spec=lambda wildcards: spec(STUDY.track_spec(run_of(wildcards))),
             code=code_digest("track"),
             root=R,
+        message:
+            "track {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
             "nclens track run"
             " --spec {params.spec:q}"
@@ -96,6 +100,8 @@ rule track_study:
         spec=spec({"study": STUDY.study, "title": STUDY.title}),
         code=code_digest("track"),
         root=R,
+    message:
+        "track study"
     shell:
         "nclens track study"
         " --spec {params.spec:q}"

@@ -34,6 +34,8 @@ for name, experiment in STUDY.experiments.items():
             spec=lambda wildcards: spec(STUDY.train_spec(run_of(wildcards))),
             code=train_code,
             run=subpath(output.run, parent=True),
+        message:
+            "train {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
             "nclens train"
             " --spec {params.spec:q}"
@@ -53,7 +55,10 @@ for name, experiment in STUDY.experiments.items():
             manifest=MANIFEST,
             snapshots=snapshots(experiment),
         output:
-            features=[path if path in kept_features(experiment) else temp(path) for path in features(experiment)],
+            features=[
+                path if path in kept_features(experiment) else temp(path)
+                for path in features(experiment)
+            ],
         log:
             R + "/logs/extract/{dataset}/{model}/{loss}/seed{seed}.log",
         benchmark:
@@ -72,6 +77,8 @@ for name, experiment in STUDY.experiments.items():
             spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
             code=extract_code,
             run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+        message:
+            "extract {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
             "nclens extract"
             " --spec {params.spec:q}"

@@ -117,12 +117,10 @@ class Place:
         if "Nothing to be done" in output:
             return set()
         jobs = set()
-        for block in re.split(r"\n(?=(?:local)?rule \w+:)", output):
-            name = re.match(r"(?:local)?rule (\w+):", block)
-            if not name or name[1] == "all":
-                continue
-            keys = re.search(r"wildcards: dataset=\S+, model=\S+, loss=(\S+), seed=(\d+)", block)
-            jobs.add(f"{name[1]} {keys[1]}/{keys[2]}" if keys else name[1])
+        for stage, what in re.findall(r"^Job \d+: (\w+) ?(\S*)$", output, flags=re.MULTILINE):
+            run = re.fullmatch(r"(\w+)/\w+/(\w+)/seed(\d+)", what)
+            experiment = run and ("rows" if run[1] == "blobs" else "smoke")
+            jobs.add(f"{stage}_{experiment} {run[2]}/{run[3]}" if run else f"{stage}_{what}".rstrip("_"))
         assert jobs, output
         return jobs
 
@@ -200,7 +198,7 @@ def test_the_default_study_does_not_leak_into_another(finished):
 
 def test_without_a_configfile_the_default_study_runs(finished):
     output = finished.snakemake("--dry-run", configfile=False).stdout
-    assert "train_digits" in output
+    assert "train mnist5k/resnet8/ls/seed2" in output
     assert "results/own" not in output
 
 
@@ -322,7 +320,7 @@ def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place,
 def test_deleted_data_are_prepared_again(place):
     place.path("results", "own", "data", "blobs.safetensors").unlink()
     planned = place.planned()
-    assert "prepare" in planned
+    assert "prepare_blobs" in planned
     assert not any("smoke" in job for job in planned)
 
 

@@ -153,7 +153,7 @@ def check(study: Path) -> None:
     except yaml.YAMLError as error:
         raise ValueError(f"{study} is no YAML: {error}") from None
     checked = load_study(raw, [study.parent])
-    typer.echo(f"{study}: fine; {sum(1 for _ in checked.runs())} runs in {len(checked.experiments)} experiments")
+    typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 
 @app.command()
@@ -197,12 +197,15 @@ def unlock() -> None:
         path.unlink()
 
 
-@app.command("ui-link")
-def ui_link(study: str, port: Annotated[int, typer.Option()] = 5000) -> None:
-    """Print the address of a study's runs in the MLflow UI."""
-    from nclens.stages.track import runs_address
+@app.command("ui-links")
+def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
+    """Print the addresses of the recorded studies in the MLflow UI."""
+    from nclens.stages.track import addresses
 
-    typer.echo(runs_address(study, port))
+    for study, links in addresses(port).items():
+        typer.echo(f"{study}")
+        for what, link in links.items():
+            typer.echo(f"  {what:11} {link}")
 
 
 def main() -> None:

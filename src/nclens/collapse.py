@@ -88,7 +88,9 @@ def neural_collapse(
     its equiangular value nan.
 
     All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
-    Nothing is differentiable. In code under `torch.compile` the call is a graph break and runs uncompiled.
+    On CUDA the last bits may differ between two runs, unless `torch.use_deterministic_algorithms` is on: sums over a
+    class are atomic additions there. Nothing is differentiable. Under `torch.compile` the call is a graph break and
+    runs uncompiled.
 
     Args:
         features: (N, d), any floating dtype, on any device with float64.
@@ -126,7 +128,7 @@ def neural_collapse(
         white = whitening(means)
         squares, deviation = means.new_zeros(classes), means.new_zeros(())
         disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
-        for x, y in _chunks(features, labels):
+        for x, y in _chunks(classes, features, labels):
             disagreements += count_disagreements(x @ scorer + offset)
             residual = means[y].sub_(x)
             squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
@@ -198,7 +200,7 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
             _warn_coinciding()
             return float("inf")
         total = means.new_zeros(())
-        for x, y, keep in _chunks(features, labels, subset):
+        for x, y, keep in _chunks(classes, features, labels, subset):
             total += (means[y].sub_(x)[keep] @ white).square().sum()
         return float(total) / size if size > 0 else float("nan")
 
@@ -213,7 +215,7 @@ def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: 
     check_counts(counts.tolist(), at_least)
     first = features[labels.argsort(stable=True)[counts.cumsum(0) - counts]].double()
     totals = torch.zeros_like(first)
-    for x, y in _chunks(features, labels):
+    for x, y in _chunks(classes, features, labels):
         totals.index_add_(0, y, first[y].sub_(x))
     means = first - totals / counts[:, None]
     if not bool(means.isfinite().all()):
@@ -221,9 +223,10 @@ def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: 
     return counts.double(), means
 
 
-def _chunks(features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _chunks(classes: int, features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the rows of all tensors chunk by chunk, the features in float64 (not to be written to)."""
-    size = max(1, _CHUNK_BYTES // (8 * features.shape[1]))
+    width = max(features.shape[1], 2 * classes)  # a sample is d features and, in `count_disagreements`, 2K scores
+    size = max(1, _CHUNK_BYTES // (8 * width))
     for x, *rest in zip(*(tensor.split(size) for tensor in (features, *others)), strict=True):
         yield x.double(), *rest
 

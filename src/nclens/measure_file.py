@@ -39,7 +39,7 @@ def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
     Raises:
         ValueError: shapes, types or values do not fit.
     """
-    features, labels, weight = arrays["features"], arrays["labels"].long(), arrays["weight"]
+    features, labels, weight = arrays["features"], arrays["labels"], arrays["weight"]
     bias = arrays.get("bias")
     values = neural_collapse(features, labels, weight, bias)
     logits = features.double() @ weight.double().T + (0.0 if bias is None else bias.double())

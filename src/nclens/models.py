@@ -56,6 +56,16 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
     return Network(backbone, dim, outputs)
 
 
+def place_network(network: Network, shape: Sequence[int], device: torch.device) -> Network:
+    """Move a network to the device, in the memory format that is fast for its inputs: channels last for images."""
+    network = network.to(device)
+    if len(shape) == 3:
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
 def split_at_head(module: nn.Module, outputs: int, name: str) -> Network:
     """Return the network whose backbone is `module` without its last linear layer, and whose head is that layer.
 

@@ -26,12 +26,12 @@ from nclens.regression import (
     variance_measures,
     warn_undefined,
 )
-from nclens.streaming import _Float64Metric
+from nclens.streaming import Float64Metric
 
 State = dict[str, Tensor]
 
 
-class RegressionCollapse(_Float64Metric):
+class RegressionCollapse(Float64Metric):
     """The measures of `nclens.regression.regression_collapse` over any number of batches.
 
     `update(features, targets, weight, bias)` takes features (m, d), targets (m, n) and the head, weight (n, d) and bias

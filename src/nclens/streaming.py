@@ -44,7 +44,7 @@ class _Moments(NamedTuple):
     scatter: Tensor
 
 
-class _Float64Metric(Metric):
+class Float64Metric(Metric):
     """A metric whose tensors follow it to another device but stay in their dtype under any conversion."""
 
     is_differentiable = False
@@ -64,7 +64,7 @@ class _Float64Metric(Metric):
         self._computed = None  # torchmetrics would go on returning the value from before
 
 
-class NeuralCollapse(_Float64Metric):
+class NeuralCollapse(Float64Metric):
     """Neural collapse of all samples since the last reset: `neural_collapse` for features that come in batches.
 
     `update(features, labels, weight)` takes features (n, d) of any floating dtype, labels (n,), integers in 0 ... K-1,
@@ -193,7 +193,7 @@ class NeuralCollapse(_Float64Metric):
         return reduce(_merge, processes), self.weight[filled]
 
 
-class NearestClassMean(_Float64Metric):
+class NearestClassMean(Float64Metric):
     """nc4 in a second pass: share of samples for which argmax(W h + b) is not the class with the nearest mean.
 
     `update(features)` takes features (n, d) of any floating dtype; `compute()` returns a float64 scalar in [0, 1], nan

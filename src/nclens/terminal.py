@@ -11,6 +11,7 @@ _STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"
 def print_verdicts(root: Path) -> None:
     """Print the verdict table of a finished study and where to look next."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     path = root / "claims.csv"
@@ -18,32 +19,28 @@ def print_verdicts(root: Path) -> None:
         raise FileError(f"{path} is missing: the rule `judge` makes it")
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["level"] == "claim"]
-    table = Table(title=f"Verdicts of the study {root.name}", title_justify="left")
-    for heading in ("claim", "what it says", "on", "effect [95% interval]", "seeds", "verdict"):
+    table = Table(title=f"Verdicts of the study {root.name}", title_justify="left", show_lines=True)
+    for heading in ("claim", "verdict", "what it says, and the effect with its 95% interval"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        style = _STYLES.get(row["verdict"], "")
-        on = " / ".join(row[key] for key in ("dataset", "model", "loss") if row[key])
-        table.add_row(
-            row["claim"],
-            row["statement"],
-            on,
-            _effect(row),
-            row["seeds"],
-            f"[{style}]{row['verdict']}[/]" if style else "",
-        )
-    console = Console()
+        style = _STYLES.get(row["verdict"], "default")
+        said = f"{escape(row['statement'])}\n[dim]{escape(_effect(row))}[/]"
+        table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", said)
+    console = Console(highlight=False)
     console.print(table)
-    console.print(f"Page: {root / 'report.html'}    MLflow: make ui", highlight=False)
+    console.print(f"The page with figures and reasons: {root / 'report.html'}\nThe recorded runs: make ui")
 
 
 def _effect(row: dict[str, str]) -> str:
+    """Return effect, interval, unit, seeds and place of a verdict in one line."""
+    where = f"{row['loss']} on {row['dataset']}, {row['model']}"
     if not row["effect"]:
-        return "-"
+        return f"no effect could be measured; {where}"
     effect = f"{float(row['effect']):.3g}"
     if row["low"] and row["high"]:
-        effect += f" [{float(row['low']):.3g}, {float(row['high']):.3g}]"
-    return f"{effect} {row['unit']}".rstrip()
+        effect += f" [{float(row['low']):.3g}, {float(row['high']):.3g}]".replace("inf]", "∞)")
+    seeds = f", {row['seeds']} seeds" if row["seeds"] else ""
+    return f"{effect} {row['unit']}; {where}{seeds}"
 
 
 def snakemake_alive(folder: Path) -> bool:

@@ -149,7 +149,7 @@ def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
     paths = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert "files.json" in paths
     assert not {"snapshots", "features"} & paths
-    listed = json.loads(Path(run.info.artifact_uri, "files.json").read_text())
+    listed = json.loads(Path(run.info.artifact_uri, "files.json").read_text())["files"]
     assert {"path", "bytes", "sha256"} == set(listed[0])
     assert len(listed) == 6
 
@@ -198,7 +198,12 @@ def test_a_missing_file_is_named(recorded):
         track.track_run(recorded, R)
 
 
-def test_the_address_leads_to_the_studys_runs(recorded):
-    assert track.runs_address("smoke", 5001) == "http://127.0.0.1:5001/#/experiments/1/runs"
-    with pytest.raises(ValueError, match="no study 'other'"):
-        track.runs_address("other", 5001)
+def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
+    _, (run,) = active_runs()
+    links = track.addresses(5001)["smoke"]
+    assert links["runs"] == "http://127.0.0.1:5001/#/experiments/1/runs"
+    assert run.info.run_id in links["comparison"]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ValueError, match="nothing is recorded"):
+        track.addresses(5001)

@@ -4,7 +4,6 @@ import datetime
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import sqlite3
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
@@ -28,6 +29,7 @@ from nclens.files import FileError, exclusive, read_json, read_tensors, sha256_o
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 BATCH = 1000  # the most metrics that one request may carry
+MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
 KEY, DIGEST = "nclens.key", "nclens.digest"
 
 
@@ -74,6 +76,7 @@ def track_run(spec: dict[str, Any], root: Path) -> None:
     tags = {
         "mlflow.runColor": spec["colour"],
         "mlflow.note.content": f"{spec['label']} on {spec['dataset']} with {spec['model']}, seed {spec['seed']}",
+        "mlflow.source.name": "nclens train",
         "mlflow.source.git.commit": record["git_revision"] or "",
         **{f"nclens.{key}": str(spec[key]) for key in ("study", "experiment", "dataset", "model", "loss", "seed")},
     }
@@ -103,17 +106,28 @@ def track_study(spec: dict[str, Any], root: Path) -> None:
         )
         _log_files(client, run_id, root, files, tensors=True)
 
-    tags = {"mlflow.note.content": spec["title"], "nclens.study": spec["study"]}
+    tags = {"mlflow.note.content": spec["title"], "nclens.study": spec["study"], "mlflow.runColor": "#4d4d4d"}
     _record(spec["study"], "study", _digest(files, spec), tags, fill, root, root / "mlflow.json")
 
 
-def runs_address(study: str, port: int) -> str:
-    """Return the address of a study's runs in a UI on this machine."""
+def addresses(port: int) -> dict[str, dict[str, str]]:
+    """Return, for every recorded study, the addresses of its runs, their curves and their table in a UI here."""
+    found = {}
     with _client() as client:
-        found = client.get_experiment_by_name(study)
-    if found is None:
-        raise ValueError(f"no study {study!r} is recorded at {public_uri()}")
-    return f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id}/runs"
+        for experiment in client.search_experiments(order_by=["name ASC"]):
+            runs = client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", order_by=["run_name"])
+            if runs:
+                base = f"http://127.0.0.1:{port}/#"
+                chosen = quote(json.dumps([run.info.run_id for run in runs[:MOST_COMPARED]]))
+                found[experiment.name] = {
+                    "runs": f"{base}/experiments/{experiment.experiment_id}/runs",
+                    "curves": f"{base}/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART",
+                    "comparison": f"{base}/compare-runs?runs={chosen}"
+                    f"&experiments={quote(json.dumps([experiment.experiment_id]))}",
+                }
+    if not found:
+        raise ValueError(f"nothing is recorded at {public_uri()}: run a study first (make reproduce)")
+    return found
 
 
 # --- one record ------------------------------------------------------------------------------------------------------
@@ -162,7 +176,12 @@ def _client() -> Iterator[mlflow.MlflowClient]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     database = _sqlite_file()
     # Absolute, because MLflow keeps one connection an address, whatever folder the process goes to.
+    asked = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(f"sqlite:///{Path(database).resolve()}" if database else tracking_uri())
+    # MLflow writes that address into the environment, where it would pass for the user's choice.
+    os.environ.pop("MLFLOW_TRACKING_URI")
+    if asked is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = asked
     try:
         yield mlflow.MlflowClient()
     except MlflowException as error:
@@ -185,7 +204,8 @@ def _experiment(client: mlflow.MlflowClient, study: str, root: Path) -> str:
             found = None
         if found is not None:
             return found.experiment_id
-        return client.create_experiment(study, artifact_location=None if location is None else str(location))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on training runs
+        return client.create_experiment(study, None if location is None else str(location), tags)
 
 
 def _sqlite_file() -> str | None:
@@ -240,14 +260,15 @@ def _curves(run: Path) -> Iterator[Metric]:
     metrics = pd.read_csv(run / "metrics.csv")
     history = pd.read_csv(run / "history.csv").melt(["epoch", "split"], var_name="metric")
     history["metric"] = "epoch_" + history["metric"]
-    for row in pd.concat([metrics, history]).itertuples():
-        if math.isfinite(row.value):
-            yield Metric(f"{row.split}/{row.metric}", row.value, now, row.epoch)
+    table = pd.concat([metrics, history])
+    table = table[np.isfinite(table["value"])]
+    for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):
+        yield Metric(f"{split}/{metric}", float(value), now, int(epoch))
 
 
 def _scalars(record: dict[str, Any]) -> Iterator[Metric]:
     for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
-        yield Metric(f"run/{key}", float(record[key]), _now(), record["spec"]["training"]["epochs"])
+        yield Metric(f"run/{key}", float(record[key]), _now(), 0)
 
 
 def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]) -> None:
@@ -273,7 +294,7 @@ def _log_files(client: mlflow.MlflowClient, run_id: str, root: Path, files: list
             continue
         client.log_artifact(run_id, str(path), _artifact_folder(path, root))
     if listed:
-        client.log_dict(run_id, listed, "files.json")
+        client.log_dict(run_id, {"files": listed}, "files.json")
 
 
 def _artifact_folder(path: Path, root: Path) -> str | None:

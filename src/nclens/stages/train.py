@@ -22,7 +22,7 @@ import torch
 
 from nclens.data.prepared import choose_device, place_splits
 from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
-from nclens.models import build_network
+from nclens.models import build_network, place_network
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
 from nclens.training import Settings, Trainer, derived_seed
@@ -73,7 +73,7 @@ def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: t
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     torch.manual_seed(derived_seed(spec["seed"], "weights"))
     network = build_network(spec["model"], manifest["shape"], len(manifest["classes"]))
-    network = network.to(device, memory_format=torch.channels_last if len(manifest["shape"]) == 3 else None)
+    network = place_network(network, manifest["shape"], device)
     train_split, test_split = place_splits(tensors, manifest, device)
     known = Settings.__dataclass_fields__
     chosen = {key: value for key, value in spec["training"].items() if key in known}

@@ -151,7 +151,7 @@ def descend(
     starts: int = 5,
     seed: int = 0,
     start_norm: float = 1.0,
-    fraction: float = 0.5,
+    fraction: float = 0.25,
     momenta: Sequence[float] = (0.0, 0.9),
     step_rules: Sequence[str] = STEP_RULES,
     iterations: int = 20_000,

@@ -82,6 +82,7 @@ class _Reduced:
     problem: UnconstrainedFeatureModel
     weight: Array  # (K, r)
     features: Array  # (K, r), rows h_k
+    spare: int  # 1 if the last coordinate stands for all that is outside, else 0
     rows: Array  # (rank, r): orthonormal basis of the row space of the centred head
     probabilities: Array  # (K, K), row k those of class k's samples
     slopes: Array  # (K, K): gradient of the cross-entropy part in the logits, summed over each class's samples
@@ -97,7 +98,8 @@ def _reduce(problem: UnconstrainedFeatureModel, weight: Array, features: Array, 
     stacked = np.concatenate([sizes[0] * weight, sizes[1] * features])
     _, values, basis = np.linalg.svd(stacked, full_matrices=False)
     span = basis[values**2 > EMPTY * problem.s]
-    pad = [(0, 0), (0, int(len(span) < problem.dim))]
+    spare = int(len(span) < problem.dim)
+    pad = [(0, 0), (0, spare)]
     head = np.pad(weight @ span.T, pad)
     logits = features @ weight.T + bias
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -109,6 +111,7 @@ def _reduce(problem: UnconstrainedFeatureModel, weight: Array, features: Array, 
         problem=problem,
         weight=head,
         features=np.pad(features @ span.T, pad),
+        spare=spare,
         rows=rows[problem.lambda_w * strengths**2 > EMPTY * problem.s],
         probabilities=probabilities,
         slopes=(probabilities - targets) / classes,
@@ -164,8 +167,18 @@ def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], 
         means, moving = _dense_joint(operator, logits, normal, shape)
     else:
         means = _lanczos(operator, normal(generator.standard_normal(shape)), normal)
+        # Every eigenvector that moves the logits overlaps with what a change of the logits pushes, and no other does.
+        # A row added to all classes and the coordinate outside the span never move them: taken out, against rounding.
+        inside = np.ones(shape[-1])
+        inside[len(inside) - point.spare :] = 0
+
+        def seen(vectors: Array) -> Array:
+            vectors = normal(vectors) * inside
+            vectors[0] -= vectors[0].mean(axis=0)
+            return vectors
+
         pushed = adjoint(generator.standard_normal((problem.classes, problem.classes)))
-        moving = _lanczos(operator, pushed, normal) if len(point.rows) else []
+        moving = _lanczos(operator, pushed, seen) if len(point.rows) else []
     return [*means, *alone], [*moving, *alone_moving]
 
 
@@ -252,7 +265,7 @@ def _lanczos(operator: Operator, start: Array, project: Operator) -> list[float]
             rest = rest - known.T @ (known @ rest)
             rest = project(rest.reshape(start.shape)).ravel()
         left = float(np.linalg.norm(rest))
-        if left <= 1e-11 * max(abs(value) for value in diagonal):
+        if left <= 1e-9 * max(abs(value) for value in diagonal):
             break
         beside.append(left)
         basis.append(rest.reshape(start.shape) / left)

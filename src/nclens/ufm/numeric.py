@@ -161,8 +161,7 @@ def minimise(
         fit: mean fit term and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
 
     Raises:
-        ValueError: starts < 1, s < 1e-7 (too flat a problem for float64), or lambdas so far apart that the objective
-            is not finite at a start.
+        ValueError: starts < 1, or s < 1e-7 (too flat a problem for float64).
     """
     if starts < 1:
         raise ValueError(f"numeric minimiser: starts must be >= 1, got {starts!r}")
@@ -178,10 +177,6 @@ def minimise(
     results = []
     for _ in range(starts):
         point = stages[0].random_start(generator)
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = stages[0](point)[0]
-        if not np.isfinite(value):
-            raise ValueError(f"numeric minimiser: the objective of {problem} is not finite at a random start")
         for before, stage in zip([stages[0], *stages], stages, strict=False):
             point = stage.pack(*before.unpack(point))
             point = point + SHAKE * np.abs(point).max() * generator.standard_normal(len(point))
@@ -211,7 +206,7 @@ def _continuation(problem: UnconstrainedFeatureModel) -> list[UnconstrainedFeatu
     The strongest has s below (1 - smoothing) / 30, far inside the regime where the minimiser is not zero.
     """
     stages = [problem]
-    while stages[0].s < (1 - problem.smoothing) / 300:
+    while stages[0].s < (1 - problem.smoothing) / 300 and max(stages[0].lambda_w, stages[0].lambda_h_sum) < 1e300:
         first = stages[0]
         stages.insert(0, replace(first, lambda_w=10 * first.lambda_w, lambda_h_sum=10 * first.lambda_h_sum))
     return stages

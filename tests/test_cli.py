@@ -1,0 +1,105 @@
+"""The command line: one message for a mistake, exit codes, and the helpers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nclens.collapse import KEYS
+
+
+def nclens(*arguments, **options):
+    command = [sys.executable, "-m", "nclens.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def simplex(classes=4):
+    """Features, labels and weights of an exact simplex equiangular tight frame with a little spread."""
+    frame = np.eye(classes) - 1 / classes
+    labels = np.arange(40) % classes
+    features = frame[labels] + 1e-3 * np.random.default_rng(0).standard_normal((40, classes))
+    return {"features": features, "labels": labels, "weight": frame, "bias": np.zeros(classes)}
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_measure_file_prints_every_metric(tmp_path, with_bias):
+    arrays = simplex()
+    if not with_bias:
+        del arrays["bias"]
+    np.savez(tmp_path / "features.npz", **arrays)
+    done = nclens("measure-file", tmp_path / "features.npz")
+    assert done.returncode == 0, done.stderr
+    values = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    assert set(KEYS) <= set(values)
+    assert {"ece", "nll", "brier", "accuracy", "nc1_correct"} <= set(values)
+    assert values["accuracy"] == 1
+    assert values["nc2"] < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"features": np.ones((4, 2))}, "lacks labels, weight"),
+        (simplex() | {"labels": np.arange(40) % 4 + 1}, "labels"),
+        (simplex() | {"labels": np.arange(40) % 4 + 0.5}, "labels"),
+        (simplex() | {"features": np.full((40, 4), np.nan)}, "finite"),
+        (simplex() | {"weight": np.ones((4, 3))}, "weight"),
+    ],
+)
+def test_measure_file_tells_what_is_wrong(tmp_path, arrays, words):
+    np.savez(tmp_path / "features.npz", **arrays)
+    done = nclens("measure-file", tmp_path / "features.npz")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_measure_file_of_no_archive(tmp_path, content):
+    if content:
+        (tmp_path / "x.npz").write_bytes(content)
+    done = nclens("measure-file", tmp_path / "x.npz")
+    assert done.returncode == 1
+    assert "x.npz" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_counts_the_runs_or_names_the_mistakes(tmp_path):
+    import yaml
+
+    study = {
+        "study": "s",
+        "datasets": {"mnist5k": {"source": "mnist5k"}},
+        "models": {"resnet8": {"name": "resnet8"}},
+        "losses": {"ce": {"name": "ce"}},
+        "experiments": {
+            "e": {
+                "dataset": "mnist5k",
+                "model": "resnet8",
+                "losses": ["ce"],
+                "seeds": [0, 1],
+                "training": {"epochs": 2, "batch_size": 9},
+            }
+        },
+    }
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(study))
+    good = nclens("check", "good.yaml", cwd=tmp_path)
+    assert (good.returncode, "runs: 2, experiments: 1" in good.stdout) == (0, True)
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study | {"extra": 1}))
+    bad = nclens("check", "bad.yaml", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "unknown key `extra`" in bad.stderr
+    (tmp_path / "torn.yaml").write_text("{")
+    assert "is no YAML" in nclens("check", "torn.yaml", cwd=tmp_path).stderr
+
+
+def test_the_schema_is_json():
+    assert json.loads(nclens("schema").stdout)["additionalProperties"] is False
+
+
+def test_a_specification_that_is_no_json():
+    done = nclens("resolve", "--spec", "{", "--output", "x")
+    assert done.returncode == 2
+    assert "no JSON" in done.stderr
