@@ -60,9 +60,7 @@ def place_network(network: Network, shape: Sequence[int], device: torch.device) 
     """Move a network to the device, in the memory format that is fast for its inputs: channels last for images."""
     network = network.to(device)
     if len(shape) == 3:
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 

@@ -179,7 +179,7 @@ def _client() -> Iterator[mlflow.MlflowClient]:
     asked = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(f"sqlite:///{Path(database).resolve()}" if database else tracking_uri())
     # MLflow writes that address into the environment, where it would pass for the user's choice.
-    os.environ.pop("MLFLOW_TRACKING_URI")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     if asked is not None:
         os.environ["MLFLOW_TRACKING_URI"] = asked
     try:
