@@ -10,7 +10,12 @@ from snakemake.exceptions import WorkflowError
 from nclens.config import ConfigError, load_study
 from nclens.provenance import code_digest
 
+
 # Jobs call `nclens` by name: the one beside the Python that runs this workflow.
+envvars:
+    "PATH",
+
+
 os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
 )
@@ -25,9 +30,9 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 R = STUDY.root
-RUN = R + "/{dataset}/{model}/{loss}/seed{seed}"
-DATA = R + "/data/{dataset}.safetensors"
-MANIFEST = R + "/data/{dataset}.json"
+RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
+DATA = f"{R}/data/{{dataset}}.safetensors"
+MANIFEST = f"{R}/data/{{dataset}}.json"
 ENVIRONMENT = "../envs/environment.yaml"
 RUNS = {run.path: run for run in STUDY.runs()}
 

@@ -33,9 +33,9 @@ rule prepare:
         data=DATA,
         manifest=MANIFEST,
     log:
-        R + "/logs/prepare/{dataset}.log",
+        f"{R}/logs/prepare/{{dataset}}.log",
     benchmark:
-        R + "/benchmarks/prepare/{dataset}.tsv"
+        f"{R}/benchmarks/prepare/{{dataset}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1

@@ -14,9 +14,9 @@ for name, experiment in STUDY.experiments.items():
         output:
             metrics=f"{RUN}/metrics.csv",
         log:
-            R + "/logs/measure/{dataset}/{model}/{loss}/seed{seed}.log",
+            f"{R}/logs/measure/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
         benchmark:
-            R + "/benchmarks/measure/{dataset}/{model}/{loss}/seed{seed}.tsv"
+            f"{R}/benchmarks/measure/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
         wildcard_constraints:
             dataset=either([experiment.dataset]),
             model=either([experiment.model]),
@@ -28,7 +28,7 @@ for name, experiment in STUDY.experiments.items():
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
             code=code_digest("measure"),
-            run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+            run=subpath(output.metrics, parent=True),
         message:
             "measure {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
@@ -56,7 +56,7 @@ rule collect:
     params:
         spec=spec(STUDY.collect_spec()),
         code=code_digest("collect"),
-        root=R,
+        root=subpath(output.table, parent=True),
     message:
         "collect"
     shell:

@@ -56,7 +56,7 @@ rule draw:
     params:
         spec=spec(STUDY.draw_spec()),
         code=code_digest("draw"),
-        root=R,
+        root=subpath(input.metrics, parent=True),
     message:
         "draw"
     shell:
@@ -92,7 +92,7 @@ rule report:
     params:
         spec=spec(STUDY.report_spec(command())),
         code=code_digest("report"),
-        root=R,
+        root=subpath(output.page, parent=True),
     message:
         "report"
     shell:

@@ -23,7 +23,7 @@ rule theory:
     params:
         spec=spec(STUDY.theory_spec()),
         code=code_digest("theory"),
-        root=R,
+        root=subpath(output.table, ancestor=2),
     message:
         "theory"
     shell:

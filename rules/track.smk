@@ -20,7 +20,7 @@ rule track_setup:
     params:
         spec=spec({"study": STUDY.study, "title": STUDY.title}),
         code=code_digest("track"),
-        root=R,
+        root=subpath(output.setup, ancestor=2),
     message:
         "track setup"
     shell:
@@ -48,9 +48,9 @@ for name, experiment in STUDY.experiments.items():
         output:
             record=f"{RUN}/mlflow.json",
         log:
-            R + "/logs/track/{dataset}/{model}/{loss}/seed{seed}.log",
+            f"{R}/logs/track/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
         benchmark:
-            R + "/benchmarks/track/{dataset}/{model}/{loss}/seed{seed}.tsv"
+            f"{R}/benchmarks/track/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
         wildcard_constraints:
             dataset=either([experiment.dataset]),
             model=either([experiment.model]),
@@ -64,7 +64,7 @@ for name, experiment in STUDY.experiments.items():
         params:
             spec=lambda wildcards: spec(STUDY.track_spec(run_of(wildcards))),
             code=code_digest("track"),
-            root=R,
+            root=subpath(output.record, ancestor=5),
         message:
             "track {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
         shell:
@@ -99,7 +99,7 @@ rule track_study:
     params:
         spec=spec({"study": STUDY.study, "title": STUDY.title}),
         code=code_digest("track"),
-        root=R,
+        root=subpath(output.record, parent=True),
     message:
         "track study"
     shell:

@@ -17,9 +17,9 @@ for name, experiment in STUDY.experiments.items():
             history=f"{RUN}/history.csv",
             run=f"{RUN}/run.json",
         log:
-            R + "/logs/train/{dataset}/{model}/{loss}/seed{seed}.log",
+            f"{R}/logs/train/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
         benchmark:
-            R + "/benchmarks/train/{dataset}/{model}/{loss}/seed{seed}.tsv"
+            f"{R}/benchmarks/train/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
         wildcard_constraints:
             dataset=either([experiment.dataset]),
             model=either([experiment.model]),
@@ -60,9 +60,9 @@ for name, experiment in STUDY.experiments.items():
                 for path in features(experiment)
             ],
         log:
-            R + "/logs/extract/{dataset}/{model}/{loss}/seed{seed}.log",
+            f"{R}/logs/extract/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
         benchmark:
-            R + "/benchmarks/extract/{dataset}/{model}/{loss}/seed{seed}.tsv"
+            f"{R}/benchmarks/extract/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
         wildcard_constraints:
             dataset=either([experiment.dataset]),
             model=either([experiment.model]),

@@ -76,3 +76,11 @@ def test_every_model_of_the_configuration_is_registered_and_no_other():
         entry["properties"]["name"]["const"] for entry in definitions.values() if "width" in entry.get("properties", {})
     }
     assert models == set(MODELS)
+
+
+def test_signed_features_have_both_signs():
+    network = build_network({"name": "resnet8", "width": 4, "signed_features": True}, (1, 28, 28), 10)
+    features = network.backbone(torch.rand(16, 1, 28, 28))
+    assert features.shape == (16, 16)
+    assert bool((features > 0).any())
+    assert bool((features < 0).any())

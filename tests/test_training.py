@@ -7,7 +7,7 @@ from torch.nn import functional
 from nclens.data.tensors import Split
 from nclens.models import build_network
 from nclens.objective import build_loss
-from nclens.training import Settings, Trainer, derived_seed, evaluate, extract_features
+from nclens.training import Penalties, Settings, Trainer, derived_seed, evaluate, extract_features
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -129,3 +129,37 @@ def test_cuda_and_cpu_agree_on_features():
     moved = Split(data.inputs.cuda(), data.targets.cuda(), data.mean.cuda(), data.std.cuda())
     found, _ = extract_features(trained.network.cuda(), moved)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_penalties_are_those_of_the_unconstrained_feature_model():
+    trained = trainer()
+    data = split(30)
+    features, logits = extract_features(trained.network, data)
+    penalties = Penalties(lambda_w=0.2, n_lambda_h=3.0, lambda_b=0.5)
+    found = evaluate(trained.network, trained.loss, data, batch_size=7, penalties=penalties)
+    plain = evaluate(trained.network, trained.loss, data)
+    head = trained.network.head
+    lambda_h = 3.0 / 30
+    expected = (
+        0.2 * head.weight.square().sum() + lambda_h * features.square().sum() + 0.5 * head.bias.square().sum()
+    ) / 2
+    assert found["loss"] - plain["loss"] == pytest.approx(float(expected), rel=1e-4)
+    assert found["cross_entropy"] == pytest.approx(plain["cross_entropy"], rel=1e-5)
+
+
+def test_a_batchs_penalty_is_unbiased():
+    trained = trainer()
+    features = torch.rand(30, 8, generator=torch.Generator().manual_seed(1))
+    penalties = Penalties(lambda_w=0.2, n_lambda_h=3.0, lambda_b=0.5)
+    batches = torch.stack([penalties.of(trained.network, part) for part in features.split(6)])
+    torch.testing.assert_close(batches.mean(), penalties.of(trained.network, features))
+
+
+def test_heavier_penalties_train_smaller_features():
+    norms = []
+    for weight in (0.01, 1.0):
+        penalties = Penalties(lambda_w=weight, n_lambda_h=weight, lambda_b=weight)
+        settings = Settings(epochs=5, batch_size=10, learning_rate=0.05, weight_decay=0.0, penalties=penalties)
+        trained = finish(trainer(settings))
+        norms.append(float(trained.network.head.weight.detach().norm()))
+    assert norms[1] < 0.9 * norms[0]

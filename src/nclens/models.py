@@ -110,11 +110,14 @@ class BasicBlock(nn.Module):
 
 
 @register
-def resnet8(shape: tuple[int, ...], *, width: int = 16, stem_stride: int = 2) -> tuple[nn.Module, int]:
+def resnet8(
+    shape: tuple[int, ...], *, width: int = 16, stem_stride: int = 2, signed_features: bool = False
+) -> tuple[nn.Module, int]:
     """Return a small ResNet's backbone: 3x3 stem, three stages of one basic block, global average pooling.
 
     The stages have `width`, 2 `width` and 4 `width` channels, the last two with stride 2; features are taken after the
-    last ReLU and the pooling, so they are non-negative and d = 4 `width`.
+    last ReLU and the pooling, so they are non-negative and d = 4 `width`. With `signed_features` a batch normalisation
+    follows the pooling, so that features have both signs, as the unconstrained feature model's have.
 
     Raises:
         ValueError: the inputs are no images.
@@ -132,4 +135,6 @@ def resnet8(shape: tuple[int, ...], *, width: int = 16, stem_stride: int = 2) ->
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
+    if signed_features:
+        backbone.append(nn.BatchNorm1d(widths[2]))
     return backbone, widths[2]

@@ -80,6 +80,25 @@ def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, flo
     }
 
 
+def mean_logit_gap(logits: Tensor, labels: Tensor) -> float:
+    """Mean over samples of ``z_y - mean_{j != y} z_j``, the lead of the label's logit over the others.
+
+    In units of the logits, of either sign. At the minimiser of the unconstrained feature model every sample has the gap
+    ``a_delta`` (2402.03979, UFM, ``logit_gap`` of :mod:`nclens.ufm`).
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+
+    Raises:
+        ValueError: as :func:`nclens.calibration.check_logits`.
+    """
+    check_logits(logits, labels)
+    z = logits.double()
+    lead = z.gather(1, labels.long()[:, None]) - z
+    return float(lead.sum(dim=1).mean() / (z.shape[1] - 1))
+
+
 def smoothing_parts(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """The two parts of label smoothing's penalty, and the penalty of MaxSup, on right and on wrong predictions.
 

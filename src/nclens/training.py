@@ -23,6 +23,31 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Penalties:
+    """The unconstrained feature model's penalties on the head and the penultimate features.
+
+    lambda_W/2 |W|_F^2 + lambda_H/2 |H|_F^2 + lambda_b/2 |b|^2, with |H|_F^2 summed over all N training samples
+    (2402.03979, UFM). A batch estimates the middle term without bias by (N lambda_H)/2 times the mean of |h_i|^2.
+
+    Attributes:
+        lambda_w: lambda_W, on the head's weight (K, d).
+        n_lambda_h: N lambda_H, the product that the minimiser depends on.
+        lambda_b: lambda_b, on the head's bias (K,).
+    """
+
+    lambda_w: float
+    n_lambda_h: float
+    lambda_b: float
+
+    def of(self, network: Network, features: Tensor) -> Tensor:
+        """Return the penalty of a network and the features (B, d) of a batch, a scalar."""
+        head = network.head
+        bias = 0.0 if head.bias is None else self.lambda_b * head.bias.square().sum()
+        mean_square = features.square().sum() / len(features)
+        return (self.lambda_w * head.weight.square().sum() + self.n_lambda_h * mean_square + bias) / 2
+
+
+@dataclass(frozen=True)
 class Settings:
     """How a network is trained: SGD with momentum and a step schedule.
 
@@ -35,6 +60,7 @@ class Settings:
         milestones: epochs after which the learning rate is multiplied by `decay`.
         decay: factor at each milestone.
         augmentation: `none` or `flip_crop`.
+        penalties: of the unconstrained feature model, added to the loss; None for none.
     """
 
     epochs: int
@@ -45,6 +71,7 @@ class Settings:
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
     augmentation: str = "none"
+    penalties: "Penalties | None" = None
 
     def learning_rate_in(self, epoch: int) -> float:
         """Return the step size during epoch 1, 2, ..., `epochs`."""
@@ -122,8 +149,7 @@ class Trainer:
         stored, targets = split.inputs[index], split.targets[index]
         if self.settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
-        logits = self.network(split.normalise(stored))
-        loss = self.loss(logits, targets).mean()
+        logits, loss = objective(self.network, self.loss, self.settings.penalties, split.normalise(stored), targets)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -143,7 +169,10 @@ class Trainer:
         self._sums.zero_()
         common = {"epoch": number, "learning_rate": rate}
         self.history.append({**common, "split": "train", "loss": loss, "cross_entropy": cross_entropy, "error": error})
-        self.history.append({**common, "split": "test", **evaluate(self.network, self.loss, self.test_split)})
+        self.history.append({**common, "split": "test", **self._evaluate()})
+
+    def _evaluate(self) -> dict[str, float]:
+        return evaluate(self.network, self.loss, self.test_split, penalties=self.settings.penalties)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the rest of the training depends on: tensors, and plain values."""
@@ -177,16 +206,31 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
+def objective(
+    network: Network, loss: Loss, penalties: Penalties | None, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (B, K) of a batch and the trained objective, a scalar: mean loss plus penalties."""
+    if penalties is None:
+        logits = network(inputs)
+        return logits, loss(logits, targets).mean()
+    features = network.backbone(inputs)
+    logits = network.head(features)
+    return logits, loss(logits, targets).mean() + penalties.of(network, features)
+
+
 @torch.no_grad()
-def evaluate(network: Network, loss: Loss, split: Split, batch_size: int = 1000) -> dict[str, float]:
-    """Return mean loss, cross entropy and error of a split in evaluation mode."""
+def evaluate(
+    network: Network, loss: Loss, split: Split, batch_size: int = 1000, penalties: Penalties | None = None
+) -> dict[str, float]:
+    """Return the trained objective (`loss`), cross entropy and error of a split in evaluation mode."""
     network.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=split.inputs.device)
     for start in range(0, len(split), batch_size):
         targets = split.targets[start : start + batch_size]
-        logits = network(split.normalise(split.inputs[start : start + batch_size]))
+        inputs = split.normalise(split.inputs[start : start + batch_size])
+        logits, value = objective(network, loss, penalties, inputs, targets)
         parts = [
-            loss(logits, targets).mean(),
+            value,
             functional.cross_entropy(logits, targets),
             (logits.argmax(1) != targets).float().mean(),
         ]

@@ -134,8 +134,8 @@ def test_a_deleted_database_is_rebuilt(recorded):
 
 def test_a_moved_folder_is_recorded_anew_where_it_lies(recorded, tmp_path, monkeypatch):
     (tmp_path / "moved").mkdir()
-    for name in ("results", "mlflow.db", "mlartifacts"):
-        shutil.move(tmp_path / name, tmp_path / "moved" / name)
+    for path in [tmp_path / "results", tmp_path / "mlartifacts", *tmp_path.glob("mlflow.db*")]:
+        shutil.move(path, tmp_path / "moved" / path.name)
     monkeypatch.chdir(tmp_path / "moved")
     track.track_run(recorded, R)
     _, (run,) = active_runs()

@@ -81,6 +81,8 @@ class ResNet8(Closed):
     """Channels of the first stage; the next two have twice and four times as many."""
     stem_stride: Annotated[Integer, Field(ge=1, le=4)] = 2
     """Stride of the first convolution, pixels."""
+    signed_features: Flag = False
+    """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
 
     @property
     def dim(self) -> int:
@@ -151,12 +153,21 @@ class Training(Closed):
     """Epochs after which the learning rate is multiplied by `decay`."""
     decay: Annotated[Number, Field(gt=0, le=1)] = 0.1
     """Factor of the learning rate at each milestone."""
+    ufm_regularised: Flag = False
+    """Train with the penalties of `theory` on head and features; needs weight_decay 0."""
     augmentation: Literal["none", "flip_crop"] = "none"
     """`none`, or `flip_crop`: random horizontal flip and random crop after 4 pixels of zero padding."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """`cpu`, `cuda`, or `auto`: CUDA where there is one."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
+
+    @model_validator(mode="after")
+    def _penalties_are_explicit(self) -> Self:
+        if self.ufm_regularised and self.weight_decay > 0:
+            message = "weight_decay = {value} must be 0 with ufm_regularised: the penalties take its place"
+            raise PydanticCustomError("penalties", message, {"value": self.weight_decay})
+        return self
 
     @model_validator(mode="after")
     def _milestones_ascend(self) -> Self:

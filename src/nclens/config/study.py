@@ -151,7 +151,8 @@ class Study(Closed):
             "model": {"entry": run.model, **self._entry(self.models[run.model])},
             "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
             "seed": run.seed,
-            "training": experiment.training.model_dump(mode="json"),
+            "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
+            "penalties": self._penalties() if experiment.training.ufm_regularised else None,
             "snapshots": experiment.snapshot_epochs,
         }
 
@@ -179,14 +180,29 @@ class Study(Closed):
                     "dataset": entry.dataset,
                     "model": entry.model,
                     "loss": loss,
-                    "smoothing": getattr(self.losses[loss], "smoothing", 0.0),
+                    "smoothing": smoothing,
                     "dim": self.models[entry.model].dim,
                 }
                 for name, entry in self.experiments.items()
-                for loss in entry.losses
-                if isinstance(self.losses[loss], CrossEntropy | LabelSmoothing)
+                for loss, smoothing in self._smoothings(name).items()
             ],
         }
+
+    def predict_spec(self) -> list[dict[str, Any]]:
+        """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
+        return [
+            {
+                "name": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "dim": self.models[entry.model].dim,
+                "regularised": entry.training.ufm_regularised,
+                "losses": self._smoothings(name),
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+            }
+            for name, entry in self.experiments.items()
+        ]
 
     def collect_spec(self) -> list[dict[str, Any]]:
         """Return what `collect` uses: which runs there are."""
@@ -228,6 +244,7 @@ class Study(Closed):
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
                 "figures": list(entry.figures),
+                "smoothings": self._smoothings(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -265,6 +282,17 @@ class Study(Closed):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved
+
+    def _penalties(self) -> dict[str, float]:
+        theory = self.theory
+        n_lambda_h = theory.lambda_h * theory.lambda_h_samples
+        return {"lambda_w": theory.lambda_w, "n_lambda_h": n_lambda_h, "lambda_b": theory.lambda_b}
+
+    def _smoothings(self, experiment: str) -> dict[str, float]:
+        """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        plain = {loss: entry for loss, entry in entries.items() if isinstance(entry, CrossEntropy | LabelSmoothing)}
+        return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 
     @staticmethod
     def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ not be drawn (missing, nan, inf, not positive on a log axis) is counted in that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,22 @@ from scipy import stats
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
+DYNAMICS_COLUMNS = (
+    "smoothing",
+    "momentum",
+    "step_rule",
+    "fraction",
+    "start",
+    "distance",
+    "quantity",
+    "tolerance",
+    "value",
+)
+PREDICTION_COLUMNS = ("loss", "penalties", "seed", "quantity", "measured", "predicted")
+
+
+def _empty(columns: Sequence[str]) -> Callable[[], pd.DataFrame]:
+    return lambda: pd.DataFrame(columns=list(columns))
 
 
 class Drawing(NamedTuple):
@@ -41,10 +57,15 @@ class FigureInputs:
         baseline: the loss that the others are held against, one of `losses`; None where the experiment has none.
         last_features: (loss, seed) -> the arrays of the last epoch, keys as in the features file (`test.logits`
             (N, K), `test.targets` (N,), ...); called only by the figures that need them.
+        dynamics: how fast the unconstrained feature model was reached, columns `DYNAMICS_COLUMNS` (more are allowed);
+            of the study, not of the experiment; may be empty.
+        predictions: what the unconstrained feature model predicts of each run, columns `PREDICTION_COLUMNS` (more are
+            allowed); may be empty.
+        smoothings: the smoothing δ in [0, 1) of each loss that has one.
 
     Raises:
-        ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, or
-            the baseline is not among the losses.
+        ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
+            baseline is not among the losses, or a smoothing is outside [0, 1).
     """
 
     experiment: str
@@ -55,11 +76,16 @@ class FigureInputs:
     colours: Mapping[str, str]
     baseline: str | None
     last_features: Callable[[str, int], Mapping[str, np.ndarray]]
+    dynamics: pd.DataFrame = field(default_factory=_empty(DYNAMICS_COLUMNS))
+    predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
+    smoothings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, table, columns in (
             ("metrics", self.metrics, METRIC_COLUMNS),
             ("theory", self.theory, THEORY_COLUMNS),
+            ("dynamics", self.dynamics, DYNAMICS_COLUMNS),
+            ("predictions", self.predictions, PREDICTION_COLUMNS),
         ):
             if absent := [column for column in columns if column not in table.columns]:
                 raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")
@@ -72,6 +98,9 @@ class FigureInputs:
                 raise ValueError(f"colour of loss {loss}: {self.colours.get(loss)!r}; allowed: a colour like '#0072B2'")
         if self.baseline is not None and self.baseline not in self.losses:
             raise ValueError(f"baseline {self.baseline} of {self.experiment}; allowed: {', '.join(self.losses)}")
+        for loss, smoothing in self.smoothings.items():
+            if not 0 <= smoothing < 1:
+                raise ValueError(f"smoothing of loss {loss} of {self.experiment}: {smoothing!r}; allowed: [0, 1)")
 
     @property
     def last_epoch(self) -> int:

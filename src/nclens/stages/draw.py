@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,28 @@ from nclens.figures.style import encode
 from nclens.files import FileError, atomic_write, damaged, read_tensors, write_text
 
 
-def draw(experiments: list[dict[str, Any]], metrics: Path, theory: Path, root: Path, figures: Path) -> None:
+def draw(
+    experiments: list[dict[str, Any]],
+    metrics: Path,
+    theory: Path,
+    root: Path,
+    figures: Path,
+    *,
+    dynamics: Path | None = None,
+    predictions: Path | None = None,
+) -> None:
     """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
 
     Args:
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
-            `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot) and `figures` (stems).
+            `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
+            losses smooth, `smoothings` (entry -> smoothing).
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         root: the study's folder, R; the last features are read below it.
         figures: the folder to write to.
+        dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
+        predictions: R/theory/predictions.csv; likewise.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -34,9 +46,16 @@ def draw(experiments: list[dict[str, Any]], metrics: Path, theory: Path, root: P
             raise ValueError(
                 f"unknown figures of {experiment['name']}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
-    metrics_table, theory_table = _read_tables(metrics, theory)
+    tables = {
+        "metrics": _read_table(metrics, "collect", "experiment", pd.read_parquet),
+        "theory": _read_table(theory, "theory", "experiment"),
+    }
+    if dynamics is not None:
+        tables["dynamics"] = _read_table(dynamics, "theory", "smoothing")
+    if predictions is not None:
+        tables["predictions"] = _read_table(predictions, "predict", "experiment")
     for experiment in experiments:
-        inputs = _inputs(experiment, metrics_table, theory_table, root)
+        inputs = _inputs(experiment, tables, root)
         for stem in experiment["figures"]:
             name = f"{experiment['name']}_{stem}"
             try:
@@ -52,22 +71,22 @@ def draw(experiments: list[dict[str, Any]], metrics: Path, theory: Path, root: P
             write_text(figures / f"{name}.csv", drawing.table.to_csv(index=False, lineterminator="\n"))
 
 
-def _read_tables(metrics: Path, theory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tables = []
-    for path, made_by, read in ((metrics, "collect", pd.read_parquet), (theory, "theory", pd.read_csv)):
-        if not path.is_file():
-            raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
-        try:
-            table = read(path)
-        except (ValueError, OSError) as error:
-            raise damaged(path, made_by, str(error)) from error
-        if "experiment" not in table.columns:
-            raise damaged(path, made_by, "it has no column `experiment`")
-        tables.append(table)
-    return tables[0], tables[1]
+def _read_table(
+    path: Path, made_by: str, column: str, read: Callable[[Path], pd.DataFrame] = pd.read_csv
+) -> pd.DataFrame:
+    """The table in a file, which has at least this column."""
+    if not path.is_file():
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
+    try:
+        table = read(path)
+    except (ValueError, OSError) as error:
+        raise damaged(path, made_by, str(error)) from error
+    if column not in table.columns:
+        raise damaged(path, made_by, f"it has no column `{column}`")
+    return table
 
 
-def _inputs(experiment: dict[str, Any], metrics: pd.DataFrame, theory: pd.DataFrame, root: Path) -> FigureInputs:
+def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from; features are read when a figure asks for them."""
     runs = root / experiment["dataset"] / experiment["model"]
 
@@ -75,14 +94,16 @@ def _inputs(experiment: dict[str, Any], metrics: pd.DataFrame, theory: pd.DataFr
         path = runs / loss / f"seed{seed}" / "features" / f"epoch{experiment['epochs']}.safetensors"
         return {name: tensor.numpy() for name, tensor in read_tensors(path, "extract")[0].items()}
 
-    name, losses = experiment["name"], experiment["losses"]
+    name, losses, seeds = experiment["name"], experiment["losses"], experiment["seeds"]
+    own = {key: table[table["experiment"] == name] for key, table in tables.items() if "experiment" in table}
+    own |= {key: table[table["seed"].isin(seeds)] for key, table in own.items() if key in ("metrics", "predictions")}
     return FigureInputs(
         experiment=name,
-        metrics=metrics[(metrics["experiment"] == name) & metrics["seed"].isin(experiment["seeds"])],
-        theory=theory[theory["experiment"] == name],
         losses=list(losses),
         labels={loss: look["label"] for loss, look in losses.items()},
         colours={loss: look["colour"] for loss, look in losses.items()},
         baseline=experiment["baseline"],
         last_features=last_features,
+        smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
+        **(dict(tables) | own),
     )

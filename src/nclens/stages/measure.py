@@ -11,6 +11,7 @@ from torch import Tensor
 from nclens.calibration import calibration_metrics, stratified_mask, temperature_metrics
 from nclens.collapse import class_means, nc1_subset, neural_collapse
 from nclens.files import atomic_write, read_tensors
+from nclens.representation import mean_logit_gap
 
 
 def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
@@ -38,6 +39,7 @@ def measure_snapshot(
         correct = logits.argmax(1) == targets
         values["nc1_correct"] = nc1_subset(features, targets, len(weight), correct)
         values["nc1_incorrect"] = nc1_subset(features, targets, len(weight), ~correct)
+        values["logit_gap"] = mean_logit_gap(logits, targets)
         values |= calibration_metrics(logits, targets)
         if split == "test":
             values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
 
@@ -184,7 +185,7 @@ def _client() -> Iterator[mlflow.MlflowClient]:
         os.environ["MLFLOW_TRACKING_URI"] = asked
     try:
         yield mlflow.MlflowClient()
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()[0]
         raise OSError(f"the tracking server {public_uri()} cannot be used: {text}; finished work is kept") from None
 

@@ -25,7 +25,7 @@ from nclens.files import FileError, atomic_write, damaged, read_json, read_tenso
 from nclens.models import build_network, place_network
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
-from nclens.training import Settings, Trainer, derived_seed
+from nclens.training import Penalties, Settings, Trainer, derived_seed
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -78,6 +78,7 @@ def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: t
     known = Settings.__dataclass_fields__
     chosen = {key: value for key, value in spec["training"].items() if key in known}
     chosen["milestones"] = tuple(chosen["milestones"])
+    chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
     return Trainer(network, build_loss(spec["loss"]), train_split, test_split, Settings(**chosen), spec["seed"])
 
 

@@ -1,0 +1,194 @@
+r"""The penalties of the unconstrained feature model (UFM) that describe a network trained with plain weight decay.
+
+Such a network has no penalty on its features: their size is held down by the weight decay on the layers below. If its
+penultimate features and its head end where the UFM says, for some penalties, then these *effective* penalties can be
+read off from two numbers for each smoothing delta, the logit gap and the ratio of the norms:
+
+.. math:: a_\delta = \log\left(\frac{K}{s+\delta} - K + 1\right), \qquad
+          \frac{|h_k|}{|w_k|} = \sqrt r, \qquad s = K\sqrt{n\lambda_W\lambda_H}, \qquad
+          r = \frac{\lambda_W}{n\lambda_H} .
+
+That one pair (s, r) holds for every smoothing is an assumption, and what the residuals test.
+
+What can be identified: s and r, hence :math:`\lambda_W = \sqrt r\,s/K` and :math:`n\lambda_H = s/(K\sqrt r)`. What
+cannot: n and :math:`\lambda_H` apart from each other (n is known from the data), and :math:`\lambda_b`, since b = 0 at
+the minimiser whatever its value. And s only as far as the gaps feel it: for :math:`s \ll \delta` the gap is that of
+s = 0 to first order in s / delta, so that gaps at large smoothings alone leave s open; ``log_s_standard_error`` says how
+far. The product of the norms is not used in the fit: with the gap it is predicted,
+:math:`|w_k||h_k| = \frac{K-1}{K} a_\delta`.
+
+Source: the closed form is claim C5 of Guo et al., arXiv 2402.03979; fitting it to trained networks is derived here.
+Needs scipy (the ``metrics`` extra).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from nclens.ufm.classification import Array
+
+# s / (1 - largest smoothing) = expit(u) for u in this range; at its lower end s counts as 0.
+LOGITS = (-40.0, 40.0)
+GRID = 1601
+
+
+@dataclass(frozen=True)
+class EffectivePenalties:
+    r"""Effective penalties of a network, and how well they describe what they were fitted to.
+
+    Attributes:
+        classes: K >= 2.
+        s: :math:`K\sqrt{n\lambda_W\lambda_H}`, in [0, 1); 0 where the gaps are so large that none is left.
+        lambda_w_over_n_lambda_h: r > 0.
+        rms_relative_residual: root mean square over the points of measured over fitted logit gap, minus 1.
+        ratio_rms_relative_residual: the same of the ratio of the norms.
+        log_s_standard_error: standard error of log s, from the scatter of the log gaps about the fit and their slope in
+            log s; nan for a single point, inf where no gap depends on s.
+        points: number of smoothings fitted to.
+    """
+
+    classes: int
+    s: float
+    lambda_w_over_n_lambda_h: float
+    rms_relative_residual: float
+    ratio_rms_relative_residual: float
+    log_s_standard_error: float
+    points: int
+
+    @property
+    def lambda_w(self) -> float:
+        r"""Effective :math:`\lambda_W = \sqrt r\,s/K`."""
+        return math.sqrt(self.lambda_w_over_n_lambda_h) * self.s / self.classes
+
+    @property
+    def n_lambda_h(self) -> float:
+        r"""Effective :math:`n\lambda_H = s/(K\sqrt r)`, of :math:`|H|_F^2/2` summed over all samples, times n."""
+        return self.s / (self.classes * math.sqrt(self.lambda_w_over_n_lambda_h))
+
+    def predict(self, smoothing: float) -> dict[str, float]:
+        r"""Return what the UFM with these penalties predicts at a smoothing in [0, 1).
+
+        Returns:
+            ``logit_gap`` a (nats), ``weight_norm`` :math:`\sqrt{(K-1)a/K}\,r^{-1/4}`, ``feature_norm``
+            :math:`\sqrt{(K-1)a/K}\,r^{1/4}` and ``p_true`` :math:`1-(K-1)(s+\delta)/K`. Gap and norms are 0 and p_true
+            is 1/K where s + delta >= 1; gap and norms are inf where s + delta = 0.
+
+        Raises:
+            ValueError: a smoothing outside [0, 1).
+        """
+        gap = float(logit_gaps(self.classes, self.s, [smoothing])[0])
+        norm = math.sqrt((self.classes - 1) / self.classes * gap)
+        tilt = self.lambda_w_over_n_lambda_h**0.25
+        others = (self.classes - 1) / self.classes * min(self.s + smoothing, 1.0)
+        return {"logit_gap": gap, "weight_norm": norm / tilt, "feature_norm": norm * tilt, "p_true": 1 - others}
+
+
+def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
+    r"""Logit gaps (D,) of the UFM at D smoothings: ``UnconstrainedFeatureModel.logit_gap``, and its limit for s = 0.
+
+    :math:`a_\delta = \log(K/(s+\delta)-K+1)`, 0 where s + delta >= 1, inf where s + delta = 0.
+
+    Raises:
+        ValueError: K < 2, s negative or not finite, a smoothing outside [0, 1).
+    """
+    deltas = np.asarray(smoothings, dtype=np.float64)
+    if classes < 2:
+        raise ValueError(f"effective penalties: classes must be an integer >= 2, got {classes!r}")
+    if not 0 <= s < math.inf:
+        raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
+    if not ((deltas >= 0) & (deltas < 1)).all():
+        raise ValueError(f"effective penalties: smoothings must lie in [0, 1), got {deltas.tolist()}")
+    total = s + deltas
+    with np.errstate(divide="ignore"):
+        return np.log1p(classes * np.maximum(1 - total, 0) / total)
+
+
+def fit_effective_penalties(
+    classes: int,
+    smoothings: Sequence[float],
+    gaps: Sequence[float],
+    weight_norms: Sequence[float],
+    feature_norms: Sequence[float],
+) -> EffectivePenalties:
+    r"""Fit effective penalties to networks that differ in their smoothing only.
+
+    s minimises the sum of squares of log measured gap minus log :math:`a_\delta`, over 0 < s < 1 - (largest delta):
+    where a gap is measured the UFM cannot be in its zero regime. One dimension, a grid and then a bounded search about
+    its best point, since the sum may have more than one minimum. r is the mean over the points of log(|h|/|w|), twice,
+    exponentiated. A single point determines both exactly (up to s = 0).
+
+    Args:
+        classes: K >= 2.
+        smoothings: delta of each point, in [0, 1); at least one.
+        gaps: measured logit gaps, mean of z_y - mean over j != y of z_j; > 0 and finite.
+        weight_norms: measured mean |w_k|, > 0 and finite.
+        feature_norms: measured mean |h_k|, features centred by their global mean, > 0 and finite.
+
+    Raises:
+        ValueError: an argument outside its range, none or unequally many points. A gap <= 0 is refused and not passed
+            over: the log has no value there, and whether to leave the point out is the caller's choice.
+    """
+    deltas = np.asarray(smoothings, dtype=np.float64)
+    measured = _positive("logit gaps", gaps)
+    ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
+    if deltas.ndim != 1 or len(deltas) == 0 or not len(deltas) == len(measured) == len(ratios):
+        raise ValueError(
+            "effective penalties: as many smoothings, gaps and norms are needed, at least one each; got "
+            f"{deltas.size}, {measured.size}, {len(weight_norms)} and {len(feature_norms)}"
+        )
+    logit_gaps(classes, 0.0, smoothings)  # checks classes and smoothings
+    s = _fit_s(classes, deltas, measured)
+    residuals = measured / logit_gaps(classes, s, smoothings) - 1
+    log_ratio = float(np.mean(np.log(ratios)))
+    return EffectivePenalties(
+        classes=classes,
+        s=s,
+        lambda_w_over_n_lambda_h=math.exp(2 * log_ratio),
+        rms_relative_residual=_rms(residuals),
+        ratio_rms_relative_residual=_rms(ratios / math.exp(log_ratio) - 1),
+        log_s_standard_error=_log_s_standard_error(classes, s, deltas, np.log1p(residuals)),
+        points=len(deltas),
+    )
+
+
+def _fit_s(classes: int, deltas: Array, measured: Array) -> float:
+    # The logit of s over its largest value: near both ends a log gap is smooth in it, if not linear.
+    room = 1 - float(deltas.max())
+
+    def misfit(place: float) -> float:
+        with np.errstate(divide="ignore"):
+            errors = np.log(measured) - np.log(logit_gaps(classes, room * float(expit(place)), deltas.tolist()))
+        return float(np.sum(errors**2))
+
+    places = np.linspace(*LOGITS, GRID)
+    best = int(np.argmin([misfit(place) for place in places]))
+    if best == 0:
+        return 0.0
+    bounds = (places[best - 1], places[min(best + 1, GRID - 1)])
+    return room * float(expit(minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": 1e-10}).x))
+
+
+def _log_s_standard_error(classes: int, s: float, deltas: Array, errors: Array) -> float:
+    """Gauss-Newton: sqrt(sum of squares / (points - 1)) over the norm of the slopes d log a / d log s."""
+    if len(deltas) < 2:
+        return math.nan
+    if s == 0:
+        return math.inf
+    total = s + deltas
+    slopes = s * classes / (total * (classes - (classes - 1) * total) * logit_gaps(classes, s, deltas.tolist()))
+    return math.sqrt(float(np.sum(errors**2)) / (len(deltas) - 1)) / float(np.linalg.norm(slopes))
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _positive(name: str, values: Sequence[float]) -> Array:
+    found = np.asarray(values, dtype=np.float64)
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError(f"effective penalties: {name} must be finite numbers > 0, got {found.tolist()}")
+    return found
