@@ -134,15 +134,12 @@ def test_cuda_and_cpu_agree_on_features():
 def test_penalties_are_those_of_the_unconstrained_feature_model():
     trained = trainer()
     data = split(30)
-    features, logits = extract_features(trained.network, data)
+    features, _ = extract_features(trained.network, data)
     penalties = Penalties(lambda_w=0.2, n_lambda_h=3.0, lambda_b=0.5)
     found = evaluate(trained.network, trained.loss, data, batch_size=7, penalties=penalties)
     plain = evaluate(trained.network, trained.loss, data)
-    head = trained.network.head
-    lambda_h = 3.0 / 30
-    expected = (
-        0.2 * head.weight.square().sum() + lambda_h * features.square().sum() + 0.5 * head.bias.square().sum()
-    ) / 2
+    weight, bias = trained.network.head.weight.detach(), trained.network.head.bias.detach()
+    expected = (0.2 * weight.square().sum() + 3.0 / 30 * features.square().sum() + 0.5 * bias.square().sum()) / 2
     assert found["loss"] - plain["loss"] == pytest.approx(float(expected), rel=1e-4)
     assert found["cross_entropy"] == pytest.approx(plain["cross_entropy"], rel=1e-5)
 

@@ -53,7 +53,7 @@ MISTAKES = {
     "a table where text belongs": ("study", {}, ["study", "text"]),
     "text where a table belongs": ("losses", "ce", ["losses", "table"]),
     "an unknown figure": ("experiments.smoke.figures", ["pie"], ["figures.0 = 'pie'", "collapse_curves"]),
-    "weight decay beside penalties": (
+    "decay beside penalties": (
         "experiments.smoke.training.ufm_regularised",
         True,
         ["must be 0 with ufm_regularised"],

@@ -95,8 +95,14 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         return {name: tensor.numpy() for name, tensor in read_tensors(path, "extract")[0].items()}
 
     name, losses, seeds = experiment["name"], experiment["losses"], experiment["seeds"]
-    own = {key: table[table["experiment"] == name] for key, table in tables.items() if "experiment" in table}
-    own |= {key: table[table["seed"].isin(seeds)] for key, table in own.items() if key in ("metrics", "predictions")}
+    own = dict(tables)
+    for key, table in tables.items():
+        mine = np.ones(len(table), dtype=bool)
+        if "experiment" in table:
+            mine &= table["experiment"] == name
+        if "seed" in table:
+            mine &= table["seed"].isin(seeds)
+        own[key] = table[mine]
     return FigureInputs(
         experiment=name,
         losses=list(losses),
@@ -105,5 +111,5 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         baseline=experiment["baseline"],
         last_features=last_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
-        **(dict(tables) | own),
+        **own,
     )

@@ -31,7 +31,7 @@ from scipy.special import expit
 
 from nclens.ufm.classification import Array
 
-# s / (1 - largest smoothing) = expit(u) for u in this range; at its lower end s counts as 0.
+# s / (1 - largest smoothing) is searched as expit(u), u on a grid over this range.
 LOGITS = (-40.0, 40.0)
 GRID = 1601
 
@@ -132,16 +132,16 @@ def fit_effective_penalties(
         ValueError: an argument outside its range, none or unequally many points. A gap <= 0 is refused and not passed
             over: the log has no value there, and whether to leave the point out is the caller's choice.
     """
-    deltas = np.asarray(smoothings, dtype=np.float64)
-    measured = _positive("logit gaps", gaps)
-    ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
-    if deltas.ndim != 1 or len(deltas) == 0 or not len(deltas) == len(measured) == len(ratios):
+    points = len(smoothings)
+    if points == 0 or not points == len(gaps) == len(weight_norms) == len(feature_norms):
         raise ValueError(
             "effective penalties: as many smoothings, gaps and norms are needed, at least one each; got "
-            f"{deltas.size}, {measured.size}, {len(weight_norms)} and {len(feature_norms)}"
+            f"{points}, {len(gaps)}, {len(weight_norms)} and {len(feature_norms)}"
         )
     logit_gaps(classes, 0.0, smoothings)  # checks classes and smoothings
-    s = _fit_s(classes, deltas, measured)
+    measured = _positive("logit gaps", gaps)
+    ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
+    s = _fit_s(classes, smoothings, measured)
     residuals = measured / logit_gaps(classes, s, smoothings) - 1
     log_ratio = float(np.mean(np.log(ratios)))
     return EffectivePenalties(
@@ -150,37 +150,37 @@ def fit_effective_penalties(
         lambda_w_over_n_lambda_h=math.exp(2 * log_ratio),
         rms_relative_residual=_rms(residuals),
         ratio_rms_relative_residual=_rms(ratios / math.exp(log_ratio) - 1),
-        log_s_standard_error=_log_s_standard_error(classes, s, deltas, np.log1p(residuals)),
-        points=len(deltas),
+        log_s_standard_error=_log_s_standard_error(classes, s, smoothings, np.log1p(residuals)),
+        points=points,
     )
 
 
-def _fit_s(classes: int, deltas: Array, measured: Array) -> float:
-    # The logit of s over its largest value: near both ends a log gap is smooth in it, if not linear.
-    room = 1 - float(deltas.max())
+def _fit_s(classes: int, smoothings: Sequence[float], measured: Array) -> float:
+    # The logit of s over its largest value: a log gap is smooth in it, and near both ends linear or constant.
+    room = 1 - max(smoothings)
 
-    def misfit(place: float) -> float:
-        with np.errstate(divide="ignore"):
-            errors = np.log(measured) - np.log(logit_gaps(classes, room * float(expit(place)), deltas.tolist()))
-        return float(np.sum(errors**2))
+    def misfit(s: float) -> float:
+        return float(np.sum((np.log(measured) - np.log(logit_gaps(classes, s, smoothings))) ** 2))
 
     places = np.linspace(*LOGITS, GRID)
-    best = int(np.argmin([misfit(place) for place in places]))
-    if best == 0:
-        return 0.0
-    bounds = (places[best - 1], places[min(best + 1, GRID - 1)])
-    return room * float(expit(minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": 1e-10}).x))
+    best = int(np.argmin([misfit(room * expit(place)) for place in places]))
+    bounds = (places[max(best - 1, 0)], places[min(best + 1, GRID - 1)])
+    found = minimize_scalar(
+        lambda place: misfit(room * expit(place)), bounds=bounds, method="bounded", options={"xatol": 1e-10}
+    )
+    # Gaps that are larger than at any s fit best in the limit.
+    return 0.0 if misfit(0.0) <= found.fun else room * float(expit(found.x))
 
 
-def _log_s_standard_error(classes: int, s: float, deltas: Array, errors: Array) -> float:
+def _log_s_standard_error(classes: int, s: float, smoothings: Sequence[float], errors: Array) -> float:
     """Gauss-Newton: sqrt(sum of squares / (points - 1)) over the norm of the slopes d log a / d log s."""
-    if len(deltas) < 2:
+    if len(smoothings) < 2:
         return math.nan
     if s == 0:
         return math.inf
-    total = s + deltas
-    slopes = s * classes / (total * (classes - (classes - 1) * total) * logit_gaps(classes, s, deltas.tolist()))
-    return math.sqrt(float(np.sum(errors**2)) / (len(deltas) - 1)) / float(np.linalg.norm(slopes))
+    total = s + np.asarray(smoothings)
+    slopes = s * classes / (total * (classes - (classes - 1) * total) * logit_gaps(classes, s, smoothings))
+    return math.sqrt(float(np.sum(errors**2)) / (len(smoothings) - 1)) / float(np.linalg.norm(slopes))
 
 
 def _rms(values: Array) -> float:

@@ -1,0 +1,329 @@
+"""Trained networks against the smoothing δ they were trained with, and what the unconstrained feature model predicts.
+
+Points are means over seeds at the last epoch; lines are the prediction, which saw none of the points it is held against
+(its penalties are the training's own, or fitted on the experiment's other smoothings). After figures 6 and 7 of our
+list of the paper's (arXiv 2402.03979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nclens.figures import style
+from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
+from nclens.figures.tables import (
+    Drawing,
+    FigureInputs,
+    FigureSpec,
+    can_be_drawn,
+    interval_note,
+    omissions,
+    over_seeds,
+    seeds_note,
+)
+
+LOOKS: dict[str, tuple[str, bool]] = {
+    "training set": ("o", True),
+    "test set": ("o", False),
+    "ECE after scaling": ("s", True),
+    "ECE before scaling": ("s", False),
+}
+"""What a point stands for -> its marker, and whether it is filled."""
+
+PENALTIES = {
+    "explicit": ("UFM, the training's own penalties", style.STROKES[0]),
+    "effective": ("UFM, penalties fitted on the other δ", style.STROKES[1]),
+}
+"""Kind of penalties in the table of predictions -> name and stroke of its line."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """One metric on one split, and what its points stand for: a key of `LOOKS`."""
+
+    metric: str
+    split: str
+    look: str = "training set"
+
+
+@dataclass(frozen=True)
+class SweepPanel:
+    """One panel: what is drawn in it and how its axis reads.
+
+    Attributes:
+        label: of the vertical axis, with the unit.
+        points: what is measured.
+        predicted: the quantity in the table of predictions that belongs to the first of the points; None for none.
+        log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
+        percent: whether fractions, at most 1, are shown as percentages.
+        reference: where to draw a thin level line.
+    """
+
+    label: str
+    points: tuple[Points, ...]
+    predicted: str | None = None
+    log: bool = False
+    percent: bool = False
+    reference: float | None = None
+
+
+FEATURE_NORM = SweepPanel(
+    r"feature norm  mean$_k\ \Vert\bar h_k - h_G\Vert$", (Points("feature_norm", "train"),), "feature_norm"
+)
+CLASSIFIER_NORM = SweepPanel(
+    r"classifier norm  mean$_k\ \Vert w_k\Vert$", (Points("classifier_norm", "train"),), "weight_norm"
+)
+
+
+@style.look()
+def smoothing_collapse(inputs: FigureInputs) -> Drawing:
+    """NC1 (log), NC2 and NC3 on the training set, test error, and both norms with their prediction, against δ."""
+    panels = (
+        SweepPanel(NC1, (Points("nc1", "train"),), log=True),
+        SweepPanel(NC2, (Points("nc2", "train"),)),
+        SweepPanel(NC3, (Points("nc3", "train"),)),
+        SweepPanel("error (%)", (Points("error", "test", "test set"),), percent=True),
+        FEATURE_NORM,
+        CLASSIFIER_NORM,
+    )
+    return draw_sweep(inputs, panels, columns=3, height=4.2)
+
+
+@style.look()
+def smoothing_calibration(inputs: FigureInputs) -> Drawing:
+    """Logit gap and confidence with their prediction, optimal temperature, ECE before and after scaling, against δ.
+
+    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are those of the rest.
+    """
+    panels = (
+        SweepPanel(
+            r"logit gap  mean $z_y -$ mean$_{j\neq y}\,z_j$ (nats)",
+            (Points("logit_gap", "train"), Points("logit_gap", "test", "test set")),
+            "logit_gap",
+        ),
+        SweepPanel(
+            "confidence (%)",
+            (Points("confidence", "train"), Points("confidence", "test", "test set")),
+            "confidence",
+            percent=True,
+        ),
+        SweepPanel(
+            "optimal temperature T (1: no scaling)", (Points("temperature", "test", "test set"),), reference=1.0
+        ),
+        SweepPanel(
+            "ECE (%), 15 bins, test set",
+            (Points("ece_unscaled", "test", "ECE before scaling"), Points("ece_scaled", "test", "ECE after scaling")),
+            percent=True,
+        ),
+    )
+    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest"
+    return draw_sweep(inputs, panels, columns=2, height=4.4, remarks=[remark])
+
+
+def draw_sweep(
+    inputs: FigureInputs, panels: Sequence[SweepPanel], columns: int, height: float, remarks: Sequence[str] = ()
+) -> Drawing:
+    """Draw each panel's metrics at the last epoch against the smoothing of the losses.
+
+    Args:
+        inputs: what to draw from; losses without a smoothing have no place here and are named on the figure.
+        panels: left to right, then down.
+        columns: panels in a row.
+        height: of the panels, inches.
+        remarks: sentences for the notes below the panels.
+
+    Returns:
+        the figure and a table with columns panel, source (measured, or predicted with which penalties), metric, split,
+        loss, smoothing, epoch, average, mean, low, high, seeds, left_out; `panel` counts from 1.
+    """
+    figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
+    tables, left_out, cut = [], [], False
+    for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
+        measured, missing = _measured(inputs, panel)
+        predicted = _predicted(inputs, panel)
+        left_out += missing
+        _draw_lines(axes, predicted)
+        for points in panel.points:
+            own = measured[(measured["metric"] == points.metric) & (measured["split"] == points.split)]
+            _draw_points(axes, own, points.look, inputs.colours)
+        drawn = pd.concat([measured, predicted], ignore_index=True)
+        cut |= _finish_panel(axes, panel, drawn)
+        tables.append(drawn.assign(panel=number)[["panel", *drawn.columns]])
+    for axes in grid[-1]:
+        axes.set_xlabel("smoothing δ")
+    if inputs.smoothings:
+        grid[0, 0].set_xlim(*_limits(list(inputs.smoothings.values())))
+    table = pd.concat(tables, ignore_index=True)
+    style.legend(figure, _keys(panels, table))
+    outside = [inputs.labels[loss] for loss in inputs.losses if loss not in inputs.smoothings]
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, {seeds_note(inputs)}, epoch {inputs.last_epoch}",
+            interval_note(inputs, "Point", "bar", "on the log axis" if any(panel.log for panel in panels) else ""),
+            "Bars and bands are cut at the panels' edges" if cut else "",
+            *remarks,
+            *_prediction_notes(inputs, panels, table),
+            "Without a smoothing, so without a place here: " + ", ".join(outside) if outside else "",
+            "Not drawn: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    return Drawing(figure, table)
+
+
+def _measured(inputs: FigureInputs, panel: SweepPanel) -> tuple[pd.DataFrame, list[str]]:
+    """Means over seeds of a panel's points, one row a loss that has a smoothing; and what cannot be drawn."""
+    parts, left_out = [], []
+    for points in panel.points:
+        rows = inputs.select(points.metric, points.split, inputs.last_epoch)
+        left_out += omissions(inputs, rows, f"{points.metric} ({points.split})", panel.log)
+        rows = rows[rows["loss"].isin(list(inputs.smoothings))]
+        parts.append(
+            _summary(inputs, rows, panel.log).assign(source="measured", metric=points.metric, split=points.split)
+        )
+    return _ordered(pd.concat(parts)), left_out
+
+
+def _predicted(inputs: FigureInputs, panel: SweepPanel) -> pd.DataFrame:
+    """Means over seeds of a panel's predictions, in the order of the smoothings, for each kind of penalties."""
+    table = inputs.predictions
+    table = table[(table["quantity"] == panel.predicted) & table["loss"].isin(list(inputs.smoothings))]
+    parts = []
+    for penalties, own in table.groupby("penalties", sort=False):
+        rows = own[["loss", "seed"]].assign(epoch=inputs.last_epoch, value=own["predicted"].astype(float))
+        summary = _summary(inputs, rows, panel.log).sort_values("smoothing", kind="stable")
+        first = panel.points[0]
+        parts.append(summary.assign(source=f"predicted, {penalties}", metric=first.metric, split=first.split))
+    empty = _summary(inputs, pd.DataFrame(columns=["loss", "seed", "epoch", "value"]), panel.log)
+    return _ordered(pd.concat(parts) if parts else empty.assign(source="", metric="", split=""))
+
+
+def _summary(inputs: FigureInputs, rows: pd.DataFrame, log: bool) -> pd.DataFrame:
+    summary = over_seeds(rows.astype({"value": float}), log)
+    smoothing = summary["loss"].map(dict(inputs.smoothings)).astype(float)
+    return summary.assign(smoothing=smoothing, average="geometric" if log else "arithmetic")
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    keys = ["source", "metric", "split", "loss", "smoothing", "epoch", "average"]
+    return table[[*keys, "mean", "low", "high", "seeds", "left_out"]]
+
+
+def _draw_lines(axes: Axes, predicted: pd.DataFrame) -> None:
+    """The prediction: a cross at each smoothing that it was made for, straight lines between, its interval as a band."""
+    for source, own in predicted[predicted["mean"].notna()].groupby("source", sort=False):
+        _, stroke = _penalties(str(source))
+        x, mean, low, high = (own[name].to_numpy(float) for name in ("smoothing", "mean", "low", "high"))
+        if np.isfinite(low).any():
+            axes.fill_between(x, low, high, color=style.FAINT, alpha=0.22, linewidth=0)
+        axes.plot(x, mean, color=style.INK, linestyle=stroke, linewidth=1.1, marker="x", markersize=3.6, zorder=2)
+
+
+def _draw_points(axes: Axes, own: pd.DataFrame, look: str, colours: Mapping[str, str]) -> None:
+    marker, filled = LOOKS[look]
+    for row in own[own["mean"].notna()].itertuples(index=False):
+        colour = colours[str(row.loss)]
+        axes.vlines(row.smoothing, row.low, row.high, color=colour, linewidth=1.2, alpha=0.7, zorder=3)
+        fill = colour if filled else style.GROUND
+        axes.scatter(row.smoothing, row.mean, s=24, marker=marker, c=fill, edgecolors=colour, linewidths=1.1, zorder=4)
+
+
+def _finish_panel(axes: Axes, panel: SweepPanel, drawn: pd.DataFrame) -> bool:
+    """Scale and label a panel; True where an interval is cut at its edge."""
+    axes.set_ylabel(panel.label)
+    if drawn["mean"].notna().sum() == 0:
+        style.empty_panel(axes, "no finite values")
+        return False
+    shown = drawn[["mean", "low", "high"]]
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
+        shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
+    cut = style.fit_to_means(axes.yaxis, shown, panel.log, margin=0.08, most=1.0 if panel.percent else np.inf)
+    if panel.log:
+        style.log_axis(axes.yaxis)
+    if panel.percent:
+        style.percent_axis(axes.yaxis)
+    return cut
+
+
+def _limits(smoothings: Sequence[float]) -> tuple[float, float]:
+    low, high = min(smoothings), max(smoothings)
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin
+
+
+def _penalties(source: str) -> tuple[str, Any]:
+    """Name and stroke of a line; a kind that is not known keeps its own name."""
+    kind = source.removeprefix("predicted, ")
+    return PENALTIES.get(kind, (f"UFM, {kind} penalties", style.STROKES[2]))
+
+
+def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
+    handles: list[Artist] = []
+    for look in dict.fromkeys(points.look for panel in panels for points in panel.points):
+        marker, filled = LOOKS[look]
+        fill = style.FAINT if filled else style.GROUND
+        handles.append(
+            Line2D([], [], linestyle="", marker=marker, markersize=5, color=style.FAINT, mfc=fill, label=look)
+        )
+    for source in table.loc[table["source"].str.startswith("predicted"), "source"].unique():
+        name, stroke = _penalties(source)
+        handles.append(Line2D([], [], color=style.INK, linestyle=stroke, marker="x", markersize=4, label=name))
+    return handles
+
+
+def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[str]:
+    """What the lines are and how far they are off; or that there are none, or for which losses."""
+    quantities = [panel.predicted for panel in panels if panel.predicted]
+    predictions = inputs.predictions[inputs.predictions["loss"].isin(list(inputs.smoothings))]
+    if not predictions["quantity"].isin(quantities).any():
+        return ["No prediction of the unconstrained feature model (UFM) in the table"]
+    notes = [
+        "Crosses: closed form of the unconstrained feature model (UFM) for the training set, mean over seeds; band: "
+        "its 95% t-interval; the lines between are straight"
+    ]
+    if (predictions["penalties"] == "effective").any():
+        notes.append("Fitted penalties: for each seed and δ anew, from the same seed's runs at the experiment's other δ")
+    for penalties, own in predictions.groupby("penalties", sort=False):
+        errors = {quantity: _error(own[own["quantity"] == quantity]) for quantity in quantities}
+        listed = ", ".join(f"{quantity} {error}" for quantity, error in errors.items())
+        notes.append(f"Median error relative to the prediction ({penalties} penalties): {listed}")
+    placed = table[table["source"].str.startswith("predicted") & table["mean"].notna()]
+    absent = [inputs.labels[loss] for loss in inputs.losses if loss in inputs.smoothings]
+    absent = [label for label in absent if label not in {inputs.labels[loss] for loss in placed["loss"]}]
+    return [*notes, "No prediction for " + ", ".join(absent) if absent else ""]
+
+
+def _error(own: pd.DataFrame) -> str:
+    """Median over runs of |measured - predicted| / |predicted|, and of how many runs."""
+    measured, predicted = own["measured"].astype(float), own["predicted"].astype(float)
+    error = (measured - predicted).abs() / predicted.abs()
+    usable = can_be_drawn(error)
+    return f"{error[usable].median():.2g} ({int(usable.sum())} runs)" if usable.any() else "not defined"
+
+
+FIGURES = {
+    "smoothing_collapse": FigureSpec(
+        title="Collapse and norms against the smoothing",
+        source="a figure of the paper, 6 in our list of them",
+        caption="NC1 (log axis), NC2, NC3, test error and norms after training, against the smoothing δ. Lines: the "
+        "norms that the unconstrained feature model predicts.",
+        draw=smoothing_collapse,
+    ),
+    "smoothing_calibration": FigureSpec(
+        title="Logit gap, confidence and calibration against the smoothing",
+        source="a figure of the paper, 7 in our list of them",
+        caption="Logit gap, confidence, optimal temperature, and ECE before and after scaling, against the smoothing "
+        "δ. Lines: what the unconstrained feature model predicts for the training set.",
+        draw=smoothing_calibration,
+    ),
+}
+"""The figures against the smoothing by file stem."""
