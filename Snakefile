@@ -8,7 +8,7 @@ min_version("9.0")
 # Snakemake merges --configfile into this one, so the default study is read only when no other is asked for.
 if not workflow.overwrite_configfiles:
 
-    configfile: "workflow_config.yaml"
+    configfile: f"{workflow.basedir}/workflow_config.yaml"
 
 
 include: "rules/common.smk"
@@ -38,4 +38,5 @@ rule all:
 
 
 onsuccess:
-    shell("nclens show {R:q}")
+    if Path(R, "claims.csv").is_file():
+        shell("nclens show {R:q}")

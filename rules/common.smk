@@ -92,6 +92,22 @@ def of_all_runs(name):
     return [f"{R}/{path}/{name}" for path in RUNS]
 
 
+def manifests():
+    """Return the manifests of the data sets that the study uses."""
+    return [
+        MANIFEST.format(dataset=name)
+        for name in {run.dataset: None for run in RUNS.values()}
+    ]
+
+
+def theory_tables():
+    """Return the tables of the theory."""
+    return [
+        f"{R}/theory/{name}.csv"
+        for name in ("ufm", "dynamics", "predictions", "effective")
+    ]
+
+
 def figures(ending):
     """Return the figures of every experiment."""
     return [
@@ -129,7 +145,7 @@ def promised():
             for name in ("history.csv", "run.json", "metrics.csv", "mlflow.json")
             for path in of_all_runs(name)
         ),
-        f"{R}/theory/ufm.csv",
+        *theory_tables(),
         f"{R}/metrics.parquet",
         f"{R}/claims.csv",
         f"{R}/claims.md",

@@ -9,6 +9,8 @@ rule judge:
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
+        dynamics=f"{R}/theory/dynamics.csv",
+        predictions=f"{R}/theory/predictions.csv",
     output:
         claims=report(
             f"{R}/claims.csv", category="Claims", caption="captions/claims.rst"
@@ -31,6 +33,8 @@ rule judge:
         " --spec {params.spec:q}"
         " --metrics {input.metrics:q}"
         " --theory {input.theory:q}"
+        " --dynamics {input.dynamics:q}"
+        " --predictions {input.predictions:q}"
         " --claims {output.claims:q}"
         " --page {output.page:q}"
         " 2>&1 | tee -i {log:q}"
@@ -41,6 +45,8 @@ rule draw:
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
+        dynamics=f"{R}/theory/dynamics.csv",
+        predictions=f"{R}/theory/predictions.csv",
         features=last_features,
     output:
         png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
@@ -64,6 +70,8 @@ rule draw:
         " --spec {params.spec:q}"
         " --metrics {input.metrics:q}"
         " --theory {input.theory:q}"
+        " --dynamics {input.dynamics:q}"
+        " --predictions {input.predictions:q}"
         " --root {params.root:q}"
         " 2>&1 | tee -i {log:q}"
 
@@ -75,10 +83,7 @@ rule report:
         theory=f"{R}/theory/ufm.csv",
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
-        manifests=[
-            MANIFEST.format(dataset=name)
-            for name in {run.dataset: None for run in RUNS.values()}
-        ],
+        manifests=manifests(),
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),

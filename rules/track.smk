@@ -81,7 +81,7 @@ rule track_study:
         study=f"{R}/study.yaml",
         claims=f"{R}/claims.csv",
         page=f"{R}/claims.md",
-        theory=f"{R}/theory/ufm.csv",
+        theory=theory_tables(),
         metrics=f"{R}/metrics.parquet",
         figures=[path for ending in ("png", "pdf", "csv") for path in figures(ending)],
         report=f"{R}/report.html",

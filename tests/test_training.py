@@ -135,7 +135,7 @@ def test_penalties_are_those_of_the_unconstrained_feature_model():
     trained = trainer()
     data = split(30)
     features, _ = extract_features(trained.network, data)
-    penalties = Penalties(lambda_w=0.2, n_lambda_h=3.0, lambda_b=0.5)
+    penalties = Penalties(lambda_w=0.2, lambda_h_total=3.0, lambda_b=0.5)
     found = evaluate(trained.network, trained.loss, data, batch_size=7, penalties=penalties)
     plain = evaluate(trained.network, trained.loss, data)
     weight, bias = trained.network.head.weight.detach(), trained.network.head.bias.detach()
@@ -147,7 +147,7 @@ def test_penalties_are_those_of_the_unconstrained_feature_model():
 def test_a_batchs_penalty_is_unbiased():
     trained = trainer()
     features = torch.rand(30, 8, generator=torch.Generator().manual_seed(1))
-    penalties = Penalties(lambda_w=0.2, n_lambda_h=3.0, lambda_b=0.5)
+    penalties = Penalties(lambda_w=0.2, lambda_h_total=3.0, lambda_b=0.5)
     batches = torch.stack([penalties.of(trained.network, part) for part in features.split(6)])
     torch.testing.assert_close(batches.mean(), penalties.of(trained.network, features))
 
@@ -155,7 +155,7 @@ def test_a_batchs_penalty_is_unbiased():
 def test_heavier_penalties_train_smaller_features():
     norms = []
     for weight in (0.01, 1.0):
-        penalties = Penalties(lambda_w=weight, n_lambda_h=weight, lambda_b=weight)
+        penalties = Penalties(lambda_w=weight, lambda_h_total=weight, lambda_b=weight)
         settings = Settings(epochs=5, batch_size=10, learning_rate=0.05, weight_decay=0.0, penalties=penalties)
         trained = finish(trainer(settings))
         norms.append(float(trained.network.head.weight.detach().norm()))

@@ -81,12 +81,21 @@ def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
 
 
 @app.command()
-def theory(spec: Spec, root: Folder, output: File) -> None:
+def theory(spec: Spec, root: Folder, output: File, dynamics: File) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.stages.theory import theory
 
     with exclusive(root / ".locks" / "theory", str(output)):
-        theory(spec, root, output)
+        theory(spec, root, output, dynamics)
+
+
+@app.command()
+def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: File) -> None:
+    """Hold trained networks against the unconstrained feature model."""
+    from nclens.stages.predict import predict
+
+    with exclusive(root / ".locks" / "predict", str(output)):
+        predict(spec["experiments"], spec["lambdas"], metrics, root, output, effective)
 
 
 @app.command()
@@ -99,21 +108,23 @@ def collect(spec: Spec, root: Folder, output: File) -> None:
 
 
 @app.command()
-def judge(spec: Spec, metrics: File, theory: File, claims: File, page: File) -> None:
+def judge(
+    spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, claims: File, page: File
+) -> None:
     """Judge the papers' claims."""
     from nclens.stages.judge import judge
 
     with exclusive(claims.parent / ".locks" / "judge", str(claims)):
-        judge(spec, metrics, theory, claims, page)
+        judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions)
 
 
 @app.command()
-def draw(spec: Spec, metrics: File, theory: File, root: Folder) -> None:
+def draw(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, root: Folder) -> None:
     """Draw the figures."""
     from nclens.stages.draw import draw
 
     with exclusive(root / ".locks" / "draw", str(root / "figures")):
-        draw(spec, metrics, theory, root, root / "figures")
+        draw(spec, metrics, theory, root, root / "figures", dynamics=dynamics, predictions=predictions)
 
 
 @app.command()

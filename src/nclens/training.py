@@ -31,12 +31,12 @@ class Penalties:
 
     Attributes:
         lambda_w: lambda_W, on the head's weight (K, d).
-        n_lambda_h: N lambda_H, the product that the minimiser depends on.
+        lambda_h_total: N lambda_H, over all N training samples: the product that the minimiser depends on.
         lambda_b: lambda_b, on the head's bias (K,).
     """
 
     lambda_w: float
-    n_lambda_h: float
+    lambda_h_total: float
     lambda_b: float
 
     def of(self, network: Network, features: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Penalties:
         head = network.head
         bias = 0.0 if head.bias is None else self.lambda_b * head.bias.square().sum()
         mean_square = features.square().sum() / len(features)
-        return (self.lambda_w * head.weight.square().sum() + self.n_lambda_h * mean_square + bias) / 2
+        return (self.lambda_w * head.weight.square().sum() + self.lambda_h_total * mean_square + bias) / 2
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def objective(
 
 @torch.no_grad()
 def evaluate(
-    network: Network, loss: Loss, split: Split, batch_size: int = 1000, penalties: Penalties | None = None
+    network: Network, loss: Loss, split: Split, batch_size: int = 250, penalties: Penalties | None = None
 ) -> dict[str, float]:
     """Return the trained objective (`loss`), cross entropy and error of a split in evaluation mode."""
     network.eval()
@@ -240,7 +240,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def extract_features(network: Network, split: Split, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
+def extract_features(network: Network, split: Split, batch_size: int = 250) -> tuple[Tensor, Tensor]:
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
     network.eval()
     features, logits = [], []

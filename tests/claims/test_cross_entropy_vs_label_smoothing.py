@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 from nclens.claims.cross_entropy_vs_label_smoothing import (
     CLAIMS,
     calibrates_better,
-    closed_form_is_minimum,
     collapses_more,
     common_range,
     converges_faster,
     curves,
     first_reach,
     has_lower_nc2_at_same_nc1,
-    is_better_conditioned,
     log_ratio_at_same_nc1,
 )
 from nclens.claims.verdict import Comparison, claim_rows, overall
@@ -488,91 +486,6 @@ def test_c3_snapshots_without_finite_logs_are_passed_over():
     assert math.log(found.effect) == pytest.approx(-3 * 0.5)
 
 
-# --- C5 and C6 ------------------------------------------------------------------------------------------------------
-
-
-def theory(rows):
-    return pd.DataFrame(rows, columns=NO_THEORY.columns)
-
-
-def test_c5_supported_on_the_closed_forms():
-    (found,) = closed_form_is_minimum(compare(theory=simulate_theory()))
-    assert (found.verdict, found.effect, found.seeds) == ("supported", pytest.approx(1e-9), None)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-
-
-@pytest.mark.parametrize(("error", "verdict"), [(1e-6, "supported"), (1.01e-6, "contradicted"), (0.3, "contradicted")])
-@pytest.mark.parametrize("loss", ["ce", "ls"])
-def test_c5_largest_error_of_both_losses_decides_and_is_named(error, verdict, loss):
-    table = simulate_theory()
-    table.loc[(table["loss"] == loss) & (table["quantity"] == "objective"), "relative_error"] = error
-    (found,) = closed_form_is_minimum(compare(theory=table))
-    assert (found.verdict, found.effect) == (verdict, error)
-    assert f"largest for objective of {loss}" in found.note
-
-
-def test_c5_quantities_without_one_of_the_two_do_not_count():
-    rows = [(loss, "logit_gap", 2.0, 2.0, 0.0) for loss in ("ce", "ls")]
-    rows += [("ls", "kappa_ce", math.nan, 3.0, math.nan), ("ls", "kappa_full", 3.0, math.nan, math.nan)]
-    rows += [("other", "logit_gap", 1.0, 9.0, 8.0)]
-    (found,) = closed_form_is_minimum(compare(theory=theory(rows)))
-    assert (found.verdict, found.effect) == ("supported", 0.0)
-
-
-@pytest.mark.parametrize(("numeric", "verdict"), [(1e-9, "supported"), (-1e-3, "contradicted")])
-def test_c5_closed_form_of_zero_is_held_against_the_number_itself(numeric, verdict):
-    rows = [("ce", "logit_gap", 2.0, 2.0, 0.0), ("ls", "logit_gap", 0.0, numeric, math.nan)]
-    (found,) = closed_form_is_minimum(compare(theory=theory(rows)))
-    assert (found.verdict, found.effect) == (verdict, abs(numeric))
-
-
-@pytest.mark.parametrize(
-    ("rows", "note"),
-    [
-        ([], "no closed form beside a numeric value for ce and ls"),
-        ([("ce", "logit_gap", 2.0, 2.0, 0.0)], "no closed form beside a numeric value for ls"),
-        ([("ce", "p", 2.0, 2.0, 0.0), ("ls", "p", 2.0, 2.0, math.nan)], "a relative error is missing or infinite"),
-    ],
-)
-def test_c5_without_numbers_is_inconclusive(rows, note):
-    (found,) = closed_form_is_minimum(compare(theory=theory(rows)))
-    assert found.verdict == "inconclusive"
-    assert math.isnan(found.effect)
-    assert found.note == note
-
-
-def test_c6_definition_decides_the_answer():
-    # At the release's lambdas N lambda_H is that of 50,000 samples, so papers' numbers hold: 6.96 and 15.7.
-    ce, full = is_better_conditioned(compare(theory=simulate_theory()))
-    s = math.sqrt(10 * 50_000 * 1e-3 * 1e-6)
-    assert (ce.quantity, ce.verdict) == ("kappa_ce", "supported")
-    assert ce.effect == pytest.approx((10 - 9 * (0.05 + s)) / (10 - 9 * s))
-    assert (full.quantity, full.verdict) == ("kappa_full", "contradicted")
-    assert full.effect == pytest.approx(15.707 / 6.9603, rel=1e-4)
-    assert "cross-entropy part alone" in ce.note
-    assert "whole objective" in full.note
-    verdict, note = overall([ce, full])
-    assert verdict == "inconclusive"
-    assert "kappa_full is contradicted" in note
-
-
-@pytest.mark.parametrize(
-    ("ls", "verdict"), [(9.0, "supported"), (10.0, "inconclusive"), (11.0, "contradicted"), (math.nan, "inconclusive")]
-)
-def test_c6_verdicts(ls, verdict):
-    rows = [("ce", "kappa_ce", 10.0, 10.0, 0.0), ("ls", "kappa_ce", ls, 10.0, 0.0)]
-    ce, full = is_better_conditioned(compare(theory=theory(rows)))
-    assert (ce.verdict, ce.seeds) == (verdict, None)
-    assert full.verdict == "inconclusive"
-    assert "not exactly one finite value for each loss" in full.note
-
-
-def test_c6_two_values_of_one_loss_are_not_chosen_from():
-    rows = [("ce", "kappa_ce", 10.0, 10.0, 0.0), ("ls", "kappa_ce", 9.0, 9.0, 0.0), ("ls", "kappa_ce", 8.0, 8.0, 0.0)]
-    assert is_better_conditioned(compare(theory=theory(rows)))[0].verdict == "inconclusive"
-
-
 # --- all claims on simulated tables ---------------------------------------------------------------------------------
 
 
@@ -592,8 +505,6 @@ def test_simulated_study(simulated):
         "C2": "supported",
         "C3": "supported",
         "C4": "contradicted",
-        "C5": "supported",
-        "C6": "inconclusive",
     }
 
 
@@ -604,8 +515,6 @@ def test_simulated_study_with_the_losses_exchanged(simulated):
         "C2": "contradicted",
         "C3": "contradicted",
         "C4": "supported",
-        "C5": "supported",
-        "C6": "contradicted",
     }
 
 

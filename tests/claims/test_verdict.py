@@ -273,6 +273,16 @@ def test_claim_row_repeats_its_main_measure():
         assert (row.baseline, row.loss) == ("ce", "ls")
 
 
+def test_claim_without_measures_has_no_rows():
+    assert claim_rows(Claim("X1", "a paper", "smaller", "", lambda _: []), comparison()) == []
+
+
+def test_claim_may_combine_its_measures_in_its_own_way():
+    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], lambda found: ("contradicted", "so"))
+    head, row = claim_rows(claim, comparison())
+    assert (head.verdict, head.note, row.verdict) == ("contradicted", "so", "supported")
+
+
 def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
     theory = Measure("kappa", 0.9, math.nan, math.nan, "ratio", 1.0, None, "supported")
     claim = Claim("X1", "a paper", "smaller", "", lambda _: [theory])
@@ -296,6 +306,8 @@ def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
             "the metrics table of main lacks the columns split, epoch",
         ),
         ({"theory": pd.DataFrame({"loss": []})}, "the theory table of main lacks the columns quantity"),
+        ({"dynamics": pd.DataFrame()}, "the theory table of main lacks the columns classes, per_class"),
+        ({"predictions": pd.DataFrame({"loss": []})}, "the predictions table of main lacks the columns smoothing"),
     ],
 )
 def test_comparison_checks_what_it_is_given(changes, message):
@@ -318,5 +330,6 @@ def test_registry_names_each_claim_once_and_rules_explain_each():
     keys = [(claim.paper, claim.id) for claim in CLAIMS]
     assert len(set(keys)) == len(keys)
     assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7"]
     assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

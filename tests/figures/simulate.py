@@ -1,11 +1,14 @@
 """Simulated experiments whose numbers look like those of trained networks."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from nclens.figures import FigureInputs
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.dynamics import descend, records
 
 ENTRIES = {
     "ce": ("CE", "#0072B2"),
@@ -13,7 +16,12 @@ ENTRIES = {
     "ls_0.1": ("LS (δ = 0.1)", "#009E73"),
     "ls_0.2": ("LS (δ = 0.2)", "#CC79A7"),
     "maxsup": ("MaxSup with a rather long name", "#56B4E9"),
+    "ls_0.5": ("LS (δ = 0.5)", "#E69F00"),
+    "ls_0.8": ("LS (δ = 0.8)", "#8C564B"),
+    "ls_0.9": ("LS (δ = 0.9)", "#7F7F7F"),
 }
+SMOOTHINGS = {"ce": 0.0, "ls": 0.05, "ls_0.1": 0.1, "ls_0.2": 0.2, "ls_0.5": 0.5, "ls_0.8": 0.8, "ls_0.9": 0.9}
+SWEEP = tuple(SMOOTHINGS)
 CLASSES = 10
 PER_CLASS_TEST = 60
 
@@ -39,8 +47,12 @@ def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> 
             "error": np.maximum(0.6 * np.exp(-4.5 * progress) * wobble - 0.006, 0.0),
             "feature_norm": (1 + 7 * progress * (1 - 0.6 * strength)) * level,
             "classifier_norm": (0.6 + 1.4 * progress * (1 - 0.4 * strength)) * level,
+            "logit_gap": 9 * progress * (1 - 0.6 * strength) * level,
+            "confidence": 1 - 0.9 * (1 - progress) - 0.4 * strength**3 - 0.002 * level,
         },
         "test": {
+            "logit_gap": 8 * progress * (1 - 0.6 * strength) * level,
+            "confidence": 0.98 - 0.9 * (1 - progress) - 0.4 * strength**3 - 0.005 * level,
             "nc1": 1.6 * nc1 + 0.15,
             "nc2": 1 - (0.5 + 0.3 * strength) * progress,
             "nc3": (0.92 - (0.55 + 0.25 * strength) * progress) * level**0.2,
@@ -85,18 +97,51 @@ def last_features(loss: str, seed: int) -> dict[str, np.ndarray]:
 
 
 def theory_table(losses: list[str]) -> pd.DataFrame:
-    """The two condition numbers of papers.md at K = 10, n = 5,000 and the release's lambdas; none for MaxSup."""
-    deltas = {"ce": 0.0, "ls": 0.05, "ls_0.1": 0.1, "ls_0.2": 0.2}
-    classes, s = 10, 10 * np.sqrt(5000 * 1e-3 * 1e-6)
+    """Condition numbers, gap and norms of papers.md at K = 10, n = 5,000 and the release's lambdas; none for MaxSup."""
+    classes, root, s = 10, np.sqrt(5000 * 1e-6 / 1e-3), 10 * np.sqrt(5000 * 1e-3 * 1e-6)
     rows = []
     for loss in losses:
-        if loss in deltas:
-            t = s + deltas[loss]
+        if loss in SMOOTHINGS:
+            t = min(s + SMOOTHINGS[loss], 1.0)
             gap, other = np.log(classes / t - classes + 1), t / classes
             true = 1 - (classes - 1) * other
-            kappas = {"kappa_ce": classes * true, "kappa_full": 1 + gap * true * other * classes / s}
-            rows += [(loss, name, value, value * (1 + 1e-6)) for name, value in kappas.items()]
-    return pd.DataFrame(rows, columns=["loss", "quantity", "closed_form", "numeric"])
+            values = {
+                "kappa_ce": classes * true,
+                "kappa_full": 1 + gap * true * other * classes / s,
+                "logit_gap": gap,
+                "weight_norm": np.sqrt((classes - 1) / classes * gap * root),
+                "feature_norm": np.sqrt((classes - 1) / classes * gap / root),
+            }
+            rows += [(loss, name, value, value * (1 + 1e-6)) for name, value in values.items()]
+    table = pd.DataFrame(rows, columns=["loss", "quantity", "closed_form", "numeric"])
+    return table.assign(lambda_w=1e-3, lambda_h=1e-6, lambda_b=1e-2)
+
+
+def prediction_table(metrics: pd.DataFrame, losses: list[str], last: int, penalties: str) -> pd.DataFrame:
+    """Predictions of every run, a tenth too large at no smoothing and right at a large one."""
+    names = {"logit_gap": "logit_gap", "classifier_norm": "weight_norm", "feature_norm": "feature_norm"}
+    names |= {"confidence": "confidence"}
+    chosen = (metrics["epoch"] == last) & (metrics["split"] == "train") & metrics["metric"].isin(list(names))
+    rows = metrics[chosen & metrics["loss"].isin([loss for loss in losses if loss in SMOOTHINGS])]
+    smoothing = rows["loss"].map(SMOOTHINGS).astype(float)
+    table = rows[["loss", "seed"]].assign(
+        penalties=penalties,
+        smoothing=smoothing,
+        quantity=rows["metric"].map(names),
+        measured=rows["value"],
+        predicted=(rows["value"] * (1.1 - 0.1 * smoothing)).where(rows["metric"] != "confidence", rows["value"] ** 1.1),
+    )
+    return table.assign(relative_error=(table["measured"] - table["predicted"]).abs() / table["predicted"])
+
+
+@cache
+def dynamics_table(smoothings: tuple[float, ...] = (0.0, 0.05, 0.2, 0.5), iterations: int = 3000) -> pd.DataFrame:
+    """Real descents of a very small model."""
+    sizes = {"classes": 4, "per_class": 2, "dim": 5}
+    lambdas = {"lambda_w": 5e-3, "lambda_h_sum": 5e-3, "lambda_b": 1e-2}
+    problems = [UnconstrainedFeatureModel(**sizes, **lambdas, smoothing=smoothing) for smoothing in smoothings]
+    table = pd.DataFrame(records(descend(problems, starts=2, iterations=iterations)))
+    return table.assign(**sizes, lambda_w=5e-3, lambda_h=5e-3, lambda_b=1e-2)
 
 
 def simulate(
@@ -105,22 +150,32 @@ def simulate(
     last: int = 60,
     count: int = 15,
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
+    penalties: str | None = "effective",
 ) -> FigureInputs:
-    """Inputs made of losses and seeds by name, last epoch, number of snapshots, and a change of the metrics table."""
+    """Inputs made of losses and seeds by name, last epoch, number of snapshots, and a change of the metrics table.
+
+    `penalties` are those of the predictions: effective, explicit, or None for no predictions.
+    """
     strengths = {"ce": 0.0, "ls": 0.6, "ls_0.1": 0.75, "ls_0.2": 0.9, "maxsup": 0.3}
+    strengths |= {"ls_0.5": 0.95, "ls_0.8": 1.0, "ls_0.9": 1.05}
     snapshots = log_spaced(last, count)
     parts = [
         run_metrics(strengths[loss], seed, snapshots, last).assign(experiment="digits", loss=loss, seed=seed)
         for loss in losses
         for seed in seeds
     ]
+    metrics = change(pd.concat(parts, ignore_index=True))
+    predictions = prediction_table(metrics, list(losses), last, penalties or "")
     return FigureInputs(
         experiment="digits",
-        metrics=change(pd.concat(parts, ignore_index=True)),
+        metrics=metrics,
         theory=theory_table(list(losses)),
         losses=list(losses),
         labels={loss: ENTRIES[loss][0] for loss in losses},
         colours={loss: ENTRIES[loss][1] for loss in losses},
         baseline=losses[0],
         last_features=last_features,
+        dynamics=dynamics_table(),
+        predictions=predictions if penalties else predictions[:0],
+        smoothings={loss: SMOOTHINGS[loss] for loss in losses if loss in SMOOTHINGS},
     )

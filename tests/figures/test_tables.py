@@ -114,6 +114,10 @@ def test_notes_say_how_many_seeds_and_where_there_is_no_interval(simulate):
         ({"losses": ["ce", "ce"]}, "at least one, each once"),
         ({"labels": {"ce": "CE"}}, "loss ls of digits has no label"),
         ({"colours": {"ce": "#0072B2", "ls": "#00"}}, "colour of loss ls: '#00'"),
+        ({"dynamics": pd.DataFrame()}, "dynamics table of digits lacks the columns smoothing, momentum"),
+        ({"predictions": pd.DataFrame({"loss": []})}, "predictions table of digits lacks the columns penalties, seed"),
+        ({"smoothings": {"ls": 1.0}}, r"smoothing of loss ls of digits: 1.0; allowed: \[0, 1\)"),
+        ({"smoothings": {"ls": np.nan}}, "smoothing of loss ls of digits: nan"),
         ({"baseline": "mse"}, "baseline mse of digits; allowed: ce, ls"),
     ],
 )

@@ -98,6 +98,52 @@ def test_missing_and_damaged_tables_are_named(study, name, rule):
         draw(**study)
 
 
+def write_theory(study):
+    """The tables of the dynamics and of the predictions, and the smoothings of the experiments."""
+    from tests.figures.simulate import simulate
+
+    inputs, folder = simulate(seeds=(0, 1, 2)), study["root"] / "theory"
+    inputs.dynamics.to_csv(folder / "dynamics.csv", index=False)
+    named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
+    named[1]["predicted"] *= 2
+    pd.concat(named).to_csv(folder / "predictions.csv", index=False)
+    for experiment in study["experiments"]:
+        experiment["smoothings"] = {"ce": 0.0, "ls": 0.05}
+        experiment["figures"] = ["smoothing_calibration", "ufm_dynamics"]
+    study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
+    return inputs
+
+
+def test_dynamics_and_predictions_reach_their_figures(study):
+    inputs = write_theory(study)
+    draw(**study)
+    own = inputs.predictions[(inputs.predictions["quantity"] == "logit_gap") & (inputs.predictions["seed"] < 2)]
+    for name, factor in (("first", 1), ("second", 2)):
+        table = pd.read_csv(study["figures"] / f"{name}_smoothing_calibration.csv")
+        line = table[(table["source"] == "predicted, effective") & (table["metric"] == "logit_gap")]
+        assert line["mean"].tolist() == pytest.approx((factor * own.groupby("smoothing")["predicted"].mean()).tolist())
+        assert set(line["seeds"]) == {2}
+        assert set(pd.read_csv(study["figures"] / f"{name}_ufm_dynamics.csv")["distance"]) >= {"orbit", "logits"}
+
+
+def test_without_dynamics_predictions_and_smoothings_the_figures_are_drawn_empty(study):
+    study["experiments"] = [study["experiments"][0] | {"figures": ["smoothing_collapse", "ufm_dynamics"]}]
+    draw(**study)
+    for stem in ("smoothing_collapse", "ufm_dynamics"):
+        assert pd.read_csv(study["figures"] / f"first_{stem}.csv").empty
+
+
+@pytest.mark.parametrize(("name", "rule"), [("dynamics", "theory"), ("predictions", "predict")])
+def test_missing_and_foreign_theory_tables_are_named(study, name, rule):
+    write_theory(study)
+    study[name].write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(FileError, match=rf"{name}.csv is damaged .*`{rule}`"):
+        draw(**study)
+    study[name].unlink()
+    with pytest.raises(FileError, match=rf"{name}.csv is missing: the rule `{rule}` makes it"):
+        draw(**study)
+
+
 def test_seeds_of_other_studies_are_not_drawn(study):
     study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
     draw(**study)

@@ -25,9 +25,9 @@ def inputs(tmp_path, tables):
     return tmp_path
 
 
-def run(folder, *experiments):
+def run(folder, *experiments, **more):
     paths = [folder / name for name in ("metrics.parquet", "ufm.csv", "claims.csv", "claims.md")]
-    judge(list(experiments), *paths)
+    judge(list(experiments), *paths, **more)
     return pd.read_csv(folder / "claims.csv"), (folder / "claims.md").read_text(encoding="utf-8")
 
 
@@ -121,7 +121,7 @@ def test_experiment_without_a_comparison_is_named_and_not_judged(inputs, changes
     table, page = run(inputs, MAIN | changes)
     assert table.empty
     assert tuple(table.columns) == CLAIM_COLUMNS
-    assert "Experiment main has no loss to hold against a baseline: nothing to judge." in page
+    assert "Experiment main has no loss to hold against a baseline: no comparison to judge." in page
     assert "| Claim |" not in page
 
 
@@ -147,6 +147,85 @@ def test_experiments_do_not_mix(inputs, tables):
     # The theory table has no rows of it.
     assert heads.loc["C5", "verdict"] == "inconclusive"
     assert "cifar10 with resnet18" in page
+
+
+def write_dynamics(path):
+    """Descents on the model of simulate_theory: label smoothing takes twice the iterations."""
+    keys = {"classes": 10, "per_class": 10, "dim": 16, "lambda_w": 1e-3, "lambda_h": 0.05 / 100, "lambda_b": 1e-2}
+    keys |= {"momentum": 0.0, "step": 1.0, "fraction": 0.25, "quantity": "iterations", "tolerance": 1e-6}
+    rows = [
+        keys | {"smoothing": smoothing, "step_rule": rule, "start": start, "distance": distance, "value": value + start}
+        for smoothing, value in ((0.0, 1000), (0.05, 2000), (0.1, None))
+        for rule in ("relative", "absolute")
+        for start in range(3)
+        for distance in ("orbit", "logits", "nc1", "nc2")
+        if value
+    ]
+    table = pd.DataFrame(rows)
+    table["value"] = table["value"].where(table["distance"] != "nc1")  # not reached
+    table.to_csv(path, index=False)
+    return path
+
+
+def write_predictions(path, losses, experiment="main"):
+    """Predictions of the gap that are 5% too low."""
+    keys = {"experiment": experiment, "dataset": "mnist5k", "model": "resnet8", "smoothing": 0.0}
+    keys |= {"penalties": "explicit", "lambda_b": ""}
+    rows = [
+        keys | {"loss": loss, "seed": seed, "quantity": "logit_gap", "measured": 1.05, "predicted": 1.0}
+        for loss in losses
+        for seed in range(3)
+    ]
+    columns = [*keys, "loss", "seed", "quantity", "measured", "predicted"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return path
+
+
+def test_speed_of_descents_joins_the_condition_numbers(inputs):
+    table, page = run(inputs, MAIN, dynamics=write_dynamics(inputs / "dynamics.csv"))
+    speeds = table[table["quantity"].fillna("").str.startswith("iterations")]
+    assert set(speeds["claim"]) == {"C6"}
+    found = speeds[speeds["loss"] == "ls"].set_index("quantity")
+    assert found.loc["iterations_orbit_same_step", "effect"] == pytest.approx(2, rel=1e-2)
+    assert found.loc["iterations_nc1_same_step", "verdict"] == "inconclusive"
+    # No descents were run at the other loss's smoothing.
+    assert set(speeds.loc[speeds["loss"] == "ls_0.1", "verdict"]) == {"inconclusive"}
+    assert "**C6 is contradicted** on mnist5k with resnet8, ls against ce" in page
+
+
+def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
+    predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
+    table, page = run(inputs, MAIN | {"compared": ["ls"]}, predictions=predictions)
+    heads = table[table["level"] == "claim"]
+    assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C7"]
+    own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
+    assert own[["loss", "baseline"]].to_numpy().tolist() == [["ce", ""], ["null", ""]]
+    assert heads.loc[heads["claim"] == "C7", "effect"].to_list() == pytest.approx([0.05, 0.05])
+    assert [row[3] for row in table_below(page, "# Verdicts") if row[0] == "C7"] == ["ce", "null"]
+
+
+def test_predictions_are_judged_where_nothing_is_compared(inputs):
+    predictions = write_predictions(inputs / "predictions.csv", ["ce"])
+    table, page = run(inputs, MAIN | {"baseline": None}, predictions=predictions)
+    assert set(table["claim"]) == {"C7"}
+    assert "no comparison to judge." in page
+
+
+@pytest.mark.parametrize("others", [[], ["ce"]])
+def test_experiment_without_predictions_does_not_list_their_claim(inputs, others):
+    predictions = write_predictions(inputs / "predictions.csv", others, "elsewhere")
+    table, _ = run(inputs, MAIN, predictions=predictions)
+    pd.testing.assert_frame_equal(table, run(inputs, MAIN)[0])
+    assert "C7" not in set(table["claim"])
+
+
+@pytest.mark.parametrize(("name", "rule"), [("dynamics", "theory"), ("predictions", "predict")])
+def test_further_tables_are_checked_as_well(inputs, name, rule):
+    with pytest.raises(FileError, match=f"{name}.csv is missing: the rule `{rule}`"):
+        run(inputs, MAIN, **{name: inputs / f"{name}.csv"})
+    (inputs / f"{name}.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(FileError, match=f"{name}.csv is damaged.*`{rule}`"):
+        run(inputs, MAIN, **{name: inputs / f"{name}.csv"})
 
 
 def test_experiment_without_measurements_is_inconclusive(inputs):

@@ -1,14 +1,15 @@
-"""What each paper claims, and the verdicts on it: one file a paper; `CLAIMS` is the registry of all claims.
+"""What is claimed, and the verdicts on it: one file a paper or theory; `CLAIMS` is the registry of all claims.
 
-Each claim is a pure function of tables: a `Comparison` of two losses in, its measures out.
+Each claim is a pure function of tables: a `Comparison` of two losses (or one loss, where the claim is on a loss alone)
+in, its measures out.
 """
 
-from nclens.claims import cross_entropy_vs_label_smoothing, verdict
+from nclens.claims import cross_entropy_vs_label_smoothing, unconstrained_feature_model, verdict
 from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table
 
 __all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table"]
 
-CLAIMS: tuple[Claim, ...] = (*cross_entropy_vs_label_smoothing.CLAIMS,)
+CLAIMS: tuple[Claim, ...] = (*cross_entropy_vs_label_smoothing.CLAIMS, *unconstrained_feature_model.CLAIMS)
 """Every claim, in the order in which they are judged and shown."""
 
 RULES: dict[str, str] = {**verdict.RULES, **{claim.id: claim.rule for claim in CLAIMS}}

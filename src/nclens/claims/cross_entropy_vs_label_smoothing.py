@@ -1,7 +1,8 @@
-"""The claims C1 to C6 of "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective", as pure functions.
+"""The claims C1 to C4 of "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective", as pure functions.
 
-Guo, Andriopoulos, Zhao, Dong, Ling, Ross: arXiv 2402.03979. C1 to C4 are judged by the metrics over paired seeds, C5
-and C6 by the theory table. How each is measured is our choice and stands in its `rule`: the paper gives no test.
+Guo, Andriopoulos, Zhao, Dong, Ling, Ross: arXiv 2402.03979. They are judged by the metrics over paired seeds; how each
+is measured is our choice and stands in its `rule`: the paper gives no test. Its claims C5 and C6 are theory and stand
+in `unconstrained_feature_model`.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, decide, judge_pairs, log_ratio
+from nclens.claims.verdict import Claim, Comparison, Measure, Scale, judge_pairs, log_ratio
 
 PAPER = "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective (arXiv 2402.03979)"
 
@@ -24,14 +25,6 @@ FINAL_COLLAPSE = ("nc1", "nc2", "nc2_means", "nc2_classifier", "nc3")
 CALIBRATION_ERRORS = ("ece", "ece_20", "ece_25", "ece_adaptive", "ece_classwise")
 MATCHED_LEVELS = 200
 """Number of nc1 levels, evenly spaced on the log scale, at which C3 compares nc2."""
-THEORY_TOLERANCE = 1e-6
-"""Relative error up to which C5 takes closed form and numeric minimiser as equal."""
-CONDITION_NUMBERS = {
-    "kappa_ce": "kappa_ce belongs to the Hessian of the cross-entropy part alone, largest over smallest non-zero "
-    "eigenvalue; that the paper defines it so is an inference",
-    "kappa_full": "kappa_full belongs to the Hessian of the whole objective, ridge terms included, on the whole space",
-}
-"""The condition numbers of C6, the main one first -> what each reading is."""
 
 Curves = dict[str, dict[int, pd.Series]]
 
@@ -143,41 +136,6 @@ def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
 def calibrates_better(comparison: Comparison) -> list[Measure]:
     """C4: difference of the calibration errors after the last epoch, on the test set, before any scaling."""
     return [_final(comparison, "test", metric, "difference", "difference in ECE") for metric in CALIBRATION_ERRORS]
-
-
-def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
-    """C5: largest relative error between closed form and numeric minimiser, over both losses and all quantities."""
-    losses = (comparison.baseline, comparison.loss)
-    theory = comparison.theory[comparison.theory["loss"].isin(losses)]
-    both = theory[theory["closed_form"].notna() & theory["numeric"].notna()]
-    # A closed form of 0 has no relative error: there the numeric value itself is the error.
-    errors = both["relative_error"].abs().where(both["closed_form"] != 0, both["numeric"].abs()).astype(float)
-    effect = math.nan
-    verdict: Verdict = "inconclusive"
-    if absent := [loss for loss in losses if loss not in set(both["loss"])]:
-        note = f"no closed form beside a numeric value for {' and '.join(absent)}"
-    elif not np.isfinite(errors).all():
-        note = "a relative error is missing or infinite"
-    else:
-        effect, worst = float(errors.max()), both.iloc[int(errors.argmax())]
-        verdict = "supported" if effect <= THEORY_TOLERANCE else "contradicted"
-        note = f"largest for {worst['quantity']} of {worst['loss']}; up to {THEORY_TOLERANCE:g} counts as equal"
-    return [_theory_measure("largest_relative_error", effect, "relative error", math.nan, verdict, note)]
-
-
-def is_better_conditioned(comparison: Comparison) -> list[Measure]:
-    """C6: ratio of the closed-form condition numbers, each under the definition that it names."""
-    measures = []
-    for quantity, reading in CONDITION_NUMBERS.items():
-        theory = comparison.theory[comparison.theory["quantity"] == quantity]
-        value, baseline = (
-            _only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in (comparison.loss, comparison.baseline)
-        )
-        effect = math.exp(log_ratio(value, baseline))
-        notes = [reading] if math.isfinite(effect) else [reading, "not exactly one finite value for each loss"]
-        verdict = decide(effect, effect, 1.0, "below")
-        measures.append(_theory_measure(quantity, effect, "ratio", 1.0, verdict, "; ".join(notes)))
-    return measures
 
 
 def common_range(path: pd.DataFrame, baseline: pd.DataFrame) -> tuple[float, float]:
@@ -302,14 +260,6 @@ def _final(comparison: Comparison, split: str, metric: str, scale: Scale, unit: 
     return judge_pairs(metric, effects, comparison.seeds, scale=scale, claimed="below", unit=unit)
 
 
-def _theory_measure(quantity: str, effect: float, unit: str, null: float, verdict: Verdict, note: str) -> Measure:
-    return Measure(quantity, effect, math.nan, math.nan, unit, null, None, verdict, note)
-
-
-def _only(values: pd.Series) -> float:
-    return float(values.iloc[0]) if len(values) == 1 else math.nan
-
-
 CLAIMS = (
     Claim(
         "C1",
@@ -344,21 +294,5 @@ CLAIMS = (
         "15 bins (the main measure), 20 and 25 bins, adaptive and classwise.",
         calibrates_better,
     ),
-    Claim(
-        "C5",
-        PAPER,
-        "The unconstrained feature model has closed-form global minimisers under both losses.",
-        "Largest relative error between the closed form and a numeric minimiser, over both losses and all quantities "
-        f"that have both; supported up to {THEORY_TOLERANCE:g}, contradicted above.",
-        closed_form_is_minimum,
-    ),
-    Claim(
-        "C6",
-        PAPER,
-        "The condition number of the unconstrained feature model is lower under label smoothing.",
-        "Ratio of the condition numbers at the closed-form minimiser, under two definitions: of the cross-entropy part "
-        "alone (kappa_ce, the main measure) and of the whole objective (kappa_full).",
-        is_better_conditioned,
-    ),
 )
-"""The paper's claims in its order."""
+"""The paper's claims on trained networks, in its order."""

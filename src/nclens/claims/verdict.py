@@ -23,24 +23,34 @@ CONFIDENCE = 0.95
 FEWEST_PAIRS = 3
 NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
 
+METRICS = ("loss", "seed", "split", "epoch", "metric", "value")
+THEORY = ("loss", "quantity", "closed_form", "numeric", "relative_error")
+MODEL = ("classes", "per_class", "lambda_w", "lambda_h", "lambda_b", "smoothing")
+DYNAMICS = (*MODEL, "momentum", "step_rule", "start", "distance", "quantity", "tolerance", "value")
+PREDICTIONS = ("loss", "smoothing", "penalties", "seed", "quantity", "measured", "predicted")
+"""Columns that the claims read of each table, beside the name of the experiment."""
+
 RULES: dict[str, str] = {
     "Effect": "A loss is held against the baseline seed by seed: by the difference of the two numbers, or, where they "
     "are positive, by their ratio, which is averaged over seeds on the log scale.",
     "Interval": "The 95% interval is Student's t interval of the mean of the paired differences or log ratios. An "
-    "interval narrower than what the measurement resolves (one step between snapshots) is widened to it.",
+    "interval narrower than what the measurement resolves (one step between snapshots, or between checkpoints of a "
+    "descent) is widened to it.",
     "Measure": "A measure is supported when its whole interval lies on the side of no effect that the claim names, "
     "contradicted when the whole interval lies on the other side, and inconclusive otherwise. Under three pairs of "
     "runs there is no interval and the measure is inconclusive.",
     "Claim": "A claim is supported when its main measure, the first, is supported and no other is contradicted; "
     "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
-    "main one are named. The number of measures is not corrected for.",
+    "main one are named. The number of measures is not corrected for. Where a claim has a rule of its own, it stands "
+    "below.",
     "Missing or undefined values": "A seed of which a run is missing is left out and named. A value that is there but "
     "gives no finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since "
     "that would choose seeds by their outcome: the measure is then inconclusive.",
     "Never reached": "A run that never reaches a level is counted at the last epoch, where its effect is only known to "
     "be larger: the interval is open above, so that it cannot support a claim of fewer epochs. When no run of the loss "
     "reaches it, the measure is contradicted.",
-    "Theory": "Numbers of the theory have no seeds and no interval; they are compared directly.",
+    "Theory": "Numbers of the theory have no seeds and no interval; they are compared directly. Only the speed of "
+    "descents has an interval, over random starts.",
 }
 """How a verdict is reached, in words: name of a part of the rule -> the part."""
 
@@ -77,12 +87,15 @@ class Comparison:
 
     Attributes:
         experiment, dataset, model: names, as the tables have them.
-        baseline, loss: names of the two loss entries.
+        baseline, loss: names of the two loss entries; an empty baseline for claims on a loss alone.
         seeds: the seeds that both were trained with.
         epochs: length of training; the last snapshot is taken then.
         metrics: rows of this experiment with the columns loss, seed, split, epoch, metric, value (more are allowed).
         theory: rows of this experiment with the columns loss, quantity, closed_form, numeric, relative_error (more are
-            allowed).
+            allowed, and needed beside dynamics: those of `MODEL`).
+        dynamics: descents on the unconstrained feature model, of any experiment, with the columns `DYNAMICS`; None
+            where they were not run.
+        predictions: rows of this experiment with the columns `PREDICTIONS`; None where nothing was predicted.
 
     Raises:
         ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
@@ -98,12 +111,19 @@ class Comparison:
     epochs: int
     metrics: pd.DataFrame
     theory: pd.DataFrame
+    dynamics: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
+        theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)
         for name, table, columns in (
-            ("metrics", self.metrics, ("loss", "seed", "split", "epoch", "metric", "value")),
-            ("theory", self.theory, ("loss", "quantity", "closed_form", "numeric", "relative_error")),
+            ("metrics", self.metrics, METRICS),
+            ("theory", self.theory, theory),
+            ("dynamics", self.dynamics, DYNAMICS),
+            ("predictions", self.predictions, PREDICTIONS),
         ):
+            if table is None:
+                continue
             if absent := [column for column in columns if column not in table.columns]:
                 raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")
         if len(set(self.seeds)) != len(self.seeds):
@@ -113,25 +133,6 @@ class Comparison:
         if len(self.metrics) and self.metrics["epoch"].max() > self.epochs:
             last = self.metrics["epoch"].max()
             raise ValueError(f"the metrics table of {self.experiment} has epoch {last}; the last must be {self.epochs}")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of a paper and how it is judged.
-
-    Attributes:
-        id: short name, unique within the paper.
-        paper: title and identifier.
-        statement: what it says, in one sentence of our own.
-        rule: what is measured for it, in words.
-        measures: Comparison -> the measures, the main one first.
-    """
-
-    id: str
-    paper: str
-    statement: str
-    rule: str
-    measures: Callable[[Comparison], list[Measure]]
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def judge_pairs(
     else:
         effect, low, high = (shown(end) for end in t_interval(values))
         if high - low < resolution:
-            remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the snapshots resolve")
+            remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the measurement resolves")
             low, high = _widened(low, high, resolution, floor=0.0 if scale == "ratio" else -math.inf)
         censored = [seed for seed in effects if seed in only_above]
         high = math.inf if censored else high
@@ -266,10 +267,38 @@ def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     return verdict, "; ".join([*parts, *differing, *filter(None, [main.note])])
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper and how it is judged.
+
+    Attributes:
+        id: short name, unique within the paper.
+        paper: title and identifier.
+        statement: what it says, in one sentence of our own.
+        rule: what is measured for it, in words.
+        measures: Comparison -> the measures, the main one first; none where the claim does not apply.
+        combine: measures -> the claim's verdict and a note on it.
+        paired: whether it holds a loss against a baseline; else it is on a loss alone.
+    """
+
+    id: str
+    paper: str
+    statement: str
+    rule: str
+    measures: Callable[[Comparison], list[Measure]]
+    combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
+    paired: bool = True
+
+
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
-    """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure."""
+    """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure.
+
+    No rows where the claim has no measures: it does not apply.
+    """
     measures = claim.measures(comparison)
-    verdict, note = overall(measures)
+    if not measures:
+        return []
+    verdict, note = claim.combine(measures)
 
     def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
         names = (comparison.experiment, comparison.dataset, comparison.model, comparison.baseline, comparison.loss)

@@ -285,8 +285,8 @@ class Study(Closed):
 
     def _penalties(self) -> dict[str, float]:
         theory = self.theory
-        n_lambda_h = theory.lambda_h * theory.lambda_h_samples
-        return {"lambda_w": theory.lambda_w, "n_lambda_h": n_lambda_h, "lambda_b": theory.lambda_b}
+        lambda_h_total = theory.lambda_h * theory.lambda_h_samples
+        return {"lambda_w": theory.lambda_w, "lambda_h_total": lambda_h_total, "lambda_b": theory.lambda_b}
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""

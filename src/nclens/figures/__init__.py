@@ -4,10 +4,22 @@ Each figure is a pure function of `FigureInputs` to a `Drawing`: a matplotlib fi
 from. `style.encode` makes the bytes of a PNG or PDF of it.
 """
 
-from nclens.figures import cross_entropy_vs_label_smoothing, unconstrained_feature_model
+from nclens.figures import (
+    cross_entropy_vs_label_smoothing,
+    smoothing_sweep,
+    theory_to_network,
+    ufm_dynamics,
+    unconstrained_feature_model,
+)
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
 __all__ = ["FIGURES", "Drawing", "FigureInputs", "FigureSpec"]
 
-FIGURES: dict[str, FigureSpec] = {**cross_entropy_vs_label_smoothing.FIGURES, **unconstrained_feature_model.FIGURES}
+FIGURES: dict[str, FigureSpec] = {
+    **cross_entropy_vs_label_smoothing.FIGURES,
+    **smoothing_sweep.FIGURES,
+    **theory_to_network.FIGURES,
+    **unconstrained_feature_model.FIGURES,
+    **ufm_dynamics.FIGURES,
+}
 """Every figure by file stem."""

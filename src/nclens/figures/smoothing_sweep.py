@@ -33,16 +33,25 @@ from nclens.figures.tables import (
 LOOKS: dict[str, tuple[str, bool]] = {
     "training set": ("o", True),
     "test set": ("o", False),
-    "ECE after scaling": ("s", True),
-    "ECE before scaling": ("s", False),
+    "after scaling": ("s", True),
+    "before scaling": ("s", False),
 }
 """What a point stands for -> its marker, and whether it is filled."""
 
 PENALTIES = {
-    "explicit": ("UFM, the training's own penalties", style.STROKES[0]),
-    "effective": ("UFM, penalties fitted on the other δ", style.STROKES[1]),
+    "explicit": ("UFM, the training's penalties", style.STROKES[0]),
+    "effective": ("UFM, fitted on the other δ", style.STROKES[1]),
 }
 """Kind of penalties in the table of predictions -> name and stroke of its line."""
+
+
+QUANTITIES = {
+    "logit_gap": "logit gap",
+    "confidence": "confidence",
+    "feature_norm": "feature norm",
+    "weight_norm": "classifier norm",
+}
+"""Predicted quantity -> its name in the notes."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
     """
     panels = (
         SweepPanel(
-            r"logit gap  mean $z_y -$ mean$_{j\neq y}\,z_j$ (nats)",
+            "logit gap (nats)\n" r"mean $z_y -$ mean$_{j\neq y}\,z_j$",
             (Points("logit_gap", "train"), Points("logit_gap", "test", "test set")),
             "logit_gap",
         ),
@@ -116,11 +125,11 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
             percent=True,
         ),
         SweepPanel(
-            "optimal temperature T (1: no scaling)", (Points("temperature", "test", "test set"),), reference=1.0
+            "optimal temperature\nT (1: no scaling)", (Points("temperature", "test", "test set"),), reference=1.0
         ),
         SweepPanel(
-            "ECE (%), 15 bins, test set",
-            (Points("ece_unscaled", "test", "ECE before scaling"), Points("ece_scaled", "test", "ECE after scaling")),
+            "ECE (%)\n15 bins, test set",
+            (Points("ece_unscaled", "test", "before scaling"), Points("ece_scaled", "test", "after scaling")),
             percent=True,
         ),
     )
@@ -149,7 +158,7 @@ def draw_sweep(
     for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
         measured, missing = _measured(inputs, panel)
         predicted = _predicted(inputs, panel)
-        left_out += missing
+        left_out += [*missing, *_unpredicted(inputs, panel, predicted)]
         _draw_lines(axes, predicted)
         for points in panel.points:
             own = measured[(measured["metric"] == points.metric) & (measured["split"] == points.split)]
@@ -172,7 +181,7 @@ def draw_sweep(
             "Bars and bands are cut at the panels' edges" if cut else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
-            "Without a smoothing, so without a place here: " + ", ".join(outside) if outside else "",
+            "No smoothing, so not here: " + ", ".join(outside) if outside else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -206,6 +215,15 @@ def _predicted(inputs: FigureInputs, panel: SweepPanel) -> pd.DataFrame:
     return _ordered(pd.concat(parts) if parts else empty.assign(source="", metric="", split=""))
 
 
+def _unpredicted(inputs: FigureInputs, panel: SweepPanel, predicted: pd.DataFrame) -> list[str]:
+    """The predictions that are not finite (no fit, or an infinite one), one phrase a loss."""
+    gaps = predicted[predicted["left_out"] > 0]
+    return [
+        f"{panel.predicted} ({source}), {inputs.labels[loss]}: {left_out} not finite, of {left_out + seeds} values"
+        for source, loss, left_out, seeds in gaps[["source", "loss", "left_out", "seeds"]].itertuples(index=False)
+    ]
+
+
 def _summary(inputs: FigureInputs, rows: pd.DataFrame, log: bool) -> pd.DataFrame:
     summary = over_seeds(rows.astype({"value": float}), log)
     smoothing = summary["loss"].map(dict(inputs.smoothings)).astype(float)
@@ -218,7 +236,7 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_lines(axes: Axes, predicted: pd.DataFrame) -> None:
-    """The prediction: a cross at each smoothing that it was made for, straight lines between, its interval as a band."""
+    """The prediction: a cross at each smoothing that it was made for, straight lines between, its interval a band."""
     for source, own in predicted[predicted["mean"].notna()].groupby("source", sort=False):
         _, stroke = _penalties(str(source))
         x, mean, low, high = (own[name].to_numpy(float) for name in ("smoothing", "mean", "low", "high"))
@@ -229,11 +247,11 @@ def _draw_lines(axes: Axes, predicted: pd.DataFrame) -> None:
 
 def _draw_points(axes: Axes, own: pd.DataFrame, look: str, colours: Mapping[str, str]) -> None:
     marker, filled = LOOKS[look]
-    for row in own[own["mean"].notna()].itertuples(index=False):
-        colour = colours[str(row.loss)]
-        axes.vlines(row.smoothing, row.low, row.high, color=colour, linewidth=1.2, alpha=0.7, zorder=3)
-        fill = colour if filled else style.GROUND
-        axes.scatter(row.smoothing, row.mean, s=24, marker=marker, c=fill, edgecolors=colour, linewidths=1.1, zorder=4)
+    own = own[own["mean"].notna()]
+    edges = [colours[loss] for loss in own["loss"]]
+    axes.vlines(own["smoothing"], own["low"], own["high"], colors=edges, linewidth=1.2, alpha=0.7, zorder=3)
+    fill = edges if filled else style.GROUND
+    axes.scatter(own["smoothing"], own["mean"], s=24, marker=marker, c=fill, edgecolors=edges, linewidths=1.1, zorder=4)
 
 
 def _finish_panel(axes: Axes, panel: SweepPanel, drawn: pd.DataFrame) -> bool:
@@ -291,11 +309,12 @@ def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table:
         "its 95% t-interval; the lines between are straight"
     ]
     if (predictions["penalties"] == "effective").any():
-        notes.append("Fitted penalties: for each seed and δ anew, from the same seed's runs at the experiment's other δ")
+        notes.append(
+            "Fitted penalties: for each seed and δ anew, from the same seed's runs at the experiment's other δ"
+        )
     for penalties, own in predictions.groupby("penalties", sort=False):
-        errors = {quantity: _error(own[own["quantity"] == quantity]) for quantity in quantities}
-        listed = ", ".join(f"{quantity} {error}" for quantity, error in errors.items())
-        notes.append(f"Median error relative to the prediction ({penalties} penalties): {listed}")
+        listed = ", ".join(f"{QUANTITIES[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
+        notes.append(f"Median error relative to the prediction, {penalties} penalties (runs): {listed}")
     placed = table[table["source"].str.startswith("predicted") & table["mean"].notna()]
     absent = [inputs.labels[loss] for loss in inputs.losses if loss in inputs.smoothings]
     absent = [label for label in absent if label not in {inputs.labels[loss] for loss in placed["loss"]}]
@@ -307,7 +326,7 @@ def _error(own: pd.DataFrame) -> str:
     measured, predicted = own["measured"].astype(float), own["predicted"].astype(float)
     error = (measured - predicted).abs() / predicted.abs()
     usable = can_be_drawn(error)
-    return f"{error[usable].median():.2g} ({int(usable.sum())} runs)" if usable.any() else "not defined"
+    return f"{100 * error[usable].median():.2g}% ({int(usable.sum())})" if usable.any() else "not defined"
 
 
 FIGURES = {

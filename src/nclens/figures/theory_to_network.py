@@ -13,16 +13,23 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn
+from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
 PREDICTED = {
-    "classifier_norm": ("weight_norm", r"$|\,$mean$_k\Vert w_k\Vert\,/\,\Vert w^{*}\Vert - 1\,|$"),
-    "feature_norm": ("feature_norm", r"$|\,$mean$_k\Vert \bar h_k - h_G\Vert\,/\,\Vert h^{*}\Vert - 1\,|$"),
-    "logit_gap": ("logit_gap", r"$|\,$logit gap$\,/\,a^{*} - 1\,|$"),
+    "classifier_norm": (
+        "weight_norm",
+        "error of classifier norm\n" r"$|\,$mean$_k\Vert w_k\Vert\,/\,\Vert w^{*}\Vert - 1\,|$",
+    ),
+    "feature_norm": (
+        "feature_norm",
+        "error of feature norm\n" r"$|\,$mean$_k\Vert \bar h_k - h_G\Vert\,/\,\Vert h^{*}\Vert - 1\,|$",
+    ),
+    "logit_gap": ("logit_gap", "error of logit gap\n" r"$|\,$logit gap$\,/\,a^{*} - 1\,|$"),
 }
 """Metric -> the theory's quantity that it is held against, and the label of its relative error."""
 
-LAMBDAS = {"lambda_w": r"$\lambda_W$", "lambda_h": r"$\lambda_H$", "lambda_b": r"$\lambda_b$"}
+PENALTIES = {"lambda_w": "classifier", "lambda_h": "features", "lambda_b": "bias"}
+"""Column of the theory table -> what it penalises."""
 
 
 @style.look()
@@ -60,23 +67,23 @@ def closed_forms(inputs: FigureInputs, quantity: str) -> dict[str, float]:
 
 
 def relative_error(predicted: Mapping[str, float]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Rows (loss, seed, epoch, value) -> the same with |value / predicted - 1|; nan for a loss without a prediction."""
+    """Rows (loss, seed, epoch, value) -> those of losses with a prediction, with |value / predicted - 1|."""
 
     def transform(rows: pd.DataFrame) -> pd.DataFrame:
         closed = rows["loss"].map(dict(predicted)).astype(float)
-        return rows.assign(value=(rows["value"] / closed - 1).abs())
+        return rows.assign(value=(rows["value"] / closed - 1).abs())[closed.notna()]
 
     return transform
 
 
 def _remarks(inputs: FigureInputs) -> list[str]:
-    """What the errors are relative to, which losses have no closed form, and whether the training used its penalties."""
+    """What the errors are relative to, for which losses there is none, and whether the training had its penalties."""
     theory = inputs.theory
-    given = [(name, theory[column].dropna().unique()) for column, name in LAMBDAS.items() if column in theory]
-    listed = ", ".join(f"{name} = {values[0]:.3g}" for name, values in given if len(values) == 1)
+    given = [(name, theory[column].dropna().unique()) for column, name in PENALTIES.items() if column in theory]
+    listed = ", ".join(f"{values[0]:.3g} ({name})" for name, values in given if len(values) == 1)
     remarks = [
-        r"Top, relative to the closed form of the unconstrained feature model (marked $*$)"
-        + (f" at {listed}" if listed else ""),
+        "Top: relative to the closed form of the unconstrained feature model (marked *)"
+        + (f" at the penalties {listed}" if listed else ""),
         "Bottom: the predicted value is 0, so the metrics themselves",
     ]
     known = {loss for quantity, _ in PREDICTED.values() for loss in closed_forms(inputs, quantity)}

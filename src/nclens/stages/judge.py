@@ -7,52 +7,72 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims import CLAIMS, RULES, ClaimRow, Comparison, claim_rows, claims_table
+from nclens.claims import CLAIMS, RULES, ClaimRow, Comparison, claim_rows, claims_table, verdict
 from nclens.files import FileError, damaged, write_text
 
-METRICS = ["experiment", "loss", "seed", "split", "epoch", "metric", "value"]
-THEORY = ["experiment", "loss", "quantity", "closed_form", "numeric", "relative_error"]
+METRICS = ["experiment", *verdict.METRICS]
+THEORY = ["experiment", *verdict.THEORY, *verdict.MODEL]
+DYNAMICS = list(verdict.DYNAMICS)
+PREDICTIONS = ["experiment", *verdict.PREDICTIONS]
+NAMES = {"experiment", "loss", "penalties", "quantity", "distance", "step_rule"}
 
 
 def judge(
-    experiments: Sequence[dict[str, Any]], metrics: Path, theory: Path, claims_csv: Path, claims_md: Path
+    experiments: Sequence[dict[str, Any]],
+    metrics: Path,
+    theory: Path,
+    claims_csv: Path,
+    claims_md: Path,
+    *,
+    dynamics: Path | None = None,
+    predictions: Path | None = None,
 ) -> None:
     """Write the verdicts as a table and as a page.
 
     Args:
         experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `compared` (the loss
-            entries held against it), `seeds` and `epochs`. One without a baseline or without another loss is not
-            judged, and the page says so; one without measurements is inconclusive.
+            entries held against it), `seeds` and `epochs`. One without a baseline or without another loss has no
+            comparison to judge, and the page says so; one without measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and compared loss (level `claim`), each followed by its measures (level
-            `measure`).
+            `measure`). After the comparisons of an experiment stand the claims on its losses alone, one row a loss
+            that something was predicted for; their `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
+        dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
+        predictions: R/theory/predictions.csv; without it, and where it has no rows, nothing is said of predictions.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
         ValueError: an experiment does not fit the tables; says how.
     """
     metrics_table, theory_table = _read(metrics, "collect", METRICS), _read(theory, "theory", THEORY)
+    dynamics_table = None if dynamics is None else _read(dynamics, "theory", DYNAMICS)
+    predictions_table = None if predictions is None else _read(predictions, "predict", PREDICTIONS)
     rows: list[ClaimRow] = []
     idle: list[str] = []
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
-        losses = [loss for loss in experiment["compared"] if loss != baseline] if baseline else []
-        idle += [] if losses else [name]
-        for loss in losses:
-            comparison = Comparison(
-                experiment=name,
-                dataset=experiment["dataset"],
-                model=experiment["model"],
-                baseline=baseline,
-                loss=loss,
-                seeds=tuple(experiment["seeds"]),
-                epochs=experiment["epochs"],
-                metrics=metrics_table[metrics_table["experiment"] == name],
-                theory=theory_table[theory_table["experiment"] == name],
-            )
-            rows += [row for claim in CLAIMS for row in claim_rows(claim, comparison)]
+        own = None if predictions_table is None else predictions_table[predictions_table["experiment"] == name]
+        compared = [loss for loss in experiment["compared"] if loss != baseline] if baseline else []
+        predicted = [] if own is None else list(own["loss"].unique())
+        idle += [] if compared else [name]
+        for paired, losses in ((True, compared), (False, predicted)):
+            for loss in losses:
+                comparison = Comparison(
+                    experiment=name,
+                    dataset=experiment["dataset"],
+                    model=experiment["model"],
+                    baseline=baseline if paired else "",
+                    loss=loss,
+                    seeds=tuple(experiment["seeds"]),
+                    epochs=experiment["epochs"],
+                    metrics=metrics_table[metrics_table["experiment"] == name],
+                    theory=theory_table[theory_table["experiment"] == name],
+                    dynamics=dynamics_table,
+                    predictions=own,
+                )
+                rows += [row for claim in CLAIMS if claim.paired == paired for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
     write_text(claims_md, _page(rows, idle))
 
@@ -64,7 +84,7 @@ def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path, columns=columns)
         # Only numbers may be missing: a loss may well be named "null".
-        empty = {name: ["", "nan"] for name in ("closed_form", "numeric", "relative_error")}
+        empty = {name: ["", "nan"] for name in columns if name not in NAMES}
         return pd.read_csv(path, usecols=columns, keep_default_na=False, na_values=empty)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(path, made_by, str(error)) from error
@@ -79,7 +99,7 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
     ]
     if claims and all(row.verdict == "supported" for row in claims):
         parts.append("Every claim is supported.")
-    parts += [f"Experiment {name} has no loss to hold against a baseline: nothing to judge." for name in idle]
+    parts += [f"Experiment {name} has no loss to hold against a baseline: no comparison to judge." for name in idle]
     if claims:
         parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "What it says"))
         parts.append("## Measures")
@@ -90,11 +110,15 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
 
 
 def _sentence(row: ClaimRow) -> str:
-    where = f"{row.dataset} with {row.model}, {row.loss} against {row.baseline}"
+    where = f"{row.dataset} with {row.model}, {_losses(row)}"
     numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
     null = f" (no effect: {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
     note = f"; {row.note}" if row.note else ""
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
+
+
+def _losses(row: ClaimRow) -> str:
+    return f"{row.loss} against {row.baseline}" if row.baseline else row.loss
 
 
 def _effect(row: ClaimRow) -> str:
@@ -112,7 +136,7 @@ def _cells(row: ClaimRow, what: str) -> list[str]:
         row.claim,
         what,
         where,
-        f"{row.loss} against {row.baseline}",
+        _losses(row),
         _effect(row),
         row.unit,
         seeds,

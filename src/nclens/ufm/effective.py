@@ -13,9 +13,9 @@ That one pair (s, r) holds for every smoothing is an assumption, and what the re
 What can be identified: s and r, hence :math:`\lambda_W = \sqrt r\,s/K` and :math:`n\lambda_H = s/(K\sqrt r)`. What
 cannot: n and :math:`\lambda_H` apart from each other (n is known from the data), and :math:`\lambda_b`, since b = 0 at
 the minimiser whatever its value. And s only as far as the gaps feel it: for :math:`s \ll \delta` the gap is that of
-s = 0 to first order in s / delta, so that gaps at large smoothings alone leave s open; ``log_s_standard_error`` says how
-far. The product of the norms is not used in the fit: with the gap it is predicted,
-:math:`|w_k||h_k| = \frac{K-1}{K} a_\delta`.
+s = 0 up to a correction of order s / delta, so that gaps at large smoothings alone leave s open, and with it the gap at
+delta = 0; ``log_s_standard_error`` says how far. The product of the norms is not used in the fit: with the gap it is
+predicted, :math:`|w_k||h_k| = \frac{K-1}{K} a_\delta`.
 
 Source: the closed form is claim C5 of Guo et al., arXiv 2402.03979; fitting it to trained networks is derived here.
 Needs scipy (the ``metrics`` extra).
@@ -102,9 +102,7 @@ def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
         raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
     if not ((deltas >= 0) & (deltas < 1)).all():
         raise ValueError(f"effective penalties: smoothings must lie in [0, 1), got {deltas.tolist()}")
-    total = s + deltas
-    with np.errstate(divide="ignore"):
-        return np.log1p(classes * np.maximum(1 - total, 0) / total)
+    return _gaps(classes, s + deltas)
 
 
 def fit_effective_penalties(
@@ -155,21 +153,32 @@ def fit_effective_penalties(
     )
 
 
+def _gaps(classes: int, total: Array) -> Array:
+    """Gap at each s + delta, any shape."""
+    with np.errstate(divide="ignore"):
+        return np.log1p(classes * np.maximum(1 - total, 0) / total)
+
+
 def _fit_s(classes: int, smoothings: Sequence[float], measured: Array) -> float:
     # The logit of s over its largest value: a log gap is smooth in it, and near both ends linear or constant.
-    room = 1 - max(smoothings)
+    deltas, room = np.asarray(smoothings, dtype=np.float64), 1 - max(smoothings)
 
-    def misfit(s: float) -> float:
-        return float(np.sum((np.log(measured) - np.log(logit_gaps(classes, s, smoothings))) ** 2))
+    def misfit(s: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            errors = np.log(measured) - np.log(_gaps(classes, s[..., None] + deltas))
+        return np.sum(errors**2, axis=-1)
 
     places = np.linspace(*LOGITS, GRID)
-    best = int(np.argmin([misfit(room * expit(place)) for place in places]))
+    best = int(np.argmin(misfit(room * expit(places))))
     bounds = (places[max(best - 1, 0)], places[min(best + 1, GRID - 1)])
     found = minimize_scalar(
-        lambda place: misfit(room * expit(place)), bounds=bounds, method="bounded", options={"xatol": 1e-10}
+        lambda place: float(misfit(room * expit(np.asarray(place)))),
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-10},
     )
     # Gaps that are larger than at any s fit best in the limit.
-    return 0.0 if misfit(0.0) <= found.fun else room * float(expit(found.x))
+    return 0.0 if float(misfit(np.zeros(()))) <= found.fun else room * float(expit(found.x))
 
 
 def _log_s_standard_error(classes: int, s: float, smoothings: Sequence[float], errors: Array) -> float:

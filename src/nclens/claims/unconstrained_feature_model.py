@@ -1,0 +1,351 @@
+"""Claims on the unconstrained feature model (UFM): C5 and C6 of arXiv 2402.03979, and C7, our own.
+
+C5 and C6 are judged by the theory table and by descents on the UFM, C7 by trained networks held against what the UFM
+predicts for them. How each is measured is our choice and stands in its `rule`: the paper gives no test. The paper does
+not say which condition number C6 means, nor in which sense convergence is faster: every reading is a measure.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
+from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio
+
+OWN = "Our own, on the unconstrained feature model"
+
+THEORY_TOLERANCE = 1e-6
+"""Relative error up to which C5 takes closed form and numeric minimiser as equal."""
+PREDICTION_TOLERANCE = 0.1
+"""Relative error up to which C7 takes a prediction as right, and up to which C6 says that a speed is explained."""
+CHECKPOINTS = 0.01
+"""Distance between the checkpoints of a descent, over the number of iterations."""
+
+CONDITION_NUMBERS = {
+    "kappa_ce": "Hessian of the cross-entropy part alone, in W with H fixed or in H with W fixed, largest over "
+    "smallest non-zero eigenvalue; that the paper defines it so is an inference",
+    "kappa_full": "Hessian of the whole objective, ridge terms included, in W with H fixed, on the whole space",
+    "kappa_full_features": "Hessian of the whole objective in H with W fixed, on the whole space",
+    "kappa_full_range": "Hessian of the whole objective in W with H fixed or in H with W fixed, on the directions of "
+    "kappa_ce only",
+    "kappa_joint": "Hessian of the whole objective in (W, H) together, all eigenvalues but the zeros along the "
+    "orbit of minimisers",
+    "kappa_joint_logits": "Hessian of the whole objective in (W, H) together, largest over smallest eigenvalue that "
+    "moves the logits",
+    "kappa_joint_scaled": "as kappa_joint, in coordinates that give both ridge terms the curvature 1",
+}
+"""The condition numbers of C6, the main one first -> what each reading is."""
+DISTANCES = {
+    "orbit": "(W, H) to the orbit of minimisers",
+    "logits": "the centred logits to the minimisers'",
+    "nc1": "nc1 over its value at the start",
+    "nc2": "nc2 over its value at the start",
+}
+"""Distances whose decrease C6 measures, the main one first -> what each is."""
+STEP_RULES = {"relative": "same_fraction", "absolute": "same_step"}
+STEPS = {"relative": "the same fraction of 1/L", "absolute": "the same step"}
+PREDICTED = ("logit_gap", "confidence", "weight_norm", "feature_norm")
+DECISIVE = ("logit_gap", "confidence")
+PENALTIES = {
+    "explicit": "the penalties are those of training",
+    "effective": "the penalties are fitted to the other smoothings of the same seed",
+}
+
+
+def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
+    """C5: largest relative error between closed form and numeric minimiser, over both losses and all quantities."""
+    losses = (comparison.baseline, comparison.loss)
+    theory = comparison.theory[comparison.theory["loss"].isin(losses)]
+    both = theory[theory["closed_form"].notna() & theory["numeric"].notna()]
+    # A closed form of 0 has no relative error: there the numeric value itself is the error.
+    errors = both["relative_error"].abs().where(both["closed_form"] != 0, both["numeric"].abs()).astype(float)
+    effect = math.nan
+    verdict: Verdict = "inconclusive"
+    if absent := [loss for loss in losses if loss not in set(both["loss"])]:
+        note = f"no closed form beside a numeric value for {' and '.join(absent)}"
+    elif not np.isfinite(errors).all():
+        note = "a relative error is missing or infinite"
+    else:
+        effect, worst = float(errors.max()), both.iloc[int(errors.argmax())]
+        verdict = "supported" if effect <= THEORY_TOLERANCE else "contradicted"
+        note = f"largest for {worst['quantity']} of {worst['loss']}; up to {THEORY_TOLERANCE:g} counts as equal"
+    return [_theory_measure("largest_relative_error", effect, "relative error", math.nan, verdict, note)]
+
+
+def is_better_conditioned_and_faster(comparison: Comparison) -> list[Measure]:
+    """C6: ratios of the condition numbers, one a reading, then of the iterations of gradient descent on the UFM.
+
+    Quantities ``kappa_...`` (the first half of the claim; those that the theory table has, kappa_ce always) and
+    ``iterations_{distance}_same_fraction`` and ``..._same_step`` (the second half; none where no descents were run).
+    """
+    descents = _descents(comparison)
+    speeds = {} if descents is None else _speeds(comparison, descents)
+    present = set(comparison.theory["quantity"])
+    readings = [name for place, name in enumerate(CONDITION_NUMBERS) if place == 0 or name in present]
+    return [*(_conditioning(comparison, name, descents, speeds) for name in readings), *speeds.values()]
+
+
+def halves(measures: Sequence[Measure]) -> tuple[Verdict, str]:
+    """Combine C6: each half by its main measure, which no other of the half may contradict; then both.
+
+    A half is supported when its first measure is and none of it is contradicted, contradicted when its first measure
+    is and none of it is supported, and inconclusive otherwise, since the claim does not say which reading it means. The
+    claim is supported when both halves are, contradicted when one of them is, and inconclusive otherwise.
+    """
+    notes, verdicts = [], []
+    for name, prefix in (("condition number lower", "kappa_"), ("therefore faster", "iterations_")):
+        half = [measure for measure in measures if measure.quantity.startswith(prefix)]
+        verdicts.append(_unanimous(half))
+        notes.append(f"{name}: {verdicts[-1]} ({_tally(half)})")
+    return _conjunction(verdicts), "; ".join(notes)
+
+
+def is_predicted(comparison: Comparison) -> list[Measure]:
+    """C7: relative error of what the UFM predicts for the trained networks of a loss, measured / predicted - 1.
+
+    Quantities ``{quantity}_by_{explicit or effective}_penalties``; none where nothing was predicted for the loss. An
+    infinite prediction for a finite measurement has the error -1, the limit; a prediction of 0 has no relative error.
+    """
+    if comparison.predictions is None:
+        return []
+    table = comparison.predictions[comparison.predictions["loss"] == comparison.loss]
+    return [
+        _prediction(comparison, rows[rows["quantity"] == quantity], str(quantity), str(penalties))
+        for penalties, rows in table.groupby("penalties", sort=False, observed=True)
+        for quantity in PREDICTED
+        if (rows["quantity"] == quantity).any()
+    ]
+
+
+def gap_and_confidence(measures: Sequence[Measure]) -> tuple[Verdict, str]:
+    """Combine C7: supported when logit gap and confidence are, contradicted when one of them is."""
+    decisive = [measure for measure in measures if measure.quantity.startswith(DECISIVE)]
+    return _conjunction([measure.verdict for measure in decisive]), _tally(measures)
+
+
+def _conditioning(
+    comparison: Comparison, quantity: str, descents: pd.DataFrame | None, speeds: dict[tuple[str, str], Measure]
+) -> Measure:
+    """Ratio of one condition number, and how well it explains the iterations to the orbit."""
+    theory = comparison.theory[comparison.theory["quantity"] == quantity]
+    value, baseline = (
+        _only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in (comparison.loss, comparison.baseline)
+    )
+    effect = math.exp(log_ratio(value, baseline))
+    notes = [CONDITION_NUMBERS[quantity]]
+    if not math.isfinite(effect):
+        notes.append("not exactly one finite value for each loss")
+    if descents is not None:
+        notes += _explanations(comparison, quantity, descents, speeds)
+    return _theory_measure(quantity, effect, "ratio", 1.0, decide(effect, effect, 1.0, "below"), "; ".join(notes))
+
+
+def _explanations(
+    comparison: Comparison, quantity: str, descents: pd.DataFrame, speeds: dict[tuple[str, str], Measure]
+) -> Iterable[str]:
+    """Hold the ratio of iterations to the orbit that a condition number predicts against the one that was found."""
+    for rule, words in STEPS.items():
+        rows = descents[(descents["quantity"] == f"rate_{quantity}") & (descents["step_rule"] == rule)]
+        # The predicted rate is the same for every start.
+        rates = [_only(rows.loc[rows["loss"] == loss, "value"].drop_duplicates()) for loss in _losses(comparison)]
+        predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
+        if math.isfinite(predicted) and math.isfinite(found):
+            yield (
+                f"descents to the orbit at {words}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
+                f"{_explained(predicted, found)}"
+            )
+
+
+def _explained(predicted: float, found: float) -> str:
+    if abs(predicted / found - 1) <= PREDICTION_TOLERANCE:
+        return "explained"
+    return "direction only" if (predicted - 1) * (found - 1) > 0 else "not explained"
+
+
+def _speeds(comparison: Comparison, descents: pd.DataFrame) -> dict[tuple[str, str], Measure]:
+    """Ratio of iterations by (distance, step rule), paired by random start."""
+    iterations = descents[descents["quantity"] == "iterations"]
+    return {
+        (distance, rule): _speed(
+            comparison,
+            f"iterations_{distance}_{STEP_RULES[rule]}",
+            f"{what}, at {STEPS[rule]}",
+            iterations[(iterations["distance"] == distance) & (iterations["step_rule"] == rule)],
+        )
+        for rule in STEP_RULES
+        for distance, what in DISTANCES.items()
+    }
+
+
+def _speed(comparison: Comparison, quantity: str, what: str, iterations: pd.DataFrame) -> Measure:
+    """Ratio of the iterations to the smallest tolerance that every descent of both losses reached."""
+    tables = [
+        iterations[iterations["loss"] == loss].pivot_table("value", "start", "tolerance", dropna=False)
+        for loss in _losses(comparison)
+    ]
+    both = pd.concat(tables, axis=1, keys=["loss", "baseline"])
+    reached = [
+        tolerance
+        for tolerance in tables[0].columns.intersection(tables[1].columns)
+        if not both["loss"][tolerance].isna().any() and not both["baseline"][tolerance].isna().any()
+    ]
+    if not reached:
+        note = f"{what}; no tolerance that every descent of both losses reached"
+        return _theory_measure(quantity, math.nan, "ratio of iterations", 1.0, "inconclusive", note)
+    goal = min(reached)
+    effects = {
+        int(start): log_ratio(value, baseline)
+        for start, value, baseline in zip(both.index, both["loss"][goal], both["baseline"][goal], strict=True)
+    }
+    sizes = f"{iterations['classes'].iloc[0]} classes of {iterations['per_class'].iloc[0]} samples"
+    found = judge_pairs(
+        quantity,
+        effects,
+        list(effects),
+        scale="ratio",
+        claimed="below",
+        unit="ratio of iterations",
+        # Either count is known to one checkpoint.
+        resolution=2 * CHECKPOINTS * math.exp(float(np.mean(list(effects.values())))),
+        notes=[f"{what}, to {goal:g}; plain gradient descent from {len(effects)} random starts, {sizes}"],
+    )
+    return replace(found, seeds=None)
+
+
+def _descents(comparison: Comparison) -> pd.DataFrame | None:
+    """Return the plain gradient descents on the models of both losses, with a column loss; None without a table.
+
+    Descents run on small models with the experiment's N lambda_H: of those with as many classes or fewer, the largest.
+    """
+    if comparison.dynamics is None:
+        return None
+    table = comparison.dynamics[comparison.dynamics["momentum"] == 0]
+    found = []
+    for loss in _losses(comparison):
+        rows = comparison.theory.loc[comparison.theory["loss"] == loss, list(MODEL)].drop_duplicates()
+        for model in rows.to_dict("records"):
+            same = table["classes"] <= model["classes"]
+            for name in ("lambda_w", "lambda_b", "smoothing"):
+                same &= np.isclose(table[name], model[name], rtol=1e-9, atol=1e-12)
+            same &= np.isclose(_feature_penalty(table), _feature_penalty(model), rtol=1e-9, atol=0)
+            chosen = table[same]
+            found.append(chosen[chosen["classes"] == chosen["classes"].max()].assign(loss=loss))
+    return pd.concat(found) if found else table.iloc[:0].assign(loss="")
+
+
+def _feature_penalty(model: Any) -> Any:
+    """N lambda_H, of one model or of a table of them."""
+    return model["lambda_h"] * model["per_class"] * model["classes"]
+
+
+def _prediction(comparison: Comparison, rows: pd.DataFrame, quantity: str, penalties: str) -> Measure:
+    """Mean relative error over seeds, supported within the tolerance, contradicted beyond it."""
+    if rows["seed"].duplicated().any():
+        raise ValueError(f"{comparison.experiment}: the prediction of {quantity} for {comparison.loss} stands twice")
+    seeds = rows[rows["seed"].isin(comparison.seeds)].set_index("seed")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = seeds["measured"].astype(float) / seeds["predicted"].astype(float) - 1
+    found = judge_pairs(
+        f"{quantity}_by_{penalties}_penalties",
+        {int(str(seed)): float(error) for seed, error in errors.items()},
+        comparison.seeds,
+        scale="difference",
+        claimed="below",
+        unit="relative error",
+        notes=[
+            f"smoothing {rows['smoothing'].iloc[0]:g}, mean measured {seeds['measured'].mean():.3g}, predicted "
+            f"{seeds['predicted'].mean():.3g}; {PENALTIES[penalties]}"
+        ],
+    )
+    return replace(found, verdict=_within(found.low, found.high, PREDICTION_TOLERANCE))
+
+
+def _within(low: float, high: float, tolerance: float) -> Verdict:
+    if -tolerance <= low and high <= tolerance:
+        return "supported"
+    return "contradicted" if low > tolerance or high < -tolerance else "inconclusive"
+
+
+def _unanimous(measures: Sequence[Measure]) -> Verdict:
+    found = {measure.verdict for measure in measures}
+    if not measures or measures[0].verdict == "inconclusive" or {"supported", "contradicted"} <= found:
+        return "inconclusive"
+    return measures[0].verdict
+
+
+def _conjunction(verdicts: Sequence[Verdict]) -> Verdict:
+    if "contradicted" in verdicts:
+        return "contradicted"
+    return "supported" if set(verdicts) == {"supported"} else "inconclusive"
+
+
+def _tally(measures: Sequence[Measure]) -> str:
+    """Name the measures of each verdict."""
+    named: dict[str, list[str]] = {}
+    for measure in measures:
+        named.setdefault(measure.verdict, []).append(measure.quantity)
+    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items()) or "not measured"
+
+
+def _losses(comparison: Comparison) -> tuple[str, str]:
+    return comparison.loss, comparison.baseline
+
+
+def _theory_measure(quantity: str, effect: float, unit: str, null: float, verdict: Verdict, note: str) -> Measure:
+    return Measure(quantity, effect, math.nan, math.nan, unit, null, None, verdict, note)
+
+
+def _only(values: pd.Series) -> float:
+    return float(values.iloc[0]) if len(values) == 1 else math.nan
+
+
+CLAIMS = (
+    Claim(
+        "C5",
+        PAPER,
+        "The unconstrained feature model has closed-form global minimisers under both losses.",
+        "Largest relative error between the closed form and a numeric minimiser, over both losses and all quantities "
+        f"that have both; supported up to {THEORY_TOLERANCE:g}, contradicted above.",
+        closed_form_is_minimum,
+    ),
+    Claim(
+        "C6",
+        PAPER,
+        "The condition number of the unconstrained feature model is lower under label smoothing, and convergence in "
+        "theory therefore faster.",
+        "Two halves. First, ratios of the condition numbers at the closed-form minimiser, one a reading (kappa_ce, of "
+        "the cross-entropy part alone, is the main one). Second, ratios of the iterations that plain gradient descent "
+        "on the model needs from the same random starts, at the same fraction of 1/L, L the largest curvature, which "
+        "is what a condition number speaks of (the main one: to the orbit of minimisers), and at the same step; to "
+        "the smallest tolerance that all descents reach, with an interval over starts. Each reading's note says what "
+        "ratio of iterations to the orbit it predicts (at the same step together with L) and whether that explains "
+        f"the ratio found: to {PREDICTION_TOLERANCE:.0%}, in its direction only, or not. A half is supported when its "
+        "main measure is and no other of it is contradicted, contradicted when its main measure is and no other of it "
+        "is supported, and otherwise inconclusive: then the answer depends on the reading, which the claim leaves "
+        "open. The claim is supported when both halves are, contradicted when one of them is, and otherwise "
+        "inconclusive.",
+        is_better_conditioned_and_faster,
+        combine=halves,
+    ),
+    Claim(
+        "C7",
+        OWN,
+        "The unconstrained feature model predicts the logit gap and the confidence of trained networks.",
+        "Relative errors, measured over predicted minus 1, of logit gap and confidence on the training set after the "
+        "last epoch, at each smoothing, with an interval over seeds. The penalties of the model are those of training "
+        "(explicit), or, where training had plain weight decay, fitted for each seed to its networks at the other "
+        "smoothings (effective), so that no prediction has seen what it predicts. A measure is supported when its "
+        f"whole interval lies within ±{PREDICTION_TOLERANCE:.0%}, contradicted when the whole interval lies beyond. "
+        "The claim is supported when both measures are, contradicted when one of them is, and otherwise inconclusive. "
+        "Confidences near 1 differ little in relative terms: there the gap is the sharper of the two. The norms are "
+        "shown as well and decide nothing.",
+        is_predicted,
+        combine=gap_and_confidence,
+        paired=False,
+    ),
+)
+"""The paper's claims on the model, then our own."""
