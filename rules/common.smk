@@ -112,8 +112,8 @@ def figures(ending):
     """Return the figures of every experiment."""
     return [
         f"{R}/figures/{name}_{figure}.{ending}"
-        for name, entry in STUDY.experiments.items()
-        for figure in entry.figures
+        for name in STUDY.experiments
+        for figure in STUDY.figures(name)
     ]
 
 

@@ -149,7 +149,7 @@ def place(finished, tmp_path):
     return Place(tmp_path / "nclens")
 
 
-BELOW_MEASURE = {"collect", "judge", "draw", "report", "track_study"}
+BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
 ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
 
 
@@ -298,6 +298,7 @@ AGAIN = {
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
     "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
+    "theory/predictions.csv": {"predict", "judge", "draw", "report", "track_study"},
     "metrics.parquet": BELOW_MEASURE,
     "claims.csv": {"judge", "report", "track_study"},
     "claims.md": {"judge", "report", "track_study"},

@@ -78,3 +78,20 @@ def test_the_baseline_is_the_first_cross_entropy(raw_study):
     assert load_study(raw_study).baseline("smoke") == "ce"
     raw_study["experiments"]["smoke"]["losses"] = ["ls"]
     assert load_study(raw_study).baseline("smoke") is None
+
+
+def test_an_experiment_draws_what_it_has_something_to_show_in(raw_study):
+    assert not {"smoothing_collapse", "theory_error"} & set(load_study(raw_study).figures("smoke"))
+    raw_study["losses"]["more"] = {"name": "ls", "smoothing": 0.5}
+    raw_study["experiments"]["smoke"]["losses"] = ["ce", "ls", "more"]
+    raw_study["experiments"]["smoke"]["training"] |= {"weight_decay": 0, "ufm_regularised": True}
+    assert {"smoothing_collapse", "theory_error"} <= set(load_study(raw_study).figures("smoke"))
+    raw_study["experiments"]["smoke"]["figures"] = ["norms"]
+    assert load_study(raw_study).figures("smoke") == ["norms"]
+
+
+def test_every_figure_of_the_configuration_can_be_drawn():
+    from nclens.config.entries import ALL_FIGURES
+    from nclens.figures import FIGURES
+
+    assert set(ALL_FIGURES) == set(FIGURES)

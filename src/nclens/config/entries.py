@@ -18,7 +18,12 @@ CLASSIFICATION_FIGURES = (
     "correct_incorrect",
     "reliability",
     "ufm_conditioning",
+    "ufm_dynamics",
 )
+#: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
+SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
+REGULARISED_FIGURES = ("theory_error",)
+ALL_FIGURES = (*CLASSIFICATION_FIGURES, *SWEEP_FIGURES, *REGULARISED_FIGURES)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -198,13 +203,13 @@ class Experiment(Closed):
     """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list."""
     keep_features: Literal["all", "last"] = "all"
     """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
-    figures: tuple[Literal[CLASSIFICATION_FIGURES], ...] = CLASSIFICATION_FIGURES  # type: ignore[valid-type]
-    """The figures to draw; by default all."""
+    figures: tuple[Literal[ALL_FIGURES], ...] | None = None  # type: ignore[valid-type]
+    """The figures to draw; by default all that the experiment has something to show in."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for key in ("losses", "seeds", "figures"):
-            values = getattr(self, key)
+            values = getattr(self, key) or ()
             if len(set(values)) != len(values):
                 raise PydanticCustomError(
                     "duplicates", "{key} {values} must not repeat", {"key": key, "values": str(list(values))}

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.entries import (
+    CLASSIFICATION_FIGURES,
+    REGULARISED_FIGURES,
+    SWEEP_FIGURES,
     CrossEntropy,
     DataEntry,
     Experiment,
@@ -137,6 +140,15 @@ class Study(Closed):
         plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
         return entry.baseline or next(plain, None)
 
+    def figures(self, experiment: str) -> list[str]:
+        """Return the figures of an experiment: those it names, or all that it has something to show in."""
+        entry = self.experiments[experiment]
+        if entry.figures is not None:
+            return list(entry.figures)
+        sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
+        regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
+        return [*CLASSIFICATION_FIGURES, *sweep, *regularised]
+
     # What each step uses. A leaf that is not named here does not make the step run again.
 
     def prepare_spec(self, dataset: str) -> dict[str, Any]:
@@ -243,7 +255,7 @@ class Study(Closed):
                 "baseline": self.baseline(name),
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
-                "figures": list(entry.figures),
+                "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
             }
             for name, entry in self.experiments.items()
@@ -276,6 +288,7 @@ class Study(Closed):
         for name, experiment in self.experiments.items():
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
+            resolved["experiments"][name]["figures"] = self.figures(name)
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses"):

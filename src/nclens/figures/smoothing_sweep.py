@@ -181,7 +181,7 @@ def draw_sweep(
             "Bars and bands are cut at the panels' edges" if cut else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
-            "No smoothing, so not here: " + ", ".join(outside) if outside else "",
+            "Not shown, having no smoothing: " + ", ".join(outside) if outside else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )

@@ -16,7 +16,8 @@ CLAIM_FIGURES = {
     "C3": ("nc1_nc2",),
     "C4": ("reliability",),
     "C5": ("ufm_conditioning",),
-    "C6": ("ufm_conditioning",),
+    "C6": ("ufm_dynamics", "ufm_conditioning"),
+    "C7": ("theory_error", "smoothing_calibration"),
 }
 """The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 

@@ -64,6 +64,26 @@ QUANTITIES = {
     "objective": "minimum of the objective",
     "kappa_ce": "condition number, cross entropy alone",
     "kappa_full": "condition number, whole objective",
+    "kappa_full_features": "condition number, whole objective in the features",
+    "kappa_full_range": "condition number, whole objective in the span of the class means",
+    "kappa_joint": "condition number, joint in classifier and features",
+    "kappa_joint_logits": "condition number, joint, directions that move the logits",
+    "kappa_joint_scaled": "condition number, joint, features scaled by their number",
+    **{
+        f"iterations_{distance}_same_{step}": f"iterations to the {name}, same {words}"
+        for distance, name in {"orbit": "minimisers", "logits": "logits", "nc1": "NC1", "nc2": "NC2"}.items()
+        for step, words in {"fraction": "fraction of 1/L", "step": "step size"}.items()
+    },
+    **{
+        f"{quantity}_by_{kind}_penalties": f"{name}, predicted by {kind} penalties"
+        for quantity, name in {
+            "logit_gap": "logit gap",
+            "confidence": "confidence",
+            "weight_norm": "classifier norm",
+            "feature_norm": "feature norm",
+        }.items()
+        for kind in ("explicit", "effective")
+    },
     "ece": "ECE, 15 bins",
     "ece_20": "ECE, 20 bins",
     "ece_25": "ECE, 25 bins",
