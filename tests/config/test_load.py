@@ -1,5 +1,6 @@
 """A wrong configuration is told in one message: key, value, what is allowed."""
 
+import difflib
 import json
 from pathlib import Path
 
@@ -110,7 +111,10 @@ def test_a_function_of_the_users_is_found_beside_the_configuration(raw_study, tm
 def test_the_committed_schema_is_the_models():
     committed = (ROOT / "studies" / "schema.json").read_text(encoding="utf-8")
     current = json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    assert committed == current, "studies/schema.json is not of these models: run `make schema`"
+    diff = "\n".join(
+        difflib.unified_diff(committed.splitlines(), current.splitlines(), "committed", "models", lineterm="")
+    )
+    assert not diff, f"studies/schema.json is not of these models; `make schema` mends it:\n{diff}"
 
 
 @pytest.mark.parametrize("path", [ROOT / "workflow_config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=str)

@@ -256,6 +256,6 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 def notes(figure: Figure, sentences: Iterable[str]) -> None:
     """Small print below the panels, left-aligned and wrapped to the page."""
     text = ". ".join(sentence for sentence in sentences if sentence) + "."
-    lines = textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 142)
+    lines = textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 138)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))

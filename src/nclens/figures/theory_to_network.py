@@ -89,8 +89,10 @@ def _remarks(inputs: FigureInputs) -> list[str]:
     known = {loss for quantity, _ in PREDICTED.values() for loss in closed_forms(inputs, quantity)}
     if absent := [inputs.labels[loss] for loss in inputs.losses if loss not in known]:
         remarks.append("No closed form, or 0, for " + ", ".join(absent))
-    penalties = inputs.predictions["penalties"]
-    if len(penalties) and not (penalties == "explicit").any():
+    penalties = set(inputs.predictions["penalties"])
+    if not penalties:
+        remarks.append("Whether these networks were trained with the closed form's penalties is not in the tables")
+    elif "explicit" not in penalties:
         remarks.append("These networks were not trained with the closed form's penalties")
     return remarks
 
