@@ -4,6 +4,7 @@ BIN := .venv/bin
 STUDY ?=
 SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
 PORT ?= 5000
+ROOT ?= results/digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup reproduce test check format lock schema ui record report clean
@@ -36,10 +37,10 @@ schema: setup  ## write studies/schema.json from the configuration's models
 	@nclens schema --output studies/schema.json
 
 ui: setup  ## open the MLflow UI on the recorded studies
-	@nclens ui-links --port $(PORT) && mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT)
+	@nclens ui-links --port $(PORT) ; case "$$MLFLOW_TRACKING_URI" in http*) ;; *) mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT) ;; esac
 
-record: setup  ## record everything in MLflow again, after its database was deleted or the folder moved
-	@find results -name mlflow.json -delete ; $(SNAKEMAKE)
+record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
+	@nclens forget $(ROOT) && $(SNAKEMAKE)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
 	@$(SNAKEMAKE) --report results/snakemake.html

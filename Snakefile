@@ -38,5 +38,10 @@ rule all:
 
 
 onsuccess:
-    if Path(R, "claims.csv").is_file():
+    if is_finished():
+        shell("nclens show {R:q}")
+
+
+onerror:
+    if is_finished():  # only the recording failed
         shell("nclens show {R:q}")

@@ -20,7 +20,7 @@ def main() -> None:
     lock = "# Exact versions of all that nclens runs and is tested with; by `make lock`. For conda: environment.yaml.\n"
     (HERE / "requirements.lock").write_text(lock + "\n".join(packages) + "\n", encoding="utf-8")
     head = [
-        "# The same versions as requirements.lock, for conda and for `snakemake --sdm conda`; by `make lock`.",
+        "# The same versions as requirements.lock, for conda; then: pip install --no-deps --editable . By `make lock`.",
         "name: nclens",
         "channels: [conda-forge, nodefaults]",
         "dependencies:",

@@ -29,6 +29,9 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+# No parameter of a rule: how often a run is saved changes nothing of it.
+os.environ["NCLENS_CHECKPOINT_MINUTES"] = str(STUDY.checkpoint_minutes)
+
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
 DATA = f"{R}/data/{{dataset}}.safetensors"
@@ -163,7 +166,9 @@ def registered(run):
         "functions": [
             f"{module}:{part.name}" for part, module in parts if hasattr(part, "name")
         ],
-        "files": [part.file for part, _ in parts if hasattr(part, "file")],
+        "own": [
+            (part.file, part.function) for part, _ in parts if hasattr(part, "file")
+        ],
     }
 
 
@@ -171,7 +176,7 @@ def data_code(wildcards):
     """Return the digest of the code that prepares a data set."""
     entry = STUDY.datasets[wildcards.dataset]
     if hasattr(entry, "file"):
-        return code_digest("prepare", files=[entry.file])
+        return code_digest("prepare", own=[(entry.file, entry.function)])
     return code_digest("prepare", modules=[f"nclens.data.{entry.source}"])
 
 
@@ -184,8 +189,18 @@ def extract_code(wildcards):
     """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
     model = STUDY.models[wildcards.model]
     if hasattr(model, "file"):
-        return code_digest("extract", files=[model.file])
+        return code_digest("extract", own=[(model.file, model.function)])
     return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+
+
+def is_finished():
+    """Return whether the verdicts are of the measurements that lie there."""
+    table, page = Path(R, "metrics.parquet"), Path(R, "report.html")
+    return (
+        table.is_file()
+        and page.is_file()
+        and page.stat().st_mtime >= table.stat().st_mtime
+    )
 
 
 def command():

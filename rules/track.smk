@@ -97,7 +97,7 @@ rule track_study:
     resources:
         mlflow=1,
     params:
-        spec=spec({"study": STUDY.study, "title": STUDY.title}),
+        spec=spec(STUDY.track_study_spec()),
         code=code_digest("track"),
         root=subpath(output.record, parent=True),
     message:

@@ -33,7 +33,7 @@ def test_measure_file_prints_every_metric(tmp_path, with_bias):
     assert done.returncode == 0, done.stderr
     values = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
     assert set(KEYS) <= set(values)
-    assert {"ece", "nll", "brier", "accuracy", "nc1_correct"} <= set(values)
+    assert {"ece", "nll", "brier", "accuracy", "nc1_correct", "logit_gap"} <= set(values)
     assert values["accuracy"] == 1
     assert values["nc2"] < 1e-2
 

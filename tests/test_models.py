@@ -33,13 +33,13 @@ def test_a_module_is_split_at_its_last_linear_layer():
     module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
     inputs = torch.rand(7, 4)
     expected = module(inputs)
-    network = split_at_head(module, 3, "mine")
+    network = split_at_head(module, (4,), 3, "mine")
     assert network.backbone(inputs).shape == (7, 5)
     torch.testing.assert_close(network(inputs), expected)
 
 
 def test_a_bare_linear_layer_is_a_head_of_its_inputs():
-    network = split_at_head(nn.Linear(4, 3, bias=False), 3, "mine")
+    network = split_at_head(nn.Linear(4, 3, bias=False), (4,), 3, "mine")
     assert network.backbone(torch.ones(2, 4)).shape == (2, 4)
 
 
@@ -48,11 +48,13 @@ def test_a_bare_linear_layer_is_a_head_of_its_inputs():
     [
         (nn.Sequential(nn.ReLU()), "no linear layer"),
         (nn.Sequential(nn.Linear(4, 6)), "6 rows; the data have 3 classes"),
+        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(1)), "something comes after it"),
+        (nn.Sequential(nn.Linear(7, 3)), r"does not take inputs of shape \(4,\)"),
     ],
 )
 def test_a_model_without_a_fitting_head_is_refused(module, words):
     with pytest.raises(ValueError, match=words):
-        split_at_head(module, 3, "mine")
+        split_at_head(module, (4,), 3, "mine")
 
 
 def test_the_users_own_model_is_built_for_the_data(tmp_path):

@@ -101,14 +101,30 @@ def test_what_checks_and_names_changes_nothing(package):
         assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
 
 
-def test_a_file_of_the_users_counts_without_its_comments(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("def loss(a, b):\n    return a\n")
-    before = provenance.code_digest("train", files=[path])
-    path.write_text('def loss(a, b):\n    """Say."""\n    return a  # indeed\n')
-    assert provenance.code_digest("train", files=[path]) == before
-    path.write_text("def loss(a, b):\n    return b\n")
-    assert provenance.code_digest("train", files=[path]) != before
+def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):
+    path, helper = tmp_path / "mine.py", tmp_path / "beside.py"
+    parts = {
+        "head": "import beside\nSCALE = 2\n",
+        "used": "def used(a):\n    return SCALE * a\n",
+        "loss": "def loss(a, b):\n    return used(a)\n",
+        "other": "def other(a):\n    return a\n",
+    }
+
+    def digest(helps="def f():\n    return 1\n", **changes):
+        helper.write_text(helps)
+        path.write_text("".join((parts | changes).values()))
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    before = digest()
+    assert digest(loss='def loss(a, b):\n    """Say."""\n    return used(a)  # indeed\n') == before
+    assert digest(other="def other(a):\n    return 7\n") == before
+    for changed in (
+        digest(loss="def loss(a, b):\n    return used(b)\n"),
+        digest(used="def used(a):\n    return a\n"),
+        digest(head="import beside\nSCALE = 3\n"),
+        digest(helps="def f():\n    return 2\n"),
+    ):
+        assert changed != before
 
 
 def test_versions_name_what_decides_a_result():

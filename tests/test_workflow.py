@@ -373,7 +373,8 @@ def slow(finished, tmp_path):
     place = Place(folder)
     study = own_study()
     study["experiments"] = {"smoke": study["experiments"]["smoke"] | {"losses": ["ls"]}}
-    study["experiments"]["smoke"]["training"] |= {"epochs": 60, "checkpoint_minutes": 0.001}
+    study["experiments"]["smoke"]["training"]["epochs"] = 60
+    study["checkpoint_minutes"] = 0.001
     place.configure(study)
     return place
 

@@ -108,9 +108,7 @@ def collect(spec: Spec, root: Folder, output: File) -> None:
 
 
 @app.command()
-def judge(
-    spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, claims: File, page: File
-) -> None:
+def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, claims: File, page: File) -> None:
     """Judge the papers' claims."""
     from nclens.stages.judge import judge
 
@@ -182,7 +180,7 @@ def schema(output: Annotated[Path | None, typer.Option(help="write to this file"
 @app.command("measure-file")
 def measure_file(file: Path) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels, weight and perhaps bias."""
-    from nclens.measure_file import measure_arrays, read_arrays
+    from nclens.measurement import measure_arrays, read_arrays
 
     for metric, value in measure_arrays(read_arrays(file)).items():
         typer.echo(f"{metric:24} {value:.6g}")
@@ -206,6 +204,13 @@ def unlock() -> None:
     lock = Path(".snakemake/locks")
     for path in lock.glob("*.lock") if lock.is_dir() else []:
         path.unlink()
+
+
+@app.command()
+def forget(root: Path) -> None:
+    """Delete a study's notes of what MLflow holds, so that the workflow records it anew."""
+    for path in [*root.rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
+        path.unlink(missing_ok=True)
 
 
 @app.command("ui-links")

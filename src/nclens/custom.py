@@ -17,10 +17,12 @@ def load_function(file: str | Path, function: str) -> Callable[..., Any]:
     # The file's folder comes first, so that the module can import its neighbours.
     if str(path.parent.resolve()) not in sys.path:
         sys.path.insert(0, str(path.parent.resolve()))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"nclens_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python module")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look their module up by its name.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:

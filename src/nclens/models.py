@@ -51,7 +51,7 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
     entry = {key: value for key, value in entry.items() if key != "entry"}
     if "function" in entry:
         module = custom.call(entry["file"], entry["function"], tuple(shape), outputs, **entry["parameters"])
-        return split_at_head(module, outputs, entry["function"])
+        return split_at_head(module, shape, outputs, entry["function"])
     backbone, dim = MODELS[entry.pop("name")](tuple(shape), **entry)
     return Network(backbone, dim, outputs)
 
@@ -64,12 +64,15 @@ def place_network(network: Network, shape: Sequence[int], device: torch.device) 
     return network
 
 
-def split_at_head(module: nn.Module, outputs: int, name: str) -> Network:
+def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: str) -> Network:
     """Return the network whose backbone is `module` without its last linear layer, and whose head is that layer.
 
     Raises:
-        ValueError: there is no linear layer, or the last one has not `outputs` rows.
+        ValueError: there is no linear layer, the last one has not `outputs` rows, the module does not take inputs of
+            `shape`, or something comes after its last linear layer.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"the model {name} must be a torch.nn.Module, not {type(module).__name__}")
     linear = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
         raise ValueError(f"the model {name} has no linear layer that could be its head")
@@ -79,13 +82,28 @@ def split_at_head(module: nn.Module, outputs: int, name: str) -> Network:
             f"the model {name} ends in a linear layer `{path}` of {head.out_features} rows; "
             f"the data have {outputs} classes"
         )
+    # Chance of the comparison below must not reach the weights or what is drawn after them.
+    example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    training = module.training
+    try:
+        with torch.no_grad():
+            expected = module.eval()(example)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the model {name} does not take inputs of shape {tuple(shape)}: {error}") from error
     network = Network(nn.Identity(), head.in_features, outputs)
     network.head = head
     if path:
         parent, _, leaf = path.rpartition(".")
         setattr(module.get_submodule(parent), leaf, nn.Identity())
         network.backbone = module
-    return network
+    try:
+        with torch.no_grad():
+            same = torch.equal(network.eval()(example), expected)
+    except RuntimeError:
+        same = False
+    if not same:
+        raise ValueError(f"the model {name} must end in its last linear layer `{path}`; something comes after it")
+    return network.train(training)
 
 
 class BasicBlock(nn.Module):

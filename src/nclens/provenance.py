@@ -31,7 +31,10 @@ RESOURCES = {"nclens.reporting": "templates"}
 
 
 def code_digest(
-    stage: str, modules: Iterable[str] = (), functions: Iterable[str] = (), files: Iterable[str | Path] = ()
+    stage: str,
+    modules: Iterable[str] = (),
+    functions: Iterable[str] = (),
+    own: Iterable[tuple[str | Path, str]] = (),
 ) -> str:
     """Return the digest of the code that a stage runs.
 
@@ -40,7 +43,8 @@ def code_digest(
             that it imports, directly or not.
         modules: further modules of the package, which the stage finds by name when it runs.
         functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
-        files: the user's own modules that the step uses; each counts whole.
+        own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
+            in its file, what stands there outside functions, and the whole modules beside the file that it imports.
     """
     parts = set(_module_parts(f"nclens.stages.{stage}"))
     for module in modules:
@@ -48,8 +52,8 @@ def code_digest(
     for function in functions:
         module, name = function.split(":")
         parts |= _name_parts(module, name)
-    for file in files:
-        parts.add(("file", _dump(_parse(Path(file).read_text(encoding="utf-8"), str(file)))))
+    for file, function in own:
+        parts |= _own_parts(Path(file), function.split(":")[1], set())
     digest = hashlib.sha256()
     for key, text in sorted(parts):
         digest.update(f"{key}\n{text}\n".encode())
@@ -103,6 +107,32 @@ def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
         elif current in imported and not _is(imported[current], REGISTRIES):
             parts |= _module_parts(imported[current])
     return frozenset(parts)
+
+
+def _own_parts(file: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
+    """Return (name, syntax) of a function of the user's file and of all that it may use; of all where name is None."""
+    if file in seen:
+        return set()
+    seen.add(file)
+    tree = _parse(file.read_text(encoding="utf-8"), str(file))
+    definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    used = [node for node in tree.body if node not in definitions.values()]
+    todo, done = list(definitions) if name is None else [name], set[str]()
+    todo += [child.id for node in used for child in ast.walk(node) if isinstance(child, ast.Name)]
+    while todo:
+        current = todo.pop()
+        if current in definitions and current not in done:
+            done.add(current)
+            used.append(definitions[current])
+            todo += [child.id for child in ast.walk(definitions[current]) if isinstance(child, ast.Name)]
+    parts = {(file.name, _dump(node)) for node in used}
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for beside in (file.parent / (imported.replace(".", "/") + ".py") for imported in names):
+            if beside.is_file():
+                parts |= _own_parts(beside, None, seen)
+    return parts
 
 
 def _is(module: str, family: Iterable[str]) -> bool:

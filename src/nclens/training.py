@@ -98,6 +98,8 @@ class Trainer:
             raise ValueError(
                 f"batch_size {settings.batch_size} is larger than the training split ({len(train)} samples)"
             )
+        if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
+            raise ValueError("augmentation flip_crop needs images (C, H, W), not rows; allowed for rows: none")
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
@@ -150,6 +152,8 @@ class Trainer:
         if self.settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
         logits, loss = objective(self.network, self.loss, self.settings.penalties, split.normalise(stored), targets)
+        if not loss.requires_grad:
+            raise ValueError("the loss does not depend on the logits: it has no gradient")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

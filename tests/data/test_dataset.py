@@ -10,8 +10,8 @@ def made(**changes):
     arguments = {
         "train_inputs": torch.zeros(4, 1, 2, 2, dtype=torch.uint8),
         "train_targets": torch.tensor([0, 1, 0, 1]),
-        "test_inputs": torch.zeros(2, 1, 2, 2, dtype=torch.uint8),
-        "test_targets": torch.tensor([0, 1]),
+        "test_inputs": torch.zeros(4, 1, 2, 2, dtype=torch.uint8),
+        "test_targets": torch.tensor([0, 1, 1, 0]),
         "classes": ["a", "b"],
     }
     return Dataset(**(arguments | changes))
@@ -22,11 +22,12 @@ def made(**changes):
     [
         ({"train_inputs": torch.zeros(4, 1, 2, 2)}, "train inputs must be uint8 images"),
         ({"train_inputs": torch.zeros(4, 2, dtype=torch.float64)}, "float32 rows"),
-        ({"test_targets": torch.tensor([0, 0])}, "every class 0..1"),
+        ({"test_targets": torch.tensor([0, 0, 0, 0])}, "every class 0..1"),
+        ({"test_targets": torch.tensor([0, 0, 0, 1])}, "at least two samples of each"),
         ({"train_targets": torch.tensor([0, 1, 2, 1])}, "every class 0..1 and no other"),
         ({"train_targets": torch.tensor([0, 1])}, "train targets must be int64 of shape"),
-        ({"test_inputs": torch.zeros(2, 1, 3, 3, dtype=torch.uint8)}, "one shape"),
-        ({"train_inputs": torch.full((4, 2), torch.nan), "test_inputs": torch.zeros(2, 2)}, "finite"),
+        ({"test_inputs": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, "one shape"),
+        ({"train_inputs": torch.full((4, 2), torch.nan), "test_inputs": torch.zeros(4, 2)}, "finite"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):

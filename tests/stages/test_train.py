@@ -24,7 +24,7 @@ def place(tmp_path_factory):
     """A folder with prepared data, and a run of 30 epochs."""
     folder = tmp_path_factory.mktemp("train")
     raw = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
-    raw["experiments"]["smoke"]["training"] |= {"epochs": 30, "augmentation": "flip_crop", "checkpoint_minutes": 0.002}
+    raw["experiments"]["smoke"]["training"] |= {"epochs": 30, "augmentation": "flip_crop"}
     study = load_study(raw)
     nclens(
         "prepare",
@@ -37,6 +37,13 @@ def place(tmp_path_factory):
         cwd=folder,
     )
     return folder, next(study.runs()), study
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frequent_checkpoints():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCLENS_CHECKPOINT_MINUTES", "0.002")
+        yield
 
 
 def command(*arguments):

@@ -99,7 +99,7 @@ class CustomModel(Custom):
     """A network that the user's function builds."""
 
     dim: Count | None = None
-    """Feature dimension d, needed by the theory table; without it the theory uses K."""
+    """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
 
 
 ModelEntry = kind("name", {"resnet8": ResNet8}, CustomModel)
@@ -164,8 +164,6 @@ class Training(Closed):
     """`none`, or `flip_crop`: random horizontal flip and random crop after 4 pixels of zero padding."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """`cpu`, `cuda`, or `auto`: CUDA where there is one."""
-    checkpoint_minutes: Positive = 5.0
-    """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
 
     @model_validator(mode="after")
     def _penalties_are_explicit(self) -> Self:

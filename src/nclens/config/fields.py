@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,8 +40,20 @@ Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[Integer, Field(ge=1)]
-# A name becomes a folder and a wildcard of the workflow, so it holds no separator and no blank.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
+
+
+def _no_value(name: str) -> str:
+    """Refuse names that a table read again would take for a value."""
+    if name.lower() in {"na", "nan", "null", "none", "inf", "infinity", "true", "false"}:
+        raise PydanticCustomError("name", "reads as a value in a table; choose another name")
+    return name
+
+
+# A name becomes a folder and a wildcard of the workflow, so it holds no separator and no blank; it stands in tables,
+# so it is no number either.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$", max_length=64), AfterValidator(_no_value)
+]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
@@ -123,7 +136,7 @@ def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"]) ->
             return value
         if not isinstance(value, Mapping):
             raise PydanticCustomError("table", "must be a table with the key `{key}` or `function`", {"key": key})
-        if "function" in value or value.get(key) in kinds:
+        if "function" in value or (isinstance(value.get(key), str) and value[key] in kinds):
             return value
         context = {"key": key, "allowed": ", ".join(kinds)}
         if key not in value:

@@ -22,10 +22,14 @@ from nclens.config.entries import (
     Theory,
     Track,
 )
-from nclens.config.fields import Closed, Name
+from nclens.config.fields import Closed, Name, Positive
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PALETTE = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    # After those, dark ones of Tol's.
+    *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class Study(Closed):
     """Name of the study and of its folder below results/."""
     title: str = ""
     """One line that the report opens with."""
-    data_dir: str = "data"
-    """Folder of raw downloads, shared by all studies."""
+    checkpoint_minutes: Positive = 5.0
+    """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
@@ -153,14 +157,14 @@ class Study(Closed):
 
     def prepare_spec(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` uses."""
-        return {"dataset": dataset, "entry": self._entry(self.datasets[dataset]), "data_dir": self.data_dir}
+        return {"dataset": dataset, "entry": self._entry(self.datasets[dataset])}
 
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
         experiment = self.experiments[run.experiment]
         return {
             "dataset": run.dataset,
-            "model": {"entry": run.model, **self._entry(self.models[run.model])},
+            "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
             "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
             "seed": run.seed,
             "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
@@ -173,7 +177,7 @@ class Study(Closed):
         experiment = self.experiments[run.experiment]
         return {
             "dataset": run.dataset,
-            "model": {"entry": run.model, **self._entry(self.models[run.model])},
+            "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
             "snapshots": experiment.snapshot_epochs,
             "device": experiment.training.device,
         }
@@ -281,6 +285,18 @@ class Study(Closed):
             "snapshots": self.experiments[run.experiment].snapshot_epochs,
             "keep_features": self.experiments[run.experiment].keep_features,
         }
+
+    def track_study_spec(self) -> dict[str, Any]:
+        """Return what `track` uses for the study: its name, title and files."""
+        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective")]
+        figures = [
+            f"figures/{name}_{figure}.{ending}"
+            for name in self.experiments
+            for figure in self.figures(name)
+            for ending in ("png", "pdf", "csv")
+        ]
+        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html", *theory, *figures]
+        return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole study with every default written out, as plain data."""

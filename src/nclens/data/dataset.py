@@ -52,6 +52,8 @@ class Dataset:
                 raise ValueError(
                     f"{split} targets must have every class 0..{len(self.classes) - 1} and no other, not {present}"
                 )
+            if len(self.classes) < 2 or int(torch.bincount(targets).min()) < 2:
+                raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
         if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
             raise ValueError(
                 f"train and test inputs must have one shape, not {tuple(self.train_inputs.shape[1:])} "

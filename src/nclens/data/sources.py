@@ -32,7 +32,10 @@ def _custom(entry: dict[str, Any]) -> Dataset:
     needed = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     if not isinstance(made, dict) or any(key not in made for key in needed):
         raise ValueError(f"{entry['function']} ({entry['file']}) must return a dict with {', '.join(needed)}")
-    tensors = {key: torch.as_tensor(made[key]) for key in needed}
+    try:
+        tensors = {key: torch.as_tensor(made[key]) for key in needed}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{entry['function']} ({entry['file']}) must return arrays of numbers: {error}") from error
     for key in ("train_targets", "test_targets"):
         if not tensors[key].is_floating_point():
             tensors[key] = tensors[key].long()

@@ -6,15 +6,8 @@ from typing import Any
 import pandas as pd
 
 from nclens.files import FileError, atomic_write, damaged
+from nclens.history import HISTORY
 
-#: Columns of history.csv and the metrics that they become: of the training loop, not of a snapshot.
-HISTORY = {
-    "loss": "epoch_loss",
-    "cross_entropy": "epoch_cross_entropy",
-    "error": "epoch_error",
-    "learning_rate": "learning_rate",
-    "seconds": "epoch_seconds",
-}
 COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclens.calibration import calibration_metrics, stratified_mask, temperature_metrics
-from nclens.collapse import class_means, nc1_subset, neural_collapse
+from nclens.calibration import stratified_mask, temperature_metrics
+from nclens.collapse import class_means
 from nclens.files import atomic_write, read_tensors
-from nclens.representation import mean_logit_gap
+from nclens.measurement import measure_split
 
 
 def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
@@ -35,12 +35,7 @@ def measure_snapshot(
     train_means = class_means(tensors["train.features"], tensors["train.targets"], len(weight))
     for split in ("train", "test"):
         features, logits, targets = (tensors[f"{split}.{name}"] for name in ("features", "logits", "targets"))
-        values = neural_collapse(features, targets, weight, bias, reference_means=train_means)
-        correct = logits.argmax(1) == targets
-        values["nc1_correct"] = nc1_subset(features, targets, len(weight), correct)
-        values["nc1_incorrect"] = nc1_subset(features, targets, len(weight), ~correct)
-        values["logit_gap"] = mean_logit_gap(logits, targets)
-        values |= calibration_metrics(logits, targets)
+        values = measure_split(features, logits, targets, weight, bias, reference_means=train_means)
         if split == "test":
             values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))
         yield from ((split, metric, value) for metric, value in values.items())

@@ -68,8 +68,10 @@ def predict(
     for experiment in spec:
         manifest = read_json(root / "data" / f"{experiment['dataset']}.json", "prepare")
         classes = len(manifest["classes"])
+        experiment = {**experiment, "dim": experiment["dim"] or classes}
+        unbalanced = len(set(manifest.get("train_counts", []))) > 1
         few = len(set(experiment["losses"].values())) < FEWEST_SMOOTHINGS
-        if experiment["dim"] < classes - 1 or (few and not experiment["regularised"]):
+        if unbalanced or experiment["dim"] < classes - 1 or (few and not experiment["regularised"]):
             continue
         measured = _measured(experiment, metrics)
         sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": experiment["dim"]}

@@ -27,5 +27,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "train": len(dataset.train_targets),
+        "train_counts": dataset.train_targets.bincount().tolist(),
         "test": len(dataset.test_targets),
     }

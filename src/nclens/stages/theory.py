@@ -34,6 +34,10 @@ def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: P
     for loss in spec["losses"]:
         manifest = read_json(root / "data" / f"{loss['dataset']}.json", "prepare")
         classes = len(manifest["classes"])
+        if len(set(manifest.get("train_counts", []))) > 1:
+            print(f"{loss['dataset']} is not balanced, which the closed forms presume: no theory for {loss['loss']}")
+            continue
+        loss = loss | {"dim": loss["dim"] or classes}
         losses.append(loss | _lambdas(spec["lambdas"], classes, manifest["train"] // classes))
     write_tables(losses, output, dynamics_output)
 

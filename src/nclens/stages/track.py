@@ -8,10 +8,10 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlparse
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
+from nclens.history import HISTORY
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 BATCH = 1000  # the most metrics that one request may carry
@@ -86,9 +87,7 @@ def track_run(spec: dict[str, Any], root: Path) -> None:
 
 def track_study(spec: dict[str, Any], root: Path) -> None:
     """Record the study: claims, theory, figures, the one table and the page."""
-    folders = [root, root / "theory", root / "figures"]
-    files = sorted(path for folder in folders for path in folder.glob("*.*") if path.is_file())
-    files = [path for path in files if path.name != "mlflow.json" and not path.name.startswith(".")]
+    files = [root / name for name in spec["files"]]
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
         claims = pd.read_csv(root / "claims.csv")
@@ -114,11 +113,12 @@ def track_study(spec: dict[str, Any], root: Path) -> None:
 def addresses(port: int) -> dict[str, dict[str, str]]:
     """Return, for every recorded study, the addresses of its runs, their curves and their table in a UI here."""
     found = {}
+    local = f"http://127.0.0.1:{port}/#"
     with _client() as client:
         for experiment in client.search_experiments(order_by=["name ASC"]):
             runs = client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", order_by=["run_name"])
             if runs:
-                base = f"http://127.0.0.1:{port}/#"
+                base = public_uri().rstrip("/") + "/#" if tracking_uri().startswith("http") else local
                 chosen = quote(json.dumps([run.info.run_id for run in runs[:MOST_COMPARED]]))
                 found[experiment.name] = {
                     "runs": f"{base}/experiments/{experiment.experiment_id}/runs",
@@ -167,7 +167,7 @@ def _holds(run: mlflow.entities.Run, digest: str) -> bool:
     if run.data.tags.get(DIGEST) != digest or run.info.status != "FINISHED":
         return False
     uri = run.info.artifact_uri or ""
-    return "://" in uri or Path(uri).is_dir()
+    return urlparse(uri).scheme not in ("", "file") or Path(urlparse(uri).path).is_dir()
 
 
 @contextmanager
@@ -184,7 +184,11 @@ def _client() -> Iterator[mlflow.MlflowClient]:
     if asked is not None:
         os.environ["MLFLOW_TRACKING_URI"] = asked
     try:
-        yield mlflow.MlflowClient()
+        # The first client of a fresh database makes its tables: one process at a time.
+        with exclusive(f"{database}.lock", database) if database else nullcontext():
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
+        yield client
     except (MlflowException, SQLAlchemyError) as error:
         text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()[0]
         raise OSError(f"the tracking server {public_uri()} cannot be used: {text}; finished work is kept") from None
@@ -233,7 +237,7 @@ def _run_files(root: Path, spec: dict[str, Any]) -> list[Path]:
 
 def _digest(files: list[Path], spec: dict[str, Any]) -> str:
     """Return the digest of what is recorded. Logs tell of one execution, not of the result, and do not count."""
-    content = {str(path.name): sha256_of(path) for path in files if path.suffix != ".log"}
+    content = {str(path): sha256_of(path) for path in files if path.suffix != ".log"}
     return hashlib.sha256(json.dumps([content, spec], sort_keys=True).encode()).hexdigest()
 
 
@@ -259,8 +263,7 @@ def _curves(run: Path) -> Iterator[Metric]:
     """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
     now = _now()
     metrics = pd.read_csv(run / "metrics.csv")
-    history = pd.read_csv(run / "history.csv").melt(["epoch", "split"], var_name="metric")
-    history["metric"] = "epoch_" + history["metric"]
+    history = pd.read_csv(run / "history.csv").rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
     table = pd.concat([metrics, history])
     table = table[np.isfinite(table["value"])]
     for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):

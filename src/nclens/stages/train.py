@@ -7,6 +7,7 @@ outputs of a job that failed, and a resumed run still needs them.
 import datetime
 import hashlib
 import json
+import os
 import resource
 import shutil
 import signal
@@ -52,19 +53,20 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     """
     signals = _Signals()
     described = read_json(manifest, "prepare")
-    identity = _digest({"spec": spec, "code": code, "data": described["sha256"], "torch": torch.__version__})
+    device = choose_device(spec["training"]["device"])
+    where = {"torch": torch.__version__, "device": device.type, "threads": threads}
+    identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where})
     if waited and _is_complete(run, spec, identity):
         _say(run, "already complete: the other process ended it")
         return
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    device = choose_device(spec["training"]["device"])
     trainer = _build(spec, data, described, device)
     work = run / ".work"
-    seconds = _resume(trainer, work / "checkpoint.safetensors", identity, run)
+    seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
     seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
     _publish(trainer, spec, work, run, seconds, {"code": code, "identity": identity, "threads": threads}, described)
-    shutil.rmtree(work)
+    _discard(work)
 
 
 def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: torch.device) -> Trainer:
@@ -82,7 +84,13 @@ def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: t
     return Trainer(network, build_loss(spec["loss"]), train_split, test_split, Settings(**chosen), spec["seed"])
 
 
-def _resume(trainer: Trainer, checkpoint: Path, identity: str, run: Path) -> float:
+def _discard(work: Path) -> None:
+    """Delete the working files, the checkpoint first: a checkpoint without its snapshots would be of no use."""
+    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(work)
+
+
+def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: str, run: Path) -> float:
     """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
     if not checkpoint.is_file():
         return 0.0
@@ -93,9 +101,17 @@ def _resume(trainer: Trainer, checkpoint: Path, identity: str, run: Path) -> flo
         return 0.0
     if metadata["identity"] != identity:
         # Left by an earlier specification, code or data set; its snapshots are not ours either.
-        shutil.rmtree(checkpoint.parent)
+        _discard(checkpoint.parent)
         return 0.0
-    trainer.resume(tensors, json.loads(metadata["values"]))
+    values = json.loads(metadata["values"])
+    try:
+        # The finished run publishes these: one that is lost or damaged cannot be made without its epoch.
+        for epoch in (epoch for epoch in snapshots if epoch <= values["epoch"]):
+            read_tensors(checkpoint.parent / "snapshots" / f"epoch{epoch}.safetensors", "train")
+    except FileError as error:
+        _say(run, f"starts anew: {error}")
+        return 0.0
+    trainer.resume(tensors, values)
     _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
     return float(metadata["seconds"])
 
@@ -105,7 +121,8 @@ def _train_to_the_end(
 ) -> float:
     """Train what is left, writing snapshots and checkpoints; return the seconds spent in all."""
     epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
-    every = 60.0 * spec["training"]["checkpoint_minutes"]
+    # From the environment: how often a run is saved is no part of what it is.
+    every = 60.0 * float(os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5"))
     begun = reported = time.monotonic()
     due = begun + every
     spent = seconds

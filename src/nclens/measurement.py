@@ -1,4 +1,4 @@
-"""Every metric of features made elsewhere."""
+"""Every metric of one split's features, from a run of the workflow or made elsewhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nclens.calibration import calibration_metrics
 from nclens.collapse import nc1_subset, neural_collapse
+from nclens.representation import mean_logit_gap
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
@@ -39,11 +40,35 @@ def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
     Raises:
         ValueError: shapes, types or values do not fit.
     """
-    features, labels, weight = arrays["features"], arrays["labels"], arrays["weight"]
-    bias = arrays.get("bias")
-    values = neural_collapse(features, labels, weight, bias)
-    logits = features.double() @ weight.double().T + (0.0 if bias is None else bias.double())
+    return measure_split(arrays["features"], None, arrays["labels"], arrays["weight"], arrays.get("bias"))
+
+
+def measure_split(
+    features: Tensor,
+    logits: Tensor | None,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    reference_means: Tensor | None = None,
+) -> dict[str, float]:
+    """Return the collapse and calibration metrics of one split.
+
+    Args:
+        features: (N, d).
+        logits: (N, K), of the network itself; None for those that the head makes of the features.
+        labels: (N,), class numbers in 0..K-1.
+        weight, bias: the head, (K, d) and (K,) or None.
+        reference_means: (K, d), the training split's class means, for nc4 on another split.
+
+    Raises:
+        ValueError: shapes, types or values do not fit.
+    """
+    values = neural_collapse(features, labels, weight, bias, reference_means=reference_means)
+    if logits is None:
+        logits = features.double() @ weight.double().T + (0.0 if bias is None else bias.double())
     correct = logits.argmax(1) == labels
     values["nc1_correct"] = nc1_subset(features, labels, len(weight), correct)
     values["nc1_incorrect"] = nc1_subset(features, labels, len(weight), ~correct)
+    values["logit_gap"] = mean_logit_gap(logits, labels)
     return values | calibration_metrics(logits, labels)
