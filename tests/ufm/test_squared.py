@@ -63,7 +63,8 @@ def test_closed_form_agrees_with_the_numeric_minimiser(best, seed):
     for name in ("logit_gap", "weight_norm", "feature_norm", "objective"):
         closed = getattr(best, name)
         assert getattr(found, name) == pytest.approx(closed, rel=1e-6, abs=1e-6 if closed == 0 else 0), name
-    np.testing.assert_allclose(found.bias, best.bias_value, atol=1e-6)
+    # W and H can stand in for a bias at little cost: where its own penalty is tiny, its value is a flat direction.
+    np.testing.assert_allclose(found.bias, best.bias_value, atol=1e-6 + 1e-9 / problem.lambda_b)
 
 
 @settings(max_examples=40, deadline=None)
