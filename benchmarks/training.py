@@ -77,9 +77,7 @@ def main():
         network = network_of(shape)
         optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         keep = workers > 0
-        loader = DataLoader(
-            pictures, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=keep
-        )
+        loader = DataLoader(pictures, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=keep)
         return lambda: plain_epoch(network, optimiser, loader)
 
     def ours():

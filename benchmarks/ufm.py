@@ -1,123 +1,183 @@
-"""The unconstrained feature model's numeric minimiser and Hessian spectra against the dense straightforward way.
+"""Numeric minimiser and Hessian spectrum of the unconstrained feature model: nclens against the dense way.
 
-Run: `OMP_NUM_THREADS=1 python benchmarks/ufm.py`. Every row runs in a process of its own, so that peak memory is its own
-(growth of the resident set over that after the imports). The dense way (a minimiser without scaling or Newton steps over
-all N = nK features; the (K d) x (K d) Hessian in W and the joint one by torch.func.hessian, all eigenvalues) does not fit
-at K = 100, d = 512, n = 100: the Hessian in W alone would take 21 GB, the joint one 2.1 TB. Both ways are therefore
-compared at the largest sizes where the dense one takes about a minute, and ours alone is run at the full size.
+    python benchmarks/ufm.py
+
+Each measurement is a process of its own, on one thread; the ways take turns. Times are processor seconds, which other
+load disturbs less, the median over the rounds. Extra peak memory is the growth of the process's peak resident size over
+holding its libraries. Both ways must find the same values.
+
+Minimiser, K = 100, d = 512, n = 100, one start. The dense way is scipy's L-BFGS over W, b and all N = nK features in
+their own units, until the largest entry of the gradient is 1e-8. At n = 100, with 5.2 million unknowns, it takes
+minutes and 1.5 GB: the two ways are compared at n = 20 (1.1 million), and nclens, which holds n lambda_h and reduces n,
+is measured at the whole size too. Where n is 1 already there is nothing to reduce and the dense way is the faster.
+
+Hessian in (W, H) of all N samples, its eigenvalues and condition number. The dense matrix has (K + N) d rows, 214 TB at
+the whole size: the two ways are compared at a tenth of every size (K = 10, d = 51, n = 10: 5,610 rows, and the time
+grows with their cube), and nclens is measured at the whole size too. nclens computes all its condition numbers.
 """
 
-import math
-import multiprocessing
+import argparse
+import json
+import os
 import resource
+import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 
-import numpy as np
-import torch
-from scipy.optimize import minimize
+# numpy is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
 
-from nclens.ufm.classification import UnconstrainedFeatureModel
-from nclens.ufm.hessian import numeric_condition_numbers
-from nclens.ufm.numeric import minimise, smoothed_targets
-from nclens.ufm.spectra import condition_numbers
+# Classes, samples of each, dimensions.
+WHOLE, FEWER, TENTH = (100, 100, 512), (100, 20, 512), (10, 10, 51)
+# The published code's penalties; its lambda_h of 1e-6 belongs to 50,000 samples, and N lambda_h is held.
+LAMBDA_W, SAMPLES_LAMBDA_H, LAMBDA_B, SMOOTHING = 1e-3, 0.05, 1e-2, 0.05
+# Task, way, size: what is measured, in this order.
+MEASURED = (
+    ("minimiser", "dense", FEWER),
+    ("minimiser", "nclens", FEWER),
+    ("minimiser", "nclens", WHOLE),
+    ("hessian", "dense", TENTH),
+    ("hessian", "nclens", TENTH),
+    ("hessian", "nclens", WHOLE),
+)
 
-FULL = UnconstrainedFeatureModel(100, 100, 512, 1e-3, 1e-6, 1e-2, 0.05)
-MINIMISER = UnconstrainedFeatureModel(20, 100, 64, 1e-3, 5e-6, 1e-2, 0.05)
-SPECTRUM = UnconstrainedFeatureModel(10, 6, 16, 1e-3, 8e-4, 1e-2, 0.05)
+
+def make(classes, per_class, dim):
+    from nclens.ufm.classification import UnconstrainedFeatureModel
+
+    strength = SAMPLES_LAMBDA_H / (classes * per_class)
+    return UnconstrainedFeatureModel(classes, per_class, dim, LAMBDA_W, strength, LAMBDA_B, SMOOTHING)
 
 
-def ours_minimise(problem: UnconstrainedFeatureModel) -> float:
+def dense_minimiser(problem):
+    """The definition, written down: L-BFGS over W, every sample's feature and b."""
+    import numpy as np
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    k, n, d = problem.classes, problem.samples, problem.dim
+    labels = np.repeat(np.arange(k), problem.per_class)
+    targets = (1 - problem.smoothing) * np.eye(k)[labels] + problem.smoothing / k
+
+    def objective(point):
+        weight, features, bias = point[: k * d].reshape(k, d), point[k * d : -k].reshape(n, d), point[-k:]
+        logs = log_softmax(features @ weight.T + bias, axis=1)
+        slope = (np.exp(logs) - targets) / n
+        squares = [problem.lambda_w * np.sum(weight**2), problem.lambda_h_sum * np.sum(features**2)]
+        value = -np.sum(targets * logs) / n + (sum(squares) + problem.lambda_b * np.sum(bias**2)) / 2
+        gradient = [
+            (slope.T @ features + problem.lambda_w * weight).ravel(),
+            (slope @ weight + problem.lambda_h_sum * features).ravel(),
+            slope.sum(axis=0) + problem.lambda_b * bias,
+        ]
+        return value, np.concatenate(gradient)
+
+    start = np.random.default_rng(0).standard_normal((k + n) * d + k) / d**0.5
+    options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0.0, "gtol": 1e-8}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    weight, features = found.x[: k * d].reshape(k, d), found.x[k * d : -k].reshape(n, d)
+    norms = [float(np.linalg.norm(rows, axis=1).mean()) for rows in (weight, features)]
+    return {"objective": float(found.fun), "weight_norm": norms[0], "feature_norm": norms[1]}
+
+
+def nclens_minimiser(problem):
+    from nclens.ufm.numeric import minimise
+
     found = minimise(problem, starts=1)
-    return abs(found.logit_gap / problem.logit_gap - 1)
+    return {name: getattr(found, name) for name in ("objective", "weight_norm", "feature_norm")}
 
 
-def dense_minimise(problem: UnconstrainedFeatureModel) -> float:
-    """L-BFGS by automatic differentiation on the objective as it is written, over all N features."""
+def dense_hessian(problem):
+    """Every entry of the Hessian in (W, H), and all eigenvalues; the zeros of the rotations are counted off."""
+    import numpy as np
+
     k, n, d = problem.classes, problem.samples, problem.dim
-    targets = torch.from_numpy(smoothed_targets(problem))
-
-    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
-        x = torch.from_numpy(point).requires_grad_()
-        weight, features, bias = x[: k * d].view(k, d), x[k * d : (k + n) * d].view(n, d), x[(k + n) * d :]
-        value = -(targets * torch.log_softmax(features @ weight.T + bias, 1)).sum(1).mean()
-        value = value + problem.lambda_w / 2 * weight.square().sum() + problem.lambda_b / 2 * bias.square().sum()
-        value = value + problem.lambda_h_sum / 2 * features.square().sum()
-        value.backward()
-        return value.item(), x.grad.numpy()
-
-    start = np.random.default_rng(0).standard_normal((k + n) * d + k) / math.sqrt(d)
-    options = {"maxiter": 20_000, "maxfun": 80_000, "ftol": 0.0, "gtol": 1e-12}
-    result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    weight, features = result.x[: k * d].reshape(k, d), result.x[k * d : (k + n) * d].reshape(n, d)
-    logits = features @ weight.T
-    own = logits[np.arange(n), np.repeat(np.arange(k), problem.per_class)]
-    gap = np.mean(own - (logits.sum(1) - own) / (k - 1))
-    return abs(gap / problem.logit_gap - 1)
-
-
-def ours_spectrum(problem: UnconstrainedFeatureModel) -> float:
-    numeric = numeric_condition_numbers(problem, problem.weight(), problem.class_features(), problem.bias())
-    closed = condition_numbers(problem)
-    return max(abs(numeric[name] / closed[name] - 1) for name in ("kappa_full", "kappa_joint"))
-
-
-def dense_spectrum(problem: UnconstrainedFeatureModel) -> float:
-    """All eigenvalues of the dense joint Hessian; the block in W gives kappa_full."""
-    k, n, d = problem.classes, problem.samples, problem.dim
-    targets = torch.from_numpy(smoothed_targets(problem))
-
-    def objective(x: torch.Tensor) -> torch.Tensor:
-        weight, features = x[: k * d].view(k, d), x[k * d :].view(n, d)
-        value = -(targets * torch.log_softmax(features @ weight.T, 1)).sum(1).mean()
-        value = value + problem.lambda_w / 2 * weight.square().sum()
-        return value + problem.lambda_h_sum / 2 * features.square().sum()
-
-    point = torch.from_numpy(np.concatenate([problem.weight().ravel(), problem.features().ravel()]))
-    hessian = torch.func.hessian(objective)(point)
-    in_w, joint = torch.linalg.eigvalsh(hessian[: k * d, : k * d]), torch.linalg.eigvalsh(hessian)
+    weight, features = problem.weight(), problem.features()
+    labels = np.repeat(np.arange(k), problem.per_class)
+    powers = np.exp(features @ weight.T)
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    slope = (probabilities - (1 - problem.smoothing) * np.eye(k)[labels] - problem.smoothing / k) / n
+    matrix = np.zeros(((k + n) * d, (k + n) * d))
+    for i, p in enumerate(probabilities):
+        curvature = (np.diag(p) - np.outer(p, p)) / n
+        own = slice((k + i) * d, (k + i + 1) * d)
+        mixed = np.kron(curvature @ weight, features[i][:, None]).reshape(k, d, d)
+        mixed += slope[i][:, None, None] * np.eye(d)
+        matrix[: k * d, : k * d] += np.kron(curvature, np.outer(features[i], features[i]))
+        matrix[own, own] = weight.T @ curvature @ weight
+        matrix[: k * d, own] = mixed.reshape(k * d, d)
+        matrix[own, : k * d] = mixed.reshape(k * d, d).T
+    matrix[np.diag_indices_from(matrix)] += np.repeat([problem.lambda_w, problem.lambda_h_sum], [k * d, n * d])
+    head = np.linalg.eigvalsh(matrix[: k * d, : k * d])
+    values = np.linalg.eigvalsh(matrix)
     rotations = (k - 1) * (d - k + 1) + (k - 1) * (k - 2) // 2
-    closed = condition_numbers(problem)
-    errors = (in_w[-1] / in_w[0] / closed["kappa_full"] - 1, joint[-1] / joint[rotations] / closed["kappa_joint"] - 1)
-    return max(abs(float(error)) for error in errors)
+    return {"kappa_joint": float(values[-1] / values[rotations]), "kappa_full": float(head[-1] / head[0])}
 
 
-def _measure(queue: "multiprocessing.Queue[tuple[float, float, float]]", work: Callable, problem: object) -> None:
-    torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    error = work(problem)
-    seconds = time.perf_counter() - started
-    queue.put((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, error))
+def nclens_hessian(problem):
+    from nclens.ufm.hessian import numeric_condition_numbers
+
+    found = numeric_condition_numbers(problem, problem.weight(), problem.class_features(), problem.bias())
+    return {name: found[name] for name in ("kappa_joint", "kappa_full")}
 
 
-def measure(work: Callable, problem: object) -> tuple[float, float, float]:
-    """Seconds, extra peak memory in MiB and relative error to the closed form, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(queue, work, problem))
-    process.start()
-    result = queue.get()
-    process.join()
-    return result
+WAYS = {
+    ("minimiser", "dense"): dense_minimiser,
+    ("minimiser", "nclens"): nclens_minimiser,
+    ("hessian", "dense"): dense_hessian,
+    ("hessian", "nclens"): nclens_hessian,
+}
 
 
-def main() -> None:
-    print("| what | K, d, n | way | seconds | extra MiB | relative error | dense / ours |")
-    print("|---|---|---|---|---|---|---|")
-    for what, ours, dense, both in (
-        ("minimiser", ours_minimise, dense_minimise, MINIMISER),
-        ("spectrum", ours_spectrum, dense_spectrum, SPECTRUM),
-    ):
-        mine, theirs = measure(ours, both), measure(dense, both)
-        ratio = f"{theirs[0] / mine[0]:.0f}x time, {theirs[1] / max(mine[1], 1):.0f}x memory"
-        for way, problem, (seconds, memory, error), last in (
-            ("dense", both, theirs, ""),
-            ("ours", both, mine, ratio),
-            ("ours", FULL, measure(ours, FULL), "dense does not fit"),
-        ):
-            size = f"{problem.classes}, {problem.dim}, {problem.per_class}"
-            print(f"| {what} | {size} | {way} | {seconds:.2f} | {memory:.0f} | {error:.0e} | {last} |", flush=True)
+def peak():
+    """Peak resident size of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def measure(task, way, size):
+    """Run one way here; return its time, extra peak memory and values."""
+    function, problem = WAYS[task, way], make(*size)
+    function(make(3, 2, 4))  # loads the libraries
+    before, start = peak(), time.process_time()
+    values = function(problem)
+    return {"seconds": time.process_time() - start, "extra": peak() - before, "values": values}
+
+
+def run(*wanted):
+    command = [sys.executable, __file__, "--measure", json.dumps(wanted)]
+    one_thread = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=one_thread)
+    return json.loads(found.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1, help="processes a measurement")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(*json.loads(options.measure))))
+        return
+
+    results = {key: [] for key in MEASURED}
+    for _ in range(options.rounds):
+        for key, runs in results.items():
+            runs.append(run(*key))
+    print(
+        f"{'':10} {'K':>4} {'n':>4} {'d':>4}  {'':6} {'seconds':>8} {'speed':>8} {'extra peak MiB':>15} {'memory':>8}"
+    )
+    for (task, way, size), runs in results.items():
+        seconds, extra = (statistics.median(r[name] for r in runs) for name in ("seconds", "extra"))
+        line = f"{task:10} {size[0]:4} {size[1]:4} {size[2]:4}  {way:6} {seconds:8.2f}"
+        dense = results.get((task, "dense", size))
+        if dense is None:
+            print(f"{line} {'-':>8} {extra / 2**20:15.0f} {'-':>8}")
+            continue
+        for name, value in dense[0]["values"].items():
+            assert abs(runs[0]["values"][name] - value) <= 1e-5 * abs(value), (task, name, value, runs[0]["values"])
+        speed = statistics.median(r["seconds"] for r in dense) / seconds
+        memory = extra / statistics.median(r["extra"] for r in dense)
+        print(f"{line} {speed:7.1f}x {extra / 2**20:15.0f} {memory:7.3f}x")
 
 
 if __name__ == "__main__":
