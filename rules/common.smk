@@ -30,7 +30,7 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 # No parameter of a rule: how often a run is saved changes nothing of it.
-os.environ["NCLENS_CHECKPOINT_MINUTES"] = str(STUDY.checkpoint_minutes)
+os.environ |= {"NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes)}
 
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
