@@ -28,7 +28,9 @@ def print_verdicts(root: Path) -> None:
         table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", said)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"The page with figures and reasons: {root / 'report.html'}\nThe recorded runs: make ui")
+    # Not folded: a path must stay whole to be copied.
+    console.print(f"The page with figures and reasons: {root / 'report.html'}", soft_wrap=True)
+    console.print("The recorded runs: make ui")
 
 
 def _effect(row: dict[str, str]) -> str:

@@ -34,7 +34,8 @@ def check(problem, found):
     for name in NAMES:
         closed = getattr(problem, name)
         assert getattr(found, name) == pytest.approx(closed, rel=1e-6, abs=1e-6 if closed == 0 else 0), name
-    np.testing.assert_allclose(found.bias, 0, atol=1e-7)
+    # A common shift of the bias is held by lambda_b alone: the weaker it is, the flatter.
+    np.testing.assert_allclose(found.bias, 0, atol=1e-7 + 1e-12 / problem.lambda_b)
 
 
 @settings(max_examples=40, deadline=None)

@@ -32,7 +32,7 @@ def log_spaced(last: int, count: int) -> list[int]:
     Both ends are always in (only the last one when count is 1); fewer come back when `last` has not that many.
 
     >>> log_spaced(60, 8)
-    [1, 2, 4, 7, 12, 20, 35, 60]
+    [1, 2, 4, 7, 12, 21, 35, 60]
     """
     if count == 1:
         return [last]
