@@ -22,6 +22,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        priority: 30
         conda:
             ENVIRONMENT
         threads: 1
@@ -50,6 +51,7 @@ rule collect:
         f"{R}/logs/collect.log",
     benchmark:
         f"{R}/benchmarks/collect.tsv"
+    priority: 40
     conda:
         ENVIRONMENT
     threads: 1

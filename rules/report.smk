@@ -20,6 +20,7 @@ rule judge:
         f"{R}/logs/judge.log",
     benchmark:
         f"{R}/benchmarks/judge.tsv"
+    priority: 40
     conda:
         ENVIRONMENT
     threads: 1
@@ -56,6 +57,7 @@ rule draw:
         f"{R}/logs/draw.log",
     benchmark:
         f"{R}/benchmarks/draw.tsv"
+    priority: 40
     conda:
         ENVIRONMENT
     threads: 1
@@ -91,6 +93,7 @@ rule report:
         f"{R}/logs/report.log",
     benchmark:
         f"{R}/benchmarks/report.tsv"
+    priority: 40
     conda:
         ENVIRONMENT
     threads: 1

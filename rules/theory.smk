@@ -45,6 +45,7 @@ rule predict:
         f"{R}/logs/predict.log",
     benchmark:
         f"{R}/benchmarks/predict.tsv"
+    priority: 40
     conda:
         ENVIRONMENT
     threads: 1

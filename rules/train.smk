@@ -25,6 +25,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        priority: 10
         conda:
             ENVIRONMENT
         threads: 1
@@ -68,6 +69,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        priority: 20
         conda:
             ENVIRONMENT
         threads: 1
