@@ -2,7 +2,7 @@
 
 # in:  every file of a run, or of the study
 # out: RUN/mlflow.json, R/mlflow.json
-# The only rules without a priority: what nothing waits for fills the cores that the last figures leave idle.
+# These rules have no priority: what nothing waits for fills the cores that the last figures leave idle.
 
 
 rule track_setup:
