@@ -28,3 +28,10 @@ def simulate():
     from tests.figures.simulate import simulate as make
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers_again():
+    """A stage that trains flushes denormal numbers for the rest of its process, which tests of tiny numbers share."""
+    yield
+    torch.set_flush_denormal(False)
