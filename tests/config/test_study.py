@@ -91,7 +91,7 @@ def test_an_experiment_draws_what_it_has_something_to_show_in(raw_study):
 
 
 def test_every_figure_of_the_configuration_can_be_drawn():
-    from nclens.config.entries import ALL_FIGURES
+    from nclens.config.experiments import ALL_FIGURES
     from nclens.figures import FIGURES
 
     assert set(ALL_FIGURES) == set(FIGURES)

@@ -6,7 +6,7 @@ workflow, exactly which leaves of the configuration that step uses (the `*_spec`
 specification cannot make it run again. This module imports neither torch nor MLflow: it is read at every parse.
 """
 
-from nclens.config.entries import log_spaced
+from nclens.config.experiments import log_spaced
 from nclens.config.load import ConfigError, json_schema, load_study
 from nclens.config.study import Run, Study
 

@@ -7,22 +7,19 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.entries import (
+from nclens.config.datasets import DataEntry, Mnist5k
+from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
-    CrossEntropy,
-    DataEntry,
     Experiment,
-    LabelSmoothing,
-    LossEntry,
     Measure,
-    Mnist5k,
-    ModelEntry,
     Theory,
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
+from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
+from nclens.config.models import ModelEntry
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
