@@ -5,6 +5,7 @@
 
 
 rule resolve:
+    localrule: True
     """Write the resolved study, every default written out."""
     output:
         study=f"{R}/study.yaml",
@@ -28,6 +29,7 @@ rule resolve:
 
 
 rule prepare:
+    localrule: True
     """Prepare a data set: stored tensors and the manifest that says what they are."""
     output:
         data=DATA,

@@ -41,6 +41,7 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule collect:
+    localrule: True
     """Collect every run's measurements and history into one table."""
     input:
         metrics=of_all_runs("metrics.csv"),

@@ -5,6 +5,7 @@
 
 
 rule judge:
+    localrule: True
     """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
         metrics=f"{R}/metrics.parquet",
@@ -42,6 +43,7 @@ rule judge:
 
 
 rule draw:
+    localrule: True
     """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
     input:
         metrics=f"{R}/metrics.parquet",
@@ -79,6 +81,7 @@ rule draw:
 
 
 rule report:
+    localrule: True
     """Write the study's page: verdicts, figures, tables and provenance in one file."""
     input:
         claims=f"{R}/claims.csv",

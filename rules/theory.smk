@@ -5,6 +5,7 @@
 
 
 rule theory:
+    localrule: True
     """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
     input:
         manifests=manifests(),
@@ -34,6 +35,7 @@ rule theory:
 
 
 rule predict:
+    localrule: True
     """Hold the trained networks against the unconstrained feature model's predictions."""
     input:
         metrics=f"{R}/metrics.parquet",

@@ -6,6 +6,7 @@
 
 
 rule track_setup:
+    localrule: True
     """Create the database's schema and the study's experiment once, before parallel writers."""
     output:
         setup=f"{R}/logs/track_setup.json",
@@ -76,6 +77,7 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule track_study:
+    localrule: True
     """Record the study in MLflow: claims, theory, figures and page."""
     input:
         setup=ancient(f"{R}/logs/track_setup.json"),
