@@ -82,7 +82,7 @@ class Cluster:
         # Inside a job Snakemake's executor drops every SLURM_ variable before it calls srun, which then looks for
         # the configuration in /etc/slurm: a real cluster has it there.
         wrapper = self.folder / "bin" / "srun"
-        wrapper.write_text(f"#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which('srun')} \"$@\"\n")
+        wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
         wrapper.chmod(0o755)
         key = self.folder / "munge.key"
         if not key.exists():
@@ -117,7 +117,9 @@ class Cluster:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             state = self.ask("sinfo", "--noheader", "--format=%T")
-            if state.splitlines() and all(line.strip() in ("idle", "mixed", "allocated") for line in state.splitlines()):
+            if state.splitlines() and all(
+                line.strip() in ("idle", "mixed", "allocated") for line in state.splitlines()
+            ):
                 return
             time.sleep(0.5)
         log = (self.folder / "slurmd.log").read_text() if (self.folder / "slurmd.log").exists() else ""
