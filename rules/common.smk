@@ -3,11 +3,13 @@
 import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
+from nclens.planning import measuring_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -191,6 +193,38 @@ def extract_code(wildcards):
     if hasattr(model, "file"):
         return code_digest("extract", own=[(model.file, model.function)])
     return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+
+
+def training_job(wildcards):
+    """Return what a training job needs, by the experiment's ended runs or by estimate."""
+    run = run_of(wildcards)
+    # A few will do: a study may have thousands.
+    like = islice(STUDY.runs(run.experiment), 8)
+    records = (Path(R, other.path, "run.json") for other in like)
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return training_needs(STUDY.train_spec(run), manifest, records)
+
+
+def measuring_job(wildcards):
+    """Return what extracting or measuring a run needs."""
+    run = run_of(wildcards)
+    dim = STUDY.models[run.model].dim
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+
+
+def minutes(job):
+    """Return the rule's `runtime`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).minutes
+
+
+def megabytes(job):
+    """Return the rule's `mem_mb`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).memory_mb
+
+
+# Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
+WARNING = "--signal=TERM@180"
 
 
 def is_finished():

@@ -5,14 +5,14 @@
 
 
 rule resolve:
-    localrule: True
-    """Write the resolved study, every default written out."""
     output:
         study=f"{R}/study.yaml",
     log:
         f"{R}/logs/resolve.log",
     benchmark:
         f"{R}/benchmarks/resolve.tsv"
+    """Write the resolved study, every default written out."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -29,8 +29,6 @@ rule resolve:
 
 
 rule prepare:
-    localrule: True
-    """Prepare a data set: stored tensors and the manifest that says what they are."""
     output:
         data=DATA,
         manifest=MANIFEST,
@@ -38,6 +36,8 @@ rule prepare:
         f"{R}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/prepare/{{dataset}}.tsv"
+    """Prepare a data set: stored tensors and the manifest that says what they are."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

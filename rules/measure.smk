@@ -23,9 +23,14 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 30
+        group:
+            "measure"
         conda:
             ENVIRONMENT
         threads: 1
+        resources:
+            mem_mb=megabytes(measuring_job),
+            runtime=minutes(measuring_job),
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
             code=code_digest("measure"),
@@ -41,8 +46,6 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule collect:
-    localrule: True
-    """Collect every run's measurements and history into one table."""
     input:
         metrics=of_all_runs("metrics.csv"),
         histories=of_all_runs("history.csv"),
@@ -53,6 +56,8 @@ rule collect:
     benchmark:
         f"{R}/benchmarks/collect.tsv"
     priority: 40
+    """Collect every run's measurements and history into one table."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

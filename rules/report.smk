@@ -5,8 +5,6 @@
 
 
 rule judge:
-    localrule: True
-    """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
@@ -22,6 +20,8 @@ rule judge:
     benchmark:
         f"{R}/benchmarks/judge.tsv"
     priority: 40
+    """Judge the papers' claims: effect, interval over seeds, verdict."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -43,8 +43,6 @@ rule judge:
 
 
 rule draw:
-    localrule: True
-    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
@@ -60,6 +58,8 @@ rule draw:
     benchmark:
         f"{R}/benchmarks/draw.tsv"
     priority: 40
+    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -81,8 +81,6 @@ rule draw:
 
 
 rule report:
-    localrule: True
-    """Write the study's page: verdicts, figures, tables and provenance in one file."""
     input:
         claims=f"{R}/claims.csv",
         theory=f"{R}/theory/ufm.csv",
@@ -97,6 +95,8 @@ rule report:
     benchmark:
         f"{R}/benchmarks/report.tsv"
     priority: 40
+    """Write the study's page: verdicts, figures, tables and provenance in one file."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -5,8 +5,6 @@
 
 
 rule theory:
-    localrule: True
-    """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
     input:
         manifests=manifests(),
     output:
@@ -16,6 +14,8 @@ rule theory:
         f"{R}/logs/theory.log",
     benchmark:
         f"{R}/benchmarks/theory.tsv"
+    """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -35,8 +35,6 @@ rule theory:
 
 
 rule predict:
-    localrule: True
-    """Hold the trained networks against the unconstrained feature model's predictions."""
     input:
         metrics=f"{R}/metrics.parquet",
         manifests=manifests(),
@@ -48,6 +46,8 @@ rule predict:
     benchmark:
         f"{R}/benchmarks/predict.tsv"
     priority: 40
+    """Hold the trained networks against the unconstrained feature model's predictions."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -6,14 +6,14 @@
 
 
 rule track_setup:
-    localrule: True
-    """Create the database's schema and the study's experiment once, before parallel writers."""
     output:
         setup=f"{R}/logs/track_setup.json",
     log:
         f"{R}/logs/track_setup.log",
     benchmark:
         f"{R}/benchmarks/track_setup.tsv"
+    """Create the database's schema and the study's experiment once, before parallel writers."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -58,6 +58,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1
@@ -77,8 +78,6 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule track_study:
-    localrule: True
-    """Record the study in MLflow: claims, theory, figures and page."""
     input:
         setup=ancient(f"{R}/logs/track_setup.json"),
         study=f"{R}/study.yaml",
@@ -94,6 +93,8 @@ rule track_study:
         f"{R}/logs/track_study.log",
     benchmark:
         f"{R}/benchmarks/track_study.tsv"
+    """Record the study in MLflow: claims, theory, figures and page."""
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

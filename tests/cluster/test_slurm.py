@@ -84,11 +84,11 @@ def ended(cluster, tmp_path_factory):
             place.command(
                 "--workflow-profile",
                 "profiles/slurm",
-                # The shortest limit that Slurm knows is a minute; the second attempt gets two.
-                *("--set-resources", "train_patience:runtime=attempt", "train_patience:slurm_extra='--signal=TERM@20'"),
+                # Cut off after two minutes at most; the second attempt gets four.
+                *("--set-resources", "train_patience:runtime=2*attempt", "train_patience:slurm_extra='--signal=TERM@20'"),
             ),
             cwd=place.folder,
-            env=place.environment(**cluster.environment, SLOW_SECONDS="1.5"),
+            env=place.environment(**cluster.environment, SLOW_SECONDS="4"),
             stdout=file,
             stderr=subprocess.STDOUT,
         )
