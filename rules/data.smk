@@ -5,13 +5,13 @@
 
 
 rule resolve:
+    """Write the resolved study, every default written out."""
     output:
         study=f"{R}/study.yaml",
     log:
         f"{R}/logs/resolve.log",
     benchmark:
         f"{R}/benchmarks/resolve.tsv"
-    """Write the resolved study, every default written out."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -29,6 +29,7 @@ rule resolve:
 
 
 rule prepare:
+    """Prepare a data set: stored tensors and the manifest that says what they are."""
     output:
         data=DATA,
         manifest=MANIFEST,
@@ -36,7 +37,6 @@ rule prepare:
         f"{R}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/prepare/{{dataset}}.tsv"
-    """Prepare a data set: stored tensors and the manifest that says what they are."""
     localrule: True
     conda:
         ENVIRONMENT

@@ -46,6 +46,7 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule collect:
+    """Collect every run's measurements and history into one table."""
     input:
         metrics=of_all_runs("metrics.csv"),
         histories=of_all_runs("history.csv"),
@@ -56,7 +57,6 @@ rule collect:
     benchmark:
         f"{R}/benchmarks/collect.tsv"
     priority: 40
-    """Collect every run's measurements and history into one table."""
     localrule: True
     conda:
         ENVIRONMENT

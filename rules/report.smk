@@ -5,6 +5,7 @@
 
 
 rule judge:
+    """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
@@ -20,7 +21,6 @@ rule judge:
     benchmark:
         f"{R}/benchmarks/judge.tsv"
     priority: 40
-    """Judge the papers' claims: effect, interval over seeds, verdict."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -43,6 +43,7 @@ rule judge:
 
 
 rule draw:
+    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
     input:
         metrics=f"{R}/metrics.parquet",
         theory=f"{R}/theory/ufm.csv",
@@ -58,7 +59,6 @@ rule draw:
     benchmark:
         f"{R}/benchmarks/draw.tsv"
     priority: 40
-    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -81,6 +81,7 @@ rule draw:
 
 
 rule report:
+    """Write the study's page: verdicts, figures, tables and provenance in one file."""
     input:
         claims=f"{R}/claims.csv",
         theory=f"{R}/theory/ufm.csv",
@@ -95,7 +96,6 @@ rule report:
     benchmark:
         f"{R}/benchmarks/report.tsv"
     priority: 40
-    """Write the study's page: verdicts, figures, tables and provenance in one file."""
     localrule: True
     conda:
         ENVIRONMENT

@@ -5,6 +5,7 @@
 
 
 rule theory:
+    """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
     input:
         manifests=manifests(),
     output:
@@ -14,7 +15,6 @@ rule theory:
         f"{R}/logs/theory.log",
     benchmark:
         f"{R}/benchmarks/theory.tsv"
-    """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -35,6 +35,7 @@ rule theory:
 
 
 rule predict:
+    """Hold the trained networks against the unconstrained feature model's predictions."""
     input:
         metrics=f"{R}/metrics.parquet",
         manifests=manifests(),
@@ -46,7 +47,6 @@ rule predict:
     benchmark:
         f"{R}/benchmarks/predict.tsv"
     priority: 40
-    """Hold the trained networks against the unconstrained feature model's predictions."""
     localrule: True
     conda:
         ENVIRONMENT

@@ -6,13 +6,13 @@
 
 
 rule track_setup:
+    """Create the database's schema and the study's experiment once, before parallel writers."""
     output:
         setup=f"{R}/logs/track_setup.json",
     log:
         f"{R}/logs/track_setup.log",
     benchmark:
         f"{R}/benchmarks/track_setup.tsv"
-    """Create the database's schema and the study's experiment once, before parallel writers."""
     localrule: True
     conda:
         ENVIRONMENT
@@ -78,6 +78,7 @@ for name, experiment in STUDY.experiments.items():
 
 
 rule track_study:
+    """Record the study in MLflow: claims, theory, figures and page."""
     input:
         setup=ancient(f"{R}/logs/track_setup.json"),
         study=f"{R}/study.yaml",
@@ -93,7 +94,6 @@ rule track_study:
         f"{R}/logs/track_study.log",
     benchmark:
         f"{R}/benchmarks/track_study.tsv"
-    """Record the study in MLflow: claims, theory, figures and page."""
     localrule: True
     conda:
         ENVIRONMENT

@@ -26,6 +26,7 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 10
+        retries: 2
         conda:
             ENVIRONMENT
         threads: 1
