@@ -33,6 +33,7 @@ Spec = Annotated[Any, typer.Option(parser=_specification, metavar="JSON", help="
 Folder = Annotated[Path, typer.Option(help="a folder")]
 File = Annotated[Path, typer.Option(help="a file")]
 Code = Annotated[str, typer.Option(help="digest of the code, recorded with the run")]
+DataDir = Annotated[Path, typer.Option(envvar="NCLENS_DATA_DIR", help="folder of raw data, shared by all studies")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
@@ -45,12 +46,12 @@ def resolve(spec: Spec, output: File) -> None:
 
 
 @app.command()
-def prepare(spec: Spec, data: File, manifest: File) -> None:
+def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("data")) -> None:
     """Prepare a data set once for all runs."""
     from nclens.stages.prepare import prepare
 
     with exclusive(data.with_suffix(".lock"), str(data)):
-        prepare(spec, data, manifest)
+        prepare(spec, data, manifest, data_dir)
 
 
 @app.command()

@@ -20,8 +20,11 @@ PACKAGE = Path(__file__).parent
 #: when the same specification runs again on the same machine.
 CLOCK_FIELDS = ("seconds", "epoch_seconds", "wall_time", "samples_per_second", "peak_memory_bytes", "finished")
 
-#: Modules that do not change what a step computes: checking, naming, writing and reading of files.
-TRANSPARENT = ("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli")
+#: Modules that do not change what a step computes: checking, naming, writing, reading and fetching of files.
+TRANSPARENT = (
+    *("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli"),
+    *("nclens.data.raw", "nclens.data.download"),
+)
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.
 REGISTRIES = ("nclens.losses", "nclens.models")

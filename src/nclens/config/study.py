@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.datasets import DataEntry, Mnist5k
+from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     REGULARISED_FIGURES,
@@ -54,6 +54,8 @@ class Study(Closed):
     """One line that the report opens with."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
+    data_dir: Annotated[str, StringConstraints(min_length=1)] = "data"
+    """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
@@ -87,14 +89,15 @@ class Study(Closed):
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
             data = self.datasets[experiment.dataset]
-            if isinstance(data, Mnist5k) and experiment.training.batch_size > 10 * data.train_per_class:
+            samples = None if isinstance(data, CustomData) else data.train_samples
+            if samples is not None and experiment.training.batch_size > samples:
                 raise PydanticCustomError(
                     "batch",
                     "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
                     {
                         "where": where,
                         "value": experiment.training.batch_size,
-                        "n": 10 * data.train_per_class,
+                        "n": samples,
                         "dataset": experiment.dataset,
                     },
                 )
@@ -154,7 +157,9 @@ class Study(Closed):
 
     def prepare_spec(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` uses."""
-        return {"dataset": dataset, "entry": self._entry(self.datasets[dataset])}
+        entry = self.datasets[dataset]
+        chosen = entry.specification() if isinstance(entry, Files) else self._entry(entry)
+        return {"dataset": dataset, "entry": chosen}
 
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
@@ -296,8 +301,11 @@ class Study(Closed):
         return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
-        """Return the whole study with every default written out, as plain data."""
-        resolved = self.model_dump(mode="json")
+        """Return the whole study with every default written out, as plain data.
+
+        `data_dir` is left out: where raw data lie is a matter of the machine, and nothing runs again when they move.
+        """
+        resolved = self.model_dump(mode="json", exclude={"data_dir"})
         for name, experiment in self.experiments.items():
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
