@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.datasets import CustomData, DataEntry, Files
@@ -27,6 +28,13 @@ PALETTE = (
     # After those, dark ones of Tol's.
     *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
 )
+
+
+def _no_file(folder: str) -> str:
+    """Refuse a folder of raw data that is a file; one that is not there yet is made by the first download."""
+    if Path(folder).expanduser().is_file():
+        raise PydanticCustomError("folder", "is a file; it must be the folder of the raw data")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Study(Closed):
     """One line that the report opens with."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
-    data_dir: Annotated[str, StringConstraints(min_length=1)] = "data"
+    data_dir: Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_file)] = "data"
     """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
