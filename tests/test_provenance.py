@@ -91,6 +91,29 @@ def test_a_figure_changes_drawing_and_the_page(package):
     assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
 
 
+def test_a_source_of_data_counts_for_its_own_data_only(package):
+    sources = ("mnist5k", "torchvision", "tinyimagenet", "imagefolder", "arrays")
+
+    def prepared_again(edit):
+        before = {source: provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) for source in sources}
+        edit()
+        _forget()
+        return {
+            source
+            for source in sources
+            if provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) != before[source]
+        }
+
+    data = package / "data"
+    assert prepared_again(append(data / "arrays.py", "\n\nMORE = 1\n")) == {"arrays"}
+    assert prepared_again(append(data / "torchvision_files.py", "\n\nMORE = 1\n")) == {"torchvision"}
+    images = {"torchvision", "tinyimagenet", "imagefolder"}
+    assert prepared_again(append(data / "images.py", "\n\nMORE = 1\n")) == images
+    assert prepared_again(append(data / "dataset.py", "\n\nMORE = 1\n")) == set(sources)
+    for fetching in (data / "download.py", data / "raw.py", package / "config" / "torchvision_sets.py"):
+        assert prepared_again(append(fetching, "\n\nMORE = 1\n")) == set()
+
+
 def test_a_template_changes_the_page_only(package):
     template = next((package / "templates").glob("*.j2"))
     assert changed_by(append(template, "more")) == {"report"}

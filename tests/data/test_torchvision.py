@@ -1,7 +1,9 @@
 """torchvision's data sets: read from verified files, fetched where they are missing, as uint8 with classes from 0."""
 
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from nclens.config.datasets import Torchvision
 from nclens.config.torchvision_sets import SETS
 from nclens.data.raw import RawData
 from nclens.data.sources import load_dataset
+from nclens.data.torchvision_files import archives_of
 from nclens.vision import import_torchvision
 from tests.data import fakes
 
@@ -286,3 +289,22 @@ def test_grey_images_have_one_channel(folder, kind_of, monkeypatch):
     targets, images = fakes.mnist(folder, kind_of("KMNIST"), monkeypatch)
     data = load(folder, "KMNIST", targets)
     assert np.array_equal(data.test_inputs[:, 0].numpy(), images[1][:, 0])
+
+
+@pytest.mark.parametrize("name", sorted(set(SETS) - {"FER2013"}))
+def test_addresses_and_checksums_of_every_set_are_learnt_from_torchvision(name, kind_of, monkeypatch):
+    def no_network(*arguments, **options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    entry = SETS[name]
+    for known in entry.values() if isinstance(entry, dict) else [entry]:
+        files = archives_of(kind_of(name), [known.train, known.test])
+        assert files
+        for file in files:
+            assert re.fullmatch("md5:[0-9a-f]{32}", file.checksum)
+            assert not Path(file.path).is_absolute()
+            assert all(url.startswith("http") and url.endswith(Path(file.path).name) for url in file.urls)
+    if name == "MNIST":
+        assert [len(file.urls) for file in files] == [2] * 4
+        assert files[0].path == "MNIST/raw/train-images-idx3-ubyte.gz"
