@@ -6,7 +6,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 #: Seconds between two lines of progress, and without a byte after which a server counts as silent.
@@ -139,7 +139,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 @contextlib.contextmanager
-def _writing(path: Path):  # type: ignore[no-untyped-def]
+def _writing(path: Path) -> Iterator[None]:
     """Tell an error of the disk from one of the network, both of which are an OSError."""
     try:
         yield
