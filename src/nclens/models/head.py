@@ -29,10 +29,10 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
     path, expected = _run_to_last_linear(module.eval(), example, name)
     head = module.get_submodule(path)
     assert isinstance(head, nn.Linear)
+    called = f"linear layer `{path}`" if path else "linear layer"
     if head.out_features != outputs:
         raise ValueError(
-            f"the model {name} ends in a linear layer `{path}` of {head.out_features} rows; "
-            f"the data have {outputs} classes"
+            f"the model {name} ends in a {called} of {head.out_features} rows; the data have {outputs} classes"
         )
     if not isinstance(expected, Tensor):
         raise ValueError(f"the model {name} must return logits (N, {outputs}), not {type(expected).__name__}")
@@ -50,7 +50,7 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
             raise
         same = False
     if not same or expected.shape != (2, outputs):
-        raise ValueError(f"the model {name} must end in its last linear layer `{path}`; something comes after it")
+        raise ValueError(f"the model {name} must end in its last {called}; something comes after it")
     _check_training(network, example, name)
     return network.train(training)
 
