@@ -110,7 +110,7 @@ def test_a_bare_linear_layer_is_a_head_of_its_inputs():
         (nn.Sequential(nn.ReLU()), "no linear layer"),
         (nn.Conv2d(4, 3, 1), "no linear layer"),
         (Unused(), "runs none of its linear layers"),
-        (nn.Sequential(nn.Linear(4, 6)), "6 rows; the data have 3 classes"),
+        (nn.Sequential(nn.Linear(4, 6)), "6 rows; the data need 3"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(1)), "something comes after it"),
         (nn.Sequential(nn.Linear(7, 3)), r"does not take inputs of shape \(4,\)"),
         (Tokens(), "something comes after it"),
