@@ -31,6 +31,11 @@ class Mnist5k(Closed):
         """Size of the training split."""
         return 10 * self.train_per_class
 
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return 1
+
 
 class Normalisation(Closed):
     """What a channel, scaled to [0, 1], or a column of rows is normalised by: (x - mean) / std."""
@@ -72,6 +77,11 @@ class Files(Closed):
             return None
         whole = self.known.samples[0]
         return whole if self.train_per_class is None else self.known.classes * self.train_per_class
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images, where they are known before the data are read."""
+        return self.known.shape[0] if self.known and self.known.shape else None
 
     def specification(self) -> dict[str, Any]:
         """Return what `prepare` uses of the entry."""
@@ -159,6 +169,11 @@ class ImageFolder(Files):
     """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
     channels: Literal[1, 3] = 3
     """3 reads every image as RGB, 1 as grayscale."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
 
 
 class Arrays(Files):

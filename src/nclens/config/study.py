@@ -20,7 +20,7 @@ from nclens.config.experiments import (
 )
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
-from nclens.config.models import ModelEntry
+from nclens.config.models import ModelEntry, TorchvisionModel
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -96,20 +96,29 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-            data = self.datasets[experiment.dataset]
-            samples = None if isinstance(data, CustomData) else data.train_samples
-            if samples is not None and experiment.training.batch_size > samples:
-                raise PydanticCustomError(
-                    "batch",
-                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
-                    {
-                        "where": where,
-                        "value": experiment.training.batch_size,
-                        "n": samples,
-                        "dataset": experiment.dataset,
-                    },
-                )
+            self._check_data(where, experiment)
         return self
+
+    def _check_data(self, where: str, experiment: Experiment) -> None:
+        """Refuse what the data set does not allow, where that is known before it is read."""
+        data = self.datasets[experiment.dataset]
+        if isinstance(data, CustomData):
+            return
+        samples, channels = data.train_samples, data.image_channels
+        context = {"where": where, "dataset": experiment.dataset}
+        if samples is not None and experiment.training.batch_size > samples:
+            raise PydanticCustomError(
+                "batch",
+                "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                context | {"value": experiment.training.batch_size, "n": samples},
+            )
+        if channels not in (None, 3) and isinstance(self.models[experiment.model], TorchvisionModel):
+            raise PydanticCustomError(
+                "channels",
+                "{where}.model = {model}: a classifier of torchvision takes images of 3 channels, and those of "
+                "{dataset} have {channels}; allowed: a model of another `name`",
+                context | {"model": experiment.model, "channels": channels},
+            )
 
     @staticmethod
     def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
