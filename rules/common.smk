@@ -31,8 +31,11 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-# No parameter of a rule: how often a run is saved changes nothing of it.
-os.environ |= {"NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes)}
+# No parameters of a rule: how often a run is saved changes nothing of it, nor does it where raw data lie.
+os.environ |= {
+    "NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes),
+    "NCLENS_DATA_DIR": STUDY.data_dir,
+}
 
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"

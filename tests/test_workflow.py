@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -256,6 +257,25 @@ def test_deleted_data_are_prepared_again(place):
     planned = place.planned()
     assert "prepare_blobs" in planned
     assert not any("smoke" in job for job in planned)
+
+
+def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
+    study, target = own_study(), "results/own/data/mine.safetensors"
+    keys = {"source": "arrays", "path": "mine.npz", "train_per_class": 4, "test_per_class": 2}
+    study |= {"data_dir": "raw", "datasets": study["datasets"] | {"mine": keys}}
+    place.configure(study)
+    failed = place.snakemake("--cores", "1", target, check=False)
+    output = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert f"no file {place.path('raw', 'mine.npz')}; `path` is below `data_dir`" in output
+    assert "Traceback" not in output
+    place.path("raw").mkdir()
+    np.savez(place.path("raw", "mine.npz"), inputs=np.arange(90.0).reshape(18, 5), targets=np.arange(18) % 3)
+    place.snakemake("--cores", "1", target)
+    assert read_tensors(place.path(target), "prepare")[0]["train.inputs"].shape == (12, 5)
+    place.path("raw").rename(place.path("moved"))
+    place.configure(study | {"data_dir": "moved"})
+    assert "Nothing to be done" in place.snakemake("--dry-run", target).stdout
 
 
 # --- bad input and faults --------------------------------------------------------------------------------------------

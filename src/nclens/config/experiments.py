@@ -8,7 +8,6 @@ from pydantic_core import PydanticCustomError
 from nclens.config.fields import Closed, Count, Flag, Integer, Name, Number, Positive
 from nclens.config.training import Training
 
-
 #: Figures of a classification experiment, by file stem; the drawing functions stand in `nclens.figures`.
 CLASSIFICATION_FIGURES = (
     "collapse_curves",
