@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from itertools import islice
 from pathlib import Path
@@ -228,6 +229,15 @@ def megabytes(job):
 
 # Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
 WARNING = "--signal=TERM@180"
+
+
+def check_executor():
+    """Refuse to begin where the profile's executor has nothing to submit to."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
+        raise WorkflowError(
+            "This profile submits to Slurm, but there is no `sbatch` here: start on a machine of the cluster that "
+            "has Slurm's commands, or leave --workflow-profile out to run on this one."
+        )
 
 
 def is_finished():
