@@ -113,7 +113,7 @@ def theory_tables():
     """Return the tables of the theory."""
     return [
         f"{R}/theory/{name}.csv"
-        for name in ("ufm", "dynamics", "predictions", "effective")
+        for name in ("ufm", "dynamics", "regression", "predictions", "effective")
     ]
 
 

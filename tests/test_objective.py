@@ -48,7 +48,7 @@ def test_the_users_mistakes_are_told_with_the_functions_name(own, body, words):
 
 
 def test_the_configuration_knows_registered_losses_by_name_and_parameters():
-    common = {"name", "label", "colour"}
+    common = {"name", "label", "colour", "weight_decay"}
     for entry in json_schema()["$defs"].values():
         keys = entry.get("properties", {})
         if "label" not in keys or "name" not in keys:

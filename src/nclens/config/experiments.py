@@ -24,7 +24,16 @@ CLASSIFICATION_FIGURES = (
 #: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
 SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
 REGULARISED_FIGURES = ("theory_error",)
-ALL_FIGURES = (*CLASSIFICATION_FIGURES, *SWEEP_FIGURES, *REGULARISED_FIGURES)
+#: Figure of a classification experiment with the squared error of one-hot targets.
+ONEHOT_FIGURES = ("nrc_classification",)
+#: Figures of a regression experiment.
+REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
+#: The figures that an experiment of each task may name.
+FIGURES = {
+    "classification": (*CLASSIFICATION_FIGURES, *SWEEP_FIGURES, *REGULARISED_FIGURES, *ONEHOT_FIGURES),
+    "regression": REGRESSION_FIGURES,
+}
+ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -110,6 +119,9 @@ class Theory(Closed):
     """The training set size that lambda_h belongs to: N lambda_H is held fixed on smaller sets."""
     lambda_b: Positive = 1e-2
     """Penalty on the bias, lambda_b/2 |b|^2."""
+    lambda_h_mean: Positive = 1e-2
+    """For regression: penalty on the features, lambda_h_mean/2 |h|^2 averaged over the samples. It takes the place of
+    `lambda_h`, which belongs to a sum, and there is no penalty on the bias."""
 
 
 class Measure(Closed):

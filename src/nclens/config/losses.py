@@ -1,14 +1,21 @@
 """Loss entries: what is minimised, and how it looks in figures."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nclens.config.fields import Closed, Colour, Custom, Number, kind
+from nclens.config.fields import Closed, Colour, Custom, NonNegative, Number, kind
 
 
 class LossBase(Closed):
-    """What every loss entry may say of its looks."""
+    """What every loss entry may say of its regulariser and its looks."""
+
+    #: The task whose targets the loss takes; None for any.
+    task: ClassVar[str | None] = "classification"
+
+    weight_decay: NonNegative | None = None
+    """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
+    minimised, and entries that differ in it alone make a grid."""
 
     label: str | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
@@ -30,8 +37,18 @@ class LabelSmoothing(LossBase):
     """Smoothing delta, in [0, 1)."""
 
 
+class SquaredError(LossBase):
+    """Squared error of a regression, (1/2) |z - y|^2, summed over the targets."""
+
+    task: ClassVar[str | None] = "regression"
+
+    name: Literal["squared_error"]
+
+
 class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""
 
+    task: ClassVar[str | None] = None
 
-LossEntry = kind("name", {"ce": CrossEntropy, "ls": LabelSmoothing}, CustomLoss)
+
+LossEntry = kind("name", {"ce": CrossEntropy, "ls": LabelSmoothing, "squared_error": SquaredError}, CustomLoss)

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.datasets import CustomData, DataEntry, Files
+from nclens.config.datasets import DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    ONEHOT_FIGURES,
+    REGRESSION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
     Experiment,
@@ -20,7 +22,12 @@ from nclens.config.experiments import (
 )
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
+<<<<<<< HEAD
 from nclens.config.models import ModelEntry, TorchvisionModel
+=======
+from nclens.config.models import ModelEntry
+from nclens.config.tasks import check_task
+>>>>>>> 4a227c9 (Regression: the task from data to theory)
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -96,7 +103,23 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
+<<<<<<< HEAD
             self._check_data(where, experiment)
+=======
+            check_task(name, experiment, self.task(name), self.losses)
+            samples = getattr(self.datasets[experiment.dataset], "train_samples", None)
+            if samples is not None and experiment.training.batch_size > samples:
+                raise PydanticCustomError(
+                    "batch",
+                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                    {
+                        "where": where,
+                        "value": experiment.training.batch_size,
+                        "n": samples,
+                        "dataset": experiment.dataset,
+                    },
+                )
+>>>>>>> 4a227c9 (Regression: the task from data to theory)
         return self
 
     def _check_data(self, where: str, experiment: Experiment) -> None:
@@ -161,6 +184,19 @@ class Study(Closed):
         plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
         return entry.baseline or next(plain, None)
 
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, that of its data set: `classification` or `regression`."""
+        return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
+
+    def _of(self, task: str) -> Iterator[tuple[str, Experiment]]:
+        """Yield the experiments of a task by name."""
+        return ((name, entry) for name, entry in self.experiments.items() if self.task(name) == task)
+
+    def weight_decay(self, experiment: str, loss: str) -> float:
+        """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        own = self.losses[loss].weight_decay
+        return self.experiments[experiment].training.weight_decay if own is None else own
+
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or all that it has something to show in."""
         entry = self.experiments[experiment]
@@ -168,7 +204,12 @@ class Study(Closed):
             return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
-        return [*CLASSIFICATION_FIGURES, *sweep, *regularised]
+        onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
+        by_task = {
+            "classification": (*CLASSIFICATION_FIGURES, *sweep, *regularised, *onehot),
+            "regression": REGRESSION_FIGURES,
+        }
+        return list(by_task[self.task(experiment)])
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
@@ -181,13 +222,15 @@ class Study(Closed):
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
         experiment = self.experiments[run.experiment]
+        training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
+        loss = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
         return {
             "dataset": run.dataset,
             "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
+            "loss": {"entry": run.loss, **loss},
             "seed": run.seed,
-            "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
-            "penalties": self._penalties() if experiment.training.ufm_regularised else None,
+            "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
+            "penalties": self._penalties(run.experiment),
             "snapshots": experiment.snapshot_epochs,
         }
 
@@ -203,12 +246,19 @@ class Study(Closed):
 
     def measure_spec(self, run: Run) -> dict[str, Any]:
         """Return what `measure` uses."""
-        return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
+        task, entry, theory = self.task(run.experiment), self.experiments[run.experiment], self.theory
+        c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
+        by_task: dict[str, dict[str, Any]] = {
+            "classification": self.measure.model_dump(mode="json") | {"onehot": self._onehot(run.loss)},
+            "regression": {"c": c},
+        }
+        return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
 
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
         return {
-            "lambdas": self.theory.model_dump(mode="json"),
+            "lambdas": self.theory.model_dump(mode="json", exclude={"lambda_h_mean"}),
+            "regressions": self.regression_spec(),
             "losses": [
                 {
                     "experiment": name,
@@ -223,6 +273,23 @@ class Study(Closed):
             ],
         }
 
+    def regression_spec(self) -> list[dict[str, Any]]:
+        """Return what `theory` and `predict` use of the regressions trained with the model's penalties."""
+        return [
+            {
+                "experiment": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "dim": self.models[entry.model].dim,
+                "losses": list(entry.losses),
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+                **{key: self.theory.model_dump()[key] for key in ("lambda_w", "lambda_h_mean")},
+            }
+            for name, entry in self._of("regression")
+            if entry.training.ufm_regularised
+        ]
+
     def predict_spec(self) -> list[dict[str, Any]]:
         """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
         return [
@@ -236,7 +303,7 @@ class Study(Closed):
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
             }
-            for name, entry in self.experiments.items()
+            for name, entry in self._of("classification")
         ]
 
     def collect_spec(self) -> list[dict[str, Any]]:
@@ -244,6 +311,7 @@ class Study(Closed):
         return [
             {
                 "name": name,
+                "task": self.task(name),
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "losses": list(entry.losses),
@@ -261,8 +329,10 @@ class Study(Closed):
                 "model": entry.model,
                 "baseline": self.baseline(name),
                 "compared": [loss for loss in entry.losses if isinstance(self.losses[loss], LabelSmoothing)],
+                "losses": list(entry.losses),
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
+                **self._task_facts(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -280,6 +350,7 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                **self._task_facts(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -307,7 +378,7 @@ class Study(Closed):
 
     def track_study_spec(self) -> dict[str, Any]:
         """Return what `track` uses for the study: its name, title and files."""
-        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective")]
+        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
         figures = [
             f"figures/{name}_{figure}.{ending}"
             for name in self.experiments
@@ -334,10 +405,31 @@ class Study(Closed):
                 entry.pop("file", None)
         return resolved
 
-    def _penalties(self) -> dict[str, float]:
+    def _penalties(self, experiment: str) -> dict[str, float] | None:
+        """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
         theory = self.theory
-        lambda_h_total = theory.lambda_h * theory.lambda_h_samples
-        return {"lambda_w": theory.lambda_w, "lambda_h_total": lambda_h_total, "lambda_b": theory.lambda_b}
+        if not self.experiments[experiment].training.ufm_regularised:
+            return None
+        by_task = {
+            "classification": (theory.lambda_h * theory.lambda_h_samples, theory.lambda_b),
+            # A mean over the samples already; the regression model has no penalty on the bias.
+            "regression": (theory.lambda_h_mean, 0.0),
+        }
+        total, bias = by_task[self.task(experiment)]
+        return {"lambda_w": theory.lambda_w, "lambda_h_total": total, "lambda_b": bias}
+
+    def _task_facts(self, experiment: str) -> dict[str, Any]:
+        """Return what claims and figures are told of an experiment's task and regulariser."""
+        entry = self.experiments[experiment]
+        return {
+            "task": self.task(experiment),
+            "weight_decays": {loss: self.weight_decay(experiment, loss) for loss in entry.losses},
+            "regularised": entry.training.ufm_regularised,
+        }
+
+    def _onehot(self, loss: str) -> bool:
+        """Return whether a loss of classification is a regression on one-hot targets."""
+        return getattr(self.losses[loss], "name", None) == "mse"
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""

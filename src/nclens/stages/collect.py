@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.files import FileError, atomic_write, damaged
-from nclens.history import HISTORY
+from nclens.history import HISTORY, history_columns
 
 COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
 
@@ -21,7 +21,7 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
                 keys |= {"model": experiment["model"], "loss": loss, "seed": seed}
                 run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
                 metrics = _read(run / "metrics.csv", "measure", ["epoch", "split", "metric", "value"])
-                history = _read(run / "history.csv", "train", ["epoch", "split", *HISTORY])
+                history = _read(run / "history.csv", "train", history_columns(experiment["task"]))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 tables += [table.assign(**keys) for table in (metrics, history)]
     table = pd.concat(tables, ignore_index=True)[COLUMNS]

@@ -9,6 +9,8 @@ from nclens.files import atomic_write, read_json
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.hessian import numeric_condition_numbers
 from nclens.ufm.numeric import minimise
+from nclens.ufm.regression_tables import problem_of
+from nclens.ufm.regression_tables import theory_rows as regression_rows
 from nclens.ufm.spectra import condition_numbers
 
 SIZES = ("classes", "per_class", "dim")
@@ -24,8 +26,17 @@ FRACTION = 0.25
 RUN = ("momentum", "step_rule", "step", "fraction", "start", "distance", "quantity", "tolerance", "value")
 DYNAMICS_COLUMNS = (*SIZES, *LAMBDAS, "smoothing", *RUN)
 
+REGRESSION_KEYS = ("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean")
+REGRESSION_COLUMNS = (*REGRESSION_KEYS, "quantity", "closed_form", "numeric", "relative_error")
 
-def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: Path | None = None) -> None:
+
+def theory(
+    spec: Mapping[str, Any],
+    root: Path,
+    output: Path,
+    dynamics_output: Path | None = None,
+    regression_output: Path | None = None,
+) -> None:
     """Write the theory tables of a study; classes and sample counts come from the data sets' manifests.
 
     The spec's ``lambda_h`` belongs to ``lambda_h_samples`` samples: N lambda_H is held fixed.
@@ -40,6 +51,26 @@ def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: P
         loss = loss | {"dim": loss["dim"] or classes}
         losses.append(loss | _lambdas(spec["lambdas"], classes, manifest["train"] // classes))
     write_tables(losses, output, dynamics_output)
+    if regression_output is not None:
+        write_regressions(spec["regressions"], root, regression_output)
+
+
+def write_regressions(experiments: Iterable[Mapping[str, Any]], root: Path, output: Path) -> None:
+    """Write the table of the regressions that are trained with the model's penalties, one block an experiment and loss.
+
+    Mean and covariance of the targets come from the data sets' manifests; each experiment has the keys experiment,
+    dataset, model, dim, losses, lambda_w and lambda_h_mean.
+    """
+    rows = []
+    for item in experiments:
+        manifest = read_json(root / "data" / f"{item['dataset']}.json", "prepare")
+        penalties = item["lambda_w"], item["lambda_h_mean"]
+        problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item["dim"], *penalties)
+        found = regression_rows(problem)
+        for loss in item["losses"]:
+            keys = {key: {**item, "loss": loss}[key] for key in REGRESSION_KEYS}
+            rows += [keys | row for row in found]
+    _write(rows, REGRESSION_COLUMNS, output)
 
 
 def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_output: Path | None = None) -> None:
