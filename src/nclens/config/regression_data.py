@@ -13,9 +13,17 @@ class RegressionData(Closed):
 
     task: ClassVar[str] = "regression"
 
-    scale_targets: Literal["each", "common", "none"] = "common"
-    """Units in which targets are stored and errors reported: centred and divided by one number for all targets, the
-    root of their mean variance (`common`); each by its own standard deviation (`each`); or as they come (`none`)."""
+    scale_targets: Literal["each", "common", "none"] = "none"
+    """Units in which targets are stored and errors reported: as they come (`none`), to which published weight decays
+    belong; centred and divided by one number for all targets, the root of their mean variance (`common`); or each by
+    its own standard deviation (`each`)."""
+
+    @model_validator(mode="after")
+    def _names_each_target_once(self) -> Self:
+        targets = getattr(self, "targets", None) or ()
+        if len(set(targets)) != len(targets):
+            raise PydanticCustomError("duplicates", "targets {values} must not repeat", {"values": str(list(targets))})
+        return self
 
     @property
     def train_samples(self) -> int | None:
@@ -108,7 +116,7 @@ class Mnist5kStrokes(RegressionData):
     split_seed: Annotated[Integer, Field(ge=0)] = 0
     """Seed of the stratified split."""
     scale_targets: Literal["each", "common", "none"] = "each"
-    """As for other data; pixels and a slope have no unit in common, so each is divided by its own deviation."""
+    """As for other data. Pixels and a slope have no unit in common: by default each has its own deviation."""
     targets: tuple[Literal["x", "y", "slant", "thickness"], ...] = Field(
         default=("x", "y", "slant", "thickness"), min_length=1
     )
