@@ -86,7 +86,11 @@ def ended(cluster, tmp_path_factory):
                 "--workflow-profile",
                 "profiles/slurm",
                 # Cut off after two minutes at most; the second attempt gets four.
-                *("--set-resources", "train_patience:runtime=2*attempt", "train_patience:slurm_extra='--signal=TERM@20'"),
+                *(
+                    "--set-resources",
+                    "train_patience:runtime=2*attempt",
+                    "train_patience:slurm_extra='--signal=TERM@20'",
+                ),
             ),
             cwd=place.folder,
             env=place.environment(**cluster.environment, SLOW_SECONDS="4"),

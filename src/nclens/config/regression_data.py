@@ -30,6 +30,11 @@ class RegressionData(Closed):
         """Size of the training split, where it is known before the data are read."""
         return None
 
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images; None for rows."""
+        return None
+
 
 class Scripted(RegressionData):
     """Rollouts of an expert that the project contains, in MuJoCo; needs the extra `nclens[mujoco]`."""
@@ -126,6 +131,11 @@ class Mnist5kStrokes(RegressionData):
     def train_samples(self) -> int:
         """Size of the training split."""
         return 10 * self.train_per_class
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return 1
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
