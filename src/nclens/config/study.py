@@ -22,12 +22,8 @@ from nclens.config.experiments import (
 )
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
-<<<<<<< HEAD
 from nclens.config.models import ModelEntry, TorchvisionModel
-=======
-from nclens.config.models import ModelEntry
 from nclens.config.tasks import check_task
->>>>>>> 4a227c9 (Regression: the task from data to theory)
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -103,23 +99,8 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-<<<<<<< HEAD
-            self._check_data(where, experiment)
-=======
             check_task(name, experiment, self.task(name), self.losses)
-            samples = getattr(self.datasets[experiment.dataset], "train_samples", None)
-            if samples is not None and experiment.training.batch_size > samples:
-                raise PydanticCustomError(
-                    "batch",
-                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
-                    {
-                        "where": where,
-                        "value": experiment.training.batch_size,
-                        "n": samples,
-                        "dataset": experiment.dataset,
-                    },
-                )
->>>>>>> 4a227c9 (Regression: the task from data to theory)
+            self._check_data(where, experiment)
         return self
 
     def _check_data(self, where: str, experiment: Experiment) -> None:
