@@ -26,8 +26,26 @@ class Mnist5k(Closed):
         return self
 
 
+class Digits8(Closed):
+    """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
+
+    source: Literal["digits8"]
+    train_per_class: Annotated[Integer, Field(ge=2, le=172)] = 100
+    """Training images of each digit."""
+    test_per_class: Annotated[Integer, Field(ge=2, le=172)] = 74
+    """Test images of each digit; the two together are at most 174."""
+    split_seed: Annotated[Integer, Field(ge=0)] = 0
+    """Seed of the stratified split."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.train_per_class + self.test_per_class > 174:
+            raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 174")
+        return self
+
+
 class CustomData(Custom):
     """A data set that the user's function returns."""
 
 
-DataEntry = kind("source", {"mnist5k": Mnist5k}, CustomData)
+DataEntry = kind("source", {"mnist5k": Mnist5k, "digits8": Digits8}, CustomData)
