@@ -73,6 +73,23 @@ def features(experiment):
     ]
 
 
+def probed_snapshots(name):
+    """Return the paths of the snapshots that an experiment's probes read, wildcards left in."""
+    return [
+        f"{RUN}/snapshots/epoch{epoch}.safetensors"
+        for epoch in STUDY.probed_epochs(name)
+    ]
+
+
+def transfer_data(name):
+    """Return the data sets, with their manifests, that an experiment's networks are asked to transfer to."""
+    return [
+        path.format(dataset=dataset)
+        for dataset in STUDY.transfer_datasets(name)
+        for path in (DATA, MANIFEST)
+    ]
+
+
 def kept_features(experiment):
     """Return the paths of the features that stay once they are measured."""
     return (
@@ -95,8 +112,17 @@ def of_all_runs(name):
     return [f"{R}/{path}/{name}" for path in RUNS]
 
 
+def probes_of_all_runs():
+    """Return the probes.csv of every run whose experiment lists probes."""
+    return [
+        f"{R}/{path}/probes.csv"
+        for path, run in RUNS.items()
+        if STUDY.experiments[run.experiment].probes
+    ]
+
+
 def manifests():
-    """Return the manifests of the data sets that the study uses."""
+    """Return the manifests of the data sets that the study trains on."""
     return [
         MANIFEST.format(dataset=name)
         for name in {run.dataset: None for run in RUNS.values()}
@@ -142,12 +168,14 @@ def promised():
             if name in used
             for path in (DATA, MANIFEST)
         ),
+        *(path for name in STUDY.experiments for path in transfer_data(name)),
         *kept,
         *(
             path
             for name in ("history.csv", "run.json", "metrics.csv", "mlflow.json")
             for path in of_all_runs(name)
         ),
+        *probes_of_all_runs(),
         *theory_tables(),
         f"{R}/metrics.parquet",
         f"{R}/claims.csv",
@@ -185,12 +213,16 @@ def train_code(wildcards):
     return code_digest("train", **registered(run_of(wildcards)))
 
 
-def extract_code(wildcards):
-    """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
-    model = STUDY.models[wildcards.model]
-    if hasattr(model, "file"):
-        return code_digest("extract", own=[(model.file, model.function)])
-    return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+def network_code(stage):
+    """Return a function to the digest of the code of a stage that runs trained networks; their loss is no part of it."""
+
+    def of_run(wildcards):
+        model = STUDY.models[wildcards.model]
+        if hasattr(model, "file"):
+            return code_digest(stage, own=[(model.file, model.function)])
+        return code_digest(stage, functions=[f"nclens.models:{model.name}"])
+
+    return of_run
 
 
 def is_finished():

@@ -85,7 +85,10 @@ rule report:
         theory=f"{R}/theory/ufm.csv",
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
-        manifests=manifests(),
+        manifests=[
+            *manifests(),
+            *(path for name in STUDY.experiments for path in transfer_data(name)),
+        ],
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),

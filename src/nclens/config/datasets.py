@@ -1,6 +1,7 @@
 """Data set entries: where samples come from."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -46,6 +47,46 @@ class Digits8(Closed):
 
 class CustomData(Custom):
     """A data set that the user's function returns."""
+
+
+def known_classes(entry: Any) -> int | None:
+    """Return the number of classes K of a data entry, where it is known before the data are read."""
+    if isinstance(entry, Mnist5k | Digits8):
+        return 10
+    known = getattr(entry, "known", None)
+    return None if known is None else known.classes
+
+
+def known_shape(entry: Any) -> tuple[int, ...] | None:
+    """Return the shape (C, H, W) of a data entry's images, where it is known before the data are read."""
+    if isinstance(entry, Mnist5k | Digits8):
+        return (1, 28, 28)
+    known, size = getattr(entry, "known", None), getattr(entry, "image_size", None)
+    if known is None or known.shape is None:
+        return None
+    return known.shape if size is None else (known.shape[0], size, size)
+
+
+def classes_exist(where: str, classes: tuple[int, ...], name: str, entry: Any) -> None:
+    """Refuse a class number that a data entry is known not to have."""
+    known = known_classes(entry)
+    if known is not None and max(classes) >= known:
+        raise PydanticCustomError(
+            "classes",
+            "{where} = {value}: {name} has {known} classes, numbered from 0 to {last}",
+            {"where": where, "value": str(list(classes)), "name": name, "known": known, "last": known - 1},
+        )
+
+
+def same_shape(where: str, name: str, own: str, entries: Mapping[str, Any]) -> None:
+    """Refuse a data entry whose inputs are known to have another shape than those of an experiment's own."""
+    shape, expected = known_shape(entries[name]), known_shape(entries[own])
+    if shape is not None and expected is not None and shape != expected:
+        raise PydanticCustomError(
+            "shape",
+            "{where} = {name}: its images have shape {shape}, those of {own}, which the networks take, {expected}",
+            {"where": where, "name": name, "shape": str(shape), "own": own, "expected": str(expected)},
+        )
 
 
 DataEntry = kind("source", {"mnist5k": Mnist5k, "digits8": Digits8}, CustomData)

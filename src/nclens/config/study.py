@@ -7,9 +7,10 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.datasets import DataEntry, Mnist5k
+from nclens.config.datasets import DataEntry, Mnist5k, classes_exist, known_classes, same_shape
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    PROBE_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
     Experiment,
@@ -20,6 +21,7 @@ from nclens.config.experiments import (
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
 from nclens.config.models import ModelEntry
+from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -57,6 +59,8 @@ class Study(Closed):
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
+    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
+    """What may be asked of trained networks; an experiment lists those that it wants."""
     experiments: dict[Name, Experiment] = Field(min_length=1)
     theory: Theory = Theory()
     measure: Measure = Measure()
@@ -98,6 +102,24 @@ class Study(Closed):
                         "dataset": experiment.dataset,
                     },
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_probes_and_classes(self) -> Self:
+        for name, probe in self.probes.items():
+            if isinstance(probe, Transfer):
+                self._refer(f"probes.{name}.dataset", probe.dataset, "datasets", self.datasets)
+        for name, experiment in self.experiments.items():
+            where, own = f"experiments.{name}", experiment.dataset
+            if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
+                classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
+            for asked in experiment.probes:
+                self._refer(f"{where}.probes", asked, "probes", self.probes)
+                probe = self.probes[asked]
+                if isinstance(probe, MutualInformation):
+                    classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
+                if isinstance(probe, Transfer):
+                    same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
         return self
 
     @staticmethod
@@ -148,7 +170,10 @@ class Study(Closed):
             return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
-        return [*CLASSIFICATION_FIGURES, *sweep, *regularised]
+        classes = known_classes(self.datasets[entry.dataset])
+        plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
+        probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
+        return [*plain, *sweep, *regularised, *probes]
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
@@ -182,6 +207,36 @@ class Study(Closed):
     def measure_spec(self, run: Run) -> dict[str, Any]:
         """Return what `measure` uses."""
         return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
+
+    def probe_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `probe` uses; of several probes of one kind each adds its name to the metric's, after a slash."""
+        experiment = self.experiments[run.experiment]
+        kinds = [self.probes[name].kind for name in experiment.probes]
+        return {
+            **self.extract_spec(run),
+            "run": run.path,
+            "seed": run.seed,
+            "snapshots": self.probed_epochs(run.experiment),
+            "probes": [
+                {
+                    **self._entry(probe, leave_out={"snapshots"}),
+                    "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
+                    "snapshots": experiment.snapshot_epochs[-1 if probe.snapshots == "last" else 0 :],
+                }
+                for name, probe in ((name, self.probes[name]) for name in experiment.probes)
+            ],
+        }
+
+    def probed_epochs(self, experiment: str) -> list[int]:
+        """Return the epochs at which an experiment's probes ask its networks."""
+        entry = self.experiments[experiment]
+        last = all(self.probes[name].snapshots == "last" for name in entry.probes)
+        return entry.snapshot_epochs[-1 if last else 0 :] if entry.probes else []
+
+    def transfer_datasets(self, experiment: str) -> list[str]:
+        """Return the data sets that an experiment's networks are asked to transfer to."""
+        probes = (self.probes[name] for name in self.experiments[experiment].probes)
+        return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
 
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
@@ -226,6 +281,7 @@ class Study(Closed):
                 "model": entry.model,
                 "losses": list(entry.losses),
                 "seeds": list(entry.seeds),
+                "probed": bool(entry.probes),
             }
             for name, entry in self.experiments.items()
         ]
@@ -258,13 +314,15 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                "projection_classes": list(entry.projection_classes),
             }
             for name, entry in self.experiments.items()
         ]
 
     def report_spec(self, command: str) -> dict[str, Any]:
         """Return what `report` uses; `command` is what reproduces the study."""
-        return {"name": self.study, "title": self.title, "command": command, "experiments": self.draw_spec()}
+        experiments = [{**entry, "transfer": self.transfer_datasets(entry["name"])} for entry in self.draw_spec()]
+        return {"name": self.study, "title": self.title, "command": command, "experiments": experiments}
 
     def track_spec(self, run: Run) -> dict[str, Any]:
         """Return what `track` uses for a run."""
@@ -281,6 +339,7 @@ class Study(Closed):
             "tensors": self.track.tensors,
             "snapshots": self.experiments[run.experiment].snapshot_epochs,
             "keep_features": self.experiments[run.experiment].keep_features,
+            "probed": bool(self.experiments[run.experiment].probes),
         }
 
     def track_study_spec(self) -> dict[str, Any]:
@@ -302,6 +361,8 @@ class Study(Closed):
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
+            if "projections" not in self.figures(name):  # there may be no three classes to name
+                resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses"):
