@@ -1,6 +1,6 @@
 """Verdicts, figures and the page."""
 
-# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run
+# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html
 
 
@@ -49,6 +49,7 @@ rule draw:
         dynamics=f"{R}/theory/dynamics.csv",
         predictions=f"{R}/theory/predictions.csv",
         features=last_features,
+        manifests=manifests(),
     output:
         png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
         pdf=figures("pdf"),

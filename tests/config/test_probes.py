@@ -72,7 +72,7 @@ def test_a_probe_reaches_only_the_steps_that_use_it(probed):
     first = specs()
     probed["probes"]["variance"]["samples"] = 77
     second = specs()
-    assert changed(first, second) == {"probe"}
+    assert changed(first, second) == {"probe", "draw"}
     probed["experiments"]["smoke"]["projection_classes"] = [1, 2, 3]
     third = specs()
     assert changed(second, third) == {"draw"}

@@ -209,22 +209,29 @@ class Study(Closed):
         return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
 
     def probe_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `probe` uses; of several probes of one kind each adds its name to the metric's, after a slash."""
-        experiment = self.experiments[run.experiment]
-        kinds = [self.probes[name].kind for name in experiment.probes]
+        """Return what `probe` uses."""
+        epochs = self.experiments[run.experiment].snapshot_epochs
         return {
             **self.extract_spec(run),
             "run": run.path,
             "seed": run.seed,
             "snapshots": self.probed_epochs(run.experiment),
             "probes": [
-                {
-                    **self._entry(probe, leave_out={"snapshots"}),
-                    "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
-                    "snapshots": experiment.snapshot_epochs[-1 if probe.snapshots == "last" else 0 :],
-                }
-                for name, probe in ((name, self.probes[name]) for name in experiment.probes)
+                {**asked, "snapshots": epochs[-1 if self.probes[name].snapshots == "last" else 0 :]}
+                for name, asked in self._asked(run.experiment).items()
             ],
+        }
+
+    def _asked(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
+        probes = {name: self.probes[name] for name in self.experiments[experiment].probes}
+        kinds = [probe.kind for probe in probes.values()]
+        return {
+            name: {
+                **self._entry(probe, leave_out={"snapshots"}),
+                "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
+            }
+            for name, probe in probes.items()
         }
 
     def probed_epochs(self, experiment: str) -> list[int]:
@@ -314,6 +321,7 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                "probes": list(self._asked(name).values()),
                 "projection_classes": list(entry.projection_classes),
             }
             for name, entry in self.experiments.items()
