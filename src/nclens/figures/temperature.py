@@ -93,7 +93,9 @@ def _curves(inputs: FigureInputs, loss: str) -> pd.DataFrame:
             for temperature in TEMPERATURES
             for metric, (_, of, _) in PANELS.items()
         ]
-    return pd.DataFrame(rows, columns=["loss", "seed", "epoch", "metric", "value"])
+    return pd.DataFrame(rows, columns=["loss", "seed", "epoch", "metric", "value"]).astype(
+        {"epoch": float, "value": float}
+    )
 
 
 def _draw_line(
