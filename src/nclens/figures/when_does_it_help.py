@@ -98,35 +98,35 @@ def probe_accuracy(inputs: FigureInputs) -> Drawing:
 FIGURES = {
     "projections": FigureSpec(
         title="Features on the plane of three templates",
-        source="the paper's projections (arXiv 1906.02629)",
+        source="a figure of the paper, arXiv 1906.02629",
         caption="Penultimate features of three classes on the plane through their templates, training set above test "
         "set. With label smoothing clusters should be tight beside the triangle of their centres (small s).",
         draw=projections,
     ),
     "ece_temperature": FigureSpec(
         title="Calibration against temperature",
-        source="ours, on the claim of arXiv 1906.02629 that smoothing does what temperature scaling does",
+        source="our own, on the claim of arXiv 1906.02629 that smoothing does what temperature scaling does",
         caption="ECE and cross entropy of the test set with all logits divided by T. Where a line's lowest point is "
         "near T = 1 the loss needs no scaling.",
         draw=ece_temperature,
     ),
     "probe_accuracy": FigureSpec(
         title="Transfer of the frozen features",
-        source="ours, after the transfer table of arXiv 2502.15798",
+        source="our own, after the transfer table of arXiv 2502.15798",
         caption="Accuracy on the network's own test set, and of a linear classifier on its frozen features on other "
         "data.",
         draw=probe_accuracy,
     ),
     "mutual_information": FigureSpec(
         title="Information about the single input",
-        source="the paper's mutual information along training (arXiv 1906.02629)",
+        source="a figure of the paper, arXiv 1906.02629",
         caption="How much the difference of two classes' logits tells of the input, under random augmentation. At "
         "log 2 it tells the class and nothing else.",
         draw=mutual_information,
     ),
     "gradient_variance": FigureSpec(
         title="Gradient variance of one-hot and smoothed targets",
-        source="ours, on the claim of arXiv 2006.11653",
+        source="our own, on the claim of arXiv 2006.11653",
         caption="Variance over samples of the gradient at the weights of each epoch, for one-hot (solid) and smoothed "
         "(dashed) targets. The claim puts the dashed line of a loss below its solid one.",
         draw=gradient_variance,
