@@ -54,6 +54,11 @@ def own_study():
     study["study"] = "own"
     study["losses"]["soft"] = {"function": "my_loss:soft", "parameters": {"strength": 0.01}}
     study["datasets"]["blobs"] = {"function": "my_parts:blobs", "parameters": {"count": 90}}
+    study["datasets"]["other"] = {"function": "my_parts:blobs", "parameters": {"count": 60}}
+    study["probes"] = {
+        "elsewhere": {"kind": "transfer", "dataset": "other"},
+        "variance": {"kind": "gradient_variance", "samples": 20},
+    }
     study["models"]["net"] = {"function": "my_parts:net", "parameters": {"hidden": 8}, "dim": 8}
     study["experiments"]["smoke"] |= {"losses": ["ce", "ls", "soft"], "seeds": [0]}
     study["experiments"]["rows"] = {
@@ -63,6 +68,7 @@ def own_study():
         "seeds": [3],
         "training": {"epochs": 4, "batch_size": 30},
         "snapshots": [1, 3, 4],
+        "probes": ["elsewhere", "variance"],
         "keep_features": "last",
     }
     return study
@@ -149,6 +155,7 @@ def place(finished, tmp_path):
     return Place(tmp_path / "nclens")
 
 
+PROBED = {"probe_rows ce/3", "track_rows ce/3"}
 BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
 ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
 
@@ -172,8 +179,13 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
         ("rows", "ce", 3),
     }
     assert set(table.loc[table["metric"] == "nc1", "epoch"]) == {1, 2, 3, 4, 6}
+    probed = table[table["metric"].str.match("probe_accuracy|gradient_variance_head_onehot")]
+    assert set(probed[["experiment", "metric", "epoch"]].itertuples(index=False, name=None)) == {
+        ("rows", "probe_accuracy", 4),
+        *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
+    }
     claims = pd.read_csv(root / "claims.csv")
-    assert {"C1", "C2", "C3", "C4", "C5", "C6"} == set(claims["claim"])
+    assert {"C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2"} == set(claims["claim"])
     assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
     assert "verdict" in finished.output.stdout.lower()
     assert "report.html" in finished.output.stdout
@@ -264,7 +276,8 @@ def test_a_registered_loss_edited_trains_its_runs_only(place):
     assert name
     place.path("src/nclens/losses.py").write_text(head + name + tail.replace("return ", "return 1.0 * ", 1))
     runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
-    assert place.planned() == runs | BELOW_MEASURE
+    # The probe of the gradient's variance smooths targets with it, too.
+    assert place.planned() == runs | PROBED | BELOW_MEASURE
 
 
 def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
@@ -272,6 +285,18 @@ def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
     # Features that the study does not keep are extracted again, for they are gone.
     again = jobs(("measure", "track"), ALL_RUNS) | {"extract_rows ce/3"}
     assert place.planned() == again | BELOW_MEASURE
+
+
+def test_a_probe_edited_asks_again_and_trains_and_measures_nothing(place):
+    place.path("src/nclens/probes/gradients.py").open("a").write("\n\nSCALE = 2.0\n")
+    assert place.planned() == PROBED | BELOW_MEASURE
+
+
+def test_a_probe_changed_asks_again(place):
+    study = own_study()
+    study["probes"]["variance"]["samples"] = 30
+    place.configure(study)
+    assert place.planned() == PROBED | BELOW_MEASURE | {"resolve"}
 
 
 def test_a_figure_edited_draws_and_reports_only(place):
@@ -297,6 +322,7 @@ AGAIN = {
     f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
+    "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
     "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
     "theory/predictions.csv": {"predict", "judge", "draw", "report", "track_study"},
     "metrics.parquet": BELOW_MEASURE,
