@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import sys
+from itertools import islice
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
+from nclens.planning import measuring_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -29,8 +32,11 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-# No parameter of a rule: how often a run is saved changes nothing of it.
-os.environ |= {"NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes)}
+# No parameters of a rule: how often a run is saved changes nothing of it, nor does it where raw data lie.
+os.environ |= {
+    "NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes),
+    "NCLENS_DATA_DIR": STUDY.data_dir,
+}
 
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
@@ -223,6 +229,47 @@ def network_code(stage):
         return code_digest(stage, functions=[f"nclens.models:{model.name}"])
 
     return of_run
+
+
+def training_job(wildcards):
+    """Return what a training job needs, by the experiment's ended runs or by estimate."""
+    run = run_of(wildcards)
+    # A few will do: a study may have thousands.
+    like = islice(STUDY.runs(run.experiment), 8)
+    records = (Path(R, other.path, "run.json") for other in like)
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return training_needs(STUDY.train_spec(run), manifest, records)
+
+
+def measuring_job(wildcards):
+    """Return what extracting or measuring a run needs."""
+    run = run_of(wildcards)
+    dim = STUDY.models[run.model].dim
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+
+
+def minutes(job):
+    """Return the rule's `runtime`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).minutes
+
+
+def megabytes(job):
+    """Return the rule's `mem_mb`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).memory_mb
+
+
+# Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
+WARNING = "--signal=TERM@180"
+
+
+def check_executor():
+    """Refuse to begin where the profile's executor has nothing to submit to."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
+        raise WorkflowError(
+            "This profile submits to Slurm, but there is no `sbatch` here: start on a machine of the cluster that "
+            "has Slurm's commands, or leave --workflow-profile out to run on this one."
+        )
 
 
 def is_finished():

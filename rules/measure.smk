@@ -23,9 +23,14 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 30
+        group:
+            "measure"
         conda:
             ENVIRONMENT
         threads: 1
+        resources:
+            mem_mb=megabytes(measuring_job),
+            runtime=minutes(measuring_job),
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
             code=code_digest("measure"),
@@ -95,6 +100,7 @@ rule collect:
     benchmark:
         f"{R}/benchmarks/collect.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -21,6 +21,7 @@ rule judge:
     benchmark:
         f"{R}/benchmarks/judge.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -59,6 +60,7 @@ rule draw:
     benchmark:
         f"{R}/benchmarks/draw.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -98,6 +100,7 @@ rule report:
     benchmark:
         f"{R}/benchmarks/report.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

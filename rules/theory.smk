@@ -15,6 +15,7 @@ rule theory:
         f"{R}/logs/theory.log",
     benchmark:
         f"{R}/benchmarks/theory.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -46,6 +47,7 @@ rule predict:
     benchmark:
         f"{R}/benchmarks/predict.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

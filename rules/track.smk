@@ -13,6 +13,7 @@ rule track_setup:
         f"{R}/logs/track_setup.log",
     benchmark:
         f"{R}/benchmarks/track_setup.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -58,6 +59,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1
@@ -93,6 +95,7 @@ rule track_study:
         f"{R}/logs/track_study.log",
     benchmark:
         f"{R}/benchmarks/track_study.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

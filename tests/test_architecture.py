@@ -70,6 +70,8 @@ def test_heavy_packages_stay_in_their_rooms(module):
     assert not uses(module, "snakemake")
     for drawing in ("matplotlib", "seaborn"):
         assert not uses(module, drawing) or family(module, "figures")
+    # It is imported through nclens.vision, which mends it, and only when something of it is used.
+    assert not uses(module, "torchvision")
     if family(module, "config", "provenance"):
         assert not uses(module, "torch")
 

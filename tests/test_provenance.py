@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from nclens import provenance
+from nclens.config.models import MODEL_KINDS as MODELS
 
 STAGES = ("prepare", "train", "extract", "measure", "theory", "collect", "judge", "draw", "report", "track", "resolve")
 
@@ -80,6 +81,37 @@ def test_an_edited_loss_changes_its_runs_only(package):
     assert changed_by(edit) == {"train ls"}
 
 
+def test_an_edited_model_changes_its_runs_only_and_a_new_one_none(package):
+    def runs():
+        _forget()
+        return {name: provenance.code_digest("train", functions=[f"nclens.models:{name}"]) for name in MODELS}
+
+    def trained_again(edit):
+        before = runs()
+        edit()
+        after = runs()
+        return {name for name in before if before[name] != after[name]}
+
+    small, zoo = package / "models" / "small.py", package / "models" / "zoo.py"
+    new = "\n\n@register\ndef extra(shape, outputs):\n    return pooled([], shape[0], outputs, False)\n"
+    assert trained_again(append(small, new)) == set()
+    assert (
+        trained_again(append(package / "models" / "__init__.py", "\nfrom nclens.models.small import extra\n")) == set()
+    )
+    assert trained_again(replace(small, "width: int = 16", "width: int = 8")) == {"resnet8"}
+    assert trained_again(replace(small, "2**group", "3**group")) == {"vgg"}
+    assert trained_again(replace(small, "nn.AdaptiveAvgPool2d(1)", "nn.AdaptiveMaxPool2d(1)")) == {"resnet8", "vgg"}
+    assert trained_again(replace(zoo, "(7, 2)", "(7, 1)")) == {"resnet18", "resnet34", "resnet50"}
+    assert trained_again(replace(zoo, '"resnet34", shape', '"resnet34", *shape')) == {"resnet34"}
+    assert trained_again(replace(zoo, "weights=None", "weights=0")) == {"torchvision"}
+    assert trained_again(replace(package / "vision.py", "SCHEMAS = {", "SCHEMAS = {} | {")) == {
+        *("resnet18", "resnet34", "resnet50", "torchvision")
+    }
+    assert trained_again(replace(package / "models" / "network.py", "(dim, outputs)", "(dim, 2 * outputs)")) == set(
+        MODELS
+    )
+
+
 def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
     changed = changed_by(append(package / "collapse.py", "\n\nEXTRA = 1\n"))
     assert "measure" in changed
@@ -89,6 +121,29 @@ def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
 def test_a_figure_changes_drawing_and_the_page(package):
     assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
     assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
+
+
+def test_a_source_of_data_counts_for_its_own_data_only(package):
+    sources = ("mnist5k", "torchvision", "tinyimagenet", "imagefolder", "arrays")
+
+    def prepared_again(edit):
+        before = {source: provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) for source in sources}
+        edit()
+        _forget()
+        return {
+            source
+            for source in sources
+            if provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) != before[source]
+        }
+
+    data = package / "data"
+    assert prepared_again(append(data / "arrays.py", "\n\nMORE = 1\n")) == {"arrays"}
+    assert prepared_again(append(data / "torchvision_files.py", "\n\nMORE = 1\n")) == {"torchvision"}
+    images = {"torchvision", "tinyimagenet", "imagefolder"}
+    assert prepared_again(append(data / "images.py", "\n\nMORE = 1\n")) == images
+    assert prepared_again(append(data / "dataset.py", "\n\nMORE = 1\n")) == set(sources)
+    for fetching in (data / "download.py", data / "raw.py", package / "config" / "torchvision_sets.py"):
+        assert prepared_again(append(fetching, "\n\nMORE = 1\n")) == set()
 
 
 def test_a_template_changes_the_page_only(package):

@@ -7,7 +7,7 @@ from torch.nn import functional
 from nclens.data.tensors import Split
 from nclens.models import build_network
 from nclens.objective import build_loss
-from nclens.training import Penalties, Settings, Trainer, derived_seed, evaluate, extract_features
+from nclens.training import Penalties, Settings, Trainer, derived_seed, evaluate, evaluation_batch, extract_features
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -160,3 +160,11 @@ def test_heavier_penalties_train_smaller_features():
         trained = finish(trainer(settings))
         norms.append(float(trained.network.head.weight.detach().norm()))
     assert norms[1] < 0.9 * norms[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((9,), 250), ((1, 28, 28), 250), ((3, 32, 32), 250), ((3, 64, 64), 62), ((3, 96, 96), 27), ((3, 999, 999), 1)],
+)
+def test_larger_images_are_evaluated_in_smaller_batches(shape, size):
+    assert evaluation_batch(torch.empty(0, *shape)) == size

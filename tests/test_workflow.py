@@ -6,20 +6,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
 from nclens.files import read_tensors
-
-ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
-BIN = Path(sys.executable).parent
+from tests.project import BIN, ROOT, Place
 
 OWN_LOSS = """
 from torch.nn import functional
@@ -74,73 +70,11 @@ def own_study():
     return study
 
 
-class Place:
-    """A copy of the project, with a study of its own, in which the real Snakefile runs."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.study = folder / "mine" / "study.yaml"
-
-    def path(self, *parts):
-        return self.folder.joinpath(*parts)
-
-    def configure(self, study):
-        self.study.parent.mkdir(exist_ok=True)
-        self.study.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-
-    def edit(self, path, old, new):
-        file = self.path(path)
-        content = file.read_text(encoding="utf-8")
-        assert old in content, f"{old!r} is not in {path}"
-        file.write_text(content.replace(old, new, 1), encoding="utf-8")
-
-    def environment(self, **changes):
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        return environment | changes
-
-    def command(self, *arguments, configfile=True):
-        chosen = ["--configfile", str(self.study.relative_to(self.folder))] if configfile else []
-        return [str(BIN / "snakemake"), *chosen, *arguments]
-
-    def snakemake(self, *arguments, check=True, configfile=True, **environment):
-        done = subprocess.run(
-            self.command(*arguments, configfile=configfile),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def planned(self):
-        """What a dry run would do, as `rule` or `rule loss/seed`; all of it."""
-        output = self.snakemake("--dry-run").stdout
-        if "Nothing to be done" in output:
-            return set()
-        jobs = set()
-        for stage, what in re.findall(r"^Job \d+: (\w+) ?(\S*)$", output, flags=re.MULTILINE):
-            run = re.fullmatch(r"(\w+)/\w+/(\w+)/seed(\d+)", what)
-            experiment = run and ("rows" if run[1] == "blobs" else "smoke")
-            jobs.add(f"{stage}_{experiment} {run[2]}/{run[3]}" if run else f"{stage}_{what}".rstrip("_"))
-        assert jobs, output
-        return jobs
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The project with its study run to the end, once."""
-    folder = tmp_path_factory.mktemp("project") / "nclens"
-    folder.mkdir()
-    for part in PARTS:
-        source = ROOT / part
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
-    place = Place(folder)
+    place = Place.copy_to(tmp_path_factory.mktemp("project") / "nclens")
+    folder = place.folder
     place.configure(own_study())
     (folder / "mine" / "my_loss.py").write_text(OWN_LOSS, encoding="utf-8")
     (folder / "mine" / "my_parts.py").write_text(OWN_PARTS, encoding="utf-8")
@@ -358,6 +292,25 @@ def test_deleted_data_are_prepared_again(place):
     planned = place.planned()
     assert "prepare_blobs" in planned
     assert not any("smoke" in job for job in planned)
+
+
+def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
+    study, target = own_study(), "results/own/data/mine.safetensors"
+    keys = {"source": "arrays", "path": "mine.npz", "train_per_class": 4, "test_per_class": 2}
+    study |= {"data_dir": "raw", "datasets": study["datasets"] | {"mine": keys}}
+    place.configure(study)
+    failed = place.snakemake("--cores", "1", target, check=False)
+    output = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert f"no file {place.path('raw', 'mine.npz')}; `path` is below `data_dir`" in output
+    assert "Traceback" not in output
+    place.path("raw").mkdir()
+    np.savez(place.path("raw", "mine.npz"), inputs=np.arange(90.0).reshape(18, 5), targets=np.arange(18) % 3)
+    place.snakemake("--cores", "1", target)
+    assert read_tensors(place.path(target), "prepare")[0]["train.inputs"].shape == (12, 5)
+    place.path("raw").rename(place.path("moved"))
+    place.configure(study | {"data_dir": "moved"})
+    assert "Nothing to be done" in place.snakemake("--dry-run", target).stdout
 
 
 # --- bad input and faults --------------------------------------------------------------------------------------------

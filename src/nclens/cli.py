@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +35,31 @@ Spec = Annotated[Any, typer.Option(parser=_specification, metavar="JSON", help="
 Folder = Annotated[Path, typer.Option(help="a folder")]
 File = Annotated[Path, typer.Option(help="a file")]
 Code = Annotated[str, typer.Option(help="digest of the code, recorded with the run")]
+DataDir = Annotated[Path, typer.Option(envvar="NCLENS_DATA_DIR", help="folder of raw data, shared by all studies")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+
+
+@contextmanager
+def _enough_memory(spec: Any) -> Iterator[None]:
+    """Turn a lack of memory inside a stage that runs a network into one message: how large, and what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        from nclens.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        model = spec["model"]
+        called = f"model `{model['entry']}` ({model.get('name') or model['function']})"
+        if "training" in spec:
+            size, lower = f"training.batch_size = {spec['training']['batch_size']}", "lower training.batch_size, "
+        else:
+            size, lower = "batches for evaluation, of at most 250 samples", ""
+        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"out of memory with {called} and {size}: {lower}take a smaller model, or let fewer jobs run at once "
+            f"(--cores; on a GPU, the profile's limit of `gpu`). It said: {detail}"
+        ) from error
 
 
 @app.command()
@@ -45,18 +71,18 @@ def resolve(spec: Spec, output: File) -> None:
 
 
 @app.command()
-def prepare(spec: Spec, data: File, manifest: File) -> None:
+def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("data")) -> None:
     """Prepare a data set once for all runs."""
     from nclens.stages.prepare import prepare
 
     with exclusive(data.with_suffix(".lock"), str(data)):
-        prepare(spec, data, manifest)
+        prepare(spec, data, manifest, data_dir)
 
 
 @app.command()
 def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
     """Train one network."""
-    with exclusive(run / ".lock", str(run)) as waited:
+    with exclusive(run / ".lock", str(run)) as waited, _enough_memory(spec):
         from nclens.stages.train import train
 
         train(spec, code, data, manifest, run, threads, waited)
@@ -65,7 +91,7 @@ def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threa
 @app.command()
 def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
     """Extract the features of a run's snapshots."""
-    with exclusive(run / ".lock", str(run)):
+    with exclusive(run / ".lock", str(run)), _enough_memory(spec):
         from nclens.stages.extract import extract
 
         extract(spec, data, manifest, run, threads)

@@ -20,8 +20,11 @@ PACKAGE = Path(__file__).parent
 #: when the same specification runs again on the same machine.
 CLOCK_FIELDS = ("seconds", "epoch_seconds", "wall_time", "samples_per_second", "peak_memory_bytes", "finished")
 
-#: Modules that do not change what a step computes: checking, naming, writing and reading of files.
-TRANSPARENT = ("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli")
+#: Modules that do not change what a step computes: checking, naming, writing, reading and fetching of files.
+TRANSPARENT = (
+    *("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli"),
+    *("nclens.data.raw", "nclens.data.download"),
+)
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.
 REGISTRIES = ("nclens.losses", "nclens.models")
@@ -88,25 +91,35 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
 
 @cache
 def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
-    """Return (name, syntax) of a top-level name of a registry, of what it uses there, and of what that imports."""
+    """Return (name, syntax) of a top-level name of a registry, of what it uses there, and of what that imports.
+
+    A registry may be a package: names are followed through its modules, each with what it uses.
+    """
+    parts: set[tuple[str, str]] = set()
+    todo, done = [(module, name)], set()
+    while todo:
+        where, current = todo.pop()
+        if (where, current) in done:
+            continue
+        done.add((where, current))
+        definitions, imported = _names(where)
+        if current in definitions:
+            node = definitions[current]
+            parts.add((f"{where}:{current}", _dump(node)))
+            todo += [(where, child.id) for child in ast.walk(node) if isinstance(child, ast.Name)]
+        elif current in imported and _is(imported[current], REGISTRIES):
+            todo.append((imported[current], current))
+        elif current in imported:
+            parts |= _module_parts(imported[current])
+    return frozenset(parts)
+
+
+def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+    """Return the top-level definitions of a module, and from which module each name comes that it imports."""
     tree = _tree(module)
     assert tree is not None, f"{module} is no module of the package"
     definitions = {defined: node for node in tree.body for defined in _defines(node)}
-    imported = {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
-    parts: set[tuple[str, str]] = set()
-    todo, done = [name], set()
-    while todo:
-        current = todo.pop()
-        if current in done:
-            continue
-        done.add(current)
-        if current in definitions:
-            node = definitions[current]
-            parts.add((f"{module}:{current}", _dump(node)))
-            todo += [child.id for child in ast.walk(node) if isinstance(child, ast.Name)]
-        elif current in imported and not _is(imported[current], REGISTRIES):
-            parts |= _module_parts(imported[current])
-    return frozenset(parts)
+    return definitions, {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
 
 
 def _own_parts(file: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:

@@ -222,12 +222,27 @@ def objective(
     return logits, loss(logits, targets).mean() + penalties.of(network, features)
 
 
+def evaluation_batch(inputs: Tensor) -> int:
+    """Return how many of a split's inputs (N, C, H, W) or (N, F) are evaluated at once.
+
+    250 rows or images of up to 32 x 32 pixels, and of larger images so many that they have no more pixels together:
+    the memory of a convolutional network's hidden layers grows with both.
+    """
+    pixels = math.prod(inputs.shape[2:])
+    return max(1, 250 * 32 * 32 // max(32 * 32, pixels))
+
+
 @torch.no_grad()
 def evaluate(
-    network: Network, loss: Loss, split: Split, batch_size: int = 250, penalties: Penalties | None = None
+    network: Network,
+    loss: Loss,
+    split: Split,
+    batch_size: int | None = None,
+    penalties: Penalties | None = None,
 ) -> dict[str, float]:
     """Return the trained objective (`loss`), cross entropy and error of a split in evaluation mode."""
     network.eval()
+    batch_size = batch_size or evaluation_batch(split.inputs)
     sums = torch.zeros(3, dtype=torch.float64, device=split.inputs.device)
     for start in range(0, len(split), batch_size):
         targets = split.targets[start : start + batch_size]
@@ -244,9 +259,10 @@ def evaluate(
 
 
 @torch.no_grad()
-def extract_features(network: Network, split: Split, batch_size: int = 250) -> tuple[Tensor, Tensor]:
+def extract_features(network: Network, split: Split, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
     network.eval()
+    batch_size = batch_size or evaluation_batch(split.inputs)
     features, logits = [], []
     for start in range(0, len(split), batch_size):
         hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))

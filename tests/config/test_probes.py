@@ -130,6 +130,14 @@ MISTAKES = {
     ),
     "two projection classes": ({"projection": [0, 1]}, ["projection_classes.2", "missing"]),
     "a projection class twice": ({"projection": [0, 1, 1]}, ["projection_classes [0, 1, 1]", "must not repeat"]),
+    "images of another shape": (
+        {
+            "data": {"cifar": {"source": "torchvision", "name": "CIFAR10"}},
+            "probes": {"p": {"kind": "transfer", "dataset": "cifar"}},
+            "ask": ["p"],
+        },
+        ["probes.p.dataset = cifar", "shape (3, 32, 32)", "those of mnist5k", "(1, 28, 28)"],
+    ),
     "more digits than there are": ({"digits8": {"train_per_class": 150}}, ["datasets.digits8", "at most 174"]),
 }
 
@@ -138,6 +146,7 @@ MISTAKES = {
 def test_a_mistake_is_named_with_key_value_and_what_is_allowed(probed, mistake):
     change, words = MISTAKES[mistake]
     probed["probes"] |= change.get("probes", {})
+    probed["datasets"] |= change.get("data", {})
     probed["datasets"]["digits8"] |= change.get("digits8", {})
     experiment = probed["experiments"]["smoke"]
     experiment |= {
@@ -147,3 +156,19 @@ def test_a_mistake_is_named_with_key_value_and_what_is_allowed(probed, mistake):
         load_study(probed)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_classes_are_checked_where_they_are_known_before_the_data_are_read(probed, tmp_path):
+    probed["datasets"]["mnist5k"] = {"source": "arrays", "path": "mine.npz"}
+    probed["probes"]["four_nine"]["classes"] = [4, 900]
+    probed["experiments"]["smoke"]["projection_classes"] = [7, 8, 900]
+    assert load_study(probed).figures("smoke").count("projections") == 1
+    probed["datasets"]["mnist5k"] = {"source": "torchvision", "name": "RenderedSST2", "image_size": 28}
+    probed["probes"] = {}
+    del probed["experiments"]["smoke"]["probes"], probed["experiments"]["smoke"]["projection_classes"]
+    study = load_study(probed)
+    assert "projections" not in study.figures("smoke")
+    assert load_study(study.resolved()).resolved() == study.resolved()
+    probed["experiments"]["smoke"]["figures"] = ["projections"]
+    with pytest.raises(ConfigError, match="mnist5k has 2 classes"):
+        load_study(probed)

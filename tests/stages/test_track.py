@@ -64,6 +64,7 @@ def test_a_record_holds_all_that_it_promises(recorded):
     assert run.data.tags["mlflow.runColor"] == recorded["colour"]
     assert run.data.params["training.epochs"] == "6"
     assert run.data.params["loss.name"] == "ce"
+    assert int(run.data.params["flops_per_sample"]) > 0
     curve = client.get_metric_history(run.info.run_id, "train/nc1")
     assert [point.step for point in curve] == recorded["snapshots"] == [1, 2, 6]
     assert len(client.get_metric_history(run.info.run_id, "test/epoch_loss")) == 6

@@ -14,6 +14,7 @@ import yaml
 
 from nclens.config import load_study
 from nclens.files import read_tensors
+from nclens.models import build_network, count_flops
 from nclens.provenance import CLOCK_FIELDS
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +184,73 @@ def test_a_diverging_run_says_where(place):
     assert failed.returncode == 1
     assert "not finite in epoch" in failed.stderr
     assert "learning rate 1e+09" in failed.stderr
+
+
+FULL = """
+import os
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.head = nn.Linear(shape[1] * shape[2], outputs)
+
+    def forward(self, images):
+        if len(images) > int(os.environ["ROOM"]):
+            if os.environ["LACK"] == "gpu":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\\nGPU 0 has ...")
+            torch.empty(10**15)
+        return self.head(images.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("lack", ["gpu", "cpu"])
+def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkeypatch, lack):
+    folder, run, study = place
+    (folder / "full.py").write_text(FULL)
+    model = {"entry": "mine", "function": "full:Net", "file": "full.py", "parameters": {}}
+    arguments = train_arguments(place, f"full {lack}", epochs=1)
+    spec = json.loads(arguments[2]) | {"model": model, "snapshots": [1]}
+    arguments[2] = json.dumps(spec)
+    monkeypatch.setenv("LACK", lack)
+    monkeypatch.setenv("ROOM", "2")  # enough for building
+    failed = nclens(*arguments, cwd=folder, check=False)
+    said = "CUDA out of memory. Tried to allocate 20.00 MiB." if lack == "gpu" else "can't allocate memory"
+    (line,) = failed.stderr.splitlines()
+    assert failed.returncode == 1
+    size = spec["training"]["batch_size"]
+    assert f"out of memory with model `mine` (full:Net) and training.batch_size = {size}: lower" in line
+    assert said in line
+    monkeypatch.setenv("ROOM", "1000")
+    nclens(*arguments, cwd=folder)
+    monkeypatch.setenv("ROOM", "2")
+    extract = ["extract", "--spec", json.dumps({**study.extract_spec(run), "model": model, "snapshots": [1]})]
+    failed = nclens(*extract, *arguments[5:], cwd=folder, check=False)
+    (line,) = failed.stderr.splitlines()
+    assert failed.returncode == 1
+    assert "out of memory with model `mine` (full:Net) and batches for evaluation" in line
+    assert said in line
+
+
+def test_a_model_that_does_not_fit_the_data_is_told_before_training(place):
+    folder = place[0]
+    (folder / "wide.py").write_text("from torch import nn\n\ndef net(shape, outputs):\n    return nn.Linear(28, 7)\n")
+    arguments = train_arguments(place, "wide")
+    model = {"entry": "mine", "function": "wide:net", "file": "wide.py", "parameters": {}}
+    arguments[2] = json.dumps(json.loads(arguments[2]) | {"model": model})
+    failed = nclens(*arguments, cwd=folder, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines() == [
+        "nclens train: the model wide:net ends in a linear layer of 7 rows; the data need 10"
+    ]
+
+
+def test_the_record_counts_parameters_and_operations(reference):
+    record = json.loads((reference / "run.json").read_text())
+    network = build_network(record["spec"]["model"], (1, 28, 28), 10)
+    assert record["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert record["flops_per_sample"] == count_flops(network, (1, 28, 28)) > 0
 
 
 @pytest.mark.skipif(

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.datasets import DataEntry, Mnist5k, classes_exist, known_classes, same_shape
+from nclens.config.data_checks import classes_exist, known_classes, same_shape
+from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     PROBE_FIGURES,
@@ -20,7 +22,7 @@ from nclens.config.experiments import (
 )
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
-from nclens.config.models import ModelEntry
+from nclens.config.models import ModelEntry, TorchvisionModel
 from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
@@ -29,6 +31,13 @@ PALETTE = (
     # After those, dark ones of Tol's.
     *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
 )
+
+
+def _no_file(folder: str) -> str:
+    """Refuse a folder of raw data that is a file; one that is not there yet is made by the first download."""
+    if Path(folder).expanduser().is_file():
+        raise PydanticCustomError("folder", "is a file; it must be the folder of the raw data")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Study(Closed):
     """One line that the report opens with."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
+    data_dir: Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_file)] = "data"
+    """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
@@ -90,18 +101,7 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-            data = self.datasets[experiment.dataset]
-            if isinstance(data, Mnist5k) and experiment.training.batch_size > 10 * data.train_per_class:
-                raise PydanticCustomError(
-                    "batch",
-                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
-                    {
-                        "where": where,
-                        "value": experiment.training.batch_size,
-                        "n": 10 * data.train_per_class,
-                        "dataset": experiment.dataset,
-                    },
-                )
+            self._check_data(where, experiment)
         return self
 
     @model_validator(mode="after")
@@ -121,6 +121,27 @@ class Study(Closed):
                 if isinstance(probe, Transfer):
                     same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
         return self
+
+    def _check_data(self, where: str, experiment: Experiment) -> None:
+        """Refuse what the data set does not allow, where that is known before it is read."""
+        data = self.datasets[experiment.dataset]
+        if isinstance(data, CustomData):
+            return
+        samples, channels = data.train_samples, data.image_channels
+        context = {"where": where, "dataset": experiment.dataset}
+        if samples is not None and experiment.training.batch_size > samples:
+            raise PydanticCustomError(
+                "batch",
+                "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                context | {"value": experiment.training.batch_size, "n": samples},
+            )
+        if channels not in (None, 3) and isinstance(self.models[experiment.model], TorchvisionModel):
+            raise PydanticCustomError(
+                "channels",
+                "{where}.model = {model}: a classifier of torchvision takes images of 3 channels, and those of "
+                "{dataset} have {channels}; allowed: a model of another `name`",
+                context | {"model": experiment.model, "channels": channels},
+            )
 
     @staticmethod
     def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
@@ -179,7 +200,9 @@ class Study(Closed):
 
     def prepare_spec(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` uses."""
-        return {"dataset": dataset, "entry": self._entry(self.datasets[dataset])}
+        entry = self.datasets[dataset]
+        chosen = entry.specification() if isinstance(entry, Files) else self._entry(entry)
+        return {"dataset": dataset, "entry": chosen}
 
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
@@ -363,8 +386,11 @@ class Study(Closed):
         return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
-        """Return the whole study with every default written out, as plain data."""
-        resolved = self.model_dump(mode="json")
+        """Return the whole study with every default written out, as plain data.
+
+        `data_dir` is left out: where raw data lie is a matter of the machine, and nothing runs again when they move.
+        """
+        resolved = self.model_dump(mode="json", exclude={"data_dir"})
         for name, experiment in self.experiments.items():
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)

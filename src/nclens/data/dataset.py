@@ -1,5 +1,6 @@
 """A data set as every source returns it: two splits of inputs and targets, checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,12 +80,14 @@ def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
     scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     count = inputs.numel() // inputs.shape[1]
+    # A sum in another type copies its input into that type first, so it is taken over parts of at most 64 MiB.
+    parts = inputs.split(min(4096, max(1, 2**23 * len(inputs) // inputs.numel())))
     # Sums over uint8 are exact in int64; float rows are few enough for float64.
     exact = torch.int64 if inputs.dtype == torch.uint8 else torch.float64
-    total = inputs.sum(dim=axes, dtype=exact).double()
+    total = sum((part.sum(dim=axes, dtype=exact) for part in parts), torch.zeros(inputs.shape[1], dtype=exact)).double()
     mean = total / count
     squares = torch.zeros_like(mean)
-    for chunk in inputs.split(4096):
+    for chunk in parts:
         shape = [1, -1] + [1] * (inputs.ndim - 2)
         squares += (chunk.double() - mean.reshape(shape)).square().sum(dim=axes)
     std = (squares / count).sqrt() / scale
@@ -113,3 +116,40 @@ def class_balanced_split(
         train.append(members[:train_per_class])
         test.append(members[train_per_class : train_per_class + test_per_class])
     return torch.cat(train).sort().values, torch.cat(test).sort().values
+
+
+def class_balanced_subsets(
+    pools: Sequence[Tensor], per_class: tuple[int | None, int | None], classes: int, seed: int, what: str
+) -> list[Tensor]:
+    """Return the indices of the training and of the test samples, balanced and seeded, each ascending.
+
+    Args:
+        pools: class numbers (N,) of the training and of the test split; or of one pool, which both are drawn from
+            without overlap.
+        per_class: samples of each class in the two; None takes the whole split.
+        classes: K.
+        seed: of the choice.
+        what: the data's name in a message.
+
+    Raises:
+        ValueError: a class has fewer samples, or one pool has to be split and a number is missing.
+    """
+    if len(pools) == 1:
+        train, test = per_class
+        if train is None or test is None:
+            raise ValueError(f"{what} has no test split of its own: set `train_per_class` and `test_per_class`")
+        return list(class_balanced_split(pools[0], train, test, classes, seed))
+    chosen = []
+    for split, targets, count in zip(("train", "test"), pools, per_class, strict=True):
+        if count is None:
+            chosen.append(torch.arange(len(targets)))
+            continue
+        counts = torch.bincount(targets, minlength=classes)
+        label = int(counts.argmin())
+        if counts[label] < count:
+            raise ValueError(
+                f"{what}: class {label} has {int(counts[label])} samples in the {split} split, "
+                f"fewer than {split}_per_class = {count}"
+            )
+        chosen.append(class_balanced_split(targets, count, 0, classes, seed)[0])
+    return chosen

@@ -9,9 +9,12 @@ from nclens.data.tensors import Split
 
 
 def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
-    """Return the training and the test split of a prepared data set on a device."""
+    """Return the training and the test split of a prepared data set on a device; `tensors` is emptied on the way."""
     train, test = (
-        Split.place(tensors[f"{split}.inputs"], tensors[f"{split}.targets"], manifest["mean"], manifest["std"], device)
+        # Taken out, so that a split is not kept in two memory layouts.
+        Split.place(
+            tensors.pop(f"{split}.inputs"), tensors.pop(f"{split}.targets"), manifest["mean"], manifest["std"], device
+        )
         for split in ("train", "test")
     )
     return train, test

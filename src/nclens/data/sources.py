@@ -1,16 +1,21 @@
 """From a data entry of the configuration to a data set."""
 
 import importlib
+import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from nclens import custom
 from nclens.data.dataset import Dataset
+from nclens.data.raw import RawData
 
 
-def load_dataset(entry: dict[str, Any]) -> Dataset:
+def load_dataset(entry: dict[str, Any], raw: RawData | None = None) -> Dataset:
     """Return the data set of an entry: `{source: <module of nclens.data>, ...}` or `{function: module:name, ...}`.
+
+    A source that reads files takes the folder of raw data, by default `data`, as its argument `raw`.
 
     The user's own function returns a mapping with `train_inputs`, `train_targets`, `test_inputs`, `test_targets` (numpy
     arrays or tensors; uint8 images (N, C, H, W) or float32 rows (N, F); whole class numbers from 0) and, if it likes,
@@ -24,6 +29,8 @@ def load_dataset(entry: dict[str, Any]) -> Dataset:
         return _custom(entry)
     # One small module a source, found by name: a new source changes the code of no other.
     module = importlib.import_module(f"nclens.data.{entry.pop('source')}")
+    if "raw" in inspect.signature(module.load).parameters:
+        entry["raw"] = raw or RawData(Path("data"))
     return module.load(**entry)
 
 

@@ -33,6 +33,7 @@ def provenance(
     for label, field_name in (
         *(("git revision", "git_revision"), ("device", "device")),
         *(("threads a run", "threads"), ("parameters of the network", "parameters")),
+        ("floating-point operations a sample, forward", "flops_per_sample"),
     ):
         software.append((label, _tally(record.get(field_name) for _, _, record in known)))
     finished = sorted(as_text(record["finished"]) for _, _, record in known if record.get("finished"))

@@ -68,7 +68,8 @@ def track_run(spec: dict[str, Any], root: Path) -> None:
     digest = _digest(files, spec)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        parameters = _flat(record["spec"]) | {"parameters": record["parameters"], "dim": record["dim"]}
+        size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
+        parameters = _flat(record["spec"]) | size
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
         _log_metrics(client, run_id, [*_curves(run, files), *_scalars(record)])
         _log_dataset(client, run_id, root, spec["dataset"])

@@ -23,7 +23,7 @@ import torch
 
 from nclens.data.prepared import choose_device, place_splits
 from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
-from nclens.models import build_network, place_network
+from nclens.models import build_network, count_flops, place_network
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
 from nclens.training import Penalties, Settings, Trainer, derived_seed
@@ -62,10 +62,12 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     trainer = _build(spec, data, described, device)
+    record = {"code": code, "identity": identity, "threads": threads}
+    record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
     work = run / ".work"
     seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
     seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
-    _publish(trainer, spec, work, run, seconds, {"code": code, "identity": identity, "threads": threads}, described)
+    _publish(trainer, spec, work, run, seconds, record, described)
     _discard(work)
 
 

@@ -1,0 +1,110 @@
+"""The user's own arrays, in one .npz or .safetensors file."""
+
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.download import verify
+from nclens.data.raw import RawData
+
+SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+WHOLE = ("inputs", "targets")
+
+
+def load(
+    raw: RawData,
+    path: str,
+    sha256: str | None,
+    classes: list[str] | None,
+    train_per_class: int | None,
+    test_per_class: int | None,
+    split_seed: int,
+) -> Dataset:
+    """Return the data of a file that holds the four arrays of `SPLITS`, or the two of `WHOLE`, which are split here.
+
+    Inputs are uint8 images (N, C, H, W), uint8 images of one channel (N, H, W), or rows (N, F) of any numbers; targets
+    are whole class numbers 0..K-1, (N,).
+
+    Args:
+        raw: the folder of raw data.
+        path: the file, below that folder unless absolute.
+        sha256: the checksum that the file must have; None for any.
+        classes: names of the K classes; None numbers them.
+        train_per_class, test_per_class: samples a class; None for all, where the file has both splits.
+        split_seed: seed of the choice.
+
+    Raises:
+        DownloadError: the checksum is wrong.
+        ValueError: the file is not there or does not hold such arrays.
+    """
+    file = raw.place(path)
+    if not file.is_file():
+        raise ValueError(f"arrays: no file {file.resolve()}; `path` is below `data_dir` unless absolute")
+    if sha256 is not None:
+        verify(file, f"sha256:{sha256}")
+    arrays = read_arrays(file)
+    names = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
+    if not set(names) <= set(arrays):
+        raise ValueError(f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; it has {', '.join(arrays)}")
+    inputs = [_inputs(arrays[name], f"{name} of {file}") for name in names[::2]]
+    targets = [_class_numbers(arrays[name], f"{name} of {file}") for name in names[1::2]]
+    for name, values, numbers in zip(names[::2], inputs, targets, strict=True):
+        if len(values) != len(numbers):
+            raise ValueError(f"{file}: {name} has {len(values)} samples, its targets {len(numbers)}")
+    count = len(classes) if classes else int(targets[0].max()) + 1
+    per_class = (train_per_class, test_per_class)
+    chosen = class_balanced_subsets(targets, per_class, count, split_seed, str(file))
+    return Dataset(
+        train_inputs=inputs[0][chosen[0]],
+        train_targets=targets[0][chosen[0]],
+        test_inputs=inputs[-1][chosen[1]],
+        test_targets=targets[-1][chosen[1]],
+        classes=list(classes) if classes else [str(number) for number in range(count)],
+        source=f"arrays of the file {path}",
+    )
+
+
+def read_arrays(file: Path) -> dict[str, Tensor]:
+    """Return the arrays of an .npz or .safetensors file as tensors.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something other than numbers.
+    """
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        # Nothing is unpickled: a file of arrays is data, never code.
+        with np.load(file, allow_pickle=False) as opened:
+            return {name: torch.from_numpy(opened[name]) for name in opened.files}
+    except (SafetensorError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"{file} cannot be read as {file.suffix} arrays of numbers: {error}") from error
+
+
+def _inputs(values: Tensor, what: str) -> Tensor:
+    """Return inputs in a form that is stored: uint8 images with channels, or float32 rows."""
+    if values.dtype == torch.uint8 and values.ndim == 3:
+        return values[:, None]
+    if values.ndim == 2 and not values.is_complex():
+        return values.float()
+    if values.dtype != torch.uint8 or values.ndim != 4:
+        raise ValueError(
+            f"{what} must be uint8 images (N, C, H, W) or (N, H, W), or rows (N, F), not {values.dtype} of shape "
+            f"{tuple(values.shape)}"
+        )
+    return values
+
+
+def _class_numbers(values: Tensor, what: str) -> Tensor:
+    """Return class numbers as int64 (N,)."""
+    if values.ndim != 1 or values.is_floating_point() or values.is_complex() or not len(values):
+        raise ValueError(f"{what} must be whole class numbers (N,), not {values.dtype} of shape {tuple(values.shape)}")
+    if int(values.min()) < 0:
+        raise ValueError(f"{what} must be numbered from 0; the smallest is {int(values.min())}")
+    return values.long()

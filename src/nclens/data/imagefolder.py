@@ -1,0 +1,103 @@
+"""Image files in folders named after their classes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.images import stack_images
+from nclens.data.raw import RawData
+from nclens.vision import import_torchvision
+
+#: Names of the folder of the test split, the first that is there.
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+
+
+def load(
+    raw: RawData,
+    path: str,
+    image_size: int | None,
+    channels: int,
+    train_per_class: int | None,
+    test_per_class: int | None,
+    split_seed: int,
+) -> Dataset:
+    """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
+
+    The folder holds `train/` and one of `test/`, `val/`, each with a folder a class; or the class folders themselves,
+    which are then split at random, balanced and seeded, into `train_per_class` and `test_per_class` images a class.
+
+    Args:
+        raw: the folder of raw data.
+        path: the folder, below that of raw data unless absolute.
+        image_size: side in pixels that images are scaled and centrally cropped to; None where all have one size.
+        channels: 3 for RGB, 1 for grayscale.
+        train_per_class, test_per_class: images a class; None for all, where the splits have folders of their own.
+        split_seed: seed of the choice.
+
+    Raises:
+        ValueError: the folder is not there, has not that form, or an image cannot be read.
+    """
+    root = raw.place(path)
+    if not root.is_dir():
+        raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is below `data_dir` unless absolute")
+    splits = _splits(root)
+    pools = [torch.tensor(split.targets) for split in splits]
+    per_class = (train_per_class, test_per_class)
+    chosen = class_balanced_subsets(pools, per_class, len(splits[0].classes), split_seed, str(root))
+    splits, pools = [splits[0], splits[-1]], [pools[0], pools[-1]]
+    images = [
+        stack_images(
+            (_picture(split.samples[position][0]) for position in index.tolist()),
+            len(index),
+            image_size,
+            channels,
+            split.root,
+        )
+        for split, index in zip(splits, chosen, strict=True)
+    ]
+    return Dataset(
+        train_inputs=images[0],
+        train_targets=pools[0][chosen[0]],
+        test_inputs=images[1],
+        test_targets=pools[1][chosen[1]],
+        classes=splits[0].classes,
+        source=f"image files of the folder {path}",
+    )
+
+
+def _splits(root: Path) -> list[Any]:
+    """Return the lists of the training and of the test images, or of all where the folder has no `train/`."""
+    if not (root / "train").is_dir():
+        return [_listed(root)]
+    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if test is None:
+        raise ValueError(f"{root} has train/ and no folder of the test split; one of: {', '.join(TEST_FOLDERS)}")
+    splits = [_listed(root / "train"), _listed(test)]
+    alone = set(splits[0].classes) ^ set(splits[1].classes)
+    if alone:
+        raise ValueError(
+            f"{root}: train/ and {test.name}/ must have the same classes; in one of them only: "
+            f"{', '.join(sorted(alone))}"
+        )
+    return splits
+
+
+def _listed(folder: Path) -> Any:
+    """Return torchvision's list of a folder's images and classes."""
+    try:
+        return import_torchvision().datasets.ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise ValueError(f"imagefolder: {error}") from error
+
+
+def _picture(path: str) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error

@@ -1,0 +1,71 @@
+"""What every network is, where it lies, and the table of those who build one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class Network(nn.Module):
+    """A backbone x -> h in R^d and a linear head z = W h + b.
+
+    Attributes:
+        backbone: maps inputs (N, ...) to features h (N, d).
+        head: linear, weight W (K, d) and bias b (K,).
+    """
+
+    def __init__(self, backbone: nn.Module, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(dim, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K)."""
+        return self.head(self.backbone(inputs))
+
+
+MODELS: dict[str, Callable[..., Network]] = {}
+
+
+def register(builder: Callable[..., Network]) -> Callable[..., Network]:
+    """Register a builder under its own name."""
+    MODELS[builder.__name__] = builder
+    return builder
+
+
+def place_network(network: Network, shape: Sequence[int], device: torch.device) -> Network:
+    """Move a network to the device, in the memory format that is fast for its inputs: channels last for images."""
+    network = network.to(device)
+    if len(shape) == 3:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def check_images(name: str, shape: Sequence[int], smallest: int = 1) -> None:
+    """Refuse inputs that are no images (C, H, W) of at least `smallest` pixels a side.
+
+    Raises:
+        ValueError: they are rows, or too small.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"{name} needs images (C, H, W), not inputs of shape {tuple(shape)}")
+    if min(shape[1:]) < smallest:
+        raise ValueError(f"{name} needs images of at least {smallest} x {smallest} pixels, not {shape[1]} x {shape[2]}")
+
+
+def try_out(module: nn.Module, inputs: Tensor, training: bool) -> Any:
+    """Return what a module makes of `inputs`, in training or evaluation mode, without a trace.
+
+    Statistics of batch normalisation and every other buffer, the modes of all layers and the global chance are
+    afterwards as they were.
+    """
+    modes = {layer: layer.training for layer in module.modules()}
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
+            return functional_call(module.train(training), buffers, (inputs,))
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode

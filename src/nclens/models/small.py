@@ -1,0 +1,96 @@
+"""Networks for small images, of any width, with features after global average pooling."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nclens.models.network import Network, check_images, register
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and a shortcut (1x1 where the shape changes)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the block's output, after ReLU."""
+        hidden = torch.relu_(self.norm1(self.conv1(inputs)))
+        return torch.relu_(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
+
+
+def pooled(layers: Sequence[nn.Module], dim: int, outputs: int, signed_features: bool) -> Network:
+    """Return the network of convolutional layers with `dim` channels at their end, global average pooling and a head.
+
+    With `signed_features` a batch normalisation follows the pooling, so that features have both signs, as the
+    unconstrained feature model's have; without, they are as non-negative as what the layers make.
+    """
+    backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    if signed_features:
+        backbone.append(nn.BatchNorm1d(dim))
+    return Network(backbone, dim, outputs)
+
+
+@register
+def resnet8(
+    shape: Sequence[int], outputs: int, *, width: int = 16, stem_stride: int = 2, signed_features: bool = False
+) -> Network:
+    """Return a small ResNet: 3x3 stem, three stages of one basic block, global average pooling.
+
+    The stages have `width`, 2 `width` and 4 `width` channels, the last two with stride 2; features are taken after the
+    last ReLU and the pooling, so they are non-negative and d = 4 `width`. With `signed_features` a batch normalisation
+    follows the pooling, so that features have both signs.
+
+    Raises:
+        ValueError: the inputs are no images.
+    """
+    check_images("resnet8", shape)
+    layers = [
+        nn.Conv2d(shape[0], width, 3, stem_stride, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        BasicBlock(width, width, 1),
+        BasicBlock(width, 2 * width, 2),
+        BasicBlock(2 * width, 4 * width, 2),
+    ]
+    return pooled(layers, 4 * width, outputs, signed_features)
+
+
+#: Convolutions of each of the five groups of a VGG, by its depth; the name counts the original's three linear layers.
+VGG_GROUPS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
+
+
+@register
+def vgg(
+    shape: Sequence[int], outputs: int, *, depth: int = 11, width: int = 64, signed_features: bool = False
+) -> Network:
+    """Return a VGG with batch normalisation for small images: five groups of 3x3 convolutions, global average pooling.
+
+    The groups have 1, 2, 4, 8 and 8 times `width` channels, with 2x2 max-pooling between them. Global average pooling
+    takes the place of the last max-pooling and of the hidden linear layers, so that one linear head is left and
+    features are non-negative, with d = 8 `width`. `depth` is 11, 13 or 16, `signed_features` as for `resnet8`.
+
+    Raises:
+        ValueError: the inputs are no images, or smaller than 16 x 16.
+    """
+    check_images("vgg", shape, smallest=16)
+    layers: list[nn.Module] = []
+    channels = shape[0]
+    for group, convolutions in enumerate(VGG_GROUPS[depth]):
+        if group:
+            layers.append(nn.MaxPool2d(2))
+        for _ in range(convolutions):
+            wide = width * min(2**group, 8)
+            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+            channels = wide
+    return pooled(layers, channels, outputs, signed_features)

@@ -1,0 +1,95 @@
+"""Networks of torchvision, imported only when one is built; their weights are random, nothing is downloaded."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from nclens.memory import is_out_of_memory
+from nclens.models.head import split_at_head
+from nclens.models.network import Network, check_images, register
+from nclens.vision import import_torchvision
+
+
+@register
+def resnet18(shape: Sequence[int], outputs: int, *, stem: str = "paper", signed_features: bool = False) -> Network:
+    """Return torchvision's ResNet-18, d = 512; the options are those of `published_resnet`."""
+    return published_resnet("resnet18", shape, outputs, stem, signed_features)
+
+
+@register
+def resnet34(shape: Sequence[int], outputs: int, *, stem: str = "paper", signed_features: bool = False) -> Network:
+    """Return torchvision's ResNet-34, d = 512; the options are those of `published_resnet`."""
+    return published_resnet("resnet34", shape, outputs, stem, signed_features)
+
+
+@register
+def resnet50(shape: Sequence[int], outputs: int, *, stem: str = "paper", signed_features: bool = False) -> Network:
+    """Return torchvision's ResNet-50, d = 2048; the options are those of `published_resnet`."""
+    return published_resnet("resnet50", shape, outputs, stem, signed_features)
+
+
+def published_resnet(name: str, shape: Sequence[int], outputs: int, stem: str, signed_features: bool) -> Network:
+    """Return a ResNet of torchvision for images of any number of channels, with features after its pooling.
+
+    Features are the output of the global average pooling, after ReLU, so they are non-negative (2402.03979, setup).
+
+    Args:
+        name: the ResNet's name in torchvision.
+        shape: of an image, (C, H, W).
+        outputs: K.
+        stem: `paper`: first convolution 3x3, stride 1, padding 1, no bias, and no max-pooling (2402.03979, setup), for
+            small images; `imagenet`: torchvision's own, 7x7 with stride 2, and max-pooling.
+        signed_features: a batch normalisation follows the pooling, as in the release's UFM-regularised runs, so that
+            features have both signs.
+
+    Raises:
+        ValueError: the inputs are no images.
+    """
+    check_images(name, shape)
+    trunk = getattr(import_torchvision().models, name)(num_classes=outputs)
+    kernel, stride = (3, 1) if stem == "paper" else (7, 2)
+    trunk.conv1 = nn.Conv2d(shape[0], trunk.conv1.out_channels, kernel, stride, padding=kernel // 2, bias=False)
+    # Drawn as torchvision draws all its convolutions; how the release draws this one is not known.
+    nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if stem == "paper":
+        trunk.maxpool = nn.Identity()
+    dim = trunk.fc.in_features
+    # What follows the pooling in torchvision's forward pass.
+    trunk.fc = nn.BatchNorm1d(dim) if signed_features else nn.Identity()
+    return Network(trunk, dim, outputs)
+
+
+@register
+def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters: dict[str, Any]) -> Network:
+    """Return any classifier of torchvision whose last linear layer is its head.
+
+    Args:
+        shape: of an image, (3, H, W).
+        outputs: K.
+        builder: its name in torchvision, such as `densenet121`.
+        parameters: further keyword arguments of the builder.
+
+    Raises:
+        ValueError: torchvision has no such classifier, it does not take the parameters or the images, or its head is
+            no linear layer.
+    """
+    models = import_torchvision().models
+    known = models.list_models(module=models)
+    if builder not in known:
+        near = difflib.get_close_matches(builder, known, n=1)
+        hint = f" (did you mean `{near[0]}`?)" if near else ""
+        raise ValueError(f"torchvision has no classifier `{builder}`{hint}; it has: {', '.join(known)}")
+    name = f"`{builder}` of torchvision"
+    check_images(name, shape)
+    if shape[0] != 3:
+        raise ValueError(f"{name} takes images of 3 channels, not of {shape[0]}")
+    try:
+        module = models.get_model(builder, weights=None, num_classes=outputs, **parameters)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        message = f"{name} cannot be built with parameters {parameters}: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
+    return split_at_head(module, shape, outputs, name)

@@ -1,0 +1,101 @@
+"""The user's own arrays: checked, never unpickled."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nclens.data import arrays
+from nclens.data.raw import RawData
+
+TARGETS = np.arange(12) % 3
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
+SPLITS = {"train_inputs": IMAGES, "train_targets": TARGETS, "test_inputs": IMAGES[:6], "test_targets": TARGETS[:6]}
+
+
+def load(folder, path="a.npz", **keys):
+    defaults = {"sha256": None, "classes": None, "train_per_class": None, "test_per_class": None, "split_seed": 0}
+    return arrays.load(RawData(folder), path, **{**defaults, **keys})
+
+
+def test_both_formats_hold_the_same(tmp_path):
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    save_file({name: torch.from_numpy(values) for name, values in SPLITS.items()}, tmp_path / "a.safetensors")
+    for path in ("a.npz", "a.safetensors"):
+        data = load(tmp_path, path, classes=["a", "b", "c"])
+        assert torch.equal(data.train_inputs, torch.from_numpy(IMAGES))
+        assert data.test_targets.tolist() == TARGETS[:6].tolist()
+        assert data.classes == ["a", "b", "c"]
+
+
+def test_one_pool_is_split_without_overlap(tmp_path):
+    np.savez(tmp_path / "a.npz", inputs=IMAGES, targets=TARGETS.astype(np.uint8))
+    data = load(tmp_path, train_per_class=2, test_per_class=2)
+    assert data.train_targets.bincount().tolist() == data.test_targets.bincount().tolist() == [2] * 3
+    assert len(torch.unique(torch.cat([data.train_inputs, data.test_inputs]).flatten(1), dim=0)) == 12
+    with pytest.raises(ValueError, match="no test split of its own"):
+        load(tmp_path, train_per_class=2)
+
+
+def test_subsets_of_both_splits(tmp_path):
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    data = load(tmp_path, train_per_class=3)
+    assert data.train_targets.bincount().tolist() == [3] * 3
+    assert len(data.test_targets) == 6
+
+
+def test_rows_become_float32_and_grey_images_get_a_channel(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(12, 5))
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": rows, "test_inputs": rows[:6]})
+    assert load(tmp_path).train_inputs.dtype == torch.float32
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": IMAGES[:, 0], "test_inputs": IMAGES[:6, 0]})
+    assert load(tmp_path).train_inputs.shape == (12, 1, 4, 4)
+
+
+def test_a_checksum_is_held_to(tmp_path):
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    right = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
+    load(tmp_path, sha256=right)
+    with pytest.raises(OSError, match=r"a\.npz .* is truncated or altered: its SHA256 is"):
+        load(tmp_path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_targets": TARGETS / 2}, "train_targets of .* must be whole class numbers"),
+        ({"train_targets": TARGETS - 1}, "numbered from 0; the smallest is -1"),
+        ({"train_targets": TARGETS[:5]}, "train_inputs has 12 samples, its targets 5"),
+        ({"test_targets": TARGETS[:6] * 0}, "test targets must have every class 0..2"),
+        ({"train_inputs": IMAGES.astype(np.float64)}, r"train_inputs of .* must be uint8 images .*, not torch.float64"),
+        ({"train_inputs": np.array(["a"] * 12)}, r"cannot be read as \.npz arrays of numbers"),
+        ({"train_inputs": np.array([None] * 12)}, r"cannot be read as \.npz arrays of numbers"),
+        (
+            {"test_inputs": None},
+            "must hold train_inputs, .*test_targets, or inputs and targets",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(tmp_path, changes, words):
+    np.savez(tmp_path / "a.npz", **{name: values for name, values in (SPLITS | changes).items() if values is not None})
+    with pytest.raises(ValueError, match=words):
+        load(tmp_path)
+
+
+def test_a_missing_and_a_damaged_file_are_named(tmp_path):
+    for path in ("a.npz", "a.safetensors"):
+        with pytest.raises(ValueError, match=f"no file .*{path}; `path` is below `data_dir`"):
+            load(tmp_path, path)
+        (tmp_path / path).write_bytes(b"PK\x03\x04 and then nothing")
+        with pytest.raises(ValueError, match=f"{path} cannot be read"):
+            load(tmp_path, path)
+
+
+def test_names_of_classes_must_be_as_many_as_there_are(tmp_path):
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    with pytest.raises(ValueError, match=r"every class 0\.\.1"):
+        load(tmp_path, classes=["a", "b"])
+    with pytest.raises(ValueError, match="class 3 has 0 samples in the train split"):
+        load(tmp_path, classes=["a", "b", "c", "d"], train_per_class=2)

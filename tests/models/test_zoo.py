@@ -1,0 +1,110 @@
+"""Networks of torchvision: theirs but for the stem, and any classifier that ends in a linear layer."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from nclens.models import build_network
+from nclens.vision import import_torchvision
+
+
+def classifier(builder, shape=(3, 64, 64), outputs=4, **parameters):
+    entry = {"name": "torchvision", "builder": builder, "parameters": parameters}
+    return build_network(entry, shape, outputs)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("resnet50", 23_520_842)])
+def test_the_papers_stem(name, parameters):
+    network = build_network({"name": name}, (3, 32, 32), 10)
+    stem = network.backbone.conv1
+    assert (stem.kernel_size, stem.stride, stem.padding, stem.bias) == ((3, 3), (1, 1), (1, 1), None)
+    assert not any(isinstance(layer, nn.MaxPool2d) for layer in network.modules())
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    # Nothing before the second stage halves the image.
+    with torch.no_grad():
+        hidden = network.backbone.layer1(network.backbone.maxpool(stem(torch.rand(1, 3, 32, 32))))
+    assert hidden.shape[2:] == (32, 32)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_with_the_imagenet_stem_it_is_torchvisions(name):
+    theirs = getattr(import_torchvision().models, name)(num_classes=7).eval()
+    ours = build_network({"name": name, "stem": "imagenet"}, (3, 64, 64), 7).eval()
+    weights = theirs.state_dict()
+    head = {key: weights.pop(f"fc.{key}") for key in ("weight", "bias")}
+    ours.backbone.load_state_dict(weights)
+    ours.head.load_state_dict(head)
+    inputs = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(inputs), theirs(inputs))
+
+
+def test_signed_features_follow_the_pooling():
+    plain = build_network({"name": "resnet18"}, (3, 16, 16), 3)
+    signed = build_network({"name": "resnet18", "signed_features": True}, (3, 16, 16), 3)
+    signed.backbone.load_state_dict(plain.backbone.state_dict(), strict=False)
+    inputs = torch.rand(6, 3, 16, 16)
+    with torch.no_grad():
+        pooled = plain.train().backbone(inputs)
+        made = signed.train().backbone(inputs)
+    expected = (pooled - pooled.mean(0)) / (pooled.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(made, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("builder", "dim", "parameters"),
+    [
+        ("mobilenet_v3_small", 1024, {}),
+        ("efficientnet_b0", 1280, {"dropout": 0.0}),
+        ("densenet121", 1024, {}),
+        ("googlenet", 1024, {"aux_logits": False, "init_weights": False}),
+        ("vit_b_32", 768, {"image_size": 64}),
+        ("swin_t", 768, {}),
+        ("alexnet", 4096, {}),
+    ],
+)
+def test_a_classifier_by_name_is_split_at_its_head(builder, dim, parameters):
+    network = classifier(builder, **parameters).eval()
+    inputs = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        features = network.backbone(inputs)
+        assert features.shape == (2, dim)
+        torch.testing.assert_close(network(inputs), network.head(features))
+    assert network.head.out_features == 4
+
+
+@pytest.mark.parametrize(
+    ("builder", "parameters", "words"),
+    [
+        ("densnet121", {}, r"no classifier `densnet121` \(did you mean `densenet121`\?\); it has: alexnet, "),
+        ("fcn_resnet50", {}, "no classifier `fcn_resnet50`"),
+        ("squeezenet1_1", {}, "`squeezenet1_1` of torchvision has no linear layer that could be its head"),
+        ("densenet121", {"growth": 3}, "`densenet121` of torchvision cannot be built with .*unexpected.*'growth'"),
+        ("vit_b_32", {"image_size": 33}, "cannot be built with .*'image_size': 33"),
+        ("vit_b_32", {}, r"does not take inputs of shape \(3, 64, 64\): AssertionError: Wrong image height"),
+        ("googlenet", {"init_weights": False}, "GoogLeNetOutputs in training .* switch its auxiliary outputs off"),
+    ],
+)
+def test_what_does_not_fit_is_named(builder, parameters, words):
+    with pytest.raises(ValueError, match=words):
+        classifier(builder, **parameters)
+
+
+def test_a_classifier_takes_colour_images():
+    with pytest.raises(ValueError, match="takes images of 3 channels, not of 1"):
+        classifier("densenet121", (1, 28, 28))
+
+
+def test_torchvision_is_imported_only_when_a_network_of_it_is_built():
+    code = (
+        "import sys\n"
+        "from nclens.models import build_network\n"
+        "build_network({'name': 'vgg', 'width': 2}, (3, 16, 16), 3)\n"
+        "assert not any(name.split('.')[0] == 'torchvision' for name in sys.modules)\n"
+        "build_network({'name': 'resnet18'}, (3, 16, 16), 3)\n"
+        "assert 'torchvision.models' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
