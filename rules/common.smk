@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
-from nclens.planning import measuring_needs, training_needs
+from nclens.planning import measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -247,6 +247,14 @@ def measuring_job(wildcards):
     dim = STUDY.models[run.model].dim
     manifest = Path(MANIFEST.format(dataset=run.dataset))
     return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+
+
+def probing_job(wildcards):
+    """Return what the probes of a run need."""
+    run = run_of(wildcards)
+    names = [run.dataset, *STUDY.transfer_datasets(run.experiment)]
+    files = {name: Path(MANIFEST.format(dataset=name)) for name in names}
+    return probing_needs(STUDY.probe_spec(run), files, STUDY.models[run.model].dim)
 
 
 def minutes(job):

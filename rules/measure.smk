@@ -73,6 +73,8 @@ for name, experiment in STUDY.experiments.items():
             threads: 1
             resources:
                 gpu=int(experiment.training.device != "cpu"),
+                mem_mb=megabytes(probing_job),
+                runtime=minutes(probing_job),
             params:
                 spec=lambda wildcards: spec(STUDY.probe_spec(run_of(wildcards))),
                 code=network_code("probe"),
