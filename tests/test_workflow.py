@@ -148,13 +148,17 @@ def test_without_a_configfile_the_default_study_runs(finished):
     assert "results/own" not in output
 
 
-@pytest.mark.parametrize("study", sorted(path.name for path in (ROOT / "studies").glob("*.yaml")))
-def test_every_study_of_the_project_can_be_planned(finished, study):
-    name = yaml.safe_load(finished.path("studies", study).read_text(encoding="utf-8"))["study"]
-    output = finished.snakemake("--configfile", f"studies/{study}", "--dry-run", configfile=False).stdout
-    assert f"results/{name}/report.html" in output
-    probed = name == "when_does_it_help"
-    assert ("probe mnist5k/resnet8/ce/seed0" in output) == probed
+@pytest.mark.parametrize(
+    ("study", "jobs"),
+    [
+        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+    ],
+)
+def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):
+    output = finished.snakemake("--configfile", f"studies/{study}.yaml", "--dry-run", configfile=False).stdout
+    planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    assert {name: planned.get(name) for name in jobs} == jobs
 
 
 def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):
