@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
-from nclens.planning import measuring_needs, training_needs
+from nclens.planning import measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -79,6 +79,23 @@ def features(experiment):
     ]
 
 
+def probed_snapshots(name):
+    """Return the paths of the snapshots that an experiment's probes read, wildcards left in."""
+    return [
+        f"{RUN}/snapshots/epoch{epoch}.safetensors"
+        for epoch in STUDY.probed_epochs(name)
+    ]
+
+
+def transfer_data(name):
+    """Return the data sets, with their manifests, that an experiment's networks are asked to transfer to."""
+    return [
+        path.format(dataset=dataset)
+        for dataset in STUDY.transfer_datasets(name)
+        for path in (DATA, MANIFEST)
+    ]
+
+
 def kept_features(experiment):
     """Return the paths of the features that stay once they are measured."""
     return (
@@ -101,8 +118,17 @@ def of_all_runs(name):
     return [f"{R}/{path}/{name}" for path in RUNS]
 
 
+def probes_of_all_runs():
+    """Return the probes.csv of every run whose experiment lists probes."""
+    return [
+        f"{R}/{path}/probes.csv"
+        for path, run in RUNS.items()
+        if STUDY.experiments[run.experiment].probes
+    ]
+
+
 def manifests():
-    """Return the manifests of the data sets that the study uses."""
+    """Return the manifests of the data sets that the study trains on."""
     return [
         MANIFEST.format(dataset=name)
         for name in {run.dataset: None for run in RUNS.values()}
@@ -148,12 +174,14 @@ def promised():
             if name in used
             for path in (DATA, MANIFEST)
         ),
+        *(path for name in STUDY.experiments for path in transfer_data(name)),
         *kept,
         *(
             path
             for name in ("history.csv", "run.json", "metrics.csv", "mlflow.json")
             for path in of_all_runs(name)
         ),
+        *probes_of_all_runs(),
         *theory_tables(),
         f"{R}/metrics.parquet",
         f"{R}/claims.csv",
@@ -191,12 +219,16 @@ def train_code(wildcards):
     return code_digest("train", **registered(run_of(wildcards)))
 
 
-def extract_code(wildcards):
-    """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
-    model = STUDY.models[wildcards.model]
-    if hasattr(model, "file"):
-        return code_digest("extract", own=[(model.file, model.function)])
-    return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+def network_code(stage):
+    """Return a function to the digest of the code of a stage that runs trained networks; their loss is no part of it."""
+
+    def of_run(wildcards):
+        model = STUDY.models[wildcards.model]
+        if hasattr(model, "file"):
+            return code_digest(stage, own=[(model.file, model.function)])
+        return code_digest(stage, functions=[f"nclens.models:{model.name}"])
+
+    return of_run
 
 
 def training_job(wildcards):
@@ -215,6 +247,14 @@ def measuring_job(wildcards):
     dim = STUDY.models[run.model].dim
     manifest = Path(MANIFEST.format(dataset=run.dataset))
     return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+
+
+def probing_job(wildcards):
+    """Return what the probes of a run need."""
+    run = run_of(wildcards)
+    names = [run.dataset, *STUDY.transfer_datasets(run.experiment)]
+    files = {name: Path(MANIFEST.format(dataset=name)) for name in names}
+    return probing_needs(STUDY.probe_spec(run), files, STUDY.models[run.model].dim)
 
 
 def minutes(job):

@@ -1,6 +1,6 @@
 """Verdicts, figures and the page."""
 
-# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run
+# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html
 
 
@@ -50,6 +50,7 @@ rule draw:
         dynamics=f"{R}/theory/dynamics.csv",
         predictions=f"{R}/theory/predictions.csv",
         features=last_features,
+        manifests=manifests(),
     output:
         png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
         pdf=figures("pdf"),
@@ -87,7 +88,10 @@ rule report:
         theory=f"{R}/theory/ufm.csv",
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
-        manifests=manifests(),
+        manifests=[
+            *manifests(),
+            *(path for name in STUDY.experiments for path in transfer_data(name)),
+        ],
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),

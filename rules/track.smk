@@ -47,6 +47,7 @@ for name, experiment in STUDY.experiments.items():
             run=f"{RUN}/run.json",
             features=kept_features(experiment),
             metrics=f"{RUN}/metrics.csv",
+            probes=[f"{RUN}/probes.csv"] if experiment.probes else [],
         output:
             record=f"{RUN}/mlflow.json",
         log:

@@ -85,7 +85,7 @@ for name, experiment in STUDY.experiments.items():
             runtime=minutes(measuring_job),
         params:
             spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
-            code=extract_code,
+            code=network_code("extract"),
             run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
         message:
             "extract {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"

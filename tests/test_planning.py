@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nclens.planning import BASE_MB, measuring_needs, training_needs
+from nclens.planning import BASE_MB, measuring_needs, probing_needs, training_needs
 
 TRAINING = {"epochs": 10, "batch_size": 128, "device": "cpu"}
 SPEC = {"dataset": "data", "model": {"name": "resnet18"}, "training": TRAINING, "snapshots": [1, 10]}
@@ -66,6 +66,27 @@ def test_measuring_needs_grow_with_the_features(tmp_path):
     assert wide.minutes >= narrow.minutes
     # 60,000 x 2,048 features of four bytes are half a gigabyte: a copy of them fits below 4 GB.
     assert wide.memory_mb < 4000
+
+
+def test_probing_needs_grow_with_what_is_asked(tmp_path):
+    manifests = {
+        "data": write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000}),
+        "other": write(tmp_path / "other.json", {"train": 50_000, "test": 10_000, "classes": list("abc")}),
+    }
+    transfer = {"kind": "transfer", "dataset": "other", "snapshots": [10]}
+    variance = {"kind": "gradient_variance", "samples": 50_000, "snapshots": [1, 10]}
+    information = {"kind": "mutual_information", "samples": 50_000, "draws": 5, "snapshots": [1, 10]}
+
+    def needs(*asked):
+        return probing_needs({**SPEC, "device": "cpu", "probes": list(asked)}, manifests, 512)
+
+    minutes = [needs(*asked).minutes for asked in ([variance], [variance, information], [variance, transfer])]
+    assert minutes[0] > needs().minutes
+    assert min(minutes[1:]) > minutes[0]
+    assert needs(transfer).memory_mb > needs(variance).memory_mb
+    assert needs(variance | {"snapshots": [10]}).minutes < needs(variance).minutes
+    cuda = probing_needs({**SPEC, "device": "cuda", "probes": [variance]}, manifests, 512)
+    assert cuda.minutes < needs(variance).minutes
 
 
 def test_numbers_are_whole(tmp_path):

@@ -50,6 +50,11 @@ def own_study():
     study["study"] = "own"
     study["losses"]["soft"] = {"function": "my_loss:soft", "parameters": {"strength": 0.01}}
     study["datasets"]["blobs"] = {"function": "my_parts:blobs", "parameters": {"count": 90}}
+    study["datasets"]["other"] = {"function": "my_parts:blobs", "parameters": {"count": 60}}
+    study["probes"] = {
+        "elsewhere": {"kind": "transfer", "dataset": "other"},
+        "variance": {"kind": "gradient_variance", "samples": 20},
+    }
     study["models"]["net"] = {"function": "my_parts:net", "parameters": {"hidden": 8}, "dim": 8}
     study["experiments"]["smoke"] |= {"losses": ["ce", "ls", "soft"], "seeds": [0]}
     study["experiments"]["rows"] = {
@@ -59,6 +64,7 @@ def own_study():
         "seeds": [3],
         "training": {"epochs": 4, "batch_size": 30},
         "snapshots": [1, 3, 4],
+        "probes": ["elsewhere", "variance"],
         "keep_features": "last",
     }
     return study
@@ -83,6 +89,7 @@ def place(finished, tmp_path):
     return Place(tmp_path / "nclens")
 
 
+PROBED = {"probe_rows ce/3", "track_rows ce/3"}
 BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
 ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
 
@@ -106,8 +113,13 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
         ("rows", "ce", 3),
     }
     assert set(table.loc[table["metric"] == "nc1", "epoch"]) == {1, 2, 3, 4, 6}
+    probed = table[table["metric"].str.match("probe_accuracy|gradient_variance_head_onehot")]
+    assert set(probed[["experiment", "metric", "epoch"]].itertuples(index=False, name=None)) == {
+        ("rows", "probe_accuracy", 4),
+        *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
+    }
     claims = pd.read_csv(root / "claims.csv")
-    assert {"C1", "C2", "C3", "C4", "C5", "C6"} == set(claims["claim"])
+    assert {"C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2"} == set(claims["claim"])
     assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
     assert "verdict" in finished.output.stdout.lower()
     assert "report.html" in finished.output.stdout
@@ -134,6 +146,19 @@ def test_without_a_configfile_the_default_study_runs(finished):
     output = finished.snakemake("--dry-run", configfile=False).stdout
     assert "train mnist5k/resnet8/ls/seed2" in output
     assert "results/own" not in output
+
+
+@pytest.mark.parametrize(
+    ("study", "jobs"),
+    [
+        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+    ],
+)
+def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):
+    output = finished.snakemake("--configfile", f"studies/{study}.yaml", "--dry-run", configfile=False).stdout
+    planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    assert {name: planned.get(name) for name in jobs} == jobs
 
 
 def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):
@@ -198,7 +223,8 @@ def test_a_registered_loss_edited_trains_its_runs_only(place):
     assert name
     place.path("src/nclens/losses.py").write_text(head + name + tail.replace("return ", "return 1.0 * ", 1))
     runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
-    assert place.planned() == runs | BELOW_MEASURE
+    # The probe of the gradient's variance smooths targets with it, too.
+    assert place.planned() == runs | PROBED | BELOW_MEASURE
 
 
 def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
@@ -206,6 +232,18 @@ def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
     # Features that the study does not keep are extracted again, for they are gone.
     again = jobs(("measure", "track"), ALL_RUNS) | {"extract_rows ce/3"}
     assert place.planned() == again | BELOW_MEASURE
+
+
+def test_a_probe_edited_asks_again_and_trains_and_measures_nothing(place):
+    place.path("src/nclens/probes/gradients.py").open("a").write("\n\nSCALE = 2.0\n")
+    assert place.planned() == PROBED | BELOW_MEASURE
+
+
+def test_a_probe_changed_asks_again(place):
+    study = own_study()
+    study["probes"]["variance"]["samples"] = 30
+    place.configure(study)
+    assert place.planned() == PROBED | BELOW_MEASURE | {"resolve"}
 
 
 def test_a_figure_edited_draws_and_reports_only(place):
@@ -231,6 +269,7 @@ AGAIN = {
     f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
+    "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
     "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
     "theory/predictions.csv": {"predict", "judge", "draw", "report", "track_study"},
     "metrics.parquet": BELOW_MEASURE,

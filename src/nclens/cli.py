@@ -107,6 +107,15 @@ def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
 
 
 @app.command()
+def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
+    """Ask a run's networks what their features alone do not tell."""
+    from nclens.stages.probe import probe
+
+    with exclusive(root / spec["run"] / ".probe.lock", f"{root / spec['run'] / 'probes.csv'}"):
+        probe(spec, root, threads)
+
+
+@app.command()
 def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: File) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.stages.theory import theory

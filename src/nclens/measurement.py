@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nclens.calibration import calibration_metrics
 from nclens.collapse import nc1_subset, neural_collapse
-from nclens.representation import mean_logit_gap
+from nclens.representation import mean_logit_gap, template_spread
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
@@ -70,5 +70,6 @@ def measure_split(
     correct = logits.argmax(1) == labels
     values["nc1_correct"] = nc1_subset(features, labels, len(weight), correct)
     values["nc1_incorrect"] = nc1_subset(features, labels, len(weight), ~correct)
+    values["template_spread"] = template_spread(features, labels, weight)
     values["logit_gap"] = mean_logit_gap(logits, labels)
     return values | calibration_metrics(logits, labels)

@@ -82,6 +82,37 @@ def measuring_needs(spec: Mapping[str, Any], manifest: Path, dim: int | None) ->
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
 
 
+def probing_needs(spec: Mapping[str, Any], manifests: Mapping[str, Path], dim: int | None) -> Needs:
+    """Return what the probes of a run need.
+
+    Args:
+        spec: of the probes, as `Study.probe_spec` returns it.
+        manifests: of the run's data set and of those that its probes name, by name; as above.
+        dim: feature dimension d; None for unknown, 512 is assumed.
+    """
+    data = _read(manifests[spec["dataset"]]) or {}
+    operations, values = _operations(spec["model"], data)
+    loaded = samples = data.get("train", 50_000) + data.get("test", 10_000)
+    work = 0.0
+    for asked in spec["probes"]:
+        passes, solved = 0.0, 0.0
+        if asked["kind"] == "transfer":
+            other = _read(manifests[asked["dataset"]]) or {}
+            passes = other.get("train", 50_000) + other.get("test", 10_000)
+            # 45 strengths, some 60 steps each, two products of features and weights a step.
+            solved = 45 * 60 * 4 * passes * (dim or 512) * len(other.get("classes", range(100)))
+            loaded = max(loaded, samples + passes)
+        elif asked["kind"] == "gradient_variance":
+            # Two kinds of targets; gradients of single samples run at half the speed of a batch's.
+            passes = 2 * 2 * TRAINING * asked["samples"]
+        elif asked["kind"] == "mutual_information":
+            passes = (asked["draws"] + 1) * asked["samples"]
+        work += len(asked["snapshots"]) * (operations * passes / _rate(spec["device"]) + solved / RATES["cpu"])
+    # Inputs as they are stored and normalised, features twice in double precision.
+    memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
+    return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
+
+
 def _operations(model: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float, int]:
     """Return forward operations of a sample, and its number of values."""
     shape = data.get("shape", [3, 32, 32])

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     ONEHOT_FIGURES,
+    PROBE_FIGURES,
     REGRESSION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
@@ -23,6 +25,7 @@ from nclens.config.experiments import (
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
 from nclens.config.models import ModelEntry, TorchvisionModel
+from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 from nclens.config.tasks import check_task
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
@@ -70,6 +73,8 @@ class Study(Closed):
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
+    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
+    """What may be asked of trained networks; an experiment lists those that it wants."""
     experiments: dict[Name, Experiment] = Field(min_length=1)
     theory: Theory = Theory()
     measure: Measure = Measure()
@@ -101,6 +106,24 @@ class Study(Closed):
                 )
             check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
+        return self
+
+    @model_validator(mode="after")
+    def _check_probes_and_classes(self) -> Self:
+        for name, probe in self.probes.items():
+            if isinstance(probe, Transfer):
+                self._refer(f"probes.{name}.dataset", probe.dataset, "datasets", self.datasets)
+        for name, experiment in self.experiments.items():
+            where, own = f"experiments.{name}", experiment.dataset
+            if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
+                classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
+            for asked in experiment.probes:
+                self._refer(f"{where}.probes", asked, "probes", self.probes)
+                probe = self.probes[asked]
+                if isinstance(probe, MutualInformation):
+                    classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
+                if isinstance(probe, Transfer):
+                    same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
         return self
 
     def _check_data(self, where: str, experiment: Experiment) -> None:
@@ -186,8 +209,11 @@ class Study(Closed):
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
         onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
+        classes = known_classes(self.datasets[entry.dataset])
+        plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
+        probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
         by_task = {
-            "classification": (*CLASSIFICATION_FIGURES, *sweep, *regularised, *onehot),
+            "classification": (*plain, *sweep, *regularised, *onehot, *probes),
             "regression": REGRESSION_FIGURES,
         }
         return list(by_task[self.task(experiment)])
@@ -234,6 +260,43 @@ class Study(Closed):
             "regression": {"c": c},
         }
         return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
+
+    def probe_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `probe` uses."""
+        epochs = self.experiments[run.experiment].snapshot_epochs
+        return {
+            **self.extract_spec(run),
+            "run": run.path,
+            "seed": run.seed,
+            "snapshots": self.probed_epochs(run.experiment),
+            "probes": [
+                {**asked, "snapshots": epochs[-1 if self.probes[name].snapshots == "last" else 0 :]}
+                for name, asked in self._asked(run.experiment).items()
+            ],
+        }
+
+    def _asked(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
+        probes = {name: self.probes[name] for name in self.experiments[experiment].probes}
+        kinds = [probe.kind for probe in probes.values()]
+        return {
+            name: {
+                **self._entry(probe, leave_out={"snapshots"}),
+                "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
+            }
+            for name, probe in probes.items()
+        }
+
+    def probed_epochs(self, experiment: str) -> list[int]:
+        """Return the epochs at which an experiment's probes ask its networks."""
+        entry = self.experiments[experiment]
+        last = all(self.probes[name].snapshots == "last" for name in entry.probes)
+        return entry.snapshot_epochs[-1 if last else 0 :] if entry.probes else []
+
+    def transfer_datasets(self, experiment: str) -> list[str]:
+        """Return the data sets that an experiment's networks are asked to transfer to."""
+        probes = (self.probes[name] for name in self.experiments[experiment].probes)
+        return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
 
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
@@ -297,6 +360,7 @@ class Study(Closed):
                 "model": entry.model,
                 "losses": list(entry.losses),
                 "seeds": list(entry.seeds),
+                "probed": bool(entry.probes),
             }
             for name, entry in self.experiments.items()
         ]
@@ -332,13 +396,16 @@ class Study(Closed):
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
                 **self._task_facts(name),
+                "probes": list(self._asked(name).values()),
+                "projection_classes": list(entry.projection_classes),
             }
             for name, entry in self.experiments.items()
         ]
 
     def report_spec(self, command: str) -> dict[str, Any]:
         """Return what `report` uses; `command` is what reproduces the study."""
-        return {"name": self.study, "title": self.title, "command": command, "experiments": self.draw_spec()}
+        experiments = [{**entry, "transfer": self.transfer_datasets(entry["name"])} for entry in self.draw_spec()]
+        return {"name": self.study, "title": self.title, "command": command, "experiments": experiments}
 
     def track_spec(self, run: Run) -> dict[str, Any]:
         """Return what `track` uses for a run."""
@@ -355,6 +422,7 @@ class Study(Closed):
             "tensors": self.track.tensors,
             "snapshots": self.experiments[run.experiment].snapshot_epochs,
             "keep_features": self.experiments[run.experiment].keep_features,
+            "probed": bool(self.experiments[run.experiment].probes),
         }
 
     def track_study_spec(self) -> dict[str, Any]:
@@ -379,6 +447,8 @@ class Study(Closed):
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
+            if "projections" not in self.figures(name):  # there may be no three classes to name
+                resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses"):

@@ -10,6 +10,7 @@ from nclens.figures import (
     theory_to_network,
     ufm_dynamics,
     unconstrained_feature_model,
+    when_does_it_help,
 )
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
@@ -21,5 +22,6 @@ FIGURES: dict[str, FigureSpec] = {
     **theory_to_network.FIGURES,
     **unconstrained_feature_model.FIGURES,
     **ufm_dynamics.FIGURES,
+    **when_does_it_help.FIGURES,
 }
 """Every figure by file stem."""

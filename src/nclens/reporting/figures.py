@@ -18,6 +18,10 @@ CLAIM_FIGURES = {
     "C5": ("ufm_conditioning",),
     "C6": ("ufm_dynamics", "ufm_conditioning"),
     "C7": ("theory_error", "smoothing_calibration"),
+    "W1": ("ece_temperature", "reliability"),
+    "W2": ("projections",),
+    "W3": ("mutual_information",),
+    "W4": ("gradient_variance",),
 }
 """The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 

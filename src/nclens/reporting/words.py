@@ -84,6 +84,18 @@ QUANTITIES = {
         }.items()
         for kind in ("explicit", "effective")
     },
+    "ece_against_scaled": "ECE, 15 bins, against the scaled baseline",
+    "ece_adaptive_against_scaled": "adaptive ECE, against the scaled baseline",
+    "template_spread_train": "spread of the clusters on the templates, training set",
+    "template_spread_test": "spread of the clusters on the templates, test set",
+    "nc1_quotient_train": "spread of the clusters in all directions, training set",
+    "mutual_information_minus_log_2": "mutual information, above log 2",
+    "mutual_information": "mutual information, above the baseline's",
+    "gradient_variance_at_loss_weights": "gradient variance along the loss's training",
+    "gradient_variance_at_loss_weights_at_end": "gradient variance at the end of the loss's training",
+    "gradient_variance_of_head_at_loss_weights": "gradient variance of the classifier, along the loss's training",
+    "gradient_variance_at_baseline_weights": "gradient variance along the baseline's training",
+    "gradient_variance_at_baseline_weights_early": "gradient variance early in the baseline's training",
     "ece": "ECE, 15 bins",
     "ece_20": "ECE, 20 bins",
     "ece_25": "ECE, 25 bins",

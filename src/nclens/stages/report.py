@@ -41,7 +41,11 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
         figures=dict(_figures(study, root / "figures")),
         datasets={
             dataset: read_json(path, "prepare")
-            for dataset in dict.fromkeys(experiment["dataset"] for experiment in study["experiments"])
+            for dataset in dict.fromkeys(
+                name
+                for experiment in study["experiments"]
+                for name in (experiment["dataset"], *experiment.get("transfer", ()))
+            )
             if (path := root / "data" / f"{dataset}.json").is_file()
         },
         runs=dict(_runs(study, root)),
