@@ -53,7 +53,7 @@ rule predict:
         spec=spec(
             {
                 "experiments": STUDY.predict_spec(),
-                "lambdas": STUDY.theory_spec()["lambdas"],
+                "penalties": STUDY.theory_spec()["penalties"],
             }
         ),
         code=code_digest("predict"),

@@ -121,7 +121,7 @@ def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: Fi
     from nclens.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
-        predict(spec["experiments"], spec["lambdas"], metrics, root, output, effective)
+        predict(spec["experiments"], spec["penalties"], metrics, root, output, effective)
 
 
 @app.command()

@@ -111,6 +111,12 @@ class Theory(Closed):
     lambda_b: Positive = 1e-2
     """Penalty on the bias, lambda_b/2 |b|^2."""
 
+    @property
+    def penalties(self) -> dict[str, float]:
+        """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
+        total = self.lambda_h * self.lambda_h_samples
+        return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
+
 
 class Measure(Closed):
     """Choices of the measurements."""

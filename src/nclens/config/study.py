@@ -178,7 +178,7 @@ class Study(Closed):
             "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
             "seed": run.seed,
             "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
-            "penalties": self._penalties() if experiment.training.ufm_regularised else None,
+            "penalties": self.theory.penalties if experiment.training.ufm_regularised else None,
             "snapshots": experiment.snapshot_epochs,
         }
 
@@ -199,7 +199,7 @@ class Study(Closed):
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
         return {
-            "lambdas": self.theory.model_dump(mode="json"),
+            "penalties": self.theory.penalties,
             "losses": [
                 {
                     "experiment": name,
@@ -324,11 +324,6 @@ class Study(Closed):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved
-
-    def _penalties(self) -> dict[str, float]:
-        theory = self.theory
-        lambda_h_total = theory.lambda_h * theory.lambda_h_samples
-        return {"lambda_w": theory.lambda_w, "lambda_h_total": lambda_h_total, "lambda_b": theory.lambda_b}
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""

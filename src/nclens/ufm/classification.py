@@ -15,7 +15,7 @@ Source: Guo et al., "Cross Entropy versus Label Smoothing: A Neural Collapse Per
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +98,38 @@ class UnconstrainedFeatureModel:
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"unconstrained feature model: smoothing must lie in [0, 1), got {self.smoothing!r}")
 
+    @classmethod
+    def from_total(
+        cls,
+        classes: int,
+        per_class: int,
+        dim: int,
+        *,
+        lambda_w: float,
+        lambda_h_total: float,
+        lambda_b: float,
+        smoothing: float = 0.0,
+    ) -> Self:
+        r"""The problem whose N lambda_H is ``lambda_h_total``, > 0, on its own N = nK samples.
+
+        :math:`N\lambda_H` and not :math:`\lambda_H` decides the minimiser of given K, since
+        :math:`s = K\sqrt{n\lambda_W\lambda_H}`: a penalty that was published for one training set is carried over to
+        another by holding the product. Raises ValueError as the class does.
+        """
+        _check_integer("classes", classes, 2)
+        _check_integer("per_class", per_class, 1)
+        _check_positive("lambda_h_total", lambda_h_total)
+        return cls(classes, per_class, dim, lambda_w, lambda_h_total / (classes * per_class), lambda_b, smoothing)
+
     @property
     def samples(self) -> int:
         """N = nK."""
         return self.per_class * self.classes
+
+    @property
+    def lambda_h_total(self) -> float:
+        """N lambda_H, the product that `from_total` takes."""
+        return self.lambda_h_sum * self.samples
 
     @property
     def s(self) -> float:
