@@ -46,10 +46,11 @@ def relative_iterations(descents: pd.DataFrame) -> pd.DataFrame:
         for any distance (``distance`` empty) stands there once for each distance: that nc1 has twice the rate of the
         error cancels in the ratio.
     """
-    speed = descents["quantity"].astype(str).str.startswith("rate")
-    rows = descents.loc[speed | (descents["quantity"] == "iterations"), [*_LINE, "smoothing", "start", "value"]]
+    rows = descents[[*_LINE, "smoothing", "start", "value"]].reset_index(drop=True)
+    speed = rows["quantity"].astype(str).str.startswith("rate")
     value = rows["value"].astype(float)
     rows = rows.assign(value=value.mask(speed, 1 / value.where(value != 0)), tolerance=rows["tolerance"].astype(float))
+    rows = rows[speed | (rows["quantity"] == "iterations")]
     named = rows["distance"].notna() & (rows["distance"] != "")
     names = list(dict.fromkeys(rows.loc[named, "distance"]))
     rows = pd.concat([rows[named], *(rows[~named].assign(distance=name) for name in names)], ignore_index=True)
