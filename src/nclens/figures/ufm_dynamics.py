@@ -33,7 +33,7 @@ RULES = {"relative": "same fraction of 1/L", "absolute": "same step for all δ"}
 """Step rule -> its name; a row of panels each."""
 
 CLAIMED = "kappa_ce"
-SLOWEST = Reading("slowest curvature", "that changes this distance", style.INK)
+SLOWEST = Reading("slowest error", "that changes this distance", style.INK)
 VERDICTS = {
     "explained": ("#00755a", style.GROUND),
     "direction only": ("#bfe3d8", style.INK),

@@ -15,8 +15,8 @@ Distances that are followed, all relative (1 is "as far as ..."):
   the start.
 
 A condition number kappa predicts a local rate: on a quadratic whose curvatures lie between L / kappa and L, the slowest
-error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``slowest_curvature`` is sharper:
-for each distance, the smallest eigenvalue whose eigenvectors change it. docs/theory.md has the details.
+error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``Run.linear_rate`` is sharper: for
+each distance, that of the slowest error which changes it. docs/theory.md has the details.
 """
 
 import math
@@ -107,12 +107,22 @@ class Run:
         return -math.log(contraction(self.step * self.top / kappa, self.momentum))
 
     def linear_rate(self, distance: str) -> float:
-        """Rate per iteration that ``slowest_curvature`` predicts (nc1, which is quadratic: twice); inf if none does."""
-        curvature = slowest_curvature(self.problem, distance)
-        if curvature == math.inf:
-            return math.inf
-        order = 2 if distance == "nc1" else 1
-        return -order * math.log(contraction(self.step * curvature, self.momentum))
+        """Rate per iteration of the slowest error that changes the distance to leading order; inf if none does.
+
+        That of ``slowest_curvature``; for nc1, which is quadratic in the deviations within a class along the rows of W,
+        twice that. Such a deviation is also the product of two errors: of one outside the rows (``within_flat``), and
+        of the rows' own (``outside``), which turn towards it. For nc1 the slower of the two counts.
+        """
+
+        def rate(curvature: float) -> float:
+            return math.inf if curvature == math.inf else -math.log(contraction(self.step * curvature, self.momentum))
+
+        slowest = rate(slowest_curvature(self.problem, distance))
+        if distance != "nc1":
+            return slowest
+        modes = {mode.name: mode.value for mode in joint_spectrum(self.problem)}
+        product_ = rate(modes.get("within_flat", math.inf)) + rate(modes.get("outside", math.inf))
+        return 2 * min(slowest, product_)
 
 
 def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> float:
@@ -120,7 +130,7 @@ def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> floa
 
     ``orbit``: all but the rotations. ``logits``: those that move the logits. ``nc1``: within-class ones in the rows of
     W (inf for n = 1). ``nc2``: those that move the class means' logits, and ``row_mean``: W is not centred there.
-    Products of two errors may decay more slowly than this; the prediction is then too fast.
+    A product of two errors may decay more slowly than this: see ``Run.linear_rate``.
     """
     modes = [mode for mode in joint_spectrum(problem) if mode.name != "rotation"]
     still = STILL * max(mode.logit_change for mode in modes)
@@ -221,7 +231,7 @@ def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]
 
     Keys: smoothing, momentum, step_rule, step, fraction (step times L), start, distance, quantity, tolerance, value.
     ``quantity`` is ``iterations`` (value None: not reached; with a tolerance), ``rate`` (measured, per iteration),
-    ``rate_linear`` (predicted by ``slowest_curvature``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
+    ``rate_linear`` (predicted by ``Run.linear_rate``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
     by that condition number for whatever distance) and ``diverged`` (0 or 1).
     """
     for run in runs:

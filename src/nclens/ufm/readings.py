@@ -62,14 +62,14 @@ def relative_iterations(descents: pd.DataFrame) -> pd.DataFrame:
 
 
 def explanations(ratios: pd.DataFrame) -> pd.DataFrame:
-    """How far each reading, and the slowest curvature, is from the local speed of plain gradient descent.
+    """How far each reading, and the slowest error, is from the local speed of plain gradient descent.
 
     Args:
         ratios: as from `relative_iterations`; of the momenta the smallest counts, and geometric means over starts.
 
     Returns:
         columns step_rule, distance, reading, factor and verdict, in the order of the table. ``reading`` is a condition
-        number, or ``linear`` for the smallest curvature that changes this very distance. ``factor`` is the largest of
+        number, or ``linear`` for the slowest error that changes this very distance. ``factor`` is the largest of
         predicted over found and found over predicted, >= 1, over the smoothings above the smallest; nan, and not
         explained, where none has both.
     """
