@@ -85,7 +85,7 @@ rule report:
     """Write the study's page: verdicts, figures, tables and provenance in one file."""
     input:
         claims=f"{R}/claims.csv",
-        theory=f"{R}/theory/ufm.csv",
+        theory=theory_tables(),
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
         manifests=[

@@ -58,7 +58,7 @@ rule predict:
         spec=spec(
             {
                 "experiments": STUDY.predict_spec(),
-                "lambdas": STUDY.theory_spec()["lambdas"],
+                "penalties": STUDY.theory_spec()["penalties"],
                 "regressions": STUDY.regression_spec(),
             }
         ),

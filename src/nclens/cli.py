@@ -130,7 +130,7 @@ def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: Fi
     from nclens.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
-        predict(spec["experiments"], spec["lambdas"], metrics, root, output, effective, spec["regressions"])
+        predict(spec["experiments"], spec["penalties"], metrics, root, output, effective, spec["regressions"])
 
 
 @app.command()

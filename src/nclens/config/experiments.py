@@ -142,6 +142,12 @@ class Theory(Closed):
     """For regression: penalty on the features, lambda_h_mean/2 |h|^2 averaged over the samples. It takes the place of
     `lambda_h`, which belongs to a sum, and there is no penalty on the bias."""
 
+    @property
+    def penalties(self) -> dict[str, float]:
+        """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
+        total = self.lambda_h * self.lambda_h_samples
+        return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
+
 
 class Measure(Closed):
     """Choices of the measurements."""

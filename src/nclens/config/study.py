@@ -301,7 +301,7 @@ class Study(Closed):
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
         return {
-            "lambdas": self.theory.model_dump(mode="json", exclude={"lambda_h_mean"}),
+            "penalties": self.theory.penalties,
             "regressions": self.regression_spec(),
             "losses": [
                 {
@@ -458,16 +458,15 @@ class Study(Closed):
 
     def _penalties(self, experiment: str) -> dict[str, float] | None:
         """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
-        theory = self.theory
         if not self.experiments[experiment].training.ufm_regularised:
             return None
+        classification, lambda_h_mean = self.theory.penalties, self.theory.lambda_h_mean
         by_task = {
-            "classification": (theory.lambda_h * theory.lambda_h_samples, theory.lambda_b),
+            "classification": classification,
             # A mean over the samples already; the regression model has no penalty on the bias.
-            "regression": (theory.lambda_h_mean, 0.0),
+            "regression": classification | {"lambda_h_total": lambda_h_mean, "lambda_b": 0.0},
         }
-        total, bias = by_task[self.task(experiment)]
-        return {"lambda_w": theory.lambda_w, "lambda_h_total": total, "lambda_b": bias}
+        return by_task[self.task(experiment)]
 
     def _task_facts(self, experiment: str) -> dict[str, Any]:
         """Return what claims and figures are told of an experiment's task and regulariser."""

@@ -65,10 +65,10 @@ QUANTITIES = {
     "kappa_ce": "condition number, cross entropy alone",
     "kappa_full": "condition number, whole objective",
     "kappa_full_features": "condition number, whole objective in the features",
-    "kappa_full_range": "condition number, whole objective in the span of the class means",
-    "kappa_joint": "condition number, joint in classifier and features",
-    "kappa_joint_logits": "condition number, joint, directions that move the logits",
-    "kappa_joint_scaled": "condition number, joint, features scaled by their number",
+    "kappa_full_range": "condition number, whole objective in the directions of cross entropy",
+    "kappa_joint": "condition number, classifier and features together",
+    "kappa_joint_logits": "condition number, together, directions that move the logits",
+    "kappa_joint_scaled": "condition number, together, coordinates that scale both penalties to 1",
     **{
         f"iterations_{distance}_same_{step}": f"iterations to the {name}, same {words}"
         for distance, name in {"orbit": "minimisers", "logits": "logits", "nc1": "NC1", "nc2": "NC2"}.items()

@@ -35,7 +35,7 @@ Table = dict[tuple[str, int], dict[str, float]]
 
 def predict(
     spec: list[dict[str, Any]],
-    lambdas: Mapping[str, float],
+    penalties: Mapping[str, Any],
     metrics: Path,
     root: Path,
     output: Path,
@@ -52,7 +52,7 @@ def predict(
     Args:
         spec: experiments, each with ``name``, ``dataset``, ``model``, ``dim``, ``regularised``, ``losses`` (entry ->
             smoothing, of those that have a closed form), ``seeds`` and ``epochs``.
-        lambdas: ``lambda_w``, ``lambda_h`` (for ``lambda_h_samples`` samples: N lambda_H is held fixed), ``lambda_b``.
+        penalties: ``lambda_w``, ``lambda_h_total`` (N lambda_H) and ``lambda_b``.
         metrics: R/metrics.parquet.
         root: R, for the data sets' manifests.
         output: R/theory/predictions.csv. ``relative_error`` is |measured - predicted| / |predicted|: 1, its limit, for
@@ -83,7 +83,7 @@ def predict(
         measured = _measured(experiment, MEASURED, metrics)
         sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": experiment["dim"]}
         if experiment["regularised"]:
-            predictions += _explicit(experiment, sizes, lambdas, measured)
+            predictions += _explicit(experiment, sizes, penalties, measured)
         else:
             found = _fits(experiment, classes, measured)
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
@@ -119,17 +119,13 @@ def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path
 
 
 def _explicit(
-    experiment: Mapping[str, Any], sizes: Mapping[str, int], lambdas: Mapping[str, float], measured: Table
+    experiment: Mapping[str, Any], sizes: Mapping[str, Any], penalties: Mapping[str, Any], measured: Table
 ) -> Iterator[dict[str, Any]]:
-    samples = sizes["classes"] * sizes["per_class"]
-    lambda_h = lambdas["lambda_h"] * lambdas["lambda_h_samples"] / samples
-    penalties: dict[str, Any] = {"lambda_w": lambdas["lambda_w"], "lambda_b": lambdas["lambda_b"]}
     for (loss, seed), values in measured.items():
-        smoothing = experiment["losses"][loss]
-        problem = UnconstrainedFeatureModel(**sizes, **penalties, lambda_h_sum=lambda_h, smoothing=smoothing)
+        problem = UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=experiment["losses"][loss])
         predicted = {quantity: getattr(problem, PREDICTED.get(quantity, quantity)) for quantity in MEASURED}
-        keys = penalties | {"penalties": "explicit", "lambda_h": lambda_h}
-        yield from _rows(experiment, loss, seed, keys, values, predicted)
+        lambdas = {"lambda_w": problem.lambda_w, "lambda_h": problem.lambda_h_sum, "lambda_b": problem.lambda_b}
+        yield from _rows(experiment, loss, seed, {"penalties": "explicit", **lambdas}, values, predicted)
 
 
 def _regression(item: Mapping[str, Any], manifest: Mapping[str, Any], metrics: Path) -> Iterator[dict[str, Any]]:
