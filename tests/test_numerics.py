@@ -46,7 +46,11 @@ def test_deterministic_leaves_nothing_to_chance():
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), MemoryError, r"GPU memory with batch_size = 64.*bf16"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"),
+            MemoryError,
+            r"GPU memory with batch_size = 64.*bf16",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "out of memory with batch_size = 64"),
         (RuntimeError("kthvalue CUDA does not have a deterministic implementation, but"), ValueError, "kthvalue CUDA"),
         (RuntimeError("shapes do not match"), RuntimeError, "^shapes do not match$"),
@@ -56,6 +60,11 @@ def test_what_the_user_can_change_is_said_in_one_message(error, kind, words):
     with pytest.raises(kind, match=words) as caught, explained(64):
         raise error
     assert "\n" not in str(caught.value)
+
+
+def test_where_nothing_is_trained_the_batch_is_not_named():
+    with pytest.raises(MemoryError, match=r"^out of memory: let fewer"), explained():
+        raise RuntimeError("can't allocate memory")
 
 
 def test_memory_that_is_not_there_is_told_by_pytorch_as_expected():

@@ -233,6 +233,15 @@ def unlock() -> None:
 
 
 @app.command()
+def retry(root: Path) -> None:
+    """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
+    from nclens.failures import forget_failures
+
+    for record in forget_failures(root):
+        typer.echo(f"{record.parent} will be tried again")
+
+
+@app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it anew."""
     for path in [*root.rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
@@ -257,7 +266,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
     try:
         app()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("NCLENS_TRACEBACK"):
             raise
         print(f"nclens {name}: {error}", file=sys.stderr)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from nclens.memory import is_out_of_memory
+
 
 def configure(threads: int, *, precision: str = "float32", deterministic: bool = False, autotune: bool = False) -> None:
     """Set PyTorch up for the rest of the process.
@@ -35,11 +37,12 @@ def configure(threads: int, *, precision: str = "float32", deterministic: bool =
 
 
 @contextlib.contextmanager
-def explained(batch_size: int) -> Iterator[None]:
+def explained(batch_size: int | None = None) -> Iterator[None]:
     """Turn PyTorch's errors that the user can do something about into one message each.
 
     Args:
-        batch_size: samples a step, named where the memory does not suffice.
+        batch_size: the training's samples a step, named where the memory does not suffice; None where nothing is
+            trained.
 
     Raises:
         MemoryError: the memory of the device does not suffice.
@@ -49,16 +52,23 @@ def explained(batch_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise _explain(error, batch_size) from error
+        explanation = _explanation(error, batch_size)
+        if explanation is None:
+            raise
+        raise explanation from error
 
 
-def _explain(error: RuntimeError, batch_size: int) -> Exception:
+def _explanation(error: RuntimeError, batch_size: int | None) -> Exception | None:
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
-        where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    if is_out_of_memory(error):
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        where, advice = ("GPU memory" if on_gpu else "memory"), ""
+        if batch_size is not None:
+            where += f" with batch_size = {batch_size}"
+            advice = "lower training.batch_size, choose precision: bf16, or "
         return MemoryError(
-            f"out of {where} with batch_size = {batch_size}: lower training.batch_size, choose precision: bf16, or let "
-            f"fewer jobs share the device (resource `gpu` of the profile); PyTorch says: {text.splitlines()[0]}"
+            f"out of {where}: {advice}let fewer jobs run at once (resource `gpu` of the profile, or --cores); "
+            f"PyTorch says: {text.splitlines()[0]}"
         )
     if "does not have a deterministic implementation" in text:
         return ValueError(f"training.deterministic is true, but {text.split('.')[0]}; set it to false")
@@ -66,6 +76,6 @@ def _explain(error: RuntimeError, batch_size: int) -> Exception:
         reason = next((line for line in reversed(text.splitlines()) if "Error" in line or "ompiler" in line), text)
         return OSError(
             "training.compile is true, but PyTorch cannot compile the network on this machine; on a CPU it needs a C++ "
-            f"compiler (g++, or the one that the variable CXX names). Install one, or set it to false. It says: {reason}"
+            f"compiler (g++, or what the variable CXX names). Install one, or set it to false. It says: {reason}"
         )
-    return error
+    return None

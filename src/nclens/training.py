@@ -309,9 +309,11 @@ def extract_features(network: Network, split: Split, batch_size: int | None = No
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
-    features, logits = [], []
+    # Filled in place: batches that are put together at the end would need the memory twice.
+    features = torch.empty(len(split), network.head.in_features)
+    logits = torch.empty(len(split), network.head.out_features)
     for start in range(0, len(split), batch_size):
         hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
-        features.append(hidden.float().cpu())
-        logits.append(network.head(hidden).float().cpu())
-    return torch.cat(features), torch.cat(logits)
+        features[start : start + batch_size] = hidden
+        logits[start : start + batch_size] = network.head(hidden)
+    return features, logits
