@@ -36,7 +36,9 @@ def test_what_the_machine_did_is_not_remembered(tmp_path, error):
     assert not (tmp_path / RECORD).exists()
 
 
-@pytest.mark.parametrize("cause", [FileNotFoundError("weights.bin"), ImportError("timm"), MemoryError()])
+@pytest.mark.parametrize(
+    "cause", [FileNotFoundError("weights.bin"), ImportError("timm"), RuntimeError("CUDA out of memory.")]
+)
 def test_nor_is_what_came_from_outside(tmp_path, cause):
     outer = ValueError("mine:net failed")
     with pytest.raises(ValueError, match="mine:net"):

@@ -43,37 +43,19 @@ def test_deterministic_leaves_nothing_to_chance():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (
-            torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"),
-            MemoryError,
-            r"GPU memory with batch_size = 64.*bf16",
-        ),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "out of memory with batch_size = 64"),
-        (RuntimeError("kthvalue CUDA does not have a deterministic implementation, but"), ValueError, "kthvalue CUDA"),
-        (RuntimeError("shapes do not match"), RuntimeError, "^shapes do not match$"),
-    ],
-)
-def test_what_the_user_can_change_is_said_in_one_message(error, kind, words):
-    with pytest.raises(kind, match=words) as caught, explained(64):
-        raise error
-    assert "\n" not in str(caught.value)
+def test_an_operation_without_a_deterministic_form_is_named():
+    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic form; set it to false"
+    with pytest.raises(ValueError, match=words), explained():
+        raise RuntimeError("kthvalue CUDA does not have a deterministic implementation, but you set\n...")
 
 
-def test_where_nothing_is_trained_the_batch_is_not_named():
-    with pytest.raises(MemoryError, match=r"^out of memory: let fewer"), explained():
-        raise RuntimeError("can't allocate memory")
-
-
-def test_memory_that_is_not_there_is_told_by_pytorch_as_expected():
-    with pytest.raises(MemoryError, match="out of memory with batch_size = 7"), explained(7):
-        torch.empty(2**58, dtype=torch.uint8)
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"), explained():
+        raise RuntimeError("shapes do not match")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_an_operation_without_a_deterministic_form_is_named_on_cuda():
     configure(1, deterministic=True)
-    with pytest.raises(ValueError, match="deterministic is true, but"), explained(7):
+    with pytest.raises(ValueError, match="deterministic is true, but"), explained():
         torch.rand(4, 4, 4, device="cuda").kthvalue(2)

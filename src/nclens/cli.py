@@ -266,7 +266,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
     try:
         app()
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("NCLENS_TRACEBACK"):
             raise
         print(f"nclens {name}: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nclens.files import FileError, read_json, write_json
+from nclens.memory import is_out_of_memory
 
 #: Name of the record, in a run's folder.
 RECORD = ".failed.json"
@@ -69,4 +70,6 @@ def _raise_again(record: Path, identity: str) -> None:
 
 def _comes_from_outside(error: BaseException) -> bool:
     cause = error.__cause__
-    return cause is not None and (isinstance(cause, OSError | MemoryError | ImportError) or _comes_from_outside(cause))
+    if cause is None:
+        return False
+    return isinstance(cause, OSError | ImportError) or is_out_of_memory(cause) or _comes_from_outside(cause)

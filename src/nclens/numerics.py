@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from nclens.memory import is_out_of_memory
-
 
 def configure(threads: int, *, precision: str = "float32", deterministic: bool = False, autotune: bool = False) -> None:
     """Set PyTorch up for the rest of the process.
@@ -37,45 +35,24 @@ def configure(threads: int, *, precision: str = "float32", deterministic: bool =
 
 
 @contextlib.contextmanager
-def explained(batch_size: int | None = None) -> Iterator[None]:
-    """Turn PyTorch's errors that the user can do something about into one message each.
-
-    Args:
-        batch_size: the training's samples a step, named where the memory does not suffice; None where nothing is
-            trained.
+def explained() -> Iterator[None]:
+    """Turn what PyTorch says where an option asks for too much into one message.
 
     Raises:
-        MemoryError: the memory of the device does not suffice.
         OSError: `compile` is asked for and this machine cannot compile.
         ValueError: `deterministic` is asked for, and the network has an operation that is not.
     """
     try:
         yield
     except RuntimeError as error:
-        explanation = _explanation(error, batch_size)
-        if explanation is None:
+        text = str(error)
+        if "does not have a deterministic implementation" in text:
+            message = f"training.deterministic is true, but {text.split(' does')[0]} has no deterministic form"
+            raise ValueError(f"{message}; set it to false, or choose another model") from error
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        raise explanation from error
-
-
-def _explanation(error: RuntimeError, batch_size: int | None) -> Exception | None:
-    text = str(error)
-    if is_out_of_memory(error):
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
-        where, advice = ("GPU memory" if on_gpu else "memory"), ""
-        if batch_size is not None:
-            where += f" with batch_size = {batch_size}"
-            advice = "lower training.batch_size, choose precision: bf16, or "
-        return MemoryError(
-            f"out of {where}: {advice}let fewer jobs run at once (resource `gpu` of the profile, or --cores); "
-            f"PyTorch says: {text.splitlines()[0]}"
-        )
-    if "does not have a deterministic implementation" in text:
-        return ValueError(f"training.deterministic is true, but {text.split('.')[0]}; set it to false")
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         reason = next((line for line in reversed(text.splitlines()) if "Error" in line or "ompiler" in line), text)
-        return OSError(
+        raise OSError(
             "training.compile is true, but PyTorch cannot compile the network on this machine; on a CPU it needs a C++ "
             f"compiler (g++, or what the variable CXX names). Install one, or set it to false. It says: {reason}"
-        )
-    return None
+        ) from error

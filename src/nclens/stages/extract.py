@@ -11,7 +11,7 @@ from nclens.data.tensors import Split
 from nclens.devices import device_slot
 from nclens.files import damaged, read_json, read_tensors, write_tensors
 from nclens.models import Network, build_network, place_network
-from nclens.numerics import configure, explained
+from nclens.numerics import configure
 from nclens.training import extract_features
 
 
@@ -22,10 +22,9 @@ def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads
 
     Raises:
         FileError: a file is missing, damaged or cannot be written.
-        MemoryError: the memory of the device does not suffice.
     """
     described = read_json(manifest, "prepare")
-    with device_slot(spec["device"], "/".join(run.parts[-4:])) as device, explained():
+    with device_slot(spec["device"], "/".join(run.parts[-4:])) as device:
         configure(threads)
         tensors, _ = read_tensors(data, "prepare")
         network = build_network(spec["model"], described["shape"], len(described["classes"]))

@@ -57,7 +57,7 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     Raises:
         SystemExit: SIGTERM (143) or SIGINT (130) arrived; a checkpoint is written first.
         ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
-        MemoryError, OSError: the machine lacks something.
+        OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
     described = read_json(manifest, "prepare")
     with device_slot(spec["training"]["device"], _name(run)) as device:
@@ -70,7 +70,7 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
         chosen = spec["training"]
         configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
         work = run / ".work"
-        with remembered(run, identity), explained(chosen["batch_size"]):
+        with remembered(run, identity), explained():
             trainer = _build(spec, data, described, device)
             record = {"code": code, "identity": identity, "threads": threads}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
