@@ -242,6 +242,15 @@ def unlock() -> None:
 
 
 @app.command()
+def retry(root: Path) -> None:
+    """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
+    from nclens.failures import forget_failures
+
+    for record in forget_failures(root):
+        typer.echo(f"{record.parent} will be tried again")
+
+
+@app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it anew."""
     for path in [*root.rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
