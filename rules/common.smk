@@ -161,10 +161,8 @@ def promised():
     ]
 
 
-def registered(run):
-    """Return the registered functions, modules and files of the user that a run's training depends on."""
-    model, loss = STUDY.models[run.model], STUDY.losses[run.loss]
-    parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+def registered(*parts):
+    """Return the registered functions and the user's own that entries, each with its registry, are computed by."""
     return {
         "functions": [
             f"{module}:{part.name}" for part, module in parts if hasattr(part, "name")
@@ -185,15 +183,21 @@ def data_code(wildcards):
 
 def train_code(wildcards):
     """Return the digest of the code that a run's training depends on."""
-    return code_digest("train", **registered(run_of(wildcards)))
+    model, loss = STUDY.models[wildcards.model], STUDY.losses[wildcards.loss]
+    parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+    return code_digest("train", **registered(*parts))
+
+
+def measure_code(wildcards):
+    """Return the digest of the code that a run's measurement depends on: the loss is a part of it."""
+    loss = STUDY.losses[wildcards.loss]
+    return code_digest("measure", **registered((loss, "nclens.losses")))
 
 
 def extract_code(wildcards):
     """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
     model = STUDY.models[wildcards.model]
-    if hasattr(model, "file"):
-        return code_digest("extract", own=[(model.file, model.function)])
-    return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+    return code_digest("extract", **registered((model, "nclens.models")))
 
 
 def is_finished():

@@ -1,4 +1,4 @@
-"""Measurement: collapse and calibration of every snapshot, and the one table that all below read."""
+"""Measurement: collapse, logits and calibration of every snapshot, and the one table that all below read."""
 
 # in:  RUN/features/epoch{E}.safetensors, RUN/history.csv
 # out: RUN/metrics.csv, R/metrics.parquet
@@ -6,7 +6,7 @@
 for name, experiment in STUDY.experiments.items():
 
     rule:
-        """Measure collapse and calibration on the features of every snapshot of a run."""
+        """Measure collapse, logits and calibration on the features of every snapshot of a run."""
         name:
             f"measure_{name}"
         input:
@@ -28,7 +28,7 @@ for name, experiment in STUDY.experiments.items():
         threads: 1
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
-            code=code_digest("measure"),
+            code=measure_code,
             run=subpath(output.metrics, parent=True),
         message:
             "measure {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"

@@ -4,6 +4,8 @@ import ast
 import difflib
 import os
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -128,30 +130,30 @@ class Custom(Closed):
         return self
 
 
-def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"]) -> Any:
+def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | None = None) -> Any:
     """Return the annotation of a table that is one of `kinds`, told apart by `key`, or the user's own (`function`)."""
 
     def check(value: Any) -> Any:
         if isinstance(value, Closed):
             return value
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("table", "must be a table with the key `{key}` or `function`", {"key": key})
-        if "function" in value or (isinstance(value.get(key), str) and value[key] in kinds):
+            own = " or `function`" if custom else ""
+            raise PydanticCustomError("table", "must be a table with the key `{key}`{own}", {"key": key, "own": own})
+        if (custom and "function" in value) or (isinstance(value.get(key), str) and value[key] in kinds):
             return value
-        context = {"key": key, "allowed": ", ".join(kinds)}
+        context = {"key": key, "allowed": ", ".join(kinds), "own": " or `function`" if custom else ""}
         if key not in value:
-            raise PydanticCustomError("kind", "needs the key `{key}` (one of: {allowed}) or `function`", context)
+            raise PydanticCustomError("kind", "needs the key `{key}` (one of: {allowed}){own}", context)
         near = difflib.get_close_matches(str(value[key]), kinds, n=1)
         context |= {"value": str(value[key]), "hint": f" (did you mean `{near[0]}`?)" if near else ""}
-        message = "unknown {key} `{value}`{hint}; allowed: {allowed}, or your own by `function: module:name`"
-        raise PydanticCustomError("kind", message, context)
+        context["own"] = ", or your own by `function: module:name`" if custom else ""
+        raise PydanticCustomError("kind", "unknown {key} `{value}`{hint}; allowed: {allowed}{own}", context)
 
     def discriminate(value: Any) -> str:
         if isinstance(value, Closed):
             return "function" if isinstance(value, Custom) else getattr(value, key)
-        return "function" if "function" in value else value[key]
+        return "function" if custom and "function" in value else value[key]
 
-    union: Any = Annotated[custom, Tag("function")]
-    for tag, member in kinds.items():
-        union = union | Annotated[member, Tag(tag)]
+    members = ({"function": custom} if custom else {}) | dict(kinds)
+    union: Any = reduce(or_, (Annotated[member, Tag(tag)] for tag, member in members.items()))
     return Annotated[union, Discriminator(discriminate), BeforeValidator(check)]

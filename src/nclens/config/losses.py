@@ -1,10 +1,72 @@
-"""Loss entries: what is minimised, and how it looks in figures."""
+"""Loss entries: what is minimised, how strongly over the epochs, and how it looks in figures."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from nclens.config.fields import Closed, Colour, Custom, Number, kind
+from nclens.config.fields import Closed, Colour, Count, Custom, Integer, NonNegative, Number, kind
+
+Share = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Constant(Closed):
+    """The strength stays what the loss entry says."""
+
+    kind: Literal["constant"] = "constant"
+
+    @property
+    def words(self) -> str:
+        """What a label says of the schedule, after the strength."""
+        return ""
+
+    @property
+    def last(self) -> int:
+        """The last epoch that the schedule names."""
+        return 0
+
+
+class Linear(Closed):
+    """The strength v becomes v + (to - v) t/until in epoch t = 0, 1, ..., and `to` from epoch `until` on."""
+
+    kind: Literal["linear"]
+    to: NonNegative
+    """Strength at the end, in the same range as the loss's own."""
+    until: Count | None = None
+    """The epoch, counted from 0, from which on the strength is `to`; by default the number of epochs."""
+
+    @property
+    def words(self) -> str:
+        """What a label says of the schedule, after the strength."""
+        return f" → {self.to:g}" + ("" if self.until is None else f" at epoch {self.until}")
+
+    @property
+    def last(self) -> int:
+        """The last epoch that the schedule names."""
+        return self.until or 0
+
+
+class Drop(Closed):
+    """The strength falls to 0: the loss is plain cross entropy from an epoch on."""
+
+    kind: Literal["drop"]
+    at: Annotated[Integer, Field(ge=0)]
+    """Number of epochs with the loss's strength; the next one is the first without. 0: none, `epochs`: all."""
+
+    @property
+    def words(self) -> str:
+        """What a label says of the schedule, after the strength."""
+        return f" until epoch {self.at}"
+
+    @property
+    def last(self) -> int:
+        """The last epoch that the schedule names."""
+        return self.at
+
+
+ScheduleEntry = kind("kind", {"constant": Constant, "linear": Linear, "drop": Drop})
 
 
 class LossBase(Closed):
@@ -15,23 +77,175 @@ class LossBase(Closed):
     colour: Colour | None = None
     """Colour in figures and in the MLflow UI, #rrggbb; by default the next one of a colour-blind-safe palette."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_a_schedule_without_strength(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "schedule" in data and "schedule" not in cls.model_fields:
+            raise PydanticCustomError(
+                "schedule",
+                "has no strength for a `schedule` to vary; losses that have one: {losses}",
+                {"losses": ", ".join(SCHEDULED)},
+            )
+        return data
+
+    @property
+    def words(self) -> str | None:
+        """The default label; None for the entry's own name."""
+        return None
+
 
 class CrossEntropy(LossBase):
     """Cross entropy with one-hot targets."""
 
     name: Literal["ce"]
 
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "CE"
 
-class LabelSmoothing(LossBase):
+
+class MeanSquared(LossBase):
+    """Squared error between the outputs and the one-hot targets, (1/2) |z - y|^2."""
+
+    name: Literal["mse"]
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "MSE"
+
+
+class Scheduled(LossBase):
+    """A loss with a strength, at 0 of which it is plain cross entropy."""
+
+    schedule: ScheduleEntry = Constant()
+    """The strength over the epochs: `{kind: constant}`, `{kind: linear, to: ...}` or `{kind: drop, at: ...}`."""
+
+    #: The parameter that the schedule varies, as in `nclens.losses.STRENGTHS`, and what it must lie below.
+    strength: ClassVar[str]
+    below: ClassVar[float] = math.inf
+    #: What a label calls the loss and its strength.
+    short: ClassVar[str]
+    symbol: ClassVar[str]
+
+    @property
+    def value(self) -> float:
+        """The strength before its schedule."""
+        return float(getattr(self, self.strength))
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return f"{self.short} ({self.symbol} = {self.value:g}{self.schedule.words})"
+
+    @model_validator(mode="after")
+    def _ends_within_the_range(self) -> Self:
+        if isinstance(self.schedule, Linear) and self.schedule.to >= self.below:
+            message = "schedule.to = {value}: must be less than {below}, as {strength} must"
+            context = {"value": self.schedule.to, "below": f"{self.below:g}", "strength": self.strength}
+            raise PydanticCustomError("schedule", message, context)
+        return self
+
+
+class LabelSmoothing(Scheduled):
     """Cross entropy with targets (1 - smoothing) onehot + smoothing / K."""
 
+    strength, below, short, symbol = "smoothing", 1.0, "LS", "δ"
+
     name: Literal["ls"]
-    smoothing: Annotated[Number, Field(ge=0, lt=1)]
+    smoothing: Share
     """Smoothing delta, in [0, 1)."""
+
+
+class MaxSup(Scheduled):
+    """Max suppression: cross entropy + alpha (max z - mean z)."""
+
+    strength, short, symbol = "alpha", "MaxSup", "α"
+
+    name: Literal["maxsup"]
+    alpha: NonNegative
+    """Weight of the penalty; on correct predictions it is label smoothing's delta."""
+
+
+class LogitPenalty(Scheduled):
+    """Cross entropy + (beta / 2) |z|^2."""
+
+    strength, short, symbol = "beta", "Logit penalty", "β"
+
+    name: Literal["logit_penalty"]
+    beta: NonNegative
+    """Weight of the penalty; 2e-3 in the code of MaxSup."""
+
+
+class SmoothingRegularisation(Scheduled):
+    """Cross entropy and the regularising part of label smoothing alone."""
+
+    strength, short, symbol = "alpha", "LS regularisation", "α"
+
+    name: Literal["ls_regularisation"]
+    alpha: NonNegative
+    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+
+
+class SmoothingErrorAmplification(Scheduled):
+    """Cross entropy and the error-amplifying part of label smoothing alone."""
+
+    strength, short, symbol = "alpha", "LS error amplification", "α"
+
+    name: Literal["ls_error_amplification"]
+    alpha: NonNegative
+    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+
+
+class OnlineLabelSmoothing(Scheduled):
+    """Cross entropy with targets that mix one-hot with the mean prediction of the class in the epoch before."""
+
+    strength, below, short, symbol = "soft_weight", 1.0, "Online LS", "w"
+
+    name: Literal["online_label_smoothing"]
+    soft_weight: Share
+    """Weight of the soft targets, in [0, 1); 0.5 in the authors' code."""
+
+
+class ConfidencePenalty(Scheduled):
+    """Cross entropy - beta times the entropy of the prediction."""
+
+    strength, short, symbol = "beta", "Confidence penalty", "β"
+
+    name: Literal["confidence_penalty"]
+    beta: NonNegative
+    """Weight of the entropy."""
+
+
+class Focal(Scheduled):
+    """Cross entropy of each sample times (1 - p_y)^gamma."""
+
+    strength, short, symbol = "gamma", "Focal", "γ"
+
+    name: Literal["focal"]
+    gamma: NonNegative
+    """Exponent of the factor; 0 is plain cross entropy."""
 
 
 class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""
 
 
-LossEntry = kind("name", {"ce": CrossEntropy, "ls": LabelSmoothing}, CustomLoss)
+LOSSES: dict[str, type[LossBase]] = {
+    "ce": CrossEntropy,
+    "ls": LabelSmoothing,
+    "maxsup": MaxSup,
+    "logit_penalty": LogitPenalty,
+    "ls_regularisation": SmoothingRegularisation,
+    "ls_error_amplification": SmoothingErrorAmplification,
+    "online_label_smoothing": OnlineLabelSmoothing,
+    "confidence_penalty": ConfidencePenalty,
+    "focal": Focal,
+    "mse": MeanSquared,
+}
+"""Every loss by its name."""
+
+SCHEDULED = [name for name, entry in LOSSES.items() if issubclass(entry, Scheduled)]
+
+LossEntry = kind("name", LOSSES, CustomLoss)

@@ -19,7 +19,7 @@ from nclens.config.experiments import (
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
-from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
+from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
 from nclens.config.models import ModelEntry
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
@@ -28,6 +28,9 @@ PALETTE = (
     # After those, dark ones of Tol's.
     *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
 )
+
+# The losses whose unconstrained feature model has a closed form.
+CLOSED = ("ce", "ls")
 
 
 def _no_file(folder: str) -> str:
@@ -90,6 +93,7 @@ class Study(Closed):
                         {"name": name, "key": "/".join(key), "other": seen[key]},
                     )
                 seen[key] = name
+                self._ends_with_the_training(f"{where}.losses", loss, experiment.training.epochs)
             if experiment.baseline is not None and experiment.baseline not in experiment.losses:
                 raise PydanticCustomError(
                     "baseline",
@@ -120,6 +124,15 @@ class Study(Closed):
                 {"where": where, "value": value, "table": table, "known": ", ".join(known)},
             )
 
+    def _ends_with_the_training(self, where: str, loss: str, epochs: int) -> None:
+        entry = self.losses[loss]
+        if isinstance(entry, Scheduled) and entry.schedule.last > epochs:
+            raise PydanticCustomError(
+                "schedule",
+                "{where}: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
+                {"where": where, "loss": loss, "last": entry.schedule.last, "epochs": epochs},
+            )
+
     @property
     def root(self) -> str:
         """Folder of everything that the study makes."""
@@ -136,11 +149,13 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
-        if entry.label:
-            return entry.label
-        if isinstance(entry, LabelSmoothing):
-            return f"LS (δ = {entry.smoothing:g})"
-        return "CE" if isinstance(entry, CrossEntropy) else loss
+        return entry.label or entry.words or loss
+
+    def kind(self, loss: str) -> str:
+        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled."""
+        entry = self.losses[loss]
+        schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -175,7 +190,7 @@ class Study(Closed):
         return {
             "dataset": run.dataset,
             "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
+            "loss": self._loss(run),
             "seed": run.seed,
             "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
             "penalties": self._penalties() if experiment.training.ufm_regularised else None,
@@ -194,7 +209,13 @@ class Study(Closed):
 
     def measure_spec(self, run: Run) -> dict[str, Any]:
         """Return what `measure` uses."""
-        return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
+        experiment = self.experiments[run.experiment]
+        return {
+            "snapshots": experiment.snapshot_epochs,
+            "epochs": experiment.training.epochs,
+            "loss": self._loss(run),
+            **self.measure.model_dump(mode="json"),
+        }
 
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
@@ -251,7 +272,10 @@ class Study(Closed):
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "baseline": self.baseline(name),
-                "compared": [loss for loss in entry.losses if isinstance(self.losses[loss], LabelSmoothing)],
+                "losses": {
+                    loss: {"kind": self.kind(loss), "strength": getattr(self.losses[loss], "value", None)}
+                    for loss in entry.losses
+                },
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
             }
@@ -325,6 +349,9 @@ class Study(Closed):
                 entry.pop("file", None)
         return resolved
 
+    def _loss(self, run: Run) -> dict[str, Any]:
+        return {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})}
+
     def _penalties(self) -> dict[str, float]:
         theory = self.theory
         lambda_h_total = theory.lambda_h * theory.lambda_h_samples
@@ -332,8 +359,7 @@ class Study(Closed):
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
-        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
-        plain = {loss: entry for loss, entry in entries.items() if isinstance(entry, CrossEntropy | LabelSmoothing)}
+        plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 
     @staticmethod
