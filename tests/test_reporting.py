@@ -22,8 +22,8 @@ from nclens.claims import RULES
 from nclens.files import FileError
 from nclens.reporting import Drawn, report_page
 from nclens.reporting.figures import CLAIM_FIGURES
-from nclens.reporting.verdicts import VERDICTS
-from nclens.reporting.words import number
+from nclens.reporting.verdicts import VERDICTS, judged_claims
+from nclens.reporting.words import Names, number
 from nclens.stages.report import report
 
 LOSSES = {"ce": {"label": "CE", "colour": "#0072B2"}, "ls": {"label": "LS 0.05", "colour": "#D55E00"}}
@@ -392,6 +392,21 @@ def test_claims_that_cannot_be_shown_are_refused(column, value, message):
     claims.loc[0, column] = value
     with pytest.raises(ValueError, match=re.escape(message)):
         page(claims=claims)
+
+
+def test_a_loss_held_against_two_others_has_two_verdicts():
+    claims = simulated_claims().query("claim == 'C2'")
+    other = claims.assign(baseline="other", effect=0.77)
+    names = Names(simulated_study())
+    (judged,) = judged_claims(pd.concat([claims, other]), names)
+    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+        ("CE", "0.402"),
+        ("other", "0.770"),
+    ]
+    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+        {"0.402", "0.0130"},
+        {"0.770"},
+    ]
 
 
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])

@@ -62,7 +62,9 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
     finish(current)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
-    assert all(torch.equal(current.loss.state_dict()[name], value) for name, value in reference.loss.state_dict().items())
+    assert all(
+        torch.equal(current.loss.state_dict()[name], value) for name, value in reference.loss.state_dict().items()
+    )
 
 
 def test_each_epoch_trains_and_evaluates_at_its_own_strength():

@@ -56,11 +56,11 @@ def measure_split(
     """Return the metrics of one split: collapse, spread of directions, logits and calibration.
 
     Keys: those of :func:`nclens.collapse.neural_collapse`, `nc1_correct` and `nc1_incorrect`
-    (:func:`nclens.collapse.nc1_subset`), `d_within`, `d_total`, `r2_angular` (:func:`nclens.representation.angular_spread`),
-    `logit_gap` (:func:`nclens.representation.mean_logit_gap`), `{part}_correct` and `{part}_incorrect` for the parts
-    `ls_regularisation`, `ls_error_amplification`, `top_logit_gap` (:func:`nclens.representation.smoothing_parts`) and,
-    where a loss is given, `top_logit_gradient` (:func:`nclens.representation.top_logit_gradient`), and those of
-    :func:`nclens.calibration.calibration_metrics`.
+    (:func:`nclens.collapse.nc1_subset`), `d_within`, `d_total`, `r2_angular`
+    (:func:`nclens.representation.angular_spread`), `logit_gap` (:func:`nclens.representation.mean_logit_gap`),
+    `{part}_correct` and `{part}_incorrect` for the parts `ls_regularisation`, `ls_error_amplification`,
+    `top_logit_gap` (:func:`nclens.representation.smoothing_parts`) and, where a loss is given, `top_logit_gradient`
+    (:func:`nclens.representation.top_logit_gradient`), and those of :func:`nclens.calibration.calibration_metrics`.
 
     Args:
         features: (N, d).

@@ -86,8 +86,8 @@ def build_loss(entry: dict[str, Any], epochs: int | None = None) -> TrainedLoss:
     sample or their mean.
 
     Raises:
-        ValueError: the schedule does not fit the epochs, or, when it is called, the user's function fails, or returns something
-            else than (N,) or one number.
+        ValueError: the schedule does not fit the epochs; or, when it is called, the user's function fails or returns
+            something else than (N,) or one number.
     """
     if "function" in entry:
         return TrainedLoss(_own(entry), entry["parameters"])

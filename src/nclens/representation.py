@@ -29,8 +29,9 @@ def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
 
     With unit vectors u = h/|h|, their class means ubar_k and the mean over classes:
     ``d_within = 1 - mean_k |ubar_k|^2``, ``d_total = 1 - |mean_k ubar_k|^2``, ``r2_angular = 1 - d_within / d_total``.
-    0 <= d_within <= d_total <= 1 and 0 <= r2_angular <= 1. Computed as mean squared distances from the means, which is the
-    same and does not cancel when the classes collapse. Invariant to rotation and to scaling of every single feature.
+    0 <= d_within <= d_total <= 1 and 0 <= r2_angular <= 1. Computed as mean squared distances from the means, which
+    is the same and does not cancel when the classes collapse. Invariant to rotation and to scaling of every single
+    feature. The source calls r2_angular R^2; it is no coefficient of determination of predictions.
 
     A feature vector that is zero has no direction: all three are then nan, with a warning. If all directions are the
     same, r2_angular is nan.

@@ -76,7 +76,11 @@ def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, chang
     [
         ({"name": "ce"}, "CE", "ce"),
         ({"name": "ls", "smoothing": 0.05}, "LS (δ = 0.05)", "ls"),
-        ({"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}}, "LS (δ = 0.1 until epoch 3)", "ls_drop"),
+        (
+            {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}},
+            "LS (δ = 0.1 until epoch 3)",
+            "ls_drop",
+        ),
         (
             {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.2}},
             "MaxSup (α = 0.1 → 0.2)",

@@ -5,9 +5,9 @@ in, its measures out.
 """
 
 from nclens.claims import cross_entropy_vs_label_smoothing, unconstrained_feature_model, verdict
-from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table
+from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, pairs
 
-__all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table"]
+__all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table", "pairs"]
 
 CLAIMS: tuple[Claim, ...] = (*cross_entropy_vs_label_smoothing.CLAIMS, *unconstrained_feature_model.CLAIMS)
 """Every claim, in the order in which they are judged and shown."""
