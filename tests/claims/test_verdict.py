@@ -370,5 +370,6 @@ def test_registry_names_each_claim_once_and_rules_explain_each():
     assert len(set(keys)) == len(keys)
     assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
     assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7"]
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

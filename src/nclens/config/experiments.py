@@ -24,7 +24,16 @@ CLASSIFICATION_FIGURES = (
 #: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
 SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
 REGULARISED_FIGURES = ("theory_error",)
-ALL_FIGURES = (*CLASSIFICATION_FIGURES, *SWEEP_FIGURES, *REGULARISED_FIGURES)
+#: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
+MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
+TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
+ALL_FIGURES = (
+    *CLASSIFICATION_FIGURES,
+    *SWEEP_FIGURES,
+    *REGULARISED_FIGURES,
+    *MAXSUP_FIGURES,
+    *TWO_STAGE_FIGURES,
+)
 
 
 def log_spaced(last: int, count: int) -> list[int]:

@@ -11,8 +11,10 @@ from pydantic_core import PydanticCustomError
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    MAXSUP_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
+    TWO_STAGE_FIGURES,
     Experiment,
     Measure,
     Theory,
@@ -21,6 +23,7 @@ from nclens.config.experiments import (
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
 from nclens.config.models import ModelEntry
+from nclens.config.schedules import Drop
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -31,6 +34,8 @@ PALETTE = (
 
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
+# MaxSup and its ablations, which have figures of their own.
+MAXSUP_LOSSES = {"maxsup", "ls_regularisation", "ls_error_amplification", "logit_penalty"}
 
 
 def _no_file(folder: str) -> str:
@@ -174,7 +179,10 @@ class Study(Closed):
             return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
-        return [*CLASSIFICATION_FIGURES, *sweep, *regularised]
+        names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
+        maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
+        two_stage = TWO_STAGE_FIGURES if self._drops(experiment) else ()
+        return [*CLASSIFICATION_FIGURES, *sweep, *regularised, *maxsup, *two_stage]
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
@@ -295,6 +303,7 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                "drops": self._drops(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -361,6 +370,12 @@ class Study(Closed):
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
         plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
+
+    def _drops(self, experiment: str) -> dict[str, int]:
+        """Return the epoch after which each loss of an experiment is dropped, for those that are."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
+        return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}
 
     @staticmethod
     def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:

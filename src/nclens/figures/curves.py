@@ -51,6 +51,7 @@ def draw_curves(
     strokes: Mapping[str, str],
     height: float,
     until: int | None = None,
+    marks: Mapping[str, float] | None = None,
     remarks: Sequence[str] = (),
 ) -> Drawing:
     """Draw each panel's metrics against epoch.
@@ -62,6 +63,7 @@ def draw_curves(
         strokes: stroke -> its name in the legend, solid first; one alone needs no legend.
         height: of the panels, inches.
         until: the last epoch shown; all by default.
+        marks: loss -> an epoch at which a dotted upright in its colour stands in each panel.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -88,6 +90,8 @@ def draw_curves(
                 ]
             )
         cut |= _finish_panel(axes, panel, pd.concat(drawn))
+        for loss, epoch in (marks or {}).items():
+            axes.axvline(epoch, color=inputs.colours[loss], linestyle=":", linewidth=1.0, alpha=0.8, zorder=1)
         tables += drawn
     for axes in grid[-1]:
         style.epoch_axis(axes)

@@ -62,6 +62,7 @@ class FigureInputs:
         predictions: what the unconstrained feature model predicts of each run, columns `PREDICTION_COLUMNS` (more are
             allowed); may be empty.
         smoothings: the smoothing δ in [0, 1) of each loss that has one.
+        drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -79,6 +80,7 @@ class FigureInputs:
     dynamics: pd.DataFrame = field(default_factory=_empty(DYNAMICS_COLUMNS))
     predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
     smoothings: Mapping[str, float] = field(default_factory=dict)
+    drops: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, table, columns in (

@@ -18,6 +18,16 @@ CLAIM_FIGURES = {
     "C5": ("ufm_conditioning",),
     "C6": ("ufm_dynamics", "ufm_conditioning"),
     "C7": ("theory_error", "smoothing_calibration"),
+    "M1": ("collapse_curves",),
+    "M2": ("class_spread",),
+    "M3": ("probe_accuracy",),
+    "M4": ("smoothing_parts",),
+    "M5": ("smoothing_parts",),
+    "M6": ("nc1_nc2", "collapse_curves"),
+    "M7": ("nc1_nc2", "collapse_curves"),
+    "T1": ("two_stage",),
+    "T2": ("two_stage", "drop_epoch"),
+    "T3": ("two_stage", "drop_epoch"),
 }
 """The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 

@@ -84,6 +84,12 @@ QUANTITIES = {
         }.items()
         for kind in ("explicit", "effective")
     },
+    "d_within_train": "spread within classes, training set",
+    "d_within_test": "spread within classes, test set",
+    "probe_accuracy": "accuracy of the linear probe",
+    "confidence_incorrect": "confidence on wrong predictions",
+    "top_logit_gap_incorrect": "lead of the top logit on wrong predictions",
+    "epochs_to_train_error": "epochs to the training error",
     "ece": "ECE, 15 bins",
     "ece_20": "ECE, 20 bins",
     "ece_25": "ECE, 25 bins",

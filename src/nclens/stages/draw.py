@@ -29,7 +29,7 @@ def draw(
     Args:
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
-            losses smooth, `smoothings` (entry -> smoothing).
+            losses smooth, `smoothings` (entry -> smoothing), and, where they are dropped, `drops` (entry -> epoch).
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         root: the study's folder, R; the last features are read below it.
@@ -111,5 +111,6 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         baseline=experiment["baseline"],
         last_features=last_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
+        drops=experiment.get("drops", {}),
         **own,
     )
