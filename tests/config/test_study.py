@@ -137,3 +137,14 @@ def test_every_figure_of_the_configuration_can_be_drawn():
     from nclens.figures import FIGURES
 
     assert set(ALL_FIGURES) == set(FIGURES)
+
+
+def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
+    plain = load_study(raw_study).figures("smoke")
+    assert not {"smoothing_parts", "class_spread", "two_stage", "drop_epoch"} & set(plain)
+    raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "at": 3}
+    study = load_study(raw_study)
+    assert set(study.figures("smoke")) - set(plain) == {"two_stage", "drop_epoch"}
+    assert study.draw_spec()[0]["drops"] == {"ls": 3}
+    raw_study["losses"]["ls"] = {"name": "logit_penalty", "beta": 0.1}
+    assert set(load_study(raw_study).figures("smoke")) - set(plain) == {"smoothing_parts", "class_spread"}
