@@ -157,6 +157,7 @@ def promised():
         f"{R}/claims.md",
         *(path for ending in ("png", "pdf", "csv") for path in figures(ending)),
         f"{R}/report.html",
+        f"{R}/tables/losses.csv",
         f"{R}/mlflow.json",
     ]
 

@@ -1,7 +1,7 @@
 """Verdicts, figures and the page."""
 
 # in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run
-# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html
+# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
 
 rule judge:
@@ -79,7 +79,7 @@ rule draw:
 
 
 rule report:
-    """Write the study's page: verdicts, figures, tables and provenance in one file."""
+    """Write the study's page, verdicts, figures, tables and provenance in one file, and the table of its losses."""
     input:
         claims=f"{R}/claims.csv",
         theory=f"{R}/theory/ufm.csv",
@@ -89,6 +89,7 @@ rule report:
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),
+        losses=f"{R}/tables/losses.csv",
     log:
         f"{R}/logs/report.log",
     benchmark:

@@ -338,7 +338,8 @@ class Study(Closed):
             for figure in self.figures(name)
             for ending in ("png", "pdf", "csv")
         ]
-        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html", *theory, *figures]
+        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
+        files += ["tables/losses.csv", *theory, *figures]
         return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.reporting.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.reporting.losses import losses_side_by_side
 from nclens.reporting.page import Section, render
 from nclens.reporting.provenance import provenance, reproduce
 from nclens.reporting.tables import THEORY_GIVEN, run_table, ufm_theory
@@ -35,6 +36,7 @@ def report_page(
     claims: pd.DataFrame,
     metrics: pd.DataFrame,
     *,
+    losses: pd.DataFrame | None = None,
     theory: pd.DataFrame | None = None,
     figures: Mapping[tuple[str, str], Drawn] | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
@@ -48,6 +50,8 @@ def report_page(
             (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems).
         claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
+        losses: every loss's means, columns of `nclens.summary.COLUMNS` and experiment; without it there is no such
+            section.
         theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
@@ -74,6 +78,7 @@ def report_page(
         verdicts(judged, rules or {}),
         claim_figures(judged, plates),
         other_figures(plates),
+        losses_side_by_side(names, losses) if losses is not None else None,
         run_table(names, metrics, runs or {}),
         ufm_theory(names, theory) if theory is not None and len(theory) else None,
         provenance(names, datasets or {}, runs or {}),
