@@ -55,9 +55,9 @@ def run_of(wildcards):
     ]
 
 
-def spec(content):
-    """Return a specification as the JSON text that a stage takes."""
-    return json.dumps(content, sort_keys=True)
+def spec(content, in_order=False):
+    """Return a specification as the JSON text that a stage takes; `in_order` where the order of tables is shown."""
+    return json.dumps(content, sort_keys=not in_order)
 
 
 def snapshots(experiment):

@@ -25,7 +25,7 @@ rule judge:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.judge_spec()),
+        spec=spec(STUDY.judge_spec(), in_order=True),
         code=code_digest("judge"),
     message:
         "judge"
@@ -62,7 +62,7 @@ rule draw:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.draw_spec()),
+        spec=spec(STUDY.draw_spec(), in_order=True),
         code=code_digest("draw"),
         root=subpath(input.metrics, parent=True),
     message:
@@ -99,7 +99,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.report_spec(command())),
+        spec=spec(STUDY.report_spec(command()), in_order=True),
         code=code_digest("report"),
         root=subpath(output.page, parent=True),
     message:

@@ -29,9 +29,10 @@ def smoothing_parts(inputs: FigureInputs) -> Drawing:
     panels = [Panel(label, (Series(metric, "test", "test"),), percent="%" in label) for label, metric in PART_PANELS]
     remarks = [
         "Test set; each network's own correct and wrong predictions",
-        r"Regularisation: mean of $\frac{1}{K}\sum_{z_m<z_y}(z_y-z_m)$, error amplification: of "
-        r"$\frac{1}{K}\sum_{z_n>z_y}(z_y-z_n)$, 0 on correct predictions; both per unit of α, whatever the loss",
-        "Gradient: of the loss trained with, at the epoch's strength; where it is positive, training lowers the logit",
+        "Regularisation: mean of (1/K) Σ (z_y − z_m) over the logits below the label's, error amplification: the same "
+        "over those above it, none on correct predictions; both per unit of α, whatever the loss trained with",
+        "Gradient: of the loss trained with, at the epoch's strength; where it is positive, training lowers the logit; "
+        "not known for losses with a memory and for the user's own",
     ]
     return draw_curves(inputs, panels, columns=3, strokes={"test": "test set"}, height=4.3, remarks=remarks)
 
