@@ -9,7 +9,7 @@ from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
 PANELS = (
-    Panel("test error (%)", (Series("epoch_error", "test", "all"),), percent=True),
+    Panel("test error (%)", (Series("epoch_error", "test", "all"),), log=True, percent=True),
     Panel(NC1, (Series("nc1", "train", "all"),), log=True),
     Panel(NC2, (Series("nc2", "train", "all"),)),
     Panel(NC3, (Series("nc3", "train", "all"),)),
@@ -18,7 +18,7 @@ PANELS = (
 
 @style.look()
 def two_stage(inputs: FigureInputs) -> Drawing:
-    """Test error of every epoch, and NC1 (log), NC2 and NC3 of the training set, a mark where a loss is dropped."""
+    """Test error of every epoch (log), and NC1 (log), NC2 and NC3 of the training set, a mark where a loss is dropped."""
     remarks = [
         "Test error of every epoch; NC1, NC2 and NC3 of the training set at the snapshots",
         "Dotted upright: from this epoch on the loss of its colour is cross entropy" if inputs.drops else "",
@@ -44,7 +44,7 @@ FIGURES = {
     "two_stage": FigureSpec(
         title="Error and neural collapse before and after smoothing is dropped",
         source="our own, on two-stage smoothing; hyper-parameters ours",
-        caption="Test error of every epoch, and NC1 (log axis), NC2 and NC3 of the training set. From the dotted "
+        caption="Test error of every epoch and NC1 (log axes), NC2 and NC3 of the training set. From the dotted "
         "upright on, the loss of its colour is plain cross entropy.",
         draw=two_stage,
     ),
