@@ -37,6 +37,10 @@ rule all:
         promised(),
 
 
+onstart:
+    check_executor()
+
+
 onsuccess:
     if is_finished():
         shell("nclens show {R:q}")

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import sys
+from itertools import islice
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
+from nclens.planning import measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -76,6 +79,23 @@ def features(experiment):
     ]
 
 
+def probed_snapshots(name):
+    """Return the paths of the snapshots that an experiment's probes read, wildcards left in."""
+    return [
+        f"{RUN}/snapshots/epoch{epoch}.safetensors"
+        for epoch in STUDY.probed_epochs(name)
+    ]
+
+
+def transfer_data(name):
+    """Return the data sets, with their manifests, that an experiment's networks are asked to transfer to."""
+    return [
+        path.format(dataset=dataset)
+        for dataset in STUDY.transfer_datasets(name)
+        for path in (DATA, MANIFEST)
+    ]
+
+
 def kept_features(experiment):
     """Return the paths of the features that stay once they are measured."""
     return (
@@ -98,8 +118,17 @@ def of_all_runs(name):
     return [f"{R}/{path}/{name}" for path in RUNS]
 
 
+def probes_of_all_runs():
+    """Return the probes.csv of every run whose experiment lists probes."""
+    return [
+        f"{R}/{path}/probes.csv"
+        for path, run in RUNS.items()
+        if STUDY.experiments[run.experiment].probes
+    ]
+
+
 def manifests():
-    """Return the manifests of the data sets that the study uses."""
+    """Return the manifests of the data sets that the study trains on."""
     return [
         MANIFEST.format(dataset=name)
         for name in {run.dataset: None for run in RUNS.values()}
@@ -110,7 +139,7 @@ def theory_tables():
     """Return the tables of the theory."""
     return [
         f"{R}/theory/{name}.csv"
-        for name in ("ufm", "dynamics", "predictions", "effective")
+        for name in ("ufm", "dynamics", "regression", "predictions", "effective")
     ]
 
 
@@ -145,12 +174,14 @@ def promised():
             if name in used
             for path in (DATA, MANIFEST)
         ),
+        *(path for name in STUDY.experiments for path in transfer_data(name)),
         *kept,
         *(
             path
             for name in ("history.csv", "run.json", "metrics.csv", "mlflow.json")
             for path in of_all_runs(name)
         ),
+        *probes_of_all_runs(),
         *theory_tables(),
         f"{R}/metrics.parquet",
         f"{R}/claims.csv",
@@ -195,10 +226,65 @@ def measure_code(wildcards):
     return code_digest("measure", **registered((loss, "nclens.losses")))
 
 
-def extract_code(wildcards):
-    """Return the digest of the code that a run's extraction depends on; the loss is no part of it."""
-    model = STUDY.models[wildcards.model]
-    return code_digest("extract", **registered((model, "nclens.models")))
+def network_code(stage):
+    """Return a function to the digest of the code of a stage that runs trained networks; their loss is no part of it."""
+
+    def of_run(wildcards):
+        model = STUDY.models[wildcards.model]
+        if hasattr(model, "file"):
+            return code_digest(stage, own=[(model.file, model.function)])
+        return code_digest(stage, functions=[f"nclens.models:{model.name}"])
+
+    return of_run
+
+
+def training_job(wildcards):
+    """Return what a training job needs, by the experiment's ended runs or by estimate."""
+    run = run_of(wildcards)
+    # A few will do: a study may have thousands.
+    like = islice(STUDY.runs(run.experiment), 8)
+    records = (Path(R, other.path, "run.json") for other in like)
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return training_needs(STUDY.train_spec(run), manifest, records)
+
+
+def measuring_job(wildcards):
+    """Return what extracting or measuring a run needs."""
+    run = run_of(wildcards)
+    dim = STUDY.models[run.model].dim
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+
+
+def probing_job(wildcards):
+    """Return what the probes of a run need."""
+    run = run_of(wildcards)
+    names = [run.dataset, *STUDY.transfer_datasets(run.experiment)]
+    files = {name: Path(MANIFEST.format(dataset=name)) for name in names}
+    return probing_needs(STUDY.probe_spec(run), files, STUDY.models[run.model].dim)
+
+
+def minutes(job):
+    """Return the rule's `runtime`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).minutes
+
+
+def megabytes(job):
+    """Return the rule's `mem_mb`: a retry asks for more."""
+    return lambda wildcards, attempt: attempt * job(wildcards).memory_mb
+
+
+# Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
+WARNING = "--signal=TERM@180"
+
+
+def check_executor():
+    """Refuse to begin where the profile's executor has nothing to submit to."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
+        raise WorkflowError(
+            "This profile submits to Slurm, but there is no `sbatch` here: start on a machine of the cluster that "
+            "has Slurm's commands, or leave --workflow-profile out to run on this one."
+        )
 
 
 def is_finished():

@@ -12,6 +12,7 @@ rule resolve:
         f"{R}/logs/resolve.log",
     benchmark:
         f"{R}/benchmarks/resolve.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -36,6 +37,7 @@ rule prepare:
         f"{R}/logs/prepare/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/prepare/{{dataset}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,6 +1,6 @@
 """Verdicts, figures and the page."""
 
-# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run
+# in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
 
@@ -21,6 +21,7 @@ rule judge:
     benchmark:
         f"{R}/benchmarks/judge.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -49,6 +50,7 @@ rule draw:
         dynamics=f"{R}/theory/dynamics.csv",
         predictions=f"{R}/theory/predictions.csv",
         features=last_features,
+        manifests=manifests(),
     output:
         png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
         pdf=figures("pdf"),
@@ -58,6 +60,7 @@ rule draw:
     benchmark:
         f"{R}/benchmarks/draw.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -82,10 +85,13 @@ rule report:
     """Write the study's page, verdicts, figures, tables and provenance in one file, and the table of its losses."""
     input:
         claims=f"{R}/claims.csv",
-        theory=f"{R}/theory/ufm.csv",
+        theory=theory_tables(),
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
-        manifests=manifests(),
+        manifests=[
+            *manifests(),
+            *(path for name in STUDY.experiments for path in transfer_data(name)),
+        ],
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),
@@ -95,6 +101,7 @@ rule report:
     benchmark:
         f"{R}/benchmarks/report.tsv"
     priority: 40
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -13,6 +13,7 @@ rule track_setup:
         f"{R}/logs/track_setup.log",
     benchmark:
         f"{R}/benchmarks/track_setup.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -46,6 +47,7 @@ for name, experiment in STUDY.experiments.items():
             run=f"{RUN}/run.json",
             features=kept_features(experiment),
             metrics=f"{RUN}/metrics.csv",
+            probes=[f"{RUN}/probes.csv"] if experiment.probes else [],
         output:
             record=f"{RUN}/mlflow.json",
         log:
@@ -57,6 +59,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1
@@ -92,6 +95,7 @@ rule track_study:
         f"{R}/logs/track_study.log",
     benchmark:
         f"{R}/benchmarks/track_study.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -26,11 +26,15 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 10
+        retries: 2
         conda:
             ENVIRONMENT
         threads: 1
         resources:
             gpu=int(experiment.training.device != "cpu"),
+            mem_mb=megabytes(training_job),
+            runtime=minutes(training_job),
+            slurm_extra=WARNING,
         params:
             spec=lambda wildcards: spec(STUDY.train_spec(run_of(wildcards))),
             code=train_code,
@@ -70,14 +74,18 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 20
+        group:
+            "measure"
         conda:
             ENVIRONMENT
         threads: 1
         resources:
             gpu=int(experiment.training.device != "cpu"),
+            mem_mb=megabytes(measuring_job),
+            runtime=minutes(measuring_job),
         params:
             spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
-            code=extract_code,
+            code=network_code("extract"),
             run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
         message:
             "extract {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"

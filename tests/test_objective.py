@@ -48,7 +48,7 @@ def test_the_users_mistakes_are_told_with_the_functions_name(own, body, words):
 
 
 def test_the_configuration_knows_registered_losses_by_name_parameters_and_strength():
-    common = {"name", "label", "colour", "schedule"}
+    common = {"name", "label", "colour", "weight_decay", "schedule"}
     assert set(config.LOSSES) == set(LOSSES)
     for name, entry in config.LOSSES.items():
         function = LOSSES[name].__call__ if isinstance(LOSSES[name], type) else LOSSES[name]
@@ -83,7 +83,9 @@ def test_the_configuration_allows_what_the_loss_allows(name, entry, large):
     ],
 )
 def test_a_schedule_of_the_configuration_varies_the_strength(schedule, expected):
-    entry = config.MaxSup(name="maxsup", alpha=0.1, schedule=schedule).model_dump(exclude={"label", "colour"})
+    entry = config.MaxSup(name="maxsup", alpha=0.1, schedule=schedule).model_dump(
+        exclude={"label", "colour", "weight_decay"}
+    )
     loss = build_loss(entry, 4)
     cross_entropy = functional.cross_entropy(LOGITS, TARGETS, reduction="none")
     penalty = LOGITS.amax(1) - LOGITS.mean(1)

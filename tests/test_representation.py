@@ -3,6 +3,7 @@
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from nclens.representation import (
     project,
     smoothing_parts,
     template_plane,
+    template_spread,
     top_logit_gradient,
 )
 
@@ -306,3 +308,81 @@ def test_the_logit_gap_is_the_labels_lead_over_the_mean_of_the_others():
     logits, labels = torch.tensor([[3.0, 1.0, -1.0], [0.0, 4.0, 2.0]]), torch.tensor([0, 2])
     assert mean_logit_gap(logits, labels) == pytest.approx(((3 - 0.0) + (2 - 2.0)) / 2)
     assert mean_logit_gap(logits + 7, labels) == pytest.approx(1.5)
+
+
+# --- spread on the templates -----------------------------------------------------------------------------------------
+
+
+def literal_template_spread(features, labels, weight, classes):
+    """Least squares onto the differences of the templates, sample by sample."""
+    h, w = features.double().numpy(), weight.double().numpy()[classes]
+    differences = (w[1:] - w[0]).T
+
+    def seen(vector):
+        return differences @ np.linalg.lstsq(differences, vector, rcond=None)[0]
+
+    means = [np.mean([seen(h[i]) for i in range(len(h)) if labels[i] == k], axis=0) for k in classes]
+    within = [
+        np.mean([np.sum((seen(h[i]) - mean) ** 2) for i in range(len(h)) if labels[i] == k])
+        for k, mean in zip(classes, means, strict=True)
+    ]
+    return np.mean(within) / np.mean([np.sum((mean - np.mean(means, axis=0)) ** 2) for mean in means])
+
+
+@pytest.mark.parametrize("classes", [None, [0, 1, 2, 3], [3, 0, 2], [1, 2]])
+def test_template_spread_is_that_of_a_literal_projection(classes):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 6, generator=generator)
+    labels = torch.randint(4, (50,), generator=generator)
+    weight = torch.randn(4, 6, generator=generator)
+    expected = literal_template_spread(features, labels.tolist(), weight, classes or [0, 1, 2, 3])
+    assert template_spread(features, labels, weight, classes) == pytest.approx(expected, rel=1e-9)
+
+
+def test_template_spread_of_three_classes_is_that_of_their_picture():
+    generator = torch.Generator().manual_seed(1)
+    features, weight = torch.randn(60, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    labels = torch.arange(60) % 3
+    at = project(features, template_plane(weight, [0, 1, 2]))
+    means = torch.stack([at[labels == k].mean(dim=0) for k in range(3)])
+    within = (at - means[labels]).square().sum(dim=1).mean()
+    between = (means - means.mean(dim=0)).square().sum(dim=1).mean()
+    assert template_spread(features, labels, weight) == pytest.approx(float(within / between), rel=1e-9)
+
+
+def test_template_spread_does_not_see_what_the_templates_do_not():
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.eye(3, 6)
+    features, labels = torch.randn(30, 6, generator=generator), torch.arange(30) % 3
+    other = features.clone()
+    # Neither beyond the templates nor along their sum, which shifts all logits alike, do differences of them see.
+    other[:, 3:] *= 100
+    other[:, :3] += torch.randn(30, 1, generator=generator)
+    expected = template_spread(features, labels, weight)
+    assert template_spread(other, labels, weight) == pytest.approx(expected, rel=1e-5)
+    assert template_spread(3 * features + 7, labels, 5 * weight) == pytest.approx(expected, rel=1e-5)
+
+
+def test_template_spread_at_its_ends():
+    weight, labels = torch.eye(3), torch.arange(12) % 3
+    assert template_spread(torch.eye(3)[labels], labels, weight) == pytest.approx(0, abs=1e-30)
+    one_mean = torch.cat([torch.eye(3)[:1], -torch.eye(3)[:1]]).repeat_interleave(3, dim=0)
+    assert template_spread(one_mean, torch.arange(6) % 3, weight) == math.inf
+    assert math.isnan(template_spread(torch.ones(12, 3), labels, weight))
+    with pytest.warns(RuntimeWarning, match="templates are one"):
+        assert math.isnan(template_spread(torch.eye(3)[labels], labels, torch.ones(3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "words"),
+    [
+        ([0], torch.arange(6) % 3, "at least two"),
+        ([0, 0], torch.arange(6) % 3, "distinct"),
+        ([0, 3], torch.arange(6) % 3, r"\[0, 3\)"),
+        (None, torch.zeros(6, dtype=torch.int64), "needs a sample"),
+        (None, torch.zeros(5, dtype=torch.int64), "do not fit"),
+    ],
+)
+def test_template_spread_says_what_does_not_fit(classes, labels, words):
+    with pytest.raises(ValueError, match=words):
+        template_spread(torch.randn(6, 4), labels, torch.randn(3, 4), classes)

@@ -6,9 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +15,7 @@ import pytest
 import yaml
 
 from nclens.files import read_tensors
-
-ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
-BIN = Path(sys.executable).parent
+from tests.project import BIN, ROOT, Place
 
 OWN_LOSS = """
 from torch.nn import functional
@@ -55,6 +50,11 @@ def own_study():
     study["study"] = "own"
     study["losses"]["soft"] = {"function": "my_loss:soft", "parameters": {"strength": 0.01}}
     study["datasets"]["blobs"] = {"function": "my_parts:blobs", "parameters": {"count": 90}}
+    study["datasets"]["other"] = {"function": "my_parts:blobs", "parameters": {"count": 60}}
+    study["probes"] = {
+        "elsewhere": {"kind": "transfer", "dataset": "other"},
+        "variance": {"kind": "gradient_variance", "samples": 20},
+    }
     study["models"]["net"] = {"function": "my_parts:net", "parameters": {"hidden": 8}, "dim": 8}
     study["experiments"]["smoke"] |= {"losses": ["ce", "ls", "soft"], "seeds": [0]}
     study["experiments"]["rows"] = {
@@ -64,78 +64,17 @@ def own_study():
         "seeds": [3],
         "training": {"epochs": 4, "batch_size": 30},
         "snapshots": [1, 3, 4],
+        "probes": ["elsewhere", "variance"],
         "keep_features": "last",
     }
     return study
 
 
-class Place:
-    """A copy of the project, with a study of its own, in which the real Snakefile runs."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.study = folder / "mine" / "study.yaml"
-
-    def path(self, *parts):
-        return self.folder.joinpath(*parts)
-
-    def configure(self, study):
-        self.study.parent.mkdir(exist_ok=True)
-        self.study.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-
-    def edit(self, path, old, new):
-        file = self.path(path)
-        content = file.read_text(encoding="utf-8")
-        assert old in content, f"{old!r} is not in {path}"
-        file.write_text(content.replace(old, new, 1), encoding="utf-8")
-
-    def environment(self, **changes):
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        return environment | changes
-
-    def command(self, *arguments, configfile=True):
-        chosen = ["--configfile", str(self.study.relative_to(self.folder))] if configfile else []
-        return [str(BIN / "snakemake"), *chosen, *arguments]
-
-    def snakemake(self, *arguments, check=True, configfile=True, **environment):
-        done = subprocess.run(
-            self.command(*arguments, configfile=configfile),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def planned(self):
-        """What a dry run would do, as `rule` or `rule loss/seed`; all of it."""
-        output = self.snakemake("--dry-run").stdout
-        if "Nothing to be done" in output:
-            return set()
-        jobs = set()
-        for stage, what in re.findall(r"^Job \d+: (\w+) ?(\S*)$", output, flags=re.MULTILINE):
-            run = re.fullmatch(r"(\w+)/\w+/(\w+)/seed(\d+)", what)
-            experiment = run and ("rows" if run[1] == "blobs" else "smoke")
-            jobs.add(f"{stage}_{experiment} {run[2]}/{run[3]}" if run else f"{stage}_{what}".rstrip("_"))
-        assert jobs, output
-        return jobs
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The project with its study run to the end, once."""
-    folder = tmp_path_factory.mktemp("project") / "nclens"
-    folder.mkdir()
-    for part in PARTS:
-        source = ROOT / part
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
-    place = Place(folder)
+    place = Place.copy_to(tmp_path_factory.mktemp("project") / "nclens")
+    folder = place.folder
     place.configure(own_study())
     (folder / "mine" / "my_loss.py").write_text(OWN_LOSS, encoding="utf-8")
     (folder / "mine" / "my_parts.py").write_text(OWN_PARTS, encoding="utf-8")
@@ -150,6 +89,7 @@ def place(finished, tmp_path):
     return Place(tmp_path / "nclens")
 
 
+PROBED = {"probe_rows ce/3", "track_rows ce/3"}
 BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
 ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
 
@@ -173,8 +113,13 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
         ("rows", "ce", 3),
     }
     assert set(table.loc[table["metric"] == "nc1", "epoch"]) == {1, 2, 3, 4, 6}
+    probed = table[table["metric"].str.match("probe_accuracy|gradient_variance_head_onehot")]
+    assert set(probed[["experiment", "metric", "epoch"]].itertuples(index=False, name=None)) == {
+        ("rows", "probe_accuracy", 4),
+        *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
+    }
     claims = pd.read_csv(root / "claims.csv")
-    assert {"C1", "C2", "C3", "C4", "C5", "C6"} == set(claims["claim"])
+    assert {"C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2"} == set(claims["claim"])
     assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
     assert "verdict" in finished.output.stdout.lower()
     assert "report.html" in finished.output.stdout
@@ -201,6 +146,19 @@ def test_without_a_configfile_the_default_study_runs(finished):
     output = finished.snakemake("--dry-run", configfile=False).stdout
     assert "train mnist5k/resnet8/ls/seed2" in output
     assert "results/own" not in output
+
+
+@pytest.mark.parametrize(
+    ("study", "jobs"),
+    [
+        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+    ],
+)
+def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):
+    output = finished.snakemake("--configfile", f"studies/{study}.yaml", "--dry-run", configfile=False).stdout
+    planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    assert {name: planned.get(name) for name in jobs} == jobs
 
 
 def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):
@@ -265,7 +223,8 @@ def test_a_registered_loss_edited_trains_its_runs_only(place):
     assert name
     place.path("src/nclens/losses.py").write_text(head + name + tail.replace("return ", "return 1.0 * ", 1))
     runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
-    assert place.planned() == runs | BELOW_MEASURE
+    # The probe of the gradient's variance smooths targets with it, too.
+    assert place.planned() == runs | PROBED | BELOW_MEASURE
 
 
 def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
@@ -273,6 +232,18 @@ def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
     # Features that the study does not keep are extracted again, for they are gone.
     again = jobs(("measure", "track"), ALL_RUNS) | {"extract_rows ce/3"}
     assert place.planned() == again | BELOW_MEASURE
+
+
+def test_a_probe_edited_asks_again_and_trains_and_measures_nothing(place):
+    place.path("src/nclens/probes/gradients.py").open("a").write("\n\nSCALE = 2.0\n")
+    assert place.planned() == PROBED | BELOW_MEASURE
+
+
+def test_a_probe_changed_asks_again(place):
+    study = own_study()
+    study["probes"]["variance"]["samples"] = 30
+    place.configure(study)
+    assert place.planned() == PROBED | BELOW_MEASURE | {"resolve"}
 
 
 def test_a_figure_edited_draws_and_reports_only(place):
@@ -298,6 +269,7 @@ AGAIN = {
     f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
+    "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
     "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
     "theory/predictions.csv": {"predict", "judge", "draw", "report", "track_study"},
     "metrics.parquet": BELOW_MEASURE,

@@ -107,12 +107,21 @@ def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
 
 
 @app.command()
-def theory(spec: Spec, root: Folder, output: File, dynamics: File) -> None:
+def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
+    """Ask a run's networks what their features alone do not tell."""
+    from nclens.stages.probe import probe
+
+    with exclusive(root / spec["run"] / ".probe.lock", f"{root / spec['run'] / 'probes.csv'}"):
+        probe(spec, root, threads)
+
+
+@app.command()
+def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: File) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.stages.theory import theory
 
     with exclusive(root / ".locks" / "theory", str(output)):
-        theory(spec, root, output, dynamics)
+        theory(spec, root, output, dynamics, regression)
 
 
 @app.command()
@@ -121,7 +130,7 @@ def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: Fi
     from nclens.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
-        predict(spec["experiments"], spec["lambdas"], metrics, root, output, effective)
+        predict(spec["experiments"], spec["penalties"], metrics, root, output, effective, spec["regressions"])
 
 
 @app.command()

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from nclens.calibration import calibration_metrics
 from nclens.collapse import nc1_subset, neural_collapse
-from nclens.representation import angular_spread, mean_logit_gap, smoothing_parts, top_logit_gradient
+from nclens.representation import (
+    angular_spread,
+    mean_logit_gap,
+    smoothing_parts,
+    template_spread,
+    top_logit_gradient,
+)
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
@@ -80,6 +86,7 @@ def measure_split(
     values["nc1_correct"] = nc1_subset(features, labels, len(weight), correct)
     values["nc1_incorrect"] = nc1_subset(features, labels, len(weight), ~correct)
     values |= angular_spread(features, labels)
+    values["template_spread"] = template_spread(features, labels, weight)
     values["logit_gap"] = mean_logit_gap(logits, labels)
     values |= smoothing_parts(logits, labels)
     if loss is not None:

@@ -204,6 +204,56 @@ def project(features: Tensor, plane: Tensor) -> Tensor:
     return features.double() @ plane.double()
 
 
+def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: Sequence[int] | None = None) -> float:
+    """How broad the classes' clusters are beside their distance, as far as the head's templates can tell.
+
+    ``mean_k E_i |P(h_ki - hbar_k)|^2 / mean_k |P(hbar_k - hG)|^2`` with P the orthogonal projection onto the span of
+    the differences ``w_k - w_l`` of the templates (rows of the head's weight) and hG the mean of the class means, each
+    class with the same weight. Of three classes that span is the plane of :func:`template_plane`, and the number says
+    of its picture how broad the clusters are beside the triangle of their centres; of all K it says the same without
+    choosing three. Where P is the identity it is tr S_W / tr S_B, ``nc1_quotient`` of :mod:`nclens.collapse`.
+
+    In [0, inf]; invariant to scaling of features or weight and to moving all features. inf where the projected class
+    means are one, nan where all the projected features are; nan, with a warning, where the templates are one.
+
+    Args:
+        features: (N, d), finite.
+        labels: (N,) integers in [0, K).
+        weight: (K, d), finite.
+        classes: those that are looked at, with their templates; by default all K.
+
+    Raises:
+        ValueError: on wrong shapes or non-finite values, fewer than two classes, an index out of range, or a class
+            without samples.
+
+    Source: ours, of the claim on the projections of Mueller et al., arXiv 1906.02629.
+    """
+    _check_features(features)
+    _check_features(weight)
+    if features.shape[1] != weight.shape[1] or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f"features (N, d), labels (N,) and weight (K, d) do not fit: {tuple(features.shape)}, "
+            f"{tuple(labels.shape)}, {tuple(weight.shape)}"
+        )
+    chosen = list(range(len(weight))) if classes is None else list(classes)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(0 <= k < len(weight) for k in chosen):
+        raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
+    w = weight.double()[chosen]
+    _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
+    # Relative to the templates, as in `template_plane`.
+    kept = sizes > 1e-12 * w.norm()
+    if not kept.any():
+        warnings.warn("the templates are one and span nothing: template_spread is nan", RuntimeWarning, stacklevel=2)
+        return math.nan
+    seen = features.double() @ directions[kept].T
+    groups = [seen[labels == k] for k in chosen]
+    if not all(len(group) for group in groups):
+        raise ValueError(f"every class of {chosen} needs a sample, got {[len(group) for group in groups]}")
+    means = torch.stack([group.mean(dim=0) for group in groups])
+    spreads = [(group - mean).square().sum(dim=1).mean() for group, mean in zip(groups, means, strict=True)]
+    return float(torch.stack(spreads).mean() / (means - means.mean(dim=0)).square().sum(dim=1).mean())
+
+
 def mutual_information(draws: Tensor, means: Tensor) -> float:
     """Proxy of the mutual information between input and a logit difference, in nats, at most log N.
 

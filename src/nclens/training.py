@@ -13,17 +13,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nclens.data.tensors import Split, flip_crop
+from nclens.history import STATISTICS
 from nclens.models import Network
+from nclens.tasks import TASKS
 
 
 class Loss(Protocol):
     """A loss that goes with the epochs, such as :class:`nclens.objective.TrainedLoss`."""
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits (N, K) and class numbers (N,) to one value a sample (N,), or to their mean."""
+        """Outputs (N, K) and class numbers (N,) or targets (N, K) to one value a sample (N,), or to their mean."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Be as in epoch 0, 1, ...; called before its first batch, and again when training is resumed within it."""
@@ -76,6 +77,7 @@ class Settings:
         milestones: epochs after which the learning rate is multiplied by `decay`.
         decay: factor at each milestone.
         augmentation: `none` or `flip_crop`.
+        evaluate_every: epochs between two evaluations of the test split; also after the first and the last epoch.
         penalties: of the unconstrained feature model, added to the loss; None for none.
     """
 
@@ -87,7 +89,12 @@ class Settings:
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
     augmentation: str = "none"
+    evaluate_every: int = 1
     penalties: "Penalties | None" = None
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Return whether the test split is evaluated after epoch 1, 2, ..., `epochs`."""
+        return epoch in (1, self.epochs) or epoch % self.evaluate_every == 0
 
     def learning_rate_in(self, epoch: int) -> float:
         """Return the step size during epoch 1, 2, ..., `epochs`."""
@@ -106,7 +113,8 @@ class Trainer:
     Attributes:
         epoch: completed epochs.
         step: completed steps of the epoch under way.
-        history: one dict a finished epoch and split: epoch, split, loss, cross_entropy, error, learning_rate.
+        history: one dict a finished epoch and split: epoch, split, loss, learning_rate and the task's statistics; of
+            the test split where it is evaluated.
     """
 
     def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
@@ -130,7 +138,8 @@ class Trainer:
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
         self.history: list[dict[str, Any]] = []
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._columns = ("loss", *STATISTICS[train.task])
+        self._sums = torch.zeros(len(self._columns), dtype=torch.float64, device=self.device)
         # Layers with chance of their own, such as dropout, draw from the global generator.
         torch.manual_seed(derived_seed(seed, "layers"))
 
@@ -175,22 +184,21 @@ class Trainer:
         loss.backward()
         self.optimiser.step()
         with torch.no_grad():
-            cross_entropy = functional.cross_entropy(logits, targets)
-            error = (logits.argmax(1) != targets).float().mean()
             # Kept on the device: reading a number here would wait for it at every step.
-            self._sums += torch.stack([loss, cross_entropy, error])
+            self._sums += torch.stack([loss, *TASKS[split.task].statistics(logits, targets)])
 
     def _finish_epoch(self, number: int, rate: float) -> None:
-        loss, cross_entropy, error = (self._sums / self.steps_per_epoch).tolist()
-        if not math.isfinite(loss):
+        values = dict(zip(self._columns, (self._sums / self.steps_per_epoch).tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"the loss is not finite in epoch {number} (learning rate {rate:g}); lower the learning rate"
             )
         self.epoch, self.step = number, 0
         self._sums.zero_()
         common = {"epoch": number, "learning_rate": rate}
-        self.history.append({**common, "split": "train", "loss": loss, "cross_entropy": cross_entropy, "error": error})
-        self.history.append({**common, "split": "test", **self._evaluate()})
+        self.history.append({**common, "split": "train", **values})
+        if self.settings.evaluates_after(number):
+            self.history.append({**common, "split": "test", **self._evaluate()})
         self.loss.end_epoch()
 
     def _evaluate(self) -> dict[str, float]:
@@ -263,22 +271,17 @@ def evaluate(
     batch_size: int | None = None,
     penalties: Penalties | None = None,
 ) -> dict[str, float]:
-    """Return the trained objective (`loss`), cross entropy and error of a split in evaluation mode."""
+    """Return the trained objective (`loss`) and the task's statistics of a split in evaluation mode."""
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
-    sums = torch.zeros(3, dtype=torch.float64, device=split.inputs.device)
+    columns = ("loss", *STATISTICS[split.task])
+    sums = torch.zeros(len(columns), dtype=torch.float64, device=split.inputs.device)
     for start in range(0, len(split), batch_size):
         targets = split.targets[start : start + batch_size]
         inputs = split.normalise(split.inputs[start : start + batch_size])
         logits, value = objective(network, loss, penalties, inputs, targets)
-        parts = [
-            value,
-            functional.cross_entropy(logits, targets),
-            (logits.argmax(1) != targets).float().mean(),
-        ]
-        sums += torch.stack(parts) * len(targets)
-    values = (sums / len(split)).tolist()
-    return dict(zip(("loss", "cross_entropy", "error"), values, strict=True))
+        sums += torch.stack([value, *TASKS[split.task].statistics(logits, targets)]) * len(targets)
+    return dict(zip(columns, (sums / len(split)).tolist(), strict=True))
 
 
 @torch.no_grad()

@@ -51,6 +51,11 @@ MISTAKES = {
         {"name": "torchvision", "builder": "densenet121", "parameters": {"weights": "DEFAULT"}},
         ["must not hold `weights`", "random weights"],
     ),
+    "colour for grey images": (
+        "models.resnet8",
+        {"name": "torchvision", "builder": "densenet121"},
+        ["experiments.smoke.model = resnet8", "takes images of 3 channels", "mnist5k have 1"],
+    ),
     "no keyword": (
         "models.resnet8",
         {"name": "torchvision", "builder": "densenet121", "parameters": {"drop out": 0}},

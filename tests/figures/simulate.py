@@ -24,6 +24,13 @@ SMOOTHINGS = {"ce": 0.0, "ls": 0.05, "ls_0.1": 0.1, "ls_0.2": 0.2, "ls_0.5": 0.5
 SWEEP = tuple(SMOOTHINGS)
 CLASSES = 10
 PER_CLASS_TEST = 60
+PER_CLASS_TRAIN = 120
+DIM = 16
+PROBES = (
+    {"kind": "transfer", "suffix": "", "dataset": "digits8", "held_out": 0.2},
+    {"kind": "mutual_information", "suffix": "", "classes": [4, 9], "draws": 5},
+    {"kind": "gradient_variance", "suffix": "", "smoothing": 0.1, "samples": 500},
+)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -49,8 +56,14 @@ def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> 
             "classifier_norm": (0.6 + 1.4 * progress * (1 - 0.4 * strength)) * level,
             "logit_gap": 9 * progress * (1 - 0.6 * strength) * level,
             "confidence": 1 - 0.9 * (1 - progress) - 0.4 * strength**3 - 0.002 * level,
+            "mutual_information": 0.7 + 0.3 * np.exp(-4 * progress) - 0.04 * strength * progress + 0.02 * (level - 1),
+            "gradient_variance_network_onehot": 400 * np.exp(-(9 - 7 * strength) * progress) * level,
+            "gradient_variance_network_smoothed": 320 * np.exp(-(1 + 7 * strength) * progress) * level,
+            "gradient_variance_head_onehot": 9 * np.exp(-(9 - 7 * strength) * progress) * level,
+            "gradient_variance_head_smoothed": 7 * np.exp(-(1 + 7 * strength) * progress) * level,
         },
         "test": {
+            "accuracy": 0.98 - 0.6 * np.exp(-4.2 * progress) * wobble,
             "logit_gap": 8 * progress * (1 - 0.6 * strength) * level,
             "confidence": 0.98 - 0.9 * (1 - progress) - 0.4 * strength**3 - 0.005 * level,
             "nc1": 1.6 * nc1 + 0.15,
@@ -78,6 +91,8 @@ def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> 
         for split, metrics in curves.items()
         for metric, values in metrics.items()
     ]
+    transfer = 0.93 + 0.01 * strength - 0.02 * (level - 1)
+    parts.append(pd.DataFrame({"split": "test", "epoch": [last], "metric": "probe_accuracy", "value": transfer}))
     parts += [
         pd.DataFrame({"split": "train", "epoch": epochs, "metric": metric, "value": values})
         for metric, values in curves_history.items()
@@ -86,14 +101,25 @@ def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> 
 
 
 def last_features(loss: str, seed: int) -> dict[str, np.ndarray]:
-    """Test logits of a network that is right on most samples, underconfident where the loss smooths."""
+    """Of a network that is right on most samples, underconfident where the loss smooths, with tighter clusters there.
+
+    Features and logits are drawn apart: no figure needs both.
+    """
     random = np.random.default_rng([seed, list(ENTRIES).index(loss)])
     targets = np.repeat(np.arange(CLASSES), PER_CLASS_TEST)
     seen = np.where(random.random(len(targets)) < 0.93, targets, random.integers(0, CLASSES, len(targets)))
     gap = 4.2 if loss != "ce" else 9.0
     logits = 1.2 * random.standard_normal((len(targets), CLASSES))
     logits[np.arange(len(targets)), seen] += gap * random.uniform(0.3, 1.1, len(targets))
-    return {"test.logits": logits.astype(np.float32), "test.targets": targets.astype(np.int64)}
+    spread, size = (0.5, 1.0) if loss == "ce" else (0.2, 0.6)
+    weight = random.standard_normal((CLASSES, DIM))
+    arrays = {"weight": weight, "test.logits": logits}
+    labels = {"train.targets": np.repeat(np.arange(CLASSES), PER_CLASS_TRAIN), "test.targets": targets}
+    for split, broader in (("train", 1.0), ("test", 1.5)):
+        classes = labels[f"{split}.targets"]
+        noise = broader * spread * random.standard_normal((len(classes), DIM))
+        arrays[f"{split}.features"] = 3 + size * (weight[classes] + noise)
+    return {name: array.astype(np.float32) for name, array in arrays.items()} | labels
 
 
 def theory_table(losses: list[str]) -> pd.DataFrame:
@@ -178,4 +204,7 @@ def simulate(
         dynamics=dynamics_table(),
         predictions=predictions if penalties else predictions[:0],
         smoothings={loss: SMOOTHINGS[loss] for loss in losses if loss in SMOOTHINGS},
+        probes=PROBES,
+        projection_classes=(3, 4, 9),
+        class_names=[str(digit) for digit in range(CLASSES)],
     )

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nclens.figures.reliability import reliability
+from nclens.figures.reliability import bootstrap_accuracy, reliability
 
 
 def two_samples(loss, seed):
@@ -74,3 +74,44 @@ def test_a_missing_temperature_is_named_and_only_its_seed_is_left_out(simulate):
 def test_title_has_a_dash_where_there_is_no_number(simulate):
     figure, _ = reliability(simulate(change=lambda table: table[table["metric"] != "temperature"]))
     assert "T 1 → –, ECE" in figure.axes[0].get_title("left")
+
+
+# --- bootstrap -------------------------------------------------------------------------------------------------------
+
+
+def test_bootstrap_interval_is_the_binomial_one_of_independent_samples():
+    random = np.random.default_rng(1)
+    correct = random.random((1, 400)) < 0.7
+    low, high = bootstrap_accuracy(np.full((1, 400), 0.65), correct, bins=2)
+    # 400 draws of a coin: mean ± 1.96 standard deviations.
+    half = 1.96 * np.sqrt(correct.mean() * (1 - correct.mean()) / 400)
+    np.testing.assert_allclose([low[1], high[1]], correct.mean() + half * np.array([-1, 1]), atol=0.01)
+    assert np.isnan([low[0], high[0]]).all()
+
+
+def test_networks_that_agree_are_worth_one():
+    random = np.random.default_rng(1)
+    confidence, correct = random.random((1, 300)), random.random((1, 300)) < 0.7
+    once = bootstrap_accuracy(confidence, correct, bins=5)
+    thrice = bootstrap_accuracy(confidence.repeat(3, axis=0), correct.repeat(3, axis=0), bins=5)
+    np.testing.assert_allclose(thrice, once, rtol=1e-12)
+
+
+def test_a_bin_of_few_samples_has_no_interval_however_many_networks_there_are():
+    confidence = np.full((20, 300), 0.95)
+    confidence[:, :9] = 0.05
+    low, _ = bootstrap_accuracy(confidence, np.ones((20, 300), dtype=bool), bins=10)
+    assert np.isnan(low[0])
+    assert low[9] == 1
+    confidence[0, 9] = 0.05
+    low, high = bootstrap_accuracy(confidence, np.ones((20, 300), dtype=bool), bins=10)
+    assert (low[0], high[0]) == (1, 1)
+
+
+def test_intervals_stand_in_the_table_and_hold_the_accuracy(simulate):
+    _, table = reliability(simulate())
+    with_interval = table[table["accuracy_low"].notna()]
+    assert len(with_interval) > 20
+    assert (with_interval["count"] >= 10).all()
+    inside = with_interval["accuracy"].between(with_interval["accuracy_low"], with_interval["accuracy_high"])
+    assert inside.mean() > 0.95

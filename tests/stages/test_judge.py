@@ -46,13 +46,14 @@ def test_table_has_the_columns_and_rows_that_the_report_wants(inputs):
     assert tuple(table.columns) == CLAIM_COLUMNS
     heads = table[table["level"] == "claim"]
     assert list(zip(heads["loss"], heads["claim"], strict=True)) == [
-        (loss, f"C{number}") for loss in ("ls", "ls_0.1") for number in range(1, 7)
+        (loss, claim) for loss in ("ls", "ls_0.1") for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2")
     ]
     assert heads["quantity"].isna().all()
     assert (heads["seeds"].isna() == heads["claim"].isin(["C5", "C6"])).all()
     assert (heads["seeds"].dropna() == 3).all()
     measures = table[(table["level"] == "measure") & (table["loss"] == "ls")]
-    assert measures.groupby("claim").size().to_dict() == {"C1": 4, "C2": 5, "C3": 1, "C4": 5, "C5": 1, "C6": 2}
+    expected = {"C1": 4, "C2": 5, "C3": 1, "C4": 5, "C5": 1, "C6": 2, "W1": 2, "W2": 3}
+    assert measures.groupby("claim").size().to_dict() == expected
     assert set(table["verdict"]) <= {"supported", "contradicted", "inconclusive"}
 
 
@@ -199,7 +200,7 @@ def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
     table, page = run(inputs, MAIN | BOTH, predictions=predictions)
     heads = table[table["level"] == "claim"]
-    assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C7"]
+    assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "C7", "C7"]
     own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
     assert own[["loss", "baseline"]].to_numpy().tolist() == [["ce", ""], ["null", ""]]
     assert heads.loc[heads["claim"] == "C7", "effect"].to_list() == pytest.approx([0.05, 0.05])

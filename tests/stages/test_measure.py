@@ -25,7 +25,8 @@ def run(tmp_path):
 
 
 def measured(run, loss):
-    measure({"snapshots": [2, 4], "epochs": 4, "held_out": 0.5, "held_out_seed": 0, "loss": loss}, run, threads=1)
+    spec = {"task": "classification", "snapshots": [2, 4], "epochs": 4, "loss": loss, "onehot": False}
+    measure(spec | {"held_out": 0.5, "held_out_seed": 0}, run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
     return table.set_index(["epoch", "split", "metric"])["value"]

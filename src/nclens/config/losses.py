@@ -14,7 +14,14 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class LossBase(Closed):
-    """What every loss entry may say of its looks."""
+    """What every loss entry may say of its regulariser and its looks."""
+
+    #: The task whose targets the loss takes; None for any.
+    task: ClassVar[str | None] = "classification"
+
+    weight_decay: NonNegative | None = None
+    """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
+    minimised, and entries that differ in it alone make a grid."""
 
     label: str | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
@@ -172,8 +179,18 @@ class Focal(Scheduled):
     """Exponent of the factor; 0 is plain cross entropy."""
 
 
+class SquaredError(LossBase):
+    """Squared error of a regression, (1/2) |z - y|^2, summed over the targets."""
+
+    task: ClassVar[str | None] = "regression"
+
+    name: Literal["squared_error"]
+
+
 class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""
+
+    task: ClassVar[str | None] = None
 
 
 LOSSES: dict[str, type[LossBase]] = {
@@ -187,6 +204,7 @@ LOSSES: dict[str, type[LossBase]] = {
     "confidence_penalty": ConfidencePenalty,
     "focal": Focal,
     "mse": MeanSquared,
+    "squared_error": SquaredError,
 }
 """Every loss by its name."""
 

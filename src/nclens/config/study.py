@@ -8,10 +8,14 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     MAXSUP_FIGURES,
+    ONEHOT_FIGURES,
+    PROBE_FIGURES,
+    REGRESSION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
     TWO_STAGE_FIGURES,
@@ -22,8 +26,10 @@ from nclens.config.experiments import (
 )
 from nclens.config.fields import Closed, Name, Positive
 from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
-from nclens.config.models import ModelEntry
+from nclens.config.models import ModelEntry, TorchvisionModel
+from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 from nclens.config.schedules import Drop
+from nclens.config.tasks import check_task
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -75,6 +81,8 @@ class Study(Closed):
     datasets: dict[Name, DataEntry] = Field(min_length=1)
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
+    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
+    """What may be asked of trained networks; an experiment lists those that it wants."""
     experiments: dict[Name, Experiment] = Field(min_length=1)
     theory: Theory = Theory()
     measure: Measure = Measure()
@@ -105,20 +113,48 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-            data = self.datasets[experiment.dataset]
-            samples = None if isinstance(data, CustomData) else data.train_samples
-            if samples is not None and experiment.training.batch_size > samples:
-                raise PydanticCustomError(
-                    "batch",
-                    "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
-                    {
-                        "where": where,
-                        "value": experiment.training.batch_size,
-                        "n": samples,
-                        "dataset": experiment.dataset,
-                    },
-                )
+            check_task(name, experiment, self.task(name), self.losses)
+            self._check_data(where, experiment)
         return self
+
+    @model_validator(mode="after")
+    def _check_probes_and_classes(self) -> Self:
+        for name, probe in self.probes.items():
+            if isinstance(probe, Transfer):
+                self._refer(f"probes.{name}.dataset", probe.dataset, "datasets", self.datasets)
+        for name, experiment in self.experiments.items():
+            where, own = f"experiments.{name}", experiment.dataset
+            if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
+                classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
+            for asked in experiment.probes:
+                self._refer(f"{where}.probes", asked, "probes", self.probes)
+                probe = self.probes[asked]
+                if isinstance(probe, MutualInformation):
+                    classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
+                if isinstance(probe, Transfer):
+                    same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
+        return self
+
+    def _check_data(self, where: str, experiment: Experiment) -> None:
+        """Refuse what the data set does not allow, where that is known before it is read."""
+        data = self.datasets[experiment.dataset]
+        if isinstance(data, CustomData):
+            return
+        samples, channels = data.train_samples, data.image_channels
+        context = {"where": where, "dataset": experiment.dataset}
+        if samples is not None and experiment.training.batch_size > samples:
+            raise PydanticCustomError(
+                "batch",
+                "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                context | {"value": experiment.training.batch_size, "n": samples},
+            )
+        if channels not in (None, 3) and isinstance(self.models[experiment.model], TorchvisionModel):
+            raise PydanticCustomError(
+                "channels",
+                "{where}.model = {model}: a classifier of torchvision takes images of 3 channels, and those of "
+                "{dataset} have {channels}; allowed: a model of another `name`",
+                context | {"model": experiment.model, "channels": channels},
+            )
 
     @staticmethod
     def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
@@ -154,7 +190,8 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
-        return entry.label or entry.words or loss
+        decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
+        return entry.label or (entry.words + decay if entry.words else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled."""
@@ -172,6 +209,19 @@ class Study(Closed):
         plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
         return entry.baseline or next(plain, None)
 
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, that of its data set: `classification` or `regression`."""
+        return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
+
+    def _of(self, task: str) -> Iterator[tuple[str, Experiment]]:
+        """Yield the experiments of a task by name."""
+        return ((name, entry) for name, entry in self.experiments.items() if self.task(name) == task)
+
+    def weight_decay(self, experiment: str, loss: str) -> float:
+        """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        own = self.losses[loss].weight_decay
+        return self.experiments[experiment].training.weight_decay if own is None else own
+
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or all that it has something to show in."""
         entry = self.experiments[experiment]
@@ -182,7 +232,15 @@ class Study(Closed):
         names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
         maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
         two_stage = TWO_STAGE_FIGURES if self._drops(experiment) else ()
-        return [*CLASSIFICATION_FIGURES, *sweep, *regularised, *maxsup, *two_stage]
+        onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
+        classes = known_classes(self.datasets[entry.dataset])
+        plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
+        probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
+        by_task = {
+            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *probes),
+            "regression": REGRESSION_FIGURES,
+        }
+        return list(by_task[self.task(experiment)])
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
@@ -195,13 +253,14 @@ class Study(Closed):
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
         experiment = self.experiments[run.experiment]
+        training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
         return {
             "dataset": run.dataset,
             "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
             "loss": self._loss(run),
             "seed": run.seed,
-            "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
-            "penalties": self._penalties() if experiment.training.ufm_regularised else None,
+            "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
+            "penalties": self._penalties(run.experiment),
             "snapshots": experiment.snapshot_epochs,
         }
 
@@ -217,18 +276,57 @@ class Study(Closed):
 
     def measure_spec(self, run: Run) -> dict[str, Any]:
         """Return what `measure` uses."""
-        experiment = self.experiments[run.experiment]
-        return {
-            "snapshots": experiment.snapshot_epochs,
-            "epochs": experiment.training.epochs,
-            "loss": self._loss(run),
-            **self.measure.model_dump(mode="json"),
+        task, entry, theory = self.task(run.experiment), self.experiments[run.experiment], self.theory
+        c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
+        loss = {"loss": self._loss(run), "epochs": entry.training.epochs, "onehot": self._onehot(run.loss)}
+        by_task: dict[str, dict[str, Any]] = {
+            "classification": self.measure.model_dump(mode="json") | loss,
+            "regression": {"c": c},
         }
+        return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
+
+    def probe_spec(self, run: Run) -> dict[str, Any]:
+        """Return what `probe` uses."""
+        epochs = self.experiments[run.experiment].snapshot_epochs
+        return {
+            **self.extract_spec(run),
+            "run": run.path,
+            "seed": run.seed,
+            "snapshots": self.probed_epochs(run.experiment),
+            "probes": [
+                {**asked, "snapshots": epochs[-1 if self.probes[name].snapshots == "last" else 0 :]}
+                for name, asked in self._asked(run.experiment).items()
+            ],
+        }
+
+    def _asked(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
+        probes = {name: self.probes[name] for name in self.experiments[experiment].probes}
+        kinds = [probe.kind for probe in probes.values()]
+        return {
+            name: {
+                **self._entry(probe, leave_out={"snapshots"}),
+                "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
+            }
+            for name, probe in probes.items()
+        }
+
+    def probed_epochs(self, experiment: str) -> list[int]:
+        """Return the epochs at which an experiment's probes ask its networks."""
+        entry = self.experiments[experiment]
+        last = all(self.probes[name].snapshots == "last" for name in entry.probes)
+        return entry.snapshot_epochs[-1 if last else 0 :] if entry.probes else []
+
+    def transfer_datasets(self, experiment: str) -> list[str]:
+        """Return the data sets that an experiment's networks are asked to transfer to."""
+        probes = (self.probes[name] for name in self.experiments[experiment].probes)
+        return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
 
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
         return {
-            "lambdas": self.theory.model_dump(mode="json"),
+            "penalties": self.theory.penalties,
+            "regressions": self.regression_spec(),
             "losses": [
                 {
                     "experiment": name,
@@ -243,6 +341,23 @@ class Study(Closed):
             ],
         }
 
+    def regression_spec(self) -> list[dict[str, Any]]:
+        """Return what `theory` and `predict` use of the regressions trained with the model's penalties."""
+        return [
+            {
+                "experiment": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "dim": self.models[entry.model].dim,
+                "losses": list(entry.losses),
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+                **{key: self.theory.model_dump()[key] for key in ("lambda_w", "lambda_h_mean")},
+            }
+            for name, entry in self._of("regression")
+            if entry.training.ufm_regularised
+        ]
+
     def predict_spec(self) -> list[dict[str, Any]]:
         """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
         return [
@@ -256,7 +371,7 @@ class Study(Closed):
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
             }
-            for name, entry in self.experiments.items()
+            for name, entry in self._of("classification")
         ]
 
     def collect_spec(self) -> list[dict[str, Any]]:
@@ -264,10 +379,12 @@ class Study(Closed):
         return [
             {
                 "name": name,
+                "task": self.task(name),
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "losses": list(entry.losses),
                 "seeds": list(entry.seeds),
+                "probed": bool(entry.probes),
             }
             for name, entry in self.experiments.items()
         ]
@@ -286,6 +403,7 @@ class Study(Closed):
                 },
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
+                **self._task_facts(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -304,13 +422,17 @@ class Study(Closed):
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
                 "drops": self._drops(name),
+                **self._task_facts(name),
+                "probes": list(self._asked(name).values()),
+                "projection_classes": list(entry.projection_classes),
             }
             for name, entry in self.experiments.items()
         ]
 
     def report_spec(self, command: str) -> dict[str, Any]:
         """Return what `report` uses; `command` is what reproduces the study."""
-        return {"name": self.study, "title": self.title, "command": command, "experiments": self.draw_spec()}
+        experiments = [{**entry, "transfer": self.transfer_datasets(entry["name"])} for entry in self.draw_spec()]
+        return {"name": self.study, "title": self.title, "command": command, "experiments": experiments}
 
     def track_spec(self, run: Run) -> dict[str, Any]:
         """Return what `track` uses for a run."""
@@ -327,11 +449,12 @@ class Study(Closed):
             "tensors": self.track.tensors,
             "snapshots": self.experiments[run.experiment].snapshot_epochs,
             "keep_features": self.experiments[run.experiment].keep_features,
+            "probed": bool(self.experiments[run.experiment].probes),
         }
 
     def track_study_spec(self) -> dict[str, Any]:
         """Return what `track` uses for the study: its name, title and files."""
-        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective")]
+        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
         figures = [
             f"figures/{name}_{figure}.{ending}"
             for name in self.experiments
@@ -352,6 +475,8 @@ class Study(Closed):
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
+            if "projections" not in self.figures(name):  # there may be no three classes to name
+                resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses"):
@@ -360,12 +485,33 @@ class Study(Closed):
         return resolved
 
     def _loss(self, run: Run) -> dict[str, Any]:
-        return {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})}
+        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
+        return {"entry": run.loss, **entry}
 
-    def _penalties(self) -> dict[str, float]:
-        theory = self.theory
-        lambda_h_total = theory.lambda_h * theory.lambda_h_samples
-        return {"lambda_w": theory.lambda_w, "lambda_h_total": lambda_h_total, "lambda_b": theory.lambda_b}
+    def _penalties(self, experiment: str) -> dict[str, float] | None:
+        """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
+        if not self.experiments[experiment].training.ufm_regularised:
+            return None
+        classification, lambda_h_mean = self.theory.penalties, self.theory.lambda_h_mean
+        by_task = {
+            "classification": classification,
+            # A mean over the samples already; the regression model has no penalty on the bias.
+            "regression": classification | {"lambda_h_total": lambda_h_mean, "lambda_b": 0.0},
+        }
+        return by_task[self.task(experiment)]
+
+    def _task_facts(self, experiment: str) -> dict[str, Any]:
+        """Return what claims and figures are told of an experiment's task and regulariser."""
+        entry = self.experiments[experiment]
+        return {
+            "task": self.task(experiment),
+            "weight_decays": {loss: self.weight_decay(experiment, loss) for loss in entry.losses},
+            "regularised": entry.training.ufm_regularised,
+        }
+
+    def _onehot(self, loss: str) -> bool:
+        """Return whether a loss of classification is a regression on one-hot targets."""
+        return getattr(self.losses[loss], "name", None) == "mse"
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""

@@ -12,6 +12,7 @@ from nclens.figures import (
     two_stage,
     ufm_dynamics,
     unconstrained_feature_model,
+    when_does_it_help,
 )
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
@@ -25,5 +26,6 @@ FIGURES: dict[str, FigureSpec] = {
     **ufm_dynamics.FIGURES,
     **maxsup.FIGURES,
     **two_stage.FIGURES,
+    **when_does_it_help.FIGURES,
 }
 """Every figure by file stem."""

@@ -34,6 +34,7 @@ class Panel:
         percent: whether fractions, at most 1, are shown as percentages.
         transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
         name: what the transformed metric is called in the table; the metric's own key by default.
+        reference: where to draw a thin level line.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Panel:
     percent: bool = False
     transform: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     name: str | None = None
+    reference: float | None = None
 
 
 def draw_curves(
@@ -52,6 +54,7 @@ def draw_curves(
     height: float,
     until: int | None = None,
     marks: Mapping[str, float] | None = None,
+    log_epochs: bool = False,
     remarks: Sequence[str] = (),
 ) -> Drawing:
     """Draw each panel's metrics against epoch.
@@ -64,6 +67,7 @@ def draw_curves(
         height: of the panels, inches.
         until: the last epoch shown; all by default.
         marks: loss -> an epoch at which a dotted upright in its colour stands in each panel.
+        log_epochs: a logarithmic axis of epochs, for what happens early; epoch 0 has no place on it.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -72,12 +76,14 @@ def draw_curves(
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
     dashes = dict(zip(strokes, style.STROKES, strict=False))
-    tables, left_out, cut = [], [], False
+    tables, left_out, cut, hidden = [], [], False, False
     for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
         drawn = []
         for series in panel.series:
             rows = inputs.select(series.metric, series.split)
             rows = rows if until is None else rows[rows["epoch"] <= until]
+            hidden |= log_epochs and bool((rows["epoch"] == 0).any())
+            rows = rows[rows["epoch"] > 0] if log_epochs else rows
             rows = panel.transform(rows) if panel.transform else rows
             name = panel.name or series.metric
             left_out += omissions(inputs, rows, f"{name} ({series.split})", panel.log)
@@ -95,6 +101,9 @@ def draw_curves(
         tables += drawn
     for axes in grid[-1]:
         style.epoch_axis(axes)
+        if log_epochs and (epochs := [epoch for table in tables for epoch in table["epoch"]]):
+            axes.set_xlim(min(epochs) / 1.1, 1.1 * max(epochs))
+            style.log_axis(axes.xaxis)
     keys = style.markers(inputs.losses)
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in inputs.losses]
     if len(strokes) > 1:
@@ -106,6 +115,7 @@ def draw_curves(
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
             "Bands are cut at the panels' edges" if cut else "",
+            "Epoch 0 has no place on the log axis" if hidden else "",
             *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
@@ -126,7 +136,11 @@ def _finish_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> bool:
     if drawn["mean"].notna().sum() == 0:
         style.empty_panel(axes, "no finite values")
         return False
-    cut = style.fit_to_means(axes.yaxis, drawn, panel.log, most=1.0 if panel.percent else np.inf)
+    shown = drawn[["mean", "low", "high"]]
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
+        shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
+    cut = style.fit_to_means(axes.yaxis, shown, panel.log, most=1.0 if panel.percent else np.inf)
     if panel.log:
         style.log_axis(axes.yaxis)
     if panel.percent:

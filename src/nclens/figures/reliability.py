@@ -25,8 +25,12 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 COLUMNS = (
     *("loss", "scaling", "bin", "lower", "upper", "count", "confidence", "accuracy"),
-    *("seeds", "temperature_mean", "ece_mean"),
+    *("accuracy_low", "accuracy_high", "seeds", "temperature_mean", "ece_mean"),
 )
+
+RESAMPLES = 1000
+FEWEST_SAMPLES = 10
+"""A bin with fewer test samples gets no interval: resampling a handful of them says nothing of the others."""
 
 
 @style.look()
@@ -35,7 +39,7 @@ def reliability(inputs: FigureInputs) -> Drawing:
 
     One panel a loss. The samples of all seeds are pooled: every test sample counts once for each seed, with the
     probabilities, and after scaling the temperature, of that seed's network. T was fitted on a held-out part of the
-    test set; the diagram shows the whole of it.
+    test set; the diagram shows the whole of it. Upright lines are bootstrap intervals, see `bootstrap_accuracy`.
     """
     temperatures = inputs.select("temperature", "test", inputs.last_epoch)
     table = pd.concat([_pooled_bins(inputs, loss, temperatures) for loss in inputs.losses], ignore_index=True)
@@ -78,7 +82,8 @@ def reliability(inputs: FigureInputs) -> Drawing:
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, pooled: each test sample counts "
             "once a seed",
-            "Points: mean confidence and accuracy in a bin; bins of few samples scatter",
+            "Points: mean confidence and accuracy in a bin; upright lines: 95% bootstrap interval of the accuracy over "
+            f"test samples, a sample with all its seeds; none under {FEWEST_SAMPLES} samples",
             "Whole test set, of which a held-out part was used to fit T; T and ECE above the panels: means over seeds, "
             "ECE of the part that was not used to fit T",
             "No diagram after scaling where T is missing: " + "; ".join(left_out) if left_out else "",
@@ -106,6 +111,11 @@ def _pooled_bins(inputs: FigureInputs, loss: str, temperatures: pd.DataFrame) ->
         if labels[name]:
             bins = reliability_bins(torch.cat(probabilities[name]), torch.cat(labels[name]))
             table = pd.DataFrame({field.name: getattr(bins, field.name).numpy() for field in fields(bins)})
+            top = [probability.max(dim=1) for probability in probabilities[name]]
+            right = [found.indices == truth for found, truth in zip(top, labels[name], strict=True)]
+            confidence = torch.stack([found.values for found in top]).numpy()
+            low, high = bootstrap_accuracy(confidence, torch.stack(right).numpy(), len(table))
+            table = table.assign(accuracy_low=low, accuracy_high=high)
             temperature_mean = 1.0 if name == "before" else _last_mean(inputs, "temperature", loss)
             ece_mean = _last_mean(inputs, "ece_unscaled" if name == "before" else "ece_scaled", loss)
             keys: dict[str, Any] = {
@@ -119,6 +129,36 @@ def _pooled_bins(inputs: FigureInputs, loss: str, temperatures: pd.DataFrame) ->
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
+def bootstrap_accuracy(confidence: np.ndarray, correct: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """95% bootstrap interval of the accuracy in equal-width bins of the confidence, over the test samples.
+
+    A test set of the same size is drawn from the samples with replacement, 1,000 times from a fixed seed; a sample
+    brings its predictions by all networks, which are not independent of each other. The interval is from the 2.5th to
+    the 97.5th percentile of the bin's accuracy. It tells what another test set would do, not another training.
+
+    Args:
+        confidence, correct: (S, N) of S networks on the same N samples.
+        bins: number of bins J, (j/J, (j+1)/J].
+
+    Returns:
+        lower and upper ends, each (J,); nan in bins with fewer than `FEWEST_SAMPLES` different samples.
+    """
+    random = np.random.default_rng(0)
+    samples = confidence.shape[1]
+    index = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
+    inside = index[:, :, None] == np.arange(bins)
+    counts, rights = inside.sum(axis=0), (inside & correct[:, :, None]).sum(axis=0)
+    kept = (counts > 0).sum(axis=0) >= FEWEST_SAMPLES
+    drawn = np.full((RESAMPLES, bins), np.nan)
+    for place in range(RESAMPLES):
+        weight = np.bincount(random.integers(samples, size=samples), minlength=samples)
+        total = weight @ counts
+        np.divide(weight @ rights, total, out=drawn[place], where=kept & (total > 0))
+    ends = np.full((2, bins), np.nan)
+    ends[:, kept] = np.nanpercentile(drawn[:, kept], [2.5, 97.5], axis=0)
+    return ends[0], ends[1]
+
+
 def _last_mean(inputs: FigureInputs, metric: str, loss: str) -> float:
     rows = inputs.select(metric, "test", inputs.last_epoch)
     means = over_seeds(rows[rows["loss"] == loss])["mean"]
@@ -129,6 +169,8 @@ def _draw_diagram(axes: Axes, own: pd.DataFrame, colour: str) -> None:
     axes.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.8, zorder=1)
     for name in SCALINGS:
         bins = own[(own["scaling"] == name) & (own["count"] > 0)]
+        ends = bins["accuracy_low"], bins["accuracy_high"]
+        axes.vlines(bins["confidence"], *ends, color=colour, linewidth=LOOKS[name]["linewidth"], alpha=0.45)
         axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", **LOOKS[name])
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     style.percent_axis(axes.xaxis)

@@ -244,6 +244,9 @@ def stroke_key(label: str, stroke: Any) -> Line2D:
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     """One legend above the panels, where it covers no data, in as few rows as the page allows, filled row by row."""
     for columns in range(len(handles), 0, -1):
+        # As many rows can be filled more evenly with fewer columns.
+        if -(-len(handles) // -(-len(handles) // columns)) < columns:
+            continue
         by_row = [handle for column in range(columns) for handle in handles[column::columns]]
         made = figure.legend(handles=by_row, loc="outside upper center", ncols=columns)
         if made.get_window_extent().width <= 0.98 * figure.bbox.width or columns == 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,10 @@ class FigureInputs:
             allowed); may be empty.
         smoothings: the smoothing δ in [0, 1) of each loss that has one.
         drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
+        probes: what the networks were asked: `kind`, `suffix` (of the metrics' names) and what else the study says of
+            it (`dataset`, `smoothing`, `classes`, ...).
+        projection_classes: the three classes that the projections show.
+        class_names: of all classes, in the order of their numbers; without them classes are called by number.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -81,6 +85,9 @@ class FigureInputs:
     predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
     smoothings: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
+    probes: Sequence[Mapping[str, Any]] = ()
+    projection_classes: Sequence[int] = (0, 1, 2)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, table, columns in (
@@ -112,6 +119,14 @@ class FigureInputs:
     def seeds(self, loss: str) -> list[int]:
         """The seeds of a loss, ascending."""
         return sorted(int(seed) for seed in self.metrics.loc[self.metrics["loss"] == loss, "seed"].unique())
+
+    def class_name(self, label: int) -> str:
+        """What to call a class."""
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+
+    def asked(self, kind: str) -> list[Mapping[str, Any]]:
+        """The probes of a kind, in the study's order."""
+        return [probe for probe in self.probes if probe["kind"] == kind]
 
     def select(self, metric: str, split: str, epoch: int | None = None) -> pd.DataFrame:
         """Rows of one metric on one split: loss, seed, epoch, value; in the order of the losses, epochs and seeds.

@@ -18,7 +18,7 @@ PANELS = (
 
 @style.look()
 def two_stage(inputs: FigureInputs) -> Drawing:
-    """Test error of every epoch (log), and NC1 (log), NC2 and NC3 of the training set, a mark where a loss is dropped."""
+    """Test error of every epoch, NC1 (both log), NC2 and NC3 of the training set; marks where a loss is dropped."""
     remarks = [
         "Test error of every epoch; NC1, NC2 and NC3 of the training set at the snapshots",
         "Dotted upright: from this epoch on the loss of its colour is cross entropy" if inputs.drops else "",

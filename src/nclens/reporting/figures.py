@@ -27,6 +27,10 @@ CLAIM_FIGURES = {
     "T1": ("two_stage",),
     "T2": ("two_stage", "drop_epoch"),
     "T3": ("two_stage", "drop_epoch"),
+    "W1": ("ece_temperature", "reliability"),
+    "W2": ("projections",),
+    "W3": ("mutual_information",),
+    "W4": ("gradient_variance",),
 }
 """The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 

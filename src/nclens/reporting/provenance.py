@@ -24,7 +24,10 @@ def provenance(
 ) -> Section:
     """Return where the numbers come from: data, software, machine, durations."""
     known = [(experiment, key, runs[key]) for experiment, key in names.runs() if key in runs]
-    wanted = list(dict.fromkeys(entry["dataset"] for entry in names.experiments.values()))
+    experiments = names.experiments.values()
+    wanted = list(
+        dict.fromkeys(name for entry in experiments for name in (entry["dataset"], *entry.get("transfer", ())))
+    )
     packages = list(dict.fromkeys(package for _, _, record in known for package in record.get("versions", {})))
     software = [(name, _tally(record.get("versions", {}).get(name) for _, _, record in known)) for name in packages]
     for label, field_name in (

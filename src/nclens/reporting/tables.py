@@ -1,4 +1,4 @@
-"""The tables of a study of classification: its runs, and the theory that they are held against."""
+"""The tables of a study of classification: its runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.reporting.page import Cell, Column, Section, Table
-from nclens.reporting.words import Names, as_text, number, readable, sentence
+from nclens.reporting.words import Names, as_text
 
 RUN_METRICS = (
     ("Accuracy", "test", "accuracy"),
@@ -16,16 +16,6 @@ RUN_METRICS = (
     ("NC3", "train", "nc3"),
 )
 """Columns of the run table: heading, split, key of the metric; one that no run has is left out."""
-
-THEORY_GIVEN = {
-    "classes": "K",
-    "per_class": "n",
-    "dim": "d",
-    "lambda_w": "λ_W",
-    "lambda_h": "λ_H",
-    "lambda_b": "λ_b",
-}
-"""Columns of the theory table that hold the setting, and their symbols."""
 
 
 def run_table(names: Names, metrics: pd.DataFrame, runs: Mapping[tuple[str, str, str, int], Any]) -> Section:
@@ -55,30 +45,3 @@ def run_table(names: Names, metrics: pd.DataFrame, runs: Mapping[tuple[str, str,
         *(Column("Training", "s", numeric=True), Column("Device")),
     ]
     return Section("runs", "Runs", "runs.html.j2", {"table": Table(columns, rows, sortable=True)})
-
-
-def ufm_theory(names: Names, theory: pd.DataFrame) -> Section:
-    """Return the closed forms of the unconstrained feature model beside their numeric values."""
-    tables = []
-    for key, rows in theory.groupby(["experiment", *THEORY_GIVEN], sort=False, dropna=False):
-        experiment, *given = key
-        groups = []
-        for quantity, group in rows.groupby("quantity", sort=False):
-            lines = [
-                {
-                    "loss": names.loss(str(experiment), as_text(record["loss"])),
-                    "closed_form": number(record["closed_form"], 6),
-                    "numeric": number(record["numeric"], 6),
-                    "relative_error": number(record["relative_error"], 2),
-                }
-                for record in group.to_dict("records")
-            ]
-            label = sentence(readable(str(quantity)))
-            groups.append({"quantity": quantity, "label": label, "rows": lines})
-        symbols = zip(THEORY_GIVEN.values(), (number(value, 6, trim=True) for value in given), strict=True)
-        where = names.where(str(experiment)) if experiment in names.experiments else str(experiment)
-        tables.append({"where": where, "given": list(symbols), "groups": groups})
-    errors = theory["relative_error"].dropna()
-    agreement = f"The largest relative error is {number(errors.max(), 2)}." if len(errors) else ""
-    content = {"tables": tables, "agreement": agreement}
-    return Section("theory", "Theory", "theory.html.j2", content)

@@ -1,4 +1,4 @@
-"""Collect the measurements and histories of all runs into the one table that everything below reads."""
+"""Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 import pandas as pd
 
 from nclens.files import FileError, atomic_write, damaged
-from nclens.history import HISTORY
+from nclens.history import HISTORY, history_columns
 
+TIDY = ["epoch", "split", "metric", "value"]
 COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
 
 
 def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None:
-    """Write R/metrics.parquet from every run's metrics.csv and history.csv."""
+    """Write R/metrics.parquet from every run's metrics.csv, history.csv and, where it was probed, probes.csv."""
     tables = []
     for experiment in experiments:
         for loss in experiment["losses"]:
@@ -20,10 +21,11 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
                 keys = {"experiment": experiment["name"], "dataset": experiment["dataset"]}
                 keys |= {"model": experiment["model"], "loss": loss, "seed": seed}
                 run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
-                metrics = _read(run / "metrics.csv", "measure", ["epoch", "split", "metric", "value"])
-                history = _read(run / "history.csv", "train", ["epoch", "split", *HISTORY])
+                metrics = [_read(run / "metrics.csv", "measure", TIDY)]
+                metrics += [_read(run / "probes.csv", "probe", TIDY)] if experiment.get("probed") else []
+                history = _read(run / "history.csv", "train", history_columns(experiment["task"]))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
-                tables += [table.assign(**keys) for table in (metrics, history)]
+                tables += [table.assign(**keys) for table in (*metrics, history)]
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
     names = ["experiment", "dataset", "model", "loss", "split", "metric"]
     table = table.astype(dict.fromkeys(names, "category"))

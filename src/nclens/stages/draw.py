@@ -11,7 +11,7 @@ import pandas as pd
 
 from nclens.figures import FIGURES, FigureInputs
 from nclens.figures.style import encode
-from nclens.files import FileError, atomic_write, damaged, read_tensors, write_text
+from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_text
 
 
 def draw(
@@ -29,10 +29,11 @@ def draw(
     Args:
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
-            losses smooth, `smoothings` (entry -> smoothing), and, where they are dropped, `drops` (entry -> epoch).
+            losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), and,
+            where its networks were asked more, `probes` and `projection_classes`, as `FigureInputs` has them.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        root: the study's folder, R; the last features are read below it.
+        root: the study's folder, R; the last features and the names of the classes are read below it.
         figures: the folder to write to.
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
@@ -89,6 +90,7 @@ def _read_table(
 def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from; features are read when a figure asks for them."""
     runs = root / experiment["dataset"] / experiment["model"]
+    manifest = root / "data" / f"{experiment['dataset']}.json"
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
         path = runs / loss / f"seed{seed}" / "features" / f"epoch{experiment['epochs']}.safetensors"
@@ -112,5 +114,8 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         last_features=last_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
         drops=experiment.get("drops", {}),
+        probes=experiment.get("probes", ()),
+        projection_classes=experiment.get("projection_classes", (0, 1, 2)),
+        class_names=read_json(manifest, "prepare").get("classes", ()) if manifest.is_file() else (),
         **own,
     )

@@ -8,6 +8,7 @@ import torch
 from nclens.data.prepared import choose_device, place_splits
 from nclens.files import damaged, read_json, read_tensors, write_tensors
 from nclens.models import build_network, place_network
+from nclens.tasks import output_count
 from nclens.training import extract_features
 
 
@@ -18,7 +19,7 @@ def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads
     described = read_json(manifest, "prepare")
     tensors, _ = read_tensors(data, "prepare")
     device = choose_device(spec["device"])
-    network = build_network(spec["model"], described["shape"], len(described["classes"]))
+    network = build_network(spec["model"], described["shape"], output_count(described))
     network = place_network(network, described["shape"], device)
     splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
     for epoch in spec["snapshots"]:

@@ -9,14 +9,32 @@ import pandas as pd
 from nclens.claims import RULES
 from nclens.figures import FIGURES
 from nclens.files import FileError, damaged, read_json, write_text
-from nclens.reporting import CLAIM_COLUMNS, THEORY_COLUMNS, Drawn, png_size, report_page
+from nclens.reporting import (
+    CLAIM_COLUMNS,
+    DYNAMICS_COLUMNS,
+    EFFECTIVE_COLUMNS,
+    PREDICTION_COLUMNS,
+    THEORY_COLUMNS,
+    Drawn,
+    png_size,
+    report_page,
+)
 from nclens.summary import side_by_side
 
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
 NUMBERS = {
     *("effect", "low", "high", "null", "seeds", "smoothing", "classes", "per_class", "dim"),
     *("lambda_w", "lambda_h", "lambda_b", "closed_form", "numeric", "relative_error"),
+    *("momentum", "fraction", "start", "tolerance", "value", "seed", "measured", "predicted", "held_out", "s"),
+    *("rms_relative_residual", "ratio_rms_relative_residual", "log_s_standard_error", "points"),
 }
+#: Tables of the theory: the name of the file and of the page's argument, the rule that makes it, its columns.
+THEORY = (
+    ("ufm", "theory", "theory", THEORY_COLUMNS),
+    ("dynamics", "dynamics", "theory", DYNAMICS_COLUMNS),
+    ("predictions", "predictions", "predict", PREDICTION_COLUMNS),
+    ("effective", "effective", "predict", EFFECTIVE_COLUMNS),
+)
 
 
 def report(study: dict[str, Any], root: Path, output: Path) -> None:
@@ -33,7 +51,6 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
-    theory = root / "theory" / "ufm.csv"
     metrics = _metrics(root / "metrics.parquet")
     losses = side_by_side(study["experiments"], metrics)
     write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
@@ -42,11 +59,19 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
         _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
         metrics,
         losses=losses,
-        theory=_csv(theory, "theory", THEORY_COLUMNS) if theory.is_file() else None,
+        **{
+            argument: _csv(path, made_by, columns)
+            for name, argument, made_by, columns in THEORY
+            if (path := root / "theory" / f"{name}.csv").is_file()
+        },
         figures=dict(_figures(study, root / "figures")),
         datasets={
             dataset: read_json(path, "prepare")
-            for dataset in dict.fromkeys(experiment["dataset"] for experiment in study["experiments"])
+            for dataset in dict.fromkeys(
+                name
+                for experiment in study["experiments"]
+                for name in (experiment["dataset"], *experiment.get("transfer", ()))
+            )
             if (path := root / "data" / f"{dataset}.json").is_file()
         },
         runs=dict(_runs(study, root)),

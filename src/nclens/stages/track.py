@@ -71,7 +71,7 @@ def track_run(spec: dict[str, Any], root: Path) -> None:
         size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
         parameters = _flat(record["spec"]) | size
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
-        _log_metrics(client, run_id, [*_curves(run), *_scalars(record)])
+        _log_metrics(client, run_id, [*_curves(run, files), *_scalars(record)])
         _log_dataset(client, run_id, root, spec["dataset"])
         _log_files(client, run_id, root, files, tensors=spec["tensors"])
         _log_network(run_id, root, spec, record)
@@ -227,9 +227,10 @@ def _run_files(root: Path, spec: dict[str, Any]) -> list[Path]:
     run = root / spec["run"]
     epochs = spec["snapshots"]
     kept = epochs if spec["keep_features"] == "all" else epochs[-1:]
-    logs = [root / "logs" / stage / f"{spec['run']}.log" for stage in ("train", "extract", "measure")]
+    logs = [root / "logs" / stage / f"{spec['run']}.log" for stage in ("train", "extract", "measure", "probe")]
+    probes = ["probes.csv"] if spec.get("probed") else []
     return [
-        *(run / name for name in ("run.json", "history.csv", "metrics.csv")),
+        *(run / name for name in ("run.json", "history.csv", "metrics.csv", *probes)),
         *(path for path in logs if path.is_file()),
         *(run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in epochs),
         *(run / "features" / f"epoch{epoch}.safetensors" for epoch in kept),
@@ -260,12 +261,12 @@ def _now() -> int:
     return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
 
 
-def _curves(run: Path) -> Iterator[Metric]:
+def _curves(run: Path, files: list[Path]) -> Iterator[Metric]:
     """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
     now = _now()
-    metrics = pd.read_csv(run / "metrics.csv")
+    metrics = [pd.read_csv(path) for path in (run / "metrics.csv", run / "probes.csv") if path in files]
     history = pd.read_csv(run / "history.csv").rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
-    table = pd.concat([metrics, history])
+    table = pd.concat([*metrics, history])
     table = table[np.isfinite(table["value"])]
     for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):
         yield Metric(f"{split}/{metric}", float(value), now, int(epoch))
@@ -316,10 +317,11 @@ def _log_network(run_id: str, root: Path, spec: dict[str, Any], record: dict[str
 
     from nclens.data.prepared import place_splits
     from nclens.models import build_network
+    from nclens.tasks import output_count
 
     manifest = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
     data, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
-    network = build_network(record["spec"]["model"], manifest["shape"], len(manifest["classes"]))
+    network = build_network(record["spec"]["model"], manifest["shape"], output_count(manifest))
     snapshot = root / spec["run"] / "snapshots" / f"epoch{spec['snapshots'][-1]}.safetensors"
     network.load_state_dict(read_tensors(snapshot, "train")[0])
     network.eval()

@@ -23,9 +23,11 @@ import torch
 
 from nclens.data.prepared import choose_device, place_splits
 from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
+from nclens.history import history_columns
 from nclens.models import build_network, count_flops, place_network
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
+from nclens.tasks import TASKS, output_count
 from nclens.training import Penalties, Settings, Trainer, derived_seed
 
 #: Seconds between two lines of progress.
@@ -76,7 +78,7 @@ def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: t
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     torch.manual_seed(derived_seed(spec["seed"], "weights"))
-    network = build_network(spec["model"], manifest["shape"], len(manifest["classes"]))
+    network = build_network(spec["model"], manifest["shape"], output_count(manifest))
     network = place_network(network, manifest["shape"], device)
     train_split, test_split = place_splits(tensors, manifest, device)
     known = Settings.__dataclass_fields__
@@ -143,7 +145,7 @@ def _train_to_the_end(
         now = time.monotonic()
         spent = seconds + now - begun
         if finished:
-            for row in trainer.history[-2:]:
+            for row in (row for row in trainer.history[-2:] if row["epoch"] == trainer.epoch):
                 row["seconds"] = now - epoch_begun
             epoch_begun = now
             if trainer.epoch in snapshots:
@@ -172,11 +174,14 @@ def _snapshot(trainer: Trainer, work: Path) -> None:
 
 
 def _progress(trainer: Trainer, left: float) -> str:
-    train_row, test_row = trainer.history[-2:]
+    train_row, test_row = (
+        next(row for row in reversed(trainer.history) if row["split"] == split) for split in ("train", "test")
+    )
+    name, form = TASKS[trainer.train_split.task].progress
     minutes, seconds = divmod(round(left), 60)
     return (
         f"epoch {trainer.epoch}/{trainer.settings.epochs}  loss {train_row['loss']:.4f}  "
-        f"error {train_row['error']:.2%} train, {test_row['error']:.2%} test  {minutes}:{seconds:02d} left"
+        f"{name} {train_row[name]:{form}} train, {test_row[name]:{form}} test  {minutes}:{seconds:02d} left"
     )
 
 
@@ -193,9 +198,8 @@ def _publish(
     for epoch in spec["snapshots"]:
         with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
             shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
-    columns = ["epoch", "split", "loss", "cross_entropy", "error", "learning_rate", "seconds"]
     with atomic_write(run / "history.csv") as temporary:
-        pd.DataFrame(trainer.history)[columns].to_csv(temporary, index=False)
+        pd.DataFrame(trainer.history)[history_columns(trainer.train_split.task)].to_csv(temporary, index=False)
     device = trainer.device
     cuda = device.type == "cuda"
     peak = (

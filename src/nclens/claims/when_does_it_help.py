@@ -1,0 +1,172 @@
+"""Claims of "When Does Label Smoothing Help?" (arXiv 1906.02629), and one of "Towards Understanding Label Smoothing".
+
+The latter (TSLA, arXiv 2006.11653) is on the variance of gradients, which the same probes measure. How each claim is
+measured, and every margin, is our choice and stands in its `rule`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from nclens.claims.effects import curves
+from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, decide, judge_pairs, log_ratio
+
+PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"
+TSLA = "Towards Understanding Label Smoothing (arXiv 2006.11653)"
+
+ECE_MARGIN = 0.01
+"""A calibration error that is higher by less counts as no worse; the paper's own pair is .024 beside .021."""
+INFORMATION_MARGIN = 0.1
+"""Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
+EARLY = 0.1
+"""Share of training that counts as its beginning."""
+
+
+def replaces_scaling(comparison: Comparison) -> list[Measure]:
+    """W1: calibration error of the loss as it is minus that of the baseline after temperature scaling, test set."""
+    measures = []
+    for metric in ("ece", "ece_adaptive"):
+        own = _last(comparison, comparison.loss, "test", f"{metric}_unscaled")
+        scaled = _last(comparison, comparison.baseline, "test", f"{metric}_scaled")
+        effects = {seed: own[seed] - scaled[seed] for seed in own if seed in scaled}
+        found = _judge(comparison, f"{metric}_against_scaled", effects, "difference", "difference in ECE")
+        verdict = decide(found.low, found.high, ECE_MARGIN, "below")
+        measures.append(replace(found, null=ECE_MARGIN, verdict=verdict))
+    return measures
+
+
+def tightens_clusters(comparison: Comparison) -> list[Measure]:
+    """W2: ratios of the clusters' spread beside the distance of their centres, after the last epoch."""
+    measures = []
+    for name, split, metric in (
+        ("template_spread_train", "train", "template_spread"),
+        ("template_spread_test", "test", "template_spread"),
+        ("nc1_quotient_train", "train", "nc1_quotient"),
+    ):
+        own, base = (_last(comparison, loss, split, metric) for loss in (comparison.loss, comparison.baseline))
+        effects = {seed: log_ratio(own[seed], base[seed]) for seed in own if seed in base}
+        measures.append(_judge(comparison, name, effects, "ratio", "ratio"))
+    return measures
+
+
+def erases_information(comparison: Comparison) -> list[Measure]:
+    """W3: mutual information of the loss minus log 2, and minus the baseline's, after the last epoch; none unasked."""
+    measures = []
+    for metric in _probed(comparison, "mutual_information"):
+        own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
+        effects = {seed: value - math.log(2) for seed, value in own.items()}
+        found = _judge(comparison, f"{metric}_minus_log_2", effects, "difference", "nats")
+        measures.append(replace(found, verdict=_within(found.low, found.high, INFORMATION_MARGIN)))
+        effects = {seed: own[seed] - base[seed] for seed in own if seed in base}
+        measures.append(_judge(comparison, metric, effects, "difference", "nats"))
+    return measures
+
+
+def reduces_gradient_variance(comparison: Comparison) -> list[Measure]:
+    """W4: ratios of the gradient variance of smoothed to that of one-hot targets at the same weights; none unasked."""
+    measures = []
+    for metric in _probed(comparison, "gradient_variance_network_onehot"):
+        suffix = metric.removeprefix("gradient_variance_network_onehot")
+        for name, (part, of_loss, span) in VARIANCES.items():
+            place = comparison.loss if of_loss else comparison.baseline
+            effects = {}
+            for seed, curve in _log_variance_ratios(comparison, place, part, suffix).items():
+                first, last = span[0] * comparison.epochs, span[1] * comparison.epochs
+                # The first snapshot counts as early also where it comes late.
+                early = max(last, curve.index[0])
+                effects[seed] = float(curve[(curve.index >= first) & (curve.index <= early)].mean(skipna=False))
+            measures.append(_judge(comparison, name + suffix, effects, "ratio", "ratio of variances"))
+    return measures
+
+
+VARIANCES = {
+    "gradient_variance_at_loss_weights": ("network", True, (0.0, 1.0)),
+    "gradient_variance_at_loss_weights_at_end": ("network", True, (1.0, 1.0)),
+    "gradient_variance_of_head_at_loss_weights": ("head", True, (0.0, 1.0)),
+    "gradient_variance_at_baseline_weights": ("network", False, (0.0, 1.0)),
+    "gradient_variance_at_baseline_weights_early": ("network", False, (0.0, EARLY)),
+}
+"""Measure of W4 -> over which weights the gradient is, at whose weights, and over which part of training."""
+
+
+def _log_variance_ratios(comparison: Comparison, loss: str, part: str, suffix: str) -> dict[int, pd.Series]:
+    """Log of the variance of smoothed over that of one-hot targets, by seed and epoch, epoch 0 left out."""
+    smoothed, onehot = (
+        curves(comparison, "train", f"gradient_variance_{part}_{targets}{suffix}")[loss]
+        for targets in ("smoothed", "onehot")
+    )
+    found = {}
+    for seed in smoothed.keys() & onehot.keys():
+        curve = smoothed[seed]
+        ratios = [log_ratio(value, onehot[seed].get(epoch, math.nan)) for epoch, value in curve.items()]
+        found[seed] = pd.Series(ratios, index=curve.index)[curve.index > 0]
+    return found
+
+
+def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, float]:
+    """A metric after the last epoch, by seed."""
+    return {seed: float(curve.iloc[-1]) for seed, curve in curves(comparison, split, metric)[loss].items()}
+
+
+def _probed(comparison: Comparison, metric: str) -> list[str]:
+    """The metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
+    names = comparison.metrics["metric"].astype(str)
+    return sorted(set(names[(names == metric) | names.str.startswith(f"{metric}/")]))
+
+
+def _judge(comparison: Comparison, quantity: str, effects: Mapping[int, float], scale: Scale, unit: str) -> Measure:
+    return judge_pairs(quantity, effects, comparison.seeds, scale=scale, claimed="below", unit=unit)
+
+
+def _within(low: float, high: float, margin: float) -> Verdict:
+    if -margin < low and high < margin:
+        return "supported"
+    return "contradicted" if low > margin or high < -margin else "inconclusive"
+
+
+CLAIMS = (
+    Claim(
+        "W1",
+        PAPER,
+        "Label smoothing calibrates as well as temperature scaling does, without any scaling.",
+        "Expected calibration error of label smoothing as it is, minus that of the baseline after temperature scaling, "
+        "after the last epoch: 15 bins (the main measure) and adaptive, on the part of the test set that the "
+        f"temperature was not fitted on. Up to {ECE_MARGIN:g} more counts as no worse, a margin of ours: a measure is "
+        "supported when its whole interval lies below the margin, contradicted when it lies above.",
+        replaces_scaling,
+    ),
+    Claim(
+        "W2",
+        PAPER,
+        "Label smoothing draws the samples of a class into tight clusters at the corners of a simplex.",
+        "Ratios, after the last epoch, of template_spread, the mean squared distance of features from their class mean "
+        "over that of the class means from their centre, both in the span of the differences of the classifier's rows: "
+        "all classes at once, where the picture has three. Training set (the main measure) and test set; and of the "
+        "same in the whole feature space, nc1_quotient, training set.",
+        tightens_clusters,
+    ),
+    Claim(
+        "W3",
+        PAPER,
+        "Label smoothing erases what logits tell of the single input: its mutual information ends near log 2.",
+        "Mutual information between input and the logit difference of two classes under random augmentation, after the "
+        "last epoch, training set: minus log 2, what the class alone is worth (the main measure), supported when the "
+        f"whole interval lies within ±{INFORMATION_MARGIN:g} nats, about the bias of the estimate, and contradicted "
+        "when it lies beyond; and minus the baseline's.",
+        erases_information,
+    ),
+    Claim(
+        "W4",
+        TSLA,
+        "Smoothed targets give gradients of a smaller variance than one-hot targets.",
+        "Ratios of the variance over samples of the gradient with smoothed targets to that with one-hot targets at the "
+        "same weights, in evaluation mode, geometric mean over snapshots: over all weights of the network, along the "
+        "training with label smoothing (the main measure) and at its end; over the classifier's alone; and at the "
+        f"weights of the baseline's training, all of it and its first {EARLY:.0%}. The smoothing is the probe's. That "
+        "the comparison is made at the same weights is ours.",
+        reduces_gradient_variance,
+    ),
+)
+"""The paper's claims, then that on gradients."""

@@ -1,0 +1,134 @@
+"""Calibration against the temperature that divides the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+
+from nclens.calibration import expected_calibration_error, negative_log_likelihood
+from nclens.figures import style
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
+
+TEMPERATURES = tuple(float(value) for value in np.geomspace(0.25, 4, 49))
+"""From 1/4 to 4, evenly spaced on the log scale, 1 among them."""
+
+PANELS: dict[str, tuple[str, Callable[[torch.Tensor, torch.Tensor], float], str]] = {
+    "ece": (
+        "ECE (%), 15 bins",
+        lambda logits, labels: expected_calibration_error(torch.softmax(logits, dim=1), labels),
+        "",
+    ),
+    "nll": ("cross entropy (nats)", negative_log_likelihood, "geometric"),
+}
+"""Metric -> label of its panel, the metric itself, and how it is averaged."""
+
+
+@style.look()
+def ece_temperature(inputs: FigureInputs) -> Drawing:
+    """ECE (15 bins) and cross entropy of the whole test set with all logits divided by T, against T, for each loss.
+
+    The dot on a line is at the geometric mean over seeds of the temperatures fitted by NLL on a held-out part of the
+    test set; a temperature beyond the panel is named below it.
+    """
+    rows = pd.concat([_curves(inputs, loss) for loss in inputs.losses], ignore_index=True)
+    fitted = inputs.select("temperature", "test", inputs.last_epoch)
+    figure, grid = style.page(1, len(PANELS), 2.7)
+    marks, tables, beyond, cut = style.markers(inputs.losses), [], [], False
+    means = over_seeds(fitted, log=True).set_index("loss")["mean"]
+    for axes, (metric, (label, _, average)) in zip(grid.flat, PANELS.items(), strict=True):
+        table = over_seeds(rows[rows["metric"] == metric], log=average == "geometric")
+        table = table.rename(columns={"epoch": "temperature"}).assign(metric=metric, average=average or "arithmetic")
+        for loss in inputs.losses:
+            own = table[(table["loss"] == loss) & table["mean"].notna()]
+            if own.empty:
+                continue
+            best = float(means.get(loss, np.nan))
+            beyond += (
+                [f"{inputs.labels[loss]} {best:.3g}"] if not _draw_line(axes, own, best, inputs, loss, marks) else []
+            )
+        cut |= _finish_panel(axes, table, label, percent=metric == "ece", log=average == "geometric")
+        tables.append(table)
+    style.legend(
+        figure, [style.loss_key(inputs.labels[loss], inputs.colours[loss], marks[loss]) for loss in inputs.losses]
+    )
+    left_out = omissions(inputs, fitted, "temperature (test)", log=True)
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, whole test set",
+            interval_note(inputs, "Line", "band", "of the cross entropy"),
+            "Dot: at the temperature fitted by NLL on a held-out part of the test set, geometric mean over seeds; thin "
+            "line: T = 1, no scaling",
+            "Bands are cut at the panels' edges" if cut else "",
+            "Fitted temperatures beyond the panels: " + ", ".join(dict.fromkeys(beyond)) if beyond else "",
+            "No dot where a temperature is missing: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    table = pd.concat(tables, ignore_index=True)
+    table["fitted"] = table["loss"].map(means)
+    names = ("metric", "loss", "temperature", "average", "mean", "low", "high", "seeds", "left_out", "fitted")
+    return Drawing(figure, table[list(names)])
+
+
+def _curves(inputs: FigureInputs, loss: str) -> pd.DataFrame:
+    """Both metrics of a loss's seeds at every temperature; the column `epoch` holds the temperature."""
+    rows: list[dict[str, Any]] = []
+    for seed in inputs.seeds(loss):
+        arrays = inputs.last_features(loss, seed)
+        logits = torch.as_tensor(np.asarray(arrays["test.logits"], dtype=np.float64))
+        labels = torch.as_tensor(np.asarray(arrays["test.targets"], dtype=np.int64))
+        rows += [
+            {
+                "loss": loss,
+                "seed": seed,
+                "epoch": temperature,
+                "metric": metric,
+                "value": of(logits / temperature, labels),
+            }
+            for temperature in TEMPERATURES
+            for metric, (_, of, _) in PANELS.items()
+        ]
+    return pd.DataFrame(rows, columns=["loss", "seed", "epoch", "metric", "value"]).astype(
+        {"epoch": float, "value": float}
+    )
+
+
+def _draw_line(
+    axes: Axes, own: pd.DataFrame, fitted: float, inputs: FigureInputs, loss: str, marks: dict[str, str]
+) -> bool:
+    """A loss's line with its band and the dot at its fitted temperature; False where that is beyond the panel."""
+    colour = inputs.colours[loss]
+    x, mean, low, high = (own[name].to_numpy(float) for name in ("temperature", "mean", "low", "high"))
+    if np.isfinite(low).any():
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, mean, color=colour)
+    if not np.isfinite(fitted):
+        return True
+    if not x[0] <= fitted <= x[-1]:
+        return False
+    at = np.interp(np.log(fitted), np.log(x), mean)
+    axes.plot(fitted, at, color=colour, marker=marks[loss], markersize=6, markeredgecolor=style.GROUND, zorder=4)
+    return True
+
+
+def _finish_panel(axes: Axes, table: pd.DataFrame, label: str, *, percent: bool, log: bool) -> bool:
+    """Scale and label a panel; True where a band is cut at its edge."""
+    axes.set(xlabel="temperature T", ylabel=label)
+    if not can_be_drawn(table["mean"]).any():
+        style.empty_panel(axes, "no finite values")
+        return False
+    axes.axvline(1, color=style.FAINT, linewidth=0.8, zorder=1)
+    axes.set_xlim(TEMPERATURES[0], TEMPERATURES[-1])
+    style.log_axis(axes.xaxis)
+    axes.set_xticks([0.25, 0.5, 1, 2, 4])
+    cut = style.fit_to_means(axes.yaxis, table, log, most=1.0 if percent else np.inf)
+    if log:
+        style.log_axis(axes.yaxis)
+    if percent:
+        style.percent_axis(axes.yaxis)
+    return cut

@@ -1,0 +1,143 @@
+"""What a job asks of a cluster: minutes and memory, by measurement where a like run has ended, else by estimate.
+
+A queue wants both before a job starts, and kills what exceeds them; a retry asks for more (the rules multiply by the
+attempt). So an estimate is generous, and a measured figure takes its place as soon as one run of the experiment is
+there. This module is read at every parse and imports nothing heavy.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+#: Forward floating-point operations of one 32 x 32 image, 1e9; other sizes in proportion to their pixels.
+GFLOPS = {
+    "resnet8": 0.006,
+    "resnet18": 1.1,
+    "resnet34": 2.3,
+    "resnet50": 2.6,
+    "vgg": 0.6,
+    "mlp": 0.001,
+}
+#: What is assumed of a model that is not in the table.
+GFLOPS_UNKNOWN = 2.0
+#: Operations a second that training reaches on one CPU core and on a GPU, 1e9; modest ones of their kind.
+RATES = {"cpu": 10.0, "cuda": 3000.0}
+#: Backward passes cost twice the forward pass.
+TRAINING = 3.0
+#: Interpreter, PyTorch and a safe rest, MB.
+BASE_MB = 1500
+#: Margins over what was measured.
+MORE_TIME, MORE_MEMORY = 1.5, 1.3
+
+
+class Needs(NamedTuple):
+    """Wall time in minutes and main memory in MB, both whole and positive."""
+
+    minutes: int
+    memory_mb: int
+
+
+def training_needs(spec: Mapping[str, Any], manifest: Path, records: Iterable[Path]) -> Needs:
+    """Return what a training run needs.
+
+    Args:
+        spec: the run's specification, as `Study.train_spec` returns it.
+        manifest: of its data set; where it is not there yet, an image of CIFAR-10's size and number is assumed.
+        records: run.json files of the experiment's other runs; those that are there and ran on the same kind of
+            device count.
+    """
+    training = spec["training"]
+    measured = [record for record in map(_read, records) if record and _alike(record, spec)]
+    if measured:
+        seconds = max(record["wall_time"] for record in measured)
+        memory = max(record["peak_memory_bytes"] for record in measured) / 1e6
+        return Needs(math.ceil(MORE_TIME * seconds / 60) + 5, max(BASE_MB, math.ceil(MORE_MEMORY * memory)))
+    data = _read(manifest) or {}
+    operations, values = _operations(spec["model"], data)
+    samples, evaluated = data.get("train", 50_000), data.get("test", 10_000)
+    per_epoch = operations * (TRAINING * samples + evaluated)
+    seconds = training["epochs"] * per_epoch / (1e9 * _rate(training["device"]))
+    # Kept for the backward pass: about a byte for every hundred operations.
+    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * training["batch_size"]
+    return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
+
+
+def measuring_needs(spec: Mapping[str, Any], manifest: Path, dim: int | None) -> Needs:
+    """Return what extracting or measuring a run's snapshots needs.
+
+    Args:
+        spec: of the extraction, as `Study.extract_spec` returns it.
+        manifest: as above.
+        dim: feature dimension d; None for unknown, 512 is assumed.
+    """
+    data = _read(manifest) or {}
+    operations, values = _operations(spec["model"], data)
+    samples = data.get("train", 50_000) + data.get("test", 10_000)
+    features = samples * (dim or 512)
+    seconds = len(spec["snapshots"]) * (operations * samples / (1e9 * _rate(spec["device"])) + 2e-7 * features)
+    # One snapshot at a time: features in single precision, a copy, and chunks in double precision.
+    memory = (2 * 4 * features + 2 * values * samples) / 1e6
+    return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
+
+
+def probing_needs(spec: Mapping[str, Any], manifests: Mapping[str, Path], dim: int | None) -> Needs:
+    """Return what the probes of a run need.
+
+    Args:
+        spec: of the probes, as `Study.probe_spec` returns it.
+        manifests: of the run's data set and of those that its probes name, by name; as above.
+        dim: feature dimension d; None for unknown, 512 is assumed.
+    """
+    data = _read(manifests[spec["dataset"]]) or {}
+    operations, values = _operations(spec["model"], data)
+    loaded = samples = data.get("train", 50_000) + data.get("test", 10_000)
+    work = 0.0
+    for asked in spec["probes"]:
+        passes, solved = 0.0, 0.0
+        if asked["kind"] == "transfer":
+            other = _read(manifests[asked["dataset"]]) or {}
+            passes = other.get("train", 50_000) + other.get("test", 10_000)
+            # 45 strengths, some 60 steps each, two products of features and weights a step.
+            solved = 45 * 60 * 4 * passes * (dim or 512) * len(other.get("classes", range(100)))
+            loaded = max(loaded, samples + passes)
+        elif asked["kind"] == "gradient_variance":
+            # Two kinds of targets; gradients of single samples run at half the speed of a batch's.
+            passes = 2 * 2 * TRAINING * asked["samples"]
+        elif asked["kind"] == "mutual_information":
+            passes = (asked["draws"] + 1) * asked["samples"]
+        work += len(asked["snapshots"]) * (operations * passes / _rate(spec["device"]) + solved / RATES["cpu"])
+    # Inputs as they are stored and normalised, features twice in double precision.
+    memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
+    return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
+
+
+def _operations(model: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float, int]:
+    """Return forward operations of a sample, and its number of values."""
+    shape = data.get("shape", [3, 32, 32])
+    pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
+    return 1e9 * GFLOPS.get(model.get("name", ""), GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
+
+
+def _rate(device: str) -> float:
+    return RATES["cpu" if device == "cpu" else "cuda"]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a JSON file's content; None when it is not there, or not whole: then nothing was measured."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _alike(record: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    """Return whether a recorded run did as much work on the same kind of device."""
+    try:
+        same = all(record["spec"][key] == spec[key] for key in ("dataset", "model"))
+        same = same and all(record["spec"]["training"][key] == value for key, value in spec["training"].items())
+        return same and record["wall_time"] > 0 and record["peak_memory_bytes"] > 0
+    except (KeyError, TypeError):
+        return False

@@ -1,0 +1,93 @@
+"""Gradient variance: how much the samples' gradients differ, at given weights and under a given loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from nclens.models import Network
+
+ENTRIES = 2**23
+"""Entries of gradients that are held at once, unless stated: 32 MiB."""
+
+
+def gradient_variance(
+    network: Network,
+    inputs: Tensor,
+    targets: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    chunk: int | None = None,
+) -> dict[str, float]:
+    """Variance of the single samples' gradients, ``(1/N) sum_i |g_i - gbar|^2`` with ``gbar = (1/N) sum_i g_i``.
+
+    g_i is the gradient of sample i's loss on the weights, the network in evaluation mode, so that it depends on no
+    other sample; the unit is that of the loss over that of the weights, squared. The gradient of a batch of B samples
+    drawn at random (with replacement) has 1/B of this variance.
+
+    Args:
+        network: at the weights in question; neither they nor their gradients are changed, but it is left in evaluation
+            mode.
+        inputs: (N, ...), as the network takes them.
+        targets: (N,), as the loss takes them.
+        loss: logits (n, K) and targets (n,) -> one value a sample (n,), such as `nclens.losses.ls`.
+        chunk: samples whose gradients are held at once, by default as many as make `ENTRIES`; sums are in float64, so
+            it changes the result by rounding only.
+
+    Returns:
+        ``head``: over weight and bias of the head; ``network``: over all weights, the head's among them. Both >= 0.
+
+    Raises:
+        ValueError: there are no samples, inputs and targets differ in number, the chunk is no positive number, or a
+            gradient is not finite.
+
+    Source: the quantity of the claim of arXiv 2006.11653 (TSLA); of evaluation mode the paper's abstract says nothing.
+    """
+    if len(inputs) != len(targets) or not len(inputs):
+        raise ValueError(f"inputs and targets must be as many, and at least one: got {len(inputs)} and {len(targets)}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    network.eval()
+    weights = {name: value.detach() for name, value in network.named_parameters()}
+    buffers = dict(network.named_buffers())
+    chunk = chunk or max(1, ENTRIES // sum(value.numel() for value in weights.values()))
+
+    def of_one(values: dict[str, Tensor], sample: Tensor, target: Tensor) -> Tensor:
+        logits = functional_call(network, (values, buffers), (sample[None],))
+        return loss(logits, target[None]).sum()
+
+    of_each = vmap(grad(of_one), in_dims=(None, 0, 0))
+    spreads = {name: _Spread() for name in weights}
+    for start in range(0, len(inputs), chunk):
+        made = of_each(weights, inputs[start : start + chunk], targets[start : start + chunk])
+        for name, gradients in made.items():
+            spreads[name].add(gradients.flatten(1).double())
+    sums = {name: spread.squares for name, spread in spreads.items()}
+    head = sum(value for name, value in sums.items() if name.startswith("head.")) / len(inputs)
+    variances = {"head": float(head), "network": float(sum(sums.values()) / len(inputs))}
+    if not all(torch.isfinite(torch.tensor(list(variances.values())))):
+        raise ValueError("a gradient is not finite: the network's weights or logits are not, or overflow")
+    return variances
+
+
+class _Spread:
+    """Mean and sum of squared deviations of vectors that come in chunks, merged by Chan's rule.
+
+    The difference of E|g|^2 and |gbar|^2 would cancel where the gradients hardly differ.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, vectors: Tensor) -> None:
+        """Take in vectors (n, P)."""
+        own, total = len(vectors), self.count + len(vectors)
+        mean = vectors.mean(dim=0)
+        step = mean - self.mean
+        squares = (vectors - mean).square().sum() + step.square().sum() * (self.count * own / total)
+        self.squares, self.mean, self.count = self.squares + squares, self.mean + step * (own / total), total

@@ -1,0 +1,198 @@
+import math
+
+import pandas as pd
+import pytest
+
+from nclens.claims.verdict import Comparison, claim_rows
+from nclens.claims.when_does_it_help import (
+    CLAIMS,
+    ECE_MARGIN,
+    INFORMATION_MARGIN,
+    erases_information,
+    reduces_gradient_variance,
+    replaces_scaling,
+    tightens_clusters,
+)
+
+SEEDS = (0, 1, 2)
+SNAPSHOTS = (0, 1, 10, 50, 100)
+COLUMNS = ["loss", "seed", "split", "epoch", "metric", "value"]
+NO_THEORY = pd.DataFrame(columns=["loss", "quantity", "closed_form", "numeric", "relative_error"])
+
+
+def runs(loss, metric, value, split="train"):
+    """Rows of three runs: `value` is a number, with a little noise by seed, or a function of (epoch, seed)."""
+    course = value if callable(value) else lambda epoch, seed: value + 1e-4 * (seed - 1)
+    rows = [(loss, seed, split, epoch, metric, float(course(epoch, seed))) for seed in SEEDS for epoch in SNAPSHOTS]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def compare(*tables):
+    metrics = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    return Comparison("main", "mnist5k", "resnet8", "ce", "ls", SEEDS, 100, metrics, NO_THEORY)
+
+
+def by_quantity(measures):
+    return {measure.quantity: measure for measure in measures}
+
+
+def claim(name):
+    return next(entry for entry in CLAIMS if entry.id == name)
+
+
+# --- W1 --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("excess", "verdict"),
+    [(-0.02, "supported"), (0.005, "supported"), (0.01, "inconclusive"), (0.02, "contradicted")],
+)
+def test_w1_holds_smoothing_as_it_is_against_the_scaled_baseline(excess, verdict):
+    tables = [
+        runs("ls", "ece_unscaled", 0.03 + excess, "test"),
+        runs("ce", "ece_scaled", 0.03, "test"),
+        # What must not count: the scaled loss, the baseline without scaling.
+        runs("ls", "ece_scaled", 0.5, "test"),
+        runs("ce", "ece_unscaled", 0.9, "test"),
+    ]
+    # The noise by seed is the same in both, so that the interval is a point but for rounding.
+    tables[0]["value"] += 1e-5 * (tables[0]["seed"] - 1)
+    main = replaces_scaling(compare(*tables))[0]
+    assert main.effect == pytest.approx(excess, abs=1e-9)
+    assert (main.quantity, main.null, main.verdict) == ("ece_against_scaled", ECE_MARGIN, verdict)
+
+
+def test_w1_without_the_metrics_is_inconclusive():
+    assert {measure.verdict for measure in replaces_scaling(compare())} == {"inconclusive"}
+
+
+# --- W2 --------------------------------------------------------------------------------------------------------------
+
+
+def test_w2_is_a_ratio_of_spreads_after_the_last_epoch():
+    def spread(last):
+        return lambda epoch, seed: last if epoch == 100 else 7.0
+
+    found = by_quantity(
+        tightens_clusters(
+            compare(
+                runs("ls", "template_spread", spread(0.02)),
+                runs("ce", "template_spread", spread(0.08)),
+                runs("ls", "template_spread", spread(0.3), "test"),
+                runs("ce", "template_spread", spread(0.2), "test"),
+                runs("ls", "nc1_quotient", spread(0.5)),
+                runs("ce", "nc1_quotient", spread(1.0)),
+            )
+        )
+    )
+    assert {name: (measure.effect, measure.verdict) for name, measure in found.items()} == {
+        "template_spread_train": (pytest.approx(0.25), "supported"),
+        "template_spread_test": (pytest.approx(1.5), "contradicted"),
+        "nc1_quotient_train": (pytest.approx(0.5), "supported"),
+    }
+
+
+# --- W3 --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("above", "verdict"), [(0.0, "supported"), (-0.05, "supported"), (0.3, "contradicted"), (-0.3, "contradicted")]
+)
+def test_w3_is_supported_near_log_2_on_either_side(above, verdict):
+    tables = [runs("ls", "mutual_information", math.log(2) + above), runs("ce", "mutual_information", 1.2)]
+    found = by_quantity(erases_information(compare(*tables)))
+    assert found["mutual_information_minus_log_2"].verdict == verdict
+    assert found["mutual_information_minus_log_2"].effect == pytest.approx(above)
+    assert found["mutual_information"].effect == pytest.approx(math.log(2) + above - 1.2)
+
+
+def test_w3_is_inconclusive_where_the_interval_crosses_the_margin():
+    def course(epoch, seed):
+        return math.log(2) + INFORMATION_MARGIN * (0.5 + 0.4 * seed)
+
+    tables = [runs("ls", "mutual_information", course), runs("ce", "mutual_information", 1.2)]
+    assert erases_information(compare(*tables))[0].verdict == "inconclusive"
+
+
+def test_w3_judges_each_probe_and_says_nothing_where_none_was_asked():
+    tables = [
+        runs(loss, f"mutual_information/{name}", value)
+        for loss, value in (("ls", 0.7), ("ce", 0.9))
+        for name in ("four_nine", "one_seven")
+    ]
+    names = [measure.quantity for measure in erases_information(compare(*tables))]
+    assert names == [
+        f"mutual_information/{name}{what}" for name in ("four_nine", "one_seven") for what in ("_minus_log_2", "")
+    ]
+    assert claim_rows(claim("W3"), compare(runs("ls", "nc1", 1.0))) == []
+
+
+# --- W4 --------------------------------------------------------------------------------------------------------------
+
+
+def variances(ratios, suffix=""):
+    """Variances whose ratio, smoothed over one-hot, is given by (loss, part) -> epoch -> ratio."""
+    tables = []
+    for (loss, part), ratio in ratios.items():
+        key = f"gradient_variance_{part}"
+        tables.append(runs(loss, f"{key}_onehot{suffix}", lambda epoch, seed: 3.0 * (epoch + 1) + seed))
+        tables.append(
+            runs(loss, f"{key}_smoothed{suffix}", lambda epoch, seed, r=ratio: r(epoch) * (3.0 * (epoch + 1) + seed))
+        )
+    return tables
+
+
+def test_w4_averages_the_log_ratio_over_snapshots_at_the_weights_of_each_training():
+    at_loss = {0: 50.0, 1: 0.5, 10: 0.5, 50: 0.25, 100: 0.125}
+    at_baseline = {0: 50.0, 1: 0.5, 10: 0.8, 50: 20.0, 100: 200.0}
+    found = by_quantity(
+        reduces_gradient_variance(
+            compare(
+                *variances(
+                    {
+                        ("ls", "network"): at_loss.__getitem__,
+                        ("ls", "head"): lambda epoch: 0.9,
+                        ("ce", "network"): at_baseline.__getitem__,
+                        ("ce", "head"): lambda epoch: 2.0,
+                    }
+                )
+            )
+        )
+    )
+    expected = {
+        "gradient_variance_at_loss_weights": ((0.5 * 0.5 * 0.25 * 0.125) ** (1 / 4), "supported"),
+        "gradient_variance_at_loss_weights_at_end": (0.125, "supported"),
+        "gradient_variance_of_head_at_loss_weights": (0.9, "supported"),
+        "gradient_variance_at_baseline_weights": ((0.5 * 0.8 * 20 * 200) ** (1 / 4), "contradicted"),
+        "gradient_variance_at_baseline_weights_early": ((0.5 * 0.8) ** (1 / 2), "supported"),
+    }
+    assert {name: (measure.effect, measure.verdict) for name, measure in found.items()} == {
+        name: (pytest.approx(effect), verdict) for name, (effect, verdict) in expected.items()
+    }
+
+
+def test_w4_does_not_leave_out_what_is_not_defined():
+    tables = variances({("ls", "network"): lambda epoch: 0.0 if epoch == 50 else 0.5, ("ls", "head"): lambda _: 0.5})
+    found = by_quantity(reduces_gradient_variance(compare(*tables)))
+    main = found["gradient_variance_at_loss_weights"]
+    assert main.verdict == "inconclusive"
+    assert "no finite effect" in main.note
+    assert found["gradient_variance_at_loss_weights_at_end"].verdict == "supported"
+
+
+def test_w4_judges_each_probe_and_says_nothing_where_none_was_asked():
+    ratios = {(loss, part): lambda _: 0.5 for loss in ("ls", "ce") for part in ("network", "head")}
+    names = [
+        measure.quantity
+        for measure in reduces_gradient_variance(compare(*variances(ratios, "/a"), *variances(ratios, "/b")))
+    ]
+    assert len(names) == 10
+    assert names[0] == "gradient_variance_at_loss_weights/a"
+    assert names[5] == "gradient_variance_at_loss_weights/b"
+    assert claim_rows(claim("W4"), compare(runs("ls", "nc1", 1.0))) == []
+
+
+def test_ids_are_unlike_those_of_other_claims():
+    from nclens.claims import CLAIMS as ALL
+
+    assert len({entry.id for entry in ALL}) == len(ALL)

@@ -1,0 +1,57 @@
+"""All runs' measurements, probes and histories in one table."""
+
+import pandas as pd
+import pytest
+
+from nclens.files import FileError
+from nclens.stages.collect import collect
+
+EXPERIMENT = {
+    "name": "main",
+    "task": "classification",
+    "dataset": "digits",
+    "model": "net",
+    "losses": ["ce", "ls"],
+    "seeds": [0],
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for loss in ("ce", "ls"):
+        run = tmp_path / "digits" / "net" / loss / "seed0"
+        run.mkdir(parents=True)
+        (run / "metrics.csv").write_text("epoch,split,metric,value\n1,train,nc1,0.1\n")
+        (run / "probes.csv").write_text("epoch,split,metric,value\n1,test,probe_accuracy,0.30000000000000004\n")
+        (run / "history.csv").write_text(
+            "epoch,split,loss,cross_entropy,error,learning_rate,seconds\n1,train,2,1,0.5,0.1,3\n"
+        )
+    return tmp_path
+
+
+def collected(root, **more):
+    collect([EXPERIMENT | more], root, root / "metrics.parquet")
+    return pd.read_parquet(root / "metrics.parquet")
+
+
+def test_probes_stand_among_the_metrics_where_the_experiment_lists_them(root):
+    table = collected(root, probed=True)
+    assert table.groupby("loss", observed=True)["metric"].apply(set).to_dict() == {
+        loss: {
+            *("nc1", "probe_accuracy", "epoch_loss", "epoch_cross_entropy", "epoch_error"),
+            *("learning_rate", "epoch_seconds"),
+        }
+        for loss in ("ce", "ls")
+    }
+    (row,) = table[(table["metric"] == "probe_accuracy") & (table["loss"] == "ls")].to_dict("records")
+    assert (row["experiment"], row["split"], row["epoch"], row["value"]) == ("main", "test", 1, 0.1 + 0.2)
+
+
+def test_probes_that_are_not_asked_for_do_not_count(root):
+    assert "probe_accuracy" not in set(collected(root, probed=False)["metric"])
+
+
+def test_a_table_that_is_missing_is_named_with_its_rule(root):
+    (root / "digits" / "net" / "ls" / "seed0" / "probes.csv").unlink()
+    with pytest.raises(FileError, match=r"ls/seed0/probes.csv is missing: the rule `probe` makes it"):
+        collected(root, probed=True)
