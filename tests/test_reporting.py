@@ -22,9 +22,10 @@ from nclens.claims import RULES
 from nclens.files import FileError
 from nclens.reporting import Drawn, report_page
 from nclens.reporting.figures import CLAIM_FIGURES
-from nclens.reporting.verdicts import VERDICTS
-from nclens.reporting.words import number
+from nclens.reporting.verdicts import VERDICTS, judged_claims
+from nclens.reporting.words import Names, number
 from nclens.stages.report import report
+from nclens.summary import side_by_side
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
 
@@ -188,6 +189,7 @@ def page(**changes):
     inputs = {"study": simulated_study(), "claims": simulated_claims(), "metrics": simulated_metrics()}
     inputs |= {"theory": simulated_theory(), "figures": simulated_figures(), "runs": simulated_runs()}
     inputs |= {"datasets": {"mnist5k": simulated_manifest()}, "rules": {"C1": "the interval excludes 1"}}
+    inputs |= {"losses": side_by_side(simulated_study()["experiments"], simulated_metrics())}
     return report_page(**(inputs | changes))
 
 
@@ -319,7 +321,7 @@ def test_same_inputs_give_the_same_bytes_in_another_process():
 
 def test_verdicts_come_first():
     sections = [attributes["id"] for attributes in Reader(page()).all("section")]
-    assert sections == ["verdicts", "evidence", "figures", "runs", "theory", "provenance", "reproduce"]
+    assert sections == ["verdicts", "evidence", "figures", "losses", "runs", "theory", "provenance", "reproduce"]
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
@@ -396,6 +398,21 @@ def test_claims_that_cannot_be_shown_are_refused(column, value, message):
     claims.loc[0, column] = value
     with pytest.raises(ValueError, match=re.escape(message)):
         page(claims=claims)
+
+
+def test_a_loss_held_against_two_others_has_two_verdicts():
+    claims = simulated_claims().query("claim == 'C2'")
+    other = claims.assign(baseline="other", effect=0.77)
+    names = Names(simulated_study())
+    (judged,) = judged_claims(pd.concat([claims, other]), names)
+    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+        ("CE", "0.402"),
+        ("other", "0.770"),
+    ]
+    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+        {"0.402", "0.0130"},
+        {"0.770"},
+    ]
 
 
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
@@ -548,7 +565,7 @@ def test_command_stands_on_the_page_as_it_is_typed():
 
 
 def test_page_without_what_is_optional():
-    text = page(theory=None, figures=None, datasets=None, runs=None, rules=None)
+    text = page(losses=None, theory=None, figures=None, datasets=None, runs=None, rules=None)
     words = Reader(text).text
     sections = [attributes["id"] for attributes in Reader(text).all("section")]
     assert sections == ["verdicts", "evidence", "figures", "runs", "provenance", "reproduce"]
@@ -582,6 +599,7 @@ def test_hostile_names_are_shown_and_nothing_more():
         study=study,
         claims=claims,
         metrics=metrics,
+        losses=side_by_side(study["experiments"], metrics).assign(quantity=HOSTILE),
         theory=simulated_theory().assign(experiment=HOSTILE, quantity=HOSTILE),
         figures={(HOSTILE, "nc1_nc2"): Drawn(png(), HOSTILE, HOSTILE, HOSTILE)},
         datasets={HOSTILE: manifest},
@@ -640,6 +658,37 @@ def test_number_reads_back_to_its_digits(value, digits):
     assert read == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits), abs=1e-323)
 
 
+# --- losses side by side ---------------------------------------------------------------------------------------------
+
+
+def test_the_best_loss_is_bold_and_only_where_the_seeds_leave_no_doubt():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    assert list(table.query("quantity == 'NC1'")["best"]) == [True, False]
+    reader = Reader(page())
+    bold = [attributes for tag, attributes, above in reader.elements if tag == "b" and "table" in above]
+    assert len(bold) == int(table["best"].sum())
+    doubtful = table.assign(best=False)
+    reader = Reader(page(losses=doubtful))
+    assert not [tag for tag, _, above in reader.elements if tag == "b" and "table" in above]
+
+
+def test_a_level_that_is_never_reached_is_sorted_last():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    never = table["quantity"] == "epochs to collapse"
+    table.loc[never, ["mean", "low", "high"]] = [np.inf, np.nan, np.nan]
+    text = page(losses=table)
+    section = text[text.index('id="losses"') : text.index('id="runs"')]
+    assert section.count(">never<") == 2
+    assert "inf" not in section.replace("information", "")
+
+
+def test_one_loss_alone_is_not_set_beside_itself():
+    study = simulated_study(losses={"ce": LOSSES["ce"]})
+    losses = side_by_side(study["experiments"], simulated_metrics())
+    assert set(losses["loss"]) == {"ce"}
+    assert 'id="losses"' not in page(study=study, losses=losses)
+
+
 # --- the stage ------------------------------------------------------------------------------------------------------
 
 
@@ -672,6 +721,8 @@ def test_stage_writes_the_page_of_the_files(root):
         for stem in STEMS
     }
     assert text == page(figures=figures, rules=RULES)
+    table = pd.read_csv(root / "tables" / "losses.csv")
+    assert set(table["quantity"]) == {"NC1", "NC2", "NC3", "epochs to collapse"}
     assert not list(root.glob(".*"))
 
 

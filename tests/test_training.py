@@ -10,7 +10,7 @@ from torch.nn import functional
 from nclens.data.tensors import Split
 from nclens.models import Network, build_network
 from nclens.numerics import explained
-from nclens.objective import build_loss
+from nclens.objective import TrainedLoss, build_loss
 from nclens.training import (
     Penalties,
     Settings,
@@ -50,10 +50,18 @@ def weights(trained):
     return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
 
 
+ENTRIES = {
+    "constant": {"name": "ls", "smoothing": 0.1},
+    "scheduled": {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.9, "until": None}},
+    "with a memory": {"name": "online_label_smoothing", "soft_weight": 0.5, "schedule": {"kind": "drop", "at": 2}},
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 @pytest.mark.parametrize("stops", [[1], [3], [4], [1, 1, 5], [2, 7]])
-def test_interrupted_between_any_two_steps_equals_uninterrupted(stops):
-    reference = finish(trainer())
-    current = trainer()
+def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
+    reference = finish(trainer(loss=build_loss(entry, 3)))
+    current = trainer(loss=build_loss(entry, 3))
     for steps in stops:
         left = iter(range(steps - 1))
         while current.advance(lambda left=left: next(left, None) is None):
@@ -62,11 +70,44 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(stops):
         # As a file gives them back: in the plain memory format.
         saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         torch.rand(7)  # whatever else happens to the global generator
-        current = trainer()
+        current = trainer(loss=build_loss(entry, 3))
         current.resume(saved, values)
     finish(current)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
+    assert all(
+        torch.equal(current.loss.state_dict()[name], value) for name, value in reference.loss.state_dict().items()
+    )
+
+
+def test_each_epoch_trains_and_evaluates_at_its_own_strength():
+    trained = trainer(loss=build_loss({"name": "ls", "smoothing": 0.4, "schedule": {"kind": "drop", "at": 1}}, 3))
+    trained.advance()
+    assert trained.history[-1]["loss"] != trained.history[-1]["cross_entropy"]
+    assert trained.loss.parameters == {"smoothing": 0.4}
+    finish(trained)
+    for row in trained.history[2:]:
+        assert row["loss"] == pytest.approx(row["cross_entropy"], rel=1e-6)
+
+
+def test_a_dropped_loss_follows_the_undropped_one_until_the_drop():
+    smoothed = {"name": "ls", "smoothing": 0.4}
+    dropped = trainer(loss=build_loss(smoothed | {"schedule": {"kind": "drop", "at": 1}}, 3))
+    kept = trainer(loss=build_loss(smoothed, 3))
+    for current in (dropped, kept):
+        current.advance()
+    assert torch.equal(weights(dropped), weights(kept))
+    for current in (dropped, kept):
+        current.advance()
+    assert not torch.equal(weights(dropped), weights(kept))
+
+
+def test_an_epoch_is_evaluated_with_the_memory_it_was_trained_with():
+    trained = trainer(loss=build_loss(ENTRIES["with a memory"], 3))
+    trained.advance()
+    assert trained.loss.state_dict()["batches"] == 0
+    uniform = evaluate(trained.network, build_loss({"name": "ls", "smoothing": 0.5}), trained.test_split)
+    assert trained.history[-1]["loss"] == pytest.approx(uniform["loss"], rel=1e-6)
 
 
 def test_the_first_steps_are_plain_sgd_with_momentum():
@@ -109,7 +150,7 @@ def test_two_losses_of_one_seed_start_alike_and_see_the_same_batches():
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate():
-    trained = trainer(loss=lambda logits, targets: logits.sum() * float("nan"))
+    trained = trainer(loss=TrainedLoss(lambda logits, targets: logits.sum() * float("nan")))
     with pytest.raises(FloatingPointError, match=r"epoch 1 \(learning rate 0\.1\)"):
         trained.advance()
 

@@ -8,9 +8,9 @@ the purpose, so that two losses with one seed start from the same weights and se
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,25 @@ from nclens.history import STATISTICS
 from nclens.models import Network
 from nclens.tasks import TASKS
 
-#: A loss: outputs (N, K) and targets, class numbers (N,) or float (N, K), to one value a sample (N,), or to their mean.
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+class Loss(Protocol):
+    """A loss that goes with the epochs, such as :class:`nclens.objective.TrainedLoss`."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Outputs (N, K) and class numbers (N,) or targets (N, K) to one value a sample (N,), or to their mean."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Be as in epoch 0, 1, ...; called before its first batch, and again when training is resumed within it."""
+
+    def end_epoch(self) -> None:
+        """Called when the epoch is trained and evaluated."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the loss has learned from the samples; a checkpoint holds it."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+
 
 #: A network's backbone, perhaps compiled: inputs (N, ...) to features (N, d).
 Backbone = Callable[[Tensor], Tensor]
@@ -152,6 +169,7 @@ class Trainer:
             FloatingPointError: the loss is not finite; names the epoch and the learning rate.
         """
         number = self.epoch + 1
+        self.loss.begin_epoch(self.epoch)
         rate = self.settings.learning_rate_in(number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -209,6 +227,7 @@ class Trainer:
         self.history.append({**common, "split": "train", **values})
         if self.settings.evaluates_after(number):
             self.history.append({**common, "split": "test", **self._evaluate()})
+        self.loss.end_epoch()
 
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings
@@ -222,6 +241,7 @@ class Trainer:
         for position, state in self.optimiser.state_dict()["state"].items():
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{position}"] = state["momentum_buffer"]
+        tensors |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
         tensors |= {"random.cpu": torch.get_rng_state(), "random.augmentation": self.augmentation.get_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -230,8 +250,12 @@ class Trainer:
 
     def resume(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Go back to a state that `state` returned."""
-        prefix = "network."
-        self.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+
+        self.network.load_state_dict(part("network."))
+        self.loss.load_state_dict(part("loss."))
         state = self.optimiser.state_dict()
         state["state"] = {
             position: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum.{position}"])}

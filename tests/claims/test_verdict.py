@@ -17,6 +17,7 @@ from nclens.claims.verdict import (
     judge_pairs,
     log_ratio,
     overall,
+    pairs,
     t_interval,
 )
 
@@ -323,6 +324,44 @@ def test_comparison_refuses_epochs_past_the_last():
         comparison(metrics=metrics)
 
 
+# --- which losses a claim compares -----------------------------------------------------------------------------------
+
+
+LOSSES = {
+    "ce": ("ce", None),
+    "ls": ("ls", 0.1),
+    "ls_more": ("ls", 0.2),
+    "rising": ("ls_linear", 0.1),
+    "maxsup": ("maxsup", 0.1),
+    "maxsup_most": ("maxsup", 0.9),
+    "own": ("own", None),
+}
+
+
+def found(compared, against=(), baseline="ce", paired=True):
+    claim = Claim("X", "", "", "", lambda _: [], paired=paired, compared=compared, against=against)
+    return pairs(
+        claim, {name: dict(zip(("kind", "strength"), of, strict=True)) for name, of in LOSSES.items()}, baseline
+    )
+
+
+def test_without_a_kind_to_hold_against_it_is_the_baseline():
+    assert found(("ls", "ls_linear")) == [("ls", "ce"), ("ls_more", "ce"), ("rising", "ce")]
+    assert found(("ls",), baseline="ls") == [("ls_more", "ls")]
+    assert found(("ls",), baseline=None) == []
+    assert found(("focal",)) == []
+
+
+def test_a_kind_is_held_against_the_same_strength_or_else_against_all():
+    assert found(("maxsup",), ("ls",)) == [("maxsup", "ls"), ("maxsup_most", "ls"), ("maxsup_most", "ls_more")]
+    assert found(("ls",), ("ls_linear",)) == [("ls", "rising"), ("ls_more", "rising")]
+    assert found(("ls",), ("ce", "maxsup"), baseline=None)[:2] == [("ls", "ce"), ("ls", "maxsup")]
+
+
+def test_a_claim_on_a_loss_alone_has_no_pairs():
+    assert found(("ls",), paired=False) == []
+
+
 # --- the registry ---------------------------------------------------------------------------------------------------
 
 
@@ -331,5 +370,6 @@ def test_registry_names_each_claim_once_and_rules_explain_each():
     assert len(set(keys)) == len(keys)
     assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
     assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7"]
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

@@ -27,6 +27,9 @@ CLASSIFICATION_FIGURES = (
 #: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
 SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
 REGULARISED_FIGURES = ("theory_error",)
+#: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
+MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
+TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
 #: Figure of a classification experiment with the squared error of one-hot targets.
 ONEHOT_FIGURES = ("nrc_classification",)
 #: Figures of a regression experiment.
@@ -43,6 +46,8 @@ FIGURES = {
         *CLASSIFICATION_FIGURES,
         *SWEEP_FIGURES,
         *REGULARISED_FIGURES,
+        *MAXSUP_FIGURES,
+        *TWO_STAGE_FIGURES,
         *ONEHOT_FIGURES,
         *(stem for stems in PROBE_FIGURES.values() for stem in stems),
     ),

@@ -12,20 +12,23 @@ from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    MAXSUP_FIGURES,
     ONEHOT_FIGURES,
     PROBE_FIGURES,
     REGRESSION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
+    TWO_STAGE_FIGURES,
     Experiment,
     Measure,
     Theory,
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
-from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
+from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
 from nclens.config.models import ModelEntry, TorchvisionModel
 from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
+from nclens.config.schedules import Drop
 from nclens.config.tasks import check_task
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
@@ -34,6 +37,11 @@ PALETTE = (
     # After those, dark ones of Tol's.
     *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
 )
+
+# The losses whose unconstrained feature model has a closed form.
+CLOSED = ("ce", "ls")
+# MaxSup and its ablations, which have figures of their own.
+MAXSUP_LOSSES = {"maxsup", "ls_regularisation", "ls_error_amplification", "logit_penalty"}
 
 
 def _no_file(folder: str) -> str:
@@ -98,6 +106,7 @@ class Study(Closed):
                         {"name": name, "key": "/".join(key), "other": seen[key]},
                     )
                 seen[key] = name
+                self._ends_with_the_training(f"{where}.losses", loss, experiment.training.epochs)
             if experiment.baseline is not None and experiment.baseline not in experiment.losses:
                 raise PydanticCustomError(
                     "baseline",
@@ -156,6 +165,15 @@ class Study(Closed):
                 {"where": where, "value": value, "table": table, "known": ", ".join(known)},
             )
 
+    def _ends_with_the_training(self, where: str, loss: str, epochs: int) -> None:
+        entry = self.losses[loss]
+        if isinstance(entry, Scheduled) and entry.schedule.last > epochs:
+            raise PydanticCustomError(
+                "schedule",
+                "{where}: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
+                {"where": where, "loss": loss, "last": entry.schedule.last, "epochs": epochs},
+            )
+
     @property
     def root(self) -> str:
         """Folder of everything that the study makes."""
@@ -172,11 +190,14 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
-        if entry.label:
-            return entry.label
-        if isinstance(entry, LabelSmoothing):
-            return f"LS (δ = {entry.smoothing:g})"
-        return "CE" if isinstance(entry, CrossEntropy) else loss
+        decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
+        return entry.label or (entry.words + decay if entry.words else loss)
+
+    def kind(self, loss: str) -> str:
+        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled."""
+        entry = self.losses[loss]
+        schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -208,12 +229,15 @@ class Study(Closed):
             return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
+        names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
+        maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
+        two_stage = TWO_STAGE_FIGURES if self._drops(experiment) else ()
         onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
         classes = known_classes(self.datasets[entry.dataset])
         plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
         probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
         by_task = {
-            "classification": (*plain, *sweep, *regularised, *onehot, *probes),
+            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *probes),
             "regression": REGRESSION_FIGURES,
         }
         return list(by_task[self.task(experiment)])
@@ -230,11 +254,10 @@ class Study(Closed):
         """Return what `train` uses: the full specification of a run."""
         experiment = self.experiments[run.experiment]
         training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
-        loss = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
         return {
             "dataset": run.dataset,
             "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "loss": {"entry": run.loss, **loss},
+            "loss": self._loss(run),
             "seed": run.seed,
             "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
             "penalties": self._penalties(run.experiment),
@@ -255,8 +278,9 @@ class Study(Closed):
         """Return what `measure` uses."""
         task, entry, theory = self.task(run.experiment), self.experiments[run.experiment], self.theory
         c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
+        loss = {"loss": self._loss(run), "epochs": entry.training.epochs, "onehot": self._onehot(run.loss)}
         by_task: dict[str, dict[str, Any]] = {
-            "classification": self.measure.model_dump(mode="json") | {"onehot": self._onehot(run.loss)},
+            "classification": self.measure.model_dump(mode="json") | loss,
             "regression": {"c": c},
         }
         return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
@@ -373,8 +397,10 @@ class Study(Closed):
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "baseline": self.baseline(name),
-                "compared": [loss for loss in entry.losses if isinstance(self.losses[loss], LabelSmoothing)],
-                "losses": list(entry.losses),
+                "losses": {
+                    loss: {"kind": self.kind(loss), "strength": getattr(self.losses[loss], "value", None)}
+                    for loss in entry.losses
+                },
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
                 **self._task_facts(name),
@@ -395,6 +421,7 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                "drops": self._drops(name),
                 **self._task_facts(name),
                 "probes": list(self._asked(name).values()),
                 "projection_classes": list(entry.projection_classes),
@@ -434,7 +461,8 @@ class Study(Closed):
             for figure in self.figures(name)
             for ending in ("png", "pdf", "csv")
         ]
-        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html", *theory, *figures]
+        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
+        files += ["tables/losses.csv", *theory, *figures]
         return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
@@ -455,6 +483,10 @@ class Study(Closed):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved
+
+    def _loss(self, run: Run) -> dict[str, Any]:
+        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
+        return {"entry": run.loss, **entry}
 
     def _penalties(self, experiment: str) -> dict[str, float] | None:
         """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
@@ -483,9 +515,14 @@ class Study(Closed):
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
-        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
-        plain = {loss: entry for loss, entry in entries.items() if isinstance(entry, CrossEntropy | LabelSmoothing)}
+        plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
+
+    def _drops(self, experiment: str) -> dict[str, int]:
+        """Return the epoch after which each loss of an experiment is dropped, for those that are."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
+        return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}
 
     @staticmethod
     def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:

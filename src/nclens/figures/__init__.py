@@ -6,8 +6,10 @@ from. `style.encode` makes the bytes of a PNG or PDF of it.
 
 from nclens.figures import (
     cross_entropy_vs_label_smoothing,
+    maxsup,
     smoothing_sweep,
     theory_to_network,
+    two_stage,
     ufm_dynamics,
     unconstrained_feature_model,
     when_does_it_help,
@@ -22,6 +24,8 @@ FIGURES: dict[str, FigureSpec] = {
     **theory_to_network.FIGURES,
     **unconstrained_feature_model.FIGURES,
     **ufm_dynamics.FIGURES,
+    **maxsup.FIGURES,
+    **two_stage.FIGURES,
     **when_does_it_help.FIGURES,
 }
 """Every figure by file stem."""

@@ -62,6 +62,7 @@ class FigureInputs:
         predictions: what the unconstrained feature model predicts of each run, columns `PREDICTION_COLUMNS` (more are
             allowed); may be empty.
         smoothings: the smoothing δ in [0, 1) of each loss that has one.
+        drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
         probes: what the networks were asked: `kind`, `suffix` (of the metrics' names) and what else the study says of
             it (`dataset`, `smoothing`, `classes`, ...).
         projection_classes: the three classes that the projections show.
@@ -83,6 +84,7 @@ class FigureInputs:
     dynamics: pd.DataFrame = field(default_factory=_empty(DYNAMICS_COLUMNS))
     predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
     smoothings: Mapping[str, float] = field(default_factory=dict)
+    drops: Mapping[str, int] = field(default_factory=dict)
     probes: Sequence[Mapping[str, Any]] = ()
     projection_classes: Sequence[int] = (0, 1, 2)
     class_names: Sequence[str] = ()

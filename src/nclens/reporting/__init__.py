@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.reporting.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.reporting.losses import losses_side_by_side
 from nclens.reporting.page import Section, render
 from nclens.reporting.provenance import provenance, reproduce
 from nclens.reporting.tables import run_table
@@ -56,6 +57,7 @@ def report_page(
     claims: pd.DataFrame,
     metrics: pd.DataFrame,
     *,
+    losses: pd.DataFrame | None = None,
     theory: pd.DataFrame | None = None,
     dynamics: pd.DataFrame | None = None,
     predictions: pd.DataFrame | None = None,
@@ -72,6 +74,8 @@ def report_page(
             (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems).
         claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
+        losses: every loss's means, columns of `nclens.summary.COLUMNS` and experiment; without it there is no such
+            section.
         theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
         dynamics: descents on the unconstrained feature model, columns `DYNAMICS_COLUMNS`.
         predictions: what it predicts for each run, columns `PREDICTION_COLUMNS`.
@@ -104,6 +108,7 @@ def report_page(
         verdicts(judged, rules or {}),
         claim_figures(judged, plates),
         other_figures(plates),
+        losses_side_by_side(names, losses) if losses is not None else None,
         run_table(names, metrics, runs or {}),
         ufm_theory(names, judged, theory, dynamics, predictions, effective, plates.shown)
         if theory is not None and len(theory)

@@ -31,10 +31,10 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
             )
             row = _verdict_row(record, names)
             claim["rows"].append(row)
-            verdict_rows[(*head, row["experiment"], as_text(record["loss"]))] = row
+            verdict_rows[(*head, row["experiment"], *_pair(record))] = row
     for record in records:
         if record["level"] == "measure":
-            key = tuple(as_text(record[column]) for column in ("paper", "claim", "experiment", "loss"))
+            key = (*(as_text(record[column]) for column in ("paper", "claim", "experiment")), *_pair(record))
             if key not in verdict_rows:
                 raise ValueError(f"claims: the measure {record['quantity']!r} belongs to no verdict ({', '.join(key)})")
             verdict_rows[key]["measures"].append(_verdict_row(record, names))
@@ -44,6 +44,10 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
         row["quantity"] = same[0]["quantity"] if same and row["effect"] else row["quantity"]
         _place_strokes(row["measures"])
     return list(found.values())
+
+
+def _pair(record: Mapping[Any, Any]) -> tuple[str, str]:
+    return as_text(record["loss"]), as_text(record["baseline"])
 
 
 def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:

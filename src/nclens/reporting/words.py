@@ -84,6 +84,12 @@ QUANTITIES = {
         }.items()
         for kind in ("explicit", "effective")
     },
+    "d_within_train": "spread within classes, training set",
+    "d_within_test": "spread within classes, test set",
+    "probe_accuracy": "accuracy of the linear probe",
+    "confidence_incorrect": "confidence on wrong predictions",
+    "top_logit_gap_incorrect": "lead of the top logit on wrong predictions",
+    "epochs_to_train_error": "epochs to the training error",
     "ece_against_scaled": "ECE, 15 bins, against the scaled baseline",
     "ece_adaptive_against_scaled": "adaptive ECE, against the scaled baseline",
     "template_spread_train": "spread of the clusters on the templates, training set",

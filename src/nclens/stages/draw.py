@@ -29,8 +29,8 @@ def draw(
     Args:
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
-            losses smooth, `smoothings` (entry -> smoothing), and, where its networks were asked more, `probes` and
-            `projection_classes`, as `FigureInputs` has them.
+            losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), and,
+            where its networks were asked more, `probes` and `projection_classes`, as `FigureInputs` has them.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         root: the study's folder, R; the last features and the names of the classes are read below it.
@@ -113,6 +113,7 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         baseline=experiment["baseline"],
         last_features=last_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
+        drops=experiment.get("drops", {}),
         probes=experiment.get("probes", ()),
         projection_classes=experiment.get("projection_classes", (0, 1, 2)),
         class_names=read_json(manifest, "prepare").get("classes", ()) if manifest.is_file() else (),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims import CLAIMS, RULES, ClaimRow, Comparison, claim_rows, claims_table, verdict
+from nclens.claims import CLAIMS, RULES, Claim, ClaimRow, Comparison, claim_rows, claims_table, pairs, verdict
 from nclens.files import FileError, damaged, write_text
 
 METRICS = ["experiment", *verdict.METRICS]
@@ -30,12 +30,12 @@ def judge(
     """Write the verdicts as a table and as a page.
 
     Args:
-        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `compared` (the loss
-            entries held against it), `seeds` and `epochs`. One without a baseline or without another loss has no
-            comparison to judge, and the page says so; one without measurements is inconclusive.
+        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
+            `kind`, as the claims name them, and `strength`), `seeds` and `epochs`. One in which no claim finds two
+            losses to compare is named on the page; one without measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        claims_csv: one row a claim, experiment and compared loss (level `claim`), each followed by its measures (level
+        claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
             `measure`). After the comparisons of an experiment stand the claims on its losses alone, one row a loss
             that something was predicted for; their `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
@@ -54,25 +54,28 @@ def judge(
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
         own = None if predictions_table is None else predictions_table[predictions_table["experiment"] == name]
-        compared = [loss for loss in experiment["compared"] if loss != baseline] if baseline else []
-        predicted = [] if own is None else list(own["loss"].unique())
-        idle += [] if compared else [name]
-        for paired, losses in ((True, compared), (False, predicted)):
-            for loss in losses:
-                comparison = Comparison(
-                    experiment=name,
-                    dataset=experiment["dataset"],
-                    model=experiment["model"],
-                    baseline=baseline if paired else "",
-                    loss=loss,
-                    seeds=tuple(experiment["seeds"]),
-                    epochs=experiment["epochs"],
-                    metrics=metrics_table[metrics_table["experiment"] == name],
-                    theory=theory_table[theory_table["experiment"] == name],
-                    dynamics=dynamics_table,
-                    predictions=own,
-                )
-                rows += [row for claim in CLAIMS if claim.paired == paired for row in claim_rows(claim, comparison)]
+        claims: dict[tuple[str, str], list[Claim]] = {}
+        for claim in CLAIMS:
+            for pair in pairs(claim, experiment["losses"], baseline):
+                claims.setdefault(pair, []).append(claim)
+        idle += [] if claims else [name]
+        for loss in [] if own is None else own["loss"].unique():
+            claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
+        for (loss, against), judged in claims.items():
+            comparison = Comparison(
+                experiment=name,
+                dataset=experiment["dataset"],
+                model=experiment["model"],
+                baseline=against,
+                loss=loss,
+                seeds=tuple(experiment["seeds"]),
+                epochs=experiment["epochs"],
+                metrics=metrics_table[metrics_table["experiment"] == name],
+                theory=theory_table[theory_table["experiment"] == name],
+                dynamics=dynamics_table,
+                predictions=own,
+            )
+            rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
     write_text(claims_md, _page(rows, idle))
 
@@ -99,7 +102,9 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
     ]
     if claims and all(row.verdict == "supported" for row in claims):
         parts.append("Every claim is supported.")
-    parts += [f"Experiment {name} has no loss to hold against a baseline: no comparison to judge." for name in idle]
+    parts += [
+        f"Experiment {name} has no two losses that a claim compares: nothing to judge between them." for name in idle
+    ]
     if claims:
         parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "What it says"))
         parts.append("## Measures")

@@ -1,4 +1,4 @@
-"""Measure collapse, and calibration or fit, on the features of every snapshot of a run."""
+"""Measure collapse, and logits and calibration or fit, on the features of every snapshot of a run."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +12,10 @@ from nclens.calibration import stratified_mask, temperature_metrics
 from nclens.collapse import class_means
 from nclens.files import atomic_write, read_tensors
 from nclens.measurement import measure_split
+from nclens.objective import build_loss
 from nclens.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
 Read = Callable[[int], dict[str, Tensor]]
 Rows = Iterator[tuple[int, str, str, float]]
@@ -37,7 +39,8 @@ def _classification(read: Read, spec: dict[str, Any]) -> Rows:
     gamma = run_gamma(with_onehot_targets(read(spec["snapshots"][-1]))) if spec["onehot"] else None
     for epoch in spec["snapshots"]:
         tensors = read(epoch)
-        for row in measure_snapshot(tensors, spec["held_out"], spec["held_out_seed"]):
+        loss = loss_after(spec["loss"], epoch, spec["epochs"])
+        for row in measure_snapshot(tensors, spec["held_out"], spec["held_out_seed"], loss):
             yield epoch, *row
         for row in onehot_metrics(tensors, gamma) if spec["onehot"] else ():
             yield epoch, *row
@@ -55,15 +58,28 @@ def _regression(read: Read, spec: dict[str, Any]) -> Rows:
 MEASURES = {"classification": _classification, "regression": _regression}
 
 
+def loss_after(entry: dict[str, Any], epoch: int, epochs: int) -> Loss | None:
+    """Return the loss of the last of so many epochs, at its strength; None where logits do not tell its value.
+
+    That is the user's own function, which may return the mean over samples, and a loss with a memory, which no snapshot
+    holds.
+    """
+    if "function" in entry:
+        return None
+    loss = build_loss(entry, epochs)
+    loss.begin_epoch(max(epoch - 1, 0))
+    return None if loss.remembers else loss
+
+
 def measure_snapshot(
-    tensors: dict[str, Tensor], held_out: float, held_out_seed: int
+    tensors: dict[str, Tensor], held_out: float, held_out_seed: int, loss: Loss | None
 ) -> Iterator[tuple[str, str, float]]:
     """Yield (split, metric, value) of one snapshot's features; nc4 on test uses the class means of train."""
     weight, bias = tensors["weight"], tensors["bias"]
     train_means = class_means(tensors["train.features"], tensors["train.targets"], len(weight))
     for split in ("train", "test"):
         features, logits, targets = (tensors[f"{split}.{name}"] for name in ("features", "logits", "targets"))
-        values = measure_split(features, logits, targets, weight, bias, reference_means=train_means)
+        values = measure_split(features, logits, targets, weight, bias, reference_means=train_means, loss=loss)
         if split == "test":
             values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))
         yield from ((split, metric, value) for metric, value in values.items())

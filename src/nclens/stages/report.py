@@ -19,6 +19,7 @@ from nclens.reporting import (
     png_size,
     report_page,
 )
+from nclens.summary import side_by_side
 
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
 NUMBERS = {
@@ -37,7 +38,7 @@ THEORY = (
 
 
 def report(study: dict[str, Any], root: Path, output: Path) -> None:
-    """Write R/report.html from the study's verdicts, metrics, theory, figures and records.
+    """Write R/report.html, and R/tables/losses.csv, from the study's verdicts, metrics, theory, figures and records.
 
     Claims and metrics must be there; of figures, theory, manifests and run records the page shows what there is, and
     names what is missing.
@@ -50,10 +51,14 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
+    metrics = _metrics(root / "metrics.parquet")
+    losses = side_by_side(study["experiments"], metrics)
+    write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
     page = report_page(
         study,
         _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
-        _metrics(root / "metrics.parquet"),
+        metrics,
+        losses=losses,
         **{
             argument: _csv(path, made_by, columns)
             for name, argument, made_by, columns in THEORY

@@ -94,7 +94,8 @@ def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: t
     chosen = {key: value for key, value in spec["training"].items() if key in known}
     chosen["milestones"] = tuple(chosen["milestones"])
     chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
-    return Trainer(network, build_loss(spec["loss"]), train_split, test_split, Settings(**chosen), spec["seed"])
+    loss = build_loss(spec["loss"], chosen["epochs"])
+    return Trainer(network, loss, train_split, test_split, Settings(**chosen), spec["seed"])
 
 
 def _discard(work: Path) -> None:
