@@ -45,8 +45,8 @@ def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dic
     Raises:
         ValueError: a run has two values for the same epoch.
     """
-    table = comparison.metrics
-    rows = table[(table["split"] == split) & (table["metric"] == metric) & (table["loss"] == loss)]
+    rows = comparison.metrics[comparison.metrics["metric"] == metric]
+    rows = rows[(rows["split"] == split) & (rows["loss"] == loss)]
     found: dict[int, pd.Series] = {}
     for seed in comparison.seeds:
         run = rows[rows["seed"] == seed]
