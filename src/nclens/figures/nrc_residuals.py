@@ -32,7 +32,7 @@ def residuals(inputs: FigureInputs) -> Drawing:
     epochs = {"first": int(inputs.metrics["epoch"].min()) if len(inputs.metrics) else 0, "last": inputs.last_epoch}
     single = len(inputs.losses) == 1
     figure, grid = (
-        style.page(1, 2, 3.0) if single else style.page(2, len(inputs.losses), 0.7 + 2 * 7.0 / len(inputs.losses))
+        style.page(1, 2, 3.0) if single else style.page(2, len(inputs.losses), 0.9 + 2 * 5.6 / len(inputs.losses))
     )
     cells, tables, targets = grid.T if single else grid, [], 0
     for what, panels in zip(epochs, cells, strict=True):
@@ -134,7 +134,7 @@ def _handles(inputs: FigureInputs, targets: int) -> list[Line2D]:
 
 def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int) -> list[str]:
     remarks = [
-        "Residual: target minus prediction, in the units of the stored targets; the rows have scales of their own"
+        "Residual: target minus prediction, in the units of the stored targets; before and after training have scales of their own"
     ]
     if targets > 2:
         remarks.append(f"The first two of {targets} targets")
