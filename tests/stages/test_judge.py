@@ -238,7 +238,10 @@ def test_regression_is_judged_loss_by_loss(inputs, tables):
     pd.concat([tables[0], other], ignore_index=True).to_parquet(inputs / "metrics.parquet", index=False)
     second = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "task": "regression"}
     second |= {"seeds": [0, 1, 2], "epochs": 400, "regularised": False}
-    second |= {"losses": dict.fromkeys(DECAYS, {"kind": "squared_error", "strength": None}), "weight_decays": DECAYS}
+    second |= {
+        "losses": {loss: {"kind": "squared_error", "strength": None} for loss in DECAYS},
+        "weight_decays": DECAYS,
+    }
     table, page = run(inputs, MAIN, second)
     own = table[(table["experiment"] == "reacher") & (table["level"] == "claim")]
     assert [tuple(row) for row in own[["loss", "claim"]].to_numpy()] == [

@@ -133,9 +133,8 @@ def _handles(inputs: FigureInputs, targets: int) -> list[Line2D]:
 
 
 def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int) -> list[str]:
-    remarks = [
-        "Residual: target minus prediction, in the units of the stored targets; before and after training have scales of their own"
-    ]
+    remarks = ["Residual: target minus prediction, in the units of the stored targets"]
+    remarks.append("Before and after training have scales of their own")
     if targets > 2:
         remarks.append(f"The first two of {targets} targets")
     panels = table[table["mark"] == "sample"].groupby(["loss", "what"], sort=False).size()

@@ -31,8 +31,8 @@ def judge(
 
     Args:
         experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
-            `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`, `epochs`,
-            `task` and `regularised` (whether the model's penalties were trained with). Where a task has claims on two
+            `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
+            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has claims on two
             losses, an experiment in which none finds two to compare is named on the page; one without measurements is
             inconclusive.
         metrics: the study's table, R/metrics.parquet.
