@@ -32,9 +32,9 @@ def judge(
     Args:
         experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
             `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
-            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has claims on two
-            losses, an experiment in which none finds two to compare is named on the page; one without measurements is
-            inconclusive.
+            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has
+            claims on two losses, an experiment in which none finds two to compare is named on the page; one without
+            measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
