@@ -123,7 +123,7 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
 def _sentence(row: ClaimRow) -> str:
     where = f"{row.dataset} with {row.model}, {_losses(row)}"
     numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
-    null = f" (no effect: {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
+    null = f" (held against {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
     note = f"; {row.note}" if row.note else ""
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
 
