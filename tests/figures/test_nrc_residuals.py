@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,8 +55,27 @@ def test_before_and_after_of_the_first_seed():
     assert (table["mark"] == "sample").sum() == 2 * 3 * SAMPLES
     assert "seed 1" in notes_of(figure)
     assert "predicted: radius √c" not in keys_of(figure)
-    for row in (figure.axes[:3], figure.axes[3:]):  # one scale a row, the same in both directions
-        assert len({limits for axes in row for limits in (axes.get_xlim(), axes.get_ylim())}) == 1
+
+
+def test_a_panel_is_scaled_by_the_deviation_and_what_lies_outside_is_counted():
+    figure, table = residuals(simulate(seeds=(0,)))
+    last = table[(table["what"] == "last") & (table["loss"] == "wd_0")]
+    samples = last.loc[last["mark"] == "sample", ["x", "y"]]
+    widest = np.sqrt(np.linalg.eigvalsh(np.cov(samples.T, bias=True))[-1])
+    for limits in (figure.axes[3].get_xlim(), figure.axes[3].get_ylim()):
+        assert limits == pytest.approx((-5 * widest, 5 * widest), rel=1e-3)
+    assert "lie outside" not in notes_of(figure)
+    inputs = simulate(regularised=True, seeds=(0,))
+
+    def features(loss, seed):
+        arrays = dict(inputs.last_features(loss, seed))
+        arrays["train.logits"] = arrays["train.logits"].copy()
+        arrays["train.logits"][:1] += 10
+        return arrays
+
+    figure, table = residuals(replace(inputs, last_features=features))
+    assert f"1 of {2 * SAMPLES} samples drawn lie outside their panel" in notes_of(figure)
+    assert table["x"].abs().max() > 9  # the table has them
 
 
 def test_the_models_penalties_predict_a_circle():

@@ -13,7 +13,11 @@ CE, LS = {"kind": "ce", "strength": None}, {"kind": "ls", "strength": 0.05}
 BOTH = {"losses": {"ce": CE, "ls": LS}}
 MAIN = {"name": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "seeds": [0, 1, 2], "epochs": 60}
 MAIN |= {"losses": {"ce": CE, "ls": LS, "ls_0.1": LS | {"strength": 0.1}}}
-MAIN |= {"task": "classification", "weight_decays": {"ce": 5e-4, "ls": 5e-4}, "regularised": False}
+MAIN |= {
+    "task": "classification",
+    "weight_decays": dict.fromkeys(("ce", "ls", "ls_0.1", "null"), 5e-4),
+    "regularised": False,
+}
 
 
 @pytest.fixture(scope="module")

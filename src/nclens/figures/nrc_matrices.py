@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
+from nclens.figures.neural_regression_collapse import SOURCE, by_weight_decay, title_of
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn, over_seeds, seeds_note
 
 MOST_NUMBERS = 4
@@ -44,6 +44,7 @@ def nrc_gram(inputs: FigureInputs) -> Drawing:
     With the penalties of the unconstrained feature model it is known altogether: W W' is shown as it is beside the
     closed form of the theory table.
     """
+    inputs = by_weight_decay(inputs)
     sized = inputs.regularised and bool(inputs.regression["quantity"].astype(str).str.match(r"gram_\d+$").any())
     epochs = sorted(int(epoch) for epoch in inputs.select("gram_00", "train")["epoch"].unique())
     shown = [
@@ -182,7 +183,8 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, sized: bool) -> list[str
         return remarks
     gammas = inputs.select("nrc3_gamma", "train", inputs.last_epoch)
     means = [
-        f"{own['value'].mean():.2g} ({title_of(inputs, str(loss))})"
+        # The search's lower end is 0, which it comes as close to as rounding lets it.
+        f"{own['value'].mean() if own['value'].mean() > 1e-12 else 0:.2g} ({title_of(inputs, str(loss))})"
         for loss, own in gammas[can_be_drawn(gammas["value"])].groupby("loss", sort=False)
     ]
     return [*remarks, "Mean γ: " + ", ".join(means) if means else "No γ: NRC3 is not defined"]

@@ -12,12 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
+from nclens.figures.neural_regression_collapse import SOURCE, by_weight_decay, title_of
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
 MOST_POINTS = 1000
 """Samples drawn in a panel, evenly spaced through the training set where it has more."""
 CIRCLE = np.linspace(0, 2 * np.pi, 181)
+DEVIATIONS = 5.0
+"""Half the width of a panel in standard deviations of its residuals, along their widest direction."""
 
 
 @style.look()
@@ -28,15 +30,15 @@ def residuals(inputs: FigureInputs) -> Drawing:
     residuals' covariance, one standard deviation from their mean; with the model's penalties the dashed circle has the
     predicted one, c I, with c = lambda_W lambda_H, about 0.
     """
+    inputs = by_weight_decay(inputs)
     seed = min((inputs.seeds(loss)[0] for loss in inputs.losses if inputs.seeds(loss)), default=0)
     epochs = {"first": int(inputs.metrics["epoch"].min()) if len(inputs.metrics) else 0, "last": inputs.last_epoch}
     single = len(inputs.losses) == 1
     figure, grid = (
         style.page(1, 2, 3.0) if single else style.page(2, len(inputs.losses), 0.9 + 2 * 5.6 / len(inputs.losses))
     )
-    cells, tables, targets = grid.T if single else grid, [], 0
+    cells, tables, targets, outside = grid.T if single else grid, [], 0, 0
     for what, panels in zip(epochs, cells, strict=True):
-        drawn = []
         for loss, axes in zip(inputs.losses, panels, strict=True):
             arrays = (inputs.first_features if what == "first" else inputs.last_features)(loss, seed)
             if arrays is None:
@@ -44,18 +46,19 @@ def residuals(inputs: FigureInputs) -> Drawing:
                 continue
             found, targets = plane(arrays)
             table = found.assign(loss=loss, seed=seed, what=what, epoch=epochs[what])
-            _draw(axes, table, inputs.colours[loss], predicted_variance(inputs, loss) if targets > 1 else np.nan)
-            drawn.append(table)
-        tables += drawn
-        _finish(list(panels), drawn, targets)
+            variance = predicted_variance(inputs, loss) if targets > 1 else np.nan
+            _draw(axes, table, inputs.colours[loss], variance)
+            outside += _finish(axes, table, targets, variance)
+            tables.append(table)
         label = f"epoch {epochs[what]:,}"
-        panels[0].set(**{"title": label} if single else {"ylabel": f"{label}\n{panels[0].get_ylabel()}"})
+        y = "residual, target 2" if targets > 1 else "residual"
+        panels[0].set(**{"title": label, "ylabel": y} if single else {"ylabel": f"{label}\n{y}"})
     for axes, loss in zip(cells[0], [] if single else inputs.losses, strict=False):
         axes.set_title(title_of(inputs, loss))
     columns = ["loss", "seed", "what", "epoch", "mark", "x", "y"]
     table = pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     style.legend(figure, _handles(inputs, targets))
-    style.notes(figure, [f"{inputs.experiment}, seed {seed}", *_remarks(inputs, table, targets)])
+    style.notes(figure, [f"{inputs.experiment}, seed {seed}", *_remarks(inputs, table, targets, outside)])
     return Drawing(figure, table)
 
 
@@ -95,25 +98,22 @@ def _draw(axes: Axes, table: pd.DataFrame, colour: str, variance: float) -> None
         axes.plot(radius * np.cos(CIRCLE), radius * np.sin(CIRCLE), color=style.INK, linewidth=1, linestyle=(0, (3, 2)))
 
 
-def _finish(panels: list[Axes], drawn: list[pd.DataFrame], targets: int) -> None:
-    """One scale for a row of panels: symmetric and the same in both directions, for residuals of several targets."""
-    if not drawn:
-        return
-    points = pd.concat(drawn)
-    for axes in panels:
-        if targets > 1:
-            reach = 1.05 * float(points[["x", "y"]].abs().to_numpy().max()) or 1.0
-            axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
-        else:
-            axes.axhline(0, color=style.FAINT, linewidth=0.8)
-            reach = 1.05 * float(points["y"].abs().max()) or 1.0
-            axes.set(ylim=(-reach, reach))
-    x, y = ("residual, target 1", "residual, target 2") if targets > 1 else ("target", "residual")
-    panels[0].set_ylabel(y)
-    for axes in panels:
-        axes.set_xlabel(x)
+def _finish(axes: Axes, table: pd.DataFrame, targets: int, variance: float) -> int:
+    """Scale and label a panel by its residuals' deviation, not by its farthest sample; how many samples lie outside."""
+    samples = table[table["mark"] == "sample"]
+    if targets > 1:
+        outline = table.loc[table["mark"] == "covariance", ["x", "y"]].to_numpy(float)
+        # The outline ends where it began: one of the two points would shift its centre.
+        widest = float(np.linalg.norm(outline - outline[1:].mean(0), axis=1).max())
+        reach = float(np.nanmax([DEVIATIONS * widest, 1.3 * np.sqrt(variance)])) or 1.0
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="residual, target 1")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
+        return int((samples[["x", "y"]].abs() > reach).any(axis=1).sum())
+    axes.axhline(0, color=style.FAINT, linewidth=0.8)
+    reach = DEVIATIONS * float(samples["y"].std(ddof=0)) or 1.0
+    axes.set(ylim=(-reach, reach), xlabel="target")
+    return int((samples["y"].abs() > reach).sum())
 
 
 def _nothing(axes: Axes) -> None:
@@ -132,14 +132,16 @@ def _handles(inputs: FigureInputs, targets: int) -> list[Line2D]:
     return handles
 
 
-def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int) -> list[str]:
+def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int, outside: int) -> list[str]:
     remarks = ["Residual: target minus prediction, in the units of the stored targets"]
-    remarks.append("Before and after training have scales of their own")
+    remarks.append("Each panel has a scale of its own")
+    if outside:
+        remarks.append(f"{outside:,} of {(table['mark'] == 'sample').sum():,} samples drawn lie outside their panel")
     if targets > 2:
         remarks.append(f"The first two of {targets} targets")
     panels = table[table["mark"] == "sample"].groupby(["loss", "what"], sort=False).size()
     if len(panels) and panels.max() == MOST_POINTS:
-        remarks.append(f"Shown are {MOST_POINTS:,} samples at most; the ellipse is that of all")
+        remarks.append(f"Drawn are at most {MOST_POINTS:,} samples, evenly spaced; the ellipse is that of all")
     variances = [predicted_variance(inputs, loss) for loss in inputs.losses]
     if np.isfinite(variances).any():
         remarks.append(f"c = {np.nanmin(variances):.3g}")
