@@ -9,7 +9,7 @@ import pandas as pd
 from nclens.claims.verdict import t_interval
 from nclens.reporting.page import Section
 from nclens.reporting.tables import last_values
-from nclens.reporting.words import Names, number, readable, sentence
+from nclens.reporting.words import Names, number, plural, readable, sentence
 
 MEASURED = (
     ("NRC1", "train", "nrc1"),
@@ -76,12 +76,14 @@ def _outcome(
             {
                 "loss": names.loss(experiment, loss),
                 "decay": "" if entry.get("regularised") else f"weight decay {entry['weight_decays'][loss]:g}",
-                "seeds": max(map(len, own), default=0),
+                "seeds": plural(max(map(len, own), default=0), "seed"),
                 "cells": [_mean(found) | {"verdict": verdict} for found, verdict in zip(own, judged, strict=True)],
             }
         )
+    counts = {row["seeds"] for row in rows}
     return {
         "where": names.where(experiment),
+        "seeds": counts.pop() if len(counts) == 1 else "",
         "regularised": bool(entry.get("regularised", False)),
         "columns": [(heading, split) for heading, split, _ in chosen],
         "rows": rows,
