@@ -152,12 +152,15 @@ def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: 
 
 
 @app.command()
-def draw(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, root: Folder) -> None:
+def draw(
+    spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, regression: File, root: Folder
+) -> None:
     """Draw the figures."""
     from nclens.stages.draw import draw
 
     with exclusive(root / ".locks" / "draw", str(root / "figures")):
-        draw(spec, metrics, theory, root, root / "figures", dynamics=dynamics, predictions=predictions)
+        tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
+        draw(spec, metrics, theory, root, root / "figures", **tables)
 
 
 @app.command()

@@ -70,7 +70,6 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
     covariance to c I joins them, and the predicted squared error is drawn as a thin line. A single loss has its panels
     side by side instead of in a column.
     """
-    inputs = by_weight_decay(inputs)
     rows = (*ROWS, RESIDUALS) if inputs.regularised else ROWS
     single = len(inputs.losses) == 1
     if single:
@@ -106,11 +105,6 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
         ],
     )
     return Drawing(figure, pd.concat(tables, ignore_index=True))
-
-
-def by_weight_decay(inputs: FigureInputs) -> FigureInputs:
-    """The inputs with the losses ordered by their weight decay, the smallest first; those alike stay as they are."""
-    return replace(inputs, losses=sorted(inputs.losses, key=lambda loss: inputs.weight_decays.get(loss, 0.0)))
 
 
 def title_of(inputs: FigureInputs, loss: str) -> str:

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, by_weight_decay, title_of
+from nclens.figures.neural_regression_collapse import SOURCE, title_of
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn, over_seeds, seeds_note
 
 MOST_NUMBERS = 4
@@ -44,7 +44,6 @@ def nrc_gram(inputs: FigureInputs) -> Drawing:
     With the penalties of the unconstrained feature model it is known altogether: W W' is shown as it is beside the
     closed form of the theory table.
     """
-    inputs = by_weight_decay(inputs)
     sized = inputs.regularised and bool(inputs.regression["quantity"].astype(str).str.match(r"gram_\d+$").any())
     epochs = sorted(int(epoch) for epoch in inputs.select("gram_00", "train")["epoch"].unique())
     shown = [
@@ -174,7 +173,8 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, sized: bool) -> list[str
     remarks = [f"Shown is W W′ over its Frobenius norm, and as predicted {form}"]
     if sized:
         remarks = ["Shown is W W′ as it is, and as predicted the closed form (λ_H/λ_W)^(1/2) [Σ^(1/2) − c^(1/2) I]₊"]
-    remarks.append("Rows and columns: the targets, in the order of the data set")
+    names = f" ({', '.join(inputs.target_names)})" if inputs.target_names else ""
+    remarks.append(f"Rows and columns: the targets, in the order of the data set{names}")
     remarks.append("Numbers: mean over seeds" + (", ± half its 95% t-interval" if (table["seeds"] > 1).any() else ""))
     if sized:
         given = {name: inputs.regression[name].dropna().unique() for name in ("lambda_w", "lambda_h_mean")}

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, by_weight_decay, title_of
+from nclens.figures.neural_regression_collapse import SOURCE, title_of
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
 
 MOST_POINTS = 1000
@@ -30,7 +30,6 @@ def residuals(inputs: FigureInputs) -> Drawing:
     residuals' covariance, one standard deviation from their mean; with the model's penalties the dashed circle has the
     predicted one, c I, with c = lambda_W lambda_H, about 0.
     """
-    inputs = by_weight_decay(inputs)
     seed = min((inputs.seeds(loss)[0] for loss in inputs.losses if inputs.seeds(loss)), default=0)
     epochs = {"first": int(inputs.metrics["epoch"].min()) if len(inputs.metrics) else 0, "last": inputs.last_epoch}
     single = len(inputs.losses) == 1
@@ -49,9 +48,10 @@ def residuals(inputs: FigureInputs) -> Drawing:
             variance = predicted_variance(inputs, loss) if targets > 1 else np.nan
             _draw(axes, table, inputs.colours[loss], variance)
             outside += _finish(axes, table, targets, variance)
+            axes.set_xlabel(f"residual, {_target(inputs, 0)}" if targets > 1 else "target")
             tables.append(table)
         label = f"epoch {epochs[what]:,}"
-        y = "residual, target 2" if targets > 1 else "residual"
+        y = f"residual, {_target(inputs, 1)}" if targets > 1 else "residual"
         panels[0].set(**{"title": label, "ylabel": y} if single else {"ylabel": f"{label}\n{y}"})
     for axes, loss in zip(cells[0], [] if single else inputs.losses, strict=False):
         axes.set_title(title_of(inputs, loss))
@@ -99,21 +99,25 @@ def _draw(axes: Axes, table: pd.DataFrame, colour: str, variance: float) -> None
 
 
 def _finish(axes: Axes, table: pd.DataFrame, targets: int, variance: float) -> int:
-    """Scale and label a panel by its residuals' deviation, not by its farthest sample; how many samples lie outside."""
+    """Scale a panel by its residuals' deviation, not by its farthest sample; how many samples lie outside."""
     samples = table[table["mark"] == "sample"]
     if targets > 1:
         outline = table.loc[table["mark"] == "covariance", ["x", "y"]].to_numpy(float)
         # The outline ends where it began: one of the two points would shift its centre.
         widest = float(np.linalg.norm(outline - outline[1:].mean(0), axis=1).max())
         reach = float(np.nanmax([DEVIATIONS * widest, 1.3 * np.sqrt(variance)])) or 1.0
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="residual, target 1")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(4, symmetric=True, steps=[1, 2, 5, 10]))
         return int((samples[["x", "y"]].abs() > reach).any(axis=1).sum())
     axes.axhline(0, color=style.FAINT, linewidth=0.8)
     reach = DEVIATIONS * float(samples["y"].std(ddof=0)) or 1.0
-    axes.set(ylim=(-reach, reach), xlabel="target")
+    axes.set(ylim=(-reach, reach))
     return int((samples["y"].abs() > reach).sum())
+
+
+def _target(inputs: FigureInputs, number: int) -> str:
+    return inputs.target_names[number] if len(inputs.target_names) > number else f"target {number + 1}"
 
 
 def _nothing(axes: Axes) -> None:

@@ -78,6 +78,7 @@ class FigureInputs:
             `REGRESSION_COLUMNS` (more are allowed); may be empty.
         weight_decays: the weight decay that each loss was trained with.
         regularised: whether the penalties of the unconstrained feature model were trained with.
+        target_names: what a regression predicts; without them targets are called by number.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -103,6 +104,7 @@ class FigureInputs:
     regression: pd.DataFrame = field(default_factory=_empty(REGRESSION_COLUMNS))
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     regularised: bool = False
+    target_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, table, columns in (

@@ -69,7 +69,7 @@ def _outcome(
                 values.setdefault((key[2], (split, metric)), []).append(measured[key, (split, metric)])
     chosen = [column for column in MEASURED if any(found == column[1:] for _, found in values)]
     rows = []
-    for loss in sorted(entry["losses"], key=lambda name: entry.get("weight_decays", {}).get(name, 0.0)):
+    for loss in entry["losses"]:
         own = [values.get((loss, column[1:]), []) for column in chosen]
         judged = [verdicts.get((CLAIMS.get(metric, ""), experiment, loss), "") for *_, metric in chosen]
         rows.append(

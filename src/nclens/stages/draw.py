@@ -36,7 +36,7 @@ def draw(
             weight decay), `regularised` (whether the model's penalties were trained with).
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        root: the study's folder, R; the last features and the names of the classes are read below it.
+        root: the study's folder, R; features and the names of classes or targets are read below it.
         figures: the folder to write to.
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
@@ -96,7 +96,8 @@ def _read_table(
 def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from; features are read when a figure asks for them."""
     runs = root / experiment["dataset"] / experiment["model"]
-    manifest = root / "data" / f"{experiment['dataset']}.json"
+    path = root / "data" / f"{experiment['dataset']}.json"
+    manifest = read_json(path, "prepare") if path.is_file() else {}
 
     def path_of(loss: str, seed: int, epoch: int) -> Path:
         return runs / loss / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors"
@@ -131,7 +132,8 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         drops=experiment.get("drops", {}),
         probes=experiment.get("probes", ()),
         projection_classes=experiment.get("projection_classes", (0, 1, 2)),
-        class_names=read_json(manifest, "prepare").get("classes", ()) if manifest.is_file() else (),
+        class_names=manifest.get("classes", ()),
+        target_names=manifest.get("targets", ()),
         **own,
     )
 

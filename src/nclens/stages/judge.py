@@ -62,7 +62,7 @@ def judge(
                 claims.setdefault(pair, []).append(claim)
         if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
             idle.append(name)
-        for loss in sorted(experiment["losses"], key=lambda name: experiment["weight_decays"].get(name, 0.0)):
+        for loss in experiment["losses"]:
             claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
         for (loss, against), judged in claims.items():
             comparison = Comparison(
