@@ -45,8 +45,8 @@ MEASURED = (
 def make(classes, per_class, dim):
     from nclens.ufm.classification import UnconstrainedFeatureModel
 
-    strength = SAMPLES_LAMBDA_H / (classes * per_class)
-    return UnconstrainedFeatureModel(classes, per_class, dim, LAMBDA_W, strength, LAMBDA_B, SMOOTHING)
+    penalties = {"lambda_w": LAMBDA_W, "lambda_h_total": SAMPLES_LAMBDA_H, "lambda_b": LAMBDA_B}
+    return UnconstrainedFeatureModel.from_total(classes, per_class, dim, **penalties, smoothing=SMOOTHING)
 
 
 def dense_minimiser(problem):

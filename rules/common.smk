@@ -58,9 +58,9 @@ def run_of(wildcards):
     ]
 
 
-def spec(content):
-    """Return a specification as the JSON text that a stage takes."""
-    return json.dumps(content, sort_keys=True)
+def spec(content, in_order=False):
+    """Return a specification as the JSON text that a stage takes; `in_order` where the order of tables is shown."""
+    return json.dumps(content, sort_keys=not in_order)
 
 
 def snapshots(experiment):
@@ -139,7 +139,7 @@ def theory_tables():
     """Return the tables of the theory."""
     return [
         f"{R}/theory/{name}.csv"
-        for name in ("ufm", "dynamics", "predictions", "effective")
+        for name in ("ufm", "dynamics", "regression", "predictions", "effective")
     ]
 
 
@@ -188,14 +188,13 @@ def promised():
         f"{R}/claims.md",
         *(path for ending in ("png", "pdf", "csv") for path in figures(ending)),
         f"{R}/report.html",
+        f"{R}/tables/losses.csv",
         f"{R}/mlflow.json",
     ]
 
 
-def registered(run):
-    """Return the registered functions, modules and files of the user that a run's training depends on."""
-    model, loss = STUDY.models[run.model], STUDY.losses[run.loss]
-    parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+def registered(*parts):
+    """Return the registered functions and the user's own that entries, each with its registry, are computed by."""
     return {
         "functions": [
             f"{module}:{part.name}" for part, module in parts if hasattr(part, "name")
@@ -216,7 +215,15 @@ def data_code(wildcards):
 
 def train_code(wildcards):
     """Return the digest of the code that a run's training depends on."""
-    return code_digest("train", **registered(run_of(wildcards)))
+    model, loss = STUDY.models[wildcards.model], STUDY.losses[wildcards.loss]
+    parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+    return code_digest("train", **registered(*parts))
+
+
+def measure_code(wildcards):
+    """Return the digest of the code that a run's measurement depends on: the loss is a part of it."""
+    loss = STUDY.losses[wildcards.loss]
+    return code_digest("measure", **registered((loss, "nclens.losses")))
 
 
 def network_code(stage):

@@ -6,7 +6,7 @@
 for name, experiment in STUDY.experiments.items():
 
     rule:
-        """Measure collapse and calibration on the features of every snapshot of a run."""
+        """Measure collapse, logits and calibration on the features of every snapshot of a run."""
         name:
             f"measure_{name}"
         input:
@@ -33,7 +33,7 @@ for name, experiment in STUDY.experiments.items():
             runtime=minutes(measuring_job),
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
-            code=code_digest("measure"),
+            code=measure_code,
             run=subpath(output.metrics, parent=True),
         message:
             "measure {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"

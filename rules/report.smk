@@ -1,7 +1,7 @@
 """Verdicts, figures and the page."""
 
 # in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
-# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html
+# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
 
 rule judge:
@@ -26,7 +26,7 @@ rule judge:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.judge_spec()),
+        spec=spec(STUDY.judge_spec(), in_order=True),
         code=code_digest("judge"),
     message:
         "judge"
@@ -65,7 +65,7 @@ rule draw:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.draw_spec()),
+        spec=spec(STUDY.draw_spec(), in_order=True),
         code=code_digest("draw"),
         root=subpath(input.metrics, parent=True),
     message:
@@ -82,10 +82,10 @@ rule draw:
 
 
 rule report:
-    """Write the study's page: verdicts, figures, tables and provenance in one file."""
+    """Write the study's page, verdicts, figures, tables and provenance in one file, and the table of its losses."""
     input:
         claims=f"{R}/claims.csv",
-        theory=f"{R}/theory/ufm.csv",
+        theory=theory_tables(),
         metrics=f"{R}/metrics.parquet",
         figures=figures("png"),
         manifests=[
@@ -95,6 +95,7 @@ rule report:
         runs=of_all_runs("run.json"),
     output:
         page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),
+        losses=f"{R}/tables/losses.csv",
     log:
         f"{R}/logs/report.log",
     benchmark:
@@ -105,7 +106,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.report_spec(command())),
+        spec=spec(STUDY.report_spec(command()), in_order=True),
         code=code_digest("report"),
         root=subpath(output.page, parent=True),
     message:

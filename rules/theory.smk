@@ -1,7 +1,8 @@
 """Theory: the unconstrained feature model of every loss that has a closed form."""
 
 # in:  R/data/{dataset}.json (how many classes and samples there are), R/metrics.parquet
-# out: R/theory/ufm.csv, R/theory/dynamics.csv, R/theory/predictions.csv, R/theory/effective.csv
+# out: R/theory/ufm.csv, R/theory/dynamics.csv, R/theory/regression.csv, R/theory/predictions.csv,
+#      R/theory/effective.csv
 
 
 rule theory:
@@ -11,6 +12,7 @@ rule theory:
     output:
         table=f"{R}/theory/ufm.csv",
         dynamics=f"{R}/theory/dynamics.csv",
+        regression=f"{R}/theory/regression.csv",
     log:
         f"{R}/logs/theory.log",
     benchmark:
@@ -31,6 +33,7 @@ rule theory:
         " --root {params.root:q}"
         " --output {output.table:q}"
         " --dynamics {output.dynamics:q}"
+        " --regression {output.regression:q}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -55,7 +58,8 @@ rule predict:
         spec=spec(
             {
                 "experiments": STUDY.predict_spec(),
-                "lambdas": STUDY.theory_spec()["lambdas"],
+                "penalties": STUDY.theory_spec()["penalties"],
+                "regressions": STUDY.regression_spec(),
             }
         ),
         code=code_digest("predict"),

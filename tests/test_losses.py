@@ -96,7 +96,7 @@ def stated_gradient(name, z, y):
 
 
 def test_every_loss_of_the_study_is_registered():
-    assert set(LOSSES) == set(PARAMETERS)
+    assert set(LOSSES) == {*PARAMETERS, "squared_error"}
     assert dict(STRENGTHS) == {name: next(iter(p)) for name, p in PARAMETERS.items() if p}
 
 
@@ -210,15 +210,19 @@ def test_maxsup_shares_the_gradient_among_the_largest():
     torch.testing.assert_close(penalty, torch.tensor([[1 / 6, 1 / 6, -1 / 3]], dtype=torch.float64))
 
 
-def test_mse_for_regression_is_the_objective_of_the_feature_model():
+def test_squared_error_is_the_objective_of_the_feature_model():
     generator = torch.Generator().manual_seed(0)
     outputs, targets = torch.randn(2, 6, 3, dtype=torch.float64, generator=generator)
     expected = (outputs - targets).norm() ** 2 / (2 * 6)
-    torch.testing.assert_close(LOSSES["mse"](outputs, targets).mean(), expected)
-    one_output = LOSSES["mse"](outputs[:, :1], targets[:, :1])
+    squared_error = LOSSES["squared_error"]
+    torch.testing.assert_close(squared_error(outputs, targets).mean(), expected)
+    one_output = squared_error(outputs[:, :1], targets[:, :1])
     torch.testing.assert_close(one_output, (outputs[:, 0] - targets[:, 0]) ** 2 / 2)
-    with pytest.raises(ValueError, match=r"float targets must both have shape \(N, n\)"):
-        LOSSES["mse"](outputs, targets[:, 0])
+    (gradient,) = torch.autograd.grad(squared_error(outputs.requires_grad_(), targets).sum(), outputs)
+    torch.testing.assert_close(gradient, (outputs - targets).detach())
+    for wrong in (targets[:, 0], targets.long()):
+        with pytest.raises(ValueError, match=r"must both be floats of shape \(N, n\)"):
+            squared_error(outputs, wrong)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -230,9 +234,8 @@ def test_wrong_shapes_and_types(name):
     for targets in (y[:1], y[:, None], y.int()):
         with pytest.raises(ValueError, match="targets must be int64"):
             loss(torch.zeros(2, 2), targets, **parameters)
-    if name != "mse":
-        with pytest.raises(ValueError, match="targets must be int64"):
-            loss(torch.zeros(2, 2), torch.zeros(2), **parameters)
+    with pytest.raises(ValueError, match="targets must be int64"):
+        loss(torch.zeros(2, 2), torch.zeros(2), **parameters)
 
 
 @pytest.mark.parametrize("name", STRENGTHS)

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import os
 import re
 import struct
 import subprocess
@@ -10,7 +11,6 @@ import sys
 import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,12 @@ from nclens.claims import RULES
 from nclens.files import FileError
 from nclens.reporting import Drawn, report_page
 from nclens.reporting.figures import CLAIM_FIGURES
-from nclens.reporting.verdicts import VERDICTS
-from nclens.reporting.words import number
+from nclens.reporting.verdicts import VERDICTS, judged_claims
+from nclens.reporting.words import Names, number
 from nclens.stages.report import report
+from nclens.summary import side_by_side
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.spectra import condition_numbers
 
 LOSSES = {"ce": {"label": "CE", "colour": "#0072B2"}, "ls": {"label": "LS 0.05", "colour": "#D55E00"}}
 STEMS = ["collapse_curves", "nc1_nc2", "train_test", "norms", "reliability", "ufm_conditioning"]
@@ -108,27 +111,26 @@ def simulated_metrics():
     return pd.DataFrame(rows).astype(dict.fromkeys(names, "category"))
 
 
-def simulated_theory():
+QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective", "nuclear_norm")
+
+
+def simulated_theory(smoothings=None, **changes):
+    """Closed forms at the release's penalties, and numeric values 3e-9 beside them."""
     rows = []
-    for loss, smoothing in (("ce", 0.0), ("ls", 0.05)):
-        s = np.sqrt(10 * 50_000 * 1e-3 * 1e-6)
-        p_other = (s + smoothing) / 10
-        gap = np.log(1 / p_other - 9)
-        values = {"logit_gap": gap, "p_true": 1 - 9 * p_other, "p_other": p_other, "kappa_ce": 10 * (1 - 9 * p_other)}
-        values |= {"weight_norm": np.sqrt(0.9 * gap * np.sqrt(5.0)), "feature_norm": np.sqrt(0.9 * gap * np.sqrt(0.2))}
-        values |= {"objective": 0.4321, "kappa_full": 6.96, "nuclear_norm": 9 * gap}
+    for loss, smoothing in (smoothings or {"ce": 0.0, "ls": 0.05}).items():
+        sizes = {"classes": 10, "per_class": 5000, "dim": 64} | changes
+        problem = UnconstrainedFeatureModel(
+            **sizes, lambda_w=1e-3, lambda_h_sum=1e-6, lambda_b=1e-2, smoothing=smoothing
+        )
+        key = {"experiment": "digits", "dataset": "mnist5k", "model": "resnet8", "loss": loss, "smoothing": smoothing}
+        key |= sizes | {"lambda_w": 1e-3, "lambda_h": 1e-6, "lambda_b": 1e-2}
+        values = {name: getattr(problem, name) for name in QUANTITIES} | condition_numbers(problem)
         for quantity, value in values.items():
-            key = {
-                "experiment": "digits",
-                "dataset": "mnist5k",
-                "model": "resnet8",
-                "loss": loss,
-                "smoothing": smoothing,
-            }
-            key |= {"classes": 10, "per_class": 5000, "dim": 64, "lambda_w": 1e-3, "lambda_h": 1e-6, "lambda_b": 1e-2}
-            key |= {"quantity": quantity, "closed_form": value, "numeric": value * (1 + 3e-9), "relative_error": 3e-9}
-            rows.append(key)
-    return pd.DataFrame(rows)
+            row = {"quantity": quantity, "closed_form": value, "numeric": None, "relative_error": None}
+            if value:
+                row |= {"numeric": value * (1 + 3e-9), "relative_error": 3e-9}
+            rows.append(key | row)
+    return pd.DataFrame(rows).astype(dict.fromkeys(("closed_form", "numeric", "relative_error"), float))
 
 
 def simulated_manifest():
@@ -187,6 +189,7 @@ def page(**changes):
     inputs = {"study": simulated_study(), "claims": simulated_claims(), "metrics": simulated_metrics()}
     inputs |= {"theory": simulated_theory(), "figures": simulated_figures(), "runs": simulated_runs()}
     inputs |= {"datasets": {"mnist5k": simulated_manifest()}, "rules": {"C1": "the interval excludes 1"}}
+    inputs |= {"losses": side_by_side(simulated_study()["experiments"], simulated_metrics())}
     return report_page(**(inputs | changes))
 
 
@@ -308,14 +311,17 @@ def test_same_inputs_give_the_same_bytes_in_another_process():
         "m = u.module_from_spec(s); s.loader.exec_module(m); sys.stdout.buffer.write(m.page().encode())"
     )
     other = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONHASHSEED": "1"}, capture_output=True, check=True
+        [sys.executable, "-c", program],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
     )
     assert other.stdout.decode() == page()
 
 
 def test_verdicts_come_first():
     sections = [attributes["id"] for attributes in Reader(page()).all("section")]
-    assert sections == ["verdicts", "evidence", "figures", "runs", "theory", "provenance", "reproduce"]
+    assert sections == ["verdicts", "evidence", "figures", "losses", "runs", "theory", "provenance", "reproduce"]
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
@@ -392,6 +398,21 @@ def test_claims_that_cannot_be_shown_are_refused(column, value, message):
     claims.loc[0, column] = value
     with pytest.raises(ValueError, match=re.escape(message)):
         page(claims=claims)
+
+
+def test_a_loss_held_against_two_others_has_two_verdicts():
+    claims = simulated_claims().query("claim == 'C2'")
+    other = claims.assign(baseline="other", effect=0.77)
+    names = Names(simulated_study())
+    (judged,) = judged_claims(pd.concat([claims, other]), names)
+    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+        ("CE", "0.402"),
+        ("other", "0.770"),
+    ]
+    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+        {"0.402", "0.0130"},
+        {"0.770"},
+    ]
 
 
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
@@ -509,65 +530,6 @@ def test_run_table_leaves_out_what_no_run_measured_and_dashes_what_one_lacks():
     assert [cell for cell in rows[2] if cell == "–"] == ["–"] * 3  # nc1, training time, device
 
 
-def test_theory_table_stands_beside_its_formulas():
-    text = page()
-    rows = table_rows(text, "theory")
-    gap = next(row for row in rows if row[0].startswith("Logit gap"))
-    assert gap[1:] == ["CE", "6.08271", "6.08271", "3.0×10⁻⁹"]
-    assert len(rows) == 1 + 2 * 9
-    formulas = re.findall(r'<span class="form">(.*?)</span>', text, re.S)
-    assert len(formulas) == 9
-    assert [bool(formula) for formula in formulas] == [True] * 8 + [False]  # none is made up for a quantity without one
-    words = Reader(text).text
-    assert "λW=0.001" in words
-    assert "The largest relative error is 3.0×10⁻⁹." in words
-
-
-def test_formulas_evaluate_to_the_closed_forms():
-    """The typeset formulas are read back and evaluated: what is printed is what was computed."""
-    text = page()
-    table = simulated_theory().query("loss == 'ls'").set_index("quantity")["closed_form"]
-    given = {"K": 10, "n": 5000, "λ_W": 1e-3, "λ_H": 1e-6, "δ": 0.05, "a": table["logit_gap"]}
-    given |= {"p_true": table["p_true"], "p_other": table["p_other"], "s": np.sqrt(10 * 50_000 * 1e-9)}
-    values = {}
-    for found in re.finditer(r'<code>(\w+)</code><span class="form"><math>(.*?)</math>', text, re.S):
-        quantity, formula = found.groups()
-        expression = as_expression(ElementTree.fromstring(formula)).split("=", 1)[1]
-        values[quantity] = eval(expression, {"__builtins__": {}, "log": np.log, "sqrt": np.sqrt, "e": np.e}, given)
-    for quantity in ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "kappa_ce"):
-        assert values[quantity] == pytest.approx(table[quantity], rel=1e-12)
-    gap, s = given["a"], given["s"]
-    assert values["kappa_full"] == pytest.approx(1 + gap * given["p_true"] * given["p_other"] * 10 / s, rel=1e-12)
-    loss = np.log(1 + 9 * np.exp(-gap)) + 0.05 * 0.9 * gap + np.sqrt(5000 * 1e-9) * 9 * gap
-    assert values["objective"] == pytest.approx(loss, rel=1e-12)
-
-
-def as_expression(node):
-    """MathML as a Python expression; neighbours that are values are multiplied."""
-    if node.tag in ("mi", "mn"):
-        return node.text
-    if node.tag == "mo":
-        return {"−": "-", "\u2061": ""}.get(node.text, node.text)
-    parts = [as_expression(child) for child in node]
-    if node.tag == "mfrac":
-        return f"(({parts[0]})/({parts[1]}))"
-    if node.tag == "msqrt":
-        return f"sqrt({joined(parts)})"
-    if node.tag == "msup":
-        return f"(({parts[0]})**({parts[1]}))"
-    if node.tag == "msub":
-        return f"{parts[0]}_{parts[1]}"
-    return joined(parts)
-
-
-def joined(parts):
-    text = ""
-    for part in parts:
-        times = text and part and text[-1] not in "+-*/=(," and part[0] not in "+-*/=)," and not text.endswith("log")
-        text += ("*" if times else "") + part
-    return text
-
-
 # --- provenance and the way back ------------------------------------------------------------------------------------
 
 
@@ -603,7 +565,7 @@ def test_command_stands_on_the_page_as_it_is_typed():
 
 
 def test_page_without_what_is_optional():
-    text = page(theory=None, figures=None, datasets=None, runs=None, rules=None)
+    text = page(losses=None, theory=None, figures=None, datasets=None, runs=None, rules=None)
     words = Reader(text).text
     sections = [attributes["id"] for attributes in Reader(text).all("section")]
     assert sections == ["verdicts", "evidence", "figures", "runs", "provenance", "reproduce"]
@@ -637,6 +599,7 @@ def test_hostile_names_are_shown_and_nothing_more():
         study=study,
         claims=claims,
         metrics=metrics,
+        losses=side_by_side(study["experiments"], metrics).assign(quantity=HOSTILE),
         theory=simulated_theory().assign(experiment=HOSTILE, quantity=HOSTILE),
         figures={(HOSTILE, "nc1_nc2"): Drawn(png(), HOSTILE, HOSTILE, HOSTILE)},
         datasets={HOSTILE: manifest},
@@ -695,6 +658,37 @@ def test_number_reads_back_to_its_digits(value, digits):
     assert read == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits), abs=1e-323)
 
 
+# --- losses side by side ---------------------------------------------------------------------------------------------
+
+
+def test_the_best_loss_is_bold_and_only_where_the_seeds_leave_no_doubt():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    assert list(table.query("quantity == 'NC1'")["best"]) == [True, False]
+    reader = Reader(page())
+    bold = [attributes for tag, attributes, above in reader.elements if tag == "b" and "table" in above]
+    assert len(bold) == int(table["best"].sum())
+    doubtful = table.assign(best=False)
+    reader = Reader(page(losses=doubtful))
+    assert not [tag for tag, _, above in reader.elements if tag == "b" and "table" in above]
+
+
+def test_a_level_that_is_never_reached_is_sorted_last():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    never = table["quantity"] == "epochs to collapse"
+    table.loc[never, ["mean", "low", "high"]] = [np.inf, np.nan, np.nan]
+    text = page(losses=table)
+    section = text[text.index('id="losses"') : text.index('id="runs"')]
+    assert section.count(">never<") == 2
+    assert "inf" not in section.replace("information", "")
+
+
+def test_one_loss_alone_is_not_set_beside_itself():
+    study = simulated_study(losses={"ce": LOSSES["ce"]})
+    losses = side_by_side(study["experiments"], simulated_metrics())
+    assert set(losses["loss"]) == {"ce"}
+    assert 'id="losses"' not in page(study=study, losses=losses)
+
+
 # --- the stage ------------------------------------------------------------------------------------------------------
 
 
@@ -727,6 +721,8 @@ def test_stage_writes_the_page_of_the_files(root):
         for stem in STEMS
     }
     assert text == page(figures=figures, rules=RULES)
+    table = pd.read_csv(root / "tables" / "losses.csv")
+    assert set(table["quantity"]) == {"NC1", "NC2", "NC3", "epochs to collapse"}
     assert not list(root.glob(".*"))
 
 

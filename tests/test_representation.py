@@ -47,7 +47,7 @@ def test_spread_is_the_literal_formula(seed, classes):
     within = 1 - sum(float(m @ m) for m in means) / classes
     centre = sum(means) / classes
     total = 1 - float(centre @ centre)
-    expected = {"d_within": within, "d_total": total, "r2": 1 - within / total}
+    expected = {"d_within": within, "d_total": total, "r2_angular": 1 - within / total}
     assert angular_spread(h, y) == pytest.approx(expected, abs=1e-12)
 
 
@@ -56,7 +56,7 @@ def test_spread_of_collapsed_classes_on_a_simplex():
     spread = angular_spread(h, torch.arange(4).repeat(5))
     assert spread["d_within"] == pytest.approx(0, abs=1e-30)  # no cancellation: far below 1e-16
     assert spread["d_total"] == pytest.approx(1, abs=1e-15)
-    assert spread["r2"] == pytest.approx(1, abs=1e-15)
+    assert spread["r2_angular"] == pytest.approx(1, abs=1e-15)
 
 
 def test_small_spread_is_exact_to_many_digits():
@@ -68,13 +68,13 @@ def test_small_spread_is_exact_to_many_digits():
 
 def test_labels_that_say_nothing():
     h = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]])
-    assert angular_spread(h, torch.tensor([0, 0, 1, 1])) == {"d_within": 1, "d_total": 1, "r2": 0}
+    assert angular_spread(h, torch.tensor([0, 0, 1, 1])) == {"d_within": 1, "d_total": 1, "r2_angular": 0}
 
 
 def test_one_direction_only():
     spread = angular_spread(torch.tensor([[1.0, 0], [3, 0]]), torch.tensor([0, 1]))
     assert spread["d_within"] == spread["d_total"] == 0
-    assert math.isnan(spread["r2"])
+    assert math.isnan(spread["r2_angular"])
 
 
 @given(seeds)
@@ -103,7 +103,7 @@ def test_a_zero_feature_has_no_direction():
     h[3] = 0
     with pytest.warns(RuntimeWarning, match="1 of 40 feature vectors are zero"):
         spread = angular_spread(h, y)
-    assert set(spread) == {"d_within", "d_total", "r2"}
+    assert set(spread) == {"d_within", "d_total", "r2_angular"}
     assert all(math.isnan(value) for value in spread.values())
 
 

@@ -1,13 +1,26 @@
 """The loop: saved between any two steps it ends with the same bits, and it trains what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nclens.data.tensors import Split
-from nclens.models import build_network
-from nclens.objective import build_loss
-from nclens.training import Penalties, Settings, Trainer, derived_seed, evaluate, evaluation_batch, extract_features
+from nclens.models import Network, build_network
+from nclens.numerics import explained
+from nclens.objective import TrainedLoss, build_loss
+from nclens.training import (
+    Penalties,
+    Settings,
+    Trainer,
+    derived_seed,
+    evaluate,
+    evaluation_batch,
+    extract_features,
+    objective,
+)
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -37,10 +50,18 @@ def weights(trained):
     return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
 
 
+ENTRIES = {
+    "constant": {"name": "ls", "smoothing": 0.1},
+    "scheduled": {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.9, "until": None}},
+    "with a memory": {"name": "online_label_smoothing", "soft_weight": 0.5, "schedule": {"kind": "drop", "at": 2}},
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 @pytest.mark.parametrize("stops", [[1], [3], [4], [1, 1, 5], [2, 7]])
-def test_interrupted_between_any_two_steps_equals_uninterrupted(stops):
-    reference = finish(trainer())
-    current = trainer()
+def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
+    reference = finish(trainer(loss=build_loss(entry, 3)))
+    current = trainer(loss=build_loss(entry, 3))
     for steps in stops:
         left = iter(range(steps - 1))
         while current.advance(lambda left=left: next(left, None) is None):
@@ -49,11 +70,44 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(stops):
         # As a file gives them back: in the plain memory format.
         saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         torch.rand(7)  # whatever else happens to the global generator
-        current = trainer()
+        current = trainer(loss=build_loss(entry, 3))
         current.resume(saved, values)
     finish(current)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
+    assert all(
+        torch.equal(current.loss.state_dict()[name], value) for name, value in reference.loss.state_dict().items()
+    )
+
+
+def test_each_epoch_trains_and_evaluates_at_its_own_strength():
+    trained = trainer(loss=build_loss({"name": "ls", "smoothing": 0.4, "schedule": {"kind": "drop", "at": 1}}, 3))
+    trained.advance()
+    assert trained.history[-1]["loss"] != trained.history[-1]["cross_entropy"]
+    assert trained.loss.parameters == {"smoothing": 0.4}
+    finish(trained)
+    for row in trained.history[2:]:
+        assert row["loss"] == pytest.approx(row["cross_entropy"], rel=1e-6)
+
+
+def test_a_dropped_loss_follows_the_undropped_one_until_the_drop():
+    smoothed = {"name": "ls", "smoothing": 0.4}
+    dropped = trainer(loss=build_loss(smoothed | {"schedule": {"kind": "drop", "at": 1}}, 3))
+    kept = trainer(loss=build_loss(smoothed, 3))
+    for current in (dropped, kept):
+        current.advance()
+    assert torch.equal(weights(dropped), weights(kept))
+    for current in (dropped, kept):
+        current.advance()
+    assert not torch.equal(weights(dropped), weights(kept))
+
+
+def test_an_epoch_is_evaluated_with_the_memory_it_was_trained_with():
+    trained = trainer(loss=build_loss(ENTRIES["with a memory"], 3))
+    trained.advance()
+    assert trained.loss.state_dict()["batches"] == 0
+    uniform = evaluate(trained.network, build_loss({"name": "ls", "smoothing": 0.5}), trained.test_split)
+    assert trained.history[-1]["loss"] == pytest.approx(uniform["loss"], rel=1e-6)
 
 
 def test_the_first_steps_are_plain_sgd_with_momentum():
@@ -96,7 +150,7 @@ def test_two_losses_of_one_seed_start_alike_and_see_the_same_batches():
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate():
-    trained = trainer(loss=lambda logits, targets: logits.sum() * float("nan"))
+    trained = trainer(loss=TrainedLoss(lambda logits, targets: logits.sum() * float("nan")))
     with pytest.raises(FloatingPointError, match=r"epoch 1 \(learning rate 0\.1\)"):
         trained.advance()
 
@@ -168,3 +222,80 @@ def test_heavier_penalties_train_smaller_features():
 )
 def test_larger_images_are_evaluated_in_smaller_batches(shape, size):
     assert evaluation_batch(torch.empty(0, *shape)) == size
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+CROPPED = Settings(epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop")
+
+
+def test_bf16_is_the_backbones_alone_and_near_float32():
+    network = trainer().network
+    inputs, targets = split(30).normalise(split(30).inputs), split(30).targets
+    seen = []
+    hook = network.backbone.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    logits, loss = objective(network, functional.cross_entropy, None, inputs, targets, precision="bf16")
+    hook.remove()
+    assert (seen[0].dtype, logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    # The head sees the features as they are, and rounds nothing more.
+    assert torch.equal(logits, network.head(seen[0].float()))
+    exact, _ = objective(network, functional.cross_entropy, None, inputs, targets)
+    assert 0 < float((logits - exact).detach().abs().max()) < 0.05
+
+
+def test_bf16_trains_float32_weights_and_resumes_with_the_same_bits():
+    settings = replace(CROPPED, precision="bf16")
+    reference, current = finish(trainer(settings)), trainer(settings)
+    left = iter(range(4))
+    while current.advance(lambda: next(left, None) is None):
+        pass
+    tensors, values = current.state()
+    resumed = trainer(settings)
+    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    assert torch.equal(weights(finish(resumed)), weights(reference))
+    assert {value.dtype for value in reference.network.parameters()} == {torch.float32}
+    plain = finish(trainer(CROPPED))
+    assert reference.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.05)
+    assert reference.history[-1]["loss"] != plain.history[-1]["loss"]
+
+
+def small(compiled):
+    """The training of a network that compiles in seconds."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU())
+    settings = Settings(epochs=2, batch_size=10, learning_rate=0.1, compile=compiled)
+    return Trainer(Network(backbone, 8, 3), build_loss({"name": "ce"}), split(30), split(9, 1), settings, 0)
+
+
+def test_compiled_steps_train_the_same_network_under_the_same_names():
+    plain, compiled = finish(small(False)), finish(small(True))
+    assert list(compiled.network.state_dict()) == list(plain.network.state_dict())
+    assert list(compiled.state()[0]) == list(plain.state()[0])
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-5)
+    half = small(True)
+    half.advance()
+    tensors, values = half.state()
+    resumed = small(True)
+    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    assert torch.equal(weights(finish(resumed)), weights(compiled))
+
+
+def test_without_a_compiler_the_message_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))
+    torch.compiler.reset()
+    with pytest.raises(OSError, match=r"training.compile is true.*needs a C\+\+ compiler"), explained():
+        small(True).advance()
+
+
+def test_seconds_are_of_training_steps_and_outlive_a_restart(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("nclens.training.time.monotonic", lambda: float(next(clock)))
+    trained = trainer()
+    trained.advance(lambda: True)
+    assert trained.seconds == 1.0  # begun at 0, stopped at 1
+    tensors, values = trained.state()
+    resumed = trainer()
+    resumed.resume(tensors, values)
+    resumed.advance()
+    assert resumed.seconds == 2.0

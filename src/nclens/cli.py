@@ -116,12 +116,12 @@ def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
 
 
 @app.command()
-def theory(spec: Spec, root: Folder, output: File, dynamics: File) -> None:
+def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: File) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.stages.theory import theory
 
     with exclusive(root / ".locks" / "theory", str(output)):
-        theory(spec, root, output, dynamics)
+        theory(spec, root, output, dynamics, regression)
 
 
 @app.command()
@@ -130,7 +130,7 @@ def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: Fi
     from nclens.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
-        predict(spec["experiments"], spec["lambdas"], metrics, root, output, effective)
+        predict(spec["experiments"], spec["penalties"], metrics, root, output, effective, spec["regressions"])
 
 
 @app.command()
@@ -239,6 +239,15 @@ def unlock() -> None:
     lock = Path(".snakemake/locks")
     for path in lock.glob("*.lock") if lock.is_dir() else []:
         path.unlink()
+
+
+@app.command()
+def retry(root: Path) -> None:
+    """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
+    from nclens.failures import forget_failures
+
+    for record in forget_failures(root):
+        typer.echo(f"{record.parent} will be tried again")
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """The losses a network can be trained with, and the schedule of their strength.
 
-Every loss is a function of logits (N, K) and class indices (N,) that returns one value per sample, shape (N,); training
-averages over samples. Its name is its name in a study, its keyword-only parameters are its parameters there. The
-decorator :func:`register` enters it in ``LOSSES`` and names the one parameter that is the loss's *strength*, which a
-:class:`Schedule` may vary over the epochs; at strength 0 every such loss is plain cross entropy.
+Every loss is a function of logits (N, K) and class indices (N,), or, for regression, of outputs (N, n) and targets
+(N, n), that returns one value per sample, shape (N,); training averages over samples. Its name is its name in a study,
+its keyword-only parameters are its parameters there. The decorator :func:`register` enters it in ``LOSSES`` and names
+the one parameter that is the loss's *strength*, which a :class:`Schedule` may vary over the epochs; at strength 0 every
+such loss is plain cross entropy.
 
 In the formulas z are the logits, p = softmax(z), y the label's index and its one-hot vector, K the number of classes,
 ``mean z`` the mean of the K logits. Logits should be float32 or float64: under autocast, convert them first. That the
@@ -248,23 +249,29 @@ def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
 
 @register()
 def mse(logits: Tensor, targets: Tensor) -> Tensor:
-    """Squared error ``(1/2) sum_k (z_k - t_k)^2`` of the outputs themselves, without softmax.
+    """Squared error ``(1/2) sum_k (z_k - y_k)^2`` of the logits themselves, without softmax: regression on y.
 
-    Targets are either class indices (N,), and t the one-hot vector, or floats (N, n) like the outputs, for regression.
-    The sum, not the mean, over the n outputs, and the factor 1/2: averaged over samples this is the first term of the
-    objective in section "UFM" of arXiv 2409.04180. For classification the same formula is our choice. Gradient on
-    z: z - t. It has no strength.
+    Gradient on z: z - y. It has no strength. For classification this formula, that of `squared_error`, is our choice.
     """
-    if targets.is_floating_point():
-        if logits.ndim != 2 or targets.shape != logits.shape:
-            raise ValueError(
-                f"outputs and float targets must both have shape (N, n), got {tuple(logits.shape)} and "
-                f"{tuple(targets.shape)}"
-            )
-        return 0.5 * (logits - targets).square().sum(dim=1)
     _check(logits, targets)
     onehot = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
     return 0.5 * (logits - onehot).square().sum(dim=1)
+
+
+@register()
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared error of a regression, ``(1/2) sum_j (z_j - y_j)^2`` over the n targets.
+
+    The sum, not the mean, over the targets, and the factor 1/2: averaged over samples this is the first term of the
+    objective in section "UFM" of arXiv 2409.04180; with a mean over the targets the same penalties act n times as
+    strongly. Outputs z and targets y are floats (N, n). Gradient on z: z - y. It has no strength.
+    """
+    if outputs.ndim != 2 or targets.shape != outputs.shape or not targets.is_floating_point():
+        raise ValueError(
+            f"outputs and targets must both be floats of shape (N, n), got {tuple(outputs.shape)} and "
+            f"{targets.dtype} {tuple(targets.shape)}"
+        )
+    return 0.5 * (outputs - targets).square().sum(dim=1)
 
 
 @register("soft_weight")

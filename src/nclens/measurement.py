@@ -1,6 +1,6 @@
 """Every metric of one split's features, from a run of the workflow or made elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,13 @@ from torch import Tensor
 
 from nclens.calibration import calibration_metrics
 from nclens.collapse import nc1_subset, neural_collapse
-from nclens.representation import mean_logit_gap, template_spread
+from nclens.representation import (
+    angular_spread,
+    mean_logit_gap,
+    smoothing_parts,
+    template_spread,
+    top_logit_gradient,
+)
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
@@ -51,8 +57,16 @@ def measure_split(
     bias: Tensor | None,
     *,
     reference_means: Tensor | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
-    """Return the collapse and calibration metrics of one split.
+    """Return the metrics of one split: collapse, spread of directions, logits and calibration.
+
+    Keys: those of :func:`nclens.collapse.neural_collapse`, `nc1_correct` and `nc1_incorrect`
+    (:func:`nclens.collapse.nc1_subset`), `d_within`, `d_total`, `r2_angular`
+    (:func:`nclens.representation.angular_spread`), `logit_gap` (:func:`nclens.representation.mean_logit_gap`),
+    `{part}_correct` and `{part}_incorrect` for the parts `ls_regularisation`, `ls_error_amplification`,
+    `top_logit_gap` (:func:`nclens.representation.smoothing_parts`) and, where a loss is given, `top_logit_gradient`
+    (:func:`nclens.representation.top_logit_gradient`), and those of :func:`nclens.calibration.calibration_metrics`.
 
     Args:
         features: (N, d).
@@ -60,6 +74,7 @@ def measure_split(
         labels: (N,), class numbers in 0..K-1.
         weight, bias: the head, (K, d) and (K,) or None.
         reference_means: (K, d), the training split's class means, for nc4 on another split.
+        loss: what the network was trained with, logits (N, K) and labels (N,) -> one value a sample (N,).
 
     Raises:
         ValueError: shapes, types or values do not fit.
@@ -70,6 +85,10 @@ def measure_split(
     correct = logits.argmax(1) == labels
     values["nc1_correct"] = nc1_subset(features, labels, len(weight), correct)
     values["nc1_incorrect"] = nc1_subset(features, labels, len(weight), ~correct)
+    values |= angular_spread(features, labels)
     values["template_spread"] = template_spread(features, labels, weight)
     values["logit_gap"] = mean_logit_gap(logits, labels)
+    values |= smoothing_parts(logits, labels)
+    if loss is not None:
+        values |= top_logit_gradient(logits, labels, loss)
     return values | calibration_metrics(logits, labels)

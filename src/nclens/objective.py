@@ -1,31 +1,114 @@
-"""From a loss entry of the configuration to the function that is minimised."""
+"""From a loss entry to the function that is minimised."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from nclens import custom
-from nclens.losses import LOSSES
+from nclens.losses import LOSSES, STRENGTHS, Schedule, StatefulLoss
 
 
-def build_loss(entry: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of an entry: logits (N, K), class numbers (N,) -> one value a sample (N,).
+class TrainedLoss:
+    """A loss over the epochs of a training: logits (N, K), class numbers (N,) -> one value a sample (N,).
 
-    An entry is `{name: <registered loss>, <its parameters>}` or `{function: module:name, parameters: {...}}`. The
-    user's own function gets logits, class numbers and its parameters, and returns one value a sample or their mean.
+    Attributes:
+        parameters: keyword arguments that the function is called with in the epoch that `begin_epoch` named last, or,
+            before that, in the first one.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        parameters: Mapping[str, Any] | None = None,
+        strength: str | None = None,
+        schedule: Schedule | None = None,
+        epochs: int | None = None,
+    ) -> None:
+        """Set up the loss for its first epoch.
+
+        Args:
+            function: the loss itself.
+            parameters: its keyword arguments.
+            strength: which of them the schedule varies; None for none.
+            schedule: of the strength; constant by default.
+            epochs: length of the training; a constant strength needs none.
+
+        Raises:
+            ValueError: the strength varies and there is no number of epochs, or it varies after the last of them.
+        """
+        self._function, self._start, self._strength = function, dict(parameters or {}), strength
+        self._schedule, self._epochs = schedule or Schedule(), epochs
+        if epochs is None and self._schedule.kind != "constant":
+            raise ValueError(f"the schedule {self._schedule.kind} needs the number of epochs")
+        self.begin_epoch(0)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each sample at the strength of this epoch."""
+        return self._function(logits, targets, **self.parameters)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the strength of epoch 0, 1, ..., `epochs` - 1.
+
+        Raises:
+            ValueError: the epoch is none of these, or the schedule goes on after the last.
+        """
+        self.parameters = dict(self._start)
+        if self._strength is not None and self._epochs is not None:
+            value = self._start[self._strength]
+            self.parameters[self._strength] = self._schedule.at(value, epoch, self._epochs)
+
+    def end_epoch(self) -> None:
+        """Let a loss with a memory make use of the epoch behind it."""
+        if isinstance(self._function, StatefulLoss):
+            self._function.end_epoch()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its values depend on more than logits, class numbers and epoch."""
+        return isinstance(self._function, StatefulLoss)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of the memory: named tensors, none for most losses."""
+        return self._function.state_dict() if isinstance(self._function, StatefulLoss) else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+        if isinstance(self._function, StatefulLoss):
+            self._function.load_state_dict(state)
+
+
+def build_loss(entry: dict[str, Any], epochs: int | None = None) -> TrainedLoss:
+    """Return the loss of an entry, for a training of so many epochs where its strength varies.
+
+    An entry is `{name: <registered loss>, <its parameters>, schedule: {kind, ...}}` or `{function: module:name,
+    parameters: {...}}`. The user's own function gets logits, class numbers and its parameters, and returns one value a
+    sample or their mean.
 
     Raises:
-        ValueError: the user's function fails, or returns something else than (N,) or one number.
+        ValueError: the schedule does not fit the epochs; or, when it is called, the user's function fails or returns
+            something else than (N,) or one number.
     """
-    parameters = {key: value for key, value in entry.items() if key not in ("entry", "name")}
-    if "function" not in entry:
-        return partial(LOSSES[entry["name"]], **parameters)
-    name, keywords = f"{entry['function']} ({entry['file']})", entry["parameters"]
+    if "function" in entry:
+        return TrainedLoss(_own(entry), entry["parameters"])
+    name = entry["name"]
+    parameters = {key: value for key, value in entry.items() if key not in ("entry", "name", "schedule")}
+    # A class is a loss with a memory: one of it a run.
+    function = LOSSES[name]() if isinstance(LOSSES[name], type) else LOSSES[name]
+    return TrainedLoss(function, parameters, STRENGTHS.get(name), _schedule(entry.get("schedule", {})), epochs)
+
+
+def _schedule(entry: Mapping[str, Any]) -> Schedule:
+    """The schedule of an entry `{kind: linear, to, until}`, `{kind: drop, at}`, `{kind: constant}` or `{}`."""
+    return Schedule(entry.get("kind", "constant"), entry.get("to"), entry.get("at", entry.get("until")))
+
+
+def _own(entry: dict[str, Any]) -> Callable[..., Tensor]:
+    """The user's own function, its mistakes told with its name."""
+    name = f"{entry['function']} ({entry['file']})"
     function = custom.load_function(entry["file"], entry["function"])
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, **keywords: Any) -> Tensor:
         try:
             values = function(logits, targets, **keywords)
         except Exception as error:

@@ -28,12 +28,13 @@ def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
     """Spread of the features' directions within classes and in total, each class with the same weight.
 
     With unit vectors u = h/|h|, their class means ubar_k and the mean over classes:
-    ``d_within = 1 - mean_k |ubar_k|^2``, ``d_total = 1 - |mean_k ubar_k|^2``, ``r2 = 1 - d_within / d_total``.
-    0 <= d_within <= d_total <= 1 and 0 <= r2 <= 1. Computed as mean squared distances from the means, which is the
-    same and does not cancel when the classes collapse. Invariant to rotation and to scaling of every single feature.
+    ``d_within = 1 - mean_k |ubar_k|^2``, ``d_total = 1 - |mean_k ubar_k|^2``, ``r2_angular = 1 - d_within / d_total``.
+    0 <= d_within <= d_total <= 1 and 0 <= r2_angular <= 1. Computed as mean squared distances from the means, which
+    is the same and does not cancel when the classes collapse. Invariant to rotation and to scaling of every single
+    feature. The source calls r2_angular R^2; it is no coefficient of determination of predictions.
 
     A feature vector that is zero has no direction: all three are then nan, with a warning. If all directions are the
-    same, r2 is nan.
+    same, r2_angular is nan.
 
     Args:
         features: (N, d), finite.
@@ -59,7 +60,7 @@ def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
             RuntimeWarning,
             stacklevel=2,
         )
-        return dict.fromkeys(("d_within", "d_total", "r2"), math.nan)
+        return dict.fromkeys(("d_within", "d_total", "r2_angular"), math.nan)
     u = torch.nn.functional.normalize(h / largest, dim=1)
     _, group, count = torch.unique(labels, return_inverse=True, return_counts=True)
     size = count.double()
@@ -69,7 +70,7 @@ def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
     within = float((weight * (u - means[group]).square().sum(dim=1)).sum())
     between = float((means - means.mean(dim=0)).square().sum(dim=1).mean())
     total = within + between
-    return {"d_within": within, "d_total": total, "r2": between / total if total > 0 else math.nan}
+    return {"d_within": within, "d_total": total, "r2_angular": between / total if total > 0 else math.nan}
 
 
 def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, float]:

@@ -17,6 +17,7 @@ from nclens.claims.verdict import (
     judge_pairs,
     log_ratio,
     overall,
+    pairs,
     t_interval,
 )
 
@@ -141,6 +142,12 @@ def test_unit_of_a_difference_does_not_change_the_verdict(values, power):
     scaled = {seed: 2.0**power * value for seed, value in enumerate(values)}
     one, other = (judge(v, scale="difference", seeds=range(6)) for v in (dict(enumerate(values)), scaled))
     assert (other.verdict, other.high) == (one.verdict, 2.0**power * one.high)
+
+
+def test_a_claim_on_another_task_has_no_rows():
+    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], task="regression")
+    assert claim_rows(claim, comparison()) == []
+    assert len(claim_rows(claim, comparison(task="regression"))) == 2
 
 
 def test_same_effect_in_every_seed_is_a_point():
@@ -323,6 +330,44 @@ def test_comparison_refuses_epochs_past_the_last():
         comparison(metrics=metrics)
 
 
+# --- which losses a claim compares -----------------------------------------------------------------------------------
+
+
+LOSSES = {
+    "ce": ("ce", None),
+    "ls": ("ls", 0.1),
+    "ls_more": ("ls", 0.2),
+    "rising": ("ls_linear", 0.1),
+    "maxsup": ("maxsup", 0.1),
+    "maxsup_most": ("maxsup", 0.9),
+    "own": ("own", None),
+}
+
+
+def found(compared, against=(), baseline="ce", paired=True):
+    claim = Claim("X", "", "", "", lambda _: [], paired=paired, compared=compared, against=against)
+    return pairs(
+        claim, {name: dict(zip(("kind", "strength"), of, strict=True)) for name, of in LOSSES.items()}, baseline
+    )
+
+
+def test_without_a_kind_to_hold_against_it_is_the_baseline():
+    assert found(("ls", "ls_linear")) == [("ls", "ce"), ("ls_more", "ce"), ("rising", "ce")]
+    assert found(("ls",), baseline="ls") == [("ls_more", "ls")]
+    assert found(("ls",), baseline=None) == []
+    assert found(("focal",)) == []
+
+
+def test_a_kind_is_held_against_the_same_strength_or_else_against_all():
+    assert found(("maxsup",), ("ls",)) == [("maxsup", "ls"), ("maxsup_most", "ls"), ("maxsup_most", "ls_more")]
+    assert found(("ls",), ("ls_linear",)) == [("ls", "rising"), ("ls_more", "rising")]
+    assert found(("ls",), ("ce", "maxsup"), baseline=None)[:2] == [("ls", "ce"), ("ls", "maxsup")]
+
+
+def test_a_claim_on_a_loss_alone_has_no_pairs():
+    assert found(("ls",), paired=False) == []
+
+
 # --- the registry ---------------------------------------------------------------------------------------------------
 
 
@@ -330,6 +375,8 @@ def test_registry_names_each_claim_once_and_rules_explain_each():
     keys = [(claim.paper, claim.id) for claim in CLAIMS]
     assert len(set(keys)) == len(keys)
     assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7"]
+    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7", "R1", "R2", "R3", "R4", "R5", "R6"]
+    assert [claim.id for claim in CLAIMS if claim.task == "regression"] == ["R1", "R2", "R3", "R4", "R5"]
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

@@ -83,10 +83,55 @@ MISTAKES = {
     "a table where text belongs": ("study", {}, ["study", "text"]),
     "text where a table belongs": ("losses", "ce", ["losses", "table"]),
     "an unknown figure": ("experiments.smoke.figures", ["pie"], ["figures.0 = 'pie'", "collapse_curves"]),
+    "a precision that is none": (
+        "experiments.smoke.training.precision",
+        "fp16",
+        ["training.precision = 'fp16'", "'float32', 'tf32' or 'bf16'"],
+    ),
+    "a precision that a CPU lacks": (
+        "experiments.smoke.training.precision",
+        "tf32",
+        ["precision = tf32 needs device: cuda or auto"],
+    ),
+    "a word for a flag": ("experiments.smoke.training.compile", "yes", ["training.compile = 'yes'", "true or false"]),
     "decay beside penalties": (
         "experiments.smoke.training.ufm_regularised",
         True,
         ["must be 0 with ufm_regularised"],
+    ),
+    "negative alpha": ("losses.ls", {"name": "maxsup", "alpha": -1}, ["losses.ls.alpha = -1", "or equal to 0"]),
+    "negative beta": ("losses.ls", {"name": "logit_penalty", "beta": -1}, ["losses.ls.beta = -1", "or equal to 0"]),
+    "unknown schedule": (
+        "losses.ls.schedule",
+        {"kind": "linaer"},
+        ["losses.ls.schedule", "`linaer` (did you mean `linear`?); allowed: constant, linear, drop"],
+    ),
+    "schedule without its end": ("losses.ls.schedule", {"kind": "linear"}, ["losses.ls.schedule.to", "is missing"]),
+    "schedule out of the range": (
+        "losses.ls.schedule",
+        {"kind": "linear", "to": 1.2},
+        ["losses.ls", "schedule.to = 1.2: must be less than 1, as smoothing must"],
+    ),
+    "schedule into the negative": (
+        "losses.ls.schedule",
+        {"kind": "linear", "to": -0.2},
+        ["losses.ls.schedule.to = -0.2", "greater than or equal to 0"],
+    ),
+    "schedule without a table": ("losses.ls.schedule", "drop", ["losses.ls.schedule", "must be a table"]),
+    "schedule without a strength": (
+        "losses.ce.schedule",
+        {"kind": "drop", "at": 1},
+        ["losses.ce", "has no strength for a `schedule` to vary", "ls, maxsup"],
+    ),
+    "schedule that ends after the training": (
+        "losses.ls.schedule",
+        {"kind": "linear", "to": 0.2, "until": 7},
+        ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
+    ),
+    "drop past the end": (
+        "losses.ls.schedule",
+        {"kind": "drop", "at": 7},
+        ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
     ),
     "a missing module": ("losses.ls", {"function": "nowhere:loss"}, ["nowhere:loss", "nowhere.py"]),
 }
@@ -107,6 +152,12 @@ def test_all_mistakes_are_told_at_once(raw_study):
     change(raw_study, "experiments.smoke.training.epochs", 0)
     with pytest.raises(ConfigError, match="2 mistakes"):
         load_study(raw_study)
+
+
+@pytest.mark.parametrize("schedule", [{"kind": "drop", "at": 6}, {"kind": "linear", "to": 0.2, "until": 6}])
+def test_a_schedule_may_end_with_the_training(raw_study, schedule):
+    raw_study["losses"]["ls"]["schedule"] = schedule
+    assert load_study(raw_study).losses["ls"].schedule.last == 6
 
 
 def test_something_that_is_no_table_at_all():

@@ -36,7 +36,13 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
 @pytest.mark.parametrize(
     ("path", "value", "changed"),
     [
-        (("losses", "ls", "smoothing"), 0.1, {"train ls", "theory", "draw", "judge no"}),
+        (("losses", "ls", "smoothing"), 0.1, {"train ls", "measure ls", "theory", "draw", "judge", "track ls"}),
+        (
+            ("losses", "ls", "schedule"),
+            {"kind": "drop", "at": 3},
+            {"train ls", "measure ls", "theory", "draw", "judge", "track ls"},
+        ),
+        (("losses", "ls", "schedule"), {"kind": "constant"}, set()),
         (("losses", "ls", "colour"), "#123456", {"draw", "track ls"}),
         (("losses", "ls", "label"), "soft", {"draw", "track ls"}),
         (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce"}),
@@ -62,9 +68,45 @@ def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, chang
     table[path[-1]] = value
     after = specs(load_study(raw_study))
     different = {key for key in before if before[key] != after[key]}
-    if path[-1] == "smoothing":  # the default label carries the smoothing
-        changed = {"train ls", "theory", "draw", "track ls"}
     assert different == changed
+
+
+@pytest.mark.parametrize(
+    ("entry", "label", "kind"),
+    [
+        ({"name": "ce"}, "CE", "ce"),
+        ({"name": "ls", "smoothing": 0.05}, "LS (δ = 0.05)", "ls"),
+        (
+            {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}},
+            "LS (δ = 0.1 until epoch 3)",
+            "ls_drop",
+        ),
+        (
+            {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.2}},
+            "MaxSup (α = 0.1 → 0.2)",
+            "maxsup_linear",
+        ),
+        (
+            {"name": "focal", "gamma": 2, "schedule": {"kind": "linear", "to": 0, "until": 4}},
+            "Focal (γ = 2 → 0 at epoch 4)",
+            "focal_linear",
+        ),
+        ({"name": "logit_penalty", "beta": 2e-3}, "Logit penalty (β = 0.002)", "logit_penalty"),
+        ({"name": "mse"}, "MSE", "mse"),
+        ({"name": "mse", "label": "squares"}, "squares", "mse"),
+    ],
+)
+def test_a_loss_has_a_readable_label_and_a_kind(raw_study, entry, label, kind):
+    raw_study["losses"]["ls"] = entry
+    study = load_study(raw_study)
+    assert (study.label("ls"), study.kind("ls")) == (label, kind)
+
+
+def test_a_scheduled_smoothing_has_no_closed_form(raw_study):
+    raw_study["losses"]["ls"]["schedule"] = {"kind": "linear", "to": 0.2}
+    study = load_study(raw_study)
+    assert [entry["loss"] for entry in study.theory_spec()["losses"]] == ["ce"]
+    assert study.predict_spec()[0]["losses"] == {"ce": 0.0}
 
 
 def test_losses_keep_their_colour_in_every_experiment(raw_study):
@@ -95,3 +137,14 @@ def test_every_figure_of_the_configuration_can_be_drawn():
     from nclens.figures import FIGURES
 
     assert set(ALL_FIGURES) == set(FIGURES)
+
+
+def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
+    plain = load_study(raw_study).figures("smoke")
+    assert not {"smoothing_parts", "class_spread", "two_stage", "drop_epoch"} & set(plain)
+    raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "at": 3}
+    study = load_study(raw_study)
+    assert set(study.figures("smoke")) - set(plain) == {"two_stage", "drop_epoch"}
+    assert study.draw_spec()[0]["drops"] == {"ls": 3}
+    raw_study["losses"]["ls"] = {"name": "logit_penalty", "beta": 0.1}
+    assert set(load_study(raw_study).figures("smoke")) - set(plain) == {"smoothing_parts", "class_spread"}

@@ -1,32 +1,57 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
 
-from nclens.figures.unconstrained_feature_model import ufm_conditioning
+from nclens.figures.unconstrained_feature_model import READINGS, ufm_conditioning
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.spectra import condition_numbers
+
+PROBLEM = UnconstrainedFeatureModel(3, 2, 4, 0.01, 0.01, 0.01)
 
 
-def bars(axes):
-    return [patch.get_x() + patch.get_width() for patch in axes.patches]
+def rings(axes):
+    """(place, row, size) of each mark, rings and dots alternating."""
+    marks = [mark for mark in axes.collections if isinstance(mark, PathCollection)]
+    return [(*mark.get_offsets()[0], mark.get_sizes()[0]) for mark in marks]
 
 
-def test_bars_are_the_closed_form_and_points_the_numeric_value(simulate):
+def test_rings_are_the_closed_form_and_dots_the_numeric_value(simulate):
     inputs = simulate(losses=("ce", "ls", "ls_0.1"))
     theory = inputs.theory.assign(numeric=inputs.theory["closed_form"] * 1.01)
     figure, table = ufm_conditioning(replace(inputs, theory=theory))
-    for axes, quantity in zip(figure.axes, ("kappa_ce", "kappa_full"), strict=True):
+    axes = figure.axes[0]
+    marks = rings(axes)
+    for row, quantity in enumerate(("kappa_ce", "kappa_full")):
         own = table[table["quantity"] == quantity]
-        np.testing.assert_allclose(bars(axes), own["closed_form"])
-        points = [collection.get_offsets()[0] for collection in axes.collections]
-        np.testing.assert_allclose([point[0] for point in points], own["numeric"])
-        np.testing.assert_allclose([point[1] for point in points], [0, 1, 2])
-    # papers.md: kappa_full is 6.96, 15.7 and 21.9 at smoothing 0, 0.05 and 0.1, so the bars' labels say so.
-    assert [text.get_text()[:4] for text in figure.axes[1].texts] == ["6.96", "15.7", "21.8"]
+        closed = [place for place, at, size in marks if at == row and size > 50]
+        numeric = [place for place, at, size in marks if at == row and size < 50]
+        np.testing.assert_allclose(closed, own["closed_form"])
+        np.testing.assert_allclose(numeric, own["numeric"])
+    # papers.md: kappa_full is 6.96, 15.7 and 21.9 at smoothing 0, 0.05 and 0.1.
+    assert closed == pytest.approx([6.96, 15.7, 21.9], abs=0.05)
 
 
-def test_both_axes_say_which_definition(simulate):
+def test_every_row_says_which_definition_and_how_it_moves(simulate):
     figure, _ = ufm_conditioning(simulate())
-    assert "loss part only" in figure.axes[0].get_xlabel()
-    assert "ridge included" in figure.axes[1].get_xlabel()
+    axes, moves = figure.axes[0], figure.axes[0].child_axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        r"$\kappa_\mathrm{CE}$: cross entropy part, W or H",
+        r"$\kappa_\mathrm{full}$: whole objective, W",
+    ]
+    assert [text.get_text() for text in moves.get_yticklabels()] == ["falls", "rises"]
+    alone, _ = ufm_conditioning(replace(simulate(), smoothings={}))
+    assert [text.get_text() for text in alone.axes[0].child_axes[0].get_yticklabels()] == ["", ""]
+
+
+def test_all_definitions_of_the_theory_are_drawn(simulate):
+    inputs = simulate()
+    theory = pd.concat([inputs.theory.assign(quantity=name).head(2) for name in condition_numbers(PROBLEM)])
+    figure, table = ufm_conditioning(replace(inputs, theory=theory))
+    assert list(table["quantity"].unique()) == list(READINGS)
+    assert len(figure.axes[0].get_yticklabels()) == len(READINGS)
 
 
 def test_losses_without_theory_and_values_that_are_not_finite_are_named(simulate):
@@ -35,13 +60,13 @@ def test_losses_without_theory_and_values_that_are_not_finite_are_named(simulate
     theory.loc[(theory["loss"] == "ls") & (theory["quantity"] == "kappa_ce"), "numeric"] = np.inf
     figure, table = ufm_conditioning(replace(inputs, theory=theory))
     notes = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
-    assert "kappa_ce, MaxSup with a rather long name: not in the theory table" in notes
-    assert "kappa_ce, LS (δ = 0.05): 1 numeric not finite" in notes
+    assert "MaxSup with a rather long name: no condition number in the theory table" in notes
+    assert "LS (δ = 0.05): numeric of kappa_ce not finite" in notes
     assert len(table) == 4
 
 
-def test_without_theory_the_panels_say_so(simulate):
+def test_without_theory_the_panel_says_so(simulate):
     inputs = simulate()
     figure, table = ufm_conditioning(replace(inputs, theory=inputs.theory[:0]))
-    assert [axes.texts[0].get_text() for axes in figure.axes] == ["no finite values"] * 2
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["no finite values"]
     assert table.empty

@@ -16,13 +16,25 @@ ENTRIES = {
     "vgg11": ({"name": "vgg", "width": 4}, 32),
     "vgg13 signed": ({"name": "vgg", "width": 4, "depth": 13, "signed_features": True}, 32),
     "vgg16": ({"name": "vgg", "width": 4, "depth": 16}, 32),
+    "mlp": ({"name": "mlp", "widths": [24, 16]}, 16),
+    "mlp signed": ({"name": "mlp", "widths": [24, 16], "signed_features": True}, 16),
     "resnet18": ({"name": "resnet18"}, 512),
     "resnet18 signed": ({"name": "resnet18", "stem": "imagenet", "signed_features": True}, 512),
     "resnet34": ({"name": "resnet34", "stem": "imagenet"}, 512),
     "resnet50": ({"name": "resnet50"}, 2048),
     "torchvision": ({"name": "torchvision", "builder": "shufflenet_v2_x0_5", "parameters": {}}, 1024),
 }
-CHEAP = ["resnet8", "resnet8 signed", "vgg11", "vgg13 signed", "resnet18", "resnet18 signed", "torchvision"]
+CHEAP = [
+    "mlp",
+    "mlp signed",
+    "resnet8",
+    "resnet8 signed",
+    "vgg11",
+    "vgg13 signed",
+    "resnet18",
+    "resnet18 signed",
+    "torchvision",
+]
 
 
 def build(key, shape=(3, 32, 32), outputs=5, seed=0):

@@ -6,7 +6,14 @@ import pytest
 from nclens.files import FileError
 from nclens.stages.collect import collect
 
-EXPERIMENT = {"name": "main", "dataset": "digits", "model": "net", "losses": ["ce", "ls"], "seeds": [0]}
+EXPERIMENT = {
+    "name": "main",
+    "task": "classification",
+    "dataset": "digits",
+    "model": "net",
+    "losses": ["ce", "ls"],
+    "seeds": [0],
+}
 
 
 @pytest.fixture

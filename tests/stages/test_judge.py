@@ -7,9 +7,17 @@ from nclens.files import FileError
 from nclens.reporting import CLAIM_COLUMNS
 from nclens.stages.judge import judge
 from tests.claims.simulate import simulate_metrics, simulate_theory
+from tests.claims.simulate_regression import DECAYS, simulate_regression
 
-MAIN = {"name": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "compared": ["ls", "ls_0.1"]}
-MAIN |= {"seeds": [0, 1, 2], "epochs": 60}
+CE, LS = {"kind": "ce", "strength": None}, {"kind": "ls", "strength": 0.05}
+BOTH = {"losses": {"ce": CE, "ls": LS}}
+MAIN = {"name": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "seeds": [0, 1, 2], "epochs": 60}
+MAIN |= {"losses": {"ce": CE, "ls": LS, "ls_0.1": LS | {"strength": 0.1}}}
+MAIN |= {
+    "task": "classification",
+    "weight_decays": dict.fromkeys(("ce", "ls", "ls_0.1", "null"), 5e-4),
+    "regularised": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +102,7 @@ def test_verdict_of_calibration_follows_the_numbers(inputs, tables):
     metrics = tables[0].copy()
     metrics.loc[metrics["metric"].str.startswith("ece") & (metrics["loss"] == "ce"), "value"] += 0.3
     metrics.to_parquet(inputs / "metrics.parquet", index=False)
-    _, page = run(inputs, MAIN | {"compared": ["ls"]})
+    _, page = run(inputs, MAIN | BOTH)
     assert "C4 is" not in page
     assert [row[7] for row in table_below(page, "# Verdicts") if row[0] == "C4"] == ["supported"]
 
@@ -103,7 +111,7 @@ def test_open_interval_is_written_as_one(inputs, tables):
     metrics = tables[0].copy()
     metrics.loc[(metrics["metric"] == "nc1") & (metrics["loss"] == "ls"), "value"] *= 50
     metrics.to_parquet(inputs / "metrics.parquet", index=False)
-    table, page = run(inputs, MAIN | {"compared": ["ls"]})
+    table, page = run(inputs, MAIN | BOTH)
     assert table["high"].iloc[0] == math.inf
     assert [row[4] for row in table_below(page, "# Verdicts") if row[0] == "C1"] == ["1 [1, ∞)"]
     assert "**C1 is contradicted**" in page
@@ -117,12 +125,12 @@ def test_two_seeds_are_inconclusive(inputs):
     assert heads["low"].isna().all()
 
 
-@pytest.mark.parametrize("changes", [{"compared": []}, {"baseline": None}, {"compared": ["ce"]}])
+@pytest.mark.parametrize("changes", [{"losses": {}}, {"baseline": None}, {"losses": {"ce": CE}}])
 def test_experiment_without_a_comparison_is_named_and_not_judged(inputs, changes):
     table, page = run(inputs, MAIN | changes)
     assert table.empty
     assert tuple(table.columns) == CLAIM_COLUMNS
-    assert "Experiment main has no loss to hold against a baseline: no comparison to judge." in page
+    assert "Experiment main has no two losses that a claim compares: nothing to judge between them." in page
     assert "| Claim |" not in page
 
 
@@ -137,7 +145,7 @@ def test_experiments_do_not_mix(inputs, tables):
     other = simulate_metrics("other", seeds=(0, 1, 2, 3), epochs=30, dataset="cifar10", model="resnet18")
     both = pd.concat([tables[0], other], ignore_index=True)
     both.to_parquet(inputs / "metrics.parquet", index=False)
-    second = MAIN | {"name": "other", "dataset": "cifar10", "model": "resnet18", "compared": ["ls"]}
+    second = MAIN | {"name": "other", "dataset": "cifar10", "model": "resnet18"} | BOTH
     second |= {"seeds": [0, 1, 2, 3], "epochs": 30}
     together, page = run(inputs, MAIN, second)
     pd.testing.assert_frame_equal(together[together["experiment"] == "main"], alone)
@@ -196,7 +204,7 @@ def test_speed_of_descents_joins_the_condition_numbers(inputs):
 
 def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
-    table, page = run(inputs, MAIN | {"compared": ["ls"]}, predictions=predictions)
+    table, page = run(inputs, MAIN | {"losses": {"ce": CE, "ls": LS, "null": CE}}, predictions=predictions)
     heads = table[table["level"] == "claim"]
     assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "C7", "C7"]
     own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
@@ -209,7 +217,7 @@ def test_predictions_are_judged_where_nothing_is_compared(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce"])
     table, page = run(inputs, MAIN | {"baseline": None}, predictions=predictions)
     assert set(table["claim"]) == {"C7"}
-    assert "no comparison to judge." in page
+    assert "nothing to judge between them." in page
 
 
 @pytest.mark.parametrize("others", [[], ["ce"]])
@@ -229,8 +237,29 @@ def test_further_tables_are_checked_as_well(inputs, name, rule):
         run(inputs, MAIN, **{name: inputs / f"{name}.csv"})
 
 
+def test_regression_is_judged_loss_by_loss(inputs, tables):
+    other = simulate_regression()
+    pd.concat([tables[0], other], ignore_index=True).to_parquet(inputs / "metrics.parquet", index=False)
+    second = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "task": "regression"}
+    second |= {"seeds": [0, 1, 2], "epochs": 400, "regularised": False}
+    second |= {
+        "losses": {loss: {"kind": "squared_error", "strength": None} for loss in DECAYS},
+        "weight_decays": DECAYS,
+    }
+    table, page = run(inputs, MAIN, second)
+    own = table[(table["experiment"] == "reacher") & (table["level"] == "claim")]
+    assert [tuple(row) for row in own[["loss", "claim"]].to_numpy()] == [
+        (loss, claim) for loss in DECAYS for claim in ("R1", "R2", "R3")
+    ]
+    assert own["baseline"].isna().all()
+    assert not table.loc[table["experiment"] == "main", "claim"].str.startswith("R").any()
+    assert "nothing to judge between them" not in page
+    measures = table[(table["loss"] == "wd_5e-3") & (table["claim"] == "R1") & (table["level"] == "measure")]
+    assert list(measures["quantity"]) == ["nrc1_end_over_highest", "nrc1_end_over_no_decay"]
+
+
 def test_experiment_without_measurements_is_inconclusive(inputs):
-    table, page = run(inputs, MAIN | {"name": "elsewhere", "compared": ["ls"]})
+    table, page = run(inputs, MAIN | BOTH | {"name": "elsewhere"})
     assert set(table["verdict"]) == {"inconclusive"}
     assert table["effect"].isna().all()
     assert table["note"].notna().all()
@@ -246,7 +275,7 @@ def test_no_experiments(inputs):
 def test_names_that_look_like_missing_values_and_pipes_survive(inputs):
     simulate_metrics(losses=("null", "nan"), dataset="a|b").to_parquet(inputs / "metrics.parquet", index=False)
     simulate_theory(smoothing={"null": 0.0, "nan": 0.05}).to_csv(inputs / "ufm.csv", index=False)
-    _, page = run(inputs, MAIN | {"baseline": "null", "compared": ["nan"], "dataset": "a|b"})
+    _, page = run(inputs, MAIN | {"baseline": "null", "losses": {"null": CE, "nan": LS}, "dataset": "a|b"})
     assert "a\\|b, resnet8" in page
     assert "largest for logit_gap of null" in page
 

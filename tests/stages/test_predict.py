@@ -9,7 +9,7 @@ from nclens.stages.predict import COLUMNS, EFFECTIVE_COLUMNS, predict
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties
 
-LAMBDAS = {"lambda_w": 1e-3, "lambda_h": 1e-6, "lambda_h_samples": 50_000, "lambda_b": 1e-2}
+PENALTIES = {"lambda_w": 1e-3, "lambda_h_total": 0.05, "lambda_b": 1e-2}
 SWEEP = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.5": 0.5, "ls_0.8": 0.8}
 METRICS = {"logit_gap": "logit_gap", "weight_norm": "classifier_norm", "feature_norm": "feature_norm"}
 METRICS |= {"p_true": "confidence"}
@@ -46,7 +46,7 @@ def run(tmp_path):
         if metrics is not None:
             metrics.to_parquet(tmp_path / "metrics.parquet", index=False)
         outputs = tmp_path / "theory" / "predictions.csv", tmp_path / "theory" / "effective.csv"
-        predict(list(experiments), LAMBDAS, tmp_path / "metrics.parquet", tmp_path, *outputs)
+        predict(list(experiments), PENALTIES, tmp_path / "metrics.parquet", tmp_path, *outputs)
         return tuple(pd.read_csv(path) for path in outputs)
 
     run.root = tmp_path

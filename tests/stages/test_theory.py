@@ -12,7 +12,7 @@ from nclens.ufm.spectra import condition_numbers
 def loss(name, smoothing, **changes):
     keys = {"experiment": "e", "dataset": "d", "model": "m", "loss": name, "smoothing": smoothing}
     sizes = {"classes": 4, "per_class": 20, "dim": 6}
-    return keys | sizes | {"lambda_w": 1e-3, "lambda_h_sum": 1e-4, "lambda_b": 1e-2} | changes
+    return keys | sizes | {"lambda_w": 1e-3, "lambda_h_total": 8e-3, "lambda_b": 1e-2} | changes
 
 
 def read(path):
@@ -33,11 +33,11 @@ def test_the_table_is_tidy_and_the_numbers_agree(tmp_path):
         error = abs(float(row["numeric"]) - float(row["closed_form"])) / abs(float(row["closed_form"]))
         assert float(row["relative_error"]) == pytest.approx(error)
         assert error < 1e-6
-        assert float(row["lambda_h"]) == 1e-4
+        assert float(row["lambda_h"]) == pytest.approx(1e-4)
 
 
 def test_what_is_not_defined_stays_empty(tmp_path):
-    losses = [loss("narrow", 0.0, dim=2), loss("zero", 0.9, lambda_w=0.1, lambda_h_sum=0.1)]
+    losses = [loss("narrow", 0.0, dim=2), loss("zero", 0.9, lambda_w=0.1, lambda_h_total=8.0)]
     write_tables(losses, tmp_path / "ufm.csv")
     table = {(row["loss"], row["quantity"]): row for row in read(tmp_path / "ufm.csv")}
     assert table["narrow", "logit_gap"]["closed_form"] == table["narrow", "logit_gap"]["relative_error"] == ""
@@ -65,7 +65,7 @@ def test_counts_come_from_the_manifest_and_n_lambda_h_is_held(tmp_path):
     (tmp_path / "data" / "d.json").write_text(json.dumps({"train": 83, "classes": list("abcd")}), encoding="utf-8")
     keys = ("experiment", "dataset", "model", "loss", "smoothing", "dim")
     spec = {
-        "lambdas": {"lambda_w": 1e-3, "lambda_h": 1e-6, "lambda_h_samples": 50_000, "lambda_b": 1e-2},
+        "penalties": {"lambda_w": 1e-3, "lambda_h_total": 0.05, "lambda_b": 1e-2},
         "losses": [{key: loss("ce", 0.0)[key] for key in keys}],
     }
     theory(spec, tmp_path, tmp_path / "ufm.csv")
@@ -80,17 +80,17 @@ def test_dynamics_table(tmp_path, monkeypatch):
     monkeypatch.setattr("nclens.stages.theory.SMOOTHINGS", (0.0,))
     monkeypatch.setattr("nclens.stages.theory.PER_CLASS", 2)
     losses = [loss("ce", 0.0), loss("ls", 0.1)]
-    losses = [item | {"classes": 3, "lambda_w": 1e-2, "lambda_h_sum": 1e-3} for item in losses]
+    losses = [item | {"classes": 3, "lambda_w": 1e-2, "lambda_h_total": 0.06} for item in losses]
     write_tables(losses, tmp_path / "ufm.csv", tmp_path / "dynamics.csv")
     rows = read(tmp_path / "dynamics.csv")
     assert tuple(rows[0]) == DYNAMICS_COLUMNS
     assert {row["smoothing"] for row in rows} == {"0.0", "0.1"}
     assert {row["classes"] for row in rows} == {"3"}
-    assert float(rows[0]["lambda_h"]) * 3 * 2 == pytest.approx(1e-3 * 3 * 20)
+    assert float(rows[0]["lambda_h"]) * 3 * 2 == pytest.approx(0.06)
     runs = 2 * 2 * 2 * 5  # smoothings, momenta, step rules, starts
     problem = UnconstrainedFeatureModel(3, 2, 9, 1e-2, 1e-2, 1e-2)
     assert len(rows) == runs * (len(DISTANCES) * (len(TOLERANCES) + 2) + 1 + len(condition_numbers(problem)))
 
 
 def test_dynamics_leave_out_the_zero_regime():
-    assert dynamics_rows([loss("ce", 0.0, lambda_w=10.0, lambda_h_sum=10.0)]) == []
+    assert dynamics_rows([loss("ce", 0.0, lambda_w=10.0, lambda_h_total=800.0)]) == []

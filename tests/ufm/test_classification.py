@@ -125,6 +125,17 @@ def test_only_n_lambda_h_matters(problem):
         assert getattr(other, name) == pytest.approx(getattr(problem, name), rel=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(1, 10_000))
+def test_a_fixed_total_carries_penalties_over_to_another_training_set(problem, per_class):
+    penalties = {name: getattr(problem, name) for name in ("lambda_w", "lambda_h_total", "lambda_b")}
+    sizes = {"classes": problem.classes, "per_class": per_class, "dim": problem.dim}
+    other = UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=problem.smoothing)
+    assert other.lambda_h_total == pytest.approx(problem.lambda_h_total, rel=1e-14)
+    for name in ("s", "logit_gap", "weight_norm", "feature_norm", "p_true", "objective"):
+        assert getattr(other, name) == pytest.approx(getattr(problem, name), rel=1e-9)
+
+
 def test_the_edge_between_the_regimes_is_continuous():
     def at(smoothing):
         return UnconstrainedFeatureModel(3, 1, 2, 0.1, 0.1, 1.0, smoothing=smoothing)

@@ -113,11 +113,9 @@ def test_measured_rates_are_those_of_the_linearisation(runs):
         if run.momentum == 0:
             for distance, tolerance in tolerances.items():
                 ratio = run.rate(distance) / run.linear_rate(distance)
-                if distance == "nc1" and run.problem.smoothing > 0:
-                    # A product of two slower errors, outside the span and turning into it, takes over.
-                    assert 0.5 < ratio < 1
-                else:
-                    assert ratio == pytest.approx(1, abs=tolerance), distance
+                # nc1 under smoothing: a product of two errors, outside the span and turning into it, of several modes.
+                slack = 0.1 if distance == "nc1" and run.problem.smoothing > 0 else tolerance
+                assert ratio == pytest.approx(1, abs=slack), distance
 
 
 def test_predictions_of_the_condition_numbers(runs):

@@ -4,15 +4,26 @@ Each claim is a pure function of tables: a `Comparison` of two losses (or one lo
 in, its measures out.
 """
 
-from nclens.claims import cross_entropy_vs_label_smoothing, unconstrained_feature_model, verdict, when_does_it_help
-from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table
+from nclens.claims import (
+    cross_entropy_vs_label_smoothing,
+    maxsup,
+    neural_regression_collapse,
+    two_stage,
+    unconstrained_feature_model,
+    verdict,
+    when_does_it_help,
+)
+from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, pairs
 
-__all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table"]
+__all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table", "pairs"]
 
 CLAIMS: tuple[Claim, ...] = (
     *cross_entropy_vs_label_smoothing.CLAIMS,
     *unconstrained_feature_model.CLAIMS,
+    *maxsup.CLAIMS,
+    *two_stage.CLAIMS,
     *when_does_it_help.CLAIMS,
+    *neural_regression_collapse.CLAIMS,
 )
 """Every claim, in the order in which they are judged and shown."""
 

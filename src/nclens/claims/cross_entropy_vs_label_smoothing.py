@@ -6,107 +6,43 @@ in `unconstrained_feature_model`.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from nclens.claims.verdict import Claim, Comparison, Measure, Scale, judge_pairs, log_ratio
+from nclens.claims.effects import curves, error_level, final, first_reach, interpolated, logs, paired_runs, time_ratio
+from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs
 
 PAPER = "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective (arXiv 2402.03979)"
 
 NC1_LEVELS = {"epochs_to_final_nc1": 1.0, "epochs_to_nc1_at_75_percent": 0.75, "epochs_to_nc1_at_50_percent": 0.5}
 """Measure of C1 -> the share of training after which the baseline's nc1 is the level to reach."""
-LOWEST_ERROR_LEVEL = 0.01
-"""Training errors below 1% count as 1%, since a few last samples say little about the speed of training."""
 FINAL_COLLAPSE = ("nc1", "nc2", "nc2_means", "nc2_classifier", "nc3")
 CALIBRATION_ERRORS = ("ece", "ece_20", "ece_25", "ece_adaptive", "ece_classwise")
 MATCHED_LEVELS = 200
 """Number of nc1 levels, evenly spaced on the log scale, at which C3 compares nc2."""
 
-Curves = dict[str, dict[int, pd.Series]]
-
-
-@dataclass(frozen=True)
-class Reach:
-    """When a curve first comes down to a level.
-
-    Attributes:
-        epoch: the first such epoch; the first snapshot's where the level is reached by then, the last one's where it
-            never is.
-        step: epochs between the two snapshots around it (0 and the first, or the last two where it never is).
-        when: by the `first` snapshot, `later`, or `never`.
-    """
-
-    epoch: float
-    step: float
-    when: str
-
-
-def curves(comparison: Comparison, split: str, metric: str) -> Curves:
-    """Return a metric along training: loss -> seed -> values indexed by epoch, ascending.
-
-    A run that has no value at the last epoch is left out: it is missing or was cut short.
-
-    Raises:
-        ValueError: a run has two values for the same epoch.
-    """
-    table = comparison.metrics
-    rows = table[(table["split"] == split) & (table["metric"] == metric)]
-    found: Curves = {comparison.baseline: {}, comparison.loss: {}}
-    for loss, runs in found.items():
-        for seed in comparison.seeds:
-            run = rows[(rows["loss"] == loss) & (rows["seed"] == seed)]
-            if run["epoch"].duplicated().any():
-                raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
-            if (run["epoch"] == comparison.epochs).any():
-                runs[seed] = run.set_index("epoch")["value"].sort_index().astype(float)
-    return found
-
-
-def first_reach(curve: pd.Series, level: float, *, interpolate: bool) -> Reach:
-    """Return when a curve is first at or below a level, also where it rises again later.
-
-    Args:
-        curve: values indexed by epoch, ascending.
-        level: on the scale of the values.
-        interpolate: take the curve as linear in epoch between snapshots; without it, and beside a value that is not
-            finite, the level is reached at the snapshot that is first at or below it.
-    """
-    epochs, values = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
-    steps = np.diff(epochs, prepend=0.0)
-    at_or_below = np.flatnonzero(values <= level)
-    if len(at_or_below) == 0:
-        return Reach(float(epochs[-1]), float(steps[-1]), "never")
-    place = int(at_or_below[0])
-    if place == 0:
-        return Reach(float(epochs[0]), float(steps[0]), "first")
-    before, after = values[place - 1], values[place]
-    share = (before - level) / (before - after) if interpolate and np.isfinite([before, after]).all() else 1.0
-    return Reach(float(epochs[place - 1] + share * steps[place]), float(steps[place]), "later")
-
 
 def converges_faster(comparison: Comparison) -> list[Measure]:
     """C1: ratio of the epochs at which loss and baseline first reach the baseline's own levels of nc1 and of error."""
     nc1 = curves(comparison, "train", "nc1")
-    log_nc1 = {loss: {seed: _logs(curve) for seed, curve in runs.items()} for loss, runs in nc1.items()}
+    log_nc1 = {loss: {seed: logs(curve) for seed, curve in runs.items()} for loss, runs in nc1.items()}
 
     def level_after(share: float) -> Callable[[pd.Series], float]:
-        return lambda curve: _interpolated(curve, share * comparison.epochs)
+        return lambda curve: interpolated(curve, share * comparison.epochs)
 
     measures = [
-        _time_ratio(comparison, quantity, log_nc1, level_after(share), interpolate=True)
+        time_ratio(comparison, quantity, log_nc1, level_after(share), interpolate=True)
         for quantity, share in NC1_LEVELS.items()
     ]
     error = curves(comparison, "train", "error")
-    return [*measures, _time_ratio(comparison, "epochs_to_error", error, _error_level, interpolate=False)]
+    return [*measures, time_ratio(comparison, "epochs_to_error", error, error_level, interpolate=False)]
 
 
 def collapses_more(comparison: Comparison) -> list[Measure]:
     """C2: ratio of the collapse metrics after the last epoch, on the training set."""
-    return [_final(comparison, "train", metric, "ratio", "ratio") for metric in FINAL_COLLAPSE]
+    return [final(comparison, "train", metric, scale="ratio") for metric in FINAL_COLLAPSE]
 
 
 def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
@@ -118,7 +54,7 @@ def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
     }
     effects: dict[int, float] = {}
     ranges: dict[int, tuple[float, float]] = {}
-    for seed, path, baseline in _pairs(comparison, paths):
+    for seed, path, baseline in paired_runs(comparison, paths):
         ranges[seed] = common_range(path, baseline)
         effects[seed] = log_ratio_at_same_nc1(path, baseline)
     apart = [str(seed) for seed, (low, high) in ranges.items() if not low < high]
@@ -135,7 +71,9 @@ def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
 
 def calibrates_better(comparison: Comparison) -> list[Measure]:
     """C4: difference of the calibration errors after the last epoch, on the test set, before any scaling."""
-    return [_final(comparison, "test", metric, "difference", "difference in ECE") for metric in CALIBRATION_ERRORS]
+    return [
+        final(comparison, "test", metric, scale="difference", unit="difference in ECE") for metric in CALIBRATION_ERRORS
+    ]
 
 
 def common_range(path: pd.DataFrame, baseline: pd.DataFrame) -> tuple[float, float]:
@@ -170,94 +108,10 @@ def log_ratio_at_same_nc1(path: pd.DataFrame, baseline: pd.DataFrame) -> float:
     return float(np.mean(at_levels[0] - at_levels[1]))
 
 
-def _pairs(comparison: Comparison, runs: Mapping[str, Mapping[int, Any]]) -> list[tuple[int, Any, Any]]:
-    """Return (seed, of the loss, of the baseline) for each seed that has both."""
-    of_loss, of_baseline = runs[comparison.loss], runs[comparison.baseline]
-    return [
-        (seed, of_loss[seed], of_baseline[seed]) for seed in comparison.seeds if seed in of_loss and seed in of_baseline
-    ]
-
-
-def _logs(curve: pd.Series) -> pd.Series:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(curve)
-
-
 def _path(nc1: pd.Series, nc2: pd.Series) -> pd.DataFrame:
     """Return log nc1 and log nc2 by epoch, at the snapshots where both are finite."""
-    path = pd.DataFrame({"nc1": _logs(nc1), "nc2": _logs(nc2)})
+    path = pd.DataFrame({"nc1": logs(nc1), "nc2": logs(nc2)})
     return path[np.isfinite(path["nc1"]) & np.isfinite(path["nc2"])]
-
-
-def _interpolated(curve: pd.Series, epoch: float) -> float:
-    """Return a curve's value at an epoch, linear between snapshots; nan before the first one."""
-    return float(np.interp(epoch, curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float), left=math.nan))
-
-
-def _error_level(curve: pd.Series) -> float:
-    final = float(curve.iloc[-1])
-    return max(final, LOWEST_ERROR_LEVEL) if math.isfinite(final) else math.nan
-
-
-def _time_ratio(
-    comparison: Comparison,
-    quantity: str,
-    runs: Mapping[str, Mapping[int, pd.Series]],
-    level_of: Callable[[pd.Series], float],
-    *,
-    interpolate: bool,
-) -> Measure:
-    """Judge the ratio of the epochs at which loss and baseline first reach the baseline's level.
-
-    One step between snapshots is a step of `step / epoch of the baseline` in the ratio where it is the loss's, and of
-    `ratio * step / epoch of the baseline` where it is the baseline's; what the measure resolves is the largest of all
-    pairs'. A pair whose level is not finite, or whose baseline is there by its first snapshot, is undefined.
-    """
-    effects: dict[int, float] = {}
-    reaches: dict[int, tuple[Reach, Reach]] = {}
-    steps = [0.0]
-    for seed, curve, baseline_curve in _pairs(comparison, runs):
-        level = level_of(baseline_curve)
-        reach = first_reach(curve, level, interpolate=interpolate)
-        baseline = first_reach(baseline_curve, level, interpolate=interpolate)
-        known = math.isfinite(level) and baseline.when == "later"
-        effects[seed] = log_ratio(reach.epoch, baseline.epoch) if known else math.nan
-        if math.isfinite(effects[seed]):
-            reaches[seed] = reach, baseline
-            steps += [reach.step / baseline.epoch, reach.epoch * baseline.step / baseline.epoch**2]
-    never = [seed for seed, (reach, _) in reaches.items() if reach.when == "never"]
-    return judge_pairs(
-        quantity,
-        effects,
-        comparison.seeds,
-        scale="ratio",
-        claimed="below",
-        unit="ratio of epochs",
-        only_above=never,
-        resolution=max(steps),
-        notes=_time_notes(comparison, reaches),
-    )
-
-
-def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach]]) -> list[str]:
-    """Say when the runs get there, and which never do or are there by their first snapshot."""
-    if not reaches:
-        return []
-    means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
-    notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
-    for when, words in (("never", "never gets there"), ("first", "is there by its first snapshot")):
-        if seeds := [str(seed) for seed, (reach, _) in reaches.items() if reach.when == when]:
-            notes.append(f"{comparison.loss} {words}: seed {', '.join(seeds)}")
-    return notes
-
-
-def _final(comparison: Comparison, split: str, metric: str, scale: Scale, unit: str) -> Measure:
-    """Judge a metric after the last epoch: lower is what the claim says."""
-    effects = {}
-    for seed, curve, baseline in _pairs(comparison, curves(comparison, split, metric)):
-        values = float(curve.iloc[-1]), float(baseline.iloc[-1])
-        effects[seed] = log_ratio(*values) if scale == "ratio" else values[0] - values[1]
-    return judge_pairs(metric, effects, comparison.seeds, scale=scale, claimed="below", unit=unit)
 
 
 CLAIMS = (

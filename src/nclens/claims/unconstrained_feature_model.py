@@ -311,6 +311,7 @@ CLAIMS = (
         "Largest relative error between the closed form and a numeric minimiser, over both losses and all quantities "
         f"that have both; supported up to {THEORY_TOLERANCE:g}, contradicted above.",
         closed_form_is_minimum,
+        compared=("ls",),
     ),
     Claim(
         "C6",
@@ -330,6 +331,7 @@ CLAIMS = (
         "inconclusive.",
         is_better_conditioned_and_faster,
         combine=halves,
+        compared=("ls",),
     ),
     Claim(
         "C7",

@@ -8,8 +8,8 @@ is, and inconclusive otherwise. `RULES` says the same with every special case, s
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ RULES: dict[str, str] = {
     "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
     "main one are named. The number of measures is not corrected for. Where a claim has a rule of its own, it stands "
     "below.",
+    "Pairs": "Where a claim holds one kind of loss against another, an entry is held against those entries that start "
+    "from the same strength; where there is none, against every entry of the other kind.",
     "Missing or undefined values": "A seed of which a run is missing is left out and named. A value that is there but "
     "gives no finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since "
     "that would choose seeds by their outcome: the measure is then inconclusive.",
@@ -96,6 +98,9 @@ class Comparison:
         dynamics: descents on the unconstrained feature model, of any experiment, with the columns `DYNAMICS`; None
             where they were not run.
         predictions: rows of this experiment with the columns `PREDICTIONS`; None where nothing was predicted.
+        task: what the networks learn, classification or regression.
+        weight_decays: loss entry -> the weight decay that it was trained with, in the order of the losses.
+        regularised: whether the penalties of the unconstrained feature model were trained with.
 
     Raises:
         ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
@@ -113,6 +118,9 @@ class Comparison:
     theory: pd.DataFrame
     dynamics: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
+    task: str = "classification"
+    weight_decays: Mapping[str, float] = field(default_factory=dict)
+    regularised: bool = False
 
     def __post_init__(self) -> None:
         theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)
@@ -206,6 +214,7 @@ def judge_pairs(
     unit: str,
     only_above: Collection[int] = (),
     resolution: float = 0.0,
+    null: float | None = None,
     notes: Sequence[str] = (),
 ) -> Measure:
     """Judge one quantity by its effects over seeds, as `RULES` says.
@@ -221,6 +230,7 @@ def judge_pairs(
         unit: unit of the effect.
         only_above: seeds whose effect is only known to lie above both the number given and no effect.
         resolution: what the measurement resolves, in the unit shown (for `ratio`, of the ratio and not of its log).
+        null: the value that the interval is held against, in the unit shown: a margin of ours; by default no effect.
         notes: remarks that open the note.
 
     Raises:
@@ -228,7 +238,7 @@ def judge_pairs(
     """
     if unknown := sorted(set(effects) - set(seeds)):
         raise ValueError(f"{quantity}: effects of the seeds {unknown}; allowed: {list(seeds)}")
-    null = NO_EFFECT[scale]
+    null = NO_EFFECT[scale] if null is None else null
     shown = math.exp if scale == "ratio" else float
     remarks = list(notes)
     if missing := [seed for seed in seeds if seed not in effects]:
@@ -279,6 +289,10 @@ class Claim:
         measures: Comparison -> the measures, the main one first; none where the claim does not apply.
         combine: measures -> the claim's verdict and a note on it.
         paired: whether it holds a loss against a baseline; else it is on a loss alone.
+        compared: kinds of losses that a paired claim is on.
+        against: kinds of losses that these are held against, each with every one of them; none for the experiment's
+            baseline.
+        task: what the networks that it is on learn.
     """
 
     id: str
@@ -288,14 +302,39 @@ class Claim:
     measures: Callable[[Comparison], list[Measure]]
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
     paired: bool = True
+    compared: tuple[str, ...] = ("ls", "ls_linear")
+    against: tuple[str, ...] = ()
+    task: str = "classification"
+
+
+def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str | None) -> list[tuple[str, str]]:
+    """Return the pairs (loss, what it is held against) that a claim is judged on in an experiment.
+
+    A loss is held against those losses of a kind that start from the same strength, and where there is none against
+    every one of the kind.
+
+    Args:
+        claim: a claim; one that is not paired has no pairs.
+        losses: the experiment's, entry -> its `kind` and `strength` (None for a loss without).
+        baseline: of the experiment, None where it has none.
+    """
+    found = []
+    for loss in (entry for entry in losses if claim.paired and losses[entry]["kind"] in claim.compared):
+        others = [] if claim.against or baseline is None else [baseline]
+        for kind in claim.against:
+            of_kind = [other for other in losses if losses[other]["kind"] == kind]
+            alike = [other for other in of_kind if losses[other]["strength"] == losses[loss]["strength"]]
+            others += alike or of_kind
+        found += [(loss, other) for other in others if other != loss]
+    return found
 
 
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
     """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure.
 
-    No rows where the claim has no measures: it does not apply.
+    No rows where the claim is on another task or has no measures: it does not apply.
     """
-    measures = claim.measures(comparison)
+    measures = claim.measures(comparison) if claim.task == comparison.task else []
     if not measures:
         return []
     verdict, note = claim.combine(measures)

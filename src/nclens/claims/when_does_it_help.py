@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nclens.claims.cross_entropy_vs_label_smoothing import curves
+from nclens.claims.effects import curves
 from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, decide, judge_pairs, log_ratio
 
 PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"

@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.fields import Closed, Custom, Integer, Number, Positive, kind
+from nclens.config.regression_data import REGRESSION_KINDS
 from nclens.config.torchvision_sets import SETS, Known
 
 
@@ -219,6 +220,9 @@ class Arrays(Files):
 class CustomData(Custom):
     """A data set that the user's function returns."""
 
+    task: Literal["classification", "regression"] = "classification"
+    """What its targets are: class numbers, or numbers to regress."""
+
 
 DataEntry = kind(
     "source",
@@ -229,6 +233,7 @@ DataEntry = kind(
         "tinyimagenet": TinyImageNet,
         "imagefolder": ImageFolder,
         "arrays": Arrays,
+        **REGRESSION_KINDS,
     },
     CustomData,
 )

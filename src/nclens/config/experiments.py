@@ -27,18 +27,33 @@ CLASSIFICATION_FIGURES = (
 #: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
 SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
 REGULARISED_FIGURES = ("theory_error",)
+#: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
+MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
+TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
+#: Figure of a classification experiment with the squared error of one-hot targets.
+ONEHOT_FIGURES = ("nrc_classification",)
+#: Figures of a regression experiment.
+REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
 #: Kind of probe -> the figures of an experiment that lists one.
 PROBE_FIGURES = {
     "transfer": ("probe_accuracy",),
     "gradient_variance": ("gradient_variance",),
     "mutual_information": ("mutual_information",),
 }
-ALL_FIGURES = (
-    *CLASSIFICATION_FIGURES,
-    *SWEEP_FIGURES,
-    *REGULARISED_FIGURES,
-    *(stem for stems in PROBE_FIGURES.values() for stem in stems),
-)
+#: The figures that an experiment of each task may name.
+FIGURES = {
+    "classification": (
+        *CLASSIFICATION_FIGURES,
+        *SWEEP_FIGURES,
+        *REGULARISED_FIGURES,
+        *MAXSUP_FIGURES,
+        *TWO_STAGE_FIGURES,
+        *ONEHOT_FIGURES,
+        *(stem for stems in PROBE_FIGURES.values() for stem in stems),
+    ),
+    "regression": REGRESSION_FIGURES,
+}
+ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -128,6 +143,15 @@ class Theory(Closed):
     """The training set size that lambda_h belongs to: N lambda_H is held fixed on smaller sets."""
     lambda_b: Positive = 1e-2
     """Penalty on the bias, lambda_b/2 |b|^2."""
+    lambda_h_mean: Positive = 1e-2
+    """For regression: penalty on the features, lambda_h_mean/2 |h|^2 averaged over the samples. It takes the place of
+    `lambda_h`, which belongs to a sum, and there is no penalty on the bias."""
+
+    @property
+    def penalties(self) -> dict[str, float]:
+        """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
+        total = self.lambda_h * self.lambda_h_samples
+        return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
 
 
 class Measure(Closed):

@@ -85,6 +85,21 @@ class VGG(Closed):
         return 8 * self.width
 
 
+class MLP(Closed):
+    """A multilayer perceptron with ReLUs; the feature dimension d is the last width."""
+
+    name: Literal["mlp"]
+    widths: tuple[Count, ...] = Field(default=(256, 256, 256), min_length=1)
+    """Units of each hidden layer."""
+    signed_features: Flag = False
+    """No ReLU before the head: features of both signs, as in the unconstrained feature model."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return self.widths[-1]
+
+
 Keyword = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 
 
@@ -126,6 +141,7 @@ MODEL_KINDS: dict[str, type[Closed]] = {
     "resnet34": ResNet34,
     "resnet50": ResNet50,
     "vgg": VGG,
+    "mlp": MLP,
     "torchvision": TorchvisionModel,
 }
 

@@ -12,18 +12,24 @@ from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    MAXSUP_FIGURES,
+    ONEHOT_FIGURES,
     PROBE_FIGURES,
+    REGRESSION_FIGURES,
     REGULARISED_FIGURES,
     SWEEP_FIGURES,
+    TWO_STAGE_FIGURES,
     Experiment,
     Measure,
     Theory,
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
-from nclens.config.losses import CrossEntropy, LabelSmoothing, LossEntry
+from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
 from nclens.config.models import ModelEntry, TorchvisionModel
 from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
+from nclens.config.schedules import Drop
+from nclens.config.tasks import check_task
 
 # Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
@@ -31,6 +37,11 @@ PALETTE = (
     # After those, dark ones of Tol's.
     *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
 )
+
+# The losses whose unconstrained feature model has a closed form.
+CLOSED = ("ce", "ls")
+# MaxSup and its ablations, which have figures of their own.
+MAXSUP_LOSSES = {"maxsup", "ls_regularisation", "ls_error_amplification", "logit_penalty"}
 
 
 def _no_file(folder: str) -> str:
@@ -95,12 +106,14 @@ class Study(Closed):
                         {"name": name, "key": "/".join(key), "other": seen[key]},
                     )
                 seen[key] = name
+                self._ends_with_the_training(f"{where}.losses", loss, experiment.training.epochs)
             if experiment.baseline is not None and experiment.baseline not in experiment.losses:
                 raise PydanticCustomError(
                     "baseline",
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
+            check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
         return self
 
@@ -152,6 +165,15 @@ class Study(Closed):
                 {"where": where, "value": value, "table": table, "known": ", ".join(known)},
             )
 
+    def _ends_with_the_training(self, where: str, loss: str, epochs: int) -> None:
+        entry = self.losses[loss]
+        if isinstance(entry, Scheduled) and entry.schedule.last > epochs:
+            raise PydanticCustomError(
+                "schedule",
+                "{where}: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
+                {"where": where, "loss": loss, "last": entry.schedule.last, "epochs": epochs},
+            )
+
     @property
     def root(self) -> str:
         """Folder of everything that the study makes."""
@@ -168,11 +190,14 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
-        if entry.label:
-            return entry.label
-        if isinstance(entry, LabelSmoothing):
-            return f"LS (δ = {entry.smoothing:g})"
-        return "CE" if isinstance(entry, CrossEntropy) else loss
+        decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
+        return entry.label or (entry.words + decay if entry.words else loss)
+
+    def kind(self, loss: str) -> str:
+        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled."""
+        entry = self.losses[loss]
+        schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -184,6 +209,19 @@ class Study(Closed):
         plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
         return entry.baseline or next(plain, None)
 
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, that of its data set: `classification` or `regression`."""
+        return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
+
+    def _of(self, task: str) -> Iterator[tuple[str, Experiment]]:
+        """Yield the experiments of a task by name."""
+        return ((name, entry) for name, entry in self.experiments.items() if self.task(name) == task)
+
+    def weight_decay(self, experiment: str, loss: str) -> float:
+        """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        own = self.losses[loss].weight_decay
+        return self.experiments[experiment].training.weight_decay if own is None else own
+
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or all that it has something to show in."""
         entry = self.experiments[experiment]
@@ -191,10 +229,18 @@ class Study(Closed):
             return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
+        names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
+        maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
+        two_stage = TWO_STAGE_FIGURES if self._drops(experiment) else ()
+        onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
         classes = known_classes(self.datasets[entry.dataset])
         plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
         probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
-        return [*plain, *sweep, *regularised, *probes]
+        by_task = {
+            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *probes),
+            "regression": REGRESSION_FIGURES,
+        }
+        return list(by_task[self.task(experiment)])
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
@@ -207,13 +253,14 @@ class Study(Closed):
     def train_spec(self, run: Run) -> dict[str, Any]:
         """Return what `train` uses: the full specification of a run."""
         experiment = self.experiments[run.experiment]
+        training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
         return {
             "dataset": run.dataset,
             "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "loss": {"entry": run.loss, **self._entry(self.losses[run.loss], leave_out={"label", "colour"})},
+            "loss": self._loss(run),
             "seed": run.seed,
-            "training": experiment.training.model_dump(mode="json", exclude={"ufm_regularised"}),
-            "penalties": self._penalties() if experiment.training.ufm_regularised else None,
+            "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
+            "penalties": self._penalties(run.experiment),
             "snapshots": experiment.snapshot_epochs,
         }
 
@@ -229,7 +276,14 @@ class Study(Closed):
 
     def measure_spec(self, run: Run) -> dict[str, Any]:
         """Return what `measure` uses."""
-        return {"snapshots": self.experiments[run.experiment].snapshot_epochs, **self.measure.model_dump(mode="json")}
+        task, entry, theory = self.task(run.experiment), self.experiments[run.experiment], self.theory
+        c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
+        loss = {"loss": self._loss(run), "epochs": entry.training.epochs, "onehot": self._onehot(run.loss)}
+        by_task: dict[str, dict[str, Any]] = {
+            "classification": self.measure.model_dump(mode="json") | loss,
+            "regression": {"c": c},
+        }
+        return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
 
     def probe_spec(self, run: Run) -> dict[str, Any]:
         """Return what `probe` uses."""
@@ -271,7 +325,8 @@ class Study(Closed):
     def theory_spec(self) -> dict[str, Any]:
         """Return what `theory` uses: one item per experiment and loss that has a closed form."""
         return {
-            "lambdas": self.theory.model_dump(mode="json"),
+            "penalties": self.theory.penalties,
+            "regressions": self.regression_spec(),
             "losses": [
                 {
                     "experiment": name,
@@ -286,6 +341,23 @@ class Study(Closed):
             ],
         }
 
+    def regression_spec(self) -> list[dict[str, Any]]:
+        """Return what `theory` and `predict` use of the regressions trained with the model's penalties."""
+        return [
+            {
+                "experiment": name,
+                "dataset": entry.dataset,
+                "model": entry.model,
+                "dim": self.models[entry.model].dim,
+                "losses": list(entry.losses),
+                "seeds": list(entry.seeds),
+                "epochs": entry.training.epochs,
+                **{key: self.theory.model_dump()[key] for key in ("lambda_w", "lambda_h_mean")},
+            }
+            for name, entry in self._of("regression")
+            if entry.training.ufm_regularised
+        ]
+
     def predict_spec(self) -> list[dict[str, Any]]:
         """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
         return [
@@ -299,7 +371,7 @@ class Study(Closed):
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
             }
-            for name, entry in self.experiments.items()
+            for name, entry in self._of("classification")
         ]
 
     def collect_spec(self) -> list[dict[str, Any]]:
@@ -307,6 +379,7 @@ class Study(Closed):
         return [
             {
                 "name": name,
+                "task": self.task(name),
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "losses": list(entry.losses),
@@ -324,9 +397,13 @@ class Study(Closed):
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "baseline": self.baseline(name),
-                "compared": [loss for loss in entry.losses if isinstance(self.losses[loss], LabelSmoothing)],
+                "losses": {
+                    loss: {"kind": self.kind(loss), "strength": getattr(self.losses[loss], "value", None)}
+                    for loss in entry.losses
+                },
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
+                **self._task_facts(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -344,6 +421,8 @@ class Study(Closed):
                 "epochs": entry.training.epochs,
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
+                "drops": self._drops(name),
+                **self._task_facts(name),
                 "probes": list(self._asked(name).values()),
                 "projection_classes": list(entry.projection_classes),
             }
@@ -375,14 +454,15 @@ class Study(Closed):
 
     def track_study_spec(self) -> dict[str, Any]:
         """Return what `track` uses for the study: its name, title and files."""
-        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective")]
+        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
         figures = [
             f"figures/{name}_{figure}.{ending}"
             for name in self.experiments
             for figure in self.figures(name)
             for ending in ("png", "pdf", "csv")
         ]
-        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html", *theory, *figures]
+        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
+        files += ["tables/losses.csv", *theory, *figures]
         return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
@@ -404,16 +484,45 @@ class Study(Closed):
                 entry.pop("file", None)
         return resolved
 
-    def _penalties(self) -> dict[str, float]:
-        theory = self.theory
-        lambda_h_total = theory.lambda_h * theory.lambda_h_samples
-        return {"lambda_w": theory.lambda_w, "lambda_h_total": lambda_h_total, "lambda_b": theory.lambda_b}
+    def _loss(self, run: Run) -> dict[str, Any]:
+        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
+        return {"entry": run.loss, **entry}
+
+    def _penalties(self, experiment: str) -> dict[str, float] | None:
+        """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
+        if not self.experiments[experiment].training.ufm_regularised:
+            return None
+        classification, lambda_h_mean = self.theory.penalties, self.theory.lambda_h_mean
+        by_task = {
+            "classification": classification,
+            # A mean over the samples already; the regression model has no penalty on the bias.
+            "regression": classification | {"lambda_h_total": lambda_h_mean, "lambda_b": 0.0},
+        }
+        return by_task[self.task(experiment)]
+
+    def _task_facts(self, experiment: str) -> dict[str, Any]:
+        """Return what claims and figures are told of an experiment's task and regulariser."""
+        entry = self.experiments[experiment]
+        return {
+            "task": self.task(experiment),
+            "weight_decays": {loss: self.weight_decay(experiment, loss) for loss in entry.losses},
+            "regularised": entry.training.ufm_regularised,
+        }
+
+    def _onehot(self, loss: str) -> bool:
+        """Return whether a loss of classification is a regression on one-hot targets."""
+        return getattr(self.losses[loss], "name", None) == "mse"
 
     def _smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
-        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
-        plain = {loss: entry for loss, entry in entries.items() if isinstance(entry, CrossEntropy | LabelSmoothing)}
+        plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
+
+    def _drops(self, experiment: str) -> dict[str, int]:
+        """Return the epoch after which each loss of an experiment is dropped, for those that are."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
+        return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}
 
     @staticmethod
     def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:

@@ -1,34 +1,38 @@
 """A data set as every source returns it: two splits of inputs and targets, checked."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Two splits for classification.
+@dataclass(frozen=True, kw_only=True)
+class Splits(ABC):
+    """Two splits of inputs and targets; each task has its own kind.
 
     Attributes:
+        task: `classification` or `regression`.
         train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
-        train_targets, test_targets: int64 class numbers (N,), in 0..K-1.
-        classes: the names of the K classes.
+        train_targets, test_targets: one a sample, as the task has them.
         source, licence, citation: where the data come from, in words.
+        facts: what else the manifest says of the data.
 
     Raises:
-        ValueError: shapes, types, class numbers or values do not fit, or a class lacks samples in a split.
+        ValueError: shapes, types or values do not fit.
     """
 
+    task: ClassVar[str]
     train_inputs: Tensor
     train_targets: Tensor
     test_inputs: Tensor
     test_targets: Tensor
-    classes: list[str]
     source: str = ""
     licence: str = ""
     citation: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the data once, so that no later stage has to."""
@@ -41,25 +45,23 @@ class Dataset:
                     f"{split} inputs must be uint8 images (N, C, H, W) or float32 rows (N, F), "
                     f"not {inputs.dtype} of shape {tuple(inputs.shape)}"
                 )
-            if targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]:
-                raise ValueError(
-                    f"{split} targets must be int64 of shape ({inputs.shape[0]},), "
-                    f"not {targets.dtype} of shape {tuple(targets.shape)}"
-                )
             if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
                 raise ValueError(f"{split} inputs must be finite")
-            present = torch.unique(targets).tolist()
-            if present != list(range(len(self.classes))):
-                raise ValueError(
-                    f"{split} targets must have every class 0..{len(self.classes) - 1} and no other, not {present}"
-                )
-            if len(self.classes) < 2 or int(torch.bincount(targets).min()) < 2:
-                raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
+            self._check_targets(split, targets, len(inputs))
         if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
             raise ValueError(
                 f"train and test inputs must have one shape, not {tuple(self.train_inputs.shape[1:])} "
                 f"and {tuple(self.test_inputs.shape[1:])}"
             )
+
+    @abstractmethod
+    def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
+        """Raise a ValueError if the targets of a split do not fit."""
+
+    @property
+    @abstractmethod
+    def target_facts(self) -> dict[str, Any]:
+        """What the manifest says of the targets."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -70,6 +72,41 @@ class Dataset:
             "test.inputs": self.test_inputs,
             "test.targets": self.test_targets,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Splits):
+    """Two splits for classification.
+
+    Attributes:
+        train_targets, test_targets: int64 class numbers (N,), in 0..K-1.
+        classes: the names of the K classes.
+
+    Raises:
+        ValueError: as `Splits`, and for class numbers that do not fit or a class that lacks samples in a split.
+    """
+
+    task: ClassVar[str] = "classification"
+    classes: list[str]
+
+    def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
+        if targets.dtype != torch.int64 or targets.shape != (samples,):
+            raise ValueError(
+                f"{split} targets must be int64 of shape ({samples},), "
+                f"not {targets.dtype} of shape {tuple(targets.shape)}"
+            )
+        present = torch.unique(targets).tolist()
+        if present != list(range(len(self.classes))):
+            raise ValueError(
+                f"{split} targets must have every class 0..{len(self.classes) - 1} and no other, not {present}"
+            )
+        if len(self.classes) < 2 or int(torch.bincount(targets).min()) < 2:
+            raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
+
+    @property
+    def target_facts(self) -> dict[str, Any]:
+        """Names of the classes, and the samples of each in the training split."""
+        return {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
 
 
 def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.tensors import Split
+from nclens.tasks import task_of
 
 
 def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
@@ -13,7 +14,12 @@ def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: t
     train, test = (
         # Taken out, so that a split is not kept in two memory layouts.
         Split.place(
-            tensors.pop(f"{split}.inputs"), tensors.pop(f"{split}.targets"), manifest["mean"], manifest["std"], device
+            tensors.pop(f"{split}.inputs"),
+            tensors.pop(f"{split}.targets"),
+            manifest["mean"],
+            manifest["std"],
+            device,
+            task_of(manifest),
         )
         for split in ("train", "test")
     )

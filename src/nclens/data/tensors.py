@@ -13,18 +13,26 @@ class Split:
 
     Attributes:
         inputs: uint8 images (N, C, H, W) or float32 rows (N, F), as stored.
-        targets: int64 (N,).
+        targets: int64 (N,), or float32 (N, n) for regression.
         mean, std: per channel (1, C, 1, 1) in units of the stored values, or per column (1, F).
+        task: `classification` or `regression`.
     """
 
     inputs: Tensor
     targets: Tensor
     mean: Tensor
     std: Tensor
+    task: str = "classification"
 
     @classmethod
     def place(
-        cls, inputs: Tensor, targets: Tensor, mean: list[float], std: list[float], device: torch.device | str
+        cls,
+        inputs: Tensor,
+        targets: Tensor,
+        mean: list[float],
+        std: list[float],
+        device: torch.device | str,
+        task: str = "classification",
     ) -> Self:
         """Move a split to the device; `mean` and `std` are of images scaled to [0, 1], or of columns."""
         scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
@@ -36,6 +44,7 @@ class Split:
             targets=targets.to(device),
             mean=(torch.tensor(mean) * scale).reshape(shape).to(device),
             std=(torch.tensor(std) * scale).reshape(shape).to(device),
+            task=task,
         )
 
     def __len__(self) -> int:
@@ -44,7 +53,8 @@ class Split:
 
     def normalise(self, stored: Tensor) -> Tensor:
         """Return stored values as float32 network inputs, (x - mean) / std."""
-        return stored.to(torch.float32).sub_(self.mean).div_(self.std)
+        # The first step makes a tensor of its own: rows are stored as float32 already, and must stay as they are.
+        return stored.to(torch.float32).sub(self.mean).div_(self.std)
 
 
 def flip_crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

@@ -53,6 +53,7 @@ def draw_curves(
     strokes: Mapping[str, str],
     height: float,
     until: int | None = None,
+    marks: Mapping[str, float] | None = None,
     log_epochs: bool = False,
     remarks: Sequence[str] = (),
 ) -> Drawing:
@@ -65,6 +66,7 @@ def draw_curves(
         strokes: stroke -> its name in the legend, solid first; one alone needs no legend.
         height: of the panels, inches.
         until: the last epoch shown; all by default.
+        marks: loss -> an epoch at which a dotted upright in its colour stands in each panel.
         log_epochs: a logarithmic axis of epochs, for what happens early; epoch 0 has no place on it.
         remarks: sentences for the notes below the panels.
 
@@ -94,6 +96,8 @@ def draw_curves(
                 ]
             )
         cut |= _finish_panel(axes, panel, pd.concat(drawn))
+        for loss, epoch in (marks or {}).items():
+            axes.axvline(epoch, color=inputs.colours[loss], linestyle=":", linewidth=1.0, alpha=0.8, zorder=1)
         tables += drawn
     for axes in grid[-1]:
         style.epoch_axis(axes)

@@ -57,7 +57,7 @@ def draw_dots(
     Args:
         inputs: what to draw from.
         panels: left to right.
-        names: what hollow (True) and filled (False) dots stand for where a panel has both.
+        names: what hollow (True) and filled (False) dots stand for where a panel has both; else empty.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -87,9 +87,9 @@ def draw_dots(
     loss_rows(grid, inputs)
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5, "color": style.FAINT}
     fills = {True: style.GROUND, False: style.FAINT}
-    style.legend(
-        figure, [Line2D([], [], markerfacecolor=fills[hollow], label=name, **look) for hollow, name in names.items()]
-    )
+    keys = [Line2D([], [], markerfacecolor=fills[hollow], label=name, **look) for hollow, name in names.items()]
+    if keys:
+        style.legend(figure, keys)
     style.notes(
         figure,
         [

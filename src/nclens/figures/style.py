@@ -170,7 +170,7 @@ def fit_to_means(
         log: whether the axis is logarithmic.
         room: the most that is given to intervals on either side, as a multiple of the range of the means.
         margin: empty space at either end, as a part of the axis.
-        most: the largest value that the quantity can have, on a linear axis.
+        most: the largest value that the quantity can have.
 
     Returns:
         True where an interval is cut at the panel's edge, which the figure then has to say.
@@ -190,8 +190,7 @@ def fit_to_means(
     ceiling = min(high, top + room * spread)
     if not log and bottom >= 0:
         floor = max(floor, 0.0)
-    if not log:
-        ceiling = min(ceiling, most)
+    ceiling = min(ceiling, float(np.log(most)) if log else most)
     limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, least) * np.array([-1, 1])
     axis.axes.set(**{f"{axis.axis_name}lim": np.exp(limits) if log else limits})
     return bool(low < limits[0] or high > limits[1])

@@ -1,53 +1,82 @@
-"""The unconstrained feature model's two condition numbers, one row a loss: our own figure for claims C5 and C6."""
+"""The unconstrained feature model's condition numbers, one row a reading: our own figure for claims C5 and C6."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.per_loss import loss_rows
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn
+from nclens.ufm.readings import trend
 
-QUANTITIES = {
-    "kappa_ce": "κ$_\\mathrm{CE}$: loss part only,\nlargest / smallest non-zero eigenvalue",
-    "kappa_full": "κ$_\\mathrm{full}$: whole objective, ridge included,\nlargest / smallest eigenvalue",
+
+class Reading(NamedTuple):
+    """How a condition number is written: its symbol, which Hessian it is of, and its colour."""
+
+    symbol: str
+    meaning: str
+    colour: str
+
+
+READINGS = {
+    "kappa_ce": Reading(r"$\kappa_\mathrm{CE}$", "cross entropy part, W or H", "#D55E00"),
+    "kappa_full": Reading(r"$\kappa_\mathrm{full}$", "whole objective, W", "#E69F00"),
+    "kappa_full_features": Reading(r"$\kappa_\mathrm{full,H}$", "whole objective, H", "#8C564B"),
+    "kappa_full_range": Reading(
+        r"$\kappa_\mathrm{full,range}$", r"whole objective, directions of $\kappa_\mathrm{CE}$", "#CC79A7"
+    ),
+    "kappa_joint": Reading(r"$\kappa_\mathrm{joint}$", "whole objective, (W, H)", "#0072B2"),
+    "kappa_joint_logits": Reading(r"$\kappa_\mathrm{joint,logits}$", "(W, H), what moves the logits", "#009E73"),
+    "kappa_joint_scaled": Reading(r"$\kappa_\mathrm{joint,scaled}$", "whole objective, scaled (W, H)", "#56B4E9"),
 }
+"""Condition number -> how it is written."""
 
 
 @style.look()
 def ufm_conditioning(inputs: FigureInputs) -> Drawing:
-    """Condition number of the Hessian at the UFM's global minimiser, by both definitions, closed form and numeric.
+    """Every condition number of the Hessian at the UFM's global minimiser, closed form and numeric, one mark a loss.
 
-    kappa_ce is largest over smallest non-zero eigenvalue of the Hessian of the loss part; kappa_full is largest over
-    smallest of the whole objective's, ridge included, over the whole space. Each is of the Hessian in H with W fixed
-    or in W with H fixed: the two are the same. The two definitions need not order the losses alike, so both are drawn.
+    Rings are closed forms, dots eigenvalues at the point that the numeric minimiser found. A loss's mark right of the
+    baseline's is worse conditioned. The definitions need not order the losses alike, so all are drawn.
     """
     columns = ["loss", "quantity", "closed_form", "numeric"]
     theory = inputs.theory[inputs.theory["loss"].isin(list(inputs.losses))]
-    table = theory.loc[theory["quantity"].isin(list(QUANTITIES)), columns].reset_index(drop=True)
-    figure, grid = style.page(1, len(QUANTITIES), 0.8 + 0.36 * len(inputs.losses), sharey=True)
-    left_out: list[str] = []
-    for (quantity, label), axes in zip(QUANTITIES.items(), grid.flat, strict=True):
-        own = table[table["quantity"] == quantity]
-        left_out += _omissions(inputs, own, quantity)
-        _draw_panel(axes, inputs, own)
-        axes.set_xlabel(label)
-    loss_rows(grid, inputs)
+    table = theory.loc[theory["quantity"].isin(list(READINGS)), columns].reset_index(drop=True)
+    shown = [name for name in READINGS if (table["quantity"] == name).any()]
+    figure, grid = style.page(1, 1, 0.6 + 0.34 * max(len(shown), 2))
+    axes = grid[0, 0]
+    _draw_rows(axes, inputs, table, shown)
+    _name_rows(axes, inputs, table, shown)
+    marks = style.markers(list(inputs.losses))
+    keys = [style.loss_key(inputs.labels[loss], inputs.colours[loss], marks[loss]) for loss in inputs.losses]
+    ring: dict[str, Any] = {
+        "linestyle": "",
+        "marker": "o",
+        "color": style.FAINT,
+        "markersize": 8,
+        "markerfacecolor": style.GROUND,
+    }
     style.legend(
         figure,
         [
-            Line2D([], [], color=style.FAINT, linewidth=5, alpha=0.5, solid_capstyle="butt", label="closed form"),
-            Line2D([], [], linestyle="", marker="o", markersize=5, color=style.FAINT, label="numeric minimiser"),
+            *keys,
+            Line2D([], [], label="closed form", **ring),
+            Line2D([], [], linestyle="", marker="o", markersize=4, color=style.FAINT, label="numeric minimiser"),
         ],
     )
+    left_out = _omissions(inputs, table, shown)
     style.notes(
         figure,
         [
             inputs.experiment,
-            "Hessian in H with W fixed, or in W with H fixed (the same), at the global minimiser; bars start "
-            "at 1, the best there is",
+            "Largest over smallest eigenvalue of the Hessian at the global minimiser; left is better, 1 is the best "
+            "there is",
+            "W or H: with the other one fixed, the two are the same. Scaled: in coordinates that give both ridges the "
+            "curvature 1",
             "No seeds: theory",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
@@ -55,43 +84,71 @@ def ufm_conditioning(inputs: FigureInputs) -> Drawing:
     return Drawing(figure, table)
 
 
-def _omissions(inputs: FigureInputs, own: pd.DataFrame, quantity: str) -> list[str]:
+def _omissions(inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> list[str]:
     phrases = []
     for loss in inputs.losses:
-        rows = own[own["loss"] == loss]
-        if rows.empty:
-            phrases.append(f"{quantity}, {inputs.labels[loss]}: not in the theory table")
+        own = table[table["loss"] == loss]
+        absent = [name for name in shown if name not in set(own["quantity"])]
+        if absent:
+            names = "no condition number" if len(absent) == len(shown) else ", ".join(absent)
+            phrases.append(f"{inputs.labels[loss]}: {names}{' in the theory table' * (names != absent)}")
         for column in ("closed_form", "numeric"):
-            if missing := int((~can_be_drawn(rows[column])).sum()):
-                phrases.append(f"{quantity}, {inputs.labels[loss]}: {missing} {column.replace('_', ' ')} not finite")
+            missing = own.loc[~can_be_drawn(own[column].astype(float)), "quantity"]
+            phrases += [f"{inputs.labels[loss]}: {column.replace('_', ' ')} of {name} not finite" for name in missing]
     return phrases
 
 
-def _draw_panel(axes: Axes, inputs: FigureInputs, own: pd.DataFrame) -> None:
-    """Bars from 1 to the closed form, its value beside it, the numeric value as a point."""
-    shown = [1.0]
-    for row, loss in enumerate(inputs.losses):
-        for closed, numeric in own.loc[own["loss"] == loss, ["closed_form", "numeric"]].itertuples(index=False):
-            finite = [value for value in (closed, numeric) if pd.notna(value) and abs(value) != float("inf")]
-            shown += finite
-            axes.barh(row, closed - 1, left=1, height=0.42, color=inputs.colours[loss], alpha=0.45, linewidth=0)
-            axes.scatter(numeric, row, s=30, color=inputs.colours[loss], zorder=3)
-            if finite:
-                axes.annotate(f"{finite[0]:.4g}", (max(finite), row), (7, 0), textcoords="offset points", va="center")
-    if len(shown) == 1:
-        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=style.FAINT)
+def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> None:
+    """Rings at the closed forms, dots at the numeric values, a thin line along each row; a log axis from 1."""
+    marks = style.markers(list(inputs.losses))
+    finite = table[["closed_form", "numeric"]].to_numpy(float)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) == 0:
+        style.empty_panel(axes, "no finite values")
         axes.set_xticks([])
         return
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(min(shown), max(shown) + 0.2 * (max(shown) - min(shown)))
+    for row, name in enumerate(shown):
+        own = table[table["quantity"] == name]
+        values = own["closed_form"].astype(float).dropna()
+        if len(values):
+            axes.hlines(row, values.min(), values.max(), color="#c8c8c8", linewidth=1, zorder=1)
+        for loss, closed, numeric in own[["loss", "closed_form", "numeric"]].itertuples(index=False):
+            look: dict[str, Any] = {"marker": marks[loss], "zorder": 3}
+            axes.scatter(closed, row, s=62, facecolors="none", edgecolors=inputs.colours[loss], linewidths=1.2, **look)
+            axes.scatter(numeric, row, s=13, color=inputs.colours[loss], linewidths=0, **look)
+    axes.set_xlim(0.9 * min(finite.min(), 1), 1.15 * max(finite.max(), 10))
+    style.log_axis(axes.xaxis)
+    axes.axvline(1, color=style.FAINT, linewidth=0.8, zorder=1)
+    axes.set_xlabel("condition number")
+
+
+def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> None:
+    """The definition at the left of a row, how it moves with the smoothing at the right."""
+    if not shown:
+        return
+    axes.set_yticks(range(len(shown)), [f"{READINGS[name].symbol}: {READINGS[name].meaning}" for name in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    moves = axes.secondary_yaxis("right")
+    moves.spines[:].set_visible(False)
+    moves.tick_params(length=0)
+    words = []
+    for name in shown:
+        own = table[(table["quantity"] == name) & table["loss"].isin(list(inputs.smoothings))]
+        words.append(
+            trend([inputs.smoothings[loss] for loss in own["loss"]], own["closed_form"].astype(float).tolist())
+        )
+    moves.set_yticks(range(len(shown)), words)
+    if any(words):
+        axes.set_title("with growing δ", loc="right", fontsize=8)
 
 
 FIGURES = {
     "ufm_conditioning": FigureSpec(
-        title="Conditioning of the unconstrained feature model",
+        title="Condition numbers of the unconstrained feature model",
         source="our own, for claims C5 and C6",
-        caption="Condition number of the Hessian at the global minimiser by two definitions: of the loss part alone, "
-        "and of the whole objective with its ridge. Bars: closed form; points: the numeric minimiser.",
+        caption="Condition number of the Hessian at the global minimiser, one row a definition, one mark a loss; log "
+        "axis, left is better. Rings: closed form; dots: eigenvalues at the numeric minimiser.",
         draw=ufm_conditioning,
     ),
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from nclens import custom
 from nclens.models.cost import count_flops
+from nclens.models.dense import mlp
 from nclens.models.head import split_at_head
 from nclens.models.network import MODELS, Network, place_network, register
 from nclens.models.small import resnet8, vgg
@@ -19,6 +20,7 @@ __all__ = [
     "Network",
     "build_network",
     "count_flops",
+    "mlp",
     "place_network",
     "register",
     "resnet8",

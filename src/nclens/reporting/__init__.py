@@ -11,13 +11,29 @@ from typing import Any
 import pandas as pd
 
 from nclens.reporting.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.reporting.losses import losses_side_by_side
 from nclens.reporting.page import Section, render
 from nclens.reporting.provenance import provenance, reproduce
-from nclens.reporting.tables import THEORY_GIVEN, run_table, ufm_theory
+from nclens.reporting.regression import regression as regression_section
+from nclens.reporting.tables import run_table
+from nclens.reporting.theory import GIVEN, ufm_theory
 from nclens.reporting.verdicts import judged_claims, verdicts
 from nclens.reporting.words import Names
 
-__all__ = ["CLAIM_COLUMNS", "METRIC_COLUMNS", "THEORY_COLUMNS", "Drawn", "Section", "png_size", "render", "report_page"]
+__all__ = [
+    "CLAIM_COLUMNS",
+    "DYNAMICS_COLUMNS",
+    "EFFECTIVE_COLUMNS",
+    "METRIC_COLUMNS",
+    "PREDICTION_COLUMNS",
+    "REGRESSION_COLUMNS",
+    "THEORY_COLUMNS",
+    "Drawn",
+    "Section",
+    "png_size",
+    "render",
+    "report_page",
+]
 
 CLAIM_COLUMNS = (
     *("claim", "paper", "statement", "experiment", "dataset", "model", "baseline", "loss", "level", "quantity"),
@@ -25,7 +41,19 @@ CLAIM_COLUMNS = (
 )
 METRIC_COLUMNS = ("experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = (
-    *("experiment", "dataset", "model", "loss", "smoothing", *THEORY_GIVEN),
+    *("experiment", "dataset", "model", "loss", "smoothing", *GIVEN),
+    *("quantity", "closed_form", "numeric", "relative_error"),
+)
+DYNAMICS_COLUMNS = (
+    *(*GIVEN, "smoothing", "momentum", "step_rule", "fraction", "start", "distance", "quantity", "tolerance", "value"),
+)
+PREDICTION_COLUMNS = ("experiment", "loss", "smoothing", "penalties", "seed", "quantity", "measured", "predicted")
+EFFECTIVE_COLUMNS = (
+    *("experiment", "seed", "held_out", "s", "rms_relative_residual", "ratio_rms_relative_residual"),
+    *("log_s_standard_error", "points"),
+)
+REGRESSION_COLUMNS = (
+    *("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean"),
     *("quantity", "closed_form", "numeric", "relative_error"),
 )
 
@@ -35,7 +63,12 @@ def report_page(
     claims: pd.DataFrame,
     metrics: pd.DataFrame,
     *,
+    losses: pd.DataFrame | None = None,
     theory: pd.DataFrame | None = None,
+    dynamics: pd.DataFrame | None = None,
+    predictions: pd.DataFrame | None = None,
+    effective: pd.DataFrame | None = None,
+    regression: pd.DataFrame | None = None,
     figures: Mapping[tuple[str, str], Drawn] | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
@@ -45,10 +78,17 @@ def report_page(
 
     Args:
         study: name, title, command (that reproduces it), experiments: each with name, dataset, model, losses
-            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems).
+            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems), and, where they are known,
+            task (by default classification) and for regression weight_decays (entry -> weight decay), regularised.
         claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
+        losses: every loss's means, columns of `nclens.summary.COLUMNS` and experiment; without it there is no such
+            section.
         theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
+        dynamics: descents on the unconstrained feature model, columns `DYNAMICS_COLUMNS`.
+        predictions: what it predicts for each run, columns `PREDICTION_COLUMNS`.
+        effective: the fits behind the predictions by effective penalties, columns `EFFECTIVE_COLUMNS`.
+        regression: the model of regression, closed form beside numeric values, columns `REGRESSION_COLUMNS`.
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
@@ -64,6 +104,10 @@ def report_page(
         ("claims", claims, CLAIM_COLUMNS),
         ("metrics", metrics, METRIC_COLUMNS),
         ("theory", theory, THEORY_COLUMNS),
+        ("dynamics", dynamics, DYNAMICS_COLUMNS),
+        ("predictions", predictions, PREDICTION_COLUMNS),
+        ("effective", effective, EFFECTIVE_COLUMNS),
+        ("regression", regression, REGRESSION_COLUMNS),
     ):
         if table is not None and (absent := [column for column in columns if column not in table.columns]):
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
@@ -72,11 +116,22 @@ def report_page(
     plates = Plates(names, figures or {})
     sections = [
         verdicts(judged, rules or {}),
+        regression_section(names, judged, metrics, regression, predictions),
         claim_figures(judged, plates),
         other_figures(plates),
+        losses_side_by_side(names, losses) if losses is not None else None,
         run_table(names, metrics, runs or {}),
-        ufm_theory(names, theory) if theory is not None and len(theory) else None,
+        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, plates.shown)
+        if theory is not None and len(theory)
+        else None,
         provenance(names, datasets or {}, runs or {}),
         reproduce(study, theory is not None),
     ]
     return render(study, names.facts(), [section for section in sections if section is not None])
+
+
+def _classified(names: Names, predictions: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The predictions without those for regression, which is another model's."""
+    if predictions is None:
+        return None
+    return predictions[~predictions["experiment"].isin(list(names.of_task("regression")))]

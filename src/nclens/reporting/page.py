@@ -62,11 +62,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, the number that it is sorted by, or the loss (label and colour) that it names."""
+    """A cell of a table: its text, perhaps bold, its sort key, or the loss (label and colour) that it names."""
 
     text: str
     value: float | None = None
     loss: Mapping[str, str] | None = None
+    strong: bool = False
 
     @classmethod
     def of(cls, value: Any) -> Self:

@@ -65,10 +65,10 @@ QUANTITIES = {
     "kappa_ce": "condition number, cross entropy alone",
     "kappa_full": "condition number, whole objective",
     "kappa_full_features": "condition number, whole objective in the features",
-    "kappa_full_range": "condition number, whole objective in the span of the class means",
-    "kappa_joint": "condition number, joint in classifier and features",
-    "kappa_joint_logits": "condition number, joint, directions that move the logits",
-    "kappa_joint_scaled": "condition number, joint, features scaled by their number",
+    "kappa_full_range": "condition number, whole objective in the directions of cross entropy",
+    "kappa_joint": "condition number, classifier and features together",
+    "kappa_joint_logits": "condition number, together, directions that move the logits",
+    "kappa_joint_scaled": "condition number, together, coordinates that scale both penalties to 1",
     **{
         f"iterations_{distance}_same_{step}": f"iterations to the {name}, same {words}"
         for distance, name in {"orbit": "minimisers", "logits": "logits", "nc1": "NC1", "nc2": "NC2"}.items()
@@ -84,6 +84,12 @@ QUANTITIES = {
         }.items()
         for kind in ("explicit", "effective")
     },
+    "d_within_train": "spread within classes, training set",
+    "d_within_test": "spread within classes, test set",
+    "probe_accuracy": "accuracy of the linear probe",
+    "confidence_incorrect": "confidence on wrong predictions",
+    "top_logit_gap_incorrect": "lead of the top logit on wrong predictions",
+    "epochs_to_train_error": "epochs to the training error",
     "ece_against_scaled": "ECE, 15 bins, against the scaled baseline",
     "ece_adaptive_against_scaled": "adaptive ECE, against the scaled baseline",
     "template_spread_train": "spread of the clusters on the templates, training set",
@@ -96,6 +102,24 @@ QUANTITIES = {
     "gradient_variance_of_head_at_loss_weights": "gradient variance of the classifier, along the loss's training",
     "gradient_variance_at_baseline_weights": "gradient variance along the baseline's training",
     "gradient_variance_at_baseline_weights_early": "gradient variance early in the baseline's training",
+    **{
+        f"{key}_end_over_{reference}": f"{name} at the end, over {words}"
+        for key, name in {
+            **{f"nc{k}": f"NC{k}" for k in (1, 2, 3)},
+            **{f"nrc{k}": f"NRC{k}" for k in (1, 2, 3)},
+            **{f"onehot_nrc{k}": f"NRC{k} of one-hot targets" for k in (1, 2, 3)},
+            "residual_anisotropy": "anisotropy of the residuals' covariance",
+        }.items()
+        for reference, words in {"highest": "its highest value", "no_decay": "its value without weight decay"}.items()
+    },
+    "gram_by_explicit_penalties": "error of the head's W W′",
+    "weight_norm_frobenius_by_explicit_penalties": "error of the head's norm",
+    "feature_norm_rms_by_explicit_penalties": "error of the features' norm",
+    "residual_deviation": "distance of the residuals' covariance to c I",
+    "residual_variance": "mean variance of the residuals",
+    "weight_norm_frobenius": "norm of the head",
+    "feature_norm_rms": "root mean square norm of the features",
+    "mse": "mean squared error",
     "ece": "ECE, 15 bins",
     "ece_20": "ECE, 20 bins",
     "ece_25": "ECE, 25 bins",
@@ -157,6 +181,14 @@ class Names:
             for loss, looks in entry["losses"].items():
                 if not re.fullmatch(r"#[0-9A-Fa-f]{6}", looks["colour"]):
                     raise ValueError(f"colour of loss {loss}: {looks['colour']!r}; allowed: #rrggbb")
+
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, classification unless it says otherwise."""
+        return self.experiments.get(experiment, {}).get("task", "classification")
+
+    def of_task(self, task: str) -> dict[str, Any]:
+        """Return the experiments of a task, by name."""
+        return {name: entry for name, entry in self.experiments.items() if self.task(name) == task}
 
     def loss(self, experiment: str, entry: str) -> dict[str, str]:
         """Return label and colour of a loss; its own name where the study does not know it."""

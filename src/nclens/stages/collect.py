@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.files import FileError, atomic_write, damaged
-from nclens.history import HISTORY
+from nclens.history import HISTORY, history_columns
 
 TIDY = ["epoch", "split", "metric", "value"]
 COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
@@ -23,7 +23,7 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
                 run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
                 metrics = [_read(run / "metrics.csv", "measure", TIDY)]
                 metrics += [_read(run / "probes.csv", "probe", TIDY)] if experiment.get("probed") else []
-                history = _read(run / "history.csv", "train", ["epoch", "split", *HISTORY])
+                history = _read(run / "history.csv", "train", history_columns(experiment["task"]))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 tables += [table.assign(**keys) for table in (*metrics, history)]
     table = pd.concat(tables, ignore_index=True)[COLUMNS]

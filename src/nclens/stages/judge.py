@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims import CLAIMS, RULES, ClaimRow, Comparison, claim_rows, claims_table, verdict
+from nclens.claims import CLAIMS, RULES, Claim, ClaimRow, Comparison, claim_rows, claims_table, pairs, verdict
 from nclens.files import FileError, damaged, write_text
 
 METRICS = ["experiment", *verdict.METRICS]
@@ -30,14 +30,16 @@ def judge(
     """Write the verdicts as a table and as a page.
 
     Args:
-        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `compared` (the loss
-            entries held against it), `seeds` and `epochs`. One without a baseline or without another loss has no
-            comparison to judge, and the page says so; one without measurements is inconclusive.
+        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
+            `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
+            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has
+            claims on two losses, an experiment in which none finds two to compare is named on the page; one without
+            measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        claims_csv: one row a claim, experiment and compared loss (level `claim`), each followed by its measures (level
-            `measure`). After the comparisons of an experiment stand the claims on its losses alone, one row a loss
-            that something was predicted for; their `baseline` is empty.
+        claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
+            `measure`). After the comparisons of an experiment stand the claims on its losses alone, loss by loss; their
+            `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, nothing is said of predictions.
@@ -54,25 +56,32 @@ def judge(
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
         own = None if predictions_table is None else predictions_table[predictions_table["experiment"] == name]
-        compared = [loss for loss in experiment["compared"] if loss != baseline] if baseline else []
-        predicted = [] if own is None else list(own["loss"].unique())
-        idle += [] if compared else [name]
-        for paired, losses in ((True, compared), (False, predicted)):
-            for loss in losses:
-                comparison = Comparison(
-                    experiment=name,
-                    dataset=experiment["dataset"],
-                    model=experiment["model"],
-                    baseline=baseline if paired else "",
-                    loss=loss,
-                    seeds=tuple(experiment["seeds"]),
-                    epochs=experiment["epochs"],
-                    metrics=metrics_table[metrics_table["experiment"] == name],
-                    theory=theory_table[theory_table["experiment"] == name],
-                    dynamics=dynamics_table,
-                    predictions=own,
-                )
-                rows += [row for claim in CLAIMS if claim.paired == paired for row in claim_rows(claim, comparison)]
+        claims: dict[tuple[str, str], list[Claim]] = {}
+        for claim in CLAIMS:
+            for pair in pairs(claim, experiment["losses"], baseline):
+                claims.setdefault(pair, []).append(claim)
+        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
+            idle.append(name)
+        for loss in sorted(experiment["losses"], key=lambda name: experiment["weight_decays"].get(name, 0.0)):
+            claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
+        for (loss, against), judged in claims.items():
+            comparison = Comparison(
+                experiment=name,
+                dataset=experiment["dataset"],
+                model=experiment["model"],
+                baseline=against,
+                loss=loss,
+                seeds=tuple(experiment["seeds"]),
+                epochs=experiment["epochs"],
+                metrics=metrics_table[metrics_table["experiment"] == name],
+                theory=theory_table[theory_table["experiment"] == name],
+                dynamics=dynamics_table,
+                predictions=own,
+                task=experiment["task"],
+                weight_decays=experiment["weight_decays"],
+                regularised=experiment["regularised"],
+            )
+            rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
     write_text(claims_md, _page(rows, idle))
 
@@ -99,7 +108,9 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
     ]
     if claims and all(row.verdict == "supported" for row in claims):
         parts.append("Every claim is supported.")
-    parts += [f"Experiment {name} has no loss to hold against a baseline: no comparison to judge." for name in idle]
+    parts += [
+        f"Experiment {name} has no two losses that a claim compares: nothing to judge between them." for name in idle
+    ]
     if claims:
         parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "What it says"))
         parts.append("## Measures")
@@ -112,7 +123,7 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
 def _sentence(row: ClaimRow) -> str:
     where = f"{row.dataset} with {row.model}, {_losses(row)}"
     numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
-    null = f" (no effect: {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
+    null = f" (held against {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
     note = f"; {row.note}" if row.note else ""
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
 

@@ -1,6 +1,6 @@
 """Hold trained networks against what the unconstrained feature model predicts for them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import pandas as pd
 from nclens.files import FileError, damaged, read_json, write_text
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
+from nclens.ufm.regression_tables import predictions as regression_predictions
+from nclens.ufm.regression_tables import problem_of
 
 #: Quantity -> the metric that measures it.
 MEASURED = {
@@ -20,7 +22,7 @@ MEASURED = {
 }
 #: Quantity -> the model's name for what predicts it, where that is another one.
 PREDICTED = {"confidence": "p_true"}
-LAMBDAS = ("lambda_w", "lambda_h", "lambda_b")
+LAMBDAS = ("lambda_w", "lambda_h", "lambda_b", "lambda_h_mean")
 COLUMNS = ["experiment", "dataset", "model", "loss", "smoothing", "penalties", *LAMBDAS]
 COLUMNS += ["seed", "quantity", "measured", "predicted", "relative_error"]
 EFFECTIVE_COLUMNS = ["experiment", "seed", "held_out", "s", "lambda_w_over_n_lambda_h", "rms_relative_residual"]
@@ -33,11 +35,12 @@ Table = dict[tuple[str, int], dict[str, float]]
 
 def predict(
     spec: list[dict[str, Any]],
-    lambdas: Mapping[str, float],
+    penalties: Mapping[str, Any],
     metrics: Path,
     root: Path,
     output: Path,
     effective_output: Path,
+    regressions: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the predictions for every run, and the effective penalties behind them; only headers where there are none.
 
@@ -49,7 +52,7 @@ def predict(
     Args:
         spec: experiments, each with ``name``, ``dataset``, ``model``, ``dim``, ``regularised``, ``losses`` (entry ->
             smoothing, of those that have a closed form), ``seeds`` and ``epochs``.
-        lambdas: ``lambda_w``, ``lambda_h`` (for ``lambda_h_samples`` samples: N lambda_H is held fixed), ``lambda_b``.
+        penalties: ``lambda_w``, ``lambda_h_total`` (N lambda_H) and ``lambda_b``.
         metrics: R/metrics.parquet.
         root: R, for the data sets' manifests.
         output: R/theory/predictions.csv. ``relative_error`` is |measured - predicted| / |predicted|: 1, its limit, for
@@ -58,6 +61,10 @@ def predict(
         effective_output: R/theory/effective.csv, one row a seed and held-out smoothing: the fit of
             ``nclens.ufm.effective``. Networks whose gap or norms are not positive and finite cannot be fitted to and
             are left out, so that ``points`` may be less than the number of other smoothings; under two there is no fit.
+        regressions: the experiments of regression that were trained with the model's penalties, each with
+            ``experiment``, ``dataset``, ``model``, ``dim``, ``losses``, ``seeds``, ``epochs``, ``lambda_w`` and
+            ``lambda_h_mean``. Their rows of `output` have penalties ``explicit``, no smoothing, and ``lambda_h_mean``
+            in place of the other penalties on features and bias.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -73,19 +80,22 @@ def predict(
         few = len(set(experiment["losses"].values())) < FEWEST_SMOOTHINGS
         if unbalanced or experiment["dim"] < classes - 1 or (few and not experiment["regularised"]):
             continue
-        measured = _measured(experiment, metrics)
+        measured = _measured(experiment, MEASURED, metrics)
         sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": experiment["dim"]}
         if experiment["regularised"]:
-            predictions += _explicit(experiment, sizes, lambdas, measured)
+            predictions += _explicit(experiment, sizes, penalties, measured)
         else:
             found = _fits(experiment, classes, measured)
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
+    for regression in regressions:
+        manifest = read_json(root / "data" / f"{regression['dataset']}.json", "prepare")
+        predictions += _regression(regression, manifest, metrics)
     for rows, columns, path in ((predictions, COLUMNS, output), (fits, EFFECTIVE_COLUMNS, effective_output)):
         write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
-def _measured(experiment: Mapping[str, Any], path: Path) -> Table:
+def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path: Path) -> Table:
     """Return (loss entry, seed) -> quantity -> value after the last epoch, on the training split."""
     if not path.is_file():
         raise FileError(f"{path} is missing: the rule `collect` makes it")
@@ -98,7 +108,7 @@ def _measured(experiment: Mapping[str, Any], path: Path) -> Table:
     found: Table = {}
     for loss in experiment["losses"]:
         for seed in experiment["seeds"]:
-            for quantity, metric in MEASURED.items():
+            for quantity, metric in quantities.items():
                 if (count := values.index.isin([(loss, seed, metric)]).sum()) != 1:
                     raise ValueError(
                         f"{path}: {metric} of {experiment['name']}, {loss}, seed {seed}, epoch {experiment['epochs']} "
@@ -109,17 +119,22 @@ def _measured(experiment: Mapping[str, Any], path: Path) -> Table:
 
 
 def _explicit(
-    experiment: Mapping[str, Any], sizes: Mapping[str, int], lambdas: Mapping[str, float], measured: Table
+    experiment: Mapping[str, Any], sizes: Mapping[str, Any], penalties: Mapping[str, Any], measured: Table
 ) -> Iterator[dict[str, Any]]:
-    samples = sizes["classes"] * sizes["per_class"]
-    lambda_h = lambdas["lambda_h"] * lambdas["lambda_h_samples"] / samples
-    penalties: dict[str, Any] = {"lambda_w": lambdas["lambda_w"], "lambda_b": lambdas["lambda_b"]}
     for (loss, seed), values in measured.items():
-        smoothing = experiment["losses"][loss]
-        problem = UnconstrainedFeatureModel(**sizes, **penalties, lambda_h_sum=lambda_h, smoothing=smoothing)
+        problem = UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=experiment["losses"][loss])
         predicted = {quantity: getattr(problem, PREDICTED.get(quantity, quantity)) for quantity in MEASURED}
-        keys = penalties | {"penalties": "explicit", "lambda_h": lambda_h}
-        yield from _rows(experiment, loss, seed, keys, values, predicted)
+        lambdas = {"lambda_w": problem.lambda_w, "lambda_h": problem.lambda_h_sum, "lambda_b": problem.lambda_b}
+        yield from _rows(experiment, loss, seed, {"penalties": "explicit", **lambdas}, values, predicted)
+
+
+def _regression(item: Mapping[str, Any], manifest: Mapping[str, Any], metrics: Path) -> Iterator[dict[str, Any]]:
+    penalties = {key: item[key] for key in ("lambda_w", "lambda_h_mean")}
+    problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item["dim"], **penalties)
+    predicted = regression_predictions(problem)
+    experiment = {**item, "name": item["experiment"], "losses": dict.fromkeys(item["losses"])}
+    for (loss, seed), values in _measured(experiment, {name: name for name in predicted}, metrics).items():
+        yield from _rows(experiment, loss, seed, {"penalties": "explicit", **penalties}, values, predicted)
 
 
 def _effective(

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nclens.data.dataset import Dataset, channel_statistics
+from nclens.data.dataset import Splits, channel_statistics
 from nclens.data.raw import RawData
 from nclens.data.sources import load_dataset
 from nclens.files import write_json, write_tensors
@@ -33,7 +33,7 @@ def prepare(spec: dict[str, Any], data: Path, manifest: Path, data_dir: Path = P
     write_json(manifest, {"dataset": spec["dataset"], "sha256": digest, **described})
 
 
-def describe(dataset: Dataset, normalisation: dict[str, list[float]] | None = None) -> dict[str, Any]:
+def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = None) -> dict[str, Any]:
     """Return what the manifest says of a data set, the checksum and its name aside.
 
     Args:
@@ -56,11 +56,12 @@ def describe(dataset: Dataset, normalisation: dict[str, list[float]] | None = No
         "source": dataset.source,
         "licence": dataset.licence,
         "citation": dataset.citation,
-        "classes": dataset.classes,
+        "task": dataset.task,
+        **dataset.target_facts,
         "shape": list(dataset.train_inputs.shape[1:]),
         "mean": mean,
         "std": std,
         "train": len(dataset.train_targets),
-        "train_counts": dataset.train_targets.bincount().tolist(),
         "test": len(dataset.test_targets),
+        **dataset.facts,
     }

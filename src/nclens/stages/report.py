@@ -9,17 +9,38 @@ import pandas as pd
 from nclens.claims import RULES
 from nclens.figures import FIGURES
 from nclens.files import FileError, damaged, read_json, write_text
-from nclens.reporting import CLAIM_COLUMNS, THEORY_COLUMNS, Drawn, png_size, report_page
+from nclens.reporting import (
+    CLAIM_COLUMNS,
+    DYNAMICS_COLUMNS,
+    EFFECTIVE_COLUMNS,
+    PREDICTION_COLUMNS,
+    REGRESSION_COLUMNS,
+    THEORY_COLUMNS,
+    Drawn,
+    png_size,
+    report_page,
+)
+from nclens.summary import side_by_side
 
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
 NUMBERS = {
     *("effect", "low", "high", "null", "seeds", "smoothing", "classes", "per_class", "dim"),
-    *("lambda_w", "lambda_h", "lambda_b", "closed_form", "numeric", "relative_error"),
+    *("lambda_w", "lambda_h", "lambda_b", "lambda_h_mean", "closed_form", "numeric", "relative_error"),
+    *("momentum", "fraction", "start", "tolerance", "value", "seed", "measured", "predicted", "held_out", "s"),
+    *("rms_relative_residual", "ratio_rms_relative_residual", "log_s_standard_error", "points"),
 }
+#: Tables of the theory: the name of the file and of the page's argument, the rule that makes it, its columns.
+THEORY = (
+    ("ufm", "theory", "theory", THEORY_COLUMNS),
+    ("dynamics", "dynamics", "theory", DYNAMICS_COLUMNS),
+    ("predictions", "predictions", "predict", PREDICTION_COLUMNS),
+    ("effective", "effective", "predict", EFFECTIVE_COLUMNS),
+    ("regression", "regression", "theory", REGRESSION_COLUMNS),
+)
 
 
 def report(study: dict[str, Any], root: Path, output: Path) -> None:
-    """Write R/report.html from the study's verdicts, metrics, theory, figures and records.
+    """Write R/report.html, and R/tables/losses.csv, from the study's verdicts, metrics, theory, figures and records.
 
     Claims and metrics must be there; of figures, theory, manifests and run records the page shows what there is, and
     names what is missing.
@@ -32,12 +53,19 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
-    theory = root / "theory" / "ufm.csv"
+    metrics = _metrics(root / "metrics.parquet")
+    losses = side_by_side(study["experiments"], metrics)
+    write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
     page = report_page(
         study,
         _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
-        _metrics(root / "metrics.parquet"),
-        theory=_csv(theory, "theory", THEORY_COLUMNS) if theory.is_file() else None,
+        metrics,
+        losses=losses,
+        **{
+            argument: _csv(path, made_by, columns)
+            for name, argument, made_by, columns in THEORY
+            if (path := root / "theory" / f"{name}.csv").is_file()
+        },
         figures=dict(_figures(study, root / "figures")),
         datasets={
             dataset: read_json(path, "prepare")

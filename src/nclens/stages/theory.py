@@ -9,11 +9,14 @@ from nclens.files import atomic_write, read_json
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.hessian import numeric_condition_numbers
 from nclens.ufm.numeric import minimise
+from nclens.ufm.regression_tables import problem_of
+from nclens.ufm.regression_tables import theory_rows as regression_rows
 from nclens.ufm.spectra import condition_numbers
 
 SIZES = ("classes", "per_class", "dim")
 KEYS = ("experiment", "dataset", "model", "loss", "smoothing", *SIZES)
-LAMBDAS = {"lambda_w": "lambda_w", "lambda_h": "lambda_h_sum", "lambda_b": "lambda_b"}
+LAMBDAS = ("lambda_w", "lambda_h", "lambda_b")
+PENALTIES = ("lambda_w", "lambda_h_total", "lambda_b")
 COLUMNS = (*KEYS, *LAMBDAS, "quantity", "closed_form", "numeric", "relative_error")
 QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective")
 
@@ -24,12 +27,18 @@ FRACTION = 0.25
 RUN = ("momentum", "step_rule", "step", "fraction", "start", "distance", "quantity", "tolerance", "value")
 DYNAMICS_COLUMNS = (*SIZES, *LAMBDAS, "smoothing", *RUN)
 
+REGRESSION_KEYS = ("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean")
+REGRESSION_COLUMNS = (*REGRESSION_KEYS, "quantity", "closed_form", "numeric", "relative_error")
 
-def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: Path | None = None) -> None:
-    """Write the theory tables of a study; classes and sample counts come from the data sets' manifests.
 
-    The spec's ``lambda_h`` belongs to ``lambda_h_samples`` samples: N lambda_H is held fixed.
-    """
+def theory(
+    spec: Mapping[str, Any],
+    root: Path,
+    output: Path,
+    dynamics_output: Path | None = None,
+    regression_output: Path | None = None,
+) -> None:
+    """Write the theory tables of a study; classes and sample counts come from the data sets' manifests."""
     losses = []
     for loss in spec["losses"]:
         manifest = read_json(root / "data" / f"{loss['dataset']}.json", "prepare")
@@ -37,20 +46,46 @@ def theory(spec: Mapping[str, Any], root: Path, output: Path, dynamics_output: P
         if len(set(manifest.get("train_counts", []))) > 1:
             print(f"{loss['dataset']} is not balanced, which the closed forms presume: no theory for {loss['loss']}")
             continue
-        loss = loss | {"dim": loss["dim"] or classes}
-        losses.append(loss | _lambdas(spec["lambdas"], classes, manifest["train"] // classes))
+        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": loss["dim"] or classes}
+        losses.append(loss | sizes | spec["penalties"])
     write_tables(losses, output, dynamics_output)
+    if regression_output is not None:
+        write_regressions(spec["regressions"], root, regression_output)
+
+
+def write_regressions(experiments: Iterable[Mapping[str, Any]], root: Path, output: Path) -> None:
+    """Write the table of the regressions that are trained with the model's penalties, one block an experiment and loss.
+
+    Mean and covariance of the targets come from the data sets' manifests; each experiment has the keys experiment,
+    dataset, model, dim, losses, lambda_w and lambda_h_mean.
+    """
+    rows = []
+    for item in experiments:
+        manifest = read_json(root / "data" / f"{item['dataset']}.json", "prepare")
+        penalties = item["lambda_w"], item["lambda_h_mean"]
+        problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item["dim"], *penalties)
+        found = regression_rows(problem)
+        for loss in item["losses"]:
+            keys = {key: {**item, "loss": loss}[key] for key in REGRESSION_KEYS}
+            rows += [keys | row for row in found]
+    _write(rows, REGRESSION_COLUMNS, output)
 
 
 def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_output: Path | None = None) -> None:
     """Write the theory table and, where asked, the table of the dynamics, as CSV.
 
     Each item of ``losses`` has the keys experiment, dataset, model, loss, smoothing, classes, per_class, dim, lambda_w,
-    lambda_h_sum, lambda_b; the tables call ``lambda_h_sum`` ``lambda_h``. Numbers that are not defined stay empty: the
-    closed form where dim < classes - 1, kappa_ce where W = H = 0, the relative error of a quantity whose closed form
-    is 0, iterations to what was not reached. Raises ValueError for values outside their range.
+    lambda_h_total (N lambda_H), lambda_b; the tables' ``lambda_h`` is lambda_H of the model's own N samples. Numbers
+    that are not defined stay empty: the closed form where dim < classes - 1, kappa_ce where W = H = 0, the relative
+    error of a quantity whose closed form is 0, iterations to what was not reached. Raises ValueError for values outside
+    their range.
     """
-    rows = [_keys(item) | row for item in losses for row in theory_rows(_problem(item))]
+    rows = []
+    for item in losses:
+        given = {name: item[name] for name in (*SIZES, *PENALTIES, "smoothing")}
+        problem = UnconstrainedFeatureModel.from_total(**given)
+        keys = {key: item[key] for key in KEYS} | _lambdas(problem)
+        rows += [keys | row for row in theory_rows(problem)]
     _write(rows, COLUMNS, output)
     if dynamics_output is not None:
         _write(dynamics_rows(losses), DYNAMICS_COLUMNS, dynamics_output)
@@ -89,43 +124,28 @@ def dynamics_rows(losses: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     settings: dict[tuple[Any, ...], set[float]] = {}
     for item in losses:
-        strength = item["lambda_h_sum"] * item["per_class"] * item["classes"]
-        key = (min(item["classes"], LARGEST_CLASSES), item["lambda_w"], strength, item["lambda_b"])
+        key = (min(item["classes"], LARGEST_CLASSES), item["lambda_w"], item["lambda_h_total"], item["lambda_b"])
         settings.setdefault(key, set(SMOOTHINGS)).add(item["smoothing"])
     rows = []
-    for (classes, lambda_w, strength, lambda_b), smoothings in settings.items():
+    for (classes, *penalties), smoothings in settings.items():
         sizes = {"classes": classes, "per_class": PER_CLASS, "dim": classes - 1 + SPARE_DIMS}
-        lambdas = {"lambda_w": lambda_w, "lambda_h_sum": strength / (classes * PER_CLASS), "lambda_b": lambda_b}
-        problems = [UnconstrainedFeatureModel(**sizes, **lambdas, smoothing=delta) for delta in sorted(smoothings)]
-        keys = sizes | {column: lambdas[name] for column, name in LAMBDAS.items()}
+        given = sizes | dict(zip(PENALTIES, penalties, strict=True))
+        problems = [UnconstrainedFeatureModel.from_total(**given, smoothing=delta) for delta in sorted(smoothings)]
+        keys = sizes | _lambdas(problems[0])
         # Where W = H = 0 is the minimiser there is no relative distance to it.
         problems = [problem for problem in problems if problem.regime == "simplex"]
         rows += [keys | record for record in records(descend(problems, fraction=FRACTION) if problems else [])]
     return rows
 
 
-def _lambdas(given: Mapping[str, Any], classes: int, per_class: int) -> dict[str, Any]:
-    return {
-        "classes": classes,
-        "per_class": per_class,
-        "lambda_w": given["lambda_w"],
-        "lambda_h_sum": given["lambda_h"] * given["lambda_h_samples"] / (classes * per_class),
-        "lambda_b": given["lambda_b"],
-    }
+def _lambdas(problem: UnconstrainedFeatureModel) -> dict[str, float]:
+    return dict(zip(LAMBDAS, (problem.lambda_w, problem.lambda_h_sum, problem.lambda_b), strict=True))
 
 
 def _relative_error(closed: float | None, numeric: float | None) -> float | None:
     if closed is None or numeric is None or closed == 0:
         return None
     return abs(numeric - closed) / abs(closed)
-
-
-def _problem(item: Mapping[str, Any]) -> UnconstrainedFeatureModel:
-    return UnconstrainedFeatureModel(**{name: item[name] for name in (*SIZES, *LAMBDAS.values(), "smoothing")})
-
-
-def _keys(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: item[key] for key in KEYS} | {column: item[key] for column, key in LAMBDAS.items()}
 
 
 def _write(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:

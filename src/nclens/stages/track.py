@@ -317,10 +317,11 @@ def _log_network(run_id: str, root: Path, spec: dict[str, Any], record: dict[str
 
     from nclens.data.prepared import place_splits
     from nclens.models import build_network
+    from nclens.tasks import output_count
 
     manifest = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
     data, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
-    network = build_network(record["spec"]["model"], manifest["shape"], len(manifest["classes"]))
+    network = build_network(record["spec"]["model"], manifest["shape"], output_count(manifest))
     snapshot = root / spec["run"] / "snapshots" / f"epoch{spec['snapshots'][-1]}.safetensors"
     network.load_state_dict(read_tensors(snapshot, "train")[0])
     network.eval()

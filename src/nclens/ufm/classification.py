@@ -15,7 +15,8 @@ Source: Guo et al., "Cross Entropy versus Label Smoothing: A Neural Collapse Per
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +30,18 @@ def _check_integer(name: str, value: int, least: int) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not (isinstance(value, Real) and math.isfinite(value) and value > 0):
         raise ValueError(f"unconstrained feature model: {name} must be a finite number > 0, got {value!r}")
 
 
 def simplex_frame(classes: int, dim: int) -> Array:
     """Rows of a simplex equiangular tight frame: M (classes, dim) with ``M M' = I - 11'/K``, zeros from column K on.
 
-    The basis is Helmert's, so the same arguments give the same bits. Needs ``dim >= classes - 1``, else ValueError.
+    The basis is Helmert's, so the same arguments give the same bits. Needs ``classes >= 2`` and ``dim >= classes - 1``,
+    else ValueError.
     """
+    _check_integer("classes", classes, 2)
+    _check_integer("dim", dim, 0)
     if dim < classes - 1:
         raise ValueError(f"simplex frame: {classes} classes need dim >= {classes - 1}, got {dim}")
     frame = np.zeros((classes, dim))
@@ -95,13 +99,41 @@ class UnconstrainedFeatureModel:
         _check_positive("lambda_w", self.lambda_w)
         _check_positive("lambda_h_sum", self.lambda_h_sum)
         _check_positive("lambda_b", self.lambda_b)
-        if not 0 <= self.smoothing < 1:
+        if not (isinstance(self.smoothing, Real) and 0 <= self.smoothing < 1):
             raise ValueError(f"unconstrained feature model: smoothing must lie in [0, 1), got {self.smoothing!r}")
+
+    @classmethod
+    def from_total(
+        cls,
+        classes: int,
+        per_class: int,
+        dim: int,
+        *,
+        lambda_w: float,
+        lambda_h_total: float,
+        lambda_b: float,
+        smoothing: float = 0.0,
+    ) -> Self:
+        r"""The problem whose N lambda_H is ``lambda_h_total``, > 0, on its own N = nK samples.
+
+        :math:`N\lambda_H` and not :math:`\lambda_H` decides the minimiser of given K, since
+        :math:`s = K\sqrt{n\lambda_W\lambda_H}`: a penalty that was published for one training set is carried over to
+        another by holding the product. Raises ValueError as the class does.
+        """
+        _check_integer("classes", classes, 2)
+        _check_integer("per_class", per_class, 1)
+        _check_positive("lambda_h_total", lambda_h_total)
+        return cls(classes, per_class, dim, lambda_w, lambda_h_total / (classes * per_class), lambda_b, smoothing)
 
     @property
     def samples(self) -> int:
         """N = nK."""
         return self.per_class * self.classes
+
+    @property
+    def lambda_h_total(self) -> float:
+        """N lambda_H, the product that `from_total` takes."""
+        return self.lambda_h_sum * self.samples
 
     @property
     def s(self) -> float:

@@ -15,8 +15,8 @@ Distances that are followed, all relative (1 is "as far as ..."):
   the start.
 
 A condition number kappa predicts a local rate: on a quadratic whose curvatures lie between L / kappa and L, the slowest
-error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``slowest_curvature`` is sharper:
-for each distance, the smallest eigenvalue whose eigenvectors change it. docs/theory.md has the details.
+error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``Run.linear_rate`` is sharper: for
+each distance, that of the slowest error which changes it. docs/theory.md has the details.
 """
 
 import math
@@ -101,14 +101,28 @@ class Run:
         return -float(np.polyfit(self.iterations[chosen], np.log(values[chosen]), 1)[0])
 
     def predicted_rate(self, kappa: float) -> float:
-        """Rate per iteration that a condition number predicts for this step and momentum."""
+        """Rate per iteration that a condition number >= 1 predicts for this step and momentum; 0 for inf."""
+        if not kappa >= 1:
+            raise ValueError(f"dynamics: a condition number must be >= 1, got {kappa!r}")
         return -math.log(contraction(self.step * self.top / kappa, self.momentum))
 
     def linear_rate(self, distance: str) -> float:
-        """Rate per iteration that ``slowest_curvature`` predicts (twice over for nc1, which is quadratic)."""
-        curvature = slowest_curvature(self.problem, distance)
-        order = 2 if distance == "nc1" else 1
-        return -order * math.log(contraction(self.step * curvature, self.momentum))
+        """Rate per iteration of the slowest error that changes the distance to leading order; inf if none does.
+
+        That of ``slowest_curvature``; for nc1, which is quadratic in the deviations within a class along the rows of W,
+        twice that. Such a deviation is also the product of two errors: of one outside the rows (``within_flat``), and
+        of the rows' own (``outside``), which turn towards it. For nc1 the slower of the two counts.
+        """
+
+        def rate(curvature: float) -> float:
+            return math.inf if curvature == math.inf else -math.log(contraction(self.step * curvature, self.momentum))
+
+        slowest = rate(slowest_curvature(self.problem, distance))
+        if distance != "nc1":
+            return slowest
+        modes = {mode.name: mode.value for mode in joint_spectrum(self.problem)}
+        product_ = rate(modes.get("within_flat", math.inf)) + rate(modes.get("outside", math.inf))
+        return 2 * min(slowest, product_)
 
 
 def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> float:
@@ -116,7 +130,7 @@ def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> floa
 
     ``orbit``: all but the rotations. ``logits``: those that move the logits. ``nc1``: within-class ones in the rows of
     W (inf for n = 1). ``nc2``: those that move the class means' logits, and ``row_mean``: W is not centred there.
-    Products of two errors may decay more slowly than this; the prediction is then too fast.
+    A product of two errors may decay more slowly than this: see ``Run.linear_rate``.
     """
     modes = [mode for mode in joint_spectrum(problem) if mode.name != "rotation"]
     still = STILL * max(mode.logit_change for mode in modes)
@@ -138,8 +152,13 @@ def contraction(curvature: float, momentum: float = 0.0) -> float:
     """Factor per step by which (heavy-ball) gradient descent shrinks the error of a quadratic mode.
 
     ``curvature`` is step times eigenvalue. It is the spectral radius of [[1 + beta - c, -beta], [1, 0]];
-    for beta = 0 that is |1 - c|.
+    for beta = 0 that is |1 - c|. Raises ValueError for a curvature that is negative or not finite, or beta outside
+    [0, 1).
     """
+    if not 0 <= curvature < math.inf:
+        raise ValueError(f"dynamics: curvature must be a finite number >= 0, got {curvature!r}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"dynamics: momentum must be in [0, 1), got {momentum!r}")
     trace = 1 + momentum - curvature
     root = trace * trace - 4 * momentum
     return math.sqrt(momentum) if root < 0 else (abs(trace) + math.sqrt(root)) / 2
@@ -212,7 +231,7 @@ def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]
 
     Keys: smoothing, momentum, step_rule, step, fraction (step times L), start, distance, quantity, tolerance, value.
     ``quantity`` is ``iterations`` (value None: not reached; with a tolerance), ``rate`` (measured, per iteration),
-    ``rate_linear`` (predicted by ``slowest_curvature``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
+    ``rate_linear`` (predicted by ``Run.linear_rate``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
     by that condition number for whatever distance) and ``diverged`` (0 or 1).
     """
     for run in runs:
@@ -245,13 +264,15 @@ def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_f
     """Distance (...,) of (W, H) to the orbit of (W*, H*) under rotations of the features, over |(W*, H*)|.
 
     Shapes (..., K, d) and (..., N, d), any leading dimensions. The best rotation is the polar factor of
-    W*' W + H*' H (orthogonal Procrustes problem).
+    W*' W + H*' H (orthogonal Procrustes problem). Raises ValueError where (W*, H*) is zero: nothing to be relative to.
     """
     left, _, right = torch.linalg.svd(best_weight.mT @ weight + best_features.mT @ features)
     rotation = left @ right
     gap = (weight - best_weight @ rotation).square().sum((-2, -1))
     gap = gap + (features - best_features @ rotation).square().sum((-2, -1))
     size = best_weight.square().sum((-2, -1)) + best_features.square().sum((-2, -1))
+    if not (size > 0).all():
+        raise ValueError("dynamics: the distance to a minimiser W = H = 0 has no relative size")
     return (gap / size).sqrt()
 
 
@@ -259,12 +280,14 @@ def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor
     """nc1 and nc2 of a batch: tr(S_W pinv(S_B)) / K and |nrm(W M') - E|_F, weight (B, K, d), features (B, K, n, d).
 
     The same quantities as ``nclens.collapse``, for many models at once; S_B is inverted on its K - 1 leading
-    directions.
+    directions. Raises ValueError where the class means span fewer than K - 1 dimensions: nc1 has no inverse there.
     """
     classes, per_class = features.shape[1:3]
     means = features.mean(dim=2)
     centred = means - means.mean(dim=1, keepdim=True)
     _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
+    if classes < 2 or strengths.shape[1] < classes - 1 or not (strengths[:, classes - 2] > 0).all():
+        raise ValueError(f"dynamics: nc1 takes at least 2 classes with means in {classes - 1} dimensions or more")
     deviations = (features - means[:, :, None]).flatten(1, 2) @ directions[:, : classes - 1].mT
     nc1 = (deviations / strengths[:, None, : classes - 1]).square().sum((1, 2)) / (classes * per_class)
     product_ = weight @ centred.mT

@@ -49,6 +49,9 @@ class EffectivePenalties:
         log_s_standard_error: standard error of log s, from the scatter of the log gaps about the fit and their slope in
             log s; nan for a single point, inf where no gap depends on s.
         points: number of smoothings fitted to.
+
+    Raises:
+        ValueError: classes, s or lambda_w_over_n_lambda_h outside their range.
     """
 
     classes: int
@@ -58,6 +61,15 @@ class EffectivePenalties:
     ratio_rms_relative_residual: float
     log_s_standard_error: float
     points: int
+
+    def __post_init__(self) -> None:
+        _check_classes(self.classes)
+        for name, value, fine, allowed in (
+            ("s", self.s, 0 <= self.s < 1, "in [0, 1)"),
+            ("lambda_w_over_n_lambda_h", self.lambda_w_over_n_lambda_h, self.lambda_w_over_n_lambda_h > 0, "> 0"),
+        ):
+            if not (fine and math.isfinite(value)):
+                raise ValueError(f"effective penalties: {name} must be a finite number {allowed}, got {value!r}")
 
     @property
     def lambda_w(self) -> float:
@@ -96,8 +108,7 @@ def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
         ValueError: K < 2, s negative or not finite, a smoothing outside [0, 1).
     """
     deltas = np.asarray(smoothings, dtype=np.float64)
-    if classes < 2:
-        raise ValueError(f"effective penalties: classes must be an integer >= 2, got {classes!r}")
+    _check_classes(classes)
     if not 0 <= s < math.inf:
         raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
     if not ((deltas >= 0) & (deltas < 1)).all():
@@ -138,7 +149,11 @@ def fit_effective_penalties(
         )
     logit_gaps(classes, 0.0, smoothings)  # checks classes and smoothings
     measured = _positive("logit gaps", gaps)
-    ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
+    with np.errstate(over="ignore", under="ignore"):
+        ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
+    # The square is the effective lambda_W over n lambda_H: a number too.
+    if not ((ratios > 1e-150) & (ratios < 1e150)).all():
+        raise ValueError(f"effective penalties: norms too far apart for float64, feature over weight {ratios.tolist()}")
     s = _fit_s(classes, smoothings, measured)
     residuals = measured / logit_gaps(classes, s, smoothings) - 1
     log_ratio = float(np.mean(np.log(ratios)))
@@ -151,6 +166,11 @@ def fit_effective_penalties(
         log_s_standard_error=_log_s_standard_error(classes, s, smoothings, np.log1p(residuals)),
         points=points,
     )
+
+
+def _check_classes(classes: int) -> None:
+    if isinstance(classes, bool) or not isinstance(classes, (int, np.integer)) or classes < 2:
+        raise ValueError(f"effective penalties: classes must be an integer >= 2, got {classes!r}")
 
 
 def _gaps(classes: int, total: Array) -> Array:

@@ -20,6 +20,8 @@ import numpy as np
 
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
 
+# As for `numeric.minimise`: below it rounding hides the ridges.
+SMALLEST_S = 1e-7
 DENSE = 800
 STEPS = 120
 # Directions in which scaled W and H are this small (squared, in units of s) are outside their span.
@@ -41,9 +43,17 @@ def numeric_condition_numbers(
         class_features: h_k (K, d), the feature of every sample of class k.
         bias: b (K,).
 
+    Returns:
+        name -> condition number; None where there is no such eigenvalue, inf where the smallest is not positive.
+
     Raises:
-        ValueError: wrong shapes or non-finite entries.
+        ValueError: wrong shapes, non-finite entries, or s < 1e-7 (float64 does not resolve the ridges beside the loss).
     """
+    if problem.s < SMALLEST_S:
+        raise ValueError(
+            f"numeric Hessian: s must be >= {SMALLEST_S} for float64 to resolve it, got {problem.s:.3g}; "
+            "the closed forms reach further"
+        )
     shape = (problem.classes, problem.dim)
     for name, array, wanted in (("weight", weight, shape), ("class_features", class_features, shape)):
         if array.shape != wanted or not np.isfinite(array).all():
@@ -72,7 +82,9 @@ def numeric_condition_numbers(
 
 
 def _ratio(values: list[float]) -> float | None:
-    return max(values) / min(values) if values else None
+    if not values:
+        return None
+    return max(values) / min(values) if min(values) > 0 else math.inf
 
 
 @dataclass(frozen=True)

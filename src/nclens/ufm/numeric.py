@@ -161,10 +161,11 @@ def minimise(
         fit: mean fit term and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
 
     Raises:
-        ValueError: starts < 1, or s < 1e-7 (too flat a problem for float64).
+        ValueError: starts, iterations or largest < 1, or s < 1e-7 (too flat a problem for float64).
     """
-    if starts < 1:
-        raise ValueError(f"numeric minimiser: starts must be >= 1, got {starts!r}")
+    for name, value in (("starts", starts), ("iterations", iterations), ("largest", largest)):
+        if value < 1:
+            raise ValueError(f"numeric minimiser: {name} must be >= 1, got {value!r}")
     if problem.s < SMALLEST_S:
         raise ValueError(
             f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to see the penalties, got {problem.s:.3g}; "

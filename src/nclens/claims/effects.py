@@ -1,0 +1,197 @@
+"""From the metrics of two losses' runs to measures: after the last epoch, or by the epoch that a level is reached."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nclens.claims.verdict import Comparison, Measure, Scale, Side, judge_pairs, log_ratio
+
+LOWEST_ERROR_LEVEL = 0.01
+"""Training errors below 1% count as 1%, since a few last samples say little about the speed of training."""
+
+Curves = dict[str, dict[int, pd.Series]]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """When a curve first comes down to a level.
+
+    Attributes:
+        epoch: the first such epoch; the first snapshot's where the level is reached by then, the last one's where it
+            never is.
+        step: epochs between the two snapshots around it (0 and the first, or the last two where it never is).
+        when: by the `first` snapshot, `later`, or `never`.
+    """
+
+    epoch: float
+    step: float
+    when: str
+
+
+def curves(comparison: Comparison, split: str, metric: str) -> Curves:
+    """Return a metric along training: loss -> seed -> values indexed by epoch, ascending; see `curves_of`."""
+    return {loss: curves_of(comparison, loss, split, metric) for loss in (comparison.baseline, comparison.loss)}
+
+
+def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, pd.Series]:
+    """Return a metric of a loss along training: seed -> values indexed by epoch, ascending.
+
+    A run that has no value at the last epoch is left out: it is missing or was cut short.
+
+    Raises:
+        ValueError: a run has two values for the same epoch.
+    """
+    rows = comparison.metrics[comparison.metrics["metric"] == metric]
+    rows = rows[(rows["split"] == split) & (rows["loss"] == loss)]
+    found: dict[int, pd.Series] = {}
+    for seed in comparison.seeds:
+        run = rows[rows["seed"] == seed]
+        if run["epoch"].duplicated().any():
+            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
+        if (run["epoch"] == comparison.epochs).any():
+            found[seed] = run.set_index("epoch")["value"].sort_index().astype(float)
+    return found
+
+
+def first_reach(curve: pd.Series, level: float, *, interpolate: bool) -> Reach:
+    """Return when a curve is first at or below a level, also where it rises again later.
+
+    Args:
+        curve: values indexed by epoch, ascending.
+        level: on the scale of the values.
+        interpolate: take the curve as linear in epoch between snapshots; without it, and beside a value that is not
+            finite, the level is reached at the snapshot that is first at or below it.
+    """
+    epochs, values = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
+    steps = np.diff(epochs, prepend=0.0)
+    at_or_below = np.flatnonzero(values <= level)
+    if len(at_or_below) == 0:
+        return Reach(float(epochs[-1]), float(steps[-1]), "never")
+    place = int(at_or_below[0])
+    if place == 0:
+        return Reach(float(epochs[0]), float(steps[0]), "first")
+    before, after = values[place - 1], values[place]
+    share = (before - level) / (before - after) if interpolate and np.isfinite([before, after]).all() else 1.0
+    return Reach(float(epochs[place - 1] + share * steps[place]), float(steps[place]), "later")
+
+
+def paired_runs(comparison: Comparison, runs: Mapping[str, Mapping[int, Any]]) -> list[tuple[int, Any, Any]]:
+    """Return (seed, of the loss, of the baseline) for each seed that has both."""
+    of_loss, of_baseline = runs[comparison.loss], runs[comparison.baseline]
+    return [
+        (seed, of_loss[seed], of_baseline[seed]) for seed in comparison.seeds if seed in of_loss and seed in of_baseline
+    ]
+
+
+def logs(curve: pd.Series) -> pd.Series:
+    """Return the natural logarithm of a curve's values, without warnings."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(curve)
+
+
+def interpolated(curve: pd.Series, epoch: float) -> float:
+    """Return a curve's value at an epoch, linear between snapshots; nan before the first one."""
+    return float(np.interp(epoch, curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float), left=math.nan))
+
+
+def error_level(curve: pd.Series) -> float:
+    """Return the error that counts as a run's final one: at least `LOWEST_ERROR_LEVEL`; nan if it is not finite."""
+    final = float(curve.iloc[-1])
+    return max(final, LOWEST_ERROR_LEVEL) if math.isfinite(final) else math.nan
+
+
+def final(
+    comparison: Comparison,
+    split: str,
+    metric: str,
+    *,
+    scale: Scale,
+    claimed: Side = "below",
+    unit: str = "",
+    quantity: str = "",
+    null: float | None = None,
+    notes: Sequence[str] = (),
+) -> Measure:
+    """Judge a metric after the last epoch: loss over baseline, or loss minus baseline.
+
+    Args:
+        comparison: the two losses.
+        split: train or test.
+        metric: a key of the metrics table.
+        scale: ratio or difference.
+        claimed: the side on which the claim puts the loss.
+        unit: of the effect; the scale's name by default.
+        quantity: what to call the measure; the metric's key by default.
+        null: the value of no effect, where it is not that of the scale.
+        notes: remarks that open the note.
+    """
+    effects = {}
+    for seed, curve, baseline in paired_runs(comparison, curves(comparison, split, metric)):
+        values = float(curve.iloc[-1]), float(baseline.iloc[-1])
+        effects[seed] = log_ratio(*values) if scale == "ratio" else values[0] - values[1]
+    return judge_pairs(
+        quantity or metric,
+        effects,
+        comparison.seeds,
+        scale=scale,
+        claimed=claimed,
+        unit=unit or scale,
+        null=null,
+        notes=notes,
+    )
+
+
+def time_ratio(
+    comparison: Comparison,
+    quantity: str,
+    runs: Mapping[str, Mapping[int, pd.Series]],
+    level_of: Callable[[pd.Series], float],
+    *,
+    interpolate: bool,
+) -> Measure:
+    """Judge the ratio of the epochs at which loss and baseline first reach the baseline's level.
+
+    One step between snapshots is a step of `step / epoch of the baseline` in the ratio where it is the loss's, and of
+    `ratio * step / epoch of the baseline` where it is the baseline's; what the measure resolves is the largest of all
+    pairs'. A pair whose level is not finite, or whose baseline is there by its first snapshot, is undefined.
+    """
+    effects: dict[int, float] = {}
+    reaches: dict[int, tuple[Reach, Reach]] = {}
+    steps = [0.0]
+    for seed, curve, baseline_curve in paired_runs(comparison, runs):
+        level = level_of(baseline_curve)
+        reach = first_reach(curve, level, interpolate=interpolate)
+        baseline = first_reach(baseline_curve, level, interpolate=interpolate)
+        known = math.isfinite(level) and baseline.when == "later"
+        effects[seed] = log_ratio(reach.epoch, baseline.epoch) if known else math.nan
+        if math.isfinite(effects[seed]):
+            reaches[seed] = reach, baseline
+            steps += [reach.step / baseline.epoch, reach.epoch * baseline.step / baseline.epoch**2]
+    never = [seed for seed, (reach, _) in reaches.items() if reach.when == "never"]
+    return judge_pairs(
+        quantity,
+        effects,
+        comparison.seeds,
+        scale="ratio",
+        claimed="below",
+        unit="ratio of epochs",
+        only_above=never,
+        resolution=max(steps),
+        notes=_time_notes(comparison, reaches),
+    )
+
+
+def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach]]) -> list[str]:
+    """Say when the runs get there, and which never do or are there by their first snapshot."""
+    if not reaches:
+        return []
+    means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
+    notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
+    for when, words in (("never", "never gets there"), ("first", "is there by its first snapshot")):
+        if seeds := [str(seed) for seed, (reach, _) in reaches.items() if reach.when == when]:
+            notes.append(f"{comparison.loss} {words}: seed {', '.join(seeds)}")
+    return notes

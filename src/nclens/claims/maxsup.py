@@ -1,0 +1,161 @@
+"""The claims of "MaxSup: Overcoming Representation Collapse in Label Smoothing", arXiv 2502.15798, and two of our own.
+
+MaxSup is held against the label smoothing that starts from the same strength, label smoothing against its regularising
+part alone. How each claim is measured is our choice and stands in its `rule`: the paper gives no test.
+"""
+
+from nclens.claims.effects import final
+from nclens.claims.verdict import Claim, Comparison, Measure, Side
+
+PAPER = "MaxSup: Overcoming Representation Collapse in Label Smoothing (arXiv 2502.15798)"
+OWN = "Our own, on where MaxSup stands in neural collapse"
+
+MAXSUP = ("maxsup", "maxsup_linear")
+SMOOTHING = ("ls", "ls_linear")
+REGULARISATION = ("ls_regularisation", "ls_regularisation_linear")
+
+ERROR_MARGIN = 0.01
+"""A test error that is higher by less than this counts as no higher: M1 is on accuracy kept, not gained."""
+COLLAPSE = ("nc1", "nc2", "nc3")
+PROBE = "probe_accuracy"
+
+
+def keeps_accuracy(comparison: Comparison) -> list[Measure]:
+    """M1: difference of the test errors after the last epoch, against `ERROR_MARGIN`."""
+    unit = "difference in error"
+    return [final(comparison, "test", "error", scale="difference", unit=unit, null=ERROR_MARGIN)]
+
+
+def spreads_within_classes(comparison: Comparison) -> list[Measure]:
+    """M2: ratio of the spread of directions within classes after the last epoch, training and test set."""
+    return [
+        final(comparison, split, "d_within", scale="ratio", claimed="above", quantity=f"d_within_{split}")
+        for split in ("train", "test")
+    ]
+
+
+def transfers_better(comparison: Comparison) -> list[Measure]:
+    """M3: difference of the linear probes' test accuracies after the last epoch, one measure a probe."""
+    metrics = comparison.metrics["metric"].astype(str)
+    probes = sorted(set(metrics[(metrics == PROBE) | metrics.str.startswith(f"{PROBE}/")]))
+    return [
+        final(
+            comparison,
+            "test",
+            probe,
+            scale="difference",
+            claimed="above",
+            unit="difference in accuracy",
+            notes=() if probes else ("the study has no linear probe of these networks",),
+        )
+        for probe in probes or [PROBE]
+    ]
+
+
+def is_overconfident_on_errors(comparison: Comparison) -> list[Measure]:
+    """M4: how much higher confidence and top logit are on wrong test predictions, after the last epoch."""
+    return _on_errors(comparison, "above")
+
+
+def is_less_confident_on_errors(comparison: Comparison) -> list[Measure]:
+    """M5: how much lower confidence and top logit are on wrong test predictions, after the last epoch."""
+    return _on_errors(comparison, "below")
+
+
+def collapses_less(comparison: Comparison) -> list[Measure]:
+    """M6: ratios of nc1, nc2 and nc3 after the last epoch, on the training set."""
+    return [final(comparison, "train", metric, scale="ratio", claimed="above") for metric in COLLAPSE]
+
+
+def collapses_more(comparison: Comparison) -> list[Measure]:
+    """M7: ratios of nc1, nc2 and nc3 after the last epoch, on the training set."""
+    return [final(comparison, "train", metric, scale="ratio", claimed="below") for metric in COLLAPSE]
+
+
+def _on_errors(comparison: Comparison, claimed: Side) -> list[Measure]:
+    confidence = final(
+        comparison,
+        "test",
+        "confidence_incorrect",
+        scale="difference",
+        claimed=claimed,
+        unit="difference in confidence",
+    )
+    return [confidence, final(comparison, "test", "top_logit_gap_incorrect", scale="ratio", claimed=claimed)]
+
+
+CLAIMS = (
+    Claim(
+        "M1",
+        PAPER,
+        "MaxSup's accuracy is no lower than label smoothing's.",
+        "Difference of the test errors after the last epoch. Up to one percentage point more counts as no lower, a "
+        "margin of ours: the measure is supported when the whole interval lies below the margin, contradicted when it "
+        "lies above.",
+        keeps_accuracy,
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M2",
+        PAPER,
+        "Under MaxSup the features of a class vary more than under label smoothing.",
+        "Ratio of d_within, the spread of the features' directions within classes, after the last epoch: training set "
+        "(the main measure) and test set.",
+        spreads_within_classes,
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M3",
+        PAPER,
+        "Features trained with MaxSup transfer better than those trained with label smoothing.",
+        "Difference of the accuracies of linear classifiers on the frozen features of another data set, its test "
+        "split; the first probe is the main measure. Inconclusive where the study has no such probe.",
+        transfers_better,
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M4",
+        PAPER,
+        "Label smoothing makes wrong predictions overconfident: its error-amplifying part raises their top logit.",
+        "Label smoothing against its regularising part alone, which is label smoothing without the error-amplifying "
+        "part: difference of the mean confidence on wrong test predictions (the main measure), and ratio of "
+        "top_logit_gap on them, the lead of the largest logit over the mean of all. Each network is measured on its "
+        "own errors. That this comparison is what the paper means is an inference.",
+        is_overconfident_on_errors,
+        compared=SMOOTHING,
+        against=REGULARISATION,
+    ),
+    Claim(
+        "M5",
+        PAPER,
+        "MaxSup's wrong predictions are less confident than label smoothing's.",
+        "MaxSup against label smoothing: difference of the mean confidence on wrong test predictions (the main "
+        "measure), and ratio of top_logit_gap on them. Each network is measured on its own errors.",
+        is_less_confident_on_errors,
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M6",
+        OWN,
+        "A network trained with MaxSup collapses less than one trained with label smoothing.",
+        "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set. The losses have the same "
+        "gradient on correct predictions, so that on a training set that is fitted they can only differ by their past.",
+        collapses_less,
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M7",
+        OWN,
+        "A network trained with MaxSup collapses more than one trained with cross entropy.",
+        "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set.",
+        collapses_more,
+        compared=MAXSUP,
+        against=("ce",),
+    ),
+)
+"""The paper's claims, then our own questions put as claims."""

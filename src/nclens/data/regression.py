@@ -1,0 +1,102 @@
+"""Data sets for regression: targets are numbers, several a sample, in units that the manifest names."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from nclens.data.dataset import Splits
+
+#: In what units targets are stored: each divided by its own standard deviation, all by one number, or as they come.
+Scaling = Literal["each", "common", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionDataset(Splits):
+    """Two splits for regression.
+
+    Attributes:
+        train_targets, test_targets: float32 (N, n), n >= 1, in the stored units.
+        targets: the names of the n targets.
+        target_offset, target_scale: original units = stored * target_scale + target_offset, n numbers each; by default
+            the stored units are the original ones.
+
+    Raises:
+        ValueError: as `Splits`, and for targets that are not finite, are constant, or do not match their names.
+    """
+
+    task: ClassVar[str] = "regression"
+    targets: list[str]
+    target_offset: list[float] = field(default_factory=list)
+    target_scale: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check the data once, so that no later stage has to."""
+        n = len(self.targets)
+        if n == 0 or len(set(self.targets)) != n:
+            raise ValueError(f"targets need at least one name, each another, not {self.targets}")
+        object.__setattr__(self, "target_offset", self.target_offset or [0.0] * n)
+        object.__setattr__(self, "target_scale", self.target_scale or [1.0] * n)
+        if not len(self.target_offset) == len(self.target_scale) == n:
+            raise ValueError(f"target_offset and target_scale need one number for each of the targets {self.targets}")
+        super().__post_init__()
+
+    def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
+        expected = (samples, len(self.targets))
+        if targets.dtype != torch.float32 or targets.shape != expected:
+            raise ValueError(
+                f"{split} targets must be float32 of shape (N, n) = {expected}, "
+                f"not {targets.dtype} of shape {tuple(targets.shape)}"
+            )
+        if not bool(torch.isfinite(targets).all()):
+            raise ValueError(f"{split} targets must be finite")
+        for name, column in zip(self.targets, targets.unbind(1), strict=True):
+            if samples < 2 or bool((column == column[0]).all()):
+                raise ValueError(f"{split} target {name} is constant: there is nothing to regress")
+
+    @property
+    def target_facts(self) -> dict[str, Any]:
+        """Names and units of the targets, and mean and covariance (divisor M) of the training split as stored."""
+        values = self.train_targets.double()
+        centred = values - values.mean(0)
+        return {
+            "targets": self.targets,
+            "target_offset": self.target_offset,
+            "target_scale": self.target_scale,
+            "target_mean": values.mean(0).tolist(),
+            "target_covariance": (centred.T @ centred / len(values)).tolist(),
+        }
+
+
+def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
+    """Return the targets in their stored units, with what leads back: the target fields of `RegressionDataset`.
+
+    `each` centres every target and divides it by its standard deviation in the training split. `common` centres them
+    and divides all by one number, the root of their mean variance, so that the covariance keeps its shape and has mean
+    eigenvalue 1. `none` stores them as they are.
+
+    Args:
+        train, test: (N, n) in the original units.
+        scaling: see above.
+
+    Raises:
+        ValueError: the values are not finite, or a target that is to be divided by its deviation is constant.
+    """
+    train, test = train.double(), test.double()
+    if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):
+        raise ValueError("targets must be finite")
+    offset, scale = train.mean(0), train.var(0, correction=0)
+    if scaling == "none":
+        offset, scale = torch.zeros_like(offset), torch.ones_like(scale)
+    elif scaling == "common":
+        scale = scale.mean().expand_as(scale)
+    if not bool((scale > 0).all()):
+        raise ValueError(f"target {int((scale == 0).nonzero()[0])} is constant: there is nothing to regress")
+    scale = scale.sqrt()
+    return {
+        "train_targets": ((train - offset) / scale).float(),
+        "test_targets": ((test - offset) / scale).float(),
+        "target_offset": offset.tolist(),
+        "target_scale": scale.tolist(),
+    }

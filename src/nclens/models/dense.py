@@ -1,0 +1,25 @@
+"""Networks of linear layers, for rows."""
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from nclens.models.network import Network, register
+
+
+@register
+def mlp(
+    shape: Sequence[int], outputs: int, *, widths: Sequence[int] = (256, 256, 256), signed_features: bool = False
+) -> Network:
+    """Return a multilayer perceptron: hidden linear layers of these widths, each followed by a ReLU.
+
+    Inputs are flattened; features are the last hidden layer, d its width. With `signed_features` the ReLU before the
+    head is left out, so that features have both signs.
+    """
+    layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
+    inputs = math.prod(shape)
+    for width in widths:
+        layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
+        inputs = width
+    return Network(nn.Sequential(*(layers[:-1] if signed_features else layers)), inputs, outputs)

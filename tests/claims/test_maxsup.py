@@ -1,0 +1,91 @@
+import math
+
+import pytest
+
+from nclens.claims.maxsup import CLAIMS
+from nclens.claims.verdict import claim_rows, pairs
+from tests.claims.runs import by_quantity, compare, runs
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+FIGURES = {
+    ("test", "error"): 0.05,
+    ("train", "d_within"): 0.26,
+    ("test", "d_within"): 0.30,
+    ("test", "confidence_incorrect"): 0.6,
+    ("test", "top_logit_gap_incorrect"): 3.0,
+    ("train", "nc1"): 0.02,
+    ("train", "nc2"): 0.1,
+    ("train", "nc3"): 0.1,
+}
+
+
+def comparison(loss="maxsup", baseline="ls", spread=0.001, **factors):
+    """Two losses whose numbers differ by factors, `metric` for both splits; seeds differ a little from each other."""
+    tables = []
+    for entry in (baseline, loss):
+        for (split, metric), value in FIGURES.items():
+            level = value * (factors.get(metric, 1.0) if entry == loss else 1.0)
+            # The seeds' noise is the pair's own: without it every interval would be a point.
+            wobble = spread if entry == loss else 0.0
+            tables.append(
+                runs(lambda _, seed, at=level, by=wobble: at * (1 + by * seed), entry, metric, split, epochs=(1, 100))
+            )
+    return compare(*tables, baseline=baseline, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    # A margin of one percentage point on an error of five: 1.2 times it is on the margin.
+    [(0.5, "supported"), (1.0, "supported"), (1.15, "supported"), (1.25, "contradicted")],
+)
+def test_accuracy_is_kept_within_the_margin(factor, verdict):
+    (measure,) = BY_ID["M1"].measures(comparison(error=factor))
+    assert (measure.verdict, measure.null) == (verdict, 0.01)
+    assert measure.effect == pytest.approx(0.05 * (factor * 1.001 - 1), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("claim", "metric", "claimed"),
+    [
+        ("M2", "d_within", "above"),
+        ("M4", "confidence_incorrect", "above"),
+        ("M5", "confidence_incorrect", "below"),
+        ("M6", "nc1", "above"),
+        ("M7", "nc1", "below"),
+    ],
+)
+def test_a_claim_is_held_by_its_main_measure_in_its_own_direction(claim, metric, claimed):
+    for factor in (0.8, 1.25):
+        (head, *_) = claim_rows(BY_ID[claim], comparison(**{metric: factor}))
+        holds = (factor > 1) == (claimed == "above")
+        assert head.verdict == ("supported" if holds else "contradicted")
+    (head, *_) = claim_rows(BY_ID[claim], comparison(spread=0.0))
+    assert head.verdict == "inconclusive"  # no difference at all
+
+
+def test_spread_is_judged_on_both_splits():
+    found = by_quantity(BY_ID["M2"].measures(comparison(d_within=2.0, spread=0.0)))
+    assert list(found) == ["d_within_train", "d_within_test"]
+    assert [measure.effect for measure in found.values()] == pytest.approx([2.0, 2.0])
+
+
+def test_probes_are_judged_where_there_are_any():
+    (measure,) = BY_ID["M3"].measures(comparison())
+    assert (measure.verdict, measure.quantity, measure.seeds) == ("inconclusive", "probe_accuracy", 0)
+    assert "no linear probe" in measure.note
+    tables = [
+        runs(lambda _, seed, at=at: at + 0.001 * seed, loss, probe, "test", epochs=(100,))
+        for loss, at in (("ls", 0.7), ("maxsup", 0.8))
+        for probe in ("probe_accuracy/usps", "probe_accuracy/digits")
+    ]
+    measures = BY_ID["M3"].measures(compare(*tables, baseline="ls", loss="maxsup"))
+    assert [measure.quantity for measure in measures] == ["probe_accuracy/digits", "probe_accuracy/usps"]
+    assert all(measure.verdict == "supported" and math.isclose(measure.effect, 0.1) for measure in measures)
+
+
+def test_each_claim_finds_its_losses():
+    names = ("ce", "ls_linear", "maxsup_linear", "ls_regularisation_linear", "logit_penalty")
+    losses = {name: {"kind": name, "strength": None if name == "ce" else 0.1} for name in names}
+    found = {claim.id: pairs(claim, losses, "ce") for claim in CLAIMS}
+    maxsup, amplified = [("maxsup_linear", "ls_linear")], [("ls_linear", "ls_regularisation_linear")]
+    assert found == {name: maxsup for name in BY_ID} | {"M4": amplified, "M7": [("maxsup_linear", "ce")]}

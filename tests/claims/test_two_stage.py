@@ -1,0 +1,62 @@
+import math
+
+import pytest
+
+from nclens.claims.two_stage import CLAIMS
+from nclens.claims.verdict import claim_rows, pairs
+from tests.claims.runs import by_quantity, compare, decay, runs
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+EPOCHS = range(1, 101)
+
+
+def comparison(rate, baseline_rate=0.04, wobble=0.01):
+    """A loss and a baseline whose errors and nc1 fall exponentially, each seed at a slightly different rate."""
+    tables = []
+    for loss, of_loss in (("ce", baseline_rate), ("two_stage", rate)):
+        for split, metric in (("train", "epoch_error"), ("test", "epoch_error"), ("train", "nc1")):
+
+            def course(epoch, seed, at=of_loss, loss=loss):
+                return decay(at * (1 + (wobble * seed if loss != "ce" else 0)))(epoch, seed)
+
+            tables.append(runs(course, loss, metric, split, epochs=EPOCHS))
+    return compare(*tables, loss="two_stage")
+
+
+def test_a_faster_loss_takes_fewer_epochs_to_every_level():
+    found = by_quantity(BY_ID["T1"].measures(comparison(0.08, wobble=0.001)))
+    assert list(found) == ["epochs_to_train_error", "epochs_to_test_error", "epochs_to_final_nc1"]
+    # Twice the rate: half the epochs; errors, of whole epochs, to within one of them.
+    assert found["epochs_to_final_nc1"].effect == pytest.approx(0.5, rel=2e-3)
+    for split in ("train", "test"):
+        assert found[f"epochs_to_{split}_error"].effect == pytest.approx(0.5, abs=0.01)
+    assert {measure.verdict for measure in found.values()} == {"supported"}
+
+
+def test_a_slower_loss_contradicts():
+    (head, *_) = claim_rows(BY_ID["T1"], comparison(0.02))
+    assert (head.verdict, head.high) == ("contradicted", math.inf)
+
+
+def test_equal_losses_are_inconclusive():
+    (head, *_) = claim_rows(BY_ID["T1"], comparison(0.04, wobble=0.0))
+    assert (head.verdict, head.effect) == ("inconclusive", 1.0)
+
+
+@pytest.mark.parametrize(("claim", "split", "metric"), [("T2", "test", "error"), ("T3", "train", "nc1")])
+def test_lower_is_what_is_claimed_at_the_end(claim, split, metric):
+    for factor, verdict in ((0.5, "supported"), (2.0, "contradicted")):
+        tables = [
+            runs(lambda _, seed, at=at: at * (1 + 0.01 * seed), loss, metric, split, epochs=(100,))
+            for loss, at in (("ce", 0.1), ("two_stage", 0.1 * factor))
+        ]
+        assert BY_ID[claim].measures(compare(*tables, loss="two_stage"))[0].verdict == verdict
+
+
+def test_each_drop_is_held_against_both_ends():
+    losses = {"ce": {"kind": "ce", "strength": None}, "ls": {"kind": "ls", "strength": 0.1}}
+    losses |= {f"drop_{at}": {"kind": "ls_drop", "strength": 0.1} for at in (50, 100)}
+    for claim, against in (("T1", ["ce", "ls"]), ("T2", ["ce", "ls"]), ("T3", ["ce"])):
+        assert pairs(BY_ID[claim], losses, "ce") == [
+            (loss, other) for loss in ("drop_50", "drop_100") for other in against
+        ]

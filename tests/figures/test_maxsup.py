@@ -1,0 +1,60 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from nclens.figures.maxsup import FIGURES, PART_PANELS
+from nclens.figures.style import encode
+
+SPREAD = ("d_within", "d_total", "r2_angular")
+LOSSES = ("ce", "ls", "maxsup")
+
+
+def also(table):
+    """The metrics that these figures show, of about the size that networks have."""
+    base = table[table["metric"] == "nc3"]
+    parts = [base.assign(metric=metric, value=0.3 * base["value"]) for metric in SPREAD]
+    test = base[base["split"] == "test"]
+    parts += [test.assign(metric=metric, value=0.1 + 0.5 * test["value"]) for _, metric in PART_PANELS]
+    return pd.concat([table, *parts], ignore_index=True)
+
+
+@pytest.mark.parametrize("stem", FIGURES)
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (4,)])
+def test_figures_are_drawn_from_their_table_and_nothing_else(simulate, stem, seeds):
+    inputs = simulate(losses=LOSSES, seeds=seeds, change=also)
+    first, second = FIGURES[stem].draw(inputs), FIGURES[stem].draw(inputs)
+    assert encode(first.figure, "png") == encode(second.figure, "png")
+    metrics = SPREAD if stem == "class_spread" else [metric for _, metric in PART_PANELS]
+    assert set(first.table["metric"]) == set(metrics)
+    means = first.table if stem == "smoothing_parts" else first.table[first.table["seed"].isna()]
+    for row in means.sample(10, random_state=0).itertuples():
+        values = inputs.metrics.query(
+            "loss == @row.loss and split == @row.split and epoch == @row.epoch and metric == @row.metric"
+        )["value"]
+        assert row.mean == pytest.approx(values.mean(), rel=1e-12)
+        assert row.seeds == len(seeds)
+
+
+def test_parts_have_a_line_a_loss_in_its_colour(simulate):
+    inputs = simulate(losses=LOSSES, change=also)
+    figure, _ = FIGURES["smoothing_parts"].draw(inputs)
+    for axes in figure.axes:
+        assert [to_hex(line.get_color()) for line in axes.lines] == [to_hex(inputs.colours[loss]) for loss in LOSSES]
+
+
+def test_a_loss_without_a_gradient_is_named(simulate):
+    def without(table):
+        table = also(table)
+        return table[~((table["loss"] == "ls") & table["metric"].str.startswith("top_logit_gradient"))]
+
+    figure, table = FIGURES["smoothing_parts"].draw(simulate(losses=LOSSES, change=without))
+    notes = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    assert "top_logit_gradient_correct (test), LS (δ = 0.05): no values" in notes
+    assert set(table.loc[table["metric"] == "top_logit_gradient_correct", "loss"]) == {"ce", "maxsup"}
+
+
+def test_spread_shows_both_splits(simulate):
+    _, table = FIGURES["class_spread"].draw(simulate(losses=LOSSES, change=also))
+    assert set(table["split"]) == {"train", "test"}
+    assert np.isfinite(table["mean"]).all()
