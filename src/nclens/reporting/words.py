@@ -131,12 +131,16 @@ WORDS = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "nc4": "NC4", "ece": "ECE", "
 
 
 def readable(key: str) -> str:
-    """Return what a quantity is called.
+    """Return what a quantity is called; the name of a probe stands after a slash.
 
     >>> readable("epochs_to_final_nc1"), readable("ece_20"), readable("")
     ('epochs to final NC1', 'ECE, 20 bins', '')
+    >>> readable("mutual_information_minus_log_2/four_nine")
+    'mutual information, above log 2 (four_nine)'
     """
-    return QUANTITIES.get(key, " ".join(WORDS.get(word, word) for word in key.split("_")).replace(" %", "%"))
+    quantity, _, probe = key.partition("/")
+    words = QUANTITIES.get(quantity, " ".join(WORDS.get(word, word) for word in quantity.split("_")).replace(" %", "%"))
+    return f"{words} ({probe})" if probe else words
 
 
 def sentence(text: str) -> str:
