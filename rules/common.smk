@@ -34,6 +34,9 @@ os.environ |= {
     "NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes),
     "NCLENS_DATA_DIR": STUDY.data_dir,
 }
+# As many slots of the GPUs as the profile lets jobs have at a time.
+if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
+    os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
@@ -194,6 +197,31 @@ def extract_code(wildcards):
     if hasattr(model, "file"):
         return code_digest("extract", own=[(model.file, model.function)])
     return code_digest("extract", functions=[f"nclens.models:{model.name}"])
+
+
+def gpu_slots(experiment):
+    """Return how many slots of a GPU a job takes: none where it will compute on the CPU."""
+    device = experiment.training.device
+    if device == "auto" and workflow.local_exec and not has_gpu():
+        return 0
+    return int(device != "cpu")
+
+
+def has_gpu():
+    """Return whether this machine looks as if it had a GPU, which PyTorch would tell too, in seconds."""
+    nodes = [*Path("/dev").glob("nvidia[0-9]*"), Path("/dev/kfd"), Path("/dev/dxg")]
+    return bool(os.environ.get("NCLENS_DEVICES")) or any(
+        node.exists() for node in nodes
+    )
+
+
+def features_mb(wildcards):
+    """Return the disk that the features of a run's snapshots take, in MB; 0 before its data set is prepared."""
+    run = run_of(wildcards)
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    if not manifest.is_file():
+        return 0
+    return STUDY.features_mb(run, json.loads(manifest.read_text(encoding="utf-8")))
 
 
 def is_finished():

@@ -26,6 +26,8 @@ for name, experiment in STUDY.experiments.items():
         conda:
             ENVIRONMENT
         threads: 1
+        resources:
+            disk_mb=features_mb,
         params:
             spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
             code=code_digest("measure"),

@@ -26,11 +26,12 @@ for name, experiment in STUDY.experiments.items():
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
         priority: 10
+        retries: 2
         conda:
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(experiment.training.device != "cpu"),
+            gpu=gpu_slots(experiment),
         params:
             spec=lambda wildcards: spec(STUDY.train_spec(run_of(wildcards))),
             code=train_code,
@@ -74,7 +75,8 @@ for name, experiment in STUDY.experiments.items():
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(experiment.training.device != "cpu"),
+            gpu=gpu_slots(experiment),
+            disk_mb=features_mb,
         params:
             spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
             code=extract_code,

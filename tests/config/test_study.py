@@ -95,3 +95,12 @@ def test_every_figure_of_the_configuration_can_be_drawn():
     from nclens.figures import FIGURES
 
     assert set(ALL_FIGURES) == set(FIGURES)
+
+
+def test_the_disk_of_features_is_as_float32_with_logits_and_targets(raw_study):
+    study = load_study(raw_study)
+    run = next(study.runs())
+    manifest = {"classes": list("abcdefghij"), "train": 50_000, "test": 10_000}
+    # 3 snapshots x 60,000 samples x (32 features + 10 logits) x 4 bytes, and 8 bytes a target.
+    assert study.features_mb(run, manifest) == 32
+    assert study.features_mb(run, manifest | {"train": 1, "test": 1}) == 1
