@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from nclens.config import ConfigError, load_study
-from nclens.planning import measuring_needs, probing_needs, training_needs
+from nclens.planning import has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
 
@@ -37,6 +37,9 @@ os.environ |= {
     "NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes),
     "NCLENS_DATA_DIR": STUDY.data_dir,
 }
+# As many slots of the GPUs as the profile lets jobs have at a time.
+if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
+    os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
@@ -285,6 +288,23 @@ def check_executor():
             "This profile submits to Slurm, but there is no `sbatch` here: start on a machine of the cluster that "
             "has Slurm's commands, or leave --workflow-profile out to run on this one."
         )
+
+
+def gpu_slots(experiment):
+    """Return how many slots of a GPU a job takes: none where it will compute on the CPU."""
+    device = experiment.training.device
+    if device == "auto" and workflow.local_exec and not has_gpu():
+        return 0
+    return int(device != "cpu")
+
+
+def features_mb(wildcards):
+    """Return the disk that the features of a run's snapshots take, in MB; 0 before its data set is prepared."""
+    run = run_of(wildcards)
+    manifest = Path(MANIFEST.format(dataset=run.dataset))
+    if not manifest.is_file():
+        return 0
+    return STUDY.features_mb(run, json.loads(manifest.read_text(encoding="utf-8")))
 
 
 def is_finished():

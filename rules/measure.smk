@@ -29,6 +29,7 @@ for name, experiment in STUDY.experiments.items():
             ENVIRONMENT
         threads: 1
         resources:
+            disk_mb=features_mb,
             mem_mb=megabytes(measuring_job),
             runtime=minutes(measuring_job),
         params:

@@ -13,6 +13,7 @@ rule track_setup:
         f"{R}/logs/track_setup.log",
     benchmark:
         f"{R}/benchmarks/track_setup.tsv"
+    retries: 1
     localrule: True
     conda:
         ENVIRONMENT
@@ -59,6 +60,7 @@ for name, experiment in STUDY.experiments.items():
             model=either([experiment.model]),
             loss=either(experiment.losses),
             seed=either(map(str, experiment.seeds)),
+        retries: 1
         localrule: True
         conda:
             ENVIRONMENT
@@ -95,6 +97,7 @@ rule track_study:
         f"{R}/logs/track_study.log",
     benchmark:
         f"{R}/benchmarks/track_study.tsv"
+    retries: 1
     localrule: True
     conda:
         ENVIRONMENT

@@ -31,7 +31,7 @@ for name, experiment in STUDY.experiments.items():
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(experiment.training.device != "cpu"),
+            gpu=gpu_slots(experiment),
             mem_mb=megabytes(training_job),
             runtime=minutes(training_job),
             slurm_extra=WARNING,
@@ -80,7 +80,8 @@ for name, experiment in STUDY.experiments.items():
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(experiment.training.device != "cpu"),
+            gpu=gpu_slots(experiment),
+            disk_mb=features_mb,
             mem_mb=megabytes(measuring_job),
             runtime=minutes(measuring_job),
         params:

@@ -1,5 +1,6 @@
 """The real Snakefile: what runs, what runs again, and what a person sees when something is wrong."""
 
+import itertools
 import json
 import os
 import re
@@ -397,15 +398,19 @@ def digests(place):
 
 
 def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
-    # A training killed: Snakemake fails, the same command finishes.
+    # A training killed: Snakemake starts it again, and it goes on.
     process = start(slow)
     stages = [
         child for child in psutil.Process(process.pid).children(recursive=True) if "nclens" in " ".join(child.cmdline())
     ]
     (training,) = [child for child in stages if "train" in child.cmdline() and child.name() != "bash"]
     training.kill()
-    assert process.wait(60) != 0
+    assert process.wait(120) == 0
+    assert "goes on after epoch" in slow.path("results", "own", "logs", "train", f"{RUN}.log").read_text()
+    assert not slow.path("results", "own", RUN, ".work").exists()
+    repeated = digests(slow)
     # Snakemake killed: its lock stays, and its training lives on.
+    shutil.rmtree(slow.path("results"))
     process = start(slow)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -420,7 +425,54 @@ def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
     # And without any interruption:
     shutil.rmtree(slow.path("results"))
     slow.snakemake("--cores", "1", target)
-    assert digests(slow) == interrupted
+    assert digests(slow) == interrupted == repeated
+
+
+def test_what_would_only_fail_again_is_tried_once_and_the_rest_goes_on(slow):
+    study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
+    study["experiments"]["smoke"] |= {"losses": ["ls", "soft"], "training": {"epochs": 2, "batch_size": 40}}
+    study["experiments"]["smoke"]["snapshots"] = [2]
+    study["losses"]["soft"]["parameters"]["strength"] = 1e30
+    slow.configure(study)
+    targets = [f"results/own/{RUN.replace('ls', loss)}/metrics.csv" for loss in ("ls", "soft")]
+    done = slow.snakemake("--cores", "1", *targets, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert output.count("Trying to restart job") == 2
+    log = slow.path("results", "own", "logs", "train", f"{RUN.replace('ls', 'soft')}.log").read_text()
+    assert "the loss is not finite in epoch 1 (learning rate 0.05)" in log
+    assert "not tried again" in log
+    assert "epoch 1/2" not in log
+    assert slow.path(targets[0]).is_file()
+    study["losses"]["soft"]["parameters"]["strength"] = 0.01
+    slow.configure(study)
+    slow.snakemake("--cores", "1", *targets)
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(1, {"cpu:0"}), (2, {"cpu:0", "cpu:1"})])
+def test_jobs_share_devices_as_the_profile_says(slow, tmp_path, slots, expected):
+    """Numbered CPUs stand for GPUs: two jobs at a time never have the same one."""
+    study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
+    study["experiments"]["smoke"] |= {"losses": ["ce", "ls"], "seeds": [0, 1], "snapshots": 1}
+    study["experiments"]["smoke"]["training"] = {"epochs": 3, "batch_size": 40, "device": "auto"}
+    slow.configure(study)
+    profile = slow.path("profiles", "default", "config.yaml")
+    profile.write_text(profile.read_text().replace("gpu: 1", f"gpu: {slots}"))
+    runs = [f"{RUN.replace('ls', loss)[:-1]}{seed}" for loss in ("ce", "ls") for seed in (0, 1)]
+    targets = [f"results/own/{run}/run.json" for run in runs]
+    slow.snakemake("--cores", "3", *targets, NCLENS_DEVICES="cpu:0,cpu:1", TMPDIR=str(tmp_path))
+    held = []
+    for run in runs:
+        log = slow.path("results", "own", "logs", "train", f"{run}.log").read_text()
+        device = re.search(rf"on (cpu:\d) \(slot \d of {slots}\)", log)[1]
+        assert "waiting" not in log
+        benchmark = slow.path("results", "own", "benchmarks", "train", f"{run}.tsv")
+        end = benchmark.stat().st_mtime
+        held.append((end - float(benchmark.read_text().splitlines()[1].split()[0]), end, device))
+    assert {device for *_, device in held} == expected
+    for one, other in itertools.combinations(sorted(held), 2):
+        # A second for the clock of the file system and of Snakemake's benchmark.
+        assert one[1] - 1 < other[0] or one[2] != other[2]
 
 
 def test_unlock_leaves_the_lock_of_a_living_workflow(slow):

@@ -7,6 +7,7 @@ there. This module is read at every parse and imports nothing heavy.
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,6 +112,12 @@ def probing_needs(spec: Mapping[str, Any], manifests: Mapping[str, Path], dim: i
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
+
+
+def has_gpu() -> bool:
+    """Return whether this machine looks as if it had a GPU, which PyTorch would tell too, in seconds."""
+    nodes = [*Path("/dev").glob("nvidia[0-9]*"), Path("/dev/kfd"), Path("/dev/dxg")]
+    return bool(os.environ.get("NCLENS_DEVICES")) or any(node.exists() for node in nodes)
 
 
 def _operations(model: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float, int]:

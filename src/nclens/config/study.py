@@ -1,5 +1,6 @@
 """A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +244,17 @@ class Study(Closed):
             "regression": REGRESSION_FIGURES,
         }
         return list(by_task[self.task(experiment)])
+
+    def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
+        """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.
+
+        Features and logits are float32, targets int64. A feature dimension that is not known is taken for a large one.
+        """
+        outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
+        width = (self.models[run.model].dim or 2048) + len(outputs)
+        samples = manifest["train"] + manifest["test"]
+        snapshots = len(self.experiments[run.experiment].snapshot_epochs)
+        return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 
     # What each step uses. A leaf that is not named here does not make the step run again.
 
