@@ -1,13 +1,18 @@
-"""Seconds per epoch of our training loop against the plain DataLoader loop, on the same model, data and thread.
+"""Samples a second of our training loop against the plain DataLoader loop, and its share of this machine's peak.
 
-The plain loop is what one writes first: a torchvision-style data set of PIL images with ToTensor and Normalize, a
-DataLoader (no workers, then two), zero_grad, forward, backward, SGD. Each kind runs in turn, several times over, so
-that a machine whose speed drifts slows all alike; the ratio of medians is reported.
+    python benchmarks/training.py [--model resnet8|resnet18] [--steps 15] [--rounds 3] [--augmentation flip_crop|none]
 
-    python benchmarks/training.py [--rounds 3] [--train-per-class 400]
+The plain loop is what one writes first: a torchvision-style data set of PIL images with RandomCrop, flip, ToTensor and
+Normalize, a DataLoader (no workers, then two), zero_grad, forward, backward, SGD, and the loss read at every step. Data
+are random images of CIFAR-10's shape. All train the same network on one thread; the loops take turns, so that a machine
+whose speed drifts slows all alike, and a ratio is the median over the rounds of the ratios within a round.
+
+The share is that of the convolutions' and matrix products' operations (three forward passes a sample and step) in what
+a product of two 2048 x 2048 float32 matrices reaches in the same round.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 
@@ -16,22 +21,21 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from nclens.data import mnist5k
 from nclens.data.dataset import channel_statistics
 from nclens.data.tensors import Split
-from nclens.models import build_network
+from nclens.models import build_network, count_flops, place_network
 from nclens.objective import build_loss
 from nclens.training import Settings, Trainer
 from nclens.vision import import_torchvision
 
-BATCH = 128
+BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 
 
 class Pictures(Dataset):
     """PIL images with transforms, as torchvision's data sets are."""
 
     def __init__(self, images, targets, transform):
-        self.images = [Image.fromarray(image[0].numpy()) for image in images]
+        self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
         self.targets, self.transform = targets.tolist(), transform
 
     def __len__(self):
@@ -41,68 +45,118 @@ class Pictures(Dataset):
         return self.transform(self.images[index]), self.targets[index]
 
 
-def plain_epoch(network, optimiser, loader):
-    network.train()
-    criterion = nn.CrossEntropyLoss()
-    losses, wrong = [], []
-    for inputs, targets in loader:
-        logits = network(inputs)
-        loss = criterion(logits, targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-        wrong.append((logits.argmax(1) != targets).float().mean().item())
+def endless(loader):
+    while True:
+        yield from loader
 
 
-def network_of(shape):
+def network_of(options):
     torch.manual_seed(0)
-    return build_network({"name": "resnet8"}, shape, 10)
+    return build_network({"name": options.model}, SHAPE, CLASSES)
+
+
+def plain(options, pictures, workers):
+    """Return a function that trains some steps of the plain loop."""
+    network = network_of(options).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    criterion = nn.CrossEntropyLoss()
+    loader = DataLoader(
+        pictures, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    batches = endless(loader)
+
+    def steps():
+        losses, wrong = [], []
+        for inputs, targets in itertools.islice(batches, options.steps):
+            logits = network(inputs)
+            loss = criterion(logits, targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            wrong.append((logits.argmax(1) != targets).float().mean().item())
+
+    return steps
+
+
+def ours(options, images, targets, mean, std):
+    """Return a function that trains some steps of our loop, and the operations of a sample and step."""
+    network = place_network(network_of(options), SHAPE, torch.device("cpu"))
+    operations = 3 * count_flops(network, SHAPE)
+    split = Split.place(images, targets, mean, std, "cpu")
+    # The plain loop evaluates nothing, so neither does this one: one test sample stands for the split.
+    test = Split.place(images[:1], targets[:1], mean, std, "cpu")
+    settings = Settings(epochs=10_000, batch_size=BATCH, learning_rate=0.05, augmentation=options.augmentation)
+    trainer = Trainer(network, build_loss({"name": "ce"}), split, test, settings, seed=0)
+
+    def steps():
+        left = iter(range(options.steps - 1))
+        while trainer.advance(lambda: next(left, None) is None):
+            pass
+
+    return steps, operations
+
+
+def product():
+    """Return a function that multiplies two matrices, and its operations."""
+    size = 2048
+    factor = torch.rand(size, size)
+    return lambda: factor @ factor, 2 * size**3
+
+
+def seconds_of(function):
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=["resnet8", "resnet18"], default="resnet8")
+    parser.add_argument("--steps", type=int, help="steps of a loop in a round; by default 15, or 2 of resnet18")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--train-per-class", type=int, default=400)
+    parser.add_argument("--augmentation", choices=["flip_crop", "none"], default="flip_crop")
     options = parser.parse_args()
+    options.steps = options.steps or {"resnet8": 15, "resnet18": 2}[options.model]
     torch.set_num_threads(1)
-    data = mnist5k.load(options.train_per_class, 100, 0)
-    mean, std = channel_statistics(data.train_inputs)
-    shape = data.train_inputs.shape[1:]
+    torch.set_flush_denormal(True)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (16 * BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
+    targets = torch.randint(0, CLASSES, (len(images),), generator=generator)
+    mean, std = channel_statistics(images)
     transforms = import_torchvision().transforms
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
-    pictures = Pictures(data.train_inputs, data.train_targets, transform)
+    augmenting = [transforms.RandomCrop(SHAPE[1], padding=4), transforms.RandomHorizontalFlip()]
+    parts = [*(augmenting if options.augmentation == "flip_crop" else []), transforms.ToTensor()]
+    pictures = Pictures(images, targets, transforms.Compose([*parts, transforms.Normalize(mean, std)]))
 
-    def plain(workers):
-        network = network_of(shape)
-        optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-        keep = workers > 0
-        loader = DataLoader(pictures, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=keep)
-        return lambda: plain_epoch(network, optimiser, loader)
-
-    def ours():
-        network = network_of(shape).to(memory_format=torch.channels_last)
-        split = Split.place(data.train_inputs, data.train_targets, mean, std, "cpu")
-        # The plain loop evaluates nothing, so neither does this one: one test sample stands for the split.
-        test = Split.place(data.test_inputs[:1], data.test_targets[:1], mean, std, "cpu")
-        settings = Settings(epochs=10_000, batch_size=BATCH, learning_rate=0.05)
-        trainer = Trainer(network, build_loss({"name": "ce"}), split, test, settings, seed=0)
-        return trainer.advance
-
-    loops = {"nclens": ours(), "DataLoader, no workers": plain(0), "DataLoader, 2 workers": plain(2)}
-    seconds = {name: [] for name in loops}
+    multiply, product_operations = product()
+    train, operations = ours(options, images, targets, mean, std)
+    loops = {
+        "nclens": train,
+        "DataLoader, no workers": plain(options, pictures, 0),
+        "DataLoader, 2 workers": plain(options, pictures, 2),
+    }
+    samples = options.steps * BATCH
+    rates = {name: [] for name in loops}
+    peaks = []
     for round_number in range(options.rounds + 1):
-        for name, epoch in loops.items():
-            start = time.perf_counter()
-            epoch()
-            if round_number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    reference = statistics.median(seconds["nclens"])
-    print(f"{len(pictures)} images {tuple(shape)}, batch {BATCH}, resnet8, one thread, {options.rounds} rounds")
-    print(f"{'loop':26}{'s/epoch':>10}{'over nclens':>14}")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{name:26}{median:10.3f}{median / reference:14.2f}")
+        peak = max(product_operations / seconds_of(multiply) for _ in range(3))
+        found = {name: samples / seconds_of(steps) for name, steps in loops.items()}
+        if round_number:  # the first round warms up
+            peaks.append(peak)
+            for name, rate in found.items():
+                rates[name].append(rate)
+    print(
+        f"{options.model}, batch {BATCH}, {options.augmentation}, one thread, {options.rounds} x {options.steps} steps"
+    )
+    print(f"{'loop':24}{'samples/s':>11}{'nclens is faster by':>21}")
+    for name, values in rates.items():
+        ratio = statistics.median(own / other for own, other in zip(rates["nclens"], values, strict=True))
+        print(f"{name:24}{statistics.median(values):11.1f}{ratio:21.2f}")
+    shares = [rate * operations / peak for rate, peak in zip(rates["nclens"], peaks, strict=True)]
+    rate = statistics.median(rates["nclens"]) * operations
+    print(f"matrix product {statistics.median(peaks) / 1e9:.1f} GFLOP/s; training {rate / 1e9:.1f} GFLOP/s: ", end="")
+    print(f"{statistics.median(shares):.0%} of it")
 
 
 if __name__ == "__main__":

@@ -405,7 +405,7 @@ def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
     ]
     (training,) = [child for child in stages if "train" in child.cmdline() and child.name() != "bash"]
     training.kill()
-    assert process.wait(120) == 0
+    assert process.wait(300) == 0
     assert "goes on after epoch" in slow.path("results", "own", "logs", "train", f"{RUN}.log").read_text()
     assert not slow.path("results", "own", RUN, ".work").exists()
     repeated = digests(slow)

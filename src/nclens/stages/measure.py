@@ -44,6 +44,7 @@ def _classification(read: Read, spec: dict[str, Any]) -> Rows:
             yield epoch, *row
         for row in onehot_metrics(tensors, gamma) if spec["onehot"] else ():
             yield epoch, *row
+        del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
 def _regression(read: Read, spec: dict[str, Any]) -> Rows:

@@ -1,0 +1,146 @@
+"""Extraction and measurement of big features: the workflow's two stages against the whole set in memory with a pinv.
+
+    python benchmarks/features.py [--train 50000] [--test 10000] [--dim 2048] [--snapshots 1]
+
+Ours is `nclens extract` and `nclens measure`, each a process, with everything that they do: files written, checksums,
+calibration. The plain way is what one writes first, without any file: features of all batches in a list, put together,
+float64, the d x d scatter and its pseudo-inverse (`benchmarks/collapse.py`), collapse metrics only. The network is one
+wide layer, so that the time is that of the features and not of a network; all on one thread, random images of
+CIFAR-10's size. Seconds are CPU seconds, which a busy machine does not change as much as the clock's. Memory is the
+largest peak resident size of a process.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
+
+CLASSES = 10
+NETWORK = """
+from torch import nn
+
+
+def wide(shape, outputs, dim):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, dim), nn.ReLU(), nn.Linear(dim, outputs))
+"""
+
+
+def prepare(options):
+    """Write random images with a trace of their class, their manifest, and snapshots of an untrained network."""
+    import torch
+
+    from nclens.files import write_json, write_tensors
+    from nclens.models import build_network
+
+    torch.manual_seed(0)
+    tensors = {}
+    for split, count in (("train", options.train), ("test", options.test)):
+        targets = torch.randperm(count) % CLASSES
+        images = torch.randint(0, 200, (count, 3, 32, 32), dtype=torch.uint8)
+        images += (5 * targets).to(torch.uint8)[:, None, None, None]
+        tensors |= {f"{split}.inputs": images, f"{split}.targets": targets}
+    digest = write_tensors("data.safetensors", tensors)
+    manifest = {"sha256": digest, "shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3}
+    write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
+    network = build_network(model(options), (3, 32, 32), CLASSES)
+    for snapshot in range(options.snapshots):
+        write_tensors(f"run/snapshots/epoch{snapshot}.safetensors", network.state_dict())
+
+
+def model(options):
+    return {"function": "network:wide", "file": "network.py", "parameters": {"dim": options.dim}}
+
+
+def extract(options):
+    from nclens.stages.extract import extract
+
+    spec = {"model": model(options), "snapshots": list(range(options.snapshots)), "device": "cpu"}
+    extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
+
+
+def measure(options):
+    from nclens.stages.measure import measure
+
+    spec = {"snapshots": list(range(options.snapshots)), "held_out": 0.5, "held_out_seed": 0}
+    measure(spec, Path("run"), 1)
+
+
+def plain(options):
+    import torch
+    from collapse import plain
+    from safetensors.torch import load_file
+
+    from nclens.models import build_network
+
+    torch.set_num_threads(1)
+    data = load_file("data.safetensors")
+    network = build_network(model(options), (3, 32, 32), CLASSES)
+    values = {}
+    for snapshot in range(options.snapshots):
+        network.load_state_dict(load_file(f"run/snapshots/epoch{snapshot}.safetensors"))
+        network.eval()
+        for split in ("train", "test"):
+            features = []
+            with torch.no_grad():
+                for batch in data[f"{split}.inputs"].split(250):
+                    features.append(network.backbone((batch / 255 - 0.5) / 0.25))
+                head = network.head
+                values[split] = plain(torch.cat(features), data[f"{split}.targets"], head.weight, head.bias)
+    return values
+
+
+def child(name, options):
+    """Run one part in a process of its own; return what it printed: CPU seconds, peak memory, values."""
+    command = [sys.executable, __file__, "--part", name]
+    for key in ("train", "test", "dim", "snapshots"):
+        command += [f"--{key}", str(getattr(options, key))]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=50_000)
+    parser.add_argument("--test", type=int, default=10_000)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--snapshots", type=int, default=1)
+    parser.add_argument("--part", choices=["prepare", "extract", "measure", "plain"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        begun = time.process_time()
+        values = globals()[options.part](options)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(json.dumps({"seconds": time.process_time() - begun, "peak": peak, "values": values}))
+        return
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        Path("network.py").write_text(NETWORK, encoding="utf-8")
+        child("prepare", options)
+        parts = {name: child(name, options) for name in ("extract", "measure", "plain")}
+        size = sum(path.stat().st_size for path in Path("run/features").iterdir())
+        table = [line.split(",") for line in Path("run/metrics.csv").read_text().splitlines()]
+        os.chdir("/")
+    found = {(split, metric): float(value) for _, split, metric, value in table[1:]}
+    for split, values in parts["plain"]["values"].items():
+        assert abs(found[split, "nc1"] / values["nc1"] - 1) < 1e-3, (found[split, "nc1"], values["nc1"])
+    print(f"N = {options.train} + {options.test}, d = {options.dim}, K = {CLASSES}, snapshots: {options.snapshots}")
+    print(f"features on disk {size / 1e9:.2f} GB")
+    print(f"{'':22}{'CPU seconds':>12}{'peak memory, GB':>17}")
+    for name, part in parts.items():
+        print(f"{name:22}{part['seconds']:12.1f}{part['peak'] / 1e9:17.2f}")
+    seconds = parts["extract"]["seconds"] + parts["measure"]["seconds"]
+    memory = max(parts["extract"]["peak"], parts["measure"]["peak"])
+    print(f"{'plain / ours':22}{parts['plain']['seconds'] / seconds:12.2f}{parts['plain']['peak'] / memory:17.2f}")
+
+
+if __name__ == "__main__":
+    main()
