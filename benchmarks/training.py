@@ -1,6 +1,6 @@
 """Samples a second of our training loop against the plain DataLoader loop, and its share of this machine's peak.
 
-    python benchmarks/training.py [--model resnet8|resnet18] [--steps 15] [--rounds 3] [--augmentation flip_crop|none]
+    python benchmarks/training.py [--model resnet8|resnet18] [--steps N] [--rounds N] [--augmentation flip_crop|none]
 
 The plain loop is what one writes first: a torchvision-style data set of PIL images with RandomCrop, flip, ToTensor and
 Normalize, a DataLoader (no workers, then two), zero_grad, forward, backward, SGD, and the loss read at every step. Data
@@ -113,11 +113,12 @@ def seconds_of(function):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=["resnet8", "resnet18"], default="resnet8")
-    parser.add_argument("--steps", type=int, help="steps of a loop in a round; by default 15, or 2 of resnet18")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="steps of a loop in a round; by default 15, or 1 of resnet18")
+    parser.add_argument("--rounds", type=int, help="after one that warms up; by default 3, or 2 of resnet18")
     parser.add_argument("--augmentation", choices=["flip_crop", "none"], default="flip_crop")
     options = parser.parse_args()
-    options.steps = options.steps or {"resnet8": 15, "resnet18": 2}[options.model]
+    steps, rounds = {"resnet8": (15, 3), "resnet18": (1, 2)}[options.model]
+    options.steps, options.rounds = options.steps or steps, options.rounds or rounds
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(0)

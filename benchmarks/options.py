@@ -1,0 +1,113 @@
+"""What the options of `training` cost or save: samples a second of each, against plain float32.
+
+    python benchmarks/options.py [--device cpu|cuda] [--model resnet8|resnet18|resnet50] [--steps 10] [--rounds 3]
+
+Random images of CIFAR-10's shape, flip_crop. The options take turns, so that a machine whose speed drifts slows all
+alike; a ratio is the median over the rounds of the ratios within a round. On a CPU one thread is used, tf32 is left
+out, and `compile` takes a while before the first round. On CUDA the peak is that of a product of two 8192 x 8192
+matrices in the option's own precision, and the share is that of the convolutions' and matrix products' operations.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from nclens.data.dataset import channel_statistics
+from nclens.data.tensors import Split
+from nclens.models import build_network, count_flops, place_network
+from nclens.numerics import configure
+from nclens.objective import build_loss
+from nclens.training import Settings, Trainer
+
+BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
+OPTIONS = {
+    "float32": {},
+    "deterministic": {"deterministic": True},
+    "tf32": {"precision": "tf32"},
+    "bf16": {"precision": "bf16"},
+    "compile": {"compile": True},
+    "bf16, compile": {"precision": "bf16", "compile": True},
+}
+
+
+def trainer_of(options, precision="float32", compile=False, deterministic=False):
+    """Return a function that trains some steps, and waits for the device."""
+    device = torch.device(options.device)
+
+    def configured():
+        configure(1, precision=precision, deterministic=deterministic, autotune=True)
+
+    configured()
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (options.steps * BATCH, *SHAPE), dtype=torch.uint8, generator=generator)
+    targets = torch.randint(0, CLASSES, (len(images),), generator=generator)
+    mean, std = channel_statistics(images)
+    network = place_network(build_network({"name": options.model}, SHAPE, CLASSES), SHAPE, device)
+    # One test sample stands for the split: evaluation is not what is timed.
+    splits = [Split.place(images[:count], targets[:count], mean, std, device) for count in (len(images), 1)]
+    settings = Settings(
+        epochs=10_000,
+        batch_size=BATCH,
+        learning_rate=0.05,
+        augmentation="flip_crop",
+        precision=precision,
+        compile=compile,
+    )
+    trainer = Trainer(network, build_loss({"name": "ce"}), *splits, settings, seed=0)
+
+    def steps():
+        configured()
+        before = trainer.seconds
+        trainer.advance()
+        return trainer.seconds - before
+
+    return steps, 3 * count_flops(network, SHAPE)
+
+
+def product_rate(options, precision="float32", **_):
+    """Return the operations a second of a matrix product on CUDA."""
+    configure(1, precision=precision)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    factor = torch.rand(8192, 8192, device=options.device, dtype=kind)
+    best = float("inf")
+    for _ in range(5):
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        for _ in range(10):
+            factor @ factor
+        torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - begun) / 10)
+    return 2 * 8192**3 / best
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--model", choices=["resnet8", "resnet18", "resnet50"], default="resnet8")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    cuda = options.device == "cuda"
+    chosen = {name: settings for name, settings in OPTIONS.items() if cuda or name != "tf32"}
+    loops = {name: trainer_of(options, **settings) for name, settings in chosen.items()}
+    rates = {name: [] for name in loops}
+    for round_number in range(options.rounds + 1):
+        for name, (steps, _) in loops.items():
+            seconds = steps()
+            if round_number:  # the first round warms up, and compiles
+                rates[name].append(options.steps * BATCH / seconds)
+    where = torch.cuda.get_device_name() if cuda else "one CPU thread"
+    print(f"{options.model}, batch {BATCH}, {where}, {options.rounds} rounds of {options.steps} steps")
+    print(f"{'option':16}{'samples/s':>11}{'over float32':>14}{'share of peak' if cuda else '':>15}")
+    for name, values in rates.items():
+        ratio = statistics.median(own / plain for own, plain in zip(values, rates["float32"], strict=True))
+        rate = statistics.median(values)
+        share = f"{rate * loops[name][1] / product_rate(options, **chosen[name]):15.0%}" if cuda else ""
+        print(f"{name:16}{rate:11.1f}{ratio:14.2f}{share}")
+
+
+if __name__ == "__main__":
+    main()
