@@ -172,3 +172,12 @@ def test_classes_are_checked_where_they_are_known_before_the_data_are_read(probe
     probed["experiments"]["smoke"]["figures"] = ["projections"]
     with pytest.raises(ConfigError, match="mnist5k has 2 classes"):
         load_study(probed)
+
+
+def test_probes_ask_classifiers(probed, tmp_path):
+    (tmp_path / "mine.py").write_text("def data():\n    return {}\n")
+    probed["datasets"]["mnist5k"] = {"function": "mine:data", "task": "regression"}
+    probed["losses"] = {"nmse": {"name": "squared_error"}}
+    probed["experiments"]["smoke"] |= {"losses": ["nmse"], "probes": ["variance"]}
+    with pytest.raises(ConfigError, match=r"experiments.smoke.probes = variance: .* the task of mnist5k is regression"):
+        load_study(probed, [tmp_path])

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nclens.claims.effects import curves
-from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, decide, judge_pairs, log_ratio
+from nclens.claims.effects import curves_of, final
+from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, judge_pairs, log_ratio
 
 PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"
 TSLA = "Towards Understanding Label Smoothing (arXiv 2006.11653)"
@@ -30,25 +30,26 @@ def replaces_scaling(comparison: Comparison) -> list[Measure]:
     for metric in ("ece", "ece_adaptive"):
         own = _last(comparison, comparison.loss, "test", f"{metric}_unscaled")
         scaled = _last(comparison, comparison.baseline, "test", f"{metric}_scaled")
-        effects = {seed: own[seed] - scaled[seed] for seed in own if seed in scaled}
-        found = _judge(comparison, f"{metric}_against_scaled", effects, "difference", "difference in ECE")
-        verdict = decide(found.low, found.high, ECE_MARGIN, "below")
-        measures.append(replace(found, null=ECE_MARGIN, verdict=verdict))
+        measures.append(
+            judge_pairs(
+                f"{metric}_against_scaled",
+                {seed: own[seed] - scaled[seed] for seed in own if seed in scaled},
+                comparison.seeds,
+                scale="difference",
+                claimed="below",
+                unit="difference in ECE",
+                null=ECE_MARGIN,
+            )
+        )
     return measures
 
 
 def tightens_clusters(comparison: Comparison) -> list[Measure]:
     """W2: ratios of the clusters' spread beside the distance of their centres, after the last epoch."""
-    measures = []
-    for name, split, metric in (
-        ("template_spread_train", "train", "template_spread"),
-        ("template_spread_test", "test", "template_spread"),
-        ("nc1_quotient_train", "train", "nc1_quotient"),
-    ):
-        own, base = (_last(comparison, loss, split, metric) for loss in (comparison.loss, comparison.baseline))
-        effects = {seed: log_ratio(own[seed], base[seed]) for seed in own if seed in base}
-        measures.append(_judge(comparison, name, effects, "ratio", "ratio"))
-    return measures
+    return [
+        final(comparison, split, metric, scale="ratio", quantity=f"{metric}_{split}")
+        for split, metric in (("train", "template_spread"), ("test", "template_spread"), ("train", "nc1_quotient"))
+    ]
 
 
 def erases_information(comparison: Comparison) -> list[Measure]:
@@ -95,7 +96,7 @@ VARIANCES = {
 def _log_variance_ratios(comparison: Comparison, loss: str, part: str, suffix: str) -> dict[int, pd.Series]:
     """Log of the variance of smoothed over that of one-hot targets, by seed and epoch, epoch 0 left out."""
     smoothed, onehot = (
-        curves(comparison, "train", f"gradient_variance_{part}_{targets}{suffix}")[loss]
+        curves_of(comparison, loss, "train", f"gradient_variance_{part}_{targets}{suffix}")
         for targets in ("smoothed", "onehot")
     )
     found = {}
@@ -108,7 +109,7 @@ def _log_variance_ratios(comparison: Comparison, loss: str, part: str, suffix: s
 
 def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, float]:
     """A metric after the last epoch, by seed."""
-    return {seed: float(curve.iloc[-1]) for seed, curve in curves(comparison, split, metric)[loss].items()}
+    return {seed: float(curve.iloc[-1]) for seed, curve in curves_of(comparison, loss, split, metric).items()}
 
 
 def _probed(comparison: Comparison, metric: str) -> list[str]:
@@ -168,6 +169,7 @@ CLAIMS = (
         f"weights of the baseline's training, all of it and its first {EARLY:.0%}. The smoothing is the probe's. That "
         "the comparison is made at the same weights is ours.",
         reduces_gradient_variance,
+        compared=("ls", "ls_linear", "ls_drop"),
     ),
 )
 """The paper's claims, then that on gradients."""

@@ -31,6 +31,9 @@ def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str
                 "penalties take its place"
             )
             raise PydanticCustomError("penalties", message, {**context, "loss": loss, "value": entry.weight_decay})
+    if experiment.probes and task != "classification":
+        message = "experiments.{name}.probes = {probes}: probes ask classifiers, and the task of {dataset} is {task}"
+        raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})
     for figure in experiment.figures or ():
         if figure not in FIGURES[task]:
             message = "experiments.{name}.figures = {figure}: does not go with {task}; allowed: {allowed}"
