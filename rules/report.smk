@@ -49,6 +49,7 @@ rule draw:
         theory=f"{R}/theory/ufm.csv",
         dynamics=f"{R}/theory/dynamics.csv",
         predictions=f"{R}/theory/predictions.csv",
+        regression=f"{R}/theory/regression.csv",
         features=last_features,
         manifests=manifests(),
     output:
@@ -77,6 +78,7 @@ rule draw:
         " --theory {input.theory:q}"
         " --dynamics {input.dynamics:q}"
         " --predictions {input.predictions:q}"
+        " --regression {input.regression:q}"
         " --root {params.root:q}"
         " 2>&1 | tee -i {log:q}"
 

@@ -39,7 +39,7 @@ LIBRARY = [
     module
     for module in MODULES
     if module not in ("__init__", "stages")
-    and not family(module, "cli", "stages", "config", "provenance", "files", "terminal")
+    and not family(module, "cli", "stages", "config", "provenance", "files", "terminal", "devices", "failures")
 ]
 
 

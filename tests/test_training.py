@@ -1,13 +1,26 @@
 """The loop: saved between any two steps it ends with the same bits, and it trains what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nclens.data.tensors import Split
-from nclens.models import build_network
+from nclens.models import Network, build_network
+from nclens.numerics import explained
 from nclens.objective import TrainedLoss, build_loss
-from nclens.training import Penalties, Settings, Trainer, derived_seed, evaluate, evaluation_batch, extract_features
+from nclens.training import (
+    Penalties,
+    Settings,
+    Trainer,
+    derived_seed,
+    evaluate,
+    evaluation_batch,
+    extract_features,
+    objective,
+)
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -209,3 +222,80 @@ def test_heavier_penalties_train_smaller_features():
 )
 def test_larger_images_are_evaluated_in_smaller_batches(shape, size):
     assert evaluation_batch(torch.empty(0, *shape)) == size
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+CROPPED = Settings(epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop")
+
+
+def test_bf16_is_the_backbones_alone_and_near_float32():
+    network = trainer().network
+    inputs, targets = split(30).normalise(split(30).inputs), split(30).targets
+    seen = []
+    hook = network.backbone.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    logits, loss = objective(network, functional.cross_entropy, None, inputs, targets, precision="bf16")
+    hook.remove()
+    assert (seen[0].dtype, logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    # The head sees the features as they are, and rounds nothing more.
+    assert torch.equal(logits, network.head(seen[0].float()))
+    exact, _ = objective(network, functional.cross_entropy, None, inputs, targets)
+    assert 0 < float((logits - exact).detach().abs().max()) < 0.05
+
+
+def test_bf16_trains_float32_weights_and_resumes_with_the_same_bits():
+    settings = replace(CROPPED, precision="bf16")
+    reference, current = finish(trainer(settings)), trainer(settings)
+    left = iter(range(4))
+    while current.advance(lambda: next(left, None) is None):
+        pass
+    tensors, values = current.state()
+    resumed = trainer(settings)
+    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    assert torch.equal(weights(finish(resumed)), weights(reference))
+    assert {value.dtype for value in reference.network.parameters()} == {torch.float32}
+    plain = finish(trainer(CROPPED))
+    assert reference.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.05)
+    assert reference.history[-1]["loss"] != plain.history[-1]["loss"]
+
+
+def small(compiled):
+    """The training of a network that compiles in seconds."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU())
+    settings = Settings(epochs=2, batch_size=10, learning_rate=0.1, compile=compiled)
+    return Trainer(Network(backbone, 8, 3), build_loss({"name": "ce"}), split(30), split(9, 1), settings, 0)
+
+
+def test_compiled_steps_train_the_same_network_under_the_same_names():
+    plain, compiled = finish(small(False)), finish(small(True))
+    assert list(compiled.network.state_dict()) == list(plain.network.state_dict())
+    assert list(compiled.state()[0]) == list(plain.state()[0])
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-5)
+    half = small(True)
+    half.advance()
+    tensors, values = half.state()
+    resumed = small(True)
+    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    assert torch.equal(weights(finish(resumed)), weights(compiled))
+
+
+def test_without_a_compiler_the_message_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))
+    torch.compiler.reset()
+    with pytest.raises(OSError, match=r"training.compile is true.*needs a C\+\+ compiler"), explained():
+        small(True).advance()
+
+
+def test_seconds_are_of_training_steps_and_outlive_a_restart(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("nclens.training.time.monotonic", lambda: float(next(clock)))
+    trained = trainer()
+    trained.advance(lambda: True)
+    assert trained.seconds == 1.0  # begun at 0, stopped at 1
+    tensors, values = trained.state()
+    resumed = trainer()
+    resumed.resume(tensors, values)
+    resumed.advance()
+    assert resumed.seconds == 2.0

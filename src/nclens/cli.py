@@ -152,12 +152,15 @@ def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: 
 
 
 @app.command()
-def draw(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, root: Folder) -> None:
+def draw(
+    spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, regression: File, root: Folder
+) -> None:
     """Draw the figures."""
     from nclens.stages.draw import draw
 
     with exclusive(root / ".locks" / "draw", str(root / "figures")):
-        draw(spec, metrics, theory, root, root / "figures", dynamics=dynamics, predictions=predictions)
+        tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
+        draw(spec, metrics, theory, root, root / "figures", **tables)
 
 
 @app.command()
@@ -239,6 +242,15 @@ def unlock() -> None:
     lock = Path(".snakemake/locks")
     for path in lock.glob("*.lock") if lock.is_dir() else []:
         path.unlink()
+
+
+@app.command()
+def retry(root: Path) -> None:
+    """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
+    from nclens.failures import forget_failures
+
+    for record in forget_failures(root):
+        typer.echo(f"{record.parent} will be tried again")
 
 
 @app.command()

@@ -18,12 +18,22 @@ PACKAGE = Path(__file__).parent
 
 #: Columns and JSON fields that hold the clock's time, the machine's speed or its memory: all else has the same bits
 #: when the same specification runs again on the same machine.
-CLOCK_FIELDS = ("seconds", "epoch_seconds", "wall_time", "samples_per_second", "peak_memory_bytes", "finished")
+CLOCK_FIELDS = (
+    "seconds",
+    "epoch_seconds",
+    "wall_time",
+    "training_seconds",
+    "samples_per_second",
+    "peak_memory_bytes",
+    "finished",
+)
 
-#: Modules that do not change what a step computes: checking, naming, writing, reading and fetching of files.
+#: Modules that do not change what a step computes: checking, naming, writing, reading and fetching of files, choosing a
+#: device.
 TRANSPARENT = (
     *("nclens.config", "nclens.provenance", "nclens.files", "nclens.cli"),
     *("nclens.data.raw", "nclens.data.download"),
+    *("nclens.background", "nclens.devices", "nclens.failures"),
 )
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.

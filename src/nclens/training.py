@@ -7,6 +7,7 @@ the purpose, so that two losses with one seed start from the same weights and se
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +38,10 @@ class Loss(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` gave."""
+
+
+#: A network's backbone, perhaps compiled: inputs (N, ...) to features (N, d).
+Backbone = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ class Settings:
         decay: factor at each milestone.
         augmentation: `none` or `flip_crop`.
         evaluate_every: epochs between two evaluations of the test split; also after the first and the last epoch.
+        precision: of the backbone's forward and backward pass: `float32`, `tf32` (see `nclens.numerics`), or `bf16`
+            for autocast to bfloat16; the weights, the head and the loss are float32 always.
+        compile: run the backbone's training steps through `torch.compile`.
         penalties: of the unconstrained feature model, added to the loss; None for none.
     """
 
@@ -90,6 +98,8 @@ class Settings:
     decay: float = 0.1
     augmentation: str = "none"
     evaluate_every: int = 1
+    precision: str = "float32"
+    compile: bool = False
     penalties: "Penalties | None" = None
 
     def evaluates_after(self, epoch: int) -> bool:
@@ -115,6 +125,7 @@ class Trainer:
         step: completed steps of the epoch under way.
         history: one dict a finished epoch and split: epoch, split, loss, learning_rate and the task's statistics; of
             the test split where it is evaluated.
+        seconds: time spent in training steps, evaluation left out.
     """
 
     def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
@@ -127,6 +138,8 @@ class Trainer:
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
+        # The compiled backbone shares the network's parameters; evaluation and the saved state see the plain one.
+        self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
         self.optimiser = torch.optim.SGD(
             self.parameters,
@@ -137,6 +150,7 @@ class Trainer:
         )
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
+        self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self._columns = ("loss", *STATISTICS[train.task])
         self._sums = torch.zeros(len(self._columns), dtype=torch.float64, device=self.device)
@@ -164,20 +178,34 @@ class Trainer:
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
         batches = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
         self.network.train()
+        begun = time.monotonic()
         while self.step < self.steps_per_epoch:
             self._train_on(batches[self.step])
             self.step += 1
             if stop():
+                self.seconds += time.monotonic() - begun
                 return False
-        self._finish_epoch(number, rate)
+        sums = self._sums.tolist()  # waits for the device
+        self.seconds += time.monotonic() - begun
+        self._finish_epoch(number, rate, sums)
         return True
 
     def _train_on(self, index: Tensor) -> None:
         split = self.train_split
+        settings = self.settings
         stored, targets = split.inputs[index], split.targets[index]
-        if self.settings.augmentation == "flip_crop":
+        if settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
-        logits, loss = objective(self.network, self.loss, self.settings.penalties, split.normalise(stored), targets)
+        inputs = split.normalise(stored)
+        logits, loss = objective(
+            self.network,
+            self.loss,
+            settings.penalties,
+            inputs,
+            targets,
+            precision=settings.precision,
+            backbone=self._backbone,
+        )
         if not loss.requires_grad:
             raise ValueError("the loss does not depend on the logits: it has no gradient")
         self.optimiser.zero_grad(set_to_none=True)
@@ -187,8 +215,8 @@ class Trainer:
             # Kept on the device: reading a number here would wait for it at every step.
             self._sums += torch.stack([loss, *TASKS[split.task].statistics(logits, targets)])
 
-    def _finish_epoch(self, number: int, rate: float) -> None:
-        values = dict(zip(self._columns, (self._sums / self.steps_per_epoch).tolist(), strict=True))
+    def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
+        values = dict(zip(self._columns, (value / self.steps_per_epoch for value in sums), strict=True))
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"the loss is not finite in epoch {number} (learning rate {rate:g}); lower the learning rate"
@@ -202,7 +230,10 @@ class Trainer:
         self.loss.end_epoch()
 
     def _evaluate(self) -> dict[str, float]:
-        return evaluate(self.network, self.loss, self.test_split, penalties=self.settings.penalties)
+        settings = self.settings
+        return evaluate(
+            self.network, self.loss, self.test_split, penalties=settings.penalties, precision=settings.precision
+        )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the rest of the training depends on: tensors, and plain values."""
@@ -215,7 +246,7 @@ class Trainer:
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         tensors["sums"] = self._sums
-        return tensors, {"epoch": self.epoch, "step": self.step, "history": self.history}
+        return tensors, {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
 
     def resume(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Go back to a state that `state` returned."""
@@ -235,6 +266,7 @@ class Trainer:
         self.optimiser.load_state_dict(state)
         self._sums.copy_(tensors["sums"])
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
+        self.seconds = values["seconds"]
         self.augmentation.set_state(tensors["random.augmentation"])
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda":
@@ -242,15 +274,26 @@ class Trainer:
 
 
 def objective(
-    network: Network, loss: Loss, penalties: Penalties | None, inputs: Tensor, targets: Tensor
+    network: Network,
+    loss: Loss,
+    penalties: Penalties | None,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    precision: str = "float32",
+    backbone: Backbone | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits (B, K) of a batch and the trained objective, a scalar: mean loss plus penalties."""
-    if penalties is None:
-        logits = network(inputs)
-        return logits, loss(logits, targets).mean()
-    features = network.backbone(inputs)
+    """Return the logits (B, K) of a batch and the trained objective, a scalar: mean loss plus penalties.
+
+    With `precision` bf16 the backbone runs under autocast; head, loss and penalties are float32 always. `backbone`
+    stands in for the network's own, which it is a compiled form of.
+    """
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        features = (backbone or network.backbone)(inputs)
+    features = features.float()
     logits = network.head(features)
-    return logits, loss(logits, targets).mean() + penalties.of(network, features)
+    value = loss(logits, targets).mean()
+    return logits, value if penalties is None else value + penalties.of(network, features)
 
 
 def evaluation_batch(inputs: Tensor) -> int:
@@ -270,8 +313,12 @@ def evaluate(
     split: Split,
     batch_size: int | None = None,
     penalties: Penalties | None = None,
+    precision: str = "float32",
 ) -> dict[str, float]:
-    """Return the trained objective (`loss`) and the task's statistics of a split in evaluation mode."""
+    """Return the trained objective (`loss`), and the task's statistics of a split in evaluation mode.
+
+    `precision` is as in `Settings`; the logits are float32 always.
+    """
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
     columns = ("loss", *STATISTICS[split.task])
@@ -279,7 +326,7 @@ def evaluate(
     for start in range(0, len(split), batch_size):
         targets = split.targets[start : start + batch_size]
         inputs = split.normalise(split.inputs[start : start + batch_size])
-        logits, value = objective(network, loss, penalties, inputs, targets)
+        logits, value = objective(network, loss, penalties, inputs, targets, precision=precision)
         sums += torch.stack([value, *TASKS[split.task].statistics(logits, targets)]) * len(targets)
     return dict(zip(columns, (sums / len(split)).tolist(), strict=True))
 
@@ -289,9 +336,11 @@ def extract_features(network: Network, split: Split, batch_size: int | None = No
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
-    features, logits = [], []
+    # Filled in place: batches that are put together at the end would need the memory twice.
+    features = torch.empty(len(split), network.head.in_features)
+    logits = torch.empty(len(split), network.head.out_features)
     for start in range(0, len(split), batch_size):
         hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
-        features.append(hidden.float().cpu())
-        logits.append(network.head(hidden).float().cpu())
-    return torch.cat(features), torch.cat(logits)
+        features[start : start + batch_size] = hidden
+        logits[start : start + batch_size] = network.head(hidden)
+    return features, logits

@@ -268,7 +268,8 @@ def test_c6_says_which_reading_explains_the_speed(kappa, words):
 def test_c6_on_descents_that_were_run():
     sizes = {"classes": 3, "per_class": 2, "dim": 3, "lambda_w": 3e-2, "lambda_h_sum": 1e-2, "lambda_b": 1e-2}
     problems = [UnconstrainedFeatureModel(**sizes, smoothing=delta) for delta in SMOOTHING.values()]
-    keys = {column: sizes[name] for column, name in LAMBDAS.items()} | {"classes": 3, "per_class": 2}
+    lambdas = [sizes[name] for name in ("lambda_w", "lambda_h_sum", "lambda_b")]
+    keys = dict(zip(LAMBDAS, lambdas, strict=True)) | {"classes": 3, "per_class": 2}
     dynamics = pd.DataFrame(
         [keys | row for row in records(descend(problems, starts=3, momenta=[0.0], iterations=3000))]
     )

@@ -144,6 +144,12 @@ def test_unit_of_a_difference_does_not_change_the_verdict(values, power):
     assert (other.verdict, other.high) == (one.verdict, 2.0**power * one.high)
 
 
+def test_a_claim_on_another_task_has_no_rows():
+    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], task="regression")
+    assert claim_rows(claim, comparison()) == []
+    assert len(claim_rows(claim, comparison(task="regression"))) == 2
+
+
 def test_same_effect_in_every_seed_is_a_point():
     found = judge({0: -0.5, 1: -0.5, 2: -0.5})
     assert (found.low, found.high) == pytest.approx((math.exp(-0.5), math.exp(-0.5)))
@@ -369,7 +375,8 @@ def test_registry_names_each_claim_once_and_rules_explain_each():
     keys = [(claim.paper, claim.id) for claim in CLAIMS]
     assert len(set(keys)) == len(keys)
     assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7"]
+    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7", "R1", "R2", "R3", "R4", "R5", "R6"]
+    assert [claim.id for claim in CLAIMS if claim.task == "regression"] == ["R1", "R2", "R3", "R4", "R5"]
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

@@ -122,7 +122,7 @@ def test_w3_judges_each_probe_and_says_nothing_where_none_was_asked():
     ]
     names = [measure.quantity for measure in erases_information(compare(*tables))]
     assert names == [
-        f"mutual_information/{name}{what}" for name in ("four_nine", "one_seven") for what in ("_minus_log_2", "")
+        f"mutual_information{what}/{name}" for name in ("four_nine", "one_seven") for what in ("_minus_log_2", "")
     ]
     assert claim_rows(claim("W3"), compare(runs("ls", "nc1", 1.0))) == []
 

@@ -83,6 +83,17 @@ MISTAKES = {
     "a table where text belongs": ("study", {}, ["study", "text"]),
     "text where a table belongs": ("losses", "ce", ["losses", "table"]),
     "an unknown figure": ("experiments.smoke.figures", ["pie"], ["figures.0 = 'pie'", "collapse_curves"]),
+    "a precision that is none": (
+        "experiments.smoke.training.precision",
+        "fp16",
+        ["training.precision = 'fp16'", "'float32', 'tf32' or 'bf16'"],
+    ),
+    "a precision that a CPU lacks": (
+        "experiments.smoke.training.precision",
+        "tf32",
+        ["precision = tf32 needs device: cuda or auto"],
+    ),
+    "a word for a flag": ("experiments.smoke.training.compile", "yes", ["training.compile = 'yes'", "true or false"]),
     "decay beside penalties": (
         "experiments.smoke.training.ufm_regularised",
         True,

@@ -1,6 +1,8 @@
 """Batches on the device: normalisation, and an augmentation equal in distribution to torchvision's."""
 
 import torch
+from scipy.stats import chi2_contingency, chisquare
+from torch.nn import functional
 
 from nclens.data.tensors import Split, flip_crop
 from nclens.vision import import_torchvision
@@ -20,19 +22,42 @@ def outcomes(pictures):
     return {tuple(picture.tolist()): count for picture, count in zip(found, counts.tolist(), strict=True)}
 
 
+def reachable(image, padding):
+    """Every window of the padded image and of its mirror image, sliced one by one."""
+    size = image.shape[-1]
+    return {
+        tuple(padded[:, top : top + size, left : left + size].flatten().tolist())
+        for padded in (functional.pad(side, [padding] * 4) for side in (image, image.flip(2)))
+        for top in range(2 * padding + 1)
+        for left in range(2 * padding + 1)
+    }
+
+
 def test_flip_and_crop_equal_torchvisions_in_distribution():
-    image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
-    count = 20_000
-    ours = outcomes(flip_crop(image.expand(count, -1, -1, -1), torch.Generator().manual_seed(0), padding=1))
+    # Two channels without symmetry: the 2 x 9 x 9 outcomes are all different.
+    image = torch.stack([torch.arange(1, 26), torch.arange(25, 0, -1)]).reshape(2, 5, 5).to(torch.uint8)
+    allowed = reachable(image, 4)
+    assert len(allowed) == 162
     transforms = import_torchvision().transforms
+    theirs_transform = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.RandomCrop(5, padding=4)])
     torch.manual_seed(0)
-    theirs_transform = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.RandomCrop(3, padding=1)])
-    theirs = outcomes(torch.stack([theirs_transform(image[0]) for _ in range(4000)]))
-    # Two flips times nine windows, each equally likely.
-    assert len(ours) == 18
-    assert set(theirs) <= set(ours)
-    assert all(abs(seen - count / 18) < 5 * (count / 18) ** 0.5 for seen in ours.values())
-    assert all(abs(seen - 4000 / 18) < 5 * (4000 / 18) ** 0.5 for seen in theirs.values())
+    theirs = outcomes(torch.stack([theirs_transform(image) for _ in range(162 * 50)]))
+    ours = outcomes(flip_crop(image.expand(162 * 500, -1, -1, -1), torch.Generator().manual_seed(0)))
+    for found in (ours, theirs):
+        assert set(found) == allowed
+        assert chisquare(list(found.values())).pvalue > 1e-3  # each equally likely
+    order = sorted(allowed)
+    assert chi2_contingency([[found[outcome] for outcome in order] for found in (ours, theirs)]).pvalue > 1e-3
+
+
+def test_a_flip_is_of_the_whole_image_and_a_batch_keeps_its_order():
+    images = torch.rand(40, 3, 6, 7, generator=torch.Generator().manual_seed(1))
+    made = flip_crop(images, torch.Generator().manual_seed(0), padding=0)
+    flipped = (made == images.flip(3)).flatten(1).all(1)
+    kept = (made == images).flatten(1).all(1)
+    assert bool((flipped ^ kept).all())
+    assert bool(flipped.any())
+    assert bool(kept.any())
 
 
 def test_each_image_of_a_batch_is_drawn_alone():

@@ -144,6 +144,51 @@ def test_missing_and_foreign_theory_tables_are_named(study, name, rule):
         draw(**study)
 
 
+@pytest.fixture
+def regression(tmp_path):
+    """A regression with the model's penalties on disk, and the arguments of the stage."""
+    from tests.figures.simulate_regression import simulate
+
+    inputs = simulate(regularised=True, seeds=(0, 1, 2))
+    folder = tmp_path / "reacher" / "mlp" / "ufm"
+    for seed in (0, 1, 2):
+        for epoch, read in ((0, inputs.first_features), (400, inputs.last_features)):
+            tensors = {name: torch.from_numpy(array) for name, array in read("ufm", seed).items()}
+            write_tensors(folder / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors", tensors)
+    (tmp_path / "theory").mkdir()
+    paths = {name: tmp_path / "theory" / f"{name}.csv" for name in ("ufm", "predictions", "regression")}
+    inputs.theory.assign(experiment="").to_csv(paths["ufm"], index=False)
+    inputs.predictions.to_csv(paths["predictions"], index=False)
+    other = inputs.regression.assign(experiment="other", lambda_w=7.0)
+    pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
+    inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
+    experiment = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "seeds": [0, 1, 2]}
+    experiment |= {"losses": {"ufm": {"label": "UFM", "colour": "#440154"}}, "epochs": 400, "first_epoch": 0}
+    experiment |= {"task": "regression", "weight_decays": {"ufm": 0.0}, "regularised": True}
+    experiment |= {"figures": ["nrc_curves", "nrc_gram", "residuals"]}
+    given = {"experiments": [experiment], "metrics": tmp_path / "metrics.parquet", "theory": paths.pop("ufm")}
+    return inputs, {**given, **paths, "root": tmp_path, "figures": tmp_path / "figures"}
+
+
+def test_figures_of_regression_are_those_of_the_inputs(regression):
+    from nclens.figures import FIGURES
+
+    inputs, study = regression
+    draw(**study)
+    for stem in ("nrc_curves", "nrc_gram", "residuals"):
+        written = pd.read_csv(study["figures"] / f"reacher_{stem}.csv")
+        expected = FIGURES[stem].draw(inputs).table.reset_index(drop=True)
+        pd.testing.assert_frame_equal(written, expected, check_dtype=False, check_categorical=False)
+
+
+def test_first_features_that_were_not_kept_are_left_out(regression):
+    _, study = regression
+    for path in study["root"].rglob("epoch0.safetensors"):
+        path.unlink()
+    draw(**study)
+    assert set(pd.read_csv(study["figures"] / "reacher_residuals.csv")["what"]) == {"last"}
+
+
 def test_seeds_of_other_studies_are_not_drawn(study):
     study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
     draw(**study)

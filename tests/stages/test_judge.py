@@ -7,11 +7,17 @@ from nclens.files import FileError
 from nclens.reporting import CLAIM_COLUMNS
 from nclens.stages.judge import judge
 from tests.claims.simulate import simulate_metrics, simulate_theory
+from tests.claims.simulate_regression import DECAYS, simulate_regression
 
 CE, LS = {"kind": "ce", "strength": None}, {"kind": "ls", "strength": 0.05}
 BOTH = {"losses": {"ce": CE, "ls": LS}}
 MAIN = {"name": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "seeds": [0, 1, 2], "epochs": 60}
-MAIN |= {"losses": {"ce": CE, "ls": LS, "ls_0.1": {"kind": "ls", "strength": 0.1}}}
+MAIN |= {"losses": {"ce": CE, "ls": LS, "ls_0.1": LS | {"strength": 0.1}}}
+MAIN |= {
+    "task": "classification",
+    "weight_decays": dict.fromkeys(("ce", "ls", "ls_0.1", "null"), 5e-4),
+    "regularised": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +204,7 @@ def test_speed_of_descents_joins_the_condition_numbers(inputs):
 
 def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
-    table, page = run(inputs, MAIN | BOTH, predictions=predictions)
+    table, page = run(inputs, MAIN | {"losses": {"ce": CE, "ls": LS, "null": CE}}, predictions=predictions)
     heads = table[table["level"] == "claim"]
     assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "C7", "C7"]
     own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
@@ -229,6 +235,27 @@ def test_further_tables_are_checked_as_well(inputs, name, rule):
     (inputs / f"{name}.csv").write_text("a,b\n1,2\n")
     with pytest.raises(FileError, match=f"{name}.csv is damaged.*`{rule}`"):
         run(inputs, MAIN, **{name: inputs / f"{name}.csv"})
+
+
+def test_regression_is_judged_loss_by_loss(inputs, tables):
+    other = simulate_regression()
+    pd.concat([tables[0], other], ignore_index=True).to_parquet(inputs / "metrics.parquet", index=False)
+    second = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "task": "regression"}
+    second |= {"seeds": [0, 1, 2], "epochs": 400, "regularised": False}
+    second |= {
+        "losses": {loss: {"kind": "squared_error", "strength": None} for loss in DECAYS},
+        "weight_decays": DECAYS,
+    }
+    table, page = run(inputs, MAIN, second)
+    own = table[(table["experiment"] == "reacher") & (table["level"] == "claim")]
+    assert [tuple(row) for row in own[["loss", "claim"]].to_numpy()] == [
+        (loss, claim) for loss in DECAYS for claim in ("R1", "R2", "R3")
+    ]
+    assert own["baseline"].isna().all()
+    assert not table.loc[table["experiment"] == "main", "claim"].str.startswith("R").any()
+    assert "nothing to judge between them" not in page
+    measures = table[(table["loss"] == "wd_5e-3") & (table["claim"] == "R1") & (table["level"] == "measure")]
+    assert list(measures["quantity"]) == ["nrc1_end_over_highest", "nrc1_end_over_no_decay"]
 
 
 def test_experiment_without_measurements_is_inconclusive(inputs):

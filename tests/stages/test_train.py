@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 import pytest
@@ -133,6 +135,54 @@ def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
     assert_same_bits(place[0] / "killed", reference)
 
 
+#: Trains in forked children, which start at once because everything is imported, and ends each at a given moment.
+#: Prints how each child ended: a signal's number, negative, or its exit code.
+INTERRUPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+from nclens.stages.train import train
+
+spec, run, moments = json.loads(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+ends = []
+for seconds, number in [*moments, (3600, 0)]:
+    begun = time.monotonic()
+    child = os.fork()
+    if not child:
+        train(spec, "c", Path("d.safetensors"), Path("d.json"), run, 1, False)
+        os._exit(0)
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() - begun < seconds:
+        time.sleep(0.001)
+    if ended[0] == 0:
+        os.kill(child, number)
+        ended = os.waitpid(child, 0)
+    ends.append(os.waitstatus_to_exitcode(ended[1]))
+print(json.dumps([time.monotonic() - begun, ends]))
+"""
+
+
+def interrupt(place, name, moments):
+    """Interrupt a training at moments (seconds after its start, signal), then let it end."""
+    arguments = [json.dumps(place[2].train_spec(place[1])), name, json.dumps(moments)]
+    command = [sys.executable, "-c", INTERRUPT, *arguments]
+    done = subprocess.run(command, cwd=place[0], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_interrupted_at_random_moments_it_ends_with_the_same_bits(place, reference):
+    length, _ = interrupt(place, "undisturbed", [])
+    assert_same_bits(place[0] / "undisturbed", reference)
+    ends = []
+    for seed in range(4):
+        random = Random(seed)
+        numbers = [random.choice([signal.SIGKILL, signal.SIGTERM]) for _ in range(3)]
+        moments = [(random.uniform(0, 0.6 * length), number) for number in numbers]
+        ends += interrupt(place, f"random{seed}", moments)[1]
+        assert_same_bits(place[0] / f"random{seed}", reference)
+    # Most of the moments were before the end.
+    assert sum(end == -signal.SIGKILL for end in ends) >= 3
+    assert sum(end in (143, -signal.SIGTERM) for end in ends) >= 3
+
+
 def test_a_checkpoint_of_another_specification_or_code_is_not_taken_up(place):
     for changes in ({"learning_rate": 0.01}, {"code": "other"}):
         process = start_and_wait_for_progress(place, "changed")
@@ -184,6 +234,53 @@ def test_a_diverging_run_says_where(place):
     assert failed.returncode == 1
     assert "not finite in epoch" in failed.stderr
     assert "learning rate 1e+09" in failed.stderr
+    message = failed.stderr.splitlines()[-1]
+    # The same command says the same at once; another learning rate, or a word of the user, tries again.
+    again = nclens(*train_arguments(place, "diverged", learning_rate=1e9), cwd=place[0], check=False)
+    assert again.returncode == 1
+    assert message in again.stderr
+    assert "not tried again" in again.stderr
+    assert "nclens retry diverged" in again.stderr
+    assert "will be tried again" in nclens("retry", "diverged", cwd=place[0]).stdout
+    retried = nclens(*train_arguments(place, "diverged", learning_rate=1e9), cwd=place[0], check=False)
+    assert message in retried.stderr
+    assert "not tried again" not in retried.stderr
+    nclens(*train_arguments(place, "diverged", learning_rate=0.01), cwd=place[0])
+    assert not list((place[0] / "diverged").glob(".failed*"))
+
+
+def test_what_the_machine_lacks_is_said_and_not_held_against_the_run(place, tmp_path):
+    machine = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in machine.items():
+            patch.setenv(variable, value)
+        failed = nclens(*train_arguments(place, "uncompiled", compile=True), cwd=place[0], check=False)
+    assert failed.returncode == 1
+    assert "needs a C++ compiler" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not list((place[0] / "uncompiled").glob(".failed*"))
+
+
+def test_a_full_disk_ends_the_training_and_what_was_saved_stays(place, reference):
+    """A snapshot that cannot be written, in the thread beside the loop, ends the run with the file's name."""
+    blocked = place[0] / "full" / ".work" / "snapshots" / "epoch5.safetensors"
+    blocked.mkdir(parents=True)
+    (blocked / "in the way").write_text("")
+    failed = nclens(*train_arguments(place, "full"), cwd=place[0], check=False)
+    assert failed.returncode == 1
+    assert "cannot write full/.work/snapshots/epoch5.safetensors" in failed.stderr
+    assert not list((place[0] / "full").glob(".failed*"))
+    shutil.rmtree(blocked)
+    resumed = nclens(*train_arguments(place, "full"), cwd=place[0])
+    assert "goes on after epoch" in resumed.stderr
+    assert_same_bits(place[0] / "full", reference)
+
+
+def test_the_record_of_a_run_says_what_its_throughput_is_of(reference):
+    record = json.loads((reference / "run.json").read_text())
+    assert 0 < record["training_seconds"] < record["wall_time"]
+    samples = record["steps"] * record["spec"]["training"]["batch_size"]
+    assert record["samples_per_second"] == pytest.approx(samples / record["training_seconds"])
 
 
 FULL = """

@@ -7,6 +7,7 @@ in, its measures out.
 from nclens.claims import (
     cross_entropy_vs_label_smoothing,
     maxsup,
+    neural_regression_collapse,
     two_stage,
     unconstrained_feature_model,
     verdict,
@@ -22,6 +23,7 @@ CLAIMS: tuple[Claim, ...] = (
     *maxsup.CLAIMS,
     *two_stage.CLAIMS,
     *when_does_it_help.CLAIMS,
+    *neural_regression_collapse.CLAIMS,
 )
 """Every claim, in the order in which they are judged and shown."""
 

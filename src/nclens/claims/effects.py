@@ -33,23 +33,27 @@ class Reach:
 
 
 def curves(comparison: Comparison, split: str, metric: str) -> Curves:
-    """Return a metric along training: loss -> seed -> values indexed by epoch, ascending.
+    """Return a metric along training: loss -> seed -> values indexed by epoch, ascending; see `curves_of`."""
+    return {loss: curves_of(comparison, loss, split, metric) for loss in (comparison.baseline, comparison.loss)}
+
+
+def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, pd.Series]:
+    """Return a metric of a loss along training: seed -> values indexed by epoch, ascending.
 
     A run that has no value at the last epoch is left out: it is missing or was cut short.
 
     Raises:
         ValueError: a run has two values for the same epoch.
     """
-    table = comparison.metrics
-    rows = table[(table["split"] == split) & (table["metric"] == metric)]
-    found: Curves = {comparison.baseline: {}, comparison.loss: {}}
-    for loss, runs in found.items():
-        for seed in comparison.seeds:
-            run = rows[(rows["loss"] == loss) & (rows["seed"] == seed)]
-            if run["epoch"].duplicated().any():
-                raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
-            if (run["epoch"] == comparison.epochs).any():
-                runs[seed] = run.set_index("epoch")["value"].sort_index().astype(float)
+    rows = comparison.metrics[comparison.metrics["metric"] == metric]
+    rows = rows[(rows["split"] == split) & (rows["loss"] == loss)]
+    found: dict[int, pd.Series] = {}
+    for seed in comparison.seeds:
+        run = rows[rows["seed"] == seed]
+        if run["epoch"].duplicated().any():
+            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
+        if (run["epoch"] == comparison.epochs).any():
+            found[seed] = run.set_index("epoch")["value"].sort_index().astype(float)
     return found
 
 

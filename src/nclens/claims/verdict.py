@@ -8,7 +8,7 @@ is, and inconclusive otherwise. `RULES` says the same with every special case, s
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -98,6 +98,9 @@ class Comparison:
         dynamics: descents on the unconstrained feature model, of any experiment, with the columns `DYNAMICS`; None
             where they were not run.
         predictions: rows of this experiment with the columns `PREDICTIONS`; None where nothing was predicted.
+        task: what the networks learn, classification or regression.
+        weight_decays: loss entry -> the weight decay that it was trained with, in the order of the losses.
+        regularised: whether the penalties of the unconstrained feature model were trained with.
 
     Raises:
         ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
@@ -115,6 +118,9 @@ class Comparison:
     theory: pd.DataFrame
     dynamics: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
+    task: str = "classification"
+    weight_decays: Mapping[str, float] = field(default_factory=dict)
+    regularised: bool = False
 
     def __post_init__(self) -> None:
         theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)
@@ -286,6 +292,7 @@ class Claim:
         compared: kinds of losses that a paired claim is on.
         against: kinds of losses that these are held against, each with every one of them; none for the experiment's
             baseline.
+        task: what the networks that it is on learn.
     """
 
     id: str
@@ -297,6 +304,7 @@ class Claim:
     paired: bool = True
     compared: tuple[str, ...] = ("ls", "ls_linear")
     against: tuple[str, ...] = ()
+    task: str = "classification"
 
 
 def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str | None) -> list[tuple[str, str]]:
@@ -324,9 +332,9 @@ def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str |
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
     """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure.
 
-    No rows where the claim has no measures: it does not apply.
+    No rows where the claim is on another task or has no measures: it does not apply.
     """
-    measures = claim.measures(comparison)
+    measures = claim.measures(comparison) if claim.task == comparison.task else []
     if not measures:
         return []
     verdict, note = claim.combine(measures)

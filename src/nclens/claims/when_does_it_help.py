@@ -57,7 +57,8 @@ def erases_information(comparison: Comparison) -> list[Measure]:
     for metric in _probed(comparison, "mutual_information"):
         own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
         effects = {seed: value - math.log(2) for seed, value in own.items()}
-        found = _judge(comparison, f"{metric}_minus_log_2", effects, "difference", "nats")
+        suffix = metric.removeprefix("mutual_information")
+        found = _judge(comparison, f"mutual_information_minus_log_2{suffix}", effects, "difference", "nats")
         measures.append(replace(found, verdict=_within(found.low, found.high, INFORMATION_MARGIN)))
         effects = {seed: own[seed] - base[seed] for seed in own if seed in base}
         measures.append(_judge(comparison, metric, effects, "difference", "nats"))

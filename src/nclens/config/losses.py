@@ -186,6 +186,11 @@ class SquaredError(LossBase):
 
     name: Literal["squared_error"]
 
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "SE"
+
 
 class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.config.colours import PALETTE, on_scale
 from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
@@ -25,18 +26,11 @@ from nclens.config.experiments import (
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
-from nclens.config.losses import CrossEntropy, LossEntry, Scheduled
+from nclens.config.losses import CrossEntropy, LossEntry, Scheduled, SquaredError
 from nclens.config.models import ModelEntry, TorchvisionModel
 from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 from nclens.config.schedules import Drop
 from nclens.config.tasks import check_task
-
-# Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
-PALETTE = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
-    # After those, dark ones of Tol's.
-    *("#882255", "#44AA99", "#999933", "#332288", "#AA4499", "#661100"),
-)
 
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
@@ -201,7 +195,15 @@ class Study(Closed):
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
-        return self.losses[loss].colour or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+        own, grid = self.losses[loss].colour, self._decay_grid()
+        if own is None and loss in grid and len(grid) > 1:
+            return on_scale(grid.index(loss) / (len(grid) - 1))
+        return own or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+
+    def _decay_grid(self) -> list[str]:
+        """Return the losses that differ from each other in their weight decay alone, the smallest first."""
+        decays = {loss: entry.weight_decay for loss, entry in self.losses.items() if isinstance(entry, SquaredError)}
+        return sorted((loss for loss, decay in decays.items() if decay is not None), key=lambda loss: decays[loss] or 0)
 
     def baseline(self, experiment: str) -> str | None:
         """The loss that the others of an experiment are compared with, if it has one."""
@@ -422,6 +424,7 @@ class Study(Closed):
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
                 "drops": self._drops(name),
+                "first_epoch": entry.snapshot_epochs[0],
                 **self._task_facts(name),
                 "probes": list(self._asked(name).values()),
                 "projection_classes": list(entry.projection_classes),

@@ -33,12 +33,25 @@ class Training(Closed):
     """Epochs between two evaluations of the test split in the history; the first and the last are evaluated always."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """`cpu`, `cuda`, or `auto`: CUDA where there is one."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """`float32`; `tf32`: products in TensorFloat-32, CUDA only; `bf16`: autocast. Features are measured in float32."""
+    compile: Flag = False
+    """Run training steps through torch.compile; on a CPU it needs a C++ compiler."""
+    deterministic: Flag = False
+    """Only operations with the same bits every time, on CUDA too; slower there. A CPU gives the same bits anyway."""
 
     @model_validator(mode="after")
     def _penalties_are_explicit(self) -> Self:
         if self.ufm_regularised and self.weight_decay > 0:
             message = "weight_decay = {value} must be 0 with ufm_regularised: the penalties take its place"
             raise PydanticCustomError("penalties", message, {"value": self.weight_decay})
+        return self
+
+    @model_validator(mode="after")
+    def _device_has_the_precision(self) -> Self:
+        if self.precision == "tf32" and self.device == "cpu":
+            message = "precision = tf32 needs device: cuda or auto; a CPU has float32 and bf16"
+            raise PydanticCustomError("precision", message)
         return self
 
     @model_validator(mode="after")

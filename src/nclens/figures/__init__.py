@@ -7,6 +7,9 @@ from. `style.encode` makes the bytes of a PNG or PDF of it.
 from nclens.figures import (
     cross_entropy_vs_label_smoothing,
     maxsup,
+    neural_regression_collapse,
+    nrc_matrices,
+    nrc_residuals,
     smoothing_sweep,
     theory_to_network,
     two_stage,
@@ -27,5 +30,8 @@ FIGURES: dict[str, FigureSpec] = {
     **maxsup.FIGURES,
     **two_stage.FIGURES,
     **when_does_it_help.FIGURES,
+    **neural_regression_collapse.FIGURES,
+    **nrc_matrices.FIGURES,
+    **nrc_residuals.FIGURES,
 }
 """Every figure by file stem."""

@@ -30,10 +30,15 @@ DYNAMICS_COLUMNS = (
     "value",
 )
 PREDICTION_COLUMNS = ("loss", "penalties", "seed", "quantity", "measured", "predicted")
+REGRESSION_COLUMNS = ("loss", "lambda_w", "lambda_h_mean", "quantity", "closed_form", "numeric")
 
 
 def _empty(columns: Sequence[str]) -> Callable[[], pd.DataFrame]:
     return lambda: pd.DataFrame(columns=list(columns))
+
+
+def _not_kept(loss: str, seed: int) -> None:
+    """The features of no run."""
 
 
 class Drawing(NamedTuple):
@@ -67,6 +72,13 @@ class FigureInputs:
             it (`dataset`, `smoothing`, `classes`, ...).
         projection_classes: the three classes that the projections show.
         class_names: of all classes, in the order of their numbers; without them classes are called by number.
+        first_features: (loss, seed) -> the arrays of the first snapshot, as `last_features`; None where they were not
+            kept.
+        regression: the unconstrained feature model of regression, the rows of this experiment, columns
+            `REGRESSION_COLUMNS` (more are allowed); may be empty.
+        weight_decays: the weight decay that each loss was trained with.
+        regularised: whether the penalties of the unconstrained feature model were trained with.
+        target_names: what a regression predicts; without them targets are called by number.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -88,6 +100,11 @@ class FigureInputs:
     probes: Sequence[Mapping[str, Any]] = ()
     projection_classes: Sequence[int] = (0, 1, 2)
     class_names: Sequence[str] = ()
+    first_features: Callable[[str, int], Mapping[str, np.ndarray] | None] = _not_kept
+    regression: pd.DataFrame = field(default_factory=_empty(REGRESSION_COLUMNS))
+    weight_decays: Mapping[str, float] = field(default_factory=dict)
+    regularised: bool = False
+    target_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, table, columns in (
@@ -95,6 +112,7 @@ class FigureInputs:
             ("theory", self.theory, THEORY_COLUMNS),
             ("dynamics", self.dynamics, DYNAMICS_COLUMNS),
             ("predictions", self.predictions, PREDICTION_COLUMNS),
+            ("regression", self.regression, REGRESSION_COLUMNS),
         ):
             if absent := [column for column in columns if column not in table.columns]:
                 raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")

@@ -14,6 +14,7 @@ from nclens.reporting.figures import Drawn, Plates, claim_figures, other_figures
 from nclens.reporting.losses import losses_side_by_side
 from nclens.reporting.page import Section, render
 from nclens.reporting.provenance import provenance, reproduce
+from nclens.reporting.regression import regression as regression_section
 from nclens.reporting.tables import run_table
 from nclens.reporting.theory import GIVEN, ufm_theory
 from nclens.reporting.verdicts import judged_claims, verdicts
@@ -25,6 +26,7 @@ __all__ = [
     "EFFECTIVE_COLUMNS",
     "METRIC_COLUMNS",
     "PREDICTION_COLUMNS",
+    "REGRESSION_COLUMNS",
     "THEORY_COLUMNS",
     "Drawn",
     "Section",
@@ -50,6 +52,10 @@ EFFECTIVE_COLUMNS = (
     *("experiment", "seed", "held_out", "s", "rms_relative_residual", "ratio_rms_relative_residual"),
     *("log_s_standard_error", "points"),
 )
+REGRESSION_COLUMNS = (
+    *("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean"),
+    *("quantity", "closed_form", "numeric", "relative_error"),
+)
 
 
 def report_page(
@@ -62,6 +68,7 @@ def report_page(
     dynamics: pd.DataFrame | None = None,
     predictions: pd.DataFrame | None = None,
     effective: pd.DataFrame | None = None,
+    regression: pd.DataFrame | None = None,
     figures: Mapping[tuple[str, str], Drawn] | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
@@ -71,7 +78,8 @@ def report_page(
 
     Args:
         study: name, title, command (that reproduces it), experiments: each with name, dataset, model, losses
-            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems).
+            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems), and, where they are known,
+            task (by default classification) and for regression weight_decays (entry -> weight decay), regularised.
         claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
         losses: every loss's means, columns of `nclens.summary.COLUMNS` and experiment; without it there is no such
@@ -80,6 +88,7 @@ def report_page(
         dynamics: descents on the unconstrained feature model, columns `DYNAMICS_COLUMNS`.
         predictions: what it predicts for each run, columns `PREDICTION_COLUMNS`.
         effective: the fits behind the predictions by effective penalties, columns `EFFECTIVE_COLUMNS`.
+        regression: the model of regression, closed form beside numeric values, columns `REGRESSION_COLUMNS`.
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
@@ -98,6 +107,7 @@ def report_page(
         ("dynamics", dynamics, DYNAMICS_COLUMNS),
         ("predictions", predictions, PREDICTION_COLUMNS),
         ("effective", effective, EFFECTIVE_COLUMNS),
+        ("regression", regression, REGRESSION_COLUMNS),
     ):
         if table is not None and (absent := [column for column in columns if column not in table.columns]):
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
@@ -106,14 +116,22 @@ def report_page(
     plates = Plates(names, figures or {})
     sections = [
         verdicts(judged, rules or {}),
+        regression_section(names, judged, metrics, regression, predictions),
         claim_figures(judged, plates),
         other_figures(plates),
         losses_side_by_side(names, losses) if losses is not None else None,
         run_table(names, metrics, runs or {}),
-        ufm_theory(names, judged, theory, dynamics, predictions, effective, plates.shown)
+        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, plates.shown)
         if theory is not None and len(theory)
         else None,
         provenance(names, datasets or {}, runs or {}),
         reproduce(study, theory is not None),
     ]
     return render(study, names.facts(), [section for section in sections if section is not None])
+
+
+def _classified(names: Names, predictions: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The predictions without those for regression, which is another model's."""
+    if predictions is None:
+        return None
+    return predictions[~predictions["experiment"].isin(list(names.of_task("regression")))]

@@ -22,7 +22,7 @@ def networks(names: Names, predictions: pd.DataFrame | None, effective: pd.DataF
             fits = None if effective is None else effective[effective["experiment"] == experiment]
             entries.append(_entry(names, str(experiment), rows, fits))
     known = {entry["experiment"] for entry in entries}
-    without = [names.where(name) for name in names.experiments if name not in known]
+    without = [names.where(name) for name in names.of_task("classification") if name not in known]
     return {"entries": entries, "without": without, "tables": predictions is not None}
 
 

@@ -58,6 +58,7 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "where": names.where(experiment)
         if experiment in names.experiments
         else ", ".join(filter(None, (as_text(record["dataset"]), as_text(record["model"])))),
+        "entry": as_text(record["loss"]),
         "loss": names.loss(experiment, as_text(record["loss"])),
         "baseline": names.loss(experiment, baseline) if baseline and baseline != as_text(record["loss"]) else None,
         "quantity": readable(as_text(record["quantity"])),
@@ -88,9 +89,9 @@ def _place_strokes(measures: Sequence[dict[str, Any]]) -> None:
     for row in measures:
         if all(math.isfinite(end) for end in row["ends"]):
             groups.setdefault((row["unit"], row["null"]), []).append(row)
-    for (_, null), rows in groups.items():
+    for (unit, _), rows in groups.items():
         ends = [end for row in rows for end in row["ends"]]
-        logarithmic = null == "1" and min(ends) > 0
+        logarithmic = unit.startswith("ratio") and min(ends) > 0
         scaled = [math.log(end) for end in ends] if logarithmic else ends
         least, span = min(scaled), (max(scaled) - min(scaled)) or 1.0
         places = [f"{6 + 108 * (end - least) / span:.1f}" for end in scaled]
@@ -125,6 +126,6 @@ def findings(rows: Iterable[Mapping[str, Any]]) -> str:
         if row["effect"]:
             effect = " ".join(filter(None, (row["quantity"], row["effect"], row["unit"] and f"({row['unit']})")))
             interval = f"95% interval {row['interval']}" if row["interval"] else ""
-            numbers = [effect, interval, f"no effect at {row['null']}" if row["null"] else ""]
+            numbers = [effect, interval, f"held against {row['null']}" if row["null"] else ""]
         sentences.append(f"{pair}{seeds}: {', '.join(filter(None, numbers))}: {row['verdict']}.")
     return " ".join(sentences)

@@ -102,6 +102,24 @@ QUANTITIES = {
     "gradient_variance_of_head_at_loss_weights": "gradient variance of the classifier, along the loss's training",
     "gradient_variance_at_baseline_weights": "gradient variance along the baseline's training",
     "gradient_variance_at_baseline_weights_early": "gradient variance early in the baseline's training",
+    **{
+        f"{key}_end_over_{reference}": f"{name} at the end, over {words}"
+        for key, name in {
+            **{f"nc{k}": f"NC{k}" for k in (1, 2, 3)},
+            **{f"nrc{k}": f"NRC{k}" for k in (1, 2, 3)},
+            **{f"onehot_nrc{k}": f"NRC{k} of one-hot targets" for k in (1, 2, 3)},
+            "residual_anisotropy": "anisotropy of the residuals' covariance",
+        }.items()
+        for reference, words in {"highest": "its highest value", "no_decay": "its value without weight decay"}.items()
+    },
+    "gram_by_explicit_penalties": "error of the head's W W′",
+    "weight_norm_frobenius_by_explicit_penalties": "error of the head's norm",
+    "feature_norm_rms_by_explicit_penalties": "error of the features' norm",
+    "residual_deviation": "distance of the residuals' covariance to c I",
+    "residual_variance": "mean variance of the residuals",
+    "weight_norm_frobenius": "norm of the head",
+    "feature_norm_rms": "root mean square norm of the features",
+    "mse": "mean squared error",
     "ece": "ECE, 15 bins",
     "ece_20": "ECE, 20 bins",
     "ece_25": "ECE, 25 bins",
@@ -113,12 +131,16 @@ WORDS = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "nc4": "NC4", "ece": "ECE", "
 
 
 def readable(key: str) -> str:
-    """Return what a quantity is called.
+    """Return what a quantity is called; the name of a probe stands after a slash.
 
     >>> readable("epochs_to_final_nc1"), readable("ece_20"), readable("")
     ('epochs to final NC1', 'ECE, 20 bins', '')
+    >>> readable("mutual_information_minus_log_2/four_nine")
+    'mutual information, above log 2 (four_nine)'
     """
-    return QUANTITIES.get(key, " ".join(WORDS.get(word, word) for word in key.split("_")).replace(" %", "%"))
+    quantity, _, probe = key.partition("/")
+    words = QUANTITIES.get(quantity, " ".join(WORDS.get(word, word) for word in quantity.split("_")).replace(" %", "%"))
+    return f"{words} ({probe})" if probe else words
 
 
 def sentence(text: str) -> str:
@@ -159,6 +181,14 @@ class Names:
             for loss, looks in entry["losses"].items():
                 if not re.fullmatch(r"#[0-9A-Fa-f]{6}", looks["colour"]):
                     raise ValueError(f"colour of loss {loss}: {looks['colour']!r}; allowed: #rrggbb")
+
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, classification unless it says otherwise."""
+        return self.experiments.get(experiment, {}).get("task", "classification")
+
+    def of_task(self, task: str) -> dict[str, Any]:
+        """Return the experiments of a task, by name."""
+        return {name: entry for name, entry in self.experiments.items() if self.task(name) == task}
 
     def loss(self, experiment: str, entry: str) -> dict[str, str]:
         """Return label and colour of a loss; its own name where the study does not know it."""

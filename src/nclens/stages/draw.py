@@ -23,6 +23,7 @@ def draw(
     *,
     dynamics: Path | None = None,
     predictions: Path | None = None,
+    regression: Path | None = None,
 ) -> None:
     """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
 
@@ -30,13 +31,16 @@ def draw(
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
             losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), and,
-            where its networks were asked more, `probes` and `projection_classes`, as `FigureInputs` has them.
+            where its networks were asked more, `probes` and `projection_classes`, as `FigureInputs` has them. The
+            figures of regression show besides: `first_epoch` (of the first snapshot), `weight_decays` (entry ->
+            weight decay), `regularised` (whether the model's penalties were trained with).
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        root: the study's folder, R; the last features and the names of the classes are read below it.
+        root: the study's folder, R; features and the names of classes or targets are read below it.
         figures: the folder to write to.
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
+        regression: R/theory/regression.csv; likewise.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -55,6 +59,8 @@ def draw(
         tables["dynamics"] = _read_table(dynamics, "theory", "smoothing")
     if predictions is not None:
         tables["predictions"] = _read_table(predictions, "predict", "experiment")
+    if regression is not None:
+        tables["regression"] = _read_table(regression, "theory", "experiment")
     for experiment in experiments:
         inputs = _inputs(experiment, tables, root)
         for stem in experiment["figures"]:
@@ -90,14 +96,21 @@ def _read_table(
 def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from; features are read when a figure asks for them."""
     runs = root / experiment["dataset"] / experiment["model"]
-    manifest = root / "data" / f"{experiment['dataset']}.json"
+    path = root / "data" / f"{experiment['dataset']}.json"
+    manifest = read_json(path, "prepare") if path.is_file() else {}
+
+    def path_of(loss: str, seed: int, epoch: int) -> Path:
+        return runs / loss / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors"
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
-        path = runs / loss / f"seed{seed}" / "features" / f"epoch{experiment['epochs']}.safetensors"
-        return {name: tensor.numpy() for name, tensor in read_tensors(path, "extract")[0].items()}
+        return _arrays(path_of(loss, seed, experiment["epochs"]))
+
+    def first_features(loss: str, seed: int) -> Mapping[str, np.ndarray] | None:
+        path = path_of(loss, seed, experiment.get("first_epoch", experiment["epochs"]))
+        return _arrays(path) if path.is_file() else None
 
     name, losses, seeds = experiment["name"], experiment["losses"], experiment["seeds"]
-    own = dict(tables)
+    own: dict[str, Any] = {}
     for key, table in tables.items():
         mine = np.ones(len(table), dtype=bool)
         if "experiment" in table:
@@ -105,6 +118,8 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         if "seed" in table:
             mine &= table["seed"].isin(seeds)
         own[key] = table[mine]
+    for key in ("weight_decays", "regularised"):
+        own |= {key: experiment[key]} if key in experiment else {}
     return FigureInputs(
         experiment=name,
         losses=list(losses),
@@ -112,10 +127,16 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         colours={loss: look["colour"] for loss, look in losses.items()},
         baseline=experiment["baseline"],
         last_features=last_features,
+        first_features=first_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
         drops=experiment.get("drops", {}),
         probes=experiment.get("probes", ()),
         projection_classes=experiment.get("projection_classes", (0, 1, 2)),
-        class_names=read_json(manifest, "prepare").get("classes", ()) if manifest.is_file() else (),
+        class_names=manifest.get("classes", ()),
+        target_names=manifest.get("targets", ()),
         **own,
     )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in read_tensors(path, "extract")[0].items()}

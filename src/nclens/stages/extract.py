@@ -4,36 +4,52 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nclens.data.prepared import choose_device, place_splits
+from nclens.data.prepared import place_splits
+from nclens.data.tensors import Split
+from nclens.devices import device_slot
 from nclens.files import damaged, read_json, read_tensors, write_tensors
-from nclens.models import build_network, place_network
+from nclens.models import Network, build_network, place_network
+from nclens.numerics import configure
 from nclens.tasks import output_count
 from nclens.training import extract_features
 
 
 def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads: int) -> None:
-    """Write RUN/features/epoch{E}.safetensors for every snapshot RUN/snapshots/epoch{E}.safetensors."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    """Write RUN/features/epoch{E}.safetensors for every snapshot RUN/snapshots/epoch{E}.safetensors.
+
+    In float32 whatever the training's precision was: what is measured is the weights.
+
+    Raises:
+        FileError: a file is missing, damaged or cannot be written.
+    """
     described = read_json(manifest, "prepare")
-    tensors, _ = read_tensors(data, "prepare")
-    device = choose_device(spec["device"])
-    network = build_network(spec["model"], described["shape"], output_count(described))
-    network = place_network(network, described["shape"], device)
-    splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
-    for epoch in spec["snapshots"]:
-        snapshot = run / "snapshots" / f"epoch{epoch}.safetensors"
-        weights, _ = read_tensors(snapshot, "train")
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
-        made = {"weight": network.head.weight, "bias": _bias(network.head)}
-        for name, split in splits.items():
-            features, logits = extract_features(network, split)
-            made |= {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
-        write_tensors(run / "features" / f"epoch{epoch}.safetensors", made)
+    with device_slot(spec["device"], "/".join(run.parts[-4:])) as device:
+        configure(threads)
+        tensors, _ = read_tensors(data, "prepare")
+        network = build_network(spec["model"], described["shape"], output_count(described))
+        network = place_network(network, described["shape"], device)
+        splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
+        for epoch in spec["snapshots"]:
+            _load(network, run / "snapshots" / f"epoch{epoch}.safetensors")
+            write_tensors(run / "features" / f"epoch{epoch}.safetensors", _extracted(network, splits))
+
+
+def _load(network: Network, snapshot: Path) -> None:
+    weights, _ = read_tensors(snapshot, "train")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
+
+
+def _extracted(network: Network, splits: dict[str, Split]) -> dict[str, Tensor]:
+    made = {"weight": network.head.weight, "bias": _bias(network.head)}
+    for name, split in splits.items():
+        features, logits = extract_features(network, split)
+        made |= {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
+    return made
 
 
 def _bias(head: torch.nn.Linear) -> torch.Tensor:

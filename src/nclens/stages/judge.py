@@ -31,13 +31,15 @@ def judge(
 
     Args:
         experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
-            `kind`, as the claims name them, and `strength`), `seeds` and `epochs`. One in which no claim finds two
-            losses to compare is named on the page; one without measurements is inconclusive.
+            `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
+            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has
+            claims on two losses, an experiment in which none finds two to compare is named on the page; one without
+            measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
-            `measure`). After the comparisons of an experiment stand the claims on its losses alone, one row a loss
-            that something was predicted for; their `baseline` is empty.
+            `measure`). After the comparisons of an experiment stand the claims on its losses alone, loss by loss; their
+            `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, nothing is said of predictions.
@@ -58,8 +60,9 @@ def judge(
         for claim in CLAIMS:
             for pair in pairs(claim, experiment["losses"], baseline):
                 claims.setdefault(pair, []).append(claim)
-        idle += [] if claims else [name]
-        for loss in [] if own is None else own["loss"].unique():
+        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
+            idle.append(name)
+        for loss in experiment["losses"]:
             claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
         for (loss, against), judged in claims.items():
             comparison = Comparison(
@@ -74,6 +77,9 @@ def judge(
                 theory=theory_table[theory_table["experiment"] == name],
                 dynamics=dynamics_table,
                 predictions=own,
+                task=experiment["task"],
+                weight_decays=experiment["weight_decays"],
+                regularised=experiment["regularised"],
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
@@ -117,7 +123,7 @@ def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
 def _sentence(row: ClaimRow) -> str:
     where = f"{row.dataset} with {row.model}, {_losses(row)}"
     numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
-    null = f" (no effect: {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
+    null = f" (held against {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
     note = f"; {row.note}" if row.note else ""
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
 

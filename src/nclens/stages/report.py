@@ -14,6 +14,7 @@ from nclens.reporting import (
     DYNAMICS_COLUMNS,
     EFFECTIVE_COLUMNS,
     PREDICTION_COLUMNS,
+    REGRESSION_COLUMNS,
     THEORY_COLUMNS,
     Drawn,
     png_size,
@@ -24,7 +25,7 @@ from nclens.summary import side_by_side
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
 NUMBERS = {
     *("effect", "low", "high", "null", "seeds", "smoothing", "classes", "per_class", "dim"),
-    *("lambda_w", "lambda_h", "lambda_b", "closed_form", "numeric", "relative_error"),
+    *("lambda_w", "lambda_h", "lambda_b", "lambda_h_mean", "closed_form", "numeric", "relative_error"),
     *("momentum", "fraction", "start", "tolerance", "value", "seed", "measured", "predicted", "held_out", "s"),
     *("rms_relative_residual", "ratio_rms_relative_residual", "log_s_standard_error", "points"),
 }
@@ -34,6 +35,7 @@ THEORY = (
     ("dynamics", "dynamics", "theory", DYNAMICS_COLUMNS),
     ("predictions", "predictions", "predict", PREDICTION_COLUMNS),
     ("effective", "effective", "predict", EFFECTIVE_COLUMNS),
+    ("regression", "regression", "theory", REGRESSION_COLUMNS),
 )
 
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,11 +21,16 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from nclens.data.prepared import choose_device, place_splits
+from nclens.background import Background
+from nclens.data.prepared import place_splits
+from nclens.devices import device_slot
+from nclens.failures import remembered
 from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
 from nclens.history import history_columns
 from nclens.models import build_network, count_flops, place_network
+from nclens.numerics import configure, explained
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
 from nclens.tasks import TASKS, output_count
@@ -52,25 +58,28 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
 
     Raises:
         SystemExit: SIGTERM (143) or SIGINT (130) arrived; a checkpoint is written first.
+        ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
+        OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
-    signals = _Signals()
     described = read_json(manifest, "prepare")
-    device = choose_device(spec["training"]["device"])
-    where = {"torch": torch.__version__, "device": device.type, "threads": threads}
-    identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where})
-    if waited and _is_complete(run, spec, identity):
-        _say(run, "already complete: the other process ended it")
-        return
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    trainer = _build(spec, data, described, device)
-    record = {"code": code, "identity": identity, "threads": threads}
-    record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
-    work = run / ".work"
-    seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
-    seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
-    _publish(trainer, spec, work, run, seconds, record, described)
-    _discard(work)
+    with device_slot(spec["training"]["device"], _name(run)) as device:
+        signals = _Signals()
+        where = {"torch": torch.__version__, "device": device.type, "threads": threads}
+        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where})
+        if waited and _is_complete(run, spec, identity):
+            _say(run, "already complete: the other process ended it")
+            return
+        chosen = spec["training"]
+        configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
+        work = run / ".work"
+        with remembered(run, identity), explained():
+            trainer = _build(spec, data, described, device)
+            record = {"code": code, "identity": identity, "threads": threads}
+            record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
+            seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
+            seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
+        _publish(trainer, spec, work, run, seconds, record, described)
+        _discard(work)
 
 
 def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: torch.device) -> Trainer:
@@ -124,7 +133,7 @@ def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: 
 def _train_to_the_end(
     trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, signals: "_Signals", run: Path
 ) -> float:
-    """Train what is left, writing snapshots and checkpoints; return the seconds spent in all."""
+    """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
     epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
     # From the environment: how often a run is saved is no part of what it is.
     every = 60.0 * float(os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5"))
@@ -132,36 +141,32 @@ def _train_to_the_end(
     due = begun + every
     spent = seconds
 
-    def checkpoint() -> None:
-        tensors, values = trainer.state()
-        metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(spent)}
-        write_tensors(work / "checkpoint.safetensors", tensors, metadata)
-
     if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
-        _snapshot(trainer, work)
+        _write_snapshot(trainer, work, write_tensors)
     epoch_begun, first = time.monotonic(), trainer.epoch
-    while trainer.epoch < epochs:
-        finished = trainer.advance(partial(_asked_to_pause, signals, due))
-        now = time.monotonic()
-        spent = seconds + now - begun
-        if finished:
-            for row in (row for row in trainer.history[-2:] if row["epoch"] == trainer.epoch):
-                row["seconds"] = now - epoch_begun
-            epoch_begun = now
-            if trainer.epoch in snapshots:
-                _snapshot(trainer, work)
-            if now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs):
-                reported = now
-                left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
-                _say(run, _progress(trainer, left))
-        if signals.received is not None:
-            checkpoint()
-            _say(run, f"stopped by {signal.Signals(signals.received).name}; the same command goes on from here")
-            raise Interrupted(128 + signals.received)
-        if now > due:
-            checkpoint()
-            due = time.monotonic() + every
-    checkpoint()
+    with Background(write_tensors) as writer:
+        while trainer.epoch < epochs:
+            finished = trainer.advance(partial(_asked_to_pause, signals, due))
+            now = time.monotonic()
+            spent = seconds + now - begun
+            if finished:
+                for row in (row for row in trainer.history[-2:] if row["epoch"] == trainer.epoch):
+                    row["seconds"] = now - epoch_begun
+                epoch_begun = now
+                if trainer.epoch in snapshots:
+                    _write_snapshot(trainer, work, writer.put)
+                if now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs):
+                    reported = now
+                    left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
+                    _say(run, _progress(trainer, left))
+            if signals.received is not None or now > due or trainer.epoch == epochs:
+                # After the snapshots in the queue: a checkpoint on disk has all the snapshots before it.
+                _write_checkpoint(trainer, work, writer.put, identity, spent)
+                due = now + every
+            if signals.received is not None:
+                writer.finish()
+                _say(run, f"stopped by {signal.Signals(signals.received).name}; the same command goes on from here")
+                raise Interrupted(128 + signals.received)
     return spent
 
 
@@ -169,8 +174,21 @@ def _asked_to_pause(signals: "_Signals", due: float) -> bool:
     return signals.received is not None or time.monotonic() > due
 
 
-def _snapshot(trainer: Trainer, work: Path) -> None:
-    write_tensors(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", trainer.network.state_dict())
+def _write_snapshot(trainer: Trainer, work: Path, write: Callable[..., object]) -> None:
+    write(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", _copied(trainer.network.state_dict()))
+
+
+def _write_checkpoint(
+    trainer: Trainer, work: Path, write: Callable[..., object], identity: str, seconds: float
+) -> None:
+    tensors, values = trainer.state()
+    metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(seconds)}
+    write(work / "checkpoint.safetensors", _copied(tensors), metadata)
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies in the CPU's memory, which stay as they are while training goes on."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _progress(trainer: Trainer, left: float) -> str:
@@ -219,7 +237,9 @@ def _publish(
             "dim": trainer.network.head.in_features,
             "steps": steps,
             "wall_time": seconds,
-            "samples_per_second": steps * trainer.settings.batch_size / seconds,
+            # Of training steps alone; evaluation and writing are in the wall time.
+            "training_seconds": trainer.seconds,
+            "samples_per_second": steps * trainer.settings.batch_size / trainer.seconds,
             "peak_memory_bytes": peak,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **record,
@@ -240,7 +260,11 @@ def _digest(content: Any) -> str:
 
 
 def _say(run: Path, text: str) -> None:
-    print(f"{'/'.join(run.parts[-4:])}: {text}", file=sys.stderr, flush=True)
+    print(f"{_name(run)}: {text}", file=sys.stderr, flush=True)
+
+
+def _name(run: Path) -> str:
+    return "/".join(run.parts[-4:])
 
 
 class _Signals:

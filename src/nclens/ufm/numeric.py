@@ -249,18 +249,20 @@ class _Search:
     """The objective and its gradient in scaled coordinates.
 
     The coordinates are sqrt(lambda) times the parameter, so that both ridges have curvature 1 and L-BFGS is not slowed
-    by lambda_w and lambda_h_sum being far apart. The bias has curvature up to 1/K from the fit: its scale includes it.
+    by lambda_w and lambda_h_sum being far apart. The bias has curvature up to 1/K from the fit, which its scale
+    includes; but not for the shift common to all classes: cross entropy is blind to it, and lambda_b alone holds it.
     """
 
     def __init__(self, problem: UnconstrainedFeatureModel, fit: Callable[[Array, Array], tuple[float, Array]]) -> None:
         self.problem = problem
         self.fit = fit
         self.targets = smoothed_targets(problem)
-        self.scales = (
-            problem.lambda_w**0.5,
-            problem.lambda_h_sum**0.5,
-            (problem.lambda_b + 1 / problem.classes) ** 0.5,
-        )
+        self.scales = (problem.lambda_w**0.5, problem.lambda_h_sum**0.5)
+        flat = np.zeros_like(self.targets)
+        shifted = fit(flat + 1, self.targets)[0] + fit(flat - 1, self.targets)[0] - 2 * fit(flat, self.targets)[0]
+        # Curvature per unit of |b|^2, of which a shift of 1 has K; rounding leaves nothing of less than 1e-12.
+        held = shifted / problem.classes if shifted > 1e-12 else 0.0
+        self.bias_scales = (problem.lambda_b + 1 / problem.classes) ** 0.5, (problem.lambda_b + held) ** 0.5
         classes, dim = problem.classes, problem.dim
         self.shapes = ((classes, dim), (problem.samples, dim), (classes,))
         self.cuts = (classes * dim, (classes + problem.samples) * dim)
@@ -274,27 +276,31 @@ class _Search:
 
     def pack(self, weight: Array, features: Array, bias: Array) -> Array:
         """The scaled point of W, H' and b."""
-        parts = (weight, features, bias)
-        return np.concatenate([scale * part.ravel() for part, scale in zip(parts, self.scales, strict=True)])
+        head, means = self.scales[0] * weight.ravel(), self.scales[1] * features.ravel()
+        apart, together = self.bias_scales
+        return np.concatenate([head, means, apart * (bias - bias.mean()) + together * bias.mean()])
 
     def unpack(self, point: Array) -> tuple[Array, Array, Array]:
         """W, H' and b of a scaled point."""
-        parts = np.split(point, self.cuts)
         weight, features, bias = (
-            part.reshape(shape) / scale for part, shape, scale in zip(parts, self.shapes, self.scales, strict=True)
+            part.reshape(shape) for part, shape in zip(np.split(point, self.cuts), self.shapes, strict=True)
         )
-        return weight, features, bias
+        return weight / self.scales[0], features / self.scales[1], self._from_scaled(bias)
+
+    def _from_scaled(self, bias: Array) -> Array:
+        """The bias of its scaled coordinates; also, the map being symmetric, their gradient of that of the bias."""
+        apart, together = self.bias_scales
+        return (bias - bias.mean()) / apart + bias.mean() / together
 
     def __call__(self, point: Array) -> tuple[float, Array]:
         weight, features, bias = self.unpack(point)
         value, slope = self.fit(features @ weight.T + bias, self.targets)
-        ridge = self.problem.lambda_b / self.scales[2]
         scaled_weight, scaled_features, _ = np.split(point, self.cuts)
         value += float(scaled_weight @ scaled_weight + scaled_features @ scaled_features) / 2
         value += self.problem.lambda_b * float(bias @ bias) / 2
         gradient = [
             (slope.T @ features).ravel() / self.scales[0] + scaled_weight,
             (slope @ weight).ravel() / self.scales[1] + scaled_features,
-            slope.sum(axis=0) / self.scales[2] + ridge * bias,
+            self._from_scaled(slope.sum(axis=0) + self.problem.lambda_b * bias),
         ]
         return value, np.concatenate(gradient)

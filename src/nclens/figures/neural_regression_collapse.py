@@ -1,0 +1,235 @@
+"""Neural regression collapse against epoch, after arXiv 2409.04180: a column of panels for each weight decay.
+
+With it, our own figure of classification under squared error, measured in both senses of collapse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nclens.figures import style
+from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.tables import (
+    Drawing,
+    FigureInputs,
+    FigureSpec,
+    interval_note,
+    omissions,
+    over_seeds,
+    seeds_note,
+)
+
+TRAIN, TEST, CENTRED = "training set", "test set", "training set, components of the centred features"
+STROKES = dict(zip((TRAIN, TEST, CENTRED), style.STROKES, strict=True))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity, a row of panels.
+
+    Attributes:
+        label: of the vertical axis, with the unit.
+        series: metric, split and stroke of each line.
+        log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
+        percent: whether fractions, at most 1, are shown as percentages.
+        predicted: the quantity of the predictions that is drawn as a thin line, if any.
+    """
+
+    label: str
+    series: tuple[tuple[str, str, str], ...]
+    log: bool = True
+    percent: bool = False
+    predicted: str = ""
+
+
+ROWS = (
+    Row("NRC1", (("nrc1", "train", TRAIN), ("nrc1_centred", "train", CENTRED))),
+    Row("NRC2", (("nrc2", "train", TRAIN),)),
+    Row("NRC3", (("nrc3", "train", TRAIN),)),
+    Row("explained var. (%)", (("evr", "train", TRAIN),), log=False, percent=True),
+    Row("MSE", (("mse", "train", TRAIN), ("mse", "test", TEST)), predicted="mse"),
+)
+RESIDUALS = Row(
+    "residual covariance\n" r"$\Vert C - cI\,\Vert_F\,/\,\Vert cI\,\Vert_F$", (("residual_deviation", "train", TRAIN),)
+)
+
+
+@style.look()
+def nrc_curves(inputs: FigureInputs) -> Drawing:
+    """NRC1 to NRC3, explained variance and the mean squared error at every snapshot, a column for each loss.
+
+    The explained variance is that of as many principal components as there are targets; the mean squared error is
+    summed over the targets, in the targets' units squared. With the model's penalties the distance of the residuals'
+    covariance to c I joins them, and the predicted squared error is drawn as a thin line. A single loss has its panels
+    side by side instead of in a column.
+    """
+    rows = (*ROWS, RESIDUALS) if inputs.regularised else ROWS
+    single = len(inputs.losses) == 1
+    if single:
+        figure, grid = style.page(2, 3, 3.9, sharex=True)
+        for axes in grid.flat[len(rows) :]:
+            axes.set_visible(False)
+        cells = [[axes] for axes in grid.flat[: len(rows)]]
+    else:
+        figure, grid = style.page(len(rows), len(inputs.losses), 0.5 + 1.12 * len(rows), sharex=True, sharey="row")
+        cells = [list(axes) for axes in grid]
+    tables, left_out, cut = [], [], False
+    for row, panels in zip(rows, cells, strict=True):
+        own, missing = _tables(inputs, row)
+        cut |= _draw_row(inputs, row, panels, own)
+        tables.append(own)
+        left_out += missing
+    for column in grid.T:
+        lowest = [axes for axes in column if axes.get_visible()][-1]
+        lowest.tick_params(labelbottom=True)
+        _epochs(lowest, inputs)
+    for axes, loss in zip(cells[0], [] if single else inputs.losses, strict=False):
+        axes.set_title(title_of(inputs, loss))
+    style.legend(figure, _handles(inputs, rows, single))
+    style.notes(
+        figure,
+        [
+            f"{inputs.experiment}, {seeds_note(inputs)}",
+            interval_note(inputs, "Line", "band", "on log axes"),
+            "Explained var.: share of the features' variance on as many principal components as there are targets",
+            "MSE: summed over the targets, in the units of the stored targets, squared",
+            "Bands are cut at the panels' edges" if cut else "",
+            "Not drawn: " + "; ".join(left_out) if left_out else "",
+        ],
+    )
+    return Drawing(figure, pd.concat(tables, ignore_index=True))
+
+
+def title_of(inputs: FigureInputs, loss: str) -> str:
+    """What a column is called: the weight decay where the losses differ in it, else the loss's label."""
+    decays = [inputs.weight_decays.get(name) for name in inputs.losses]
+    if inputs.regularised or None in decays or len(set(decays)) < len(decays):
+        return inputs.labels[loss]
+    return f"weight decay {inputs.weight_decays[loss]:g}"
+
+
+def predicted_of(inputs: FigureInputs, loss: str, quantity: str) -> float:
+    """What the model predicts of a quantity, at the penalties of training; nan where nothing is predicted."""
+    table = inputs.predictions
+    own = table[(table["loss"] == loss) & (table["quantity"] == quantity) & (table["penalties"] == "explicit")]
+    return float(own["predicted"].astype(float).mean()) if len(own) else np.nan
+
+
+def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
+    """The means of a row's series with the stroke of each, and what of them cannot be drawn."""
+    tables, left_out = [], []
+    for metric, split, stroke in row.series:
+        rows = inputs.select(metric, split)
+        left_out += omissions(inputs, rows, f"{metric} ({split})", row.log)
+        key = {"metric": metric, "split": split, "series": stroke}
+        means = over_seeds(rows, row.log).assign(**key, average="geometric" if row.log else "arithmetic")
+        tables.append(means[[*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]])
+    return pd.concat(tables, ignore_index=True), left_out
+
+
+def _draw_row(inputs: FigureInputs, row: Row, panels: Sequence[Axes], table: pd.DataFrame) -> bool:
+    """Draw a quantity, a panel for each loss; True where a band is cut."""
+    panels[0].set_ylabel(row.label)
+    if table["mean"].notna().sum() == 0:
+        for axes in panels:
+            style.empty_panel(axes, "no finite values")
+        return False
+    shown = table[["mean", "low", "high"]]
+    for axes, (loss, marker) in zip(panels, style.markers(inputs.losses).items(), strict=True):
+        for _, _, stroke in row.series:
+            own = table[(table["loss"] == loss) & (table["series"] == stroke)]
+            if own["mean"].notna().any():
+                style.mean_and_band(axes, own, inputs.colours[loss], marker, STROKES[stroke])
+        predicted = predicted_of(inputs, loss, row.predicted)
+        if np.isfinite(predicted):
+            axes.axhline(predicted, color=style.INK, linewidth=0.8, zorder=1)
+            shown = pd.concat([shown, pd.DataFrame({"mean": [predicted]})])
+    cut = style.fit_to_means(panels[0].yaxis, shown, row.log, most=1.0 if row.percent else np.inf)
+    for axes in panels:
+        if row.log:
+            style.log_axis(axes.yaxis)
+        if row.percent:
+            style.percent_axis(axes.yaxis)
+    return cut
+
+
+def _epochs(axes: Axes, inputs: FigureInputs) -> None:
+    """Epochs on a log axis, as the snapshots are spaced, that starts at 0."""
+    axes.set_xscale("symlog", linthresh=1, linscale=0.3)
+    last = max(inputs.last_epoch, 1)
+    axes.set_xlim(-0.15 if (inputs.metrics["epoch"] == 0).any() else 0.8, last * 1.3)
+    powers = [10**power for power in range(int(np.log10(last)) + 1)]
+    axes.set_xticks([0, *powers], ["0", *(f"{power:,}".replace(",", "\N{THIN SPACE}") for power in powers)])
+    axes.minorticks_off()
+    axes.set_xlabel("epoch")
+
+
+def _handles(inputs: FigureInputs, rows: Sequence[Row], single: bool) -> list[Line2D]:
+    used = {stroke for row in rows for *_, stroke in row.series}
+    keys = style.markers(inputs.losses)
+    losses = inputs.losses if single else []
+    handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in losses]
+    handles += [style.stroke_key(text, stroke) for text, stroke in STROKES.items() if text in used]
+    if any(np.isfinite(predicted_of(inputs, loss, row.predicted)) for loss in inputs.losses for row in rows):
+        handles.append(Line2D([], [], color=style.INK, linewidth=0.8, label="predicted by the model"))
+    return handles
+
+
+SENSES: Mapping[str, Mapping[str, str]] = {
+    "NC": {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"},
+    "NRC": {f"onehot_nrc{k}": f"NRC{k}, one-hot targets" for k in (1, 2, 3)},
+}
+"""Both senses of collapse: the metrics of classification, and those of regression on one-hot targets."""
+
+
+@style.look()
+def nrc_classification(inputs: FigureInputs) -> Drawing:
+    """NC1 to NC3 above NRC1 to NRC3 of the same networks, for the losses that were measured in both senses."""
+    both = inputs.metrics.loc[inputs.metrics["metric"] == "onehot_nrc1", "loss"].unique()
+    losses = [loss for loss in inputs.losses if loss in both] or inputs.losses
+    baseline = inputs.baseline if inputs.baseline in losses else None
+    panels = [
+        Panel(label, (Series(metric, "train", TRAIN), Series(metric, "test", TEST)), log=True)
+        for metrics in SENSES.values()
+        for metric, label in metrics.items()
+    ]
+    remarks: list[Any] = ["Above: as a classifier; below: the same networks as regressors of the one-hot labels"]
+    return draw_curves(
+        replace(inputs, losses=losses, baseline=baseline),
+        panels,
+        columns=3,
+        strokes={TRAIN: TRAIN, TEST: TEST},
+        height=4.2,
+        remarks=remarks,
+    )
+
+
+SOURCE = "after arXiv 2409.04180; the layout is ours"
+
+FIGURES = {
+    "nrc_curves": FigureSpec(
+        title="Neural regression collapse along training",
+        source=SOURCE,
+        caption="NRC1, NRC2 and NRC3 of the training set (0 is collapse), the share of the features' variance on as "
+        "many principal components as there are targets, and the mean squared error of training and test set, against "
+        "epoch; a column for each weight decay, or, with the penalties of the unconstrained feature model, one panel "
+        "each, with the distance of the residuals' covariance to c I.",
+        draw=nrc_curves,
+    ),
+    "nrc_classification": FigureSpec(
+        title="Classification under squared error, in both senses of collapse",
+        source="our own",
+        caption="NC1, NC2 and NC3 (above) and NRC1, NRC2 and NRC3 of the one-hot targets (below) of the same networks "
+        "against epoch; log axes. For one-hot targets of balanced classes NRC3 compares W W' with the same simplex as "
+        "neural collapse does.",
+        draw=nrc_classification,
+    ),
+}
+"""The figures of curves by file stem."""
