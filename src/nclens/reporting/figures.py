@@ -20,6 +20,7 @@ CLAIM_FIGURES = {
     "C7": ("theory_error", "smoothing_calibration"),
     "M1": ("collapse_curves",),
     "M2": ("class_spread",),
+    "M3": ("probe_accuracy",),
     "M4": ("smoothing_parts",),
     "M5": ("smoothing_parts",),
     "M6": ("nc1_nc2", "collapse_curves"),
