@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nclens.config import load_study, log_spaced
+from nclens.config.colours import PALETTE, SCALE
 
 
 def test_runs_are_the_product_in_the_configurations_order(raw_study):
@@ -107,6 +108,39 @@ def test_a_scheduled_smoothing_has_no_closed_form(raw_study):
     study = load_study(raw_study)
     assert [entry["loss"] for entry in study.theory_spec()["losses"]] == ["ce"]
     assert study.predict_spec()[0]["losses"] == {"ce": 0.0}
+
+
+def regression_study(raw_study, **decays):
+    """The smoke study with an experiment on regression, a loss for each weight decay."""
+    raw_study["datasets"]["reacher"] = {"source": "reacher_scripted"}
+    raw_study["models"]["mlp"] = {"name": "mlp"}
+    raw_study["losses"] |= {name: {"name": "squared_error", "weight_decay": decay} for name, decay in decays.items()}
+    training = {"epochs": 2, "batch_size": 100}
+    raw_study["experiments"]["reacher"] = {"dataset": "reacher", "model": "mlp", "losses": list(decays), "seeds": [0]}
+    raw_study["experiments"]["reacher"] |= {"training": training, "snapshots": [0, 1, 2]}
+    return raw_study
+
+
+def test_weight_decays_have_colours_in_their_order(raw_study):
+    raw = regression_study(raw_study, wd_2=2e-2, wd_0=0, wd_1=1e-3)
+    study = load_study(raw)
+    assert [study.colour(loss) for loss in ("wd_0", "wd_1", "wd_2")] == [SCALE[0], SCALE[2], SCALE[4]]
+    assert study.colour("ce") == load_study(raw_study).colour("ce") == PALETTE[0]
+    raw["losses"]["wd_1"]["colour"] = "#123456"
+    assert load_study(raw).colour("wd_1") == "#123456"
+    assert study.label("wd_1") == "SE, weight decay 0.001"
+    assert study.baseline("reacher") is None
+
+
+def test_judge_and_draw_know_the_task_and_the_weight_decays(raw_study):
+    study = load_study(regression_study(raw_study, wd_0=0, wd_1=1e-3))
+    for spec in (study.judge_spec(), study.draw_spec()):
+        own = next(entry for entry in spec if entry["name"] == "reacher")
+        assert (own["task"], own["regularised"]) == ("regression", False)
+        assert own["weight_decays"] == {"wd_0": 0.0, "wd_1": 1e-3}
+        assert {entry["task"] for entry in spec if entry is not own} == {"classification"}
+    assert own["first_epoch"] == 0
+    assert own["figures"] == ["nrc_curves", "nrc_gram", "residuals"]
 
 
 def test_losses_keep_their_colour_in_every_experiment(raw_study):
