@@ -3,7 +3,7 @@
 The network is the 3 x 256 perceptron at M = 1,000 samples and batch 256: a step takes about two milliseconds, so that
 what Python and the loader add to it counts. The plain loop is what one writes first: a TensorDataset of normalised
 inputs, a DataLoader without workers, MSELoss, zero_grad, forward, backward, SGD, and the loss and error read at
-every step. Bare matmuls are the step's matrix products alone, forward and backward: no eager loop is faster, so that the
+every step. Bare matmuls are the matrix products of a step alone, forward and backward: no eager loop is faster, so the
 plain loop over them is the ceiling of the ratio. Each kind runs in turn, several times over, so that a machine whose
 speed drifts slows all alike; medians of CPU time are compared, all loops having one thread.
 
@@ -60,7 +60,7 @@ def ours(inputs, targets):
     # The plain loop evaluates nothing, so neither does this one: one test sample stands for the split.
     test = Split.place(inputs[:1], targets[:1], mean, std, "cpu", "regression")
     rate, momentum, decay = SGD.values()
-    settings = Settings(10**9, BATCH, rate, momentum, decay, evaluate_every=10**9)
+    settings = Settings(10**9, BATCH, rate, momentum, decay, record_every=10**9)
     return Trainer(network_of(), build_loss({"name": "squared_error"}), train, test, settings, seed=0).advance
 
 
