@@ -90,7 +90,7 @@ def test_splits_are_whole_rollouts_in_order(numbers, train, every, seed):
         ({"actions": np.zeros((60, 2, 2))}, {}, r"actions of .* must be numbers \(N, F\) or \(N,\)"),
         ({}, {"train_rollouts": 5}, "has 6 rollouts; .* = 7 are more"),
         ({}, {"targets": [2]}, "names column 2; actions has 2, from 0"),
-        ({}, {"sha256": "0" * 64}, "sha256"),
+        ({}, {"sha256": "0" * 64}, "its SHA256 is"),
     ],
 )
 def test_what_does_not_fit_is_told(load, arrays, changes, words):
