@@ -299,6 +299,8 @@ def test_seconds_are_of_training_steps_and_outlive_a_restart(monkeypatch):
     resumed.resume(tensors, values)
     resumed.advance()
     assert resumed.seconds == 2.0
+
+
 def regression(settings=None, record_every=1, **changes):
     generator = torch.Generator().manual_seed(0)
     rows, targets = torch.randn(30, 4, generator=generator), torch.randn(30, 3, generator=generator)
