@@ -42,7 +42,7 @@ def test_a_losses_weight_decay_takes_the_place_of_the_trainings():
     assert all("weight_decay" not in given.train_spec(run)["loss"] for run in given.runs())
     (facts,) = given.judge_spec()
     assert facts["weight_decays"] == decays
-    assert facts["losses"] == ["wd", "wd_0"]
+    assert list(facts["losses"]) == ["wd", "wd_0"]
 
 
 def test_the_penalties_of_a_regression_are_of_a_mean():
