@@ -299,3 +299,54 @@ def test_seconds_are_of_training_steps_and_outlive_a_restart(monkeypatch):
     resumed.resume(tensors, values)
     resumed.advance()
     assert resumed.seconds == 2.0
+
+
+def regression(settings=None, record_every=1, **changes):
+    generator = torch.Generator().manual_seed(0)
+    rows, targets = torch.randn(30, 4, generator=generator), torch.randn(30, 3, generator=generator)
+    part = Split.place(rows, targets, [0.5] * 4, [2.0] * 4, "cpu", "regression")
+    torch.manual_seed(0)
+    network = build_network({"name": "mlp", "widths": [8, 6]}, (4,), 3)
+    chosen = {"epochs": 5, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0.01, "record_every": record_every}
+    loss = build_loss({"name": "squared_error"})
+    return Trainer(network, loss, part, part, settings or Settings(**(chosen | changes)), seed=0)
+
+
+def test_a_regression_records_its_squared_error():
+    trained = finish(regression())
+    assert [row["split"] for row in trained.history] == ["train", "test"] * 5
+    test = trained.history[-1]
+    with torch.no_grad():
+        split = trained.test_split
+        residuals = trained.network(split.normalise(split.inputs)) - split.targets
+    assert test["mse"] == pytest.approx(float(residuals.square().sum(1).mean()), rel=1e-6)
+    assert test["loss"] == pytest.approx(test["mse"] / 2, rel=1e-6)
+    assert torch.equal(split.inputs, regression().test_split.inputs)
+
+
+def test_recording_less_often_changes_no_bits():
+    often, seldom = finish(regression()), finish(regression(record_every=3))
+    assert torch.equal(weights(often), weights(seldom))
+    assert [row["epoch"] for row in seldom.history] == [1, 1, 3, 3, 5, 5]
+    assert seldom.history == [row for row in often.history if row["epoch"] in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("stops", [[1], [2, 5], [4, 1, 3]])
+def test_an_interrupted_regression_ends_with_the_same_bits(stops):
+    reference = finish(regression(record_every=2))
+    current = regression(record_every=2)
+    for steps in stops:
+        left = iter(range(steps - 1))
+        while current.advance(lambda left=left: next(left, None) is None):
+            pass
+        tensors, values = current.state()
+        current = regression(record_every=2)
+        current.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    finish(current)
+    assert torch.equal(weights(current), weights(reference))
+    assert current.history == reference.history
+
+
+def test_a_diverging_regression_is_told_at_the_next_record():
+    with pytest.raises(FloatingPointError, match=r"epoch \d+ \(learning rate 1e\+20\)"):
+        finish(regression(record_every=2, learning_rate=1e20))

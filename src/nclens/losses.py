@@ -271,7 +271,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"outputs and targets must both be floats of shape (N, n), got {tuple(outputs.shape)} and "
             f"{targets.dtype} {tuple(targets.shape)}"
         )
-    return 0.5 * (outputs - targets).square().sum(dim=1)
+    return 0.5 * F.mse_loss(outputs, targets, reduction="none").sum(dim=1)
 
 
 @register("soft_weight")

@@ -82,7 +82,7 @@ class Settings:
         milestones: epochs after which the learning rate is multiplied by `decay`.
         decay: factor at each milestone.
         augmentation: `none` or `flip_crop`.
-        evaluate_every: epochs between two evaluations of the test split; also after the first and the last epoch.
+        record_every: epochs between two rows of the history; the first and the last epoch have theirs always.
         precision: of the backbone's forward and backward pass: `float32`, `tf32` (see `nclens.numerics`), or `bf16`
             for autocast to bfloat16; the weights, the head and the loss are float32 always.
         compile: run the backbone's training steps through `torch.compile`.
@@ -97,14 +97,14 @@ class Settings:
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
     augmentation: str = "none"
-    evaluate_every: int = 1
+    record_every: int = 1
     precision: str = "float32"
     compile: bool = False
     penalties: "Penalties | None" = None
 
-    def evaluates_after(self, epoch: int) -> bool:
-        """Return whether the test split is evaluated after epoch 1, 2, ..., `epochs`."""
-        return epoch in (1, self.epochs) or epoch % self.evaluate_every == 0
+    def records(self, epoch: int) -> bool:
+        """Return whether epoch 1, 2, ..., `epochs` has rows in the history."""
+        return epoch in (1, self.epochs) or epoch % self.record_every == 0
 
     def learning_rate_in(self, epoch: int) -> float:
         """Return the step size during epoch 1, 2, ..., `epochs`."""
@@ -123,8 +123,7 @@ class Trainer:
     Attributes:
         epoch: completed epochs.
         step: completed steps of the epoch under way.
-        history: one dict a finished epoch and split: epoch, split, loss, learning_rate and the task's statistics; of
-            the test split where it is evaluated.
+        history: one dict a recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
         seconds: time spent in training steps, evaluation left out.
     """
 
@@ -138,6 +137,8 @@ class Trainer:
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
+        # Rows are small and not augmented: they are normalised once.
+        self._rows = train.normalise(train.inputs) if train.inputs.ndim == 2 else None
         # The compiled backbone shares the network's parameters; evaluation and the saved state see the plain one.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
@@ -166,7 +167,7 @@ class Trainer:
         """Train to the end of the epoch under way and evaluate; return False as soon as `stop()` is true after a step.
 
         Raises:
-            FloatingPointError: the loss is not finite; names the epoch and the learning rate.
+            FloatingPointError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
@@ -180,7 +181,7 @@ class Trainer:
         self.network.train()
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
-            self._train_on(batches[self.step])
+            self._train_on(batches[self.step], self.settings.records(number))
             self.step += 1
             if stop():
                 self.seconds += time.monotonic() - begun
@@ -190,44 +191,55 @@ class Trainer:
         self._finish_epoch(number, rate, sums)
         return True
 
-    def _train_on(self, index: Tensor) -> None:
-        split = self.train_split
-        settings = self.settings
-        stored, targets = split.inputs[index], split.targets[index]
-        if settings.augmentation == "flip_crop":
-            stored = flip_crop(stored, self.augmentation)
-        inputs = split.normalise(stored)
+    def _train_on(self, index: Tensor, record: bool) -> None:
+        inputs, targets = self._batch(index)
         logits, loss = objective(
             self.network,
             self.loss,
-            settings.penalties,
+            self.settings.penalties,
             inputs,
             targets,
-            precision=settings.precision,
+            precision=self.settings.precision,
             backbone=self._backbone,
         )
         if not loss.requires_grad:
             raise ValueError("the loss does not depend on the logits: it has no gradient")
-        self.optimiser.zero_grad(set_to_none=True)
+        # As the optimiser's zero_grad, which takes longer than a small layer.
+        for parameter in self.parameters:
+            parameter.grad = None
         loss.backward()
         self.optimiser.step()
-        with torch.no_grad():
-            # Kept on the device: reading a number here would wait for it at every step.
-            self._sums += torch.stack([loss, *TASKS[split.task].statistics(logits, targets)])
+        if record:
+            with torch.no_grad():
+                # Kept on the device: reading a number here would wait for it at every step.
+                self._sums += torch.stack([loss, *TASKS[self.train_split.task].statistics(logits, targets)])
+
+    def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the network's inputs and the targets of a batch."""
+        split = self.train_split
+        if self._rows is not None:
+            return self._rows.index_select(0, index), split.targets.index_select(0, index)
+        stored = split.inputs[index]
+        if self.settings.augmentation == "flip_crop":
+            stored = flip_crop(stored, self.augmentation)
+        return split.normalise(stored), split.targets[index]
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
+        if self.settings.records(number):
+            self._record(number, rate, sums)
+        self.epoch, self.step = number, 0
+        self.loss.end_epoch()
+
+    def _record(self, number: int, rate: float, sums: list[float]) -> None:
         values = dict(zip(self._columns, (value / self.steps_per_epoch for value in sums), strict=True))
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"the loss is not finite in epoch {number} (learning rate {rate:g}); lower the learning rate"
             )
-        self.epoch, self.step = number, 0
         self._sums.zero_()
         common = {"epoch": number, "learning_rate": rate}
         self.history.append({**common, "split": "train", **values})
-        if self.settings.evaluates_after(number):
-            self.history.append({**common, "split": "test", **self._evaluate()})
-        self.loss.end_epoch()
+        self.history.append({**common, "split": "test", **self._evaluate()})
 
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings

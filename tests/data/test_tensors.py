@@ -63,3 +63,11 @@ def test_a_flip_is_of_the_whole_image_and_a_batch_keeps_its_order():
 def test_each_image_of_a_batch_is_drawn_alone():
     images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(50, -1, -1, -1)
     assert len(outcomes(flip_crop(images, torch.Generator().manual_seed(0)))) > 30
+
+
+def test_rows_stay_as_they_are_stored():
+    rows = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    split = Split.place(rows.clone(), torch.tensor([0, 1]), [2.0, 4.0], [1.0, 2.0], "cpu")
+    once, again = split.normalise(split.inputs), split.normalise(split.inputs)
+    assert once.tolist() == again.tolist() == [[-1.0, -1.0], [1.0, 1.0]]
+    assert torch.equal(split.inputs, rows)

@@ -150,7 +150,7 @@ def _train_to_the_end(
             now = time.monotonic()
             spent = seconds + now - begun
             if finished:
-                for row in (row for row in trainer.history[-2:] if row["epoch"] == trainer.epoch):
+                for row in trainer.history[-2:] if trainer.settings.records(trainer.epoch) else ():
                     row["seconds"] = now - epoch_begun
                 epoch_begun = now
                 if trainer.epoch in snapshots:
@@ -192,9 +192,7 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _progress(trainer: Trainer, left: float) -> str:
-    train_row, test_row = (
-        next(row for row in reversed(trainer.history) if row["split"] == split) for split in ("train", "test")
-    )
+    train_row, test_row = trainer.history[-2:]
     name, form = TASKS[trainer.train_split.task].progress
     minutes, seconds = divmod(round(left), 60)
     return (
