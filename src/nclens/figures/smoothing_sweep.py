@@ -341,8 +341,8 @@ FIGURES = {
     "smoothing_calibration": FigureSpec(
         title="Logit gap, confidence and calibration against the smoothing",
         source="a figure of the paper, 7 in our list of them",
-        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after scaling, against the smoothing "
-        "δ. Lines: what the unconstrained feature model predicts for the training set.",
+        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after scaling, against the "
+        "smoothing δ. Lines: what the unconstrained feature model predicts for the training set.",
         draw=smoothing_calibration,
     ),
 }
