@@ -108,7 +108,7 @@ def smoothing_collapse(inputs: FigureInputs) -> Drawing:
 
 @style.look()
 def smoothing_calibration(inputs: FigureInputs) -> Drawing:
-    """Logit gap and confidence with their prediction, optimal temperature, ECE before and after scaling, against δ.
+    """Logit gap (log) and confidence with their prediction, temperature, ECE before and after scaling, against δ.
 
     The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are those of the rest.
     """
@@ -117,6 +117,7 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
             "logit gap (nats)\n" r"mean $z_y -$ mean$_{j\neq y}\,z_j$",
             (Points("logit_gap", "train"), Points("logit_gap", "test", "test set")),
             "logit_gap",
+            log=True,  # without smoothing it is many times as large, measured or predicted
         ),
         SweepPanel(
             "confidence (%)",
@@ -340,8 +341,8 @@ FIGURES = {
     "smoothing_calibration": FigureSpec(
         title="Logit gap, confidence and calibration against the smoothing",
         source="a figure of the paper, 7 in our list of them",
-        caption="Logit gap, confidence, optimal temperature, and ECE before and after scaling, against the smoothing "
-        "δ. Lines: what the unconstrained feature model predicts for the training set.",
+        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after scaling, against the "
+        "smoothing δ. Lines: what the unconstrained feature model predicts for the training set.",
         draw=smoothing_calibration,
     ),
 }

@@ -79,7 +79,7 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
     return {
         "where": names.where(experiment) if known else experiment,
         "given": [(symbol, number(given[column], 6, trim=True)) for column, symbol in GIVEN.items()],
-        "losses": [names.loss(experiment, loss) for loss in losses],
+        "losses": [_heading(names.loss(experiment, loss)) for loss in losses],
         "minimiser": [_row(name, group, losses) for name, group in groups.items() if name not in READINGS],
         "conditioning": [
             _row(name, groups[name], losses)
@@ -96,6 +96,11 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
     }
 
 
+def _heading(loss: Mapping[str, str]) -> dict[str, str]:
+    """A loss as the head of a narrow column: its label does not break about an equals sign."""
+    return {**loss, "label": loss["label"].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")}
+
+
 def _row(quantity: str, group: pd.DataFrame, losses: Iterable[str]) -> dict[str, Any]:
     """A quantity: its closed form for each loss, and the largest relative error of the numeric values."""
     values = dict(zip(group["loss"].astype(str), group["closed_form"], strict=True))
@@ -103,7 +108,7 @@ def _row(quantity: str, group: pd.DataFrame, losses: Iterable[str]) -> dict[str,
     return {
         "quantity": quantity,
         "label": sentence(readable(quantity)),
-        "values": [number(values.get(loss), 5) for loss in losses],
+        "values": [number(values.get(loss), 4) for loss in losses],
         "error": number(errors.max(), 2) if len(errors) else "–",
     }
 

@@ -10,8 +10,8 @@ import pandas as pd
 from nclens.reporting.words import Names, number
 
 QUANTITIES = ("logit_gap", "confidence", "weight_norm", "feature_norm")
-LOOSE = 1.0
-"""Standard error of log s from which a fit is said to leave s open: a factor e."""
+LOOSE, VAST = 1.0, 100.0
+"""Standard error of log s from which a fit leaves s open (a factor e), and from which its size is no matter."""
 
 
 def networks(names: Names, predictions: pd.DataFrame | None, effective: pd.DataFrame | None) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _fit(group: pd.DataFrame, held_out: Any) -> dict[str, str]:
         "held_out": number(held_out, trim=True),
         "points": number(columns["points"].min(), trim=True),
         "s": low if low == high else f"{low} to {high}",
-        "error": number(columns["log_s_standard_error"].max(), 2),
+        "error": f"above {VAST:g}" if (error := columns["log_s_standard_error"].max()) > VAST else number(error, 2),
         "gap": _percent(columns["rms_relative_residual"].max()),
         "ratio": _percent(columns["ratio_rms_relative_residual"].max()),
     }
