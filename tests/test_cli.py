@@ -38,10 +38,23 @@ def test_measure_file_prints_every_metric(tmp_path, with_bias):
     assert values["nc2"] < 1e-2
 
 
+def test_measure_file_takes_targets_of_a_regressor(tmp_path):
+    targets = np.random.default_rng(0).standard_normal((40, 2))
+    np.savez(tmp_path / "features.npz", features=targets, targets=targets, weight=0.5 * np.eye(2))
+    done = nclens("measure-file", tmp_path / "features.npz")
+    assert done.returncode == 0, done.stderr
+    values = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    assert {"nrc1", "nrc2", "nrc3", "evr", "mse"} <= set(values)
+    assert "ece" not in values
+    assert values["nrc2"] < 1e-9
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"features": np.ones((4, 2))}, "lacks labels, weight"),
+        ({"features": np.ones((4, 2)), "targets": np.ones((4, 2))}, "lacks weight"),
+        ({"features": np.ones((4, 2)), "targets": np.ones((4, 2)), "weight": np.eye(2)}, "targets"),
         (simplex() | {"labels": np.arange(40) % 4 + 1}, "labels"),
         (simplex() | {"labels": np.arange(40) % 4 + 0.5}, "labels"),
         (simplex() | {"features": np.full((40, 4), np.nan)}, "finite"),

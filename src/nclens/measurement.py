@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nclens.calibration import calibration_metrics
 from nclens.collapse import nc1_subset, neural_collapse
+from nclens.regression import regression_collapse
 from nclens.representation import (
     angular_spread,
     mean_logit_gap,
@@ -19,7 +20,9 @@ from nclens.representation import (
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
-    """Read an .npz with `features` (N, d), `labels` (N,), `weight` (K, d) and, if there is one, `bias` (K,).
+    """Read an .npz with `features` (N, d), `weight` (K, d), perhaps `bias` (K,), and what was to be predicted.
+
+    That is `labels` (N,), class numbers, or, of a regressor, `targets` (N, K).
 
     Raises:
         ValueError: the file is no .npz, holds pickled objects, or lacks one of the arrays.
@@ -31,21 +34,24 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} does not exist") from None
     except Exception as error:
         raise ValueError(f"{file} cannot be read as .npz: {error}") from None
-    missing = [key for key in ("features", "labels", "weight") if key not in arrays]
+    wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"
+    missing = [key for key in ("features", wanted, "weight") if key not in arrays]
     if missing:
         raise ValueError(
-            f"{file} lacks {', '.join(missing)}; it needs features (N, d), labels (N,), weight (K, d) and may have "
-            f"bias (K,); it has: {', '.join(arrays) or 'nothing'}"
+            f"{file} lacks {', '.join(missing)}; it needs features (N, d), weight (K, d), and labels (N,) or, of a "
+            f"regressor, targets (N, K), and may have bias (K,); it has: {', '.join(arrays) or 'nothing'}"
         )
     return arrays
 
 
 def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return collapse and calibration metrics; logits are features W' + b.
+    """Return collapse and calibration metrics, or those of a regressor; its outputs are features W' + b.
 
     Raises:
         ValueError: shapes, types or values do not fit.
     """
+    if "labels" not in arrays:
+        return regression_collapse(arrays["features"], arrays["targets"], arrays["weight"], arrays.get("bias"))
     return measure_split(arrays["features"], None, arrays["labels"], arrays["weight"], arrays.get("bias"))
 
 

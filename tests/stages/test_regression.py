@@ -207,3 +207,10 @@ def test_a_network_that_takes_images_says_so(tmp_path):
     assert "resnet8 needs images" in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path(tmp_path / "run" / "run.json").exists()
+
+
+def test_without_regressions_the_table_of_theory_has_its_columns(tmp_path):
+    theory.write_regressions([], tmp_path, tmp_path / "regression.csv")
+    table = pd.read_csv(tmp_path / "regression.csv")
+    assert table.empty
+    assert list(table.columns) == list(theory.REGRESSION_COLUMNS)
