@@ -229,6 +229,14 @@ def test_both_senses_of_collapse_must_hold():
     assert verdicts(unsure) == {"R6": "inconclusive"}
 
 
+def test_a_share_that_is_small_from_the_start_counts_as_collapsed():
+    small = (0.006, 0.04, 0.037)
+    found = by_quantity(collapses_in_both_senses(classified([("onehot_nrc1", small), ("nc2", small)])))
+    assert found["onehot_nrc1_end_over_highest"].effect == pytest.approx(0.037 / 0.2)
+    assert found["onehot_nrc1_end_over_highest"].verdict == "supported"
+    assert found["nc2_end_over_highest"].verdict == "contradicted"  # no share
+
+
 def test_losses_that_were_not_measured_as_regressions_are_passed_over():
     metrics = pd.concat([curve((1, 1, 0.1), "ce", metric) for metric in ("nc1", "nc2", "nc3")])
     assert verdicts(compare(metrics, "ce", task="classification", weight_decays={"ce": 5e-4})) == {}
