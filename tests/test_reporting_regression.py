@@ -119,6 +119,19 @@ def test_other_studies_have_no_such_section():
     assert "NRC1" not in text
 
 
+def test_provenance_names_targets_and_expert():
+    published = {"mean_return": -4.53, "std_return": 1.79, "source": "Sample Factory"}
+    manifest = {"task": "regression", "source": "Reacher", "targets": ["joint0", "joint1"], "train": 1000}
+    manifest["expert"] = {"mean_return": -3.6724, "std_return": 1.7112, "rollouts": 30, "published": [published]}
+    manifest["simulator"] = {"gymnasium": "1.4.0", "mujoco": "3.17.0"}
+    words = Reader(report_page(**simulated(("grid",)), datasets={"reacher": manifest})).text
+    provenance = words[words.index("Data: reacher") :]
+    assert "targets joint0, joint1" in provenance
+    assert "mean return −3.67 ± 1.71 (standard deviation) over 30 rollouts" in provenance
+    assert "published: mean return −4.53 ± 1.79 (Sample Factory)" in provenance
+    assert "gymnasium 1.4.0, mujoco 3.17.0" in provenance
+
+
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2, 3]])
 def test_seeds_that_are_missing_are_not_made_up(seeds):
     given = simulated(("grid",))
