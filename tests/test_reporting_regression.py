@@ -88,6 +88,14 @@ def test_the_closed_form_stands_beside_the_networks():
     assert "The verdict on R4 here: supported. The verdict on R5 here: supported." in words
 
 
+@pytest.mark.parametrize(("variance", "said"), [(0.01, False), (0.007, True)])
+def test_a_direction_that_is_not_fitted_is_told(variance, said):
+    given = simulated(("ufm",))
+    row = given["regression"].iloc[[0]].assign(quantity="residual_variance", closed_form=variance, numeric=variance)
+    given["regression"] = pd.concat([given["regression"], row])
+    assert ("exceeds an eigenvalue" in Reader(report_page(**given)).text) == said
+
+
 def test_without_the_models_penalties_the_page_says_that_its_scale_is_not_known():
     words = Reader(report_page(**simulated(("grid",)))).text
     assert "its scale is not known" in words

@@ -206,6 +206,15 @@ def test_residual_covariance_against_a_perfect_fit(residual_covariance, verdict)
     assert (main.verdict, main.null, main.effect) == (verdict, 1.0, pytest.approx(deviation))
 
 
+def test_a_direction_that_the_model_does_not_fit_is_no_matter_of_c():
+    predictions = simulate_predictions(simulate_regression(UFM, regularised=True))
+    variance = predictions["quantity"] == "residual_variance"
+    np.testing.assert_allclose(predictions.loc[variance, "predicted"], C)
+    assert residuals_are_isotropic(regularised(predictions=predictions))
+    predictions.loc[variance, "predicted"] = 0.7 * C
+    assert residuals_are_isotropic(regularised(predictions=predictions)) == []
+
+
 def test_plain_weight_decay_has_no_c():
     assert residuals_are_isotropic(compare(simulate_regression(), "wd_5e-3")) == []
     assert gram_is_predicted(compare(simulate_regression(), "wd_5e-3")) == []

@@ -93,8 +93,11 @@ def relative_distance(entries: pd.DataFrame) -> float:
 
 
 def residuals_are_isotropic(comparison: Comparison) -> list[Measure]:
-    """R5: distance of the residual covariance C to c I after the last epoch, then the fall of its anisotropy."""
-    if not comparison.regularised:
+    """R5: distance of the residual covariance C to c I after the last epoch, then the fall of its anisotropy.
+
+    None where the model predicts another covariance, since c exceeds an eigenvalue of the targets' covariance.
+    """
+    if not comparison.regularised or not _every_direction_is_fitted(comparison):
         return []
     curves = curves_of(comparison, comparison.loss, "train", "residual_deviation")
     measures = [
@@ -196,6 +199,17 @@ def _last(curve: pd.Series) -> float:
     return float(curve.iloc[-1])
 
 
+def _every_direction_is_fitted(comparison: Comparison) -> bool:
+    """False where the predicted mean variance of the residuals is another than c, which runs have as their gamma."""
+    table = comparison.predictions
+    if table is None:
+        return True
+    chosen = (table["loss"] == comparison.loss) & (table["quantity"] == "residual_variance")
+    predicted = table.loc[chosen & (table["penalties"] == "explicit"), "predicted"].astype(float)
+    gammas = [_last(curve) for curve in curves_of(comparison, comparison.loss, "train", "nrc3_gamma").values()]
+    return all(math.isclose(value, gamma, rel_tol=1e-6) for value in predicted for gamma in gammas)
+
+
 def _decay(comparison: Comparison) -> float:
     return comparison.weight_decays.get(comparison.loss, 0.0)
 
@@ -273,7 +287,8 @@ CLAIMS = (
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
         f"last epoch, mean over seeds, against {PERFECT_FIT:g}: where a network ends that fits without "
         "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, against {FALLEN:g}.",
+        f"identity, over the highest value that it had, against {FALLEN:g}. Judged where c is smaller than every "
+        "eigenvalue of the targets' covariance: beyond, the model predicts another covariance.",
         residuals_are_isotropic,
         paired=False,
         task="regression",
