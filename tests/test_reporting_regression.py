@@ -88,6 +88,14 @@ def test_the_closed_form_stands_beside_the_networks():
     assert "The verdict on R4 here: supported. The verdict on R5 here: supported." in words
 
 
+@pytest.mark.parametrize(("variance", "said"), [(0.01, False), (0.007, True)])
+def test_a_direction_that_is_not_fitted_is_told(variance, said):
+    given = simulated(("ufm",))
+    row = given["regression"].iloc[[0]].assign(quantity="residual_variance", closed_form=variance, numeric=variance)
+    given["regression"] = pd.concat([given["regression"], row])
+    assert ("exceeds an eigenvalue" in Reader(report_page(**given)).text) == said
+
+
 def test_without_the_models_penalties_the_page_says_that_its_scale_is_not_known():
     words = Reader(report_page(**simulated(("grid",)))).text
     assert "its scale is not known" in words
@@ -117,6 +125,19 @@ def test_other_studies_have_no_such_section():
     text = page()
     assert 'id="regression"' not in text
     assert "NRC1" not in text
+
+
+def test_provenance_names_targets_and_expert():
+    published = {"mean_return": -4.53, "std_return": 1.79, "source": "Sample Factory"}
+    manifest = {"task": "regression", "source": "Reacher", "targets": ["joint0", "joint1"], "train": 1000}
+    manifest["expert"] = {"mean_return": -3.6724, "std_return": 1.7112, "rollouts": 30, "published": [published]}
+    manifest["simulator"] = {"gymnasium": "1.4.0", "mujoco": "3.17.0"}
+    words = Reader(report_page(**simulated(("grid",)), datasets={"reacher": manifest})).text
+    provenance = words[words.index("Data: reacher") :]
+    assert "targets joint0, joint1" in provenance
+    assert "mean return −3.67 ± 1.71 (standard deviation) over 30 rollouts" in provenance
+    assert "published: mean return −4.53 ± 1.79 (Sample Factory)" in provenance
+    assert "gymnasium 1.4.0, mujoco 3.17.0" in provenance
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2, 3]])

@@ -110,7 +110,10 @@ def simulate_regression(
 def simulate_predictions(metrics: pd.DataFrame, epochs: int = 400, *, n: int = 2) -> pd.DataFrame:
     """R/theory/predictions.csv of an experiment that was trained with the model's penalties."""
     model = UnconstrainedRegression(targets_of(n).numpy(), dim=DIM, lambda_w=LAMBDA, lambda_h_mean=LAMBDA)
-    predicted = {key: model.predictions()[key] for key in ("weight_norm_frobenius", "feature_norm_rms", "mse")}
+    predicted = {
+        key: model.predictions()[key]
+        for key in ("weight_norm_frobenius", "feature_norm_rms", "mse", "residual_variance")
+    }
     predicted |= {f"gram_{i}{j}": float(model.gram[i, j]) for i in range(n) for j in range(i, n)}
     chosen = (metrics["split"] == "train") & (metrics["epoch"] == epochs) & metrics["metric"].isin(list(predicted))
     rows = metrics[chosen].rename(columns={"metric": "quantity", "value": "measured"}).drop(columns=["split", "epoch"])

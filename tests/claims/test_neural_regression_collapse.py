@@ -206,6 +206,15 @@ def test_residual_covariance_against_a_perfect_fit(residual_covariance, verdict)
     assert (main.verdict, main.null, main.effect) == (verdict, 1.0, pytest.approx(deviation))
 
 
+def test_a_direction_that_the_model_does_not_fit_is_no_matter_of_c():
+    predictions = simulate_predictions(simulate_regression(UFM, regularised=True))
+    variance = predictions["quantity"] == "residual_variance"
+    np.testing.assert_allclose(predictions.loc[variance, "predicted"], C)
+    assert residuals_are_isotropic(regularised(predictions=predictions))
+    predictions.loc[variance, "predicted"] = 0.7 * C
+    assert residuals_are_isotropic(regularised(predictions=predictions)) == []
+
+
 def test_plain_weight_decay_has_no_c():
     assert residuals_are_isotropic(compare(simulate_regression(), "wd_5e-3")) == []
     assert gram_is_predicted(compare(simulate_regression(), "wd_5e-3")) == []
@@ -227,6 +236,14 @@ def test_both_senses_of_collapse_must_hold():
     assert all_of_them(found) == ("contradicted", "onehot_nrc2_end_over_highest is contradicted")
     unsure = classified([("nc2", ((1, 1, 0.1), (1, 1, 0.5), (1, 1, 0.9)))])
     assert verdicts(unsure) == {"R6": "inconclusive"}
+
+
+def test_a_share_that_is_small_from_the_start_counts_as_collapsed():
+    small = (0.006, 0.04, 0.037)
+    found = by_quantity(collapses_in_both_senses(classified([("onehot_nrc1", small), ("nc2", small)])))
+    assert found["onehot_nrc1_end_over_highest"].effect == pytest.approx(0.037 / 0.2)
+    assert found["onehot_nrc1_end_over_highest"].verdict == "supported"
+    assert found["nc2_end_over_highest"].verdict == "contradicted"  # no share
 
 
 def test_losses_that_were_not_measured_as_regressions_are_passed_over():

@@ -19,6 +19,9 @@ OWN = "Our own, on classification as regression on one-hot targets"
 
 FALLEN = 0.5
 """A measure counts as fallen when it ends below half of the highest value that it had."""
+LEAST_SHARE = 0.2
+"""Highest value from which R6 counts a share of the directions at least, so that one below 0.1 counts as collapsed."""
+SHARES = ("onehot_nrc1", "onehot_nrc2")
 GRAM_TOLERANCE = 0.1
 """Relative error up to which W W' is taken to be the closed form's."""
 PERFECT_FIT = 1.0
@@ -90,8 +93,11 @@ def relative_distance(entries: pd.DataFrame) -> float:
 
 
 def residuals_are_isotropic(comparison: Comparison) -> list[Measure]:
-    """R5: distance of the residual covariance C to c I after the last epoch, then the fall of its anisotropy."""
-    if not comparison.regularised:
+    """R5: distance of the residual covariance C to c I after the last epoch, then the fall of its anisotropy.
+
+    None where the model predicts another covariance, since c exceeds an eigenvalue of the targets' covariance.
+    """
+    if not comparison.regularised or not _every_direction_is_fitted(comparison):
         return []
     curves = curves_of(comparison, comparison.loss, "train", "residual_deviation")
     measures = [
@@ -118,7 +124,10 @@ def collapses_in_both_senses(comparison: Comparison) -> list[Measure]:
     """
     if not (_rows(comparison)["metric"] == "onehot_nrc1").any() or not _is_penalised(comparison):
         return []
-    return [_fall(comparison, metric, "below", [words]) for metric, words in CLASSIFICATION.items()]
+    return [
+        _fall(comparison, metric, "below", [words], least=LEAST_SHARE if metric in SHARES else 0.0)
+        for metric, words in CLASSIFICATION.items()
+    ]
 
 
 def all_of_them(measures: Sequence[Measure]) -> tuple[Verdict, str]:
@@ -134,10 +143,13 @@ def the_main_one(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     return measures[0].verdict, measures[0].note
 
 
-def _fall(comparison: Comparison, metric: str, claimed: Side, notes: Sequence[str] = ()) -> Measure:
-    """Judge whether a metric ends below a part of its highest value, or whether it does not."""
+def _fall(comparison: Comparison, metric: str, claimed: Side, notes: Sequence[str] = (), least: float = 0.0) -> Measure:
+    """Judge whether a metric ends below a part of its highest value, or whether it does not.
+
+    A highest value below `least` counts as that.
+    """
     curves = curves_of(comparison, comparison.loss, "train", metric)
-    values = {seed: _over_highest(curve) for seed, curve in curves.items()}
+    values = {seed: _over_highest(curve, least) for seed, curve in curves.items()}
     return judge_pairs(
         f"{metric}_end_over_highest",
         values,
@@ -167,10 +179,10 @@ def _against(comparison: Comparison, metric: str, reference: str) -> Measure:
     )
 
 
-def _over_highest(curve: pd.Series) -> float:
+def _over_highest(curve: pd.Series, least: float) -> float:
     """Return a curve's last value over its highest; nan where a value is no number or infinite, or none is above 0."""
     highest = float(curve.max(skipna=False))
-    return _last(curve) / highest if 0 < highest < math.inf else math.nan
+    return _last(curve) / max(highest, least) if 0 < highest < math.inf else math.nan
 
 
 def _course(curves: Mapping[int, pd.Series]) -> str:
@@ -185,6 +197,17 @@ def _first(curve: pd.Series) -> float:
 
 def _last(curve: pd.Series) -> float:
     return float(curve.iloc[-1])
+
+
+def _every_direction_is_fitted(comparison: Comparison) -> bool:
+    """False where the predicted mean variance of the residuals is another than c, which runs have as their gamma."""
+    table = comparison.predictions
+    if table is None:
+        return True
+    chosen = (table["loss"] == comparison.loss) & (table["quantity"] == "residual_variance")
+    predicted = table.loc[chosen & (table["penalties"] == "explicit"), "predicted"].astype(float)
+    gammas = [_last(curve) for curve in curves_of(comparison, comparison.loss, "train", "nrc3_gamma").values()]
+    return all(math.isclose(value, gamma, rel_tol=1e-6) for value in predicted for gamma in gammas)
 
 
 def _decay(comparison: Comparison) -> float:
@@ -264,7 +287,8 @@ CLAIMS = (
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
         f"last epoch, mean over seeds, against {PERFECT_FIT:g}: where a network ends that fits without "
         "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, against {FALLEN:g}.",
+        f"identity, over the highest value that it had, against {FALLEN:g}. Judged where c is smaller than every "
+        "eigenvalue of the targets' covariance: beyond, the model predicts another covariance.",
         residuals_are_isotropic,
         paired=False,
         task="regression",
@@ -275,8 +299,9 @@ CLAIMS = (
         "With weight decay, classification under squared error collapses in both senses: NC1 to NC3, and NRC1 to NRC3 "
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
-        f"mean over seeds, against {FALLEN:g}. The claim is supported when all six are, contradicted when "
-        "one of them is, and otherwise inconclusive.",
+        f"mean over seeds, against {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start where "
+        f"there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
+        "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
         collapses_in_both_senses,
         combine=all_of_them,
         paired=False,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nclens.reporting.page import Cell, Column, Section, Table
-from nclens.reporting.words import Names, as_text, duration, plural
+from nclens.reporting.words import Names, as_text, duration, number, plural
 
 
 def _tally(values: Iterable[Any]) -> str:
@@ -84,6 +84,9 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "training samples": manifest.get("train"),
         "test samples": manifest.get("test"),
         "classes": len(classes) if isinstance(classes, list | tuple) else classes,
+        "targets": ", ".join(manifest.get("targets", [])),
+        "expert": _expert(manifest["expert"]) if "expert" in manifest else None,
+        "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
         "shape of a sample": " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else shape,
         "SHA-256": manifest.get("sha256"),
         "runs trained on exactly this": f"{same} of {len(records)}" if records else None,
@@ -94,6 +97,16 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
             address = re.fullmatch(r"https?://\S+", text)
             rows.append((key, text, "link" if address else "code" if key == "SHA-256" else "text"))
     return rows
+
+
+def _expert(expert: Mapping[str, Any]) -> str:
+    """The mean return of a data set's expert, beside published ones."""
+
+    def returns(entry: Mapping[str, Any]) -> str:
+        return f"mean return {number(entry['mean_return'])} ± {number(entry['std_return'])}"
+
+    own = f"{returns(expert)} (standard deviation) over {plural(int(expert['rollouts']), 'rollout')}"
+    return "; ".join([own, *(f"published: {returns(entry)} ({entry['source']})" for entry in expert["published"])])
 
 
 def reproduce(study: Mapping[str, Any], theory: bool) -> Section:

@@ -118,11 +118,18 @@ def _models(
                 "where": names.where(str(experiment)) if experiment in names.experiments else str(experiment),
                 "given": [(symbol, number(value, 4, trim=True)) for symbol, value in given.items()],
                 "rows": [_row(record, networks) for record in rows.to_dict("records")],
+                "partial": _partial(rows, lambda_w * lambda_h),
                 "error": number(rows["relative_error"].abs().max(), 2),
                 "verdicts": [(claim, verdict) for claim, verdict in judged.items() if verdict],
             }
         )
     return models
+
+
+def _partial(rows: pd.DataFrame, c: float) -> bool:
+    """Whether c exceeds an eigenvalue of Sigma, so that the residuals' mean variance is less than c."""
+    variance = rows.loc[rows["quantity"] == "residual_variance", "closed_form"].astype(float)
+    return bool((variance < c * (1 - 1e-6)).any())
 
 
 def _row(record: Mapping[Any, Any], networks: Mapping[str, dict[str, str]]) -> dict[str, Any]:
