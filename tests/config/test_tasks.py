@@ -65,6 +65,7 @@ def test_the_penalties_of_a_regression_are_of_a_mean():
         ({"batch_size": 1001}, "batch_size = 1001: must be at most the 1000 training samples of reacher"),
         ({"dataset": "strokes", "batch_size": 4001}, "at most the 4000 training samples of strokes"),
         ({"decay": -1.0}, r"losses.wd.weight_decay = -1.0"),
+        ({"dataset": "strokes", "augmentation": "flip_crop"}, "augmentation = flip_crop: must be none for regression"),
     ],
 )
 def test_what_does_not_go_together_is_told(arguments, words):

@@ -249,6 +249,23 @@ def test_a_diverging_run_says_where(place):
     assert not list((place[0] / "diverged").glob(".failed*"))
 
 
+def test_on_a_cpu_deterministic_changes_no_bit(place, reference):
+    nclens(*train_arguments(place, "deterministic", deterministic=True), cwd=place[0])
+    for epoch in (1, 30):
+        first, second = (
+            run / "snapshots" / f"epoch{epoch}.safetensors" for run in (place[0] / "deterministic", reference)
+        )
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_minutes_that_are_none_are_named_and_not_held_against_the_run(place, monkeypatch):
+    monkeypatch.setenv("NCLENS_CHECKPOINT_MINUTES", "soon")
+    failed = nclens(*train_arguments(place, "unpaused"), cwd=place[0], check=False)
+    assert failed.returncode == 1
+    assert "NCLENS_CHECKPOINT_MINUTES = 'soon': must be a number of minutes" in failed.stderr
+    assert not list((place[0] / "unpaused").glob(".failed*"))
+
+
 def test_what_the_machine_lacks_is_said_and_not_held_against_the_run(place, tmp_path):
     machine = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from nclens.config.experiments import FIGURES, Experiment
 
 
 def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str, Any]) -> None:
-    """Refuse losses, figures and weight decays that do not go with an experiment and its task.
+    """Refuse losses, figures, weight decays and augmentations that do not go with an experiment and its task.
 
     Args:
         name: of the experiment.
@@ -31,6 +31,13 @@ def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str
                 "penalties take its place"
             )
             raise PydanticCustomError("penalties", message, {**context, "loss": loss, "value": entry.weight_decay})
+    if task == "regression" and experiment.training.augmentation != "none":
+        context["value"] = experiment.training.augmentation
+        message = (
+            "experiments.{name}.training.augmentation = {value}: must be none for regression, the task of {dataset}: "
+            "the targets are those of the sample as it is"
+        )
+        raise PydanticCustomError("augmentation", message, context)
     if experiment.probes and task != "classification":
         message = "experiments.{name}.probes = {probes}: probes ask classifiers, and the task of {dataset} is {task}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})

@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclens.data.prepared import choose_device, place_splits
+from nclens.data.prepared import place_splits
 from nclens.data.tensors import Split
+from nclens.devices import device_slot
 from nclens.files import atomic_write, damaged, read_json, read_tensors
 from nclens.losses import ce, ls
 from nclens.models import Network, build_network, place_network
+from nclens.numerics import configure
 from nclens.probes import AUGMENTATIONS, gradient_variance, linear_probe, logit_differences
 from nclens.representation import mutual_information
 from nclens.training import derived_seed, extract_features
@@ -36,19 +38,25 @@ def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
         FileError: a snapshot or data set is missing or damaged; names it and the rule that makes it.
         ValueError: a probe cannot be answered; names the run, the epoch and the kind of probe.
     """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    run = root / spec["run"]
+    configure(threads)
+    with device_slot(spec["device"], spec["run"]) as device:
+        rows = list(_answers(spec, root, device))
+    with atomic_write(root / spec["run"] / "probes.csv") as temporary:
+        # 17 digits: a table read again has the same bits.
+        table = pd.DataFrame(rows, columns=["epoch", "split", "metric", "value"])
+        table.to_csv(temporary, index=False, float_format="%.17g")
+
+
+def _answers(spec: dict[str, Any], root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
+    """Yield (epoch, split, metric, value), snapshot by snapshot."""
     described = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
     tensors, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
-    device = choose_device(spec["device"])
     train, _ = place_splits(tensors, described, device)
     network = build_network(spec["model"], described["shape"], len(described["classes"]))
     network = place_network(network, described["shape"], device)
     questions = [(asked, _question(asked, spec["seed"], train, described, root)) for asked in spec["probes"]]
-    rows = []
     for epoch in spec["snapshots"]:
-        _load(network, run / "snapshots" / f"epoch{epoch}.safetensors")
+        _load(network, root / spec["run"] / "snapshots" / f"epoch{epoch}.safetensors")
         for asked, question in questions:
             if epoch not in asked["snapshots"]:
                 continue
@@ -56,13 +64,7 @@ def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
                 found = list(question(network))
             except ValueError as error:
                 raise ValueError(f"{spec['run']}, epoch {epoch}, probe {asked['kind']}: {error}") from error
-            rows += [
-                {"epoch": epoch, "split": split, "metric": metric + asked["suffix"], "value": value}
-                for split, metric, value in found
-            ]
-    with atomic_write(run / "probes.csv") as temporary:
-        # 17 digits: a table read again has the same bits.
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.17g")
+            yield from ((epoch, split, metric + asked["suffix"], value) for split, metric, value in found)
 
 
 def _load(network: Network, snapshot: Path) -> None:

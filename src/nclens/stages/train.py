@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -63,7 +62,7 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     """
     described = read_json(manifest, "prepare")
     with device_slot(spec["training"]["device"], _name(run)) as device:
-        signals = _Signals()
+        pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
         identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where})
         if waited and _is_complete(run, spec, identity):
@@ -77,7 +76,7 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
             record = {"code": code, "identity": identity, "threads": threads}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
             seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
-            seconds = _train_to_the_end(trainer, spec, work, identity, seconds, signals, run)
+            seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
         _publish(trainer, spec, work, run, seconds, record, described)
         _discard(work)
 
@@ -131,22 +130,18 @@ def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: 
 
 
 def _train_to_the_end(
-    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, signals: "_Signals", run: Path
+    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
 ) -> float:
     """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
     epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
-    # From the environment: how often a run is saved is no part of what it is.
-    every = 60.0 * float(os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5"))
     begun = reported = time.monotonic()
-    due = begun + every
     spent = seconds
-
     if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
         _write_snapshot(trainer, work, write_tensors)
     epoch_begun, first = time.monotonic(), trainer.epoch
     with Background(write_tensors) as writer:
         while trainer.epoch < epochs:
-            finished = trainer.advance(partial(_asked_to_pause, signals, due))
+            finished = trainer.advance(pauses.is_due)
             now = time.monotonic()
             spent = seconds + now - begun
             if finished:
@@ -159,19 +154,16 @@ def _train_to_the_end(
                     reported = now
                     left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
                     _say(run, _progress(trainer, left))
-            if signals.received is not None or now > due or trainer.epoch == epochs:
+            stopped = pauses.signal  # read once: one that arrives below waits for the next step
+            if stopped is not None or pauses.is_due() or trainer.epoch == epochs:
                 # After the snapshots in the queue: a checkpoint on disk has all the snapshots before it.
                 _write_checkpoint(trainer, work, writer.put, identity, spent)
-                due = now + every
-            if signals.received is not None:
+                pauses.taken()
+            if stopped is not None:
                 writer.finish()
-                _say(run, f"stopped by {signal.Signals(signals.received).name}; the same command goes on from here")
-                raise Interrupted(128 + signals.received)
+                _say(run, f"stopped by {stopped.name}; the same command goes on from here")
+                raise Interrupted(128 + stopped)
     return spent
-
-
-def _asked_to_pause(signals: "_Signals", due: float) -> bool:
-    return signals.received is not None or time.monotonic() > due
 
 
 def _write_snapshot(trainer: Trainer, work: Path, write: Callable[..., object]) -> None:
@@ -265,13 +257,32 @@ def _name(run: Path) -> str:
     return "/".join(run.parts[-4:])
 
 
-class _Signals:
-    """Remembers that SIGTERM or SIGINT arrived, so that the loop can write a checkpoint between two steps."""
+class _Pauses:
+    """When the loop writes a checkpoint: every few minutes, and when SIGTERM or SIGINT arrived.
+
+    Attributes:
+        signal: the signal that asked the run to stop, if one did.
+    """
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        # From the environment: how often a run is saved is no part of what it is.
+        minutes = os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5")
+        try:
+            self._every = 60.0 * float(minutes)
+        except ValueError:
+            raise ValueError(f"NCLENS_CHECKPOINT_MINUTES = {minutes!r}: must be a number of minutes") from None
+        self.taken()
+        self.signal: signal.Signals | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
+    def is_due(self) -> bool:
+        """Return whether a checkpoint is due."""
+        return self.signal is not None or time.monotonic() > self._due
+
+    def taken(self) -> None:
+        """Begin the next stretch: a checkpoint is taken."""
+        self._due = time.monotonic() + self._every
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.signal = signal.Signals(number)
