@@ -73,7 +73,7 @@ for name, experiment in STUDY.experiments.items():
                 ENVIRONMENT
             threads: 1
             resources:
-                gpu=int(experiment.training.device != "cpu"),
+                gpu=gpu_slots(experiment),
                 mem_mb=megabytes(probing_job),
                 runtime=minutes(probing_job),
             params:

@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclens.data.prepared import choose_device, place_splits
+from nclens.data.prepared import place_splits
 from nclens.data.tensors import Split
+from nclens.devices import device_slot
 from nclens.files import atomic_write, damaged, read_json, read_tensors
 from nclens.losses import ce, ls
 from nclens.models import Network, build_network, place_network
+from nclens.numerics import configure
 from nclens.probes import AUGMENTATIONS, gradient_variance, linear_probe, logit_differences
 from nclens.representation import mutual_information
 from nclens.training import derived_seed, extract_features
@@ -36,33 +38,36 @@ def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
         FileError: a snapshot or data set is missing or damaged; names it and the rule that makes it.
         ValueError: a probe cannot be answered; names the run, the epoch and the kind of probe.
     """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     run = root / spec["run"]
     described = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
-    tensors, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
-    device = choose_device(spec["device"])
-    train, _ = place_splits(tensors, described, device)
-    network = build_network(spec["model"], described["shape"], len(described["classes"]))
-    network = place_network(network, described["shape"], device)
-    questions = [(asked, _question(asked, spec["seed"], train, described, root)) for asked in spec["probes"]]
-    rows = []
-    for epoch in spec["snapshots"]:
-        _load(network, run / "snapshots" / f"epoch{epoch}.safetensors")
-        for asked, question in questions:
-            if epoch not in asked["snapshots"]:
-                continue
-            try:
-                found = list(question(network))
-            except ValueError as error:
-                raise ValueError(f"{spec['run']}, epoch {epoch}, probe {asked['kind']}: {error}") from error
-            rows += [
-                {"epoch": epoch, "split": split, "metric": metric + asked["suffix"], "value": value}
-                for split, metric, value in found
-            ]
+    with device_slot(spec["device"], spec["run"]) as device:
+        configure(threads)
+        tensors, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
+        train, _ = place_splits(tensors, described, device)
+        network = build_network(spec["model"], described["shape"], len(described["classes"]))
+        network = place_network(network, described["shape"], device)
+        questions = [(asked, _question(asked, spec["seed"], train, described, root)) for asked in spec["probes"]]
+        rows = []
+        for epoch in spec["snapshots"]:
+            _load(network, run / "snapshots" / f"epoch{epoch}.safetensors")
+            due = [(asked, question) for asked, question in questions if epoch in asked["snapshots"]]
+            rows += [{"epoch": epoch, **row} for row in _answers(network, due, f"{spec['run']}, epoch {epoch}")]
     with atomic_write(run / "probes.csv") as temporary:
         # 17 digits: a table read again has the same bits.
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.17g")
+
+
+def _answers(
+    network: Network, questions: list[tuple[dict[str, Any], Question]], where: str
+) -> Iterator[dict[str, str | float]]:
+    """Yield split, metric and value of every answer; an error names where it was."""
+    for asked, question in questions:
+        try:
+            found = list(question(network))
+        except ValueError as error:
+            raise ValueError(f"{where}, probe {asked['kind']}: {error}") from error
+        for split, metric, value in found:
+            yield {"split": split, "metric": metric + asked["suffix"], "value": value}
 
 
 def _load(network: Network, snapshot: Path) -> None:
