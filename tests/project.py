@@ -73,7 +73,7 @@ class Place:
         if "Nothing to be done" in output:
             return set()
         jobs = set()
-        for stage, what in re.findall(r"^Job \d+: (\w+) ?(\S*)$", output, flags=re.MULTILINE):
+        for stage, what in re.findall(r"^ *Job \d+: (\w+) ?(\S*)$", output, flags=re.MULTILINE):
             run = re.fullmatch(r"(\w+)/\w+/(\w+)/seed(\d+)", what)
             experiment = run and ("rows" if run[1] == "blobs" else "smoke")
             jobs.add(f"{stage}_{experiment} {run[2]}/{run[3]}" if run else f"{stage}_{what}".rstrip("_"))
