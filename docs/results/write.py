@@ -1,0 +1,89 @@
+"""Write docs/results/STUDY from a finished study: `python docs/results/write.py results/STUDY [EXPERIMENT_FIGURE ...]`.
+
+Verdicts, settings, commit and times come from the study's files, figures are its PNGs with at most 128 colours, so that
+they stay small. Nothing is typed in by hand.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from PIL import Image
+
+HERE = Path(__file__).parent
+WIDTH = 1200
+SHOWN = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "milestones", "augmentation", "precision")
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def verdicts(claims: pd.DataFrame) -> list[str]:
+    """Return the table of verdicts, a line a claim and pair of losses."""
+    lines = ["| claim | where | losses | effect [95% interval] | verdict |", "|---|---|---|---|---|"]
+    for row in claims[claims["level"] == "claim"].itertuples():
+        losses = row.loss if pd.isna(row.baseline) else f"{row.loss} against {row.baseline}"
+        interval = "" if pd.isna(row.low) else f" [{number(row.low)}, {number(row.high)}]"
+        effect = "–" if pd.isna(row.effect) else f"{number(row.effect)}{interval} {row.unit}"
+        lines.append(f"| {row.claim}: {row.statement} | {row.experiment} | {losses} | {effect} | {row.verdict} |")
+    return lines
+
+
+def settings(study: dict) -> list[str]:
+    """Return a line for every experiment."""
+    lines = []
+    for name, entry in study["experiments"].items():
+        chosen = ", ".join(f"{key} {entry['training'].get(key)}" for key in SHOWN)
+        seeds = ", ".join(map(str, entry["seeds"]))
+        lines.append(f"* `{name}`: {entry['dataset']}, {entry['model']}, seeds {seeds}; {chosen}")
+    return lines
+
+
+def provenance(root: Path) -> list[str]:
+    """Return when, of which commit and on what the networks were trained, and how long that took."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("*/*/*/seed*/run.json"))]
+    commits = sorted({str(run["git_revision"])[:10] for run in runs})
+    days = sorted({run["finished"][:10] for run in runs})
+    threads = sorted({run["threads"] for run in runs})
+    minutes = sum(run["wall_time"] for run in runs) / 60
+    devices = ", ".join(sorted({run["device"] for run in runs}))
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return [
+        f"{len(runs)} runs, trained on {when} at commit {', '.join(commits)}, "
+        f"device {devices}, {threads[0]} thread each, PyTorch {runs[0]['versions']['torch']}; {minutes:.0f} minutes of "
+        "training in all, on a machine that was shared."
+    ]
+
+
+def picture(source: Path, target: Path) -> None:
+    """Write a figure with few colours."""
+    image = Image.open(source).convert("RGB")
+    image.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    image.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+def main(root: Path, figures: list[str]) -> None:
+    """Write README.md and the figures."""
+    study = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
+    folder = HERE / study["study"]
+    folder.mkdir(exist_ok=True)
+    lines = [
+        f"# {study['title'] or study['study']}",
+        "",
+        f"Of `studies/{study['study']}.yaml`. The rule of every verdict",
+    ]
+    lines[-1] += " stands in the report of the study; a loss is named by its entry there."
+    lines += ["", *verdicts(pd.read_csv(root / "claims.csv")), "", "## Settings", "", *settings(study), ""]
+    lines += provenance(root)
+    for figure in figures:
+        picture(root / "figures" / f"{figure}.png", folder / f"{figure}.png")
+        lines += ["", f"![{figure.replace('_', ' ')}]({figure}.png)"]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
