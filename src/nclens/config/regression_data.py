@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.config.digits import FiveThousand
 from nclens.config.fields import Closed, Count, Integer
 
 
@@ -110,38 +111,16 @@ class Rollouts(RegressionData):
     """Columns of the targets to regress; null takes all."""
 
 
-class Mnist5kStrokes(RegressionData):
+class Mnist5kStrokes(FiveThousand, RegressionData):
     """MNIST-5k with numbers computed from each image: centroid, slant and thickness of the stroke."""
 
     source: Literal["mnist5k_strokes"]
-    train_per_class: Annotated[Integer, Field(ge=2, le=499)] = 400
-    """Training images of each digit."""
-    test_per_class: Annotated[Integer, Field(ge=2, le=498)] = 100
-    """Test images of each digit; the two together are at most 500."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
-    """Seed of the stratified split."""
     scale_targets: Literal["each", "common", "none"] = "each"
     """As for other data. Pixels and a slope have no unit in common: by default each has its own deviation."""
     targets: tuple[Literal["x", "y", "slant", "thickness"], ...] = Field(
         default=("x", "y", "slant", "thickness"), min_length=1
     )
     """The numbers to regress; one of them for a single target."""
-
-    @property
-    def train_samples(self) -> int:
-        """Size of the training split."""
-        return 10 * self.train_per_class
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of the images."""
-        return 1
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.train_per_class + self.test_per_class > 500:
-            raise PydanticCustomError("split", "train_per_class + test_per_class must be at most 500")
-        return self
 
 
 REGRESSION_KINDS: dict[str, type[Closed]] = {

@@ -40,12 +40,7 @@ def load(
         DownloadError: the checksum is wrong.
         ValueError: the file is not there or does not hold such arrays.
     """
-    file = raw.place(path)
-    if not file.is_file():
-        raise ValueError(f"arrays: no file {file.resolve()}; `path` is below `data_dir` unless absolute")
-    if sha256 is not None:
-        verify(file, f"sha256:{sha256}")
-    arrays = read_arrays(file)
+    file, arrays = read_own_arrays(raw, path, sha256, "arrays")
     names = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
     if not set(names) <= set(arrays):
         raise ValueError(f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; it has {', '.join(arrays)}")
@@ -65,6 +60,21 @@ def load(
         classes=list(classes) if classes else [str(number) for number in range(count)],
         source=f"arrays of the file {path}",
     )
+
+
+def read_own_arrays(raw: RawData, path: str, sha256: str | None, source: str) -> tuple[Path, dict[str, Tensor]]:
+    """Return where a file of the user's lies and its arrays (`read_arrays`); `source` is what an error begins with.
+
+    Raises:
+        DownloadError: the checksum is wrong.
+        ValueError: the file is not there or cannot be read.
+    """
+    file = raw.place(path)
+    if not file.is_file():
+        raise ValueError(f"{source}: no file {file.resolve()}; `path` is below `data_dir` unless absolute")
+    if sha256 is not None:
+        verify(file, f"sha256:{sha256}")
+    return file, read_arrays(file)
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:

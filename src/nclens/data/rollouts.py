@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from nclens.data.arrays import read_arrays
-from nclens.data.download import verify
+from nclens.data.arrays import read_own_arrays
 from nclens.data.raw import RawData
 from nclens.data.regression import RegressionDataset, Scaling, scaled
 
@@ -42,12 +41,7 @@ def load(
         DownloadError: the checksum is wrong.
         ValueError: the file is not there, does not hold such arrays, or has too few rollouts or columns.
     """
-    file = raw.place(path)
-    if not file.is_file():
-        raise ValueError(f"rollouts: no file {file.resolve()}; `path` is below `data_dir` unless absolute")
-    if sha256 is not None:
-        verify(file, f"sha256:{sha256}")
-    arrays = read_arrays(file)
+    file, arrays = read_own_arrays(raw, path, sha256, "rollouts")
     wanted = [inputs, outputs] if rollout is None else [inputs, outputs, rollout]
     if missing := [key for key in wanted if key not in arrays]:
         raise ValueError(f"{file} lacks {', '.join(missing)}; it has {', '.join(arrays)}")

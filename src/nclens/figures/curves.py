@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,27 +23,36 @@ class Series:
     stroke: str
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One panel: what is drawn in it and how its axis reads.
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """How the vertical axis of a panel reads.
 
     Attributes:
-        label: of the vertical axis, with the unit.
-        series: what is drawn, each loss once a series.
-        log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
+        label: of the axis, with the unit.
+        log: whether the axis is logarithmic; the mean over seeds is then the geometric one.
         percent: whether fractions, at most 1, are shown as percentages.
-        transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
-        name: what the transformed metric is called in the table; the metric's own key by default.
         reference: where to draw a thin level line.
     """
 
-    label: str
-    series: tuple[Series, ...]
+    label: str = field(kw_only=False)
     log: bool = False
     percent: bool = False
+    reference: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel(Scaled):
+    """One panel of metrics against epoch: what is drawn in it.
+
+    Attributes:
+        series: what is drawn, each loss once a series.
+        transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
+        name: what the transformed metric is called in the table; the metric's own key by default.
+    """
+
+    series: tuple[Series, ...]
     transform: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     name: str | None = None
-    reference: float | None = None
 
 
 def draw_curves(
@@ -95,7 +104,7 @@ def draw_curves(
                     [*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]
                 ]
             )
-        cut |= _finish_panel(axes, panel, pd.concat(drawn))
+        cut |= finish_panel(axes, panel, pd.concat(drawn))
         for loss, epoch in (marks or {}).items():
             axes.axvline(epoch, color=inputs.colours[loss], linestyle=":", linewidth=1.0, alpha=0.8, zorder=1)
         tables += drawn
@@ -130,8 +139,8 @@ def _draw_losses(inputs: FigureInputs, axes: Axes, table: pd.DataFrame, dashes: 
             style.mean_and_band(axes, own, inputs.colours[loss], marker, dashes)
 
 
-def _finish_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> bool:
-    """Scale and label a panel; True where a band is cut at its edge."""
+def finish_panel(axes: Axes, panel: Scaled, drawn: pd.DataFrame, margin: float = 0.05) -> bool:
+    """Scale and label a panel by the columns mean, low and high; True where an interval is cut at its edge."""
     axes.set_ylabel(panel.label)
     if drawn["mean"].notna().sum() == 0:
         style.empty_panel(axes, "no finite values")
@@ -140,7 +149,7 @@ def _finish_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> bool:
     if panel.reference is not None:
         axes.axhline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
         shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
-    cut = style.fit_to_means(axes.yaxis, shown, panel.log, most=1.0 if panel.percent else np.inf)
+    cut = style.fit_to_means(axes.yaxis, shown, panel.log, margin=margin, most=1.0 if panel.percent else np.inf)
     if panel.log:
         style.log_axis(axes.yaxis)
     if panel.percent:

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
+from nclens.figures.curves import Scaled, finish_panel
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
@@ -64,24 +65,16 @@ class Points:
 
 
 @dataclass(frozen=True)
-class SweepPanel:
-    """One panel: what is drawn in it and how its axis reads.
+class SweepPanel(Scaled):
+    """One panel: what is drawn in it.
 
     Attributes:
-        label: of the vertical axis, with the unit.
         points: what is measured.
         predicted: the quantity in the table of predictions that belongs to the first of the points; None for none.
-        log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
-        percent: whether fractions, at most 1, are shown as percentages.
-        reference: where to draw a thin level line.
     """
 
-    label: str
     points: tuple[Points, ...]
     predicted: str | None = None
-    log: bool = False
-    percent: bool = False
-    reference: float | None = None
 
 
 FEATURE_NORM = SweepPanel(
@@ -165,7 +158,7 @@ def draw_sweep(
             own = measured[(measured["metric"] == points.metric) & (measured["split"] == points.split)]
             _draw_points(axes, own, points.look, inputs.colours)
         drawn = pd.concat([measured, predicted], ignore_index=True)
-        cut |= _finish_panel(axes, panel, drawn)
+        cut |= finish_panel(axes, panel, drawn, margin=0.08)
         tables.append(drawn.assign(panel=number)[["panel", *drawn.columns]])
     for axes in grid[-1]:
         axes.set_xlabel("smoothing δ")
@@ -253,24 +246,6 @@ def _draw_points(axes: Axes, own: pd.DataFrame, look: str, colours: Mapping[str,
     axes.vlines(own["smoothing"], own["low"], own["high"], colors=edges, linewidth=1.2, alpha=0.7, zorder=3)
     fill = edges if filled else style.GROUND
     axes.scatter(own["smoothing"], own["mean"], s=24, marker=marker, c=fill, edgecolors=edges, linewidths=1.1, zorder=4)
-
-
-def _finish_panel(axes: Axes, panel: SweepPanel, drawn: pd.DataFrame) -> bool:
-    """Scale and label a panel; True where an interval is cut at its edge."""
-    axes.set_ylabel(panel.label)
-    if drawn["mean"].notna().sum() == 0:
-        style.empty_panel(axes, "no finite values")
-        return False
-    shown = drawn[["mean", "low", "high"]]
-    if panel.reference is not None:
-        axes.axhline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
-        shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
-    cut = style.fit_to_means(axes.yaxis, shown, panel.log, margin=0.08, most=1.0 if panel.percent else np.inf)
-    if panel.log:
-        style.log_axis(axes.yaxis)
-    if panel.percent:
-        style.percent_axis(axes.yaxis)
-    return cut
 
 
 def _limits(smoothings: Sequence[float]) -> tuple[float, float]:
