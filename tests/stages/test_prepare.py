@@ -99,7 +99,7 @@ def peak():
 def run(count):
     inputs, targets = torch.full((count, 3, 96, 96), 7, dtype=torch.uint8), torch.arange(count) % 2
     few = {"test_inputs": inputs[:4].clone(), "test_targets": targets[:4].clone()}
-    dataset = Dataset(inputs, targets, classes=["a", "b"], **few)
+    dataset = Dataset(train_inputs=inputs, train_targets=targets, classes=["a", "b"], **few)
     started = peak()
     manifest = describe(dataset)
     write_tensors(sys.argv[1], dataset.tensors)
