@@ -231,7 +231,7 @@ def _publish(
             "training_seconds": trainer.seconds,
             "samples_per_second": steps * trainer.settings.batch_size / trainer.seconds,
             "peak_memory_bytes": peak,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             **record,
         },
     )
