@@ -8,7 +8,6 @@ from torch import Tensor
 from nclens import custom
 from nclens.losses import LOSSES, STRENGTHS, Schedule, StatefulLoss, is_taught
 
-
 #: A trained network that is asked for its logits (N, K) on inputs (N, ...), such as `nclens.training.as_teacher`.
 Teacher = Callable[[Tensor], Tensor]
 

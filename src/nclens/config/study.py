@@ -486,7 +486,10 @@ class Study(Closed):
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
                 "drops": self._drops(name),
-                "teachers": self._teachers(name),
+                "teachers": {
+                    loss: {**teacher, "label": self.label(teacher["loss"])}
+                    for loss, teacher in self._teachers(name).items()
+                },
                 "first_epoch": entry.snapshot_epochs[0],
                 **self._task_facts(name),
                 "probes": list(self._asked(name).values()),

@@ -11,6 +11,7 @@ import math
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.distillation import distillation
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 from nclens.figures.projections import projections
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
@@ -123,6 +124,14 @@ FIGURES = {
         caption="How much the difference of two classes' logits tells of the input, under random augmentation. At "
         "log 2 it tells the class and nothing else.",
         draw=mutual_information,
+    ),
+    "distillation": FigureSpec(
+        title="Students of cross entropy and of label smoothing",
+        source="after a figure of the paper, arXiv 1906.02629",
+        caption="Left: if smoothing made better teachers, the students' line would go down with the teacher's α as the "
+        "teacher's own does, and below that of the same network trained alone. Right: what the temperature makes of a "
+        "teacher; a point below the level lines is a student that gained from it.",
+        draw=distillation,
     ),
     "gradient_variance": FigureSpec(
         title="Gradient variance of one-hot and smoothed targets",
