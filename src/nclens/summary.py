@@ -45,8 +45,11 @@ QUANTITIES = (
     *(Quantity("R²", "r2_angular", split, "") for split in ("train", "test")),
 )
 """The columns of every experiment; linear probes and students follow, one column each."""
-MORE: dict[str, Literal["lower", "higher"]] = {"probe_accuracy": "higher", "student_error": "lower"}
-"""Metric, which may add a name after a slash -> which way is better."""
+MORE: dict[str, tuple[str, Literal["lower", "higher"]]] = {
+    "probe_accuracy": ("probe accuracy", "higher"),
+    "student_error": ("student's error", "lower"),
+}
+"""Metric, which may add a name after a slash -> what it is called, and which way is better."""
 
 
 def summarise(
@@ -75,8 +78,8 @@ def summarise(
     metrics = metrics.astype({"loss": object, "metric": object, "split": object, "value": float})
     found = sorted(metrics["metric"].unique())
     named = (
-        Quantity(name.replace("_", " ").replace("student error", "student's error"), name, "test", better)
-        for metric, better in MORE.items()
+        Quantity(words + name.removeprefix(metric), name, "test", better)
+        for metric, (words, better) in MORE.items()
         for name in found
         if name == metric or name.startswith(f"{metric}/")
     )
