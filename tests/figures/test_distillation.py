@@ -106,7 +106,9 @@ def test_teachers_that_neither_panel_can_place_are_named():
 def test_weights_and_experiments_have_lines_of_their_own():
     more = TEACHERS | {f"half_{name}": {**of, "weight": 0.5} for name, of in TEACHERS.items()}
     more |= {f"wide_{name}": {**of, "experiment": "wide"} for name, of in TEACHERS.items()}
-    _, table = draw(students(more))
+    figure, table = draw(students(more))
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"student of CE, b = 0.5, teachers of large", "teacher, CE of large", "teacher, CE of wide"} <= legend
     labels = set(table.loc[(table["panel"] == "smoothing") & (table["series"] == "student"), "label"])
     assert labels == {
         "student, T = 1, teachers of large",

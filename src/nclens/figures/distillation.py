@@ -17,10 +17,10 @@ from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, omissions
 LOOKS: dict[str, tuple[str, str, str]] = {
     "teacher": ("teacher", style.FAINT, "s"),
     "student": ("student", "#0072B2", "o"),
-    "alone": ("student's network, trained alone", "#D55E00", "^"),
+    "alone": ("student's network alone", "#D55E00", "^"),
 }
 """Kind of line -> its name, colour and marker."""
-LEVELS = {"CE": "trained alone with CE", "LS": "trained alone with its best LS"}
+LEVELS = {"CE": "alone, with CE", "LS": "alone, with its best LS"}
 """Level line of the right panel -> what it stands for."""
 COLUMNS = ["panel", "series", "label", "loss", "x", "mean", "low", "high", "seeds", "left_out"]
 
@@ -65,8 +65,8 @@ def distillation(inputs: FigureInputs) -> Drawing:
     levels = _levels(inputs, rows) if panels["temperature"] else pd.DataFrame(columns=COLUMNS)
     for level in levels.itertuples():
         grid[0, 1].axhline(level.mean, **_level_look(str(level.series)))
-    _finish(grid[0], [panels["smoothing"], panels["temperature"]])
-    style.legend(figure, _keys([*panels["smoothing"], *panels["temperature"]], levels))
+    _finish(grid[0], list(panels.values()))
+    style.legend(figure, _keys(list(panels.values()), levels))
     shown = {loss for lines in panels.values() for line in lines for loss in line.losses.values()}
     hidden = [inputs.labels[loss] for loss in inputs.teachers if loss not in shown]
     left_out = omissions(inputs, rows[rows["metric"] == "error"].drop(columns="metric"), "error (test)")
@@ -115,9 +115,13 @@ def _against_temperature(inputs: FigureInputs) -> Iterator[Line]:
             groups.setdefault(key, {})[teacher["temperature"]] = loss
     groups = {key: losses for key, losses in groups.items() if len(losses) > 1}
     several = len({experiment for experiment, *_ in groups}) > 1
+    shown: set[str] = set()
     for (experiment, _, weight), losses in groups.items():
         teacher = inputs.teachers[next(iter(losses.values()))]["label"]
-        yield Line("teacher", f"teacher, {teacher}" + (f" of {experiment}" if several else ""), losses, "teacher_error")
+        label = f"teacher, {teacher}" + (f" of {experiment}" if several else "")
+        if label not in shown:
+            shown.add(label)
+            yield Line("teacher", label, losses, "teacher_error")
         yield Line("student", _words(f"of {teacher}", weight, experiment if several else ""), losses)
 
 
@@ -190,29 +194,36 @@ def _strokes(lines: Sequence[Line]) -> list[Any]:
 def _finish(panels: np.ndarray, lines: Sequence[Sequence[Line]]) -> None:
     """Name the axes, whose vertical one both panels share; say where there is nothing to draw."""
     left, right = panels
-    left.set(xlabel="smoothing α of the teacher", ylabel="test error (%)")
+    left.set(xlabel="smoothing α (the teacher's, or the network's own)", ylabel="test error (%)")
     right.set(xlabel="temperature T")
     style.percent_axis(left.yaxis)
     if lines[0]:
-        left.set_xticks(sorted({x for line in lines[0] for x in line.losses}))
+        smoothings = sorted({x for line in lines[0] for x in line.losses})
+        left.set_xticks(smoothings, [f"{value:g}" for value in smoothings])
     if lines[1]:
         temperatures = sorted({x for line in lines[1] for x in line.losses})
         right.set_xscale("log")
         right.set_xticks(temperatures, [f"{value:g}" for value in temperatures])
         right.set_xticks([], minor=True)
     for axes, shown, what in zip(panels, lines, ("a smoothed teacher", "a teacher at two temperatures"), strict=True):
+        taught = [line.label for line in shown if line.series == "student"]
+        axes.set_title(taught[0] if len(taught) == 1 else "")
         if not shown:
             axes.text(0.5, 0.5, f"no student of\n{what}", transform=axes.transAxes, ha="center", color=style.FAINT)
             axes.set_xticks([])
 
 
-def _keys(lines: Sequence[Line], levels: pd.DataFrame) -> list[Line2D]:
-    """The legend: each kind of line once where its lines differ in nothing else, and the levels."""
-    keys = [
-        Line2D([], [], color=LOOKS[series][1], marker=LOOKS[series][2], markersize=4.5, label=LOOKS[series][0])
-        for series in dict.fromkeys(line.series for line in lines)
-    ]
+def _keys(panels: Sequence[Sequence[Line]], levels: pd.DataFrame) -> list[Line2D]:
+    """The legend: a kind of line once, or line by line where a panel has several of the kind; and the levels."""
+    drawn = [(line, stroke) for lines in panels for line, stroke in zip(lines, _strokes(lines), strict=True)]
+    keys = []
+    for series, (name, colour, marker) in LOOKS.items():
+        own = {line.label: stroke for line, stroke in drawn if line.series == series}
+        if all(stroke == style.STROKES[0] for stroke in own.values()):
+            own = {name: style.STROKES[0]} if own else {}
+        looks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5}
+        keys += [Line2D([], [], linestyle=stroke, label=label, **looks) for label, stroke in own.items()]
     return keys + [
-        Line2D([], [], label=f"{LEVELS[str(level.series)]}", **_level_look(str(level.series)))
+        Line2D([], [], label=LEVELS[str(level.series)], **_level_look(str(level.series)))
         for level in levels.itertuples()
     ]

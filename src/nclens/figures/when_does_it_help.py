@@ -128,9 +128,10 @@ FIGURES = {
     "distillation": FigureSpec(
         title="Students of cross entropy and of label smoothing",
         source="after a figure of the paper, arXiv 1906.02629",
-        caption="Left: if smoothing made better teachers, the students' line would go down with the teacher's α as the "
-        "teacher's own does, and below that of the same network trained alone. Right: what the temperature makes of a "
-        "teacher; a point below the level lines is a student that gained from it.",
+        caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
+        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α, and good "
+        "ones where it lies below that of the same network alone. Right: a temperature above 1 softens a teacher's "
+        "probabilities; a point below the level lines is a student that learned more from its teacher than from labels.",
         draw=distillation,
     ),
     "gradient_variance": FigureSpec(
