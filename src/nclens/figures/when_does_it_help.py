@@ -129,9 +129,9 @@ FIGURES = {
         title="Students of cross entropy and of label smoothing",
         source="after a figure of the paper, arXiv 1906.02629",
         caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
-        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α, and good "
-        "ones where it lies below that of the same network alone. Right: a temperature above 1 softens a teacher's "
-        "probabilities; a point below the level lines is a student that learned more from its teacher than from labels.",
+        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α; where "
+        "it lies above that of the same network alone, labels teach more. Right: a temperature above 1 softens a "
+        "teacher's probabilities; below the level lines a student has learned more from its teacher than from labels.",
         draw=distillation,
     ),
     "gradient_variance": FigureSpec(
