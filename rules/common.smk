@@ -100,7 +100,7 @@ def teachers_snapshot(name):
         last = STUDY.experiments[teacher.experiment].training.epochs
         return f"{R}/{teacher.path}/snapshots/epoch{last}.safetensors"
 
-    return of_run if STUDY.is_taught(name) else []
+    return of_run if STUDY.has_students(name) else []
 
 
 def transfer_data(name):

@@ -215,7 +215,7 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     others = [other for other in study.runs() if other != run]
     assert {study.teacher(other) for other in others} == {None}
     assert not any("teacher" in study.train_spec(other) for other in others)
-    assert (study.is_taught("students"), study.is_taught("smoke")) == (True, False)
+    assert (study.has_students("students"), study.has_students("smoke")) == (True, False)
 
 
 def test_a_student_is_called_after_its_teacher_and_judged_by_its_kind(raw_study):
@@ -236,8 +236,7 @@ def test_claims_and_figures_are_told_who_teaches(raw_study):
     assert drawn["teachers"] == {"student": teaching | {"label": "LS (δ = 0.05)"}}
     assert "distillation" in drawn["figures"]
     assert "distillation" not in study.figures("smoke")
-    files = {"dataset": "mnist5k", "model": "resnet8", "loss": "ls", "epoch": 6}
-    assert study.collect_spec()[1]["teachers"] == {"student": files}
+    assert study.collect_spec()[1]["teachers"] == {"student": teaching}
 
 
 def test_a_teacher_changed_reaches_its_students_training(raw_study):

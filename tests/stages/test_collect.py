@@ -63,18 +63,21 @@ def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(
     rows = "epoch,split,metric,value\n1,test,error,0.5\n8,train,error,0.01\n8,test,error,0.30000000000000004\n"
     for seed in (0, 1):
         teacher = root / "digits" / "large" / "ls" / f"seed{seed}"
-        teacher.mkdir(parents=True)
+        shutil.copytree(root / "digits" / "net" / "ls" / "seed0", teacher)
         (teacher / "metrics.csv").write_text(rows.replace("0.3", f"0.{3 + seed}"))
-    shutil.copytree(root / "digits" / "net" / "ls" / "seed0", root / "digits" / "net" / "ls" / "seed1")
-    shutil.copytree(root / "digits" / "net" / "ce" / "seed0", root / "digits" / "net" / "ce" / "seed1")
-    teachers = {"ls": {"dataset": "digits", "model": "large", "loss": "ls", "epoch": 8}}
-    table = collected(root, seeds=[0, 1], epochs=1, teachers=teachers)
+    for loss in ("ce", "ls"):
+        shutil.copytree(root / "digits" / "net" / loss / "seed0", root / "digits" / "net" / loss / "seed1")
+    large = EXPERIMENT | {"name": "large", "model": "large", "losses": ["ls"], "seeds": [0, 1], "epochs": 8}
+    students = {"seeds": [0, 1], "epochs": 1, "teachers": {"ls": {"experiment": "large", "loss": "ls"}}}
+    collect([EXPERIMENT | students, large], root, root / "metrics.parquet")
+    table = pd.read_parquet(root / "metrics.parquet")
     found = table[table["metric"] == "teacher_error"]
-    assert set(found[["loss", "seed", "split", "epoch", "value"]].itertuples(index=False, name=None)) == {
-        ("ls", seed, split, 1, value)
-        for seed, test in ((0, 0.1 + 0.2), (1, 0.4))
+    keys = ["experiment", "loss", "seed", "split", "epoch", "value"]
+    assert set(found[keys].itertuples(index=False, name=None)) == {
+        ("main", "ls", seed, split, 1, value)
+        for seed, test in ((0, 0.1 + 0.2), (1, float("0.40000000000000004")))
         for split, value in (("train", 0.01), ("test", test))
     }
     (teacher / "metrics.csv").unlink()
     with pytest.raises(FileError, match=r"large/ls/seed1/metrics.csv is missing: the rule `measure` makes it"):
-        collected(root, seeds=[0, 1], epochs=1, teachers=teachers)
+        collect([EXPERIMENT | students, large], root, root / "metrics.parquet")

@@ -216,7 +216,7 @@ class Study(Closed):
         experiment = self.experiments[entry.teacher.experiment]
         return Run(entry.teacher.experiment, experiment.dataset, experiment.model, entry.teacher.loss, run.seed)
 
-    def is_taught(self, experiment: str) -> bool:
+    def has_students(self, experiment: str) -> bool:
         """Return whether an experiment has a distilled loss."""
         return bool(self._distilled(experiment))
 
@@ -264,7 +264,7 @@ class Study(Closed):
         onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
         classes = known_classes(self.datasets[entry.dataset])
         plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
-        taught = DISTILLATION_FIGURES if self.is_taught(experiment) else ()
+        taught = DISTILLATION_FIGURES if self.has_students(experiment) else ()
         probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
         by_task = {
             "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *taught, *probes),
@@ -437,23 +437,10 @@ class Study(Closed):
                 "seeds": list(entry.seeds),
                 "probed": bool(entry.probes),
                 "epochs": entry.training.epochs,
-                "teachers": self._taught_by(name),
+                "teachers": self._teachers(name),
             }
             for name, entry in self.experiments.items()
         ]
-
-    def _taught_by(self, experiment: str) -> dict[str, dict[str, Any]]:
-        """Return for each distilled loss of an experiment where its teachers' runs lie, and their last epoch."""
-        teachers = {loss: entry.teacher for loss, entry in self._distilled(experiment).items()}
-        return {
-            loss: {
-                "dataset": self.experiments[teacher.experiment].dataset,
-                "model": self.experiments[teacher.experiment].model,
-                "loss": teacher.loss,
-                "epoch": self.experiments[teacher.experiment].training.epochs,
-            }
-            for loss, teacher in teachers.items()
-        }
 
     def judge_spec(self) -> list[dict[str, Any]]:
         """Return what `judge` uses: which losses are compared with which."""

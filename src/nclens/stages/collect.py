@@ -26,7 +26,8 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
                 run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
                 metrics = [_read(run / "metrics.csv", "measure", TIDY)]
                 if teacher := experiment.get("teachers", {}).get(loss):
-                    metrics.append(_teachers_error(root, teacher, seed, experiment["epochs"]))
+                    of = next(entry for entry in experiments if entry["name"] == teacher["experiment"])
+                    metrics.append(_teachers_error(root, of, teacher["loss"], seed, experiment["epochs"]))
                 metrics += [_read(run / "probes.csv", "probe", TIDY)] if experiment.get("probed") else []
                 history = _read(run / "history.csv", "train", history_columns(experiment["task"]))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
@@ -38,11 +39,11 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
         table.to_parquet(temporary, index=False)
 
 
-def _teachers_error(root: Path, teacher: dict[str, Any], seed: int, epoch: int) -> pd.DataFrame:
-    """Return the last error of the teacher of a seed, both splits, under the epoch of its student."""
-    run = root / teacher["dataset"] / teacher["model"] / teacher["loss"] / f"seed{seed}"
+def _teachers_error(root: Path, experiment: dict[str, Any], loss: str, seed: int, epoch: int) -> pd.DataFrame:
+    """Return the last error of a teacher, a run of its own experiment, on both splits, under its student's epoch."""
+    run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
     table = _read(run / "metrics.csv", "measure", TIDY)
-    table = table[(table["metric"] == "error") & (table["epoch"] == teacher["epoch"])]
+    table = table[(table["metric"] == "error") & (table["epoch"] == experiment["epochs"])]
     return table.assign(epoch=epoch, metric="teacher_error")
 
 
