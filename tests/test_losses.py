@@ -231,6 +231,7 @@ taught = {
     "classes": st.integers(2, 7),
     "temperature": st.floats(0.1, 20),
     "weight": st.floats(0, 1),
+    "t_squared": st.booleans(),
 }
 
 
@@ -241,20 +242,22 @@ def softened(z, temperature):
 
 @given(**taught)
 @settings(max_examples=40, deadline=None)
-def test_distillation_is_the_literal_loop_with_the_stated_gradient(seed, classes, temperature, weight):
+def test_distillation_is_the_literal_loop_with_the_stated_gradient(seed, classes, temperature, weight, t_squared):
     logits, y = draw(seed, classes=classes)
     teacher, _ = draw(seed + 1, classes=classes)
-    value = distillation(logits.requires_grad_(), y, teacher, temperature=temperature, weight=weight)
+    parameters = {"temperature": temperature, "weight": weight, "t_squared": t_squared}
+    value = distillation(logits.requires_grad_(), y, teacher, **parameters)
+    factor = temperature**2 if t_squared else 1
     expected = []
     for z, t, label in zip(logits.tolist(), teacher.tolist(), y.tolist(), strict=True):
         p, q = softened(z, temperature), softened(t, temperature)
-        soft = sum(-q[k] * math.log(p[k]) for k in range(classes))
+        soft = factor * sum(-q[k] * math.log(p[k]) for k in range(classes))
         expected.append((1 - weight) * -math.log(softened(z, 1.0)[label]) + weight * soft)
     assert value.tolist() == pytest.approx(expected, rel=1e-9)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     z, onehot = logits.detach(), F.one_hot(y, classes)
     stated = (1 - weight) * (z.softmax(1) - onehot)
-    stated += weight / temperature * ((z / temperature).softmax(1) - (teacher / temperature).softmax(1))
+    stated += factor * weight / temperature * ((z / temperature).softmax(1) - (teacher / temperature).softmax(1))
     torch.testing.assert_close(gradient, stated, rtol=1e-10, atol=1e-12)
 
 
@@ -280,6 +283,16 @@ def test_distillation_from_smoothed_targets_is_label_smoothing():
     logits, y = draw(classes=4)
     targets = 0.85 * F.one_hot(y, 4) + 0.15 / 4
     torch.testing.assert_close(distillation(logits, y, targets.log()), LOSSES["ls"](logits, y, smoothing=0.15))
+
+
+@pytest.mark.parametrize("t_squared", [False, True])
+def test_the_gradient_at_a_large_temperature_shrinks_as_its_square_unless_that_is_undone(t_squared):
+    (logits, y), (teacher, _) = draw(), draw(1)
+    sizes = []
+    for temperature in (100.0, 200.0):
+        value = distillation(logits.requires_grad_(), y, teacher, temperature=temperature, t_squared=t_squared)
+        sizes.append(torch.autograd.grad(value.sum(), logits)[0].norm())
+    assert sizes[0] / sizes[1] == pytest.approx(1 if t_squared else 4, rel=0.02)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])

@@ -266,16 +266,25 @@ def mse(logits: Tensor, targets: Tensor) -> Tensor:
 
 @register()
 def distillation(
-    logits: Tensor, targets: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, weight: float = 1.0
+    logits: Tensor,
+    targets: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    weight: float = 1.0,
+    t_squared: bool = False,
 ) -> Tensor:
     """Distillation ``(1 - weight) ce + weight (-sum_k q_k(T) log p_k(T))``, a teacher's probabilities as targets.
 
     ``p(T) = softmax(z / T)``, and ``q(T)`` the same of the teacher's logits (N, K), through which no gradient goes; T
     is ``temperature`` > 0, ``weight`` lies in [0, 1]. Gradient on z: (1 - weight) (p - y) + (weight / T)
-    (p(T) - q(T)). There is no factor T^2: at a large T the second term's gradient shrinks as 1/T^2. The first term is
-    at temperature 1 always; at weight 0 the loss is ``ce``. The smallest value of the second term is the entropy of
-    q(T), not 0. It has no strength. Source: Mueller et al., arXiv 1906.02629, whose students
-    have weight 1.
+    (p(T) - q(T)). The first term is at temperature 1 always; at weight 0 the loss is ``ce``. The smallest value of the
+    second term is the entropy of q(T), not 0. It has no strength. Source: Mueller et al., arXiv 1906.02629, whose
+    students have weight 1.
+
+    At a large T the second term's gradient shrinks as 1/T^2, and against it weight decay grows. ``t_squared``
+    multiplies the term by T^2, which undoes that; it is not in the source, and general practice (Hinton et al., arXiv
+    1503.02531).
 
     Raises:
         ValueError: shapes do not go together, or temperature or weight is outside its range.
@@ -292,6 +301,7 @@ def distillation(
         raise ValueError(f"weight must lie in [0, 1], got {weight}")
     q = F.softmax(teacher_logits.detach() / temperature, dim=1)
     soft = F.cross_entropy(logits / temperature, q, reduction="none")
+    soft = temperature**2 * soft if t_squared else soft
     return (1 - weight) * F.cross_entropy(logits, targets, reduction="none") + weight * soft
 
 

@@ -209,7 +209,13 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     assert study.teacher(run).path == "mnist5k/resnet8/ls/seed1"
     spec = study.train_spec(run)
     model = raw_study["models"]["resnet8"]
-    assert spec["loss"] == {"entry": "student", "name": "distillation", "temperature": 4.0, "weight": 1.0}
+    assert spec["loss"] == {
+        "entry": "student",
+        "name": "distillation",
+        "temperature": 4.0,
+        "weight": 1.0,
+        "t_squared": False,
+    }
     assert (spec["teacher"]["run"], spec["teacher"]["epoch"]) == ("mnist5k/resnet8/ls/seed1", 6)
     assert spec["teacher"]["model"].items() >= ({"entry": "resnet8"} | model).items()
     others = [other for other in study.runs() if other != run]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.fields import Closed, Colour, Custom, Name, NonNegative, Number, Positive, kind
+from nclens.config.fields import Closed, Colour, Custom, Flag, Name, NonNegative, Number, Positive, kind
 from nclens.config.schedules import Constant, Linear, ScheduleEntry
 
 Share = Annotated[Number, Field(ge=0, lt=1)]
@@ -195,9 +195,11 @@ class Distillation(LossBase):
     teacher: Teacher
     """The network to learn from, at its last epoch."""
     temperature: Positive = 1.0
-    """T, which divides the logits of both networks; there is no factor T^2."""
+    """T, which divides the logits of both networks."""
     weight: Annotated[Number, Field(ge=0, le=1)] = 1.0
     """b in (1 - b) CE + b CE(teacher's probabilities at T, own at T)."""
+    t_squared: Flag = False
+    """Multiply the second term by T^2, without which its gradient shrinks as 1/T^2 and weight decay takes over."""
 
     def words_for(self, teacher: str) -> str:
         """Return the default label, the teacher's given."""
