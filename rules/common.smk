@@ -90,6 +90,19 @@ def probed_snapshots(name):
     ]
 
 
+def teachers_snapshot(name):
+    """Return a function to the snapshot that a run's teacher ends with; nothing for an experiment without students."""
+
+    def of_run(wildcards):
+        teacher = STUDY.teacher(run_of(wildcards))
+        if teacher is None:
+            return []
+        last = STUDY.experiments[teacher.experiment].training.epochs
+        return f"{R}/{teacher.path}/snapshots/epoch{last}.safetensors"
+
+    return of_run if STUDY.has_students(name) else []
+
+
 def transfer_data(name):
     """Return the data sets, with their manifests, that an experiment's networks are asked to transfer to."""
     return [
@@ -220,6 +233,8 @@ def train_code(wildcards):
     """Return the digest of the code that a run's training depends on."""
     model, loss = STUDY.models[wildcards.model], STUDY.losses[wildcards.loss]
     parts = [(model, "nclens.models"), (loss, "nclens.losses")]
+    if teacher := STUDY.teacher(run_of(wildcards)):
+        parts.append((STUDY.models[teacher.model], "nclens.models"))
     return code_digest("train", **registered(*parts))
 
 

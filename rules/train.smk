@@ -1,6 +1,6 @@
 """Training and extraction: one job a run, one rule an experiment, because experiments differ in their epochs."""
 
-# in:  R/data/{dataset}.safetensors, R/data/{dataset}.json
+# in:  R/data/{dataset}.safetensors, R/data/{dataset}.json; a student's: the last snapshot of its teacher
 # out: RUN/snapshots/epoch{E}.safetensors, RUN/history.csv, RUN/run.json; RUN/features/epoch{E}.safetensors
 
 for name, experiment in STUDY.experiments.items():
@@ -12,6 +12,7 @@ for name, experiment in STUDY.experiments.items():
         input:
             data=DATA,
             manifest=MANIFEST,
+            teacher=teachers_snapshot(name),
         output:
             snapshots=snapshots(experiment),
             history=f"{RUN}/history.csv",

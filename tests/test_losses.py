@@ -96,7 +96,7 @@ def stated_gradient(name, z, y):
 
 
 def test_every_loss_of_the_study_is_registered():
-    assert set(LOSSES) == {*PARAMETERS, "squared_error"}
+    assert set(LOSSES) == {*PARAMETERS, "squared_error", "distillation"}
     assert dict(STRENGTHS) == {name: next(iter(p)) for name, p in PARAMETERS.items() if p}
 
 
@@ -223,6 +223,107 @@ def test_squared_error_is_the_objective_of_the_feature_model():
     for wrong in (targets[:, 0], targets.long()):
         with pytest.raises(ValueError, match=r"must both be floats of shape \(N, n\)"):
             squared_error(outputs, wrong)
+
+
+distillation = LOSSES["distillation"]
+taught = {
+    "seed": st.integers(0, 10_000),
+    "classes": st.integers(2, 7),
+    "temperature": st.floats(0.1, 20),
+    "weight": st.floats(0, 1),
+    "t_squared": st.booleans(),
+}
+
+
+def softened(z, temperature):
+    powers = [math.exp(v / temperature) for v in z]
+    return [power / sum(powers) for power in powers]
+
+
+@given(**taught)
+@settings(max_examples=40, deadline=None)
+def test_distillation_is_the_literal_loop_with_the_stated_gradient(seed, classes, temperature, weight, t_squared):
+    logits, y = draw(seed, classes=classes)
+    teacher, _ = draw(seed + 1, classes=classes)
+    parameters = {"temperature": temperature, "weight": weight, "t_squared": t_squared}
+    value = distillation(logits.requires_grad_(), y, teacher, **parameters)
+    factor = temperature**2 if t_squared else 1
+    expected = []
+    for z, t, label in zip(logits.tolist(), teacher.tolist(), y.tolist(), strict=True):
+        p, q = softened(z, temperature), softened(t, temperature)
+        soft = factor * sum(-q[k] * math.log(p[k]) for k in range(classes))
+        expected.append((1 - weight) * -math.log(softened(z, 1.0)[label]) + weight * soft)
+    assert value.tolist() == pytest.approx(expected, rel=1e-9)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    z, onehot = logits.detach(), F.one_hot(y, classes)
+    stated = (1 - weight) * (z.softmax(1) - onehot)
+    stated += factor * weight / temperature * ((z / temperature).softmax(1) - (teacher / temperature).softmax(1))
+    torch.testing.assert_close(gradient, stated, rtol=1e-10, atol=1e-12)
+
+
+def test_distillation_gradcheck_and_no_gradient_through_the_teacher():
+    (logits, y), (teacher, _) = draw(n=5), draw(1, n=5)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: distillation(z, y, teacher, temperature=3.0, weight=0.7), logits)
+    value = distillation(logits, y, teacher.requires_grad_(), temperature=3.0)
+    assert torch.autograd.grad(value.sum(), teacher, allow_unused=True) == (None,)
+
+
+def test_distillation_is_cross_entropy_at_weight_0_and_lowest_where_student_and_teacher_agree():
+    (logits, y), (teacher, _) = draw(), draw(1)
+    hard = F.cross_entropy(logits, y, reduction="none")
+    assert torch.equal(distillation(logits, y, teacher, temperature=5.0, weight=0.0), hard)
+    agreed = distillation(teacher, y, teacher, temperature=2.0)
+    q = (teacher / 2).softmax(1)
+    torch.testing.assert_close(agreed, -(q * q.log()).sum(1))
+    assert (distillation(logits, y, teacher, temperature=2.0) > agreed).all()
+
+
+def test_distillation_from_smoothed_targets_is_label_smoothing():
+    logits, y = draw(classes=4)
+    targets = 0.85 * F.one_hot(y, 4) + 0.15 / 4
+    torch.testing.assert_close(distillation(logits, y, targets.log()), LOSSES["ls"](logits, y, smoothing=0.15))
+
+
+@pytest.mark.parametrize("t_squared", [False, True])
+def test_the_gradient_at_a_large_temperature_shrinks_as_its_square_unless_that_is_undone(t_squared):
+    (logits, y), (teacher, _) = draw(), draw(1)
+    sizes = []
+    for temperature in (100.0, 200.0):
+        value = distillation(logits.requires_grad_(), y, teacher, temperature=temperature, t_squared=t_squared)
+        sizes.append(torch.autograd.grad(value.sum(), logits)[0].norm())
+    assert sizes[0] / sizes[1] == pytest.approx(1 if t_squared else 4, rel=0.02)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+def test_distillation_is_finite_at_extreme_logits(temperature):
+    logits = 800.0 * torch.eye(3, dtype=torch.float64).requires_grad_()
+    value = distillation(logits, torch.tensor([0, 2, 1]), logits.detach().flip(0), temperature=temperature, weight=0.5)
+    assert value.isfinite().all()
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"temperature": 0.0}, "temperature must be positive and finite, got 0"),
+        ({"temperature": math.inf}, "temperature must be positive and finite, got inf"),
+        ({"temperature": math.nan}, "temperature must be positive and finite, got nan"),
+        ({"weight": 1.1}, r"weight must lie in \[0, 1\], got 1.1"),
+        ({"weight": math.nan}, r"weight must lie in \[0, 1\], got nan"),
+    ],
+)
+def test_impossible_temperatures_and_weights(parameters, words):
+    logits, y = draw()
+    with pytest.raises(ValueError, match=words):
+        distillation(logits, y, logits, **parameters)
+
+
+def test_a_teacher_of_other_classes_is_refused():
+    logits, y = draw(classes=4)
+    with pytest.raises(ValueError, match=r"shape of the student's, \(12, 4\), got \(12, 3\).*same classes"):
+        distillation(logits, y, logits[:, :3])
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

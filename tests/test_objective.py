@@ -48,7 +48,7 @@ def test_the_users_mistakes_are_told_with_the_functions_name(own, body, words):
 
 
 def test_the_configuration_knows_registered_losses_by_name_parameters_and_strength():
-    common = {"name", "label", "colour", "weight_decay", "schedule"}
+    common = {"name", "label", "colour", "weight_decay", "schedule", "teacher"}
     assert set(config.LOSSES) == set(LOSSES)
     for name, entry in config.LOSSES.items():
         function = LOSSES[name].__call__ if isinstance(LOSSES[name], type) else LOSSES[name]
@@ -117,3 +117,19 @@ def test_a_loss_without_memory_has_no_state():
     loss = build_loss({"name": "ce"})
     loss.end_epoch()
     assert (loss.remembers, loss.state_dict()) == (False, {})
+
+
+def test_a_taught_loss_asks_its_teacher_about_the_inputs():
+    entry = {"entry": "student", "name": "distillation", "temperature": 2.0, "weight": 1.0}
+    loss = build_loss(entry, 3, lambda inputs: 3 * inputs)
+    expected = -((3 * LOGITS / 2).softmax(1) * (LOGITS / 2).log_softmax(1)).sum(1)
+    torch.testing.assert_close(loss(LOGITS, TARGETS, LOGITS), expected)
+    assert loss.is_taught
+    assert not build_loss({"name": "ce"}).is_taught
+
+
+def test_a_taught_loss_without_teacher_or_inputs_says_so():
+    entry = {"name": "distillation", "temperature": 2.0, "weight": 1.0}
+    for loss, inputs in ((build_loss(entry), LOGITS), (build_loss(entry, teacher=lambda inputs: inputs), None)):
+        with pytest.raises(ValueError, match="asks a teacher: it needs one, and the inputs of the batch"):
+            loss(LOGITS, TARGETS, inputs)

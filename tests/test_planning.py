@@ -95,3 +95,19 @@ def test_numbers_are_whole(tmp_path):
         measuring_needs(SPEC | {"device": "cpu"}, tmp_path / "x", None),
     ):
         assert all(isinstance(value, int) and value > 0 for value in needs)
+
+
+def test_a_student_needs_the_time_of_its_teachers_forward_pass_too(tmp_path):
+    manifest = write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000})
+    alone = SPEC | {"model": {"name": "resnet8"}, "training": TRAINING | {"epochs": 100}}
+    student = alone | {"teacher": {"run": "data/large/ce/seed0", "model": {"name": "resnet18"}, "epoch": 10}}
+    assert training_needs(student, manifest, []).minutes > 20 * training_needs(alone, manifest, []).minutes
+
+
+def test_a_student_is_not_measured_by_a_run_without_its_teacher(tmp_path):
+    student = SPEC | {"teacher": {"run": "data/large/ce/seed0", "model": {"name": "resnet50"}, "epoch": 10}}
+    file, missing = record(tmp_path / "run.json"), tmp_path / "missing.json"
+    assert training_needs(student, missing, [file]) == training_needs(student, missing, [])
+    spec = json.loads(file.read_text())["spec"] | {"teacher": student["teacher"] | {"run": "data/large/ls/seed1"}}
+    same = record(tmp_path / "same.json", spec=spec)
+    assert training_needs(student, missing, [same]) == (20, 5200)

@@ -15,6 +15,7 @@ from nclens.training import (
     Penalties,
     Settings,
     Trainer,
+    as_teacher,
     derived_seed,
     evaluate,
     evaluation_batch,
@@ -78,6 +79,72 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
     assert all(
         torch.equal(current.loss.state_dict()[name], value) for name, value in reference.loss.state_dict().items()
     )
+
+
+def taught(precision="float32", **settings):
+    """A student, its teacher of another width, and what the teacher is asked, batch by batch."""
+    torch.manual_seed(99)
+    network = build_network({"name": "resnet8", "width": 3}, (1, 8, 8), 3)
+    network(torch.randn(20, 1, 8, 8))  # statistics of batch normalisation that are not their start
+    ask, asked = as_teacher(network, precision), []
+
+    def listen(inputs):
+        asked.append(inputs.clone())
+        return ask(inputs)
+
+    loss = build_loss({"name": "distillation", "temperature": 2.0, "weight": 0.5}, 3, listen)
+    defaults = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1, "augmentation": "flip_crop"}
+    return trainer(Settings(**defaults | settings), loss=loss), network, asked
+
+
+@pytest.mark.parametrize("stops", [[1], [2, 5], [4]])
+def test_a_student_interrupted_between_any_two_steps_equals_uninterrupted(stops):
+    reference, current = finish(taught()[0]), taught()[0]
+    for steps in stops:
+        left = iter(range(steps - 1))
+        while current.advance(lambda left=left: next(left, None) is None):
+            pass
+        tensors, values = current.state()
+        saved = {name: tensor.clone() for name, tensor in tensors.items()}
+        current = taught()[0]
+        current.resume(saved, values)
+    finish(current)
+    assert torch.equal(weights(current), weights(reference))
+    assert current.history == reference.history
+
+
+def test_a_teacher_sees_the_batch_that_its_student_sees_and_stays_as_it_is():
+    student, teacher, asked = taught()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    seen = []
+    student.network.backbone.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
+    finish(student)
+    assert len(asked) == len(seen) > 3 * student.steps_per_epoch
+    assert all(torch.equal(*pair) for pair in zip(asked, seen, strict=True))
+    assert student.network.training is False  # evaluated last
+    assert teacher.training is False
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_the_loss_of_a_student_is_the_formula_with_the_teacher_in_evaluation_mode():
+    student, teacher, _ = taught(augmentation="none")
+    finish(student)
+    inputs = student.test_split.normalise(student.test_split.inputs)
+    with torch.no_grad():
+        own, other = student.network.eval()(inputs), teacher.eval()(inputs)
+    soft = -((other / 2).softmax(1) * (own / 2).log_softmax(1)).sum(1).mean()
+    hard = functional.cross_entropy(own, student.test_split.targets)
+    assert student.history[-1]["loss"] == pytest.approx(float(soft + hard) / 2, rel=1e-5)
+    assert student.history[-1]["cross_entropy"] == pytest.approx(float(hard), rel=1e-5)
+
+
+def test_a_teacher_under_autocast_gives_float32_near_the_exact_logits():
+    _, teacher, _ = taught()
+    inputs = torch.randn(6, 1, 8, 8)
+    rounded, exact = as_teacher(teacher, "bf16")(inputs), as_teacher(teacher)(inputs)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.1
 
 
 def test_each_epoch_trains_and_evaluates_at_its_own_strength():
@@ -234,12 +301,12 @@ def test_bf16_is_the_backbones_alone_and_near_float32():
     inputs, targets = split(30).normalise(split(30).inputs), split(30).targets
     seen = []
     hook = network.backbone.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    logits, loss = objective(network, functional.cross_entropy, None, inputs, targets, precision="bf16")
+    logits, loss = objective(network, build_loss({"name": "ce"}), None, inputs, targets, precision="bf16")
     hook.remove()
     assert (seen[0].dtype, logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
     # The head sees the features as they are, and rounds nothing more.
     assert torch.equal(logits, network.head(seen[0].float()))
-    exact, _ = objective(network, functional.cross_entropy, None, inputs, targets)
+    exact, _ = objective(network, build_loss({"name": "ce"}), None, inputs, targets)
     assert 0 < float((logits - exact).detach().abs().max()) < 0.05
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class FileError(OSError):
@@ -140,6 +140,20 @@ def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], di
     if tensors_digest(tensors) != metadata.get("sha256"):
         raise damaged(path, made_by, "its content does not match its checksum")
     return tensors, metadata
+
+
+def read_weights(network: "nn.Module", snapshot: str | Path) -> str:
+    """Give a network the weights of a snapshot; return their digest.
+
+    Raises:
+        FileError: the snapshot is missing, damaged or another network's; names it and the rule that makes it.
+    """
+    weights, metadata = read_tensors(snapshot, "train")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
+    return metadata["sha256"]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The losses a network can be trained with, and the schedule of their strength.
 
 Every loss is a function of logits (N, K) and class indices (N,), or, for regression, of outputs (N, n) and targets
-(N, n), that returns one value per sample, shape (N,); training averages over samples. Its name is its name in a study,
+(N, n), that returns one value per sample, shape (N,); training averages over samples. One that a teacher has a say in
+takes the teacher's logits (N, K) besides, as `teacher_logits`. Its name is its name in a study,
 its keyword-only parameters are its parameters there. The decorator :func:`register` enters it in ``LOSSES`` and names
 the one parameter that is the loss's *strength*, which a :class:`Schedule` may vary over the epochs; at strength 0 every
 such loss is plain cross entropy.
@@ -55,6 +56,11 @@ def register(strength: str | None = None) -> Callable[[L], L]:
         return loss
 
     return enter
+
+
+def is_taught(loss: Callable[..., Any]) -> bool:
+    """Return whether a loss takes a teacher's logits beside those of the network that is trained."""
+    return "teacher_logits" in inspect.signature(loss).parameters
 
 
 @runtime_checkable
@@ -256,6 +262,47 @@ def mse(logits: Tensor, targets: Tensor) -> Tensor:
     _check(logits, targets)
     onehot = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
     return 0.5 * (logits - onehot).square().sum(dim=1)
+
+
+@register()
+def distillation(
+    logits: Tensor,
+    targets: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    weight: float = 1.0,
+    t_squared: bool = False,
+) -> Tensor:
+    """Distillation ``(1 - weight) ce + weight (-sum_k q_k(T) log p_k(T))``, a teacher's probabilities as targets.
+
+    ``p(T) = softmax(z / T)``, and ``q(T)`` the same of the teacher's logits (N, K), through which no gradient goes; T
+    is ``temperature`` > 0, ``weight`` lies in [0, 1]. Gradient on z: (1 - weight) (p - y) + (weight / T)
+    (p(T) - q(T)). The first term is at temperature 1 always; at weight 0 the loss is ``ce``. The smallest value of the
+    second term is the entropy of q(T), not 0. It has no strength. Source: Mueller et al., arXiv 1906.02629, whose
+    students have weight 1.
+
+    At a large T the second term's gradient shrinks as 1/T^2, and against it weight decay grows. ``t_squared``
+    multiplies the term by T^2, which undoes that; it is not in the source, and general practice (Hinton et al., arXiv
+    1503.02531).
+
+    Raises:
+        ValueError: shapes do not go together, or temperature or weight is outside its range.
+    """
+    _check(logits, targets)
+    if teacher_logits.shape != logits.shape:
+        raise ValueError(
+            f"the teacher's logits must have the shape of the student's, {tuple(logits.shape)}, got "
+            f"{tuple(teacher_logits.shape)}: they must tell the same classes apart"
+        )
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must lie in [0, 1], got {weight}")
+    q = F.softmax(teacher_logits.detach() / temperature, dim=1)
+    soft = F.cross_entropy(logits / temperature, q, reduction="none")
+    soft = temperature**2 * soft if t_squared else soft
+    return (1 - weight) * F.cross_entropy(logits, targets, reduction="none") + weight * soft
 
 
 @register()

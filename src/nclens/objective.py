@@ -6,7 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from nclens import custom
-from nclens.losses import LOSSES, STRENGTHS, Schedule, StatefulLoss
+from nclens.losses import LOSSES, STRENGTHS, Schedule, StatefulLoss, is_taught
+
+#: A trained network that is asked for its logits (N, K) on inputs (N, ...), such as `nclens.training.as_teacher`.
+Teacher = Callable[[Tensor], Tensor]
 
 
 class TrainedLoss:
@@ -24,6 +27,7 @@ class TrainedLoss:
         strength: str | None = None,
         schedule: Schedule | None = None,
         epochs: int | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         """Set up the loss for its first epoch.
 
@@ -33,19 +37,34 @@ class TrainedLoss:
             strength: which of them the schedule varies; None for none.
             schedule: of the strength; constant by default.
             epochs: length of the training; a constant strength needs none.
+            teacher: whose logits a loss that is taught is given, on the inputs of each batch.
 
         Raises:
             ValueError: the strength varies and there is no number of epochs, or it varies after the last of them.
         """
         self._function, self._start, self._strength = function, dict(parameters or {}), strength
-        self._schedule, self._epochs = schedule or Schedule(), epochs
+        self._schedule, self._epochs, self._teacher = schedule or Schedule(), epochs, teacher
+        self._is_taught = is_taught(function)
         if epochs is None and self._schedule.kind != "constant":
             raise ValueError(f"the schedule {self._schedule.kind} needs the number of epochs")
         self.begin_epoch(0)
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each sample at the strength of this epoch."""
-        return self._function(logits, targets, **self.parameters)
+    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Loss of each sample at the strength of this epoch.
+
+        Args:
+            logits: (N, K).
+            targets: class numbers (N,).
+            inputs: (N, ...), as the network saw them; only a loss that is taught needs them.
+
+        Raises:
+            ValueError: the loss is taught, and inputs or a teacher are missing.
+        """
+        if not self.is_taught:
+            return self._function(logits, targets, **self.parameters)
+        if self._teacher is None or inputs is None:
+            raise ValueError("this loss asks a teacher: it needs one, and the inputs of the batch")
+        return self._function(logits, targets, self._teacher(inputs), **self.parameters)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the strength of epoch 0, 1, ..., `epochs` - 1.
@@ -65,8 +84,13 @@ class TrainedLoss:
 
     @property
     def remembers(self) -> bool:
-        """Whether its values depend on more than logits, class numbers and epoch."""
+        """Whether its values depend on the samples of the epochs before."""
         return isinstance(self._function, StatefulLoss)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether its values depend on a teacher."""
+        return self._is_taught
 
     def state_dict(self) -> dict[str, Tensor]:
         """A copy of the memory: named tensors, none for most losses."""
@@ -78,8 +102,8 @@ class TrainedLoss:
             self._function.load_state_dict(state)
 
 
-def build_loss(entry: dict[str, Any], epochs: int | None = None) -> TrainedLoss:
-    """Return the loss of an entry, for a training of so many epochs where its strength varies.
+def build_loss(entry: dict[str, Any], epochs: int | None = None, teacher: Teacher | None = None) -> TrainedLoss:
+    """Return the loss of an entry, for a training of so many epochs where its strength varies, taught by a teacher.
 
     An entry is `{name: <registered loss>, <its parameters>, schedule: {kind, ...}}` or `{function: module:name,
     parameters: {...}}`. The user's own function gets logits, class numbers and its parameters, and returns one value a
@@ -95,7 +119,8 @@ def build_loss(entry: dict[str, Any], epochs: int | None = None) -> TrainedLoss:
     parameters = {key: value for key, value in entry.items() if key not in ("entry", "name", "schedule")}
     # A class is a loss with a memory: one of it a run.
     function = LOSSES[name]() if isinstance(LOSSES[name], type) else LOSSES[name]
-    return TrainedLoss(function, parameters, STRENGTHS.get(name), _schedule(entry.get("schedule", {})), epochs)
+    schedule = _schedule(entry.get("schedule", {}))
+    return TrainedLoss(function, parameters, STRENGTHS.get(name), schedule, epochs, teacher)
 
 
 def _schedule(entry: Mapping[str, Any]) -> Schedule:

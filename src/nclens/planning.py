@@ -59,6 +59,9 @@ def training_needs(spec: Mapping[str, Any], manifest: Path, records: Iterable[Pa
     operations, values = _operations(spec["model"], data)
     samples, evaluated = data.get("train", 50_000), data.get("test", 10_000)
     per_epoch = operations * (TRAINING * samples + evaluated)
+    if "teacher" in spec:
+        # Its forward pass only, beside each of the student's.
+        per_epoch += _operations(spec["teacher"]["model"], data)[0] * (samples + evaluated)
     seconds = training["epochs"] * per_epoch / (1e9 * _rate(training["device"]))
     # Kept for the backward pass: about a byte for every hundred operations.
     memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * training["batch_size"]
@@ -144,6 +147,8 @@ def _alike(record: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     """Return whether a recorded run did as much work on the same kind of device."""
     try:
         same = all(record["spec"][key] == spec[key] for key in ("dataset", "model"))
+        taught, asked = (content.get("teacher", {}).get("model") for content in (record["spec"], spec))
+        same = same and taught == asked
         same = same and all(record["spec"]["training"][key] == value for key, value in spec["training"].items())
         return same and record["wall_time"] > 0 and record["peak_memory_bytes"] > 0
     except (KeyError, TypeError):

@@ -44,8 +44,12 @@ QUANTITIES = (
     *(Quantity("d_within", "d_within", split, "") for split in ("train", "test")),
     *(Quantity("R²", "r2_angular", split, "") for split in ("train", "test")),
 )
-"""The columns of every experiment; linear probes follow, one column each."""
-PROBE = "probe_accuracy"
+"""The columns of every experiment; linear probes and students follow, one column each."""
+MORE: dict[str, tuple[str, Literal["lower", "higher"]]] = {
+    "probe_accuracy": ("probe accuracy", "higher"),
+    "student_error": ("student's error", "lower"),
+}
+"""Metric, which may add a name after a slash -> what it is called, and which way is better."""
 
 
 def summarise(
@@ -72,8 +76,13 @@ def summarise(
         under two finite values or where one is not finite, `mean` is nan without any.
     """
     metrics = metrics.astype({"loss": object, "metric": object, "split": object, "value": float})
-    probes = sorted(name for name in metrics["metric"].unique() if name == PROBE or name.startswith(f"{PROBE}/"))
-    named = (Quantity(name.replace("_", " "), name, "test", "higher") for name in probes)
+    found = sorted(metrics["metric"].unique())
+    named = (
+        Quantity(words + name.removeprefix(metric), name, "test", better)
+        for metric, (words, better) in MORE.items()
+        for name in found
+        if name == metric or name.startswith(f"{metric}/")
+    )
     rows: list[dict[str, object]] = []
     for quantity in (*QUANTITIES, *named):
         if quantity.metric == EPOCHS_TO_COLLAPSE:
@@ -94,13 +103,18 @@ def summarise(
 def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the table of every experiment, column `experiment` first.
 
+    A loss that teaches has the column `student_error`: the final test error of its students, a column a temperature,
+    and, where the study has several, a weight and an experiment of students.
+
     Args:
-        experiments: each with name, losses, seeds, epochs and baseline.
+        experiments: each with name, losses, seeds, epochs, baseline and, where losses are distilled, `teachers`
+            (entry -> experiment and loss of its teacher, temperature, weight).
         metrics: of all of them, with a column experiment.
     """
+    students = _students(experiments, metrics)
     tables = [
         summarise(
-            metrics[metrics["experiment"] == entry["name"]],
+            pd.concat([table[table["experiment"] == entry["name"]] for table in (metrics, students)]),
             list(entry["losses"]),
             entry["seeds"],
             entry["epochs"],
@@ -110,6 +124,27 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
     ]
     columns = ["experiment", *COLUMNS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _students(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the last test errors of students as metrics of their teachers: `student_error`/what tells them apart."""
+    epochs = {entry["name"]: entry["epochs"] for entry in experiments}
+    taught = [
+        (entry["name"], loss, teacher) for entry in experiments for loss, teacher in entry.get("teachers", {}).items()
+    ]
+    ways = {"T": {teacher["temperature"] for *_, teacher in taught}, "b": {teacher["weight"] for *_, teacher in taught}}
+    several = len({name for name, *_ in taught}) > 1
+    tables = [metrics[:0]]
+    for name, loss, teacher in taught:
+        parts = [name] if several else []
+        parts += [f"T = {teacher['temperature']:g}"] if len(ways["T"]) > 1 else []
+        parts += [f"b = {teacher['weight']:g}"] if len(ways["b"]) > 1 else []
+        own = metrics[(metrics["experiment"] == name) & (metrics["loss"] == loss) & (metrics["metric"] == "error")]
+        own = own[(own["split"] == "test") & (own["epoch"] == epochs[name])]
+        metric = "/".join(["student_error", *([", ".join(parts)] if parts else [])])
+        teaches = {"experiment": teacher["experiment"], "loss": teacher["loss"], "epoch": epochs[teacher["experiment"]]}
+        tables.append(own.assign(metric=metric, **teaches))
+    return pd.concat(tables, ignore_index=True)
 
 
 Values = dict[str, dict[int, float]]

@@ -24,8 +24,11 @@ from nclens.tasks import TASKS
 class Loss(Protocol):
     """A loss that goes with the epochs, such as :class:`nclens.objective.TrainedLoss`."""
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Outputs (N, K) and class numbers (N,) or targets (N, K) to one value a sample (N,), or to their mean."""
+    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs (N, K) and class numbers (N,) or targets (N, K) to one value a sample (N,), or to their mean.
+
+        `inputs` (N, ...) are what the network saw, augmentation included: a teacher is asked about the same.
+        """
 
     def begin_epoch(self, epoch: int) -> None:
         """Be as in epoch 0, 1, ...; called before its first batch, and again when training is resumed within it."""
@@ -300,12 +303,32 @@ def objective(
     With `precision` bf16 the backbone runs under autocast; head, loss and penalties are float32 always. `backbone`
     stands in for the network's own, which it is a compiled form of.
     """
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        features = (backbone or network.backbone)(inputs)
-    features = features.float()
+    features = _features(backbone or network.backbone, inputs, precision)
     logits = network.head(features)
-    value = loss(logits, targets).mean()
+    value = loss(logits, targets, inputs).mean()
     return logits, value if penalties is None else value + penalties.of(network, features)
+
+
+def as_teacher(network: Network, precision: str = "float32") -> Callable[[Tensor], Tensor]:
+    """Return the function from inputs (B, ...) to a trained network's logits (B, K), float32, for a student's loss.
+
+    The network is frozen: it is in evaluation mode, whatever mode the student is in, and gets no gradients. `precision`
+    is as in `Settings`.
+    """
+    network.eval().requires_grad_(False)
+
+    def ask(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = network.head(_features(network.backbone, inputs, precision))
+        return logits
+
+    return ask
+
+
+def _features(backbone: Backbone, inputs: Tensor, precision: str) -> Tensor:
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        features = backbone(inputs)
+    return features.float()
 
 
 def evaluation_batch(inputs: Tensor) -> int:

@@ -1,14 +1,18 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from nclens.claims.verdict import Comparison, claim_rows
+from nclens.claims.verdict import Comparison, claim_rows, pairs
 from nclens.claims.when_does_it_help import (
     CLAIMS,
     ECE_MARGIN,
+    ERROR_MARGIN,
     INFORMATION_MARGIN,
+    distils_worse,
     erases_information,
+    no_better_than_smoothing,
     reduces_gradient_variance,
     replaces_scaling,
     tightens_clusters,
@@ -190,6 +194,93 @@ def test_w4_judges_each_probe_and_says_nothing_where_none_was_asked():
     assert names[0] == "gradient_variance_at_loss_weights/a"
     assert names[5] == "gradient_variance_at_loss_weights/b"
     assert claim_rows(claim("W4"), compare(runs("ls", "nc1", 1.0))) == []
+
+
+# --- W5, W6 ----------------------------------------------------------------------------------------------------------
+
+TEACHERS = {
+    "of_ls": {"experiment": "main", "loss": "ls", "temperature": 1.0, "weight": 1.0},
+    "of_ce_1": {"experiment": "main", "loss": "ce", "temperature": 1.0, "weight": 1.0},
+    "of_ce_2": {"experiment": "main", "loss": "ce", "temperature": 2.0, "weight": 1.0},
+    "of_ce_8": {"experiment": "main", "loss": "ce", "temperature": 8.0, "weight": 1.0},
+}
+
+
+def taught(errors, teacher_errors, baseline="of_ce_2", teachers=TEACHERS, loss="of_ls"):
+    """Students with these errors, of teachers with those, after the last epoch; the noise by seed is common."""
+    values = {("error", loss): value for loss, value in errors.items()}
+    values |= {("teacher_error", loss): value for loss, value in teacher_errors.items()}
+    tables = [
+        runs(loss, metric, lambda epoch, seed, v=value: v + 0.01 * seed if epoch == 100 else 0.9, "test")
+        for (metric, loss), value in values.items()
+    ]
+    metrics = pd.concat(tables, ignore_index=True)
+    return Comparison("students", "mnist5k", "small", baseline, loss, SEEDS, 100, metrics, NO_THEORY, teachers=teachers)
+
+
+ERRORS = {"of_ls": 0.08, "of_ce_1": 0.01, "of_ce_2": 0.05, "of_ce_8": 0.06, "ls": 0.07}
+ACCURATE = {"of_ls": 0.03, "of_ce_1": 0.04, "of_ce_2": 0.04, "of_ce_8": 0.04}
+
+
+def test_w5_compares_with_the_best_temperature_above_1_and_with_all_of_them():
+    measures = distils_worse(taught(ERRORS, ACCURATE))
+    assert [(m.quantity, round(m.effect, 9), m.verdict) for m in measures] == [
+        ("student_error_against_best_temperature", 0.03, "supported"),
+        ("student_error_against_mean_temperature", 0.025, "supported"),
+        ("teacher_error", -0.01, "supported"),
+    ]
+
+
+def test_w5_is_judged_once_whatever_the_number_of_temperatures():
+    losses = {loss: {"kind": f"distillation_{t['loss']}", "strength": None} for loss, t in TEACHERS.items()}
+    losses["of_ls"]["strength"] = 0.1
+    found = pairs(claim("W5"), losses, "ce")
+    assert found == [("of_ls", other) for other in ("of_ce_1", "of_ce_2", "of_ce_8")]
+    judged = {other: claim_rows(claim("W5"), taught(ERRORS, ACCURATE, other)) for _, other in found}
+    assert [other for other, rows in judged.items() if rows] == ["of_ce_2"]
+    assert claim_rows(claim("W5"), taught(ERRORS | {"of_ce_8": 0.04}, ACCURATE)) == []
+
+
+@pytest.mark.parametrize("change", [{"weight": 0.5}, {"experiment": "other"}, {"temperature": 1.0}])
+def test_w5_compares_teachers_of_one_experiment_and_weight_at_a_temperature(change):
+    teachers = {name: t | (change if name.startswith("of_ce") else {}) for name, t in TEACHERS.items()}
+    assert distils_worse(taught(ERRORS, ACCURATE, teachers=teachers)) == []
+
+
+def test_w5_is_no_more_than_inconclusive_where_the_smoothed_teacher_is_less_accurate():
+    row = claim_rows(claim("W5"), taught(ERRORS, ACCURATE | {"of_ls": 0.09}))[0]
+    assert (row.verdict, row.level) == ("inconclusive", "claim")
+    assert "teacher_error is contradicted" in row.note
+    assert claim_rows(claim("W5"), taught(ERRORS | {"of_ls": 0.02}, ACCURATE))[0].verdict == "contradicted"
+
+
+def test_w5_names_a_student_that_is_missing():
+    comparison = taught(ERRORS, ACCURATE)
+    metrics = comparison.metrics[~((comparison.metrics["loss"] == "of_ce_8") & (comparison.metrics["seed"] == 1))]
+    found = by_quantity(distils_worse(replace(comparison, metrics=metrics)))
+    assert found["student_error_against_best_temperature"].seeds == 3
+    assert "a run is missing: seed 1" in found["student_error_against_mean_temperature"].note
+
+
+@pytest.mark.parametrize(
+    ("better", "verdict"),
+    [(-0.01, "supported"), (0.004, "supported"), (ERROR_MARGIN, "inconclusive"), (0.01, "contradicted")],
+)
+def test_w6_holds_a_student_against_smoothing_itself(better, verdict):
+    comparison = taught(ERRORS | {"of_ls": 0.07 - better}, ACCURATE, baseline="ls")
+    # Noise that the pairs do not share, so that an interval on the margin has two sides.
+    own = comparison.metrics["loss"] == "of_ls"
+    noisy = comparison.metrics["value"] + 1e-5 * (comparison.metrics["seed"] - 1) * own
+    (measure,) = no_better_than_smoothing(replace(comparison, metrics=comparison.metrics.assign(value=noisy)))
+    assert measure.verdict == verdict
+    assert measure.effect == pytest.approx(-better)
+    assert measure.null == -ERROR_MARGIN
+
+
+def test_w6_holds_a_student_against_the_smoothing_of_its_teacher():
+    losses = {f"ls_{alpha}": {"kind": "ls", "strength": alpha} for alpha in (0.1, 0.3)}
+    losses |= {f"of_ls_{alpha}": {"kind": "distillation_ls", "strength": alpha} for alpha in (0.1, 0.3)}
+    assert pairs(claim("W6"), losses, "ce") == [("of_ls_0.1", "ls_0.1"), ("of_ls_0.3", "ls_0.3")]
 
 
 def test_ids_are_unlike_those_of_other_claims():

@@ -200,3 +200,76 @@ def test_the_committed_schema_is_the_models():
 @pytest.mark.parametrize("path", [ROOT / "workflow_config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=str)
 def test_every_study_of_the_project_is_valid(path):
     assert list(load_study(yaml.safe_load(path.read_text(encoding="utf-8")), [path.parent]).runs())
+
+
+def taught(raw_study, **changes):
+    """The smoke study with an experiment of students, whose loss entry is changed."""
+    raw_study["models"]["small"] = {"name": "resnet8", "width": 2}
+    raw_study["losses"]["student"] = {
+        "name": "distillation",
+        "teacher": {"experiment": "smoke", "loss": "ls"},
+    } | changes
+    students = {"model": "small", "losses": ["ce", "student"], "seeds": [1]}
+    raw_study["experiments"]["students"] = raw_study["experiments"]["smoke"] | students
+    return raw_study
+
+
+def test_a_student_may_learn_from_a_run_of_its_own_seed(raw_study):
+    assert load_study(taught(raw_study)).losses["student"].temperature == 1.0
+
+
+NO_TEACHERS = {
+    "no table": ({"teacher": "ls"}, ["losses.student.teacher", "table of keys; allowed: experiment, loss"]),
+    "no such experiment": (
+        {"teacher": {"experiment": "main", "loss": "ls"}},
+        ["losses.student.teacher.experiment = main: no such entry in `experiments`; it has: smoke, students"],
+    ),
+    "no such loss": (
+        {"teacher": {"experiment": "smoke", "loss": "mse"}},
+        ["losses.student.teacher.loss = mse: experiments.smoke does not train it; it trains: ce, ls"],
+    ),
+    "a student of itself": (
+        {"teacher": {"experiment": "students", "loss": "student"}},
+        ["losses.student.teacher.loss = student: is distilled itself", "experiments.students: ce"],
+    ),
+    "a temperature of 0": ({"temperature": 0}, ["losses.student.temperature = 0", "greater than 0"]),
+    "a weight above 1": ({"weight": 1.5}, ["losses.student.weight = 1.5", "less than or equal to 1"]),
+    "a negative weight": ({"weight": -0.5}, ["losses.student.weight = -0.5", "greater than or equal to 0"]),
+    "a schedule": ({"schedule": {"kind": "drop", "at": 1}}, ["no strength for a `schedule` to vary"]),
+}
+
+
+@pytest.mark.parametrize("mistake", NO_TEACHERS)
+def test_a_teacher_that_cannot_teach_is_refused(raw_study, mistake):
+    changes, words = NO_TEACHERS[mistake]
+    with pytest.raises(ConfigError) as caught:
+        load_study(taught(raw_study, **changes))
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "one mistake" in message
+
+
+def test_a_teacher_of_other_data_of_another_task_or_without_the_seed_is_refused(raw_study):
+    raw = taught(raw_study)
+    raw["datasets"]["other"] = raw["datasets"]["mnist5k"]
+    raw["experiments"]["students"]["dataset"] = "other"
+    with pytest.raises(
+        ConfigError, match=r"students.losses = student: its teacher, of experiments.smoke, is trained on "
+    ):
+        load_study(raw)
+    raw["experiments"]["students"] |= {"dataset": "mnist5k", "seeds": [1, 5, 6]}
+    with pytest.raises(ConfigError, match=r"does not train seed 5, 6; allowed: 0, 1$"):
+        load_study(raw)
+    raw["experiments"]["students"]["seeds"] = [1]
+    raw["datasets"]["reacher"] = {"source": "reacher_scripted"}
+    raw["losses"]["se"] = {"name": "squared_error"}
+    raw["experiments"]["rows"] = {"dataset": "reacher", "model": "mlp", "losses": ["se"], "seeds": [1]}
+    raw["experiments"]["rows"]["training"] = {"epochs": 2, "batch_size": 100}
+    raw["models"]["mlp"] = {"name": "mlp"}
+    raw["losses"]["student"]["teacher"] = {"experiment": "rows", "loss": "se"}
+    with pytest.raises(ConfigError, match=r"experiment = rows: its task is regression; a teacher must be a classifier"):
+        load_study(raw)
+    raw["losses"]["student"]["teacher"] = {"experiment": "smoke", "loss": "ls"}
+    raw["experiments"]["rows"]["losses"] = ["se", "student"]
+    with pytest.raises(ConfigError, match=r"rows.losses = student: is not for regression"):
+        load_study(raw)

@@ -191,3 +191,65 @@ def test_the_disk_of_features_is_as_float32_with_logits_and_targets(raw_study):
     # 3 snapshots x 60,000 samples x (32 features + 10 logits) x 4 bytes, and 8 bytes a target.
     assert study.features_mb(run, manifest) == 32
     assert study.features_mb(run, manifest | {"train": 1, "test": 1}) == 1
+
+
+def taught(raw_study, **changes):
+    """The smoke study with an experiment of students of its label smoothing."""
+    raw_study["models"]["small"] = {"name": "resnet8", "width": 2}
+    entry = {"name": "distillation", "teacher": {"experiment": "smoke", "loss": "ls"}, "temperature": 4}
+    raw_study["losses"]["student"] = entry | changes
+    students = {"model": "small", "losses": ["ce", "student"], "seeds": [1]}
+    raw_study["experiments"]["students"] = raw_study["experiments"]["smoke"] | students
+    return load_study(raw_study)
+
+
+def test_the_run_of_a_student_names_its_teachers_run(raw_study):
+    study = taught(raw_study)
+    (run,) = (run for run in study.runs("students") if run.loss == "student")
+    assert study.teacher(run).path == "mnist5k/resnet8/ls/seed1"
+    spec = study.train_spec(run)
+    model = raw_study["models"]["resnet8"]
+    assert spec["loss"] == {
+        "entry": "student",
+        "name": "distillation",
+        "temperature": 4.0,
+        "weight": 1.0,
+        "t_squared": False,
+    }
+    assert (spec["teacher"]["run"], spec["teacher"]["epoch"]) == ("mnist5k/resnet8/ls/seed1", 6)
+    assert spec["teacher"]["model"].items() >= ({"entry": "resnet8"} | model).items()
+    others = [other for other in study.runs() if other != run]
+    assert {study.teacher(other) for other in others} == {None}
+    assert not any("teacher" in study.train_spec(other) for other in others)
+    assert (study.has_students("students"), study.has_students("smoke")) == (True, False)
+
+
+def test_a_student_is_called_after_its_teacher_and_judged_by_its_kind(raw_study):
+    study = taught(raw_study)
+    assert study.label("student") == "Student of LS (δ = 0.05), T = 4"
+    assert (study.kind("student"), study.strength("student")) == ("distillation_ls", 0.05)
+    assert taught(raw_study, weight=0.5).label("student") == "Student of LS (δ = 0.05), T = 4, b = 0.5"
+    assert taught(raw_study, label="pupil").label("student") == "pupil"
+    spec = taught(raw_study, teacher={"experiment": "smoke", "loss": "ce"}).judge_spec()[1]
+    assert spec["losses"]["student"] == {"kind": "distillation_ce", "strength": None}
+
+
+def test_claims_and_figures_are_told_who_teaches(raw_study):
+    study = taught(raw_study)
+    teaching = {"experiment": "smoke", "loss": "ls", "smoothing": 0.05, "temperature": 4.0, "weight": 1.0}
+    assert [entry["teachers"] for entry in study.judge_spec()] == [{}, {"student": teaching}]
+    drawn = study.draw_spec()[1]
+    assert drawn["teachers"] == {"student": teaching | {"label": "LS (δ = 0.05)"}}
+    assert "distillation" in drawn["figures"]
+    assert "distillation" not in study.figures("smoke")
+    assert study.collect_spec()[1]["teachers"] == {"student": teaching}
+
+
+def test_a_teacher_changed_reaches_its_students_training(raw_study):
+    def specs(study):
+        return {f"{run.loss}/{run.model}": study.train_spec(run) for run in study.runs()}
+
+    before = specs(taught(raw_study))
+    raw_study["models"]["resnet8"]["width"] = 5
+    after = specs(taught(raw_study))
+    assert {key for key in before if before[key] != after[key]} == {"ce/resnet8", "ls/resnet8", "student/small"}

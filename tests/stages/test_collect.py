@@ -1,5 +1,7 @@
 """All runs' measurements, probes and histories in one table."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -55,3 +57,27 @@ def test_a_table_that_is_missing_is_named_with_its_rule(root):
     (root / "digits" / "net" / "ls" / "seed0" / "probes.csv").unlink()
     with pytest.raises(FileError, match=r"ls/seed0/probes.csv is missing: the rule `probe` makes it"):
         collected(root, probed=True)
+
+
+def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(root):
+    rows = "epoch,split,metric,value\n1,test,error,0.5\n8,train,error,0.01\n8,test,error,0.30000000000000004\n"
+    for seed in (0, 1):
+        teacher = root / "digits" / "large" / "ls" / f"seed{seed}"
+        shutil.copytree(root / "digits" / "net" / "ls" / "seed0", teacher)
+        (teacher / "metrics.csv").write_text(rows.replace("0.3", f"0.{3 + seed}"))
+    for loss in ("ce", "ls"):
+        shutil.copytree(root / "digits" / "net" / loss / "seed0", root / "digits" / "net" / loss / "seed1")
+    large = EXPERIMENT | {"name": "large", "model": "large", "losses": ["ls"], "seeds": [0, 1], "epochs": 8}
+    students = {"seeds": [0, 1], "epochs": 1, "teachers": {"ls": {"experiment": "large", "loss": "ls"}}}
+    collect([EXPERIMENT | students, large], root, root / "metrics.parquet")
+    table = pd.read_parquet(root / "metrics.parquet")
+    found = table[table["metric"] == "teacher_error"]
+    keys = ["experiment", "loss", "seed", "split", "epoch", "value"]
+    assert set(found[keys].itertuples(index=False, name=None)) == {
+        ("main", "ls", seed, split, 1, value)
+        for seed, test in ((0, 0.1 + 0.2), (1, float("0.40000000000000004")))
+        for split, value in (("train", 0.01), ("test", test))
+    }
+    (teacher / "metrics.csv").unlink()
+    with pytest.raises(FileError, match=r"large/ls/seed1/metrics.csv is missing: the rule `measure` makes it"):
+        collect([EXPERIMENT | students, large], root, root / "metrics.parquet")

@@ -101,6 +101,7 @@ class Comparison:
         task: what the networks learn, classification or regression.
         weight_decays: loss entry -> the weight decay that it was trained with, in the order of the losses.
         regularised: whether the penalties of the unconstrained feature model were trained with.
+        teachers: distilled loss entry -> `experiment` and `loss` of its teacher, `temperature` and `weight`.
 
     Raises:
         ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
@@ -121,6 +122,7 @@ class Comparison:
     task: str = "classification"
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     regularised: bool = False
+    teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)

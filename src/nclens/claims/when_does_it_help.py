@@ -20,6 +20,8 @@ ECE_MARGIN = 0.01
 """A calibration error that is higher by less counts as no worse; the paper's own pair is .024 beside .021."""
 INFORMATION_MARGIN = 0.1
 """Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
+ERROR_MARGIN = 0.005
+"""An error that is lower by less counts as no better: five of a thousand test samples."""
 EARLY = 0.1
 """Share of training that counts as its beginning."""
 
@@ -107,6 +109,71 @@ def _log_variance_ratios(comparison: Comparison, loss: str, part: str, suffix: s
     return found
 
 
+def distils_worse(comparison: Comparison) -> list[Measure]:
+    """W5: error of a smoothed teacher's student minus that of cross entropy's at T > 1; and the teachers' errors.
+
+    Of the temperatures that cross entropy's students have, one comparison is judged: with the best.
+    """
+    candidates = _of_the_same_school(comparison)
+    if not candidates:
+        return []
+    errors = {loss: _last(comparison, loss, "test", "error") for loss in candidates}
+    best = min(candidates, key=lambda loss: _mean(errors[loss]))
+    if comparison.baseline != best:
+        return []
+    own = _last(comparison, comparison.loss, "test", "error")
+    complete = [seed for seed in own if all(seed in of_loss for of_loss in errors.values())]
+    teachers, others = (_last(comparison, loss, "test", "teacher_error") for loss in (comparison.loss, best))
+    effects = {
+        "student_error_against_best_temperature": {s: own[s] - errors[best][s] for s in own if s in errors[best]},
+        "student_error_against_mean_temperature": {
+            s: own[s] - sum(of_loss[s] for of_loss in errors.values()) / len(errors) for s in complete
+        },
+    }
+    unit = "difference in error"
+    measures = [
+        judge_pairs(quantity, values, comparison.seeds, scale="difference", claimed="above", unit=unit)
+        for quantity, values in effects.items()
+    ]
+    of_teachers = {seed: teachers[seed] - others[seed] for seed in teachers if seed in others}
+    return [*measures, _judge(comparison, "teacher_error", of_teachers, "difference", unit)]
+
+
+def no_better_than_smoothing(comparison: Comparison) -> list[Measure]:
+    """W6: error of a smoothed teacher's student minus that of the same network trained with label smoothing itself."""
+    own, alone = (_last(comparison, loss, "test", "error") for loss in (comparison.loss, comparison.baseline))
+    return [
+        judge_pairs(
+            "student_error_against_smoothed",
+            {seed: own[seed] - alone[seed] for seed in own if seed in alone},
+            comparison.seeds,
+            scale="difference",
+            claimed="above",
+            unit="difference in error",
+            null=-ERROR_MARGIN,
+        )
+    ]
+
+
+def _of_the_same_school(comparison: Comparison) -> list[str]:
+    """The baseline and its like: students at T > 1 of the same teacher and weight, from the loss's own experiment."""
+    own, other = comparison.teachers[comparison.loss], comparison.teachers[comparison.baseline]
+    if (own["experiment"], own["weight"]) != (other["experiment"], other["weight"]):
+        return []
+    keys = ("experiment", "loss", "weight")
+    return [
+        loss
+        for loss, teacher in comparison.teachers.items()
+        if teacher["temperature"] > 1 and all(teacher[key] == other[key] for key in keys)
+    ]
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    """The mean, infinite where it is not defined."""
+    mean = sum(values.values()) / len(values) if values else math.nan
+    return mean if math.isfinite(mean) else math.inf
+
+
 def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, float]:
     """A metric after the last epoch, by seed."""
     return {seed: float(curve.iloc[-1]) for seed, curve in curves_of(comparison, loss, split, metric).items()}
@@ -170,6 +237,30 @@ CLAIMS = (
         "the comparison is made at the same weights is ours.",
         reduces_gradient_variance,
         compared=("ls", "ls_linear", "ls_drop"),
+    ),
+    Claim(
+        "W5",
+        PAPER,
+        "A teacher trained with label smoothing is more accurate and yet teaches worse than one trained with cross "
+        "entropy, given a temperature.",
+        "Differences, after the last epoch, test set: error of the smoothed teacher's student minus that of cross "
+        "entropy's at the temperature above 1 whose students have the lowest mean error (the main measure; that the "
+        "temperature is chosen on the test set favours the claim), and minus the mean over all temperatures above 1; "
+        "and error of the smoothed teacher minus that of cross entropy's. The weight of the teacher is the same.",
+        distils_worse,
+        compared=("distillation_ls",),
+        against=("distillation_ce",),
+    ),
+    Claim(
+        "W6",
+        PAPER,
+        "A student of a smoothed teacher is no better than the same network trained with label smoothing itself.",
+        "Error of the student minus that of the same network trained alone with the teacher's smoothing, after the "
+        f"last epoch, test set. Up to {ERROR_MARGIN:.1%} less counts as no better, a margin of ours: supported when "
+        "the whole interval lies above minus the margin, contradicted when it lies below.",
+        no_better_than_smoothing,
+        compared=("distillation_ls",),
+        against=("ls",),
     ),
 )
 """The paper's claims, then that on gradients."""

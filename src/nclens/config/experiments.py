@@ -32,6 +32,8 @@ MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
 TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
 #: Figure of a classification experiment with the squared error of one-hot targets.
 ONEHOT_FIGURES = ("nrc_classification",)
+#: Figure of an experiment with distilled losses.
+DISTILLATION_FIGURES = ("distillation",)
 #: Figures of a regression experiment.
 REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
 #: Kind of probe -> the figures of an experiment that lists one.
@@ -49,6 +51,7 @@ FIGURES = {
         *MAXSUP_FIGURES,
         *TWO_STAGE_FIGURES,
         *ONEHOT_FIGURES,
+        *DISTILLATION_FIGURES,
         *(stem for stems in PROBE_FIGURES.values() for stem in stems),
     ),
     "regression": REGRESSION_FIGURES,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.fields import Closed, Colour, Custom, NonNegative, Number, kind
+from nclens.config.fields import Closed, Colour, Custom, Flag, Name, NonNegative, Number, Positive, kind
 from nclens.config.schedules import Constant, Linear, ScheduleEntry
 
 Share = Annotated[Number, Field(ge=0, lt=1)]
@@ -179,6 +179,34 @@ class Focal(Scheduled):
     """Exponent of the factor; 0 is plain cross entropy."""
 
 
+class Teacher(Closed):
+    """Whose probabilities a student learns: the run of its own seed of an experiment's loss."""
+
+    experiment: Name
+    """An entry of `experiments`, on the same data set, that trains every seed of the student."""
+    loss: Name
+    """One of that experiment's losses, itself not distilled."""
+
+
+class Distillation(LossBase):
+    """Cross entropy with a trained network's probabilities at a temperature as targets."""
+
+    name: Literal["distillation"]
+    teacher: Teacher
+    """The network to learn from, at its last epoch."""
+    temperature: Positive = 1.0
+    """T, which divides the logits of both networks."""
+    weight: Annotated[Number, Field(ge=0, le=1)] = 1.0
+    """b in (1 - b) CE + b CE(teacher's probabilities at T, own at T)."""
+    t_squared: Flag = False
+    """Multiply the second term by T^2, without which its gradient shrinks as 1/T^2 and weight decay takes over."""
+
+    def words_for(self, teacher: str) -> str:
+        """Return the default label, the teacher's given."""
+        weight = "" if self.weight == 1 else f", b = {self.weight:g}"
+        return f"Student of {teacher}, T = {self.temperature:g}{weight}"
+
+
 class SquaredError(LossBase):
     """Squared error of a regression, (1/2) |z - y|^2, summed over the targets."""
 
@@ -209,6 +237,7 @@ LOSSES: dict[str, type[LossBase]] = {
     "confidence_penalty": ConfidencePenalty,
     "focal": Focal,
     "mse": MeanSquared,
+    "distillation": Distillation,
     "squared_error": SquaredError,
 }
 """Every loss by its name."""

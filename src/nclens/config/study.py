@@ -14,6 +14,7 @@ from nclens.config.data_checks import classes_exist, known_classes, same_shape
 from nclens.config.datasets import CustomData, DataEntry, Files
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
+    DISTILLATION_FIGURES,
     MAXSUP_FIGURES,
     ONEHOT_FIGURES,
     PROBE_FIGURES,
@@ -27,11 +28,12 @@ from nclens.config.experiments import (
     Track,
 )
 from nclens.config.fields import Closed, Name, Positive
-from nclens.config.losses import CrossEntropy, LossEntry, Scheduled, SquaredError
+from nclens.config.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
 from nclens.config.models import ModelEntry, TorchvisionModel
 from nclens.config.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
 from nclens.config.schedules import Drop
 from nclens.config.tasks import check_task
+from nclens.config.teachers import check_teachers
 
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
@@ -110,6 +112,7 @@ class Study(Closed):
                 )
             check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
+        check_teachers(self.losses, self.experiments, self.task)
         return self
 
     @model_validator(mode="after")
@@ -186,13 +189,36 @@ class Study(Closed):
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
         decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
-        return entry.label or (entry.words + decay if entry.words else loss)
+        words = entry.words_for(self.label(entry.teacher.loss)) if isinstance(entry, Distillation) else entry.words
+        return entry.label or (words + decay if words else loss)
 
     def kind(self, loss: str) -> str:
-        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled."""
+        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
+
+        A distilled loss is told apart by its teacher's kind: `distillation_ce`, `distillation_ls`, ...
+        """
         entry = self.losses[loss]
+        if isinstance(entry, Distillation):
+            return f"distillation_{self.kind(entry.teacher.loss)}"
         schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
         return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
+
+    def strength(self, loss: str) -> float | None:
+        """How strongly an entry regularises before any schedule, for the claims; a distilled loss as its teacher's."""
+        entry = self.losses[loss]
+        return self.strength(entry.teacher.loss) if isinstance(entry, Distillation) else getattr(entry, "value", None)
+
+    def teacher(self, run: Run) -> Run | None:
+        """Return the run that a run learns from, that of its own seed; None where it learns from labels alone."""
+        entry = self.losses[run.loss]
+        if not isinstance(entry, Distillation):
+            return None
+        experiment = self.experiments[entry.teacher.experiment]
+        return Run(entry.teacher.experiment, experiment.dataset, experiment.model, entry.teacher.loss, run.seed)
+
+    def has_students(self, experiment: str) -> bool:
+        """Return whether an experiment has a distilled loss."""
+        return bool(self._distilled(experiment))
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -238,9 +264,10 @@ class Study(Closed):
         onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
         classes = known_classes(self.datasets[entry.dataset])
         plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
+        taught = DISTILLATION_FIGURES if self.has_students(experiment) else ()
         probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
         by_task = {
-            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *probes),
+            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *taught, *probes),
             "regression": REGRESSION_FIGURES,
         }
         return list(by_task[self.task(experiment)])
@@ -276,7 +303,17 @@ class Study(Closed):
             "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
             "penalties": self._penalties(run.experiment),
             "snapshots": experiment.snapshot_epochs,
+            **self._teaching(run),
         }
+
+    def _teaching(self, run: Run) -> dict[str, Any]:
+        """Return which run teaches a run, with what network, at which epoch; nothing where none does."""
+        teacher = self.teacher(run)
+        if teacher is None:
+            return {}
+        model = {"entry": teacher.model, **self._entry(self.models[teacher.model], leave_out={"dim"})}
+        epoch = self.experiments[teacher.experiment].training.epochs
+        return {"teacher": {"run": teacher.path, "model": model, "epoch": epoch}}
 
     def extract_spec(self, run: Run) -> dict[str, Any]:
         """Return what `extract` uses."""
@@ -399,6 +436,8 @@ class Study(Closed):
                 "losses": list(entry.losses),
                 "seeds": list(entry.seeds),
                 "probed": bool(entry.probes),
+                "epochs": entry.training.epochs,
+                "teachers": self._teachers(name),
             }
             for name, entry in self.experiments.items()
         ]
@@ -411,10 +450,8 @@ class Study(Closed):
                 "dataset": entry.dataset,
                 "model": entry.model,
                 "baseline": self.baseline(name),
-                "losses": {
-                    loss: {"kind": self.kind(loss), "strength": getattr(self.losses[loss], "value", None)}
-                    for loss in entry.losses
-                },
+                "losses": {loss: {"kind": self.kind(loss), "strength": self.strength(loss)} for loss in entry.losses},
+                "teachers": self._teachers(name),
                 "seeds": list(entry.seeds),
                 "epochs": entry.training.epochs,
                 **self._task_facts(name),
@@ -436,6 +473,10 @@ class Study(Closed):
                 "figures": self.figures(name),
                 "smoothings": self._smoothings(name),
                 "drops": self._drops(name),
+                "teachers": {
+                    loss: {**teacher, "label": self.label(teacher["loss"])}
+                    for loss, teacher in self._teachers(name).items()
+                },
                 "first_epoch": entry.snapshot_epochs[0],
                 **self._task_facts(name),
                 "probes": list(self._asked(name).values()),
@@ -500,7 +541,7 @@ class Study(Closed):
         return resolved
 
     def _loss(self, run: Run) -> dict[str, Any]:
-        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay"})
+        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay", "teacher"})
         return {"entry": run.loss, **entry}
 
     def _penalties(self, experiment: str) -> dict[str, float] | None:
@@ -532,6 +573,25 @@ class Study(Closed):
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
         plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
+
+    def _distilled(self, experiment: str) -> dict[str, Distillation]:
+        """Return the distilled losses of an experiment."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        return {loss: entry for loss, entry in entries.items() if isinstance(entry, Distillation)}
+
+    def _teachers(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Return for each distilled loss of an experiment its teacher, that one's smoothing, and T and b."""
+        return {
+            loss: {
+                "experiment": entry.teacher.experiment,
+                "loss": entry.teacher.loss,
+                # None where the teacher is neither cross entropy nor label smoothing.
+                "smoothing": self._smoothings(entry.teacher.experiment).get(entry.teacher.loss),
+                "temperature": entry.temperature,
+                "weight": entry.weight,
+            }
+            for loss, entry in self._distilled(experiment).items()
+        }
 
     def _drops(self, experiment: str) -> dict[str, int]:
         """Return the epoch after which each loss of an experiment is dropped, for those that are."""

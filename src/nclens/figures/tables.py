@@ -68,6 +68,8 @@ class FigureInputs:
             allowed); may be empty.
         smoothings: the smoothing δ in [0, 1) of each loss that has one.
         drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
+        teachers: of each distilled loss the `experiment`, `loss` and `label` of its teacher, the teacher's `smoothing`
+            (None where it is neither cross entropy nor label smoothing), and `temperature` and `weight`.
         probes: what the networks were asked: `kind`, `suffix` (of the metrics' names) and what else the study says of
             it (`dataset`, `smoothing`, `classes`, ...).
         projection_classes: the three classes that the projections show.
@@ -97,6 +99,7 @@ class FigureInputs:
     predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
     smoothings: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
+    teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     probes: Sequence[Mapping[str, Any]] = ()
     projection_classes: Sequence[int] = (0, 1, 2)
     class_names: Sequence[str] = ()

@@ -11,6 +11,7 @@ import math
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.distillation import distillation
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 from nclens.figures.projections import projections
 from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
@@ -123,6 +124,15 @@ FIGURES = {
         caption="How much the difference of two classes' logits tells of the input, under random augmentation. At "
         "log 2 it tells the class and nothing else.",
         draw=mutual_information,
+    ),
+    "distillation": FigureSpec(
+        title="Students of cross entropy and of label smoothing",
+        source="after a figure of the paper, arXiv 1906.02629",
+        caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
+        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α; where "
+        "it lies above that of the same network alone, labels teach more. Right: a temperature above 1 softens a "
+        "teacher's probabilities; below the level lines a student has learned more from its teacher than from labels.",
+        draw=distillation,
     ),
     "gradient_variance": FigureSpec(
         title="Gradient variance of one-hot and smoothed targets",

@@ -38,6 +38,8 @@ CLAIM_FIGURES = {
     "W2": ("projections",),
     "W3": ("mutual_information",),
     "W4": ("gradient_variance",),
+    "W5": ("distillation",),
+    "W6": ("distillation",),
 }
 """The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 

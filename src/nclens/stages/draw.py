@@ -30,10 +30,11 @@ def draw(
     Args:
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
-            losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), and,
-            where its networks were asked more, `probes` and `projection_classes`, as `FigureInputs` has them. The
-            figures of regression show besides: `first_epoch` (of the first snapshot), `weight_decays` (entry ->
-            weight decay), `regularised` (whether the model's penalties were trained with).
+            losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), where
+            they are distilled, `teachers` (entry -> its teacher, temperature and weight), and, where its networks were
+            asked more, `probes` and `projection_classes`, as `FigureInputs` has them. The figures of regression show
+            besides: `first_epoch` (of the first snapshot), `weight_decays` (entry -> weight decay), `regularised`
+            (whether the model's penalties were trained with).
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         root: the study's folder, R; features and the names of classes or targets are read below it.
@@ -130,6 +131,7 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
         first_features=first_features,
         smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
         drops=experiment.get("drops", {}),
+        teachers=experiment.get("teachers", {}),
         probes=experiment.get("probes", ()),
         projection_classes=experiment.get("projection_classes", (0, 1, 2)),
         class_names=manifest.get("classes", ()),

@@ -9,7 +9,7 @@ from torch import Tensor
 from nclens.data.prepared import place_splits
 from nclens.data.tensors import Split
 from nclens.devices import device_slot
-from nclens.files import damaged, read_json, read_tensors, write_tensors
+from nclens.files import read_json, read_tensors, read_weights, write_tensors
 from nclens.models import Network, build_network, place_network
 from nclens.numerics import configure
 from nclens.tasks import output_count
@@ -32,16 +32,8 @@ def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
         for epoch in spec["snapshots"]:
-            _load(network, run / "snapshots" / f"epoch{epoch}.safetensors")
+            read_weights(network, run / "snapshots" / f"epoch{epoch}.safetensors")
             write_tensors(run / "features" / f"epoch{epoch}.safetensors", _extracted(network, splits))
-
-
-def _load(network: Network, snapshot: Path) -> None:
-    weights, _ = read_tensors(snapshot, "train")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
 
 
 def _extracted(network: Network, splits: dict[str, Split]) -> dict[str, Tensor]:

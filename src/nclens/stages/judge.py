@@ -32,7 +32,8 @@ def judge(
     Args:
         experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
             `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
-            `epochs`, `task` and `regularised` (whether the model's penalties were trained with). Where a task has
+            `epochs`, `task`, `regularised` (whether the model's penalties were trained with) and, where losses are
+            distilled, `teachers` (entry -> its teacher, temperature and weight). Where a task has
             claims on two losses, an experiment in which none finds two to compare is named on the page; one without
             measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
@@ -80,6 +81,7 @@ def judge(
                 task=experiment["task"],
                 weight_decays=experiment["weight_decays"],
                 regularised=experiment["regularised"],
+                teachers=experiment.get("teachers", {}),
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))

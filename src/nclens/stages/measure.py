@@ -62,14 +62,14 @@ MEASURES = {"classification": _classification, "regression": _regression}
 def loss_after(entry: dict[str, Any], epoch: int, epochs: int) -> Loss | None:
     """Return the loss of the last of so many epochs, at its strength; None where logits do not tell its value.
 
-    That is the user's own function, which may return the mean over samples, and a loss with a memory, which no snapshot
-    holds.
+    That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
+    holds, and one that asks a teacher.
     """
     if "function" in entry:
         return None
     loss = build_loss(entry, epochs)
     loss.begin_epoch(max(epoch - 1, 0))
-    return None if loss.remembers else loss
+    return None if loss.remembers or loss.is_taught else loss
 
 
 def measure_snapshot(

@@ -12,7 +12,7 @@ from torch import Tensor
 from nclens.data.prepared import place_splits
 from nclens.data.tensors import Split
 from nclens.devices import device_slot
-from nclens.files import atomic_write, damaged, read_json, read_tensors
+from nclens.files import atomic_write, read_json, read_tensors, read_weights
 from nclens.losses import ce, ls
 from nclens.models import Network, build_network, place_network
 from nclens.numerics import configure
@@ -56,7 +56,7 @@ def _answers(spec: dict[str, Any], root: Path, device: torch.device) -> Iterator
     network = place_network(network, described["shape"], device)
     questions = [(asked, _question(asked, spec["seed"], train, described, root)) for asked in spec["probes"]]
     for epoch in spec["snapshots"]:
-        _load(network, root / spec["run"] / "snapshots" / f"epoch{epoch}.safetensors")
+        read_weights(network, root / spec["run"] / "snapshots" / f"epoch{epoch}.safetensors")
         for asked, question in questions:
             if epoch not in asked["snapshots"]:
                 continue
@@ -65,14 +65,6 @@ def _answers(spec: dict[str, Any], root: Path, device: torch.device) -> Iterator
             except ValueError as error:
                 raise ValueError(f"{spec['run']}, epoch {epoch}, probe {asked['kind']}: {error}") from error
             yield from ((epoch, split, metric + asked["suffix"], value) for split, metric, value in found)
-
-
-def _load(network: Network, snapshot: Path) -> None:
-    weights, _ = read_tensors(snapshot, "train")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
 
 
 def _question(asked: dict[str, Any], seed: int, train: Split, manifest: dict[str, Any], root: Path) -> Question:

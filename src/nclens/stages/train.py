@@ -26,14 +26,23 @@ from nclens.background import Background
 from nclens.data.prepared import place_splits
 from nclens.devices import device_slot
 from nclens.failures import remembered
-from nclens.files import FileError, atomic_write, damaged, read_json, read_tensors, write_json, write_tensors
+from nclens.files import (
+    FileError,
+    atomic_write,
+    damaged,
+    read_json,
+    read_tensors,
+    read_weights,
+    write_json,
+    write_tensors,
+)
 from nclens.history import history_columns
-from nclens.models import build_network, count_flops, place_network
+from nclens.models import Network, build_network, count_flops, place_network
 from nclens.numerics import configure, explained
 from nclens.objective import build_loss
 from nclens.provenance import git_revision, versions
 from nclens.tasks import TASKS, output_count
-from nclens.training import Penalties, Settings, Trainer, derived_seed
+from nclens.training import Penalties, Settings, Trainer, as_teacher, derived_seed
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -64,7 +73,9 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     with device_slot(spec["training"]["device"], _name(run)) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
-        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where})
+        snapshot = _teachers_snapshot(spec, run)
+        taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
+        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where, **taught})
         if waited and _is_complete(run, spec, identity):
             _say(run, "already complete: the other process ended it")
             return
@@ -72,8 +83,8 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
         configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
         work = run / ".work"
         with remembered(run, identity), explained():
-            trainer = _build(spec, data, described, device)
-            record = {"code": code, "identity": identity, "threads": threads}
+            trainer = _build(spec, data, described, snapshot, device)
+            record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
             seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
             seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
@@ -81,20 +92,40 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
         _discard(work)
 
 
-def _build(spec: dict[str, Any], data: Path, manifest: dict[str, Any], device: torch.device) -> Trainer:
+def _teachers_snapshot(spec: dict[str, Any], run: Path) -> Path | None:
+    """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
+    if "teacher" not in spec:
+        return None
+    root, teacher = run.absolute().parents[3], spec["teacher"]
+    return Path(os.path.relpath(root / teacher["run"] / "snapshots" / f"epoch{teacher['epoch']}.safetensors"))
+
+
+def _build(
+    spec: dict[str, Any], data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device
+) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
+    teacher = None
+    if snapshot is not None:
+        network = _network(spec["teacher"]["model"], manifest, device)
+        read_weights(network, snapshot)
+        teacher = as_teacher(network, spec["training"]["precision"])
+    # Behind the teacher, so that a student begins as the same network does alone.
     torch.manual_seed(derived_seed(spec["seed"], "weights"))
-    network = build_network(spec["model"], manifest["shape"], output_count(manifest))
-    network = place_network(network, manifest["shape"], device)
+    network = _network(spec["model"], manifest, device)
     train_split, test_split = place_splits(tensors, manifest, device)
     known = Settings.__dataclass_fields__
     chosen = {key: value for key, value in spec["training"].items() if key in known}
     chosen["milestones"] = tuple(chosen["milestones"])
     chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
-    loss = build_loss(spec["loss"], chosen["epochs"])
+    loss = build_loss(spec["loss"], chosen["epochs"], teacher)
     return Trainer(network, loss, train_split, test_split, Settings(**chosen), spec["seed"])
+
+
+def _network(entry: dict[str, Any], manifest: dict[str, Any], device: torch.device) -> Network:
+    network = build_network(entry, manifest["shape"], output_count(manifest))
+    return place_network(network, manifest["shape"], device)
 
 
 def _discard(work: Path) -> None:
