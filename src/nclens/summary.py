@@ -98,9 +98,10 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
         experiments: each with name, losses, seeds, epochs and baseline.
         metrics: of all of them, with a column experiment.
     """
+    by_experiment = dict(list(metrics.groupby("experiment", observed=True)))
     tables = [
         summarise(
-            metrics[metrics["experiment"] == entry["name"]],
+            by_experiment.get(entry["name"], metrics.iloc[:0]),
             list(entry["losses"]),
             entry["seeds"],
             entry["epochs"],
