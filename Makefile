@@ -4,10 +4,11 @@ BIN := .venv/bin
 STUDY ?=
 SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
 PORT ?= 5000
+SERVER ?=
 ROOT ?= results/digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup reproduce test check format lock schema ui record report clean
+.PHONY: help setup reproduce test check format lock schema ui server record report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +39,9 @@ schema: setup  ## write studies/schema.json from the configuration's models
 
 ui: setup  ## open the MLflow UI on the recorded studies
 	@nclens ui-links --port $(PORT) ; case "$$MLFLOW_TRACKING_URI" in http*) ;; *) mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT) ;; esac
+
+server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machine (docs/server.md; SERVER="--auth --port 5001")
+	@$(BIN)/python envs/server.py $(SERVER)
 
 record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
 	@nclens forget $(ROOT) && $(SNAKEMAKE)

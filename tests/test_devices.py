@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 
+import psutil
 import pytest
 import torch
 
@@ -63,6 +65,10 @@ def test_a_job_too_many_waits_until_a_slot_is_given_back_or_its_holder_dies(monk
     assert first.stdout.readline() == "held\n"
     second = start()
     assert "all 1 slots of the devices are taken; waiting" in second.stderr.readline()
+    waiting = psutil.Process(second.pid)
+    before = sum(waiting.cpu_times()[:2])
+    time.sleep(0.5)
+    assert sum(waiting.cpu_times()[:2]) - before < 0.1  # asleep in the kernel, not asking again and again
     assert second.poll() is None
     if killed:
         first.kill()

@@ -112,9 +112,10 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
         metrics: of all of them, with a column experiment.
     """
     students = _students(experiments, metrics)
+    by_experiment = dict(list(pd.concat([metrics, students]).groupby("experiment", observed=True)))
     tables = [
         summarise(
-            pd.concat([table[table["experiment"] == entry["name"]] for table in (metrics, students)]),
+            by_experiment.get(entry["name"], metrics.iloc[:0]),
             list(entry["losses"]),
             entry["seeds"],
             entry["epochs"],

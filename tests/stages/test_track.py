@@ -130,6 +130,9 @@ def test_changed_files_replace_the_run(recorded):
     assert after.info.run_id != before.info.run_id
     assert after.data.metrics["test/extra"] == 1.5
     assert json.loads((R / recorded["run"] / "mlflow.json").read_text())["run_id"] == after.info.run_id
+    with track._client() as client:
+        models = client.search_logged_models([after.info.experiment_id])
+    assert [model.source_run_id for model in models] == [after.info.run_id]
 
 
 def test_a_run_left_behind_by_a_killed_process_is_replaced(recorded):

@@ -102,8 +102,8 @@ def log_ratio_at_same_nc1(path: pd.DataFrame, baseline: pd.DataFrame) -> float:
         return math.nan
     centres = low + (high - low) * (np.arange(MATCHED_LEVELS) + 0.5) / MATCHED_LEVELS
     at_levels = [
-        np.interp([first_reach(run["nc1"], level, interpolate=True).epoch for level in centres], run.index, run["nc2"])
-        for run in (path, baseline)
+        np.interp([first_reach(nc1, level, interpolate=True).epoch for level in centres], nc1.index, nc2)
+        for nc1, nc2 in ((run["nc1"], run["nc2"]) for run in (path, baseline))
     ]
     return float(np.mean(at_levels[0] - at_levels[1]))
 

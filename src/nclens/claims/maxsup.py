@@ -36,8 +36,8 @@ def spreads_within_classes(comparison: Comparison) -> list[Measure]:
 
 def transfers_better(comparison: Comparison) -> list[Measure]:
     """M3: difference of the linear probes' test accuracies after the last epoch, one measure a probe."""
-    metrics = comparison.metrics["metric"].astype(str)
-    probes = sorted(set(metrics[(metrics == PROBE) | metrics.str.startswith(f"{PROBE}/")]))
+    metrics = map(str, comparison.metrics["metric"].unique())
+    probes = sorted(name for name in metrics if name == PROBE or name.startswith(f"{PROBE}/"))
     return [
         final(
             comparison,

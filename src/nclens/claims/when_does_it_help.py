@@ -181,8 +181,8 @@ def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[in
 
 def _probed(comparison: Comparison, metric: str) -> list[str]:
     """The metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
-    names = comparison.metrics["metric"].astype(str)
-    return sorted(set(names[(names == metric) | names.str.startswith(f"{metric}/")]))
+    names = map(str, comparison.metrics["metric"].unique())
+    return sorted(name for name in names if name == metric or name.startswith(f"{metric}/"))
 
 
 def _judge(comparison: Comparison, quantity: str, effects: Mapping[int, float], scale: Scale, unit: str) -> Measure:

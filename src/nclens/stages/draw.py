@@ -62,8 +62,18 @@ def draw(
         tables["predictions"] = _read_table(predictions, "predict", "experiment")
     if regression is not None:
         tables["regression"] = _read_table(regression, "theory", "experiment")
+    # Taken apart once, for a search of a whole table in each experiment takes the square of their number.
+    parts = {
+        key: dict(list(table.groupby("experiment", observed=True)))
+        for key, table in tables.items()
+        if "experiment" in table
+    }
     for experiment in experiments:
-        inputs = _inputs(experiment, tables, root)
+        own = {
+            key: parts[key].get(experiment["name"], table.iloc[:0]) if key in parts else table
+            for key, table in tables.items()
+        }
+        inputs = _inputs(experiment, own, root)
         for stem in experiment["figures"]:
             name = f"{experiment['name']}_{stem}"
             try:
@@ -95,7 +105,7 @@ def _read_table(
 
 
 def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
-    """What one experiment's figures are drawn from; features are read when a figure asks for them."""
+    """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
     runs = root / experiment["dataset"] / experiment["model"]
     path = root / "data" / f"{experiment['dataset']}.json"
     manifest = read_json(path, "prepare") if path.is_file() else {}
@@ -113,12 +123,7 @@ def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root
     name, losses, seeds = experiment["name"], experiment["losses"], experiment["seeds"]
     own: dict[str, Any] = {}
     for key, table in tables.items():
-        mine = np.ones(len(table), dtype=bool)
-        if "experiment" in table:
-            mine &= table["experiment"] == name
-        if "seed" in table:
-            mine &= table["seed"].isin(seeds)
-        own[key] = table[mine]
+        own[key] = table[table["seed"].isin(seeds)] if "seed" in table else table
     for key in ("weight_decays", "regularised"):
         own |= {key: experiment[key]} if key in experiment else {}
     return FigureInputs(

@@ -1,7 +1,7 @@
 """Judge the papers' claims in every experiment: the metrics and the theory in, a table and a page of verdicts out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ def judge(
     metrics_table, theory_table = _read(metrics, "collect", METRICS), _read(theory, "theory", THEORY)
     dynamics_table = None if dynamics is None else _read(dynamics, "theory", DYNAMICS)
     predictions_table = None if predictions is None else _read(predictions, "predict", PREDICTIONS)
+    own_metrics, own_theory = _by_experiment(metrics_table), _by_experiment(theory_table)
+    own_predictions = None if predictions_table is None else _by_experiment(predictions_table)
     rows: list[ClaimRow] = []
     idle: list[str] = []
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
-        own = None if predictions_table is None else predictions_table[predictions_table["experiment"] == name]
         claims: dict[tuple[str, str], list[Claim]] = {}
         for claim in CLAIMS:
             for pair in pairs(claim, experiment["losses"], baseline):
@@ -74,10 +75,10 @@ def judge(
                 loss=loss,
                 seeds=tuple(experiment["seeds"]),
                 epochs=experiment["epochs"],
-                metrics=metrics_table[metrics_table["experiment"] == name],
-                theory=theory_table[theory_table["experiment"] == name],
+                metrics=own_metrics(name),
+                theory=own_theory(name),
                 dynamics=dynamics_table,
-                predictions=own,
+                predictions=None if own_predictions is None else own_predictions(name),
                 task=experiment["task"],
                 weight_decays=experiment["weight_decays"],
                 regularised=experiment["regularised"],
@@ -99,6 +100,12 @@ def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
         return pd.read_csv(path, usecols=columns, keep_default_na=False, na_values=empty)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(path, made_by, str(error)) from error
+
+
+def _by_experiment(table: pd.DataFrame) -> Callable[[str], pd.DataFrame]:
+    """Return experiment -> its rows; searched for each anew, a table takes the square of the number of experiments."""
+    parts = dict(list(table.groupby("experiment", observed=True)))
+    return lambda name: parts.get(name, table.iloc[:0])
 
 
 def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:

@@ -100,21 +100,27 @@ def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path
     if not path.is_file():
         raise FileError(f"{path} is missing: the rule `collect` makes it")
     keys = ["loss", "seed", "metric"]
-    chosen = [("experiment", "==", experiment["name"]), ("split", "==", "train"), ("epoch", "==", experiment["epochs"])]
+    chosen = [
+        *(("experiment", "==", experiment["name"]), ("split", "==", "train"), ("epoch", "==", experiment["epochs"])),
+        ("metric", "in", list(quantities.values())),
+    ]
     try:
-        values = pd.read_parquet(path, columns=[*keys, "value"], filters=chosen).set_index(keys)["value"]
+        table = pd.read_parquet(path, columns=[*keys, "value"], filters=chosen)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(path, "collect", str(error)) from error
+    values: dict[tuple[str, int, str], list[float]] = {}
+    for loss, seed, metric, value in table.itertuples(index=False, name=None):
+        values.setdefault((loss, seed, metric), []).append(float(value))
     found: Table = {}
     for loss in experiment["losses"]:
         for seed in experiment["seeds"]:
             for quantity, metric in quantities.items():
-                if (count := values.index.isin([(loss, seed, metric)]).sum()) != 1:
+                if (count := len(values.get((loss, seed, metric), ()))) != 1:
                     raise ValueError(
                         f"{path}: {metric} of {experiment['name']}, {loss}, seed {seed}, epoch {experiment['epochs']} "
                         f"on the training split must stand there once, not {count} times"
                     )
-                found.setdefault((loss, seed), {})[quantity] = float(values[loss, seed, metric])
+                found.setdefault((loss, seed), {})[quantity] = values[loss, seed, metric][0]
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -22,8 +22,10 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import mlflow
 import numpy as np
 import pandas as pd
+import sqlalchemy
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
@@ -33,6 +35,15 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 BATCH = 1000  # the most metrics that one request may carry
 MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
 KEY, DIGEST = "nclens.key", "nclens.digest"
+USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+# What goes wrong with a server, by what MLflow says of it.
+PLAIN_WORDS = {
+    "error code 401": f"user and password are missing or wrong: set {USER} and {PASSWORD}",
+    "error code 403": "this user may not write there: ask whoever runs the server, or give the study another name",
+    "Failed to resolve": "there is no such host: MLFLOW_TRACKING_URI = http://HOST:PORT names it",
+    "Max retries exceeded": "nobody answers there: start the server, or set MLFLOW_TRACKING_URI to where it is",
+    "<!DOCTYPE|<html|<HTML": "what answers there is no MLflow server: set MLFLOW_TRACKING_URI to where it is",
+}
 
 
 def tracking_uri() -> str:
@@ -42,7 +53,7 @@ def tracking_uri() -> str:
 
 def public_uri() -> str:
     """Return the tracking server's address without user and password."""
-    return re.sub(r"//[^/@]*@", "//", tracking_uri())
+    return _without_password(tracking_uri())
 
 
 def track_setup(spec: dict[str, Any], root: Path) -> None:
@@ -159,7 +170,7 @@ def _record(study: str, key: str, digest: str, tags: dict[str, str], fill: Any, 
             client.set_terminated(run_id)
         for run in old:
             if run.info.run_id != run_id:
-                client.delete_run(run.info.run_id)
+                _delete(client, run)
     write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
 
 
@@ -171,15 +182,21 @@ def _holds(run: mlflow.entities.Run, digest: str) -> bool:
     return urlparse(uri).scheme not in ("", "file") or Path(urlparse(uri).path).is_dir()
 
 
+def _delete(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
+    """Delete a run and, before it, the network recorded with it, which MLflow keeps as an item of its own."""
+    for model in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run.info.run_id)
+
+
 @contextmanager
 def _client() -> Iterator[mlflow.MlflowClient]:
     """Yield a client; whatever fails in the block is told with the server's address, without its password."""
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     database = _sqlite_file()
-    # Absolute, because MLflow keeps one connection an address, whatever folder the process goes to.
     asked = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(f"sqlite:///{Path(database).resolve()}" if database else tracking_uri())
+    mlflow.set_tracking_uri(_address_for_mlflow())
     # MLflow writes that address into the environment, where it would pass for the user's choice.
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if asked is not None:
@@ -187,12 +204,71 @@ def _client() -> Iterator[mlflow.MlflowClient]:
     try:
         # The first client of a fresh database makes its tables: one process at a time.
         with exclusive(f"{database}.lock", database) if database else nullcontext():
+            _check_database()
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
         yield client
-    except (MlflowException, SQLAlchemyError) as error:
-        text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()[0]
-        raise OSError(f"the tracking server {public_uri()} cannot be used: {text}; finished work is kept") from None
+    except (MlflowException, SQLAlchemyError, RequestException) as error:
+        raise _cannot_be_used(_plainly(str(error))) from None
+
+
+def _address_for_mlflow() -> str:
+    """Return the address that MLflow is given.
+
+    Absolute for SQLite, because MLflow keeps one connection an address, whatever folder the process goes to. Without
+    user and password for a server, because MLflow prints it: they move to the variables that MLflow reads.
+    """
+    database, uri = _sqlite_file(), tracking_uri()
+    if database:
+        return f"sqlite:///{Path(database).resolve()}"
+    parts = urlparse(uri)
+    if not uri.startswith("http") or parts.username is None:
+        return uri
+    os.environ.setdefault(USER, unquote(parts.username))
+    os.environ.setdefault(PASSWORD, unquote(parts.password or ""))
+    return public_uri()
+
+
+def _check_database() -> None:
+    """Refuse a database that cannot be opened, which MLflow tries for minutes, or that is another program's.
+
+    MLflow would add its own tables to the other program's.
+    """
+    uri = tracking_uri()
+    if not re.match(r"(sqlite|postgresql|mysql|mssql)\b", uri):
+        return
+    try:
+        waits = re.match(r"postgresql|mysql", uri) is not None
+        engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": 8} if waits else {})
+    except ModuleNotFoundError as error:
+        raise _cannot_be_used(
+            f"no {error.name} here: pip install 'nclens[server]' brings PostgreSQL's driver"
+        ) from None
+    try:
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if tables and not {"experiments", "alembic_version"} <= tables:
+        few = ", ".join(sorted(tables)[:3])
+        raise _cannot_be_used(f"it is not MLflow's, but holds {few}: name an empty database, or one that MLflow made")
+
+
+def _cannot_be_used(why: str) -> OSError:
+    return OSError(f"the tracking server {public_uri()} cannot be used: {why}; finished work is kept")
+
+
+def _plainly(text: str) -> str:
+    """Return in one line what a failure means, without any password."""
+    for pattern, words in PLAIN_WORDS.items():
+        if re.search(pattern, text):
+            return words
+    line = _without_password(text).strip().splitlines()[0]
+    return line.replace(os.environ.get(PASSWORD) or "\n", "***")
+
+
+def _without_password(text: str) -> str:
+    """Return a text without the users and passwords of the addresses in it."""
+    return re.sub(r"password=[^&\s]*", "password=***", re.sub(r"//[^/\s]*@", "//", text))
 
 
 def _experiment(client: mlflow.MlflowClient, study: str, root: Path) -> str:

@@ -1,0 +1,174 @@
+"""How the workflow grows with the number of runs: parsing, DAG and dry run; table, verdicts, figures and page.
+
+A study of 10 losses, 50 seeds and as many experiments as it takes is generated in a temporary folder. Each size runs in
+a process of its own. `collect` to `report` read simulated measurements, written as the stages write them.
+
+    python benchmarks/scale.py plan --runs 1000 2500 5000 10000
+    python benchmarks/scale.py plan --runs 1000 --profile snakemake.prof      then: python -m pstats snakemake.prof
+    python benchmarks/scale.py stages --runs 1000 10000
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from nclens.config import load_study
+
+ROOT = Path(__file__).parents[1]
+LOSSES, SEEDS = 10, 50
+EPOCHS = 100
+
+
+def study(runs):
+    """Return the configuration of a study of that many runs, 8 snapshots each."""
+    experiments, rest = divmod(runs, LOSSES * SEEDS)
+    if rest or not experiments:
+        sys.exit(f"--runs {runs}: must be a multiple of {LOSSES * SEEDS}")
+    losses = {"ce": {"name": "ce"}}
+    losses |= {f"ls{n}": {"name": "ls", "smoothing": n / 50} for n in range(1, LOSSES)}
+    training = {"epochs": EPOCHS, "batch_size": 40}
+    shared = {"model": "resnet8", "losses": list(losses), "seeds": list(range(SEEDS)), "training": training}
+    return {
+        "study": "scale",
+        "datasets": {
+            f"data{n}": {"source": "mnist5k", "train_per_class": 20, "test_per_class": 20, "split_seed": n}
+            for n in range(experiments)
+        },
+        "models": {"resnet8": {"name": "resnet8", "width": 8}},
+        "losses": losses,
+        "experiments": {
+            f"experiment{n}": {**shared, "dataset": f"data{n}", "snapshots": 8, "figures": ["collapse_curves"]}
+            for n in range(experiments)
+        },
+    }
+
+
+def measured(command, folder):
+    """Run a command; return its wall and CPU seconds, peak memory in MB, and what it printed."""
+    with tempfile.TemporaryFile("w+") as output:
+        clock = os.times()
+        process = subprocess.Popen(list(map(str, command)), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+        output.seek(0)
+        if status:
+            sys.exit(output.read()[-3000:])
+        wall = os.times().elapsed - clock.elapsed
+        return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000, output.read()
+
+
+def show(what, runs, wall, cpu, memory):
+    print(f"{what:24}{runs:8}{wall:10.1f}{cpu:10.1f}{1000 * cpu / runs:14.2f}{memory:10.0f}", flush=True)
+
+
+def plan(folder, runs, profile, options):
+    """Measure what Snakemake does before the first job."""
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", "study.yaml"]
+    show("parse", runs, *measured([*snakemake, "--list-rules"], folder)[:3])
+    if profile:
+        snakemake[1:1] = ["-m", "cProfile", "-o", profile.resolve()]
+    *costs, output = measured([*snakemake, "--dry-run", "--quiet", "rules", *options], folder)
+    if options == [] and "train_experiment0" not in output:
+        sys.exit(output[-3000:])
+    show(" ".join(["DAG and dry run", *options]), runs, *costs)
+
+
+def stages(folder, runs, raw):
+    """Measure the stages that see every run, on measurements like those of one real run of two epochs."""
+    study = load_study(raw)
+    root = folder / study.root
+    # In a process of its own, for a child's peak memory counts from its parent's.
+    with get_context("spawn").Pool(1) as pool:
+        pattern = pool.apply(real_run, (raw, folder))
+    random = np.random.default_rng(0)
+    for run in study.runs():
+        write_run(root / run.path, pattern, random)
+    for name in study.datasets:
+        shutil.copy(folder / "real" / "data.json", root / "data" / f"{name}.json")
+    tables = {name: root / "theory" / f"{name}.csv" for name in ("dynamics", "predictions", "regression", "effective")}
+    metrics, theory = root / "metrics.parquet", root / "theory" / "ufm.csv"
+    shared = ["--metrics", metrics, "--theory", theory, "--dynamics", tables["dynamics"]]
+    shared += ["--predictions", tables["predictions"]]
+    predict = {"experiments": study.predict_spec(), "penalties": study.theory_spec()["penalties"], "regressions": []}
+    steps = {
+        "theory": (study.theory_spec(), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
+        "collect": (study.collect_spec(), ["--output", metrics]),
+        "predict": (predict, ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
+        "judge": (study.judge_spec(), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
+        "draw": (study.draw_spec(), [*shared, "--regression", tables["regression"]]),
+        "report": (study.report_spec("make"), ["--output", root / "report.html"]),
+    }
+    steps["theory"][1].append(tables["regression"])
+    steps["predict"][1].append(tables["effective"])
+    for stage, (spec, options) in steps.items():
+        place = [] if stage == "judge" else ["--root", root]
+        command = [sys.executable, "-m", "nclens.cli", stage, "--spec", json.dumps(spec), *place, *options]
+        show(stage, runs, *measured(command, folder)[:3])
+
+
+def real_run(raw, folder):
+    """Train, extract and measure a run for two epochs; return its tables and its record."""
+    from nclens.stages.extract import extract
+    from nclens.stages.measure import measure
+    from nclens.stages.prepare import prepare
+    from nclens.stages.train import train
+
+    study = load_study(raw)
+    run = next(study.runs())
+    data, manifest, here = (folder / "real" / name for name in ("data.safetensors", "data.json", "run"))
+    prepare(study.prepare_spec(run.dataset), data, manifest, folder)
+    (folder / study.root / "data").mkdir(parents=True)
+    short = study.train_spec(run) | {"snapshots": [2]}
+    train(short | {"training": short["training"] | {"epochs": 2}}, "code", data, manifest, here, 1, False)
+    extract(study.extract_spec(run) | {"snapshots": [2]}, data, manifest, here, 1)
+    measure(study.measure_spec(run) | {"snapshots": [2], "epochs": 2}, here, 1)
+    last = pd.read_csv(here / "metrics.csv")
+    history = pd.read_csv(here / "history.csv")
+    epochs = study.experiments[run.experiment].snapshot_epochs
+    return {
+        "metrics.csv": pd.concat([last.assign(epoch=epoch) for epoch in epochs]),
+        "history.csv": pd.concat([history[history["epoch"] == 2].assign(epoch=n) for n in range(1, EPOCHS + 1)]),
+        "run.json": (here / "run.json").read_text(encoding="utf-8"),
+    }
+
+
+def write_run(folder, pattern, random):
+    """Write a run's tables, every value of the pattern off by a few per cent, and its record."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(pattern["run.json"], encoding="utf-8")
+    (folder / "history.csv").write_text(pattern["history.csv"].to_csv(index=False), encoding="utf-8")
+    table = pattern["metrics.csv"]
+    values = table["value"].to_numpy() * random.normal(1, 0.03, len(table))
+    rows = zip(table["epoch"], table["split"], table["metric"], values, strict=True)
+    lines = "".join(f"{epoch},{split},{metric},{value:.9g}\n" for epoch, split, metric, value in rows)
+    (folder / "metrics.csv").write_text(f"epoch,split,metric,value\n{lines}", encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["plan", "stages"])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
+    parser.add_argument("--profile", type=Path, help="write the dry run's profile there")
+    asked, options = parser.parse_known_args()
+    print(f"{'step':24}{'runs':>8}{'wall s':>10}{'CPU s':>10}{'CPU ms / run':>14}{'MB':>10}")
+    for runs in asked.runs:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "study.yaml").write_text(yaml.safe_dump(study(runs)), encoding="utf-8")
+            if asked.what == "plan":
+                plan(folder, runs, asked.profile, options)
+            else:
+                stages(folder, runs, study(runs))
+
+
+if __name__ == "__main__":
+    main()
