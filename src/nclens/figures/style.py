@@ -242,7 +242,12 @@ def stroke_key(label: str, stroke: Any) -> Line2D:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """One legend above the panels, where it covers no data, in as few rows as the page allows, filled row by row."""
+    """One legend above the panels, where it covers no data, in as few rows as the page allows, filled row by row.
+
+    None where there is nothing to name.
+    """
+    if not handles:
+        return
     for columns in range(len(handles), 0, -1):
         # As many rows can be filled more evenly with fewer columns.
         if -(-len(handles) // -(-len(handles) // columns)) < columns:

@@ -127,7 +127,7 @@ FIGURES = {
     ),
     "distillation": FigureSpec(
         title="Students of cross entropy and of label smoothing",
-        source="after a figure of the paper, arXiv 1906.02629",
+        source="after arXiv 1906.02629",
         caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
         "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α; where "
         "it lies above that of the same network alone, labels teach more. Right: a temperature above 1 softens a "
