@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 
 ROOT = Path(__file__).parents[1]
 LOSSES, SEEDS = 10, 50
@@ -98,14 +98,14 @@ def stages(folder, runs, raw):
     metrics, theory = root / "metrics.parquet", root / "theory" / "ufm.csv"
     shared = ["--metrics", metrics, "--theory", theory, "--dynamics", tables["dynamics"]]
     shared += ["--predictions", tables["predictions"]]
-    predict = {"experiments": study.predict_spec(), "penalties": study.theory_spec()["penalties"], "regressions": []}
+    predict = {"experiments": specs.predict(study), "penalties": specs.theory(study)["penalties"], "regressions": []}
     steps = {
-        "theory": (study.theory_spec(), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
-        "collect": (study.collect_spec(), ["--output", metrics]),
+        "theory": (specs.theory(study), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
+        "collect": (specs.collect(study), ["--output", metrics]),
         "predict": (predict, ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
-        "judge": (study.judge_spec(), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
-        "draw": (study.draw_spec(), [*shared, "--regression", tables["regression"]]),
-        "report": (study.report_spec("make"), ["--output", root / "report.html"]),
+        "judge": (specs.judge(study), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
+        "draw": (specs.draw(study), [*shared, "--regression", tables["regression"]]),
+        "report": (specs.report(study, "make"), ["--output", root / "report.html"]),
     }
     steps["theory"][1].append(tables["regression"])
     steps["predict"][1].append(tables["effective"])
@@ -125,12 +125,12 @@ def real_run(raw, folder):
     study = load_study(raw)
     run = next(study.runs())
     data, manifest, here = (folder / "real" / name for name in ("data.safetensors", "data.json", "run"))
-    prepare(study.prepare_spec(run.dataset), data, manifest, folder)
+    prepare(specs.prepare(study, run.dataset), data, manifest, folder)
     (folder / study.root / "data").mkdir(parents=True)
-    short = study.train_spec(run) | {"snapshots": [2]}
+    short = specs.train(study, run) | {"snapshots": [2]}
     train(short | {"training": short["training"] | {"epochs": 2}}, "code", data, manifest, here, 1, False)
-    extract(study.extract_spec(run) | {"snapshots": [2]}, data, manifest, here, 1)
-    measure(study.measure_spec(run) | {"snapshots": [2], "epochs": 2}, here, 1)
+    extract(specs.extract(study, run) | {"snapshots": [2]}, data, manifest, here, 1)
+    measure(specs.measure(study, run) | {"snapshots": [2], "epochs": 2}, here, 1)
     last = pd.read_csv(here / "metrics.csv")
     history = pd.read_csv(here / "history.csv")
     epochs = study.experiments[run.experiment].snapshot_epochs

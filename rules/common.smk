@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.config import ConfigError, load_study
+from nclens.config import ConfigError, load_study, specs
 from nclens.planning import has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
@@ -263,7 +263,7 @@ def training_job(wildcards):
     like = islice(STUDY.runs(run.experiment), 8)
     records = (Path(R, other.path, "run.json") for other in like)
     manifest = Path(MANIFEST.format(dataset=run.dataset))
-    return training_needs(STUDY.train_spec(run), manifest, records)
+    return training_needs(specs.train(STUDY, run), manifest, records)
 
 
 def measuring_job(wildcards):
@@ -271,7 +271,7 @@ def measuring_job(wildcards):
     run = run_of(wildcards)
     dim = STUDY.models[run.model].dim
     manifest = Path(MANIFEST.format(dataset=run.dataset))
-    return measuring_needs(STUDY.extract_spec(run), manifest, dim)
+    return measuring_needs(specs.extract(STUDY, run), manifest, dim)
 
 
 def probing_job(wildcards):
@@ -279,7 +279,7 @@ def probing_job(wildcards):
     run = run_of(wildcards)
     names = [run.dataset, *STUDY.transfer_datasets(run.experiment)]
     files = {name: Path(MANIFEST.format(dataset=name)) for name in names}
-    return probing_needs(STUDY.probe_spec(run), files, STUDY.models[run.model].dim)
+    return probing_needs(specs.probe(STUDY, run), files, STUDY.models[run.model].dim)
 
 
 def minutes(job):

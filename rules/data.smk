@@ -42,7 +42,7 @@ rule prepare:
         ENVIRONMENT
     threads: 1
     params:
-        spec=lambda wildcards: spec(STUDY.prepare_spec(wildcards.dataset)),
+        spec=lambda wildcards: spec(specs.prepare(STUDY, wildcards.dataset)),
         code=data_code,
     message:
         "prepare {wildcards.dataset}"

@@ -33,7 +33,7 @@ for name, experiment in STUDY.experiments.items():
             mem_mb=megabytes(measuring_job),
             runtime=minutes(measuring_job),
         params:
-            spec=lambda wildcards: spec(STUDY.measure_spec(run_of(wildcards))),
+            spec=lambda wildcards: spec(specs.measure(STUDY, run_of(wildcards))),
             code=measure_code,
             run=subpath(output.metrics, parent=True),
         message:
@@ -77,7 +77,7 @@ for name, experiment in STUDY.experiments.items():
                 mem_mb=megabytes(probing_job),
                 runtime=minutes(probing_job),
             params:
-                spec=lambda wildcards: spec(STUDY.probe_spec(run_of(wildcards))),
+                spec=lambda wildcards: spec(specs.probe(STUDY, run_of(wildcards))),
                 code=network_code("probe"),
                 root=subpath(output.probes, ancestor=5),
             message:
@@ -108,7 +108,7 @@ rule collect:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.collect_spec()),
+        spec=spec(specs.collect(STUDY)),
         code=code_digest("collect"),
         root=subpath(output.table, parent=True),
     message:

@@ -22,7 +22,7 @@ rule theory:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.theory_spec()),
+        spec=spec(specs.theory(STUDY)),
         code=code_digest("theory"),
         root=subpath(output.table, ancestor=2),
     message:
@@ -57,9 +57,9 @@ rule predict:
     params:
         spec=spec(
             {
-                "experiments": STUDY.predict_spec(),
-                "penalties": STUDY.theory_spec()["penalties"],
-                "regressions": STUDY.regression_spec(),
+                "experiments": specs.predict(STUDY),
+                "penalties": specs.theory(STUDY)["penalties"],
+                "regressions": specs.regression(STUDY),
             }
         ),
         code=code_digest("predict"),

@@ -68,7 +68,7 @@ for name, experiment in STUDY.experiments.items():
         resources:
             mlflow=1,
         params:
-            spec=lambda wildcards: spec(STUDY.track_spec(run_of(wildcards))),
+            spec=lambda wildcards: spec(specs.track(STUDY, run_of(wildcards))),
             code=code_digest("track"),
             root=subpath(output.record, ancestor=5),
         message:
@@ -105,7 +105,7 @@ rule track_study:
     resources:
         mlflow=1,
     params:
-        spec=spec(STUDY.track_study_spec()),
+        spec=spec(specs.track_study(STUDY)),
         code=code_digest("track"),
         root=subpath(output.record, parent=True),
     message:

@@ -37,7 +37,7 @@ for name, experiment in STUDY.experiments.items():
             runtime=minutes(training_job),
             slurm_extra=WARNING,
         params:
-            spec=lambda wildcards: spec(STUDY.train_spec(run_of(wildcards))),
+            spec=lambda wildcards: spec(specs.train(STUDY, run_of(wildcards))),
             code=train_code,
             run=subpath(output.run, parent=True),
         message:
@@ -86,7 +86,7 @@ for name, experiment in STUDY.experiments.items():
             mem_mb=megabytes(measuring_job),
             runtime=minutes(measuring_job),
         params:
-            spec=lambda wildcards: spec(STUDY.extract_spec(run_of(wildcards))),
+            spec=lambda wildcards: spec(specs.extract(STUDY, run_of(wildcards))),
             code=network_code("extract"),
             run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
         message:

@@ -44,7 +44,7 @@ def training_needs(spec: Mapping[str, Any], manifest: Path, records: Iterable[Pa
     """Return what a training run needs.
 
     Args:
-        spec: the run's specification, as `Study.train_spec` returns it.
+        spec: the run's specification, as `specs.train` returns it.
         manifest: of its data set; where it is not there yet, an image of CIFAR-10's size and number is assumed.
         records: run.json files of the experiment's other runs; those that are there and ran on the same kind of
             device count.
@@ -72,7 +72,7 @@ def measuring_needs(spec: Mapping[str, Any], manifest: Path, dim: int | None) ->
     """Return what extracting or measuring a run's snapshots needs.
 
     Args:
-        spec: of the extraction, as `Study.extract_spec` returns it.
+        spec: of the extraction, as `specs.extract` returns it.
         manifest: as above.
         dim: feature dimension d; None for unknown, 512 is assumed.
     """
@@ -90,7 +90,7 @@ def probing_needs(spec: Mapping[str, Any], manifests: Mapping[str, Path], dim: i
     """Return what the probes of a run need.
 
     Args:
-        spec: of the probes, as `Study.probe_spec` returns it.
+        spec: of the probes, as `specs.probe` returns it.
         manifests: of the run's data set and of those that its probes name, by name; as above.
         dim: feature dimension d; None for unknown, 512 is assumed.
     """

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nclens.config import ConfigError, load_study
+from nclens.config import ConfigError, load_study, specs
 from nclens.config.torchvision_sets import SETS, Known
 
 
@@ -37,9 +37,9 @@ FITTING = {
 @pytest.mark.parametrize("entry", FITTING.values(), ids=FITTING)
 def test_an_entry_that_fits_reaches_prepare_and_nothing_else(raw_study, entry):
     study = study_of(raw_study, entry)
-    spec = study.prepare_spec("mine")
+    spec = specs.prepare(study, "mine")
     assert spec["entry"]["source"] == entry["source"]
-    assert "mine" not in str(study.train_spec(next(study.runs())).get("entry", ""))
+    assert "mine" not in str(specs.train(study, next(study.runs())).get("entry", ""))
     assert load_study(study.resolved()).resolved() == study.resolved()
 
 
@@ -105,7 +105,7 @@ def test_a_batch_is_held_against_the_size_that_is_known(raw_study, entry, sample
 
 
 def test_only_what_is_known_of_one_set_reaches_prepare(raw_study):
-    entry = study_of(raw_study, cifar(normalisation=CONSTANTS)).prepare_spec("mine")["entry"]
+    entry = specs.prepare(study_of(raw_study, cifar(normalisation=CONSTANTS)), "mine")["entry"]
     assert entry["expected"] == {"classes": 10, "samples": [50_000, 10_000]}
     assert entry["arguments"] == [{"train": True}, {"train": False}]
     assert entry["normalisation"] == CONSTANTS
@@ -125,8 +125,14 @@ def test_what_is_known_fits_together(name):
 def test_data_dir_is_in_no_specification_and_not_in_the_resolved_study(raw_study):
     def all_of(study):
         run = next(study.runs())
-        specs = [study.prepare_spec("mine"), study.train_spec(run), study.extract_spec(run), study.measure_spec(run)]
-        return [*specs, study.track_spec(run), study.resolved(), study.report_spec("command")]
+        of_run = [step(study, run) for step in (specs.train, specs.extract, specs.measure)]
+        return [
+            specs.prepare(study, "mine"),
+            *of_run,
+            specs.track(study, run),
+            study.resolved(),
+            specs.report(study, "command"),
+        ]
 
     before = study_of(raw_study, cifar())
     raw_study["data_dir"] = "/elsewhere"

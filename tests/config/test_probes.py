@@ -2,7 +2,7 @@
 
 import pytest
 
-from nclens.config import ConfigError, load_study
+from nclens.config import ConfigError, load_study, specs
 
 PROBES = {
     "digits8": {"kind": "transfer", "dataset": "digits8"},
@@ -22,7 +22,7 @@ def probed(raw_study):
 
 def spec_of(raw):
     study = load_study(raw)
-    return study.probe_spec(next(study.runs()))
+    return specs.probe(study, next(study.runs()))
 
 
 def test_the_stage_gets_the_probes_with_their_epochs_and_nothing_of_the_loss(probed):
@@ -58,26 +58,24 @@ def test_of_several_probes_of_a_kind_each_has_metrics_of_its_own(probed):
 
 
 def test_a_probe_reaches_only_the_steps_that_use_it(probed):
-    def specs():
+    def steps():
         study = load_study(probed)
         run = next(study.runs())
-        steps = {
-            step: getattr(study, f"{step}_spec")(run) for step in ("train", "extract", "measure", "probe", "track")
-        }
-        return steps | {step: getattr(study, f"{step}_spec")() for step in ("collect", "judge", "draw", "theory")}
+        of_run = {step: getattr(specs, step)(study, run) for step in ("train", "extract", "measure", "probe", "track")}
+        return of_run | {step: getattr(specs, step)(study) for step in ("collect", "judge", "draw", "theory")}
 
     def changed(before, after):
         return {step for step in before if before[step] != after[step]}
 
-    first = specs()
+    first = steps()
     probed["probes"]["variance"]["samples"] = 77
-    second = specs()
+    second = steps()
     assert changed(first, second) == {"probe", "draw"}
     probed["experiments"]["smoke"]["projection_classes"] = [1, 2, 3]
-    third = specs()
+    third = steps()
     assert changed(second, third) == {"draw"}
     probed["experiments"]["smoke"]["probes"] = []
-    assert changed(third, specs()) == {"probe", "collect", "track", "draw"}
+    assert changed(third, steps()) == {"probe", "collect", "track", "draw"}
 
 
 def test_figures_of_probes_are_drawn_where_there_is_the_probe(probed):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nclens.config import load_study, log_spaced
+from nclens.config import load_study, log_spaced, specs
 from nclens.config.colours import PALETTE, SCALE
 
 
@@ -53,21 +53,21 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
     ],
 )
 def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, changed):
-    def specs(study):
+    def made_of(study):
         runs = {run.loss: run for run in study.runs()}
-        made = {f"train {loss}": study.train_spec(run) for loss, run in runs.items()}
-        made |= {f"extract {loss}": study.extract_spec(run) for loss, run in runs.items()}
-        made |= {f"measure {loss}": study.measure_spec(run) for loss, run in runs.items()}
-        made |= {f"track {loss}": study.track_spec(run) for loss, run in runs.items()}
-        made |= {"theory": study.theory_spec(), "draw": study.draw_spec(), "judge": study.judge_spec()}
-        return made | {"collect": study.collect_spec(), "prepare": study.prepare_spec("mnist5k")}
+        made = {f"train {loss}": specs.train(study, run) for loss, run in runs.items()}
+        made |= {f"extract {loss}": specs.extract(study, run) for loss, run in runs.items()}
+        made |= {f"measure {loss}": specs.measure(study, run) for loss, run in runs.items()}
+        made |= {f"track {loss}": specs.track(study, run) for loss, run in runs.items()}
+        made |= {"theory": specs.theory(study), "draw": specs.draw(study), "judge": specs.judge(study)}
+        return made | {"collect": specs.collect(study), "prepare": specs.prepare(study, "mnist5k")}
 
-    before = specs(load_study(raw_study))
+    before = made_of(load_study(raw_study))
     table = raw_study
     for key in path[:-1]:
         table = table[key]
     table[path[-1]] = value
-    after = specs(load_study(raw_study))
+    after = made_of(load_study(raw_study))
     different = {key for key in before if before[key] != after[key]}
     assert different == changed
 
@@ -106,8 +106,8 @@ def test_a_loss_has_a_readable_label_and_a_kind(raw_study, entry, label, kind):
 def test_a_scheduled_smoothing_has_no_closed_form(raw_study):
     raw_study["losses"]["ls"]["schedule"] = {"kind": "linear", "to": 0.2}
     study = load_study(raw_study)
-    assert [entry["loss"] for entry in study.theory_spec()["losses"]] == ["ce"]
-    assert study.predict_spec()[0]["losses"] == {"ce": 0.0}
+    assert [entry["loss"] for entry in specs.theory(study)["losses"]] == ["ce"]
+    assert specs.predict(study)[0]["losses"] == {"ce": 0.0}
 
 
 def regression_study(raw_study, **decays):
@@ -134,7 +134,7 @@ def test_weight_decays_have_colours_in_their_order(raw_study):
 
 def test_judge_and_draw_know_the_task_and_the_weight_decays(raw_study):
     study = load_study(regression_study(raw_study, wd_0=0, wd_1=1e-3))
-    for spec in (study.judge_spec(), study.draw_spec()):
+    for spec in (specs.judge(study), specs.draw(study)):
         own = next(entry for entry in spec if entry["name"] == "reacher")
         assert (own["task"], own["regularised"]) == ("regression", False)
         assert own["weight_decays"] == {"wd_0": 0.0, "wd_1": 1e-3}
@@ -179,7 +179,7 @@ def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
     raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "at": 3}
     study = load_study(raw_study)
     assert set(study.figures("smoke")) - set(plain) == {"two_stage", "drop_epoch"}
-    assert study.draw_spec()[0]["drops"] == {"ls": 3}
+    assert specs.draw(study)[0]["drops"] == {"ls": 3}
     raw_study["losses"]["ls"] = {"name": "logit_penalty", "beta": 0.1}
     assert set(load_study(raw_study).figures("smoke")) - set(plain) == {"smoothing_parts", "class_spread"}
 
@@ -207,7 +207,7 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     study = taught(raw_study)
     (run,) = (run for run in study.runs("students") if run.loss == "student")
     assert study.teacher(run).path == "mnist5k/resnet8/ls/seed1"
-    spec = study.train_spec(run)
+    spec = specs.train(study, run)
     model = raw_study["models"]["resnet8"]
     assert spec["loss"] == {
         "entry": "student",
@@ -220,7 +220,7 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     assert spec["teacher"]["model"].items() >= ({"entry": "resnet8"} | model).items()
     others = [other for other in study.runs() if other != run]
     assert {study.teacher(other) for other in others} == {None}
-    assert not any("teacher" in study.train_spec(other) for other in others)
+    assert not any("teacher" in specs.train(study, other) for other in others)
     assert (study.has_students("students"), study.has_students("smoke")) == (True, False)
 
 
@@ -230,26 +230,26 @@ def test_a_student_is_called_after_its_teacher_and_judged_by_its_kind(raw_study)
     assert (study.kind("student"), study.strength("student")) == ("distillation_ls", 0.05)
     assert taught(raw_study, weight=0.5).label("student") == "Student of LS (δ = 0.05), T = 4, b = 0.5"
     assert taught(raw_study, label="pupil").label("student") == "pupil"
-    spec = taught(raw_study, teacher={"experiment": "smoke", "loss": "ce"}).judge_spec()[1]
+    spec = specs.judge(taught(raw_study, teacher={"experiment": "smoke", "loss": "ce"}))[1]
     assert spec["losses"]["student"] == {"kind": "distillation_ce", "strength": None}
 
 
 def test_claims_and_figures_are_told_who_teaches(raw_study):
     study = taught(raw_study)
     teaching = {"experiment": "smoke", "loss": "ls", "smoothing": 0.05, "temperature": 4.0, "weight": 1.0}
-    assert [entry["teachers"] for entry in study.judge_spec()] == [{}, {"student": teaching}]
-    drawn = study.draw_spec()[1]
+    assert [entry["teachers"] for entry in specs.judge(study)] == [{}, {"student": teaching}]
+    drawn = specs.draw(study)[1]
     assert drawn["teachers"] == {"student": teaching | {"label": "LS (δ = 0.05)"}}
     assert "distillation" in drawn["figures"]
     assert "distillation" not in study.figures("smoke")
-    assert study.collect_spec()[1]["teachers"] == {"student": teaching}
+    assert specs.collect(study)[1]["teachers"] == {"student": teaching}
 
 
 def test_a_teacher_changed_reaches_its_students_training(raw_study):
-    def specs(study):
-        return {f"{run.loss}/{run.model}": study.train_spec(run) for run in study.runs()}
+    def made_of(study):
+        return {f"{run.loss}/{run.model}": specs.train(study, run) for run in study.runs()}
 
-    before = specs(taught(raw_study))
+    before = made_of(taught(raw_study))
     raw_study["models"]["resnet8"]["width"] = 5
-    after = specs(taught(raw_study))
+    after = made_of(taught(raw_study))
     assert {key for key in before if before[key] != after[key]} == {"ce/resnet8", "ls/resnet8", "student/small"}

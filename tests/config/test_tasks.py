@@ -2,7 +2,7 @@
 
 import pytest
 
-from nclens.config import ConfigError, load_study
+from nclens.config import ConfigError, load_study, specs
 
 RAW = {
     "study": "tasks",
@@ -31,16 +31,16 @@ def test_the_task_is_that_of_the_data():
     assert regression.figures("main") == ["nrc_curves", "nrc_gram", "residuals"]
     assert "collapse_curves" in classification.figures("main")
     assert "nrc_curves" not in classification.figures("main")
-    spec = regression.measure_spec(next(regression.runs()))
+    spec = specs.measure(regression, next(regression.runs()))
     assert spec == {"task": "regression", "snapshots": [1, 2, 3, 4, 5], "c": None}
 
 
 def test_a_losses_weight_decay_takes_the_place_of_the_trainings():
     given = study(weight_decay=0.5)
-    decays = {run.loss: given.train_spec(run)["training"]["weight_decay"] for run in given.runs()}
+    decays = {run.loss: specs.train(given, run)["training"]["weight_decay"] for run in given.runs()}
     assert decays == {"wd": 0.02, "wd_0": 0.5}
-    assert all("weight_decay" not in given.train_spec(run)["loss"] for run in given.runs())
-    (facts,) = given.judge_spec()
+    assert all("weight_decay" not in specs.train(given, run)["loss"] for run in given.runs())
+    (facts,) = specs.judge(given)
     assert facts["weight_decays"] == decays
     assert list(facts["losses"]) == ["wd", "wd_0"]
 
@@ -48,11 +48,11 @@ def test_a_losses_weight_decay_takes_the_place_of_the_trainings():
 def test_the_penalties_of_a_regression_are_of_a_mean():
     given = study(losses=["wd_0"], ufm_regularised=True)
     (run,) = given.runs()
-    assert given.train_spec(run)["penalties"] == {"lambda_w": 1e-3, "lambda_h_total": 1e-2, "lambda_b": 0.0}
-    assert given.measure_spec(run)["c"] == pytest.approx(1e-5)
-    (regression,) = given.regression_spec()
+    assert specs.train(given, run)["penalties"] == {"lambda_w": 1e-3, "lambda_h_total": 1e-2, "lambda_b": 0.0}
+    assert specs.measure(given, run)["c"] == pytest.approx(1e-5)
+    (regression,) = specs.regression(given)
     assert (regression["lambda_w"], regression["lambda_h_mean"], regression["dim"]) == (1e-3, 1e-2, 256)
-    assert study().regression_spec() == given.predict_spec() == []
+    assert specs.regression(study()) == specs.predict(given) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 from nclens.data.prepared import place_splits
 from nclens.files import read_json, read_tensors
 from nclens.models import build_network
@@ -24,7 +24,7 @@ def prepared(raw_study, folder, **keys):
     raw_study["datasets"] = {"cifar10": {"source": "torchvision", "name": "CIFAR10", **keys}}
     raw_study["experiments"]["smoke"]["dataset"] = "cifar10"
     study = load_study(raw_study)
-    prepare(study.prepare_spec("cifar10"), folder / "data.safetensors", folder / "data.json", FOLDER)
+    prepare(specs.prepare(study, "cifar10"), folder / "data.safetensors", folder / "data.json", FOLDER)
     tensors, _ = read_tensors(folder / "data.safetensors", "prepare")
     return study, tensors, read_json(folder / "data.json", "prepare")
 
@@ -48,7 +48,7 @@ def test_a_network_learns_from_a_balanced_subset(raw_study, tmp_path):
     assert tensors["train.targets"].bincount().tolist() == [40] * 10
     assert tensors["test.targets"].bincount().tolist() == [10] * 10
     run = next(study.runs())
-    spec = study.train_spec(run)
+    spec = specs.train(study, run)
     torch.manual_seed(0)
     network = build_network(spec["model"], manifest["shape"], len(manifest["classes"]))
     splits = place_splits(tensors, manifest, torch.device("cpu"))

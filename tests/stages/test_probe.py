@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 from nclens.data.prepared import place_splits
 from nclens.files import FileError, read_json, read_tensors, write_tensors
 from nclens.losses import ce, ls
@@ -42,7 +42,7 @@ def run(raw_study, tmp_path):
 
         def spec(self):
             study = load_study(self.raw)
-            return study.probe_spec(next(study.runs()))
+            return specs.probe(study, next(study.runs()))
 
         def network(self, epoch):
             torch.manual_seed(epoch)
@@ -64,7 +64,7 @@ def run(raw_study, tmp_path):
     made, study = Run(), load_study(study_of(raw_study))
     for name in ("mnist5k", "digits8"):
         folder = tmp_path / "data"
-        prepare(study.prepare_spec(name), folder / f"{name}.safetensors", folder / f"{name}.json")
+        prepare(specs.prepare(study, name), folder / f"{name}.safetensors", folder / f"{name}.json")
     for epoch in (1, 2, 6):
         path = tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / f"epoch{epoch}.safetensors"
         write_tensors(path, made.network(epoch).state_dict())

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 from nclens.files import read_json, read_tensors
 from nclens.stages import collect, extract, measure, predict, prepare, theory, track, train
 
@@ -58,23 +58,23 @@ def run_stages(folder, n, **penalties):
     study = load_study(raw_study(n, **penalties), [folder])
     root = folder / study.root
     data, manifest = root / "data" / "mine.safetensors", root / "data" / "mine.json"
-    prepare.prepare(study.prepare_spec("mine"), data, manifest)
+    prepare.prepare(specs.prepare(study, "mine"), data, manifest)
     for run in study.runs():
         place = root / run.path
-        train.train(study.train_spec(run), "code", data, manifest, place, threads=1, waited=False)
-        extract.extract(study.extract_spec(run), data, manifest, place, threads=1)
-        measure.measure(study.measure_spec(run), place, threads=1)
-    collect.collect(study.collect_spec(), root, root / "metrics.parquet")
+        train.train(specs.train(study, run), "code", data, manifest, place, threads=1, waited=False)
+        extract.extract(specs.extract(study, run), data, manifest, place, threads=1)
+        measure.measure(specs.measure(study, run), place, threads=1)
+    collect.collect(specs.collect(study), root, root / "metrics.parquet")
     tables = root / "theory"
-    theory.theory(study.theory_spec(), root, tables / "ufm.csv", None, tables / "regression.csv")
+    theory.theory(specs.theory(study), root, tables / "ufm.csv", None, tables / "regression.csv")
     predict.predict(
-        study.predict_spec(),
-        study.theory_spec()["penalties"],
+        specs.predict(study),
+        specs.theory(study)["penalties"],
         root / "metrics.parquet",
         root,
         tables / "predictions.csv",
         tables / "effective.csv",
-        study.regression_spec(),
+        specs.regression(study),
     )
     return study, root
 
@@ -147,7 +147,7 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
         path = root / "mine" / "mlp" / loss / "seed0" / "snapshots" / "epoch60.safetensors"
         sizes[loss] = sum(float(tensor.square().sum()) for tensor in read_tensors(path, "train")[0].values())
     assert sizes["wd"] < 0.95 * sizes["wd_0"]
-    facts = {item["name"]: item for item in study.judge_spec()}["decay"]
+    facts = {item["name"]: item for item in specs.judge(study)}["decay"]
     assert facts["weight_decays"] == {"wd": 0.01, "wd_0": 0.0}
     assert (facts["task"], facts["regularised"]) == ("regression", False)
 
@@ -177,7 +177,7 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     run = next(study.runs())
     relative = root.relative_to(root.parents[1])
     track.track_setup({"study": "regression", "title": "x"}, relative)
-    track.track_run(study.track_spec(run), relative)
+    track.track_run(specs.track(study, run), relative)
     with track._client() as client:
         identifier = read_json(root / run.path / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
@@ -199,8 +199,15 @@ def test_a_network_that_takes_images_says_so(tmp_path):
     raw["models"]["mlp"] = {"name": "resnet8"}
     (tmp_path / "mine.py").write_text(OWN)
     study = load_study(raw, [tmp_path])
-    prepare.prepare(study.prepare_spec("mine"), tmp_path / "d.safetensors", tmp_path / "d.json")
-    command = [sys.executable, "-m", "nclens.cli", "train", "--spec", json.dumps(study.train_spec(next(study.runs())))]
+    prepare.prepare(specs.prepare(study, "mine"), tmp_path / "d.safetensors", tmp_path / "d.json")
+    command = [
+        sys.executable,
+        "-m",
+        "nclens.cli",
+        "train",
+        "--spec",
+        json.dumps(specs.train(study, next(study.runs()))),
+    ]
     command += ["--code", "x", "--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 from nclens.stages import extract, measure, prepare, track, train
 
 ROOT = Path(__file__).parents[2]
@@ -27,16 +27,16 @@ def finished(tmp_path_factory):
     run = next(study.runs())
     root = folder / R
     data, manifest = root / "data" / "mnist5k.safetensors", root / "data" / "mnist5k.json"
-    prepare.prepare(study.prepare_spec("mnist5k"), data, manifest)
-    train.train(study.train_spec(run), "code", data, manifest, root / run.path, threads=1, waited=False)
-    extract.extract(study.extract_spec(run), data, manifest, root / run.path, threads=1)
-    measure.measure(study.measure_spec(run), root / run.path, threads=1)
+    prepare.prepare(specs.prepare(study, "mnist5k"), data, manifest)
+    train.train(specs.train(study, run), "code", data, manifest, root / run.path, threads=1, waited=False)
+    extract.extract(specs.extract(study, run), data, manifest, root / run.path, threads=1)
+    measure.measure(specs.measure(study, run), root / run.path, threads=1)
     (root / "logs" / "train" / run.path).parent.mkdir(parents=True)
     (root / "logs" / "train" / f"{run.path}.log").write_text("epoch 1/6\n")
     (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
     (root / "figures").mkdir()
     (root / "figures" / "smoke_norms.png").write_bytes(b"picture")
-    return folder, study.track_spec(run)
+    return folder, specs.track(study, run)
 
 
 @pytest.fixture

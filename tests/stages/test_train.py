@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from nclens.config import load_study
+from nclens.config import load_study, specs
 from nclens.files import read_tensors
 from nclens.models import build_network, count_flops
 from nclens.provenance import CLOCK_FIELDS
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     nclens(
         "prepare",
         "--spec",
-        json.dumps(study.prepare_spec("mnist5k")),
+        json.dumps(specs.prepare(study, "mnist5k")),
         "--data",
         "d.safetensors",
         "--manifest",
@@ -59,7 +59,7 @@ def nclens(*arguments, cwd, check=True):
 
 def train_arguments(place, name, code="c", **changes):
     _, run, study = place
-    spec = study.train_spec(run)
+    spec = specs.train(study, run)
     spec["training"] |= changes
     return [
         "train",
@@ -162,7 +162,7 @@ print(json.dumps([time.monotonic() - begun, ends]))
 
 def interrupt(place, name, moments):
     """Interrupt a training at moments (seconds after its start, signal), then let it end."""
-    arguments = [json.dumps(place[2].train_spec(place[1])), name, json.dumps(moments)]
+    arguments = [json.dumps(specs.train(place[2], place[1])), name, json.dumps(moments)]
     command = [sys.executable, "-c", INTERRUPT, *arguments]
     done = subprocess.run(command, cwd=place[0], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -339,7 +339,7 @@ def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkey
     monkeypatch.setenv("ROOM", "1000")
     nclens(*arguments, cwd=folder)
     monkeypatch.setenv("ROOM", "2")
-    extract = ["extract", "--spec", json.dumps({**study.extract_spec(run), "model": model, "snapshots": [1]})]
+    extract = ["extract", "--spec", json.dumps({**specs.extract(study, run), "model": model, "snapshots": [1]})]
     failed = nclens(*extract, *arguments[5:], cwd=folder, check=False)
     (line,) = failed.stderr.splitlines()
     assert failed.returncode == 1

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from nclens.config.colours import PALETTE, on_scale
 from nclens.config.data_checks import classes_exist, known_classes, same_shape
-from nclens.config.datasets import CustomData, DataEntry, Files
+from nclens.config.datasets import CustomData, DataEntry
 from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     DISTILLATION_FIGURES,
@@ -218,7 +218,7 @@ class Study(Closed):
 
     def has_students(self, experiment: str) -> bool:
         """Return whether an experiment has a distilled loss."""
-        return bool(self._distilled(experiment))
+        return bool(self.distilled(experiment))
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -242,10 +242,6 @@ class Study(Closed):
         """Return the task of an experiment, that of its data set: `classification` or `regression`."""
         return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
 
-    def _of(self, task: str) -> Iterator[tuple[str, Experiment]]:
-        """Yield the experiments of a task by name."""
-        return ((name, entry) for name, entry in self.experiments.items() if self.task(name) == task)
-
     def weight_decay(self, experiment: str, loss: str) -> float:
         """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
         own = self.losses[loss].weight_decay
@@ -256,12 +252,12 @@ class Study(Closed):
         entry = self.experiments[experiment]
         if entry.figures is not None:
             return list(entry.figures)
-        sweep = SWEEP_FIGURES if len(set(self._smoothings(experiment).values())) > 2 else ()
+        sweep = SWEEP_FIGURES if len(set(self.smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
         names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
         maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
-        two_stage = TWO_STAGE_FIGURES if self._drops(experiment) else ()
-        onehot = ONEHOT_FIGURES if any(self._onehot(loss) for loss in entry.losses) else ()
+        two_stage = TWO_STAGE_FIGURES if self.drops(experiment) else ()
+        onehot = ONEHOT_FIGURES if any(self.is_onehot(loss) for loss in entry.losses) else ()
         classes = known_classes(self.datasets[entry.dataset])
         plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
         taught = DISTILLATION_FIGURES if self.has_students(experiment) else ()
@@ -283,85 +279,6 @@ class Study(Closed):
         snapshots = len(self.experiments[run.experiment].snapshot_epochs)
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 
-    # What each step uses. A leaf that is not named here does not make the step run again.
-
-    def prepare_spec(self, dataset: str) -> dict[str, Any]:
-        """Return what `prepare` uses."""
-        entry = self.datasets[dataset]
-        chosen = entry.specification() if isinstance(entry, Files) else self._entry(entry)
-        return {"dataset": dataset, "entry": chosen}
-
-    def train_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `train` uses: the full specification of a run."""
-        experiment = self.experiments[run.experiment]
-        training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
-        return {
-            "dataset": run.dataset,
-            "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "loss": self._loss(run),
-            "seed": run.seed,
-            "training": training | {"weight_decay": self.weight_decay(run.experiment, run.loss)},
-            "penalties": self._penalties(run.experiment),
-            "snapshots": experiment.snapshot_epochs,
-            **self._teaching(run),
-        }
-
-    def _teaching(self, run: Run) -> dict[str, Any]:
-        """Return which run teaches a run, with what network, at which epoch; nothing where none does."""
-        teacher = self.teacher(run)
-        if teacher is None:
-            return {}
-        model = {"entry": teacher.model, **self._entry(self.models[teacher.model], leave_out={"dim"})}
-        epoch = self.experiments[teacher.experiment].training.epochs
-        return {"teacher": {"run": teacher.path, "model": model, "epoch": epoch}}
-
-    def extract_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `extract` uses."""
-        experiment = self.experiments[run.experiment]
-        return {
-            "dataset": run.dataset,
-            "model": {"entry": run.model, **self._entry(self.models[run.model], leave_out={"dim"})},
-            "snapshots": experiment.snapshot_epochs,
-            "device": experiment.training.device,
-        }
-
-    def measure_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `measure` uses."""
-        task, entry, theory = self.task(run.experiment), self.experiments[run.experiment], self.theory
-        c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
-        loss = {"loss": self._loss(run), "epochs": entry.training.epochs, "onehot": self._onehot(run.loss)}
-        by_task: dict[str, dict[str, Any]] = {
-            "classification": self.measure.model_dump(mode="json") | loss,
-            "regression": {"c": c},
-        }
-        return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
-
-    def probe_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `probe` uses."""
-        epochs = self.experiments[run.experiment].snapshot_epochs
-        return {
-            **self.extract_spec(run),
-            "run": run.path,
-            "seed": run.seed,
-            "snapshots": self.probed_epochs(run.experiment),
-            "probes": [
-                {**asked, "snapshots": epochs[-1 if self.probes[name].snapshots == "last" else 0 :]}
-                for name, asked in self._asked(run.experiment).items()
-            ],
-        }
-
-    def _asked(self, experiment: str) -> dict[str, dict[str, Any]]:
-        """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
-        probes = {name: self.probes[name] for name in self.experiments[experiment].probes}
-        kinds = [probe.kind for probe in probes.values()]
-        return {
-            name: {
-                **self._entry(probe, leave_out={"snapshots"}),
-                "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
-            }
-            for name, probe in probes.items()
-        }
-
     def probed_epochs(self, experiment: str) -> list[int]:
         """Return the epochs at which an experiment's probes ask its networks."""
         entry = self.experiments[experiment]
@@ -372,154 +289,6 @@ class Study(Closed):
         """Return the data sets that an experiment's networks are asked to transfer to."""
         probes = (self.probes[name] for name in self.experiments[experiment].probes)
         return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
-
-    def theory_spec(self) -> dict[str, Any]:
-        """Return what `theory` uses: one item per experiment and loss that has a closed form."""
-        return {
-            "penalties": self.theory.penalties,
-            "regressions": self.regression_spec(),
-            "losses": [
-                {
-                    "experiment": name,
-                    "dataset": entry.dataset,
-                    "model": entry.model,
-                    "loss": loss,
-                    "smoothing": smoothing,
-                    "dim": self.models[entry.model].dim,
-                }
-                for name, entry in self.experiments.items()
-                for loss, smoothing in self._smoothings(name).items()
-            ],
-        }
-
-    def regression_spec(self) -> list[dict[str, Any]]:
-        """Return what `theory` and `predict` use of the regressions trained with the model's penalties."""
-        return [
-            {
-                "experiment": name,
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "dim": self.models[entry.model].dim,
-                "losses": list(entry.losses),
-                "seeds": list(entry.seeds),
-                "epochs": entry.training.epochs,
-                **{key: self.theory.model_dump()[key] for key in ("lambda_w", "lambda_h_mean")},
-            }
-            for name, entry in self._of("regression")
-            if entry.training.ufm_regularised
-        ]
-
-    def predict_spec(self) -> list[dict[str, Any]]:
-        """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
-        return [
-            {
-                "name": name,
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "dim": self.models[entry.model].dim,
-                "regularised": entry.training.ufm_regularised,
-                "losses": self._smoothings(name),
-                "seeds": list(entry.seeds),
-                "epochs": entry.training.epochs,
-            }
-            for name, entry in self._of("classification")
-        ]
-
-    def collect_spec(self) -> list[dict[str, Any]]:
-        """Return what `collect` uses: which runs there are."""
-        return [
-            {
-                "name": name,
-                "task": self.task(name),
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "losses": list(entry.losses),
-                "seeds": list(entry.seeds),
-                "probed": bool(entry.probes),
-                "epochs": entry.training.epochs,
-                "teachers": self._teachers(name),
-            }
-            for name, entry in self.experiments.items()
-        ]
-
-    def judge_spec(self) -> list[dict[str, Any]]:
-        """Return what `judge` uses: which losses are compared with which."""
-        return [
-            {
-                "name": name,
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "baseline": self.baseline(name),
-                "losses": {loss: {"kind": self.kind(loss), "strength": self.strength(loss)} for loss in entry.losses},
-                "teachers": self._teachers(name),
-                "seeds": list(entry.seeds),
-                "epochs": entry.training.epochs,
-                **self._task_facts(name),
-            }
-            for name, entry in self.experiments.items()
-        ]
-
-    def draw_spec(self) -> list[dict[str, Any]]:
-        """Return what `draw` uses: the experiments with the looks of their losses."""
-        return [
-            {
-                "name": name,
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "losses": {loss: {"label": self.label(loss), "colour": self.colour(loss)} for loss in entry.losses},
-                "baseline": self.baseline(name),
-                "seeds": list(entry.seeds),
-                "epochs": entry.training.epochs,
-                "figures": self.figures(name),
-                "smoothings": self._smoothings(name),
-                "drops": self._drops(name),
-                "teachers": {
-                    loss: {**teacher, "label": self.label(teacher["loss"])}
-                    for loss, teacher in self._teachers(name).items()
-                },
-                "first_epoch": entry.snapshot_epochs[0],
-                **self._task_facts(name),
-                "probes": list(self._asked(name).values()),
-                "projection_classes": list(entry.projection_classes),
-            }
-            for name, entry in self.experiments.items()
-        ]
-
-    def report_spec(self, command: str) -> dict[str, Any]:
-        """Return what `report` uses; `command` is what reproduces the study."""
-        experiments = [{**entry, "transfer": self.transfer_datasets(entry["name"])} for entry in self.draw_spec()]
-        return {"name": self.study, "title": self.title, "command": command, "experiments": experiments}
-
-    def track_spec(self, run: Run) -> dict[str, Any]:
-        """Return what `track` uses for a run."""
-        return {
-            "study": self.study,
-            "run": run.path,
-            "experiment": run.experiment,
-            "dataset": run.dataset,
-            "model": run.model,
-            "loss": run.loss,
-            "seed": run.seed,
-            "label": self.label(run.loss),
-            "colour": self.colour(run.loss),
-            "tensors": self.track.tensors,
-            "snapshots": self.experiments[run.experiment].snapshot_epochs,
-            "keep_features": self.experiments[run.experiment].keep_features,
-            "probed": bool(self.experiments[run.experiment].probes),
-        }
-
-    def track_study_spec(self) -> dict[str, Any]:
-        """Return what `track` uses for the study: its name, title and files."""
-        theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
-        figures = [
-            f"figures/{name}_{figure}.{ending}"
-            for name in self.experiments
-            for figure in self.figures(name)
-            for ending in ("png", "pdf", "csv")
-        ]
-        files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
-        files += ["tables/losses.csv", *theory, *figures]
-        return {"study": self.study, "title": self.title, "files": files}
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole study with every default written out, as plain data.
@@ -540,65 +309,36 @@ class Study(Closed):
                 entry.pop("file", None)
         return resolved
 
-    def _loss(self, run: Run) -> dict[str, Any]:
-        entry = self._entry(self.losses[run.loss], leave_out={"label", "colour", "weight_decay", "teacher"})
-        return {"entry": run.loss, **entry}
-
-    def _penalties(self, experiment: str) -> dict[str, float] | None:
-        """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
-        if not self.experiments[experiment].training.ufm_regularised:
-            return None
-        classification, lambda_h_mean = self.theory.penalties, self.theory.lambda_h_mean
-        by_task = {
-            "classification": classification,
-            # A mean over the samples already; the regression model has no penalty on the bias.
-            "regression": classification | {"lambda_h_total": lambda_h_mean, "lambda_b": 0.0},
-        }
-        return by_task[self.task(experiment)]
-
-    def _task_facts(self, experiment: str) -> dict[str, Any]:
-        """Return what claims and figures are told of an experiment's task and regulariser."""
-        entry = self.experiments[experiment]
-        return {
-            "task": self.task(experiment),
-            "weight_decays": {loss: self.weight_decay(experiment, loss) for loss in entry.losses},
-            "regularised": entry.training.ufm_regularised,
-        }
-
-    def _onehot(self, loss: str) -> bool:
+    def is_onehot(self, loss: str) -> bool:
         """Return whether a loss of classification is a regression on one-hot targets."""
         return getattr(self.losses[loss], "name", None) == "mse"
 
-    def _smoothings(self, experiment: str) -> dict[str, float]:
+    def smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
         plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 
-    def _distilled(self, experiment: str) -> dict[str, Distillation]:
+    def distilled(self, experiment: str) -> dict[str, Distillation]:
         """Return the distilled losses of an experiment."""
         entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
         return {loss: entry for loss, entry in entries.items() if isinstance(entry, Distillation)}
 
-    def _teachers(self, experiment: str) -> dict[str, dict[str, Any]]:
+    def teachers(self, experiment: str) -> dict[str, dict[str, Any]]:
         """Return for each distilled loss of an experiment its teacher, that one's smoothing, and T and b."""
         return {
             loss: {
                 "experiment": entry.teacher.experiment,
                 "loss": entry.teacher.loss,
                 # None where the teacher is neither cross entropy nor label smoothing.
-                "smoothing": self._smoothings(entry.teacher.experiment).get(entry.teacher.loss),
+                "smoothing": self.smoothings(entry.teacher.experiment).get(entry.teacher.loss),
                 "temperature": entry.temperature,
                 "weight": entry.weight,
             }
-            for loss, entry in self._distilled(experiment).items()
+            for loss, entry in self.distilled(experiment).items()
         }
 
-    def _drops(self, experiment: str) -> dict[str, int]:
+    def drops(self, experiment: str) -> dict[str, int]:
         """Return the epoch after which each loss of an experiment is dropped, for those that are."""
         entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
         schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
         return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}
-
-    @staticmethod
-    def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:
-        return entry.model_dump(mode="json", exclude=leave_out)

@@ -14,7 +14,7 @@ def prepare(spec: dict[str, Any], data: Path, manifest: Path, data_dir: Path = P
     """Write a data set's tensors and its manifest.
 
     Args:
-        spec: the data set's name and entry, as `Study.prepare_spec` returns it.
+        spec: the data set's name and entry, as `specs.prepare` returns it.
         data, manifest: the files to write.
         data_dir: the folder of raw data, shared by all studies.
 

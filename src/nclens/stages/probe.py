@@ -30,7 +30,7 @@ def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
     """Write RUN/probes.csv: epoch, split, metric, value; as metrics.csv.
 
     Args:
-        spec: what `Study.probe_spec` returns.
+        spec: what `specs.probe` returns.
         root: folder of the study, R; data sets and the run are read below it.
         threads: CPU threads; another number gives other bits.
 

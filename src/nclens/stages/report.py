@@ -46,7 +46,7 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
     names what is missing.
 
     Args:
-        study: what `Study.report_spec` returns.
+        study: what `specs.report` returns.
         root: folder of the study, R.
         output: the page.
 

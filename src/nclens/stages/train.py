@@ -56,7 +56,7 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
     """Train a run and write its snapshots, history.csv and run.json.
 
     Args:
-        spec: the run's specification, as `Study.train_spec` returns it.
+        spec: the run's specification, as `specs.train` returns it.
         code: digest of the code, recorded in run.json; a checkpoint of other code is not taken up.
         data: the prepared data set.
         manifest: its manifest.
