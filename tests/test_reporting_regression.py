@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from nclens.claims import CLAIMS, Comparison, claim_rows, claims_table
+from nclens.claims import CLAIMS, Comparison, Measurements, claim_rows, claims_table
 from nclens.reporting import report_page
 from nclens.reporting.words import number
 from tests.claims.simulate_regression import DECAYS
@@ -28,7 +28,7 @@ def simulated(names=("grid", "ufm"), **changes):
         predictions.append(inputs.predictions.assign(experiment=name, smoothing=""))
         theory.append(inputs.regression.assign(experiment=name, dataset="reacher", model="mlp"))
         for loss in decays:
-            tables = (metrics[-1], NO_THEORY, None, predictions[-1])
+            tables = (Measurements(metrics[-1]), NO_THEORY, None, predictions[-1])
             place = (name, "reacher", "mlp", "", loss, (0, 1, 2), 400)
             comparison = Comparison(*place, *tables, "regression", decays, inputs.regularised)
             rows += [row for claim in CLAIMS if not claim.paired for row in claim_rows(claim, comparison)]

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from nclens.claims.measurements import Measurements
 from nclens.claims.verdict import Comparison
 
 SEEDS = (0, 1, 2)
@@ -22,7 +23,7 @@ def runs(course, loss, metric="nc1", split="train", seeds=SEEDS, epochs=SNAPSHOT
 
 def compare(*tables, theory=NO_THEORY, baseline="ce", loss="ls", seeds=SEEDS, epochs=100):
     metrics = pd.concat(tables, ignore_index=True) if tables else NO_METRICS
-    return Comparison("main", "mnist5k", "resnet8", baseline, loss, tuple(seeds), epochs, metrics, theory)
+    return Comparison("main", "mnist5k", "resnet8", baseline, loss, tuple(seeds), epochs, Measurements(metrics), theory)
 
 
 def by_quantity(measures):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from nclens.claims import CLAIMS
+from nclens.claims.measurements import Measurements
 from nclens.claims.neural_regression_collapse import (
     CLASSIFICATION,
     all_of_them,
@@ -24,7 +25,13 @@ UFM = (("ufm", 0.0),)
 
 def compare(metrics, loss, *, predictions=None, **changes):
     given = {"experiment": "reacher", "dataset": "reacher", "model": "mlp", "baseline": "", "loss": loss}
-    given |= {"seeds": SEEDS, "epochs": 400, "metrics": metrics, "theory": NO_THEORY, "predictions": predictions}
+    given |= {
+        "seeds": SEEDS,
+        "epochs": 400,
+        "metrics": Measurements(metrics),
+        "theory": NO_THEORY,
+        "predictions": predictions,
+    }
     return Comparison(**(given | {"task": "regression", "weight_decays": DECAYS} | changes))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nclens.claims.measurements import Measurements
 from nclens.claims.unconstrained_feature_model import (
     CLAIMS,
     CONDITION_NUMBERS,
@@ -29,7 +30,7 @@ NO_THEORY = pd.DataFrame(columns=["loss", "quantity", "closed_form", "numeric", 
 
 def compare(theory=NO_THEORY, *, baseline="ce", loss="ls", seeds=SEEDS, dynamics=None, predictions=None):
     names = "main", "mnist5k", "resnet8", baseline, loss
-    return Comparison(*names, tuple(seeds), 100, NO_METRICS, theory, dynamics, predictions)
+    return Comparison(*names, tuple(seeds), 100, Measurements(NO_METRICS), theory, dynamics, predictions)
 
 
 def by_quantity(measures):

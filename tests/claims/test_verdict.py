@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nclens.claims import CLAIMS, RULES
+from nclens.claims import CLAIMS, RULES, Measurements
 from nclens.claims.verdict import (
     Claim,
     Comparison,
@@ -39,7 +39,8 @@ def comparison(**changes):
     theory = pd.DataFrame(columns=["loss", "quantity", "closed_form", "numeric", "relative_error"])
     given = {"experiment": "main", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce", "loss": "ls"}
     given |= {"seeds": SEEDS, "epochs": 60, "metrics": metrics, "theory": theory}
-    return Comparison(**(given | changes))
+    given |= changes
+    return Comparison(**(given | {"metrics": Measurements(given["metrics"])}))
 
 
 # --- the interval ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nclens.claims.measurements import Measurements
 from nclens.claims.verdict import Comparison, claim_rows, pairs
 from nclens.claims.when_does_it_help import (
     CLAIMS,
@@ -33,7 +34,7 @@ def runs(loss, metric, value, split="train"):
 
 def compare(*tables):
     metrics = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    return Comparison("main", "mnist5k", "resnet8", "ce", "ls", SEEDS, 100, metrics, NO_THEORY)
+    return Comparison("main", "mnist5k", "resnet8", "ce", "ls", SEEDS, 100, Measurements(metrics), NO_THEORY)
 
 
 def by_quantity(measures):
@@ -215,7 +216,9 @@ def taught(errors, teacher_errors, baseline="of_ce_2", teachers=TEACHERS, loss="
         for (metric, loss), value in values.items()
     ]
     metrics = pd.concat(tables, ignore_index=True)
-    return Comparison("students", "mnist5k", "small", baseline, loss, SEEDS, 100, metrics, NO_THEORY, teachers=teachers)
+    return Comparison(
+        "students", "mnist5k", "small", baseline, loss, SEEDS, 100, Measurements(metrics), NO_THEORY, teachers=teachers
+    )
 
 
 ERRORS = {"of_ls": 0.08, "of_ce_1": 0.01, "of_ce_2": 0.05, "of_ce_8": 0.06, "ls": 0.07}
@@ -256,8 +259,9 @@ def test_w5_is_no_more_than_inconclusive_where_the_smoothed_teacher_is_less_accu
 
 def test_w5_names_a_student_that_is_missing():
     comparison = taught(ERRORS, ACCURATE)
-    metrics = comparison.metrics[~((comparison.metrics["loss"] == "of_ce_8") & (comparison.metrics["seed"] == 1))]
-    found = by_quantity(distils_worse(replace(comparison, metrics=metrics)))
+    table = comparison.metrics.table
+    metrics = table[~((table["loss"] == "of_ce_8") & (table["seed"] == 1))]
+    found = by_quantity(distils_worse(replace(comparison, metrics=Measurements(metrics))))
     assert found["student_error_against_best_temperature"].seeds == 3
     assert "a run is missing: seed 1" in found["student_error_against_mean_temperature"].note
 
@@ -269,9 +273,10 @@ def test_w5_names_a_student_that_is_missing():
 def test_w6_holds_a_student_against_smoothing_itself(better, verdict):
     comparison = taught(ERRORS | {"of_ls": 0.07 - better}, ACCURATE, baseline="ls")
     # Noise that the pairs do not share, so that an interval on the margin has two sides.
-    own = comparison.metrics["loss"] == "of_ls"
-    noisy = comparison.metrics["value"] + 1e-5 * (comparison.metrics["seed"] - 1) * own
-    (measure,) = no_better_than_smoothing(replace(comparison, metrics=comparison.metrics.assign(value=noisy)))
+    table = comparison.metrics.table
+    own = table["loss"] == "of_ls"
+    noisy = table["value"] + 1e-5 * (table["seed"] - 1) * own
+    (measure,) = no_better_than_smoothing(replace(comparison, metrics=Measurements(table.assign(value=noisy))))
     assert measure.verdict == verdict
     assert measure.effect == pytest.approx(-better)
     assert measure.null == -ERROR_MARGIN

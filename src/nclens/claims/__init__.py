@@ -13,9 +13,21 @@ from nclens.claims import (
     verdict,
     when_does_it_help,
 )
+from nclens.claims.measurements import Measurements
 from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, pairs
 
-__all__ = ["CLAIMS", "RULES", "Claim", "ClaimRow", "Comparison", "Measure", "claim_rows", "claims_table", "pairs"]
+__all__ = [
+    "CLAIMS",
+    "RULES",
+    "Claim",
+    "ClaimRow",
+    "Comparison",
+    "Measure",
+    "Measurements",
+    "claim_rows",
+    "claims_table",
+    "pairs",
+]
 
 CLAIMS: tuple[Claim, ...] = (
     *cross_entropy_vs_label_smoothing.CLAIMS,

@@ -45,8 +45,7 @@ def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dic
     Raises:
         ValueError: a run has two values for the same epoch.
     """
-    table = comparison.metrics
-    rows = table[(table["metric"] == metric) & (table["split"] == split) & (table["loss"] == loss)]
+    rows = comparison.metrics.of(loss, split, metric)
     # Ordered once, a seed is a slice: to search the rows for each seed takes the square of their number.
     rows = rows.sort_values(["seed", "epoch"], kind="stable")
     seeds, epochs, values = (rows[column].to_numpy() for column in ("seed", "epoch", "value"))

@@ -36,8 +36,7 @@ def spreads_within_classes(comparison: Comparison) -> list[Measure]:
 
 def transfers_better(comparison: Comparison) -> list[Measure]:
     """M3: difference of the linear probes' test accuracies after the last epoch, one measure a probe."""
-    metrics = map(str, comparison.metrics["metric"].unique())
-    probes = sorted(name for name in metrics if name == PROBE or name.startswith(f"{PROBE}/"))
+    probes = [name for name in comparison.metrics.metrics if name == PROBE or name.startswith(f"{PROBE}/")]
     return [
         final(
             comparison,

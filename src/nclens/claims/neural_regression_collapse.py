@@ -122,7 +122,7 @@ def collapses_in_both_senses(comparison: Comparison) -> list[Measure]:
 
     None for losses that were not measured as regressions, or trained without any penalty.
     """
-    if not (_rows(comparison)["metric"] == "onehot_nrc1").any() or not _is_penalised(comparison):
+    if "onehot_nrc1" not in comparison.metrics.metrics_of(comparison.loss) or not _is_penalised(comparison):
         return []
     return [
         _fall(comparison, metric, "below", [words], least=LEAST_SHARE if metric in SHARES else 0.0)
@@ -218,14 +218,10 @@ def _is_penalised(comparison: Comparison) -> bool:
     return comparison.regularised or _decay(comparison) > 0
 
 
-def _rows(comparison: Comparison) -> pd.DataFrame:
-    return comparison.metrics[comparison.metrics["loss"] == comparison.loss]
-
-
 def _is_measured(comparison: Comparison, metric: str) -> bool:
     """False where the loss was measured and has no such metric; true where nothing of it was measured."""
-    rows = _rows(comparison)
-    return rows.empty or bool((rows["metric"] == metric).any())
+    measured = comparison.metrics.metrics_of(comparison.loss)
+    return not measured or metric in measured
 
 
 _FALL = (

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nclens.claims.measurements import Measurements
+
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
 Scale = Literal["ratio", "difference"]
@@ -92,7 +94,7 @@ class Comparison:
         baseline, loss: names of the two loss entries; an empty baseline for claims on a loss alone.
         seeds: the seeds that both were trained with.
         epochs: length of training; the last snapshot is taken then.
-        metrics: rows of this experiment with the columns loss, seed, split, epoch, metric, value (more are allowed).
+        metrics: what was measured in this experiment.
         theory: rows of this experiment with the columns loss, quantity, closed_form, numeric, relative_error (more are
             allowed, and needed beside dynamics: those of `MODEL`).
         dynamics: descents on the unconstrained feature model, of any experiment, with the columns `DYNAMICS`; None
@@ -115,7 +117,7 @@ class Comparison:
     loss: str
     seeds: tuple[int, ...]
     epochs: int
-    metrics: pd.DataFrame
+    metrics: Measurements
     theory: pd.DataFrame
     dynamics: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
@@ -127,7 +129,7 @@ class Comparison:
     def __post_init__(self) -> None:
         theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)
         for name, table, columns in (
-            ("metrics", self.metrics, METRICS),
+            ("metrics", self.metrics.table, METRICS),
             ("theory", self.theory, theory),
             ("dynamics", self.dynamics, DYNAMICS),
             ("predictions", self.predictions, PREDICTIONS),
@@ -140,9 +142,9 @@ class Comparison:
             raise ValueError(f"seeds of {self.experiment}: {list(self.seeds)}; each must stand once")
         if self.baseline == self.loss:
             raise ValueError(f"{self.experiment}: the loss {self.loss} is its own baseline; allowed: another loss")
-        if len(self.metrics) and self.metrics["epoch"].max() > self.epochs:
-            last = self.metrics["epoch"].max()
-            raise ValueError(f"the metrics table of {self.experiment} has epoch {last}; the last must be {self.epochs}")
+        if (last := self.metrics.last_epoch) > self.epochs:
+            text = f"the metrics table of {self.experiment} has epoch {last:g}; the last must be {self.epochs}"
+            raise ValueError(text)
 
 
 @dataclass(frozen=True)

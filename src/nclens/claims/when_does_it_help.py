@@ -181,8 +181,7 @@ def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[in
 
 def _probed(comparison: Comparison, metric: str) -> list[str]:
     """The metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
-    names = map(str, comparison.metrics["metric"].unique())
-    return sorted(name for name in names if name == metric or name.startswith(f"{metric}/"))
+    return [name for name in comparison.metrics.metrics if name == metric or name.startswith(f"{metric}/")]
 
 
 def _judge(comparison: Comparison, quantity: str, effects: Mapping[int, float], scale: Scale, unit: str) -> Measure:

@@ -7,7 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims import CLAIMS, RULES, Claim, ClaimRow, Comparison, claim_rows, claims_table, pairs, verdict
+from nclens.claims import (
+    CLAIMS,
+    RULES,
+    Claim,
+    ClaimRow,
+    Comparison,
+    Measurements,
+    claim_rows,
+    claims_table,
+    pairs,
+    verdict,
+)
 from nclens.files import FileError, damaged, write_text
 
 METRICS = ["experiment", *verdict.METRICS]
@@ -66,6 +77,7 @@ def judge(
             idle.append(name)
         for loss in experiment["losses"]:
             claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
+        measurements = Measurements(own_metrics(name))
         for (loss, against), judged in claims.items():
             comparison = Comparison(
                 experiment=name,
@@ -75,7 +87,7 @@ def judge(
                 loss=loss,
                 seeds=tuple(experiment["seeds"]),
                 epochs=experiment["epochs"],
-                metrics=own_metrics(name),
+                metrics=measurements,
                 theory=own_theory(name),
                 dynamics=dynamics_table,
                 predictions=None if own_predictions is None else own_predictions(name),
