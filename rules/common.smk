@@ -41,6 +41,13 @@ os.environ |= {
 if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
     os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
+# For its limit of submissions Snakemake 9 looks at all ready jobs once a second, and once more a second for every job that
+# has finished: after a hundred of them that takes half a core (docs/scale.md). The default limit, 100 a second, is never
+# reached here; another one, of a profile or the command line, stays.
+limit = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
+if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
 DATA = f"{R}/data/{{dataset}}.safetensors"
