@@ -253,6 +253,13 @@ def test_a_figure_edited_draws_and_reports_only(place):
     assert place.planned() == {"draw", "report", "track_study"}
 
 
+def test_snakemake_looks_for_jobs_when_one_has_finished_and_not_by_the_clock(place):
+    place.path("results", "own", "claims.csv").unlink()
+    output = place.snakemake("--cores", "2", "--verbose")
+    # Once at the start and once after each of judge, report and track_study.
+    assert output.stderr.count("Ready jobs:") <= 4
+
+
 def test_a_seed_added_trains_it_and_aggregates(place):
     study = own_study()
     study["experiments"]["smoke"]["seeds"] = [0, 7]

@@ -1,6 +1,7 @@
 """The verdicts on the claims: the table, the measures behind each, and their numbers as sentences."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from nclens.reporting.page import Section
 from nclens.reporting.words import Names, as_text, listed, number, plural, readable, sentence
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
+MOST_NAMED = 2
+"""Verdicts of a kind on a claim that the summary names one by one."""
 
 
 def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
@@ -42,6 +45,7 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
         # The claim's own row names no quantity: it repeats the numbers of its main measure.
         same = [m for m in row["measures"] if (m["effect"], m["interval"]) == (row["effect"], row["interval"])]
         row["quantity"] = same[0]["quantity"] if same and row["effect"] else row["quantity"]
+        row["note"] = _in_words(row["note"], row["measures"])
         _place_strokes(row["measures"])
     return list(found.values())
 
@@ -76,6 +80,15 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
     }
 
 
+def _in_words(note: str, measures: Sequence[Mapping[str, Any]]) -> str:
+    """Return a note with the keys of its measures replaced by what they are called."""
+    names = {measure["key"]: measure["quantity"] for measure in measures if measure["key"]}
+    if not names:
+        return note
+    keys = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w/])({keys})(?![\w/])", lambda found: names[found[0]], note)
+
+
 def _interval(low: float, high: float) -> str:
     if pd.isna(low) or pd.isna(high):
         return ""
@@ -106,14 +119,18 @@ def verdicts(judged: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> S
     parts = [f"{plural(len(rows), 'verdict')} on {plural(len(judged), 'claim')}." if rows else "No claim was judged."]
     for verdict, count in tally[1:]:
         if count:
-            which = listed(
-                f"{claim['id']} ({row['where']}, {row['loss']['label']})"
-                for claim, row in rows
-                if row["verdict"] == verdict
-            )
+            which = listed(place for claim in judged for place in _places(claim, verdict))
             parts.append(f"{verdict.capitalize()}: {which}.")
     content = {"claims": judged, "tally": tally, "summary": " ".join(parts), "rules": list(rules.items())}
     return Section("verdicts", "Verdicts", "verdicts.html.j2", content)
+
+
+def _places(claim: Mapping[str, Any], verdict: str) -> list[str]:
+    """Return where a claim has a verdict: each place, or how many there are where they would fill the page."""
+    rows = [row for row in claim["rows"] if row["verdict"] == verdict]
+    if len(rows) > MOST_NAMED:
+        return [f"{claim['id']} ({len(rows)} of {len(claim['rows'])})"]
+    return [f"{claim['id']} ({row['where']}, {row['loss']['label']})" for row in rows]
 
 
 def findings(rows: Iterable[Mapping[str, Any]]) -> str:
