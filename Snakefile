@@ -39,6 +39,7 @@ rule all:
 
 onstart:
     check_executor()
+    stop_polling()
 
 
 onsuccess:

@@ -41,13 +41,6 @@ os.environ |= {
 if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
     os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
-# For its limit of submissions Snakemake 9 looks at all ready jobs once a second, and once more a second for every job that
-# has finished: after a hundred of them that takes half a core (docs/scale.md). The default limit, 100 a second, is never
-# reached here; another one, of a profile or the command line, stays.
-limit = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
-if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 R = STUDY.root
 RUN = f"{R}/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
 DATA = f"{R}/data/{{dataset}}.safetensors"
@@ -310,6 +303,19 @@ def check_executor():
             "This profile submits to Slurm, but there is no `sbatch` here: start on a machine of the cluster that "
             "has Slurm's commands, or leave --workflow-profile out to run on this one."
         )
+
+
+def stop_polling():
+    """Let Snakemake look for jobs to start when one has finished, and not by the clock as well.
+
+    For its limit of submissions Snakemake 9 looks at all ready jobs once a second, and once more a second for every job
+    that has finished: after a hundred of them that takes half a core (docs/scale.md). The default limit, 100 jobs a
+    second, is never reached here; another one, of a profile or the command line, stays.
+    """
+    scheduler = workflow.scheduler
+    limiter = getattr(scheduler, "job_rate_limiter", None)
+    if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        scheduler.job_rate_limiter = None
 
 
 def gpu_slots(experiment):
