@@ -1,10 +1,11 @@
-"""Write docs/results/STUDY from a finished study: `python docs/results/write.py results/STUDY [EXPERIMENT_FIGURE ...]`.
+"""Write docs/results/STUDY from a finished study: `python docs/results/write.py results/STUDY [--losses] [FIGURE ...]`.
 
 Verdicts, settings, commit and times come from the study's files, figures are its PNGs with at most 128 colours, so that
-they stay small. Nothing is typed in by hand.
+they stay small; `--losses` adds the table of all losses. Nothing is typed in by hand.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -31,6 +32,32 @@ def verdicts(claims: pd.DataFrame) -> list[str]:
         effect = "–" if pd.isna(row.effect) else f"{number(row.effect)}{interval} {row.unit}"
         lines.append(f"| {row.claim}: {row.statement} | {row.experiment} | {losses} | {effect} | {row.verdict} |")
     return lines
+
+
+def losses(table: pd.DataFrame) -> list[str]:
+    """Return a table an experiment: a line a loss, a column a quantity; the best in bold where that is beyond doubt."""
+    lines = []
+    for experiment, rows in table.groupby("experiment", sort=False):
+        keys = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
+        cells = {(row.loss, row.quantity, row.split): cell(row) for row in rows.itertuples()}
+        keys = [key for key in keys if any(cells[loss, *key] for loss in rows["loss"])]
+        heads = [f"{quantity}, {split}" for quantity, split in keys]
+        lines += [f"| `{experiment}` | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
+        for loss in dict.fromkeys(rows["loss"]):
+            lines.append(f"| {loss} | {' | '.join(cells[loss, *key] for key in keys)} |")
+        lines.append("")
+    return lines
+
+
+def cell(row: tuple) -> str:
+    """Mean and half its interval."""
+    if math.isnan(row.mean):
+        return ""
+    if math.isinf(row.mean):
+        return "never"
+    half = (row.high - row.low) / 2
+    text = number(row.mean) + ("" if math.isnan(half) else f" ± {half:.2g}")
+    return f"**{text}**" if row.best else text
 
 
 def settings(study: dict) -> list[str]:
@@ -66,8 +93,8 @@ def picture(source: Path, target: Path) -> None:
     image.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
-def main(root: Path, figures: list[str]) -> None:
-    """Write README.md and the figures."""
+def main(root: Path, figures: list[str], *, beside: bool) -> None:
+    """Write README.md and the figures; with the losses side by side where asked."""
     study = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
     folder = HERE / study["study"]
     folder.mkdir(exist_ok=True)
@@ -77,6 +104,13 @@ def main(root: Path, figures: list[str]) -> None:
         f"Of `studies/{study['study']}.yaml`. The rule of every verdict",
     ]
     lines[-1] += " stands in the report of the study; a loss is named by its entry there."
+    if beside:
+        lines += [
+            "",
+            "Mean over seeds after the last epoch ± half its 95% interval; bold: best of all beyond doubt.",
+            "",
+        ]
+        lines += losses(pd.read_csv(root / "tables" / "losses.csv"))
     lines += ["", *verdicts(pd.read_csv(root / "claims.csv")), "", "## Settings", "", *settings(study), ""]
     lines += provenance(root)
     for figure in figures:
@@ -86,4 +120,5 @@ def main(root: Path, figures: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    options = [name for name in sys.argv[2:] if name != "--losses"]
+    main(Path(sys.argv[1]), options, beside="--losses" in sys.argv)
