@@ -415,6 +415,20 @@ def test_a_loss_held_against_two_others_has_two_verdicts():
     ]
 
 
+def test_many_verdicts_of_a_kind_on_a_claim_are_counted():
+    own = simulated_claims().query("claim == 'C4' and level == 'claim'")
+    claims = pd.concat([own.assign(baseline=f"other{place}") for place in range(3)] + [own.assign(verdict="supported")])
+    assert "4 verdicts on 1 claim. Contradicted: C4 (3 of 4)." in Reader(page(claims=claims)).text
+
+
+def test_a_note_calls_its_measures_by_their_names():
+    claims = simulated_claims().query("claim == 'C1'")
+    claims["note"] = "epochs_to_nc1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+    (judged,) = judged_claims(claims, Names(simulated_study()))
+    note = judged["rows"][0]["note"]
+    assert note == "epochs to NC1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+
+
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
 def test_table_without_a_column_is_refused(name):
     table = {"claims": simulated_claims, "metrics": simulated_metrics, "theory": simulated_theory}[name]()
