@@ -5,9 +5,10 @@ what Python and the loader add to it counts. The plain loop is what one writes f
 inputs, a DataLoader without workers, MSELoss, zero_grad, forward, backward, SGD, and the loss and error read at
 every step. Bare matmuls are the matrix products of a step alone, forward and backward: no eager loop is faster, so the
 plain loop over them is the ceiling of the ratio. Each kind runs in turn, several times over, so that a machine whose
-speed drifts slows all alike; medians of CPU time are compared, all loops having one thread.
+speed drifts slows all alike; medians of wall time are compared, with as many threads as PyTorch takes by itself, or as
+`--threads` says: a study has one for each run.
 
-    python benchmarks/regression.py [--rounds 15] [--epochs 30]
+    python benchmarks/regression.py [--rounds 15] [--epochs 30] [--threads 1]
 """
 
 import argparse
@@ -83,8 +84,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randn(SAMPLES, size, generator=generator) for size in (INPUTS, OUTPUTS))
@@ -92,14 +94,15 @@ def main():
     seconds = {name: [] for name in loops}
     for round_number in range(options.rounds + 1):
         for name, epoch in loops.items():
-            start = time.process_time()
+            start = time.perf_counter()
             for _ in range(options.epochs):
                 epoch()
             if round_number:  # the first round warms up
-                seconds[name].append((time.process_time() - start) / options.epochs / (SAMPLES // BATCH))
+                seconds[name].append((time.perf_counter() - start) / options.epochs / (SAMPLES // BATCH))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{INPUTS}-256-256-256-{OUTPUTS}, {SAMPLES} samples, batch {BATCH}, one thread, {options.rounds} rounds")
-    print(f"{'loop':16}{'steps/CPU s':>14}{'speed over plain':>18}")
+    print(f"{INPUTS}-256-256-256-{OUTPUTS}, {SAMPLES} samples, batch {BATCH}, {options.rounds} rounds")
+    print(f"threads: {options.threads}")
+    print(f"{'loop':16}{'steps/s':>14}{'speed over plain':>18}")
     for name, value in medians.items():
         print(f"{name:16}{1 / value:14.0f}{medians['plain'] / value:18.2f}")
 

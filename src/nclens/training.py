@@ -10,10 +10,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from nclens.data.tensors import Split, flip_crop
 from nclens.history import STATISTICS
@@ -145,13 +146,8 @@ class Trainer:
         # The compiled backbone shares the network's parameters; evaluation and the saved state see the plain one.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
-        self.optimiser = torch.optim.SGD(
-            self.parameters,
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        # From zero the first step leaves the gradient there, as torch.optim.SGD does.
+        self.momentum = [torch.zeros_like(weight) if settings.momentum else None for weight in self.parameters]
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -175,8 +171,6 @@ class Trainer:
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
         rate = self.settings.learning_rate_in(number)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         # The order is drawn on the CPU, so that it is the same on every device.
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
@@ -184,7 +178,7 @@ class Trainer:
         self.network.train()
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
-            self._train_on(batches[self.step], self.settings.records(number))
+            self._train_on(batches[self.step], rate, self.settings.records(number))
             self.step += 1
             if stop():
                 self.seconds += time.monotonic() - begun
@@ -194,7 +188,7 @@ class Trainer:
         self._finish_epoch(number, rate, sums)
         return True
 
-    def _train_on(self, index: Tensor, record: bool) -> None:
+    def _train_on(self, index: Tensor, rate: float, record: bool) -> None:
         inputs, targets = self._batch(index)
         logits, loss = objective(
             self.network,
@@ -207,15 +201,30 @@ class Trainer:
         )
         if not loss.requires_grad:
             raise ValueError("the loss does not depend on the logits: it has no gradient")
-        # As the optimiser's zero_grad, which takes longer than a small layer.
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
-        self.optimiser.step()
-        if record:
-            with torch.no_grad():
+        with torch.no_grad():
+            self._descend(rate)
+            if record:
                 # Kept on the device: reading a number here would wait for it at every step.
                 self._sums += torch.stack([loss, *TASKS[self.train_split.task].statistics(logits, targets)])
+
+    def _descend(self, rate: float) -> None:
+        """Take a step of SGD: the function behind torch.optim.SGD, whose `step` takes as long as a small layer."""
+        learned = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        sgd(
+            [self.parameters[place] for place in learned],
+            [cast(Tensor, self.parameters[place].grad) for place in learned],
+            [self.momentum[place] for place in learned],
+            fused=True,
+            lr=rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's inputs and the targets of a batch."""
@@ -253,9 +262,7 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the rest of the training depends on: tensors, and plain values."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for position, state in self.optimiser.state_dict()["state"].items():
-            if state.get("momentum_buffer") is not None:
-                tensors[f"momentum.{position}"] = state["momentum_buffer"]
+        tensors |= {f"momentum.{place}": kept for place, kept in enumerate(self.momentum) if kept is not None}
         tensors |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
         tensors |= {"random.cpu": torch.get_rng_state(), "random.augmentation": self.augmentation.get_state()}
         if self.device.type == "cuda":
@@ -271,14 +278,10 @@ class Trainer:
 
         self.network.load_state_dict(part("network."))
         self.loss.load_state_dict(part("loss."))
-        state = self.optimiser.state_dict()
-        state["state"] = {
-            position: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum.{position}"])}
-            for position, parameter in enumerate(self.parameters)
-            # The fused optimiser walks memory, so a buffer must lie in it as its parameter does (channels last).
-            if f"momentum.{position}" in tensors
-        }
-        self.optimiser.load_state_dict(state)
+        for place, kept in enumerate(self.momentum):
+            if kept is not None:
+                # The fused step walks memory, so a buffer must lie in it as its parameter does (channels last).
+                kept.copy_(tensors[f"momentum.{place}"])
         self._sums.copy_(tensors["sums"])
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
         self.seconds = values["seconds"]
