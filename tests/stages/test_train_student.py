@@ -46,14 +46,14 @@ def trained(tmp_path_factory):
     study = load_study(raw)
     prepare = ["--spec", json.dumps(specs.prepare(study, "mnist5k")), "--data", "d.safetensors", "--manifest", "d.json"]
     nclens("prepare", *prepare, cwd=folder)
-    trained = {f"own/{run.path}": specs.train(study, run) for run in study.runs()}
+    wanted = {f"own/{run.path}": specs.train(study, run) for run in study.runs()}
     for run in (TEACHER, STUDENT, ALONE):
-        nclens("train", *arguments(trained, run), cwd=folder)
-    return folder, trained
+        nclens("train", *arguments(wanted, run), cwd=folder)
+    return folder, wanted
 
 
-def arguments(trained, run, code="c", **changes):
-    spec = {**trained[run], "training": trained[run]["training"] | changes}
+def arguments(wanted, run, code="c", **changes):
+    spec = {**wanted[run], "training": wanted[run]["training"] | changes}
     files = ["--data", "d.safetensors", "--manifest", "d.json"]
     return ["--spec", json.dumps(spec), "--code", code, *files, "--run", run]
 
@@ -79,10 +79,10 @@ def test_a_student_begins_as_the_same_network_alone_and_records_its_teacher(trai
     assert "teacher_sha256" not in json.loads((folder / ALONE / "run.json").read_text())
 
 
-def kill_at_a_checkpoint(folder, trained):
+def kill_at_a_checkpoint(folder, wanted):
     """Start the student anew and kill it once a checkpoint is there."""
     shutil.rmtree(folder / STUDENT)
-    called = [sys.executable, "-m", "nclens.cli", "train", *arguments(trained, STUDENT)]
+    called = [sys.executable, "-m", "nclens.cli", "train", *arguments(wanted, STUDENT)]
     process = subprocess.Popen(called, cwd=folder, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / STUDENT / ".work" / "checkpoint.safetensors").exists():
@@ -94,19 +94,19 @@ def kill_at_a_checkpoint(folder, trained):
 
 
 def test_a_killed_student_ends_with_the_same_bits(place, trained):
-    folder, trained = place
-    kill_at_a_checkpoint(folder, trained)
-    assert "goes on after epoch" in nclens("train", *arguments(trained, STUDENT), cwd=folder).stderr
+    folder, wanted = place
+    kill_at_a_checkpoint(folder, wanted)
+    assert "goes on after epoch" in nclens("train", *arguments(wanted, STUDENT), cwd=folder).stderr
     assert digest(folder, STUDENT, 20) == digest(trained[0], STUDENT, 20)
     tables = [pd.read_csv(root / STUDENT / "history.csv").drop(columns="seconds") for root in (folder, trained[0])]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 def test_a_checkpoint_under_another_teacher_is_not_taken_up(place, trained):
-    folder, trained = place
-    kill_at_a_checkpoint(folder, trained)
-    nclens("train", *arguments(trained, TEACHER, learning_rate=0.02), cwd=folder)
-    assert "goes on" not in nclens("train", *arguments(trained, STUDENT), cwd=folder).stderr
+    folder, wanted = place
+    kill_at_a_checkpoint(folder, wanted)
+    nclens("train", *arguments(wanted, TEACHER, learning_rate=0.02), cwd=folder)
+    assert "goes on" not in nclens("train", *arguments(wanted, STUDENT), cwd=folder).stderr
     assert digest(folder, STUDENT, 0) == digest(trained[0], STUDENT, 0)
     assert digest(folder, STUDENT, 20) != digest(trained[0], STUDENT, 20)
 
@@ -121,10 +121,10 @@ def test_a_checkpoint_under_another_teacher_is_not_taken_up(place, trained):
     ids=["missing", "truncated", "of another network"],
 )
 def test_a_teacher_that_is_missing_or_damaged_is_named_with_its_rule(place, damage, words):
-    folder, trained = place
+    folder, wanted = place
     damage(folder / SNAPSHOT)
     shutil.rmtree(folder / STUDENT)
-    failed = nclens("train", *arguments(trained, STUDENT), cwd=folder, check=False)
+    failed = nclens("train", *arguments(wanted, STUDENT), cwd=folder, check=False)
     assert failed.returncode == 1
     assert f"{SNAPSHOT} {words}" in failed.stderr
     assert "rule `train`" in failed.stderr
