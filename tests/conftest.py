@@ -18,21 +18,6 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-# Files whose few tests run whole studies. They are dealt out first, or one worker would be left alone with them.
-LONG = (
-    "test_workflow.py",
-    "test_slurm.py",
-    "test_server.py",
-    "test_studies.py",
-    "test_train.py",
-    "test_workflow_students.py",
-)
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run side by side: one thread each."""
