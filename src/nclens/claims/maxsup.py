@@ -36,7 +36,7 @@ def spreads_within_classes(comparison: Comparison) -> list[Measure]:
 
 def transfers_better(comparison: Comparison) -> list[Measure]:
     """M3: difference of the linear probes' test accuracies after the last epoch, one measure a probe."""
-    probes = [name for name in comparison.metrics.metrics if name == PROBE or name.startswith(f"{PROBE}/")]
+    probes = comparison.metrics.probed(PROBE)
     return [
         final(
             comparison,

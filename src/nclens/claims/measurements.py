@@ -39,9 +39,12 @@ class Measurements:
         return float(self.table["epoch"].max())
 
     @cached_property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of all metrics, in alphabetical order."""
-        return tuple(sorted(set().union(*self._of_losses.values())))
+    def _metrics(self) -> list[str]:
+        return sorted(set().union(*self._of_losses.values()))
+
+    def probed(self, metric: str) -> list[str]:
+        """Return the metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
+        return [name for name in self._metrics if name == metric or name.startswith(f"{metric}/")]
 
     def metrics_of(self, loss: str) -> set[str]:
         """Return the names of the metrics that a loss has in any split."""

@@ -57,7 +57,7 @@ def tightens_clusters(comparison: Comparison) -> list[Measure]:
 def erases_information(comparison: Comparison) -> list[Measure]:
     """W3: mutual information of the loss minus log 2, and minus the baseline's, after the last epoch; none unasked."""
     measures = []
-    for metric in _probed(comparison, "mutual_information"):
+    for metric in comparison.metrics.probed("mutual_information"):
         own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
         effects = {seed: value - math.log(2) for seed, value in own.items()}
         suffix = metric.removeprefix("mutual_information")
@@ -71,7 +71,7 @@ def erases_information(comparison: Comparison) -> list[Measure]:
 def reduces_gradient_variance(comparison: Comparison) -> list[Measure]:
     """W4: ratios of the gradient variance of smoothed to that of one-hot targets at the same weights; none unasked."""
     measures = []
-    for metric in _probed(comparison, "gradient_variance_network_onehot"):
+    for metric in comparison.metrics.probed("gradient_variance_network_onehot"):
         suffix = metric.removeprefix("gradient_variance_network_onehot")
         for name, (part, of_loss, span) in VARIANCES.items():
             place = comparison.loss if of_loss else comparison.baseline
@@ -177,11 +177,6 @@ def _mean(values: Mapping[int, float]) -> float:
 def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, float]:
     """A metric after the last epoch, by seed."""
     return {seed: float(curve.iloc[-1]) for seed, curve in curves_of(comparison, loss, split, metric).items()}
-
-
-def _probed(comparison: Comparison, metric: str) -> list[str]:
-    """The metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
-    return [name for name in comparison.metrics.metrics if name == metric or name.startswith(f"{metric}/")]
 
 
 def _judge(comparison: Comparison, quantity: str, effects: Mapping[int, float], scale: Scale, unit: str) -> Measure:
