@@ -72,6 +72,6 @@ def test_a_folder_one_too_high_is_told(raw_study, tmp_path, monkeypatch):
     (tmp_path / "data" / "cifar10").symlink_to(FOLDER)
     raw_study["datasets"] = {"c": {"source": "torchvision", "name": "CIFAR10"}}
     raw_study["experiments"]["smoke"]["dataset"] = "c"
-    spec = load_study(raw_study).prepare_spec("c")
+    spec = specs.prepare(load_study(raw_study), "c")
     with pytest.raises(OSError, match=r"perhaps .*data/cifar10$"):
         prepare(spec, tmp_path / "d.safetensors", tmp_path / "d.json", tmp_path / "data")
