@@ -23,7 +23,7 @@ reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) an
 	@nclens unlock && $(SNAKEMAKE)
 
 test: setup  ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## formatting, lint, types, workflow lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile rules && mypy && snakemake --lint

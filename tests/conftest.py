@@ -18,6 +18,11 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_collection_modifyitems(items):
+    """Deal out first what mostly waits for servers and clusters, so that the other workers use the time."""
+    items.sort(key=lambda item: (item.path.parent.name != "cluster", item.get_closest_marker("workflow") is None))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run side by side: one thread each."""

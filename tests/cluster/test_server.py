@@ -45,6 +45,8 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell without job control has its background jobs ignore Ctrl-C, and they hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def start(self, *options, **environment):
@@ -102,7 +104,7 @@ def server():
         yield server
     finally:
         if server.process is not None and server.process.poll() is None:
-            server.stop()
+            server.stop(signal.SIGTERM)
         shutil.rmtree(folder)
 
 
