@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.config import ConfigError, load_study, specs
+from nclens.config import ConfigError, load_study, read_study, specs
 from nclens.planning import has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.provenance import code_digest
 
@@ -28,6 +28,9 @@ CONFIGFILES = [Path(file) for file in workflow.overwrite_configfiles] or [
 ]
 
 try:
+    # Snakemake's reading is taken, with what its command line changes; ours refuses what it passes over.
+    for file in CONFIGFILES:
+        read_study(file)
     STUDY = load_study(config, [file.parent for file in CONFIGFILES])
 except ConfigError as error:
     raise WorkflowError(str(error)) from None

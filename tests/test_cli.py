@@ -75,8 +75,21 @@ def test_measure_file_of_no_archive(tmp_path, content):
         (tmp_path / "x.npz").write_bytes(content)
     done = nclens("measure-file", tmp_path / "x.npz")
     assert done.returncode == 1
-    assert "x.npz" in done.stderr
+    assert ("x.npz is no .npz" if content else "x.npz does not exist") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["retry", "forget"])
+def test_a_folder_that_is_not_there_is_told(tmp_path, command):
+    done = nclens(command, tmp_path / "typo")
+    assert done.returncode == 1
+    assert "there is no folder" in done.stderr
+    assert "typo" in done.stderr
+
+
+def test_nothing_to_try_again_is_said(tmp_path):
+    done = nclens("retry", tmp_path)
+    assert (done.returncode, "nothing to try again" in done.stdout) == (0, True)
 
 
 def test_check_counts_the_runs_or_names_the_mistakes(tmp_path):

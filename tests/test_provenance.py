@@ -182,5 +182,24 @@ def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):
         assert changed != before
 
 
+def test_packages_beside_the_users_file_count_too(tmp_path):
+    path, package = tmp_path / "mine.py", tmp_path / "helpers"
+    (package / "deep").mkdir(parents=True)
+    files = [package / "__init__.py", package / "parts.py", package / "deep" / "__init__.py", package / "sibling.py"]
+    for file in files:
+        file.write_text("VALUE = 1\n")
+    (package / "parts.py").write_text("from . import sibling\nVALUE = sibling.VALUE\n")
+    path.write_text("import helpers.deep\nfrom helpers import parts\n\ndef loss(a, b):\n    return parts.VALUE\n")
+
+    def digest():
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    known = {digest()}
+    for file in files:
+        file.write_text(file.read_text() + "MORE = 2\n")
+        assert digest() not in known, file
+        known.add(digest())
+
+
 def test_versions_name_what_decides_a_result():
     assert {"python", "torch", "numpy", "nclens"} <= set(provenance.versions())

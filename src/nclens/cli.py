@@ -191,15 +191,9 @@ def track(what: Annotated[str, typer.Argument(help="setup, run or study")], spec
 @app.command()
 def check(study: Path) -> None:
     """Check a study's YAML file and say what it would run."""
-    import yaml
+    from nclens.config import load_study, read_study
 
-    from nclens.config import load_study
-
-    try:
-        raw = yaml.safe_load(study.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{study} is no YAML: {error}") from None
-    checked = load_study(raw, [study.parent])
+    checked = load_study(read_study(study), [study.parent])
     typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 
@@ -249,14 +243,17 @@ def retry(root: Path) -> None:
     """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
     from nclens.failures import forget_failures
 
-    for record in forget_failures(root):
+    records = forget_failures(_existing(root))
+    for record in records:
         typer.echo(f"{record.parent} will be tried again")
+    if not records:
+        typer.echo(f"no run below {root} has failed for good: there is nothing to try again")
 
 
 @app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it anew."""
-    for path in [*root.rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
+    for path in [*_existing(root).rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
         path.unlink(missing_ok=True)
 
 
@@ -269,6 +266,12 @@ def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 
         typer.echo(f"{study}")
         for what, link in links.items():
             typer.echo(f"  {what:11} {link}")
+
+
+def _existing(root: Path) -> Path:
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; allowed: that of a study or run, such as results/digits")
+    return root
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Every metric of one split's features, from a run of the workflow or made elsewhere."""
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,11 +28,13 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is no .npz, holds pickled objects, or lacks one of the arrays.
     """
+    if not file.exists():
+        raise ValueError(f"{file} does not exist")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(f"{file} is no .npz, which numpy.savez(FILE, features=..., labels=..., weight=...) writes")
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
-    except FileNotFoundError:
-        raise ValueError(f"{file} does not exist") from None
     except Exception as error:
         raise ValueError(f"{file} cannot be read as .npz: {error}") from None
     wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"

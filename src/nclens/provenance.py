@@ -8,9 +8,10 @@ and docstrings do not count. It is computed at every parse of the workflow, so t
 import ast
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def code_digest(
         module, name = function.split(":")
         parts |= _name_parts(module, name)
     for file, function in own:
-        parts |= _own_parts(Path(file), function.split(":")[1], set())
+        parts |= _own_parts(Path(file), Path(file).parent, function.split(":")[1], set())
     digest = hashlib.sha256()
     for key, text in sorted(parts):
         digest.update(f"{key}\n{text}\n".encode())
@@ -132,11 +133,14 @@ def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
     return definitions, {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
 
 
-def _own_parts(file: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
-    """Return (name, syntax) of a function of the user's file and of all that it may use; of all where name is None."""
-    if file in seen:
+def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
+    """Return (name, syntax) of a function of the user's file and of all that it may use; of all where name is None.
+
+    `root` is the folder that its imports are looked for in.
+    """
+    if file.resolve() in seen:
         return set()
-    seen.add(file)
+    seen.add(file.resolve())
     tree = _parse(file.read_text(encoding="utf-8"), str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     used = [node for node in tree.body if node not in definitions.values()]
@@ -148,14 +152,25 @@ def _own_parts(file: Path, name: str | None, seen: set[Path]) -> set[tuple[str, 
             done.add(current)
             used.append(definitions[current])
             todo += [child.id for child in ast.walk(definitions[current]) if isinstance(child, ast.Name)]
-    parts = {(file.name, _dump(node)) for node in used}
-    for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        for beside in (file.parent / (imported.replace(".", "/") + ".py") for imported in names):
-            if beside.is_file():
-                parts |= _own_parts(beside, None, seen)
+    parts = {(os.path.relpath(file, root), _dump(node)) for node in used}
+    for beside in _beside(file, root, tree):
+        parts |= _own_parts(beside, root, None, seen)
     return parts
+
+
+def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
+    """Yield the user's files below `root` that one of them imports: modules, and packages on the way to them."""
+    for node in ast.walk(tree):
+        folder, names = root, [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level <= len(file.parents):
+            folder = file.parents[node.level - 1] if node.level else root
+            # What is imported from a package may be a module of it.
+            names = [f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names]
+        for name in names:
+            path = folder
+            for part in name.split("."):
+                path /= part
+                yield from (found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file())
 
 
 def _is(module: str, family: Iterable[str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nclens.config import ConfigError, json_schema, load_study
+from nclens.config import ConfigError, json_schema, load_study, read_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,6 +186,82 @@ def test_a_function_of_the_users_is_found_beside_the_configuration(raw_study, tm
     (tmp_path / "mine.py").write_text("def loss(:\n")
     with pytest.raises(ConfigError, match="line 1"):
         load_study(raw_study, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight_decay": -1}, r"losses\.ls\.weight_decay = -1: must be greater than or equal to 0"),
+        ({"parameters": 3}, r"losses\.ls\.parameters = 3: must be a"),
+        ({"strenght": 3}, r"losses\.ls: unknown key `strenght`"),
+        ({"file": "x.py"}, r"losses\.ls: unknown key `file`.*; allowed: .*function"),
+    ],
+)
+def test_a_mistake_beside_a_function_is_told_with_its_own_key(raw_study, tmp_path, change, words):
+    (tmp_path / "mine.py").write_text("def loss(logits, targets):\n    return logits.sum()\n")
+    raw_study["losses"]["ls"] = {"function": "mine:loss"} | change
+    with pytest.raises(ConfigError, match=words):
+        load_study(raw_study, [tmp_path])
+
+
+def test_a_function_in_a_file_of_another_encoding(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_bytes("# \u00e9".encode("latin-1"))
+    raw_study["losses"]["ls"] = {"function": "mine:loss"}
+    with pytest.raises(ConfigError, match=r"losses\.ls: function = mine:loss: cannot be read as Python: .*mine\.py"):
+        load_study(raw_study, [tmp_path])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_refused_member_does_not_make_its_list_empty_too(raw_study, seed):
+    change(raw_study, "experiments.smoke.seeds", [seed])
+    with pytest.raises(ConfigError, match=rf"one mistake:\n  experiments\.smoke\.seeds\.0 = {seed}: must be"):
+        load_study(raw_study)
+
+
+def test_what_may_be_one_of_two_is_one_mistake(raw_study):
+    change(raw_study, "experiments.smoke.snapshots", 0)
+    with pytest.raises(ConfigError, match=r"one mistake:\n.*snapshots = 0: must be .*, or must be a list"):
+        load_study(raw_study)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("losses:\n  ls: {smoothing: 0.1, smoothing: 0.2}", "the key `smoothing` is there twice"),
+        ("study: one\nstudy: two", r"line 2"),
+        ("study: 2024-13-45", "month"),
+        ("[" * 5000, "recursion"),
+        ("\u00e9".encode("latin-1"), "unacceptable character"),
+    ],
+)
+def test_a_file_that_says_no_one_thing_is_named(tmp_path, text, words):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=words) as caught:
+        read_study(path)
+    assert str(path) in str(caught.value)
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("base: &base {a: 1}\nmine: {<<: *base, a: 2}\n")
+    assert read_study(path)["mine"] == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("figure", "needs"),
+    [
+        ("distillation", "a loss distillation"),
+        ("probe_accuracy", "a probe of kind transfer"),
+        ("drop_epoch", "of kind drop"),
+        ("theory_error", "ufm_regularised"),
+        ("nrc_classification", "mse"),
+    ],
+)
+def test_a_figure_with_nothing_to_show_is_refused(raw_study, figure, needs):
+    raw_study["experiments"]["smoke"]["figures"] = ["norms", figure]
+    with pytest.raises(ConfigError, match=rf"figures = {figure}: has nothing to show here; it needs .*{needs}"):
+        load_study(raw_study)
 
 
 def test_the_committed_schema_is_the_models():

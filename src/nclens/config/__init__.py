@@ -8,7 +8,7 @@ it is read at every parse.
 
 from nclens.config import specs
 from nclens.config.experiments import log_spaced
-from nclens.config.load import ConfigError, json_schema, load_study
+from nclens.config.load import ConfigError, json_schema, load_study, read_study
 from nclens.config.study import Run, Study
 
-__all__ = ["ConfigError", "Run", "Study", "json_schema", "load_study", "log_spaced", "specs"]
+__all__ = ["ConfigError", "Run", "Study", "json_schema", "load_study", "log_spaced", "read_study", "specs"]

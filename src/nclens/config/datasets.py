@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.digits import Digits, FiveThousand
-from nclens.config.fields import Closed, Custom, Integer, Number, Positive, kind
+from nclens.config.fields import Closed, Custom, Integer, Number, Positive, Seed, kind
 from nclens.config.regression_data import REGRESSION_KINDS
 from nclens.config.torchvision_sets import SETS, Known
 
@@ -52,7 +52,7 @@ class Files(Closed):
     """Training samples of each class, a class-balanced seeded subset; null takes all."""
     test_per_class: Annotated[Integer, Field(ge=2)] | None = None
     """Test samples of each class, a class-balanced seeded subset; null takes all."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
+    split_seed: Seed = 0
     """Seed of the subsets."""
     normalisation: Normalisation | None = None
     """Mean and standard deviation to normalise by; null computes those of the training split."""

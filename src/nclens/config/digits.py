@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.fields import Closed, Integer
+from nclens.config.fields import Closed, Integer, Seed
 
 
 class Digits(Closed):
@@ -18,7 +18,7 @@ class Digits(Closed):
     """Training images of each digit."""
     test_per_class: int
     """Test images of each digit."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
+    split_seed: Seed = 0
     """Seed of the stratified split."""
 
     @property

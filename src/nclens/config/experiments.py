@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.config.fields import Closed, Count, Flag, Integer, Name, Number, Positive
+from nclens.config.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
 from nclens.config.probes import ClassNumber, ProbeName
 from nclens.config.training import Training
 
@@ -56,6 +56,14 @@ FIGURES = {
     ),
     "regression": REGRESSION_FIGURES,
 }
+#: What figures need that would have nothing to show without it.
+NEEDS = {
+    **dict.fromkeys(REGULARISED_FIGURES, "training.ufm_regularised"),
+    **dict.fromkeys(TWO_STAGE_FIGURES, "a loss with a schedule of kind drop"),
+    **dict.fromkeys(ONEHOT_FIGURES, "a loss mse"),
+    **dict.fromkeys(DISTILLATION_FIGURES, "a loss distillation"),
+    **{stem: f"a probe of kind {kind}" for kind, stems in PROBE_FIGURES.items() for stem in stems},
+}
 ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
 
 
@@ -89,7 +97,7 @@ class Experiment(Closed):
     """An entry of `models`."""
     losses: tuple[Name, ...] = Field(min_length=1)
     """Entries of `losses`."""
-    seeds: tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     """One run a loss and seed; a seed fixes initialisation, order and augmentation, for all losses alike."""
     baseline: Name | None = None
     """The loss that the others are compared with; by default the first plain cross entropy of the list."""
@@ -162,7 +170,7 @@ class Measure(Closed):
 
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     """Share of the test split, stratified, on which the temperature is fitted; the scaled numbers are of the rest."""
-    held_out_seed: Annotated[Integer, Field(ge=0)] = 0
+    held_out_seed: Seed = 0
     """Seed of that split."""
 
 

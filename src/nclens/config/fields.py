@@ -41,7 +41,8 @@ Integer = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[Integer, Field(ge=1)]
+Count = Annotated[Integer, Field(ge=1, lt=2**31)]
+Seed = Annotated[Integer, Field(ge=0, lt=2**31)]
 
 
 def _no_value(name: str) -> str:
@@ -72,16 +73,17 @@ class Closed(BaseModel):
             raise PydanticCustomError(
                 "table", "must be a table of keys; allowed: {keys}", {"keys": ", ".join(cls.keys())}
             )
+        allowed = cls.keys()
         for key in data:
-            if key not in cls.model_fields:
-                near = difflib.get_close_matches(str(key), cls.keys(), n=1)
+            if key not in allowed:
+                near = difflib.get_close_matches(str(key), allowed, n=1)
                 raise PydanticCustomError(
                     "unknown_key",
                     "unknown key `{key}`{hint}; allowed: {keys}",
                     {
                         "key": str(key),
                         "hint": f" (did you mean `{near[0]}`?)" if near else "",
-                        "keys": ", ".join(cls.keys()),
+                        "keys": ", ".join(allowed),
                     },
                 )
         return data
@@ -102,6 +104,12 @@ class Custom(Closed):
     file: str | None = None
     """The module's file; found beside the configuration, not written by hand."""
 
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The keys that this table may hold."""
+        found = super().keys()
+        return [key for key in found if key != "file"]
+
     @model_validator(mode="after")
     def _find_module(self, info: ValidationInfo) -> Self:
         module, function = self.function.split(":")
@@ -111,20 +119,24 @@ class Custom(Closed):
         if found is None:
             raise PydanticCustomError(
                 "function",
-                "no module `{module}`: expected the file {paths}",
-                {"module": module, "paths": " or ".join(map(str, candidates))},
+                "function = {own}: there is no file {paths}",
+                {"own": self.function, "paths": " or ".join(map(str, candidates))},
             )
         try:
             tree = ast.parse(found.read_text(encoding="utf-8"))
-        except SyntaxError as error:
-            message = f"{found}, line {error.lineno}: {error.msg}"
-            raise PydanticCustomError("function", "cannot be read as Python: {message}", {"message": message}) from None
+        except (SyntaxError, ValueError) as error:
+            words = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
+            raise PydanticCustomError(
+                "function",
+                "function = {own}: cannot be read as Python: {place}",
+                {"own": self.function, "place": f"{found}{words}"},
+            ) from None
         known = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         if function not in known:
             raise PydanticCustomError(
                 "function",
-                "no function `{function}` in {file}; it has: {known}",
-                {"function": function, "file": str(found), "known": ", ".join(known) or "none"},
+                "function = {own}: no function `{function}` in {file}; it has: {known}",
+                {"own": self.function, "function": function, "file": str(found), "known": ", ".join(known) or "none"},
             )
         object.__setattr__(self, "file", os.path.relpath(found))
         return self
@@ -137,8 +149,10 @@ def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | N
         if isinstance(value, Closed):
             return value
         if not isinstance(value, Mapping):
-            own = " or `function`" if custom else ""
-            raise PydanticCustomError("table", "must be a table with the key `{key}`{own}", {"key": key, "own": own})
+            other = " or `function`" if custom else ""
+            raise PydanticCustomError(
+                "table", "must be a table with the key `{key}`{other}", {"key": key, "other": other}
+            )
         if (custom and "function" in value) or (isinstance(value.get(key), str) and value[key] in kinds):
             return value
         context = {"key": key, "allowed": ", ".join(kinds), "own": " or `function`" if custom else ""}
@@ -151,9 +165,10 @@ def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | N
 
     def discriminate(value: Any) -> str:
         if isinstance(value, Closed):
-            return "function" if isinstance(value, Custom) else getattr(value, key)
-        return "function" if custom and "function" in value else value[key]
+            return own if isinstance(value, Custom) else getattr(value, key)
+        return own if custom and "function" in value else value[key]
 
-    members = ({"function": custom} if custom else {}) | dict(kinds)
+    own = "function:"  # as no key is called: mistakes are told with the keys of their place, and this is part of it
+    members = ({own: custom} if custom else {}) | dict(kinds)
     union: Any = reduce(or_, (Annotated[member, Tag(tag)] for tag, member in members.items()))
     return Annotated[union, Discriminator(discriminate), BeforeValidator(check)]

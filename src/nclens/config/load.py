@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from nclens.config.study import Study
@@ -11,6 +12,37 @@ from nclens.config.study import Study
 
 class ConfigError(ValueError):
     """A mistake in a study's configuration, told in one message without a traceback."""
+
+
+class _Unrepeated(yaml.SafeLoader):
+    """YAML's loader, which keeps the last of several equal keys without a word; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key `{key.value}` is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_study(path: Path) -> Any:
+    """Read a study's YAML file and return its content, unchecked but for keys that are there twice.
+
+    Raises:
+        ConfigError: the file is no YAML, or cannot be read as text.
+        OSError: it is not there.
+    """
+    with path.open("rb") as file:
+        try:
+            return yaml.load(file, _Unrepeated)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML as a study needs it: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
 
 
 def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
@@ -26,7 +58,7 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
     try:
         return Study.model_validate(raw, context={"folders": [str(f) for f in folders or ["."]]})
     except ValidationError as error:
-        lines = [_explain(item, raw) for item in error.errors(include_url=False)]
+        lines = _lines(error.errors(include_url=False), raw)
         count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         raise ConfigError(f"The configuration has {count}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
@@ -45,8 +77,20 @@ _PLAIN_WORDS = {
 }
 
 
-def _explain(item: Any, raw: Any) -> str:
-    """Turn one pydantic error into `key = value: what is allowed`."""
+def _lines(errors: list[Any], raw: Any) -> list[str]:
+    """Turn pydantic's errors into a line for each wrong value."""
+    # A list whose members were refused is empty to pydantic, which is no mistake besides.
+    within = {item["loc"][:end] for item in errors for end in range(len(item["loc"]))}
+    told: dict[str, list[str]] = {}
+    for item in errors:
+        if item["type"] != "too_short" or item["loc"] not in within:
+            where, text = _explain(item, raw)
+            told.setdefault(where, []).append(text)
+    return [where + ", or ".join(texts) for where, texts in told.items()]
+
+
+def _explain(item: Any, raw: Any) -> tuple[str, str]:
+    """Turn one pydantic error into `key = value: ` and what is allowed."""
     keys: list[str] = []
     value: Any = raw
     for position, part in enumerate(item["loc"]):
@@ -64,10 +108,10 @@ def _explain(item: Any, raw: Any) -> str:
         text = f"must match {item['ctx']['pattern']}"
     text = text.replace("Input should be", "must be")
     if not keys:
-        return text
+        return "", text
     if kind in ("missing", "unknown_key", "too_short") or isinstance(value, Mapping | list | tuple):
-        return f"{'.'.join(keys)}: {text}"
-    return f"{'.'.join(keys)} = {value!r}: {text}"
+        return f"{'.'.join(keys)}: ", text
+    return f"{'.'.join(keys)} = {value!r}: ", text
 
 
 def json_schema() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.config.digits import FiveThousand
-from nclens.config.fields import Closed, Count, Integer
+from nclens.config.fields import Closed, Count, Integer, Seed
 
 
 class RegressionData(Closed):
@@ -48,7 +48,7 @@ class Scripted(RegressionData):
     """Rollouts of the test split."""
     every: Count = 1
     """Keep one step in so many of each rollout."""
-    seed: Annotated[Integer, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Seed of the rollouts' initial states and goals."""
     targets: tuple[Literal["joint0", "joint1"], ...] = Field(default=("joint0", "joint1"), min_length=1)
     """The actions to regress, the torques of the joints; one of them for a single target."""
@@ -105,7 +105,7 @@ class Rollouts(RegressionData):
     """Rollouts of the test split."""
     every: Count = 1
     """Keep one step in so many of each rollout."""
-    split_seed: Annotated[Integer, Field(ge=0)] = 0
+    split_seed: Seed = 0
     """Seed of the choice of rollouts."""
     targets: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
     """Columns of the targets to regress; null takes all."""

@@ -16,6 +16,7 @@ from nclens.config.experiments import (
     CLASSIFICATION_FIGURES,
     DISTILLATION_FIGURES,
     MAXSUP_FIGURES,
+    NEEDS,
     ONEHOT_FIGURES,
     PROBE_FIGURES,
     REGRESSION_FIGURES,
@@ -131,6 +132,11 @@ class Study(Closed):
                     classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
                 if isinstance(probe, Transfer):
                     same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
+            for figure in experiment.figures or ():
+                if figure in NEEDS and figure not in self._showing(name):
+                    message = "{where}.figures = {figure}: has nothing to show here; it needs {needed}"
+                    context = {"where": where, "figure": figure, "needed": NEEDS[figure]}
+                    raise PydanticCustomError("figures", message, context)
         return self
 
     def _check_data(self, where: str, experiment: Experiment) -> None:
@@ -249,9 +255,12 @@ class Study(Closed):
 
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or all that it has something to show in."""
+        named = self.experiments[experiment].figures
+        return self._showing(experiment) if named is None else list(named)
+
+    def _showing(self, experiment: str) -> list[str]:
+        """Return all figures that an experiment has something to show in."""
         entry = self.experiments[experiment]
-        if entry.figures is not None:
-            return list(entry.figures)
         sweep = SWEEP_FIGURES if len(set(self.smoothings(experiment).values())) > 2 else ()
         regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
         names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}

@@ -42,7 +42,8 @@ def _custom(entry: dict[str, Any]) -> Splits:
     if not isinstance(made, dict) or any(key not in made for key in needed):
         raise ValueError(f"{entry['function']} ({entry['file']}) must return a dict with {', '.join(needed)}")
     try:
-        tensors = {key: torch.as_tensor(made[key]) for key in needed}
+        # Copies: two of them may be one array, which a file of tensors cannot hold.
+        tensors = {key: torch.as_tensor(made[key]).clone() for key in needed}
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{entry['function']} ({entry['file']}) must return arrays of numbers: {error}") from error
     for key in ("train_inputs", "test_inputs"):
