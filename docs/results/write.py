@@ -7,7 +7,9 @@ they stay small; `--losses` adds the table of all losses. Nothing is typed in by
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,7 +17,10 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 WIDTH = 1200
-SHOWN = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "milestones", "augmentation", "precision")
+SHOWN = (
+    *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay"),
+    *("milestones", "augmentation", "precision", "record_every"),
+)
 
 
 def number(value: float) -> str:
@@ -60,19 +65,41 @@ def cell(row: tuple) -> str:
     return f"**{text}**" if row.best else text
 
 
-def settings(study: dict) -> list[str]:
-    """Return a line for every experiment."""
+def settings(study: dict, runs: dict[str, dict]) -> list[str]:
+    """Return a line for every experiment, as its runs were trained: losses may have weight decays of their own."""
     lines = []
     for name, entry in study["experiments"].items():
-        chosen = ", ".join(f"{key} {entry['training'].get(key)}" for key in SHOWN)
-        seeds = ", ".join(map(str, entry["seeds"]))
-        lines.append(f"* `{name}`: {entry['dataset']}, {entry['model']}, seeds {seeds}; {chosen}")
+        folder, seeds = f"{entry['dataset']}/{entry['model']}", entry["seeds"]
+        specs = {loss: runs[f"{folder}/{loss}/seed{seeds[0]}"]["spec"] for loss in entry["losses"]}
+        chosen = [f"{key} {values_of(specs, lambda spec, key=key: spec['training'][key])}" for key in SHOWN]
+        penalties = values_of(specs, lambda spec: spec["penalties"])
+        chosen += [] if penalties == "None" else [f"penalties {penalties}"]
+        lines.append(f"* `{name}`: {folder}, seeds {', '.join(map(str, seeds))}; {', '.join(chosen)}")
     return lines
 
 
-def provenance(root: Path) -> list[str]:
+def values_of(specs: dict[str, dict], pick: Callable[[dict], Any]) -> str:
+    """Return one value where all losses have it, else each with its loss."""
+    values = {loss: pick(spec) for loss, spec in specs.items()}
+    values = {
+        loss: " ".join(f"{key} {number(part)}" for key, part in value.items())
+        if isinstance(value, dict)
+        else str(value)
+        for loss, value in values.items()
+    }
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return " and ".join(f"{value} ({loss})" for loss, value in values.items())
+
+
+def runs_of(root: Path) -> dict[str, dict]:
+    """Return every run's record by its path, data set/model/loss/seed."""
+    paths = sorted(root.glob("*/*/*/seed*/run.json"))
+    return {str(path.parent.relative_to(root)): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def provenance(runs: list[dict]) -> list[str]:
     """Return when, of which commit and on what the networks were trained, and how long that took."""
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("*/*/*/seed*/run.json"))]
     commits = sorted({str(run["git_revision"])[:10] for run in runs})
     days = sorted({run["finished"][:10] for run in runs})
     threads = sorted({run["threads"] for run in runs})
@@ -111,8 +138,9 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
             "",
         ]
         lines += losses(pd.read_csv(root / "tables" / "losses.csv"))
-    lines += ["", *verdicts(pd.read_csv(root / "claims.csv")), "", "## Settings", "", *settings(study), ""]
-    lines += provenance(root)
+    runs = runs_of(root)
+    lines += ["", *verdicts(pd.read_csv(root / "claims.csv")), "", "## Settings", "", *settings(study, runs), ""]
+    lines += provenance(list(runs.values()))
     for figure in figures:
         picture(root / "figures" / f"{figure}.png", folder / f"{figure}.png")
         lines += ["", f"![{figure.replace('_', ' ')}]({figure}.png)"]
