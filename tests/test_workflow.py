@@ -329,14 +329,21 @@ def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
 # --- bad input and faults --------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_configuration_starts_no_job_and_shows_no_traceback(finished, tmp_path):
-    study = own_study()
-    study["losses"]["ls"]["smoothing"] = 1.5
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study))
+@pytest.mark.parametrize(
+    ("smoothing", "words"),
+    [
+        ("smoothing: 1.5", "losses.ls.smoothing = 1.5: must be less than 1"),
+        ("smoothing: 0.1, smoothing: 0.5", "the key `smoothing` is there twice"),
+    ],
+)
+def test_a_wrong_configuration_starts_no_job_and_shows_no_traceback(finished, tmp_path, smoothing, words):
+    text = (ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")
+    assert "smoothing: 0.05" in text
+    (tmp_path / "bad.yaml").write_text(text.replace("smoothing: 0.05", smoothing))
     done = finished.snakemake("--configfile", str(tmp_path / "bad.yaml"), "--cores", "1", configfile=False, check=False)
     output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "losses.ls.smoothing = 1.5: must be less than 1" in output
+    assert words in output
     assert "Traceback" not in output
     assert "Select jobs" not in output
 
