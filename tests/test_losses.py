@@ -465,6 +465,9 @@ def test_a_state_that_does_not_fit():
         loss.load_state_dict(state)
     with pytest.raises(ValueError, match="not a state of online_label_smoothing"):
         loss.load_state_dict({**loss.state_dict(), "soft_labels": torch.zeros(4, 3)})
+    for other in ({"soft_labels": torch.tensor(1.0)}, {"a": 1}):
+        with pytest.raises(ValueError, match="not a state of online_label_smoothing"):
+            loss.load_state_dict(other)
 
 
 def test_only_stateful_losses_are_stateful():
@@ -521,6 +524,9 @@ def test_linear_stays_between_its_ends(value, end, epochs):
         ({"kind": "drop", "epoch": -1}, "at least 0, got -1"),
         ({"kind": "linear", "end": 0.2, "epoch": 0}, "at least 1, got 0"),
         ({"kind": "linear", "end": math.nan}, "finite"),
+        ({"kind": "linear", "end": "x"}, "finite"),
+        ({"kind": "drop", "epoch": 2.5}, "whole epoch of at least 0, got 2.5"),
+        ({"kind": "drop", "epoch": math.nan}, "whole epoch"),
     ],
 )
 def test_impossible_schedules(arguments, message):

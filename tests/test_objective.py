@@ -103,6 +103,12 @@ def test_a_schedule_needs_the_number_of_epochs_and_ends_within():
         build_loss(entry, 2)
 
 
+@pytest.mark.parametrize("epoch", [-1, 3])
+def test_an_epoch_outside_the_training_is_refused(epoch):
+    with pytest.raises(ValueError, match=rf"epoch must be in \[0, 3\), got {epoch}"):
+        build_loss({"name": "ce"}, 3).begin_epoch(epoch)
+
+
 def test_a_loss_with_a_memory_is_made_anew_for_each_run():
     first, second = (build_loss({"name": "online_label_smoothing", "soft_weight": 0.5}) for _ in range(2))
     first(LOGITS.clone().requires_grad_(), TARGETS)

@@ -244,6 +244,9 @@ def test_bad_planes():
         template_plane(weight, [0, 1, 2])
     with pytest.raises(ValueError, match="on one line"):
         template_plane(torch.ones(3, 4), [0, 1, 2])
+    row = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="on one line"):
+        template_plane(torch.stack([row, 1.7 * row, 3.3 * row]), [0, 1, 2])
     with pytest.raises(ValueError, match="at least 2 columns"):
         template_plane(weight[:, :1], [0, 1, 2])
     with pytest.raises(ValueError, match=r"plane must have shape \(5, 2\)"):

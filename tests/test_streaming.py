@@ -145,6 +145,7 @@ def test_merging_takes_a_metric_or_its_state():
         (NeuralCollapse(CLASSES, DIM + 1), r"expected means of shape \(4, 6\)"),
         ({"counts": torch.zeros(CLASSES)}, "expected means of shape"),
         ({}, "expected counts of shape"),
+        (None, "expected a NeuralCollapse or its metric_state, got NoneType"),
     ],
 )
 def test_merging_something_else(other, message):
@@ -354,6 +355,15 @@ def test_nearest_class_mean_merges_resets_and_forwards():
     first.reset()
     first.update(features[:0])
     assert math.isnan(first.compute())
+
+
+@pytest.mark.parametrize("other", [torch.eye(2).flip(0), torch.ones(3, 2)])
+def test_nearest_class_mean_merges_its_own_kind_only(other):
+    metric = NearestClassMean(torch.eye(2), torch.eye(2))
+    with pytest.raises(ValueError, match="other class means or another classifier"):
+        metric.merge_state(NearestClassMean(other, torch.ones_like(other).cumsum(1)))
+    with pytest.raises(ValueError, match="expected a NearestClassMean, got dict"):
+        metric.merge_state({})
 
 
 FEATURES, LABELS, WEIGHT, BIAS = draw()

@@ -115,9 +115,9 @@ class Schedule:
         if self.kind == "drop" and self.epoch is None:
             raise ValueError("schedule drop needs an epoch")
         first = 1 if self.kind == "linear" else 0
-        if self.epoch is not None and self.epoch < first:
-            raise ValueError(f"schedule {self.kind} needs an epoch of at least {first}, got {self.epoch}")
-        if self.end is not None and not math.isfinite(self.end):
+        if self.epoch is not None and (type(self.epoch) is not int or self.epoch < first):
+            raise ValueError(f"schedule {self.kind} needs a whole epoch of at least {first}, got {self.epoch!r}")
+        if self.end is not None and not (isinstance(self.end, int | float) and math.isfinite(self.end)):
             raise ValueError(f"schedule end must be finite, got {self.end}")
 
     def at(self, value: float, epoch: int, epochs: int) -> float:
@@ -234,8 +234,9 @@ def confidence_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tenso
     1701.06548).
     """
     _check_strength("beta", beta)
+    cross_entropy = ce(logits, targets)
     log_p = F.log_softmax(logits, dim=1)
-    return ce(logits, targets) + beta * (log_p.exp() * log_p).sum(dim=1)
+    return cross_entropy + beta * (log_p.exp() * log_p).sum(dim=1)
 
 
 @register("gamma")
@@ -398,8 +399,8 @@ class online_label_smoothing:
         Raises:
             ValueError: if names or shapes are not those of a state.
         """
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        classes = shapes.get("soft_labels", (0,))[0]
+        shapes = {name: tuple(getattr(tensor, "shape", ("no tensor",))) for name, tensor in state.items()}
+        classes = (*shapes.get("soft_labels", ()), 0)[0]
         square = (classes, classes)
         expected = {"soft_labels": square, "probability_sum": square, "correct_count": (classes,), "batches": ()}
         if shapes and shapes != expected:

@@ -72,6 +72,9 @@ class TrainedLoss:
         Raises:
             ValueError: the epoch is none of these, or the schedule goes on after the last.
         """
+        if epoch < 0 or (self._epochs is not None and epoch >= self._epochs):
+            allowed = "0 or more" if self._epochs is None else f"in [0, {self._epochs})"
+            raise ValueError(f"epoch must be {allowed}, got {epoch}")
         self.parameters = dict(self._start)
         if self._strength is not None and self._epochs is not None:
             value = self._start[self._strength]

@@ -187,7 +187,7 @@ def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
     sides = (w[1:] - w[0]).T
     basis, triangle = torch.linalg.qr(sides)
     # Relative to the templates and not to their differences, which of equal templates are rounding errors themselves.
-    if triangle.diagonal().abs().min() <= 1e-12 * w.norm():
+    if triangle.diagonal().abs().min() <= 64 * torch.finfo(weight.dtype).eps * w.norm():
         raise ValueError(f"the templates of classes {list(classes)} lie on one line and span no plane")
     return basis * triangle.diagonal().sign()
 

@@ -166,6 +166,8 @@ class NeuralCollapse(Float64Metric):
         if isinstance(incoming_state, Metric) and not isinstance(incoming_state, NeuralCollapse):
             raise ValueError(f"merge_state: expected a NeuralCollapse, got {type(incoming_state).__name__}")
         state: dict[str, Any] = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        if not isinstance(state, dict):
+            raise ValueError(f"merge_state: expected a NeuralCollapse or its metric_state, got {type(state).__name__}")
         for name, default in self._defaults.items():
             shape = torch.as_tensor(default).shape
             if not isinstance(state.get(name), Tensor) or state[name].shape != shape:
@@ -240,6 +242,23 @@ class NearestClassMean(Float64Metric):
         x = check_float64("features", features, (None, self.means.shape[1]), self.means)
         self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset)
         self.total = self.total + len(features)
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Merge the samples that another metric, of the same means and classifier, has counted.
+
+        Raises:
+            ValueError: the other is none, or has other means or another classifier.
+        """
+        if not isinstance(incoming_state, NearestClassMean):
+            raise ValueError(f"merge_state: expected a NearestClassMean, got {type(incoming_state).__name__}")
+        for name in ("scorer", "offset"):
+            mine, other = getattr(self, name), getattr(incoming_state, name)
+            if mine.shape != other.shape or not mine.equal(other.to(mine)):
+                raise ValueError("merge_state: the other metric has other class means or another classifier")
+        self.disagreements = self.disagreements + incoming_state.disagreements.to(self.disagreements)
+        self.total = self.total + incoming_state.total.to(self.total)
+        self._computed = None
+        self._update_count += 1
 
     def compute(self) -> Tensor:
         """Return nc4."""

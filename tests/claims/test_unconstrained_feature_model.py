@@ -80,6 +80,12 @@ def test_c5_closed_form_of_zero_is_held_against_the_number_itself(numeric, verdi
     assert (found.verdict, found.effect) == (verdict, abs(numeric))
 
 
+def test_c5_norms_of_zero_count_by_their_squares():
+    rows = [("ce", "logit_gap", 2.0, 2.0, 0.0), ("ls", "weight_norm", 0.0, 2e-5, math.nan)]
+    (found,) = closed_form_is_minimum(compare(theory(rows)))
+    assert (found.verdict, found.effect) == ("supported", pytest.approx(4e-10))
+
+
 @pytest.mark.parametrize(
     ("rows", "note"),
     [

@@ -97,6 +97,21 @@ def test_decide(low, high, below):
     assert decide(low, high, 1.0, "above") == OPPOSITE[below]
 
 
+@pytest.mark.parametrize("effect", [0.06 - 0.05, 0.31 - 0.30, 0.01])
+@pytest.mark.parametrize("count", [3, 20])
+def test_equal_effects_at_a_margin_touch_it(effect, count):
+    seeds = range(count)
+    found = judge_pairs(
+        "q", dict.fromkeys(seeds, effect), seeds, scale="difference", claimed="below", unit="", null=0.01
+    )
+    assert (found.verdict, found.low, found.high) == ("inconclusive", effect, effect)
+
+
+def test_ratios_beyond_the_range_of_numbers_are_infinite():
+    found = judge_pairs("q", {0: 800.0, 1: 801.0, 2: 802.0}, range(3), scale="ratio", claimed="below", unit="")
+    assert (found.verdict, found.effect) == ("contradicted", math.inf)
+
+
 @pytest.mark.parametrize(
     ("value", "baseline", "expected"),
     [(math.e, 1.0, 1.0), (0.5, 2.0, -math.log(4)), (1e-300, 1e300, math.log(1e-300) - math.log(1e300))],

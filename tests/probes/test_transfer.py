@@ -84,6 +84,12 @@ def test_stretching_one_direction_changes_the_probe():
     assert linear_probe(x * stretch, y, x_test * stretch, y_test, strengths=strengths).accuracy < plain.accuracy
 
 
+def test_features_may_ask_for_gradients():
+    x, y = blobs(0, 60)
+    plain = linear_probe(x, y, x, y, strengths=[1.0])
+    assert linear_probe(x.clone().requires_grad_(), y, x.clone().requires_grad_(), y, strengths=[1.0]) == plain
+
+
 def test_features_that_say_nothing_give_the_largest_class():
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
     found = linear_probe(torch.ones(8, 2), labels, torch.ones(4, 2), torch.tensor([0, 0, 0, 1]))

@@ -76,7 +76,8 @@ def rows():
             yield "numeric_condition_numbers", check, good | {key: bad}, f"{key} must be finite with shape"
     yield "numeric_condition_numbers", check, good | {"problem": TINY}, "s must be >= 1e-07"
     for key in ("starts", "iterations", "largest"):
-        yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 0}, f"{key} must be >= 1, got 0"
+        yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 0}, f"{key} must be an integer >= 1, got 0"
+        yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 2.5}, f"{key} must be an integer >= 1, got 2.5"
     yield "minimise", numeric.minimise, {"problem": TINY}, "s must be >= 1e-07"
     yield from dynamics_rows()
     yield from effective_rows()
@@ -88,12 +89,12 @@ def rows():
 def dynamics_rows():
     descend = dynamics.descend
     for key, bad, words in (
-        ("starts", (0, -1), ">= 1"),
-        ("start_norm", (0, -1, math.nan), "> 0"),
+        ("starts", (0, -1, 2.5), "an integer >= 1"),
+        ("start_norm", (0, -1, math.nan, math.inf, 1e-170), r"in \[1e-70, 1e\+70\]"),
         ("fraction", (0, 2, -1, math.nan, math.inf), r"in \(0, 2\)"),
-        ("momenta", ((1.0,), (-0.1,), (math.nan,)), r"in \[0, 1\)"),
-        ("step_rules", (("cosine",),), "of"),
-        ("iterations", (0,), ">= 1"),
+        ("momenta", ((1.0,), (-0.1,), (math.nan,), ()), r"one or more in \[0, 1\)"),
+        ("step_rules", (("cosine",), ()), "one or more of"),
+        ("iterations", (0, 1.5), "an integer >= 1"),
     ):
         yield from (("descend", descend, {"problems": [PROBLEM], key: v}, f"{key} must be {words}") for v in bad)
     yield "descend", descend, {"problems": []}, "no problem given"

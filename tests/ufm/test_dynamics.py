@@ -229,12 +229,12 @@ def test_same_seed_same_bits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"starts": 0}, "starts must be >= 1"),
-        ({"start_norm": 0.0}, "start_norm must be > 0"),
+        ({"starts": 0}, "starts must be an integer >= 1"),
+        ({"start_norm": 0.0}, "start_norm must be in"),
         ({"fraction": 2.0}, r"fraction must be in \(0, 2\)"),
-        ({"momenta": (1.0,)}, r"momenta must be in \[0, 1\)"),
-        ({"step_rules": ("cosine",)}, "step_rules must be of"),
-        ({"iterations": 0}, "iterations must be >= 1"),
+        ({"momenta": (1.0,)}, r"momenta must be one or more in \[0, 1\)"),
+        ({"step_rules": ("cosine",)}, "step_rules must be one or more of"),
+        ({"iterations": 0}, "iterations must be an integer >= 1"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -126,7 +126,7 @@ def test_same_seed_same_bits():
 
 def test_bad_input():
     problem = UnconstrainedFeatureModel(3, 2, 3, 1e-3, 1e-3, 1e-2)
-    with pytest.raises(ValueError, match="starts must be >= 1"):
+    with pytest.raises(ValueError, match="starts must be an integer >= 1"):
         minimise(problem, starts=0)
     with pytest.raises(ValueError, match="s must be >= 1e-07"):
         minimise(UnconstrainedFeatureModel(3, 2, 3, 1e-300, 1e-300, 1e-2))

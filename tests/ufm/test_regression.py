@@ -260,6 +260,9 @@ def test_constant_targets_are_predicted_by_the_bias_alone() -> None:
     assert minimise(model).objective == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="must not be constant"):
         UnconstrainedRegression(np.array([[1.0, 0.0], [2.0, 0.0]]), 3, 0.1, 0.1).predictions()
+    # The mean of seven times 0.1 is not 0.1.
+    with pytest.raises(ValueError, match="must not be constant"):
+        UnconstrainedRegression(np.column_stack([np.full(7, 0.1), np.arange(7.0)]), 2, 0.1, 0.1).predictions()
 
 
 def test_dependent_targets_leave_their_direction_out() -> None:
@@ -297,6 +300,9 @@ def test_the_targets_are_copied() -> None:
         ({"lambda_w": 0.0}, "lambda_w must be a finite number > 0, got 0.0"),
         ({"lambda_h_mean": -1.0}, "lambda_h_mean must be a finite number > 0, got -1.0"),
         ({"lambda_h_mean": math.inf}, "lambda_h_mean must be a finite number > 0, got inf"),
+        ({"lambda_w": "3"}, "lambda_w must be a finite number > 0, got '3'"),
+        ({"lambda_w": 1e-200, "lambda_h_mean": 1e-200}, r"the product of .* is 0; it must lie in \[1e-150, 1e\+150\]"),
+        ({"lambda_w": 1e-200, "lambda_h_mean": 1e150}, "the quotient of .* is inf; it must lie in"),
     ],
 )
 def test_bad_input(change: dict, message: str) -> None:

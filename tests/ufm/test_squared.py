@@ -82,7 +82,14 @@ def test_arrays_agree_with_the_scalars(best):
 def test_refuses_too_few_dimensions():
     # With a strong bias penalty the best logits have rank K, one more than a simplex.
     best = SquaredErrorMinimiser(UnconstrainedFeatureModel(4, 1, 3, 1e-2, 1e-2, 1e3))
-    for call in (best.weight, best.class_features, lambda: best.objective, lambda: best.logit_gap):
+    for call in (
+        best.weight,
+        best.class_features,
+        best.logits,
+        best.bias,
+        lambda: best.objective,
+        lambda: best.logit_gap,
+    ):
         with pytest.raises(ValueError, match="no known closed form for dim 3 < 4"):
             call()
     zero = SquaredErrorMinimiser(UnconstrainedFeatureModel(4, 1, 1, 1.0, 1.0, 1.0))

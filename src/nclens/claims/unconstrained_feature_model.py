@@ -61,8 +61,10 @@ def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
     losses = (comparison.baseline, comparison.loss)
     theory = comparison.theory[comparison.theory["loss"].isin(losses)]
     both = theory[theory["closed_form"].notna() & theory["numeric"].notna()]
-    # A closed form of 0 has no relative error: there the numeric value itself is the error.
-    errors = both["relative_error"].abs().where(both["closed_form"] != 0, both["numeric"].abs()).astype(float)
+    # A closed form of 0 has no relative error: there the numeric value itself is the error; of a norm its square, since
+    # the logits, on which the objective depends, are products of two.
+    absolute = both["numeric"].abs() ** both["quantity"].isin(["weight_norm", "feature_norm"]).add(1)
+    errors = both["relative_error"].abs().where(both["closed_form"] != 0, absolute).astype(float)
     effect = math.nan
     verdict: Verdict = "inconclusive"
     if absent := [loss for loss in losses if loss not in set(both["loss"])]:

@@ -22,6 +22,7 @@ Side = Literal["below", "above"]
 Scale = Literal["ratio", "difference"]
 
 CONFIDENCE = 0.95
+TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
 NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
 
@@ -185,6 +186,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         raise ValueError(f"an interval of {list(values)}: at least two finite values are needed")
+    if min(values) == max(values):
+        return (float(values[0]),) * 3
     mean = float(np.mean(values))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return mean, mean - half, mean + half
@@ -195,10 +198,17 @@ def decide(low: float, high: float, null: float, claimed: Side) -> Verdict:
 
     An interval that touches the null, or has an end that is not a number, is inconclusive.
     """
-    below, above = high < null, low > null
+    # Differences of rates carry rounding errors, which are no side of the null.
+    slack = TOUCHING * max(abs(null), abs(low), abs(high)) if math.isfinite(low) and math.isfinite(high) else 0.0
+    below, above = high < null - slack, low > null + slack
     if math.isnan(low) or math.isnan(high) or not (below or above):
         return "inconclusive"
     return "supported" if below == (claimed == "below") else "contradicted"
+
+
+def _exp(value: float) -> float:
+    """Return e^value, inf where that leaves the range of numbers."""
+    return math.exp(value) if value < 709 else math.inf
 
 
 def log_ratio(value: float, baseline: float) -> float:
@@ -243,7 +253,7 @@ def judge_pairs(
     if unknown := sorted(set(effects) - set(seeds)):
         raise ValueError(f"{quantity}: effects of the seeds {unknown}; allowed: {list(seeds)}")
     null = NO_EFFECT[scale] if null is None else null
-    shown = math.exp if scale == "ratio" else float
+    shown = _exp if scale == "ratio" else float
     remarks = list(notes)
     if missing := [seed for seed in seeds if seed not in effects]:
         remarks.append(f"left out, a run is missing: {_seeds(missing)}")

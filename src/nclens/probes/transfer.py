@@ -96,8 +96,9 @@ def linear_probe(
 
 
 def _scaled(features: Tensor, test_features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    mean = features.double().mean(dim=0)
-    centred, test = features.double() - mean, test_features.double() - mean
+    known, asked = features.detach().double(), test_features.detach().double()
+    mean = known.mean(dim=0)
+    centred, test = known - mean, asked - mean
     scale = float(centred.square().mean().sqrt()) or 1.0
     return (centred / scale).cpu().numpy(), (test / scale).cpu().numpy()
 

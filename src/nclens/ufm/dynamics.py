@@ -34,6 +34,8 @@ from nclens.ufm.spectra import STILL, condition_numbers, joint_spectrum
 DISTANCES = ("orbit", "logits", "nc1", "nc2")
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 STEP_RULES = ("relative", "absolute")
+# Least size of a start: fourth powers of it, and of its inverse, are float64 numbers.
+SMALLEST_START = 1e-70
 # Below this the distance is rounding; above the other end it is not yet the local regime.
 LOCAL = (1e-11, 1e-3)
 # Checkpoints are one iteration apart at first, then 1%.
@@ -181,7 +183,7 @@ def descend(
         problems: the same classes, per_class and dim; all in the simplex regime with d >= K - 1.
         starts: number of random starts, >= 1: Gaussian W and H.
         seed: of the starts.
-        start_norm: root mean square of |w_k| and |h_i| at the start, > 0.
+        start_norm: root mean square of |w_k| and |h_i| at the start, in [1e-70, 1e70].
         fraction: of 1/L, in (0, 2).
         momenta: heavy-ball betas, each in [0, 1).
         step_rules: of ``STEP_RULES``.
@@ -192,12 +194,16 @@ def descend(
     """
     _check(problems)
     for name, fine, allowed in (
-        ("starts", starts >= 1, ">= 1"),
-        ("start_norm", start_norm > 0, "> 0"),
+        ("starts", type(starts) is int and starts >= 1, "an integer >= 1"),
+        (
+            "start_norm",
+            SMALLEST_START <= start_norm <= 1 / SMALLEST_START,
+            f"in [{SMALLEST_START}, {1 / SMALLEST_START}]",
+        ),
         ("fraction", 0 < fraction < 2, "in (0, 2)"),
-        ("momenta", all(0 <= beta < 1 for beta in momenta), "in [0, 1)"),
-        ("step_rules", set(step_rules) <= set(STEP_RULES), f"of {STEP_RULES}"),
-        ("iterations", iterations >= 1, ">= 1"),
+        ("momenta", bool(momenta) and all(0 <= beta < 1 for beta in momenta), "one or more in [0, 1)"),
+        ("step_rules", bool(step_rules) and set(step_rules) <= set(STEP_RULES), f"one or more of {STEP_RULES}"),
+        ("iterations", type(iterations) is int and iterations >= 1, "an integer >= 1"),
     ):
         if not fine:
             raise ValueError(f"dynamics: {name} must be {allowed}")

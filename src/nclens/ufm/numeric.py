@@ -164,8 +164,8 @@ def minimise(
         ValueError: starts, iterations or largest < 1, or s < 1e-7 (too flat a problem for float64).
     """
     for name, value in (("starts", starts), ("iterations", iterations), ("largest", largest)):
-        if value < 1:
-            raise ValueError(f"numeric minimiser: {name} must be >= 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"numeric minimiser: {name} must be an integer >= 1, got {value!r}")
     if problem.s < SMALLEST_S:
         raise ValueError(
             f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to see the penalties, got {problem.s:.3g}; "

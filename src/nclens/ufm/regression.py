@@ -18,6 +18,7 @@ gives the closed form for every d. What goes beyond the paper is marked *ours*.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ from scipy.optimize import minimize
 
 from nclens.ufm.classification import Array
 
+# Least product and quotient of the penalties: their squares, and those of their inverses, are float64 numbers.
+SMALLEST = 1e-150
 Fit = Literal["sum", "half_mean", "mse_loss"]
 Regime = Literal["full", "partial", "zero"]
 
@@ -134,6 +137,13 @@ class UnconstrainedRegression:
         _check_integer("dim", self.dim)
         _check_positive("lambda_w", self.lambda_w)
         _check_positive("lambda_h_mean", self.lambda_h_mean)
+        # Both are needed as float64 numbers: their product is c, their quotient balances W and H.
+        for what, value in (("product", self.c), ("quotient", self.lambda_h_mean / self.lambda_w)):
+            if not SMALLEST <= value <= 1 / SMALLEST:
+                raise ValueError(
+                    f"unconstrained regression: the {what} of lambda_w {self.lambda_w!r} and lambda_h_mean "
+                    f"{self.lambda_h_mean!r} is {value:g}; it must lie in [{SMALLEST:g}, {1 / SMALLEST:g}]"
+                )
 
     @property
     def samples(self) -> int:
@@ -224,7 +234,8 @@ class UnconstrainedRegression:
             ValueError: a constant target, whose R2 is not defined.
         """
         variances, residual = self.covariance.diagonal(), self.residual_covariance
-        if not (variances > 0).all():
+        # The mean of equal numbers may round, and leave a variance of rounding errors.
+        if not (variances > (64 * np.finfo(np.float64).eps * np.abs(self.targets).max(axis=0)) ** 2).all():
             raise ValueError("unconstrained regression: targets must not be constant for R2 to be defined")
         nothing = math.nan if self.rank == 0 else 0.0
         total = float(self._fitted.sum())
@@ -393,5 +404,5 @@ def _check_integer(name: str, value: int) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not (isinstance(value, Real) and math.isfinite(value) and value > 0):
         raise ValueError(f"unconstrained regression: {name} must be a finite number > 0, got {value!r}")

@@ -82,10 +82,12 @@ class SquaredErrorMinimiser:
 
     def bias(self) -> Array:
         """Bias b (K,)."""
+        self._require_room()
         return np.full(self.problem.classes, self.bias_value)
 
     def logits(self) -> Array:
         """Logits (K, K) with the bias, row k those of class k's samples."""
+        self._require_room()
         k = self.problem.classes
         return self.simplex_scale * (np.eye(k) - 1 / k) + self.common_scale / k + self.bias_value
 
