@@ -111,20 +111,30 @@ class Run:
     def linear_rate(self, distance: str) -> float:
         """Rate per iteration of the slowest error that changes the distance to leading order; inf if none does.
 
-        That of ``slowest_curvature``; for nc1, which is quadratic in the deviations within a class along the rows of W,
-        twice that. Such a deviation is also the product of two errors: of one outside the rows (``within_flat``), and
-        of the rows' own (``outside``), which turn towards it. For nc1 the slower of the two counts.
+        That of ``slowest_curvature``, or of a product of two errors that do not change the distance by themselves: it
+        decays at the sum of their rates, and counts where that is slower. Rows of W that leave their span (``outside``)
+        see what all features (``feature_mean``) or those of a class (``within_flat``) have outside it. Where both
+        ridges are equal, W may be too large by what H is too small (the lowest of ``pairs``, ``classes`` and ``gap``),
+        which the logits see by its square. nc1 is quadratic in deviations within a class along the rows of W: twice
+        their rate, or twice that of ``outside`` and ``within_flat`` together.
         """
 
         def rate(curvature: float) -> float:
             return math.inf if curvature == math.inf else -math.log(contraction(self.step * curvature, self.momentum))
 
+        def quiet(*names: str) -> float:
+            return rate(min((mode.value for mode in unseen if mode.name in names), default=math.inf))
+
         slowest = rate(slowest_curvature(self.problem, distance))
-        if distance != "nc1":
-            return slowest
-        modes = {mode.name: mode.value for mode in joint_spectrum(self.problem)}
-        product_ = rate(modes.get("within_flat", math.inf)) + rate(modes.get("outside", math.inf))
-        return 2 * min(slowest, product_)
+        modes = joint_spectrum(self.problem)
+        still = STILL * max(mode.logit_change for mode in modes)
+        unseen = [mode for mode in modes if mode.logit_change <= still]
+        if distance == "nc1":
+            return 2 * min(slowest, quiet("outside") + quiet("within_flat"))
+        if distance == "logits":
+            tilted = quiet("outside") + quiet("outside", "within_flat", "feature_mean")
+            return min(slowest, tilted, 2 * quiet("pairs", "classes", "gap"))
+        return slowest
 
 
 def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> float:
