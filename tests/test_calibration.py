@@ -365,8 +365,9 @@ def test_bad_probabilities(function, rows):
 
 @pytest.mark.parametrize("function", ERRORS)
 def test_bad_bins(function):
-    with pytest.raises(ValueError, match="bins must be at least 1"):
-        function(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), bins=0)
+    for bins in (0, 2.5, float("nan")):
+        with pytest.raises(ValueError, match="bins must be an integer of at least 1"):
+            function(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), bins=bins)
 
 
 def test_bad_masks():

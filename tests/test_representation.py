@@ -236,7 +236,7 @@ def test_a_plane_from_templates_in_a_plane():
 
 def test_bad_planes():
     weight, _ = draw(0, n=4, d=5)
-    for classes in ([0, 1], [0, 1, 1], [0, 1, 4], [-1, 0, 1], [0, 1, 2, 3]):
+    for classes in ([0, 1], [0, 1, 1], [0, 1, 4], [-1, 0, 1], [0, 1, 2, 3], [0, 1, 2.5]):
         with pytest.raises(ValueError, match=r"three distinct indices in \[0, 4\)"):
             template_plane(weight, classes)
     weight[2] = 2 * weight[1] - weight[0]

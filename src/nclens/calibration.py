@@ -61,8 +61,8 @@ def _check_probabilities(probabilities: Tensor, labels: Tensor, bins: int = 1) -
     p = probabilities.double()
     if p.min() < 0 or not torch.allclose(p.sum(dim=1), p.new_ones(()), rtol=0, atol=1e-4):
         raise ValueError("probabilities must not be negative and each row must sum to 1 (to 1e-4)")
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
+    if type(bins) is not int or bins < 1:
+        raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
     return p, labels.long()
 
 

@@ -86,7 +86,7 @@ class RegressionCollapse(Float64Metric):
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
         for name, size in (("dim", dim), ("targets", targets)):
-            if not isinstance(size, int) or size < 1:
+            if type(size) is not int or size < 1:
                 raise ValueError(f"{name}: expected an integer of 1 or more, got {size!r}")
         if targets == 1 and gamma is not None:
             raise ValueError(f"gamma: expected None for n = 1 target, where NRC3 is not defined, got {gamma:g}")

@@ -179,11 +179,11 @@ def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
     Source: Mueller et al., arXiv 1906.02629 (the signs are ours).
     """
     _check_features(weight)
-    if len(classes) != 3 or len(set(classes)) != 3 or not all(0 <= k < len(weight) for k in classes):
+    if len(classes) != 3 or len(set(classes)) != 3 or not all(k in range(len(weight)) for k in classes):
         raise ValueError(f"classes must be three distinct indices in [0, {len(weight)}), got {list(classes)}")
     if weight.shape[1] < 2:
         raise ValueError(f"weight must have at least 2 columns to hold a plane, got {weight.shape[1]}")
-    w = weight.double()[list(classes)]
+    w = weight.double()[[int(k) for k in classes]]
     sides = (w[1:] - w[0]).T
     basis, triangle = torch.linalg.qr(sides)
     # Relative to the templates and not to their differences, which of equal templates are rounding errors themselves.

@@ -112,9 +112,9 @@ class NeuralCollapse(Float64Metric):
         super().__init__(**kwargs)
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
-        if not isinstance(classes, int) or classes < 2:
+        if type(classes) is not int or classes < 2:
             raise ValueError(f"classes: expected an integer of 2 or more, got {classes!r}")
-        if not isinstance(dim, int) or dim < 1:
+        if type(dim) is not int or dim < 1:
             raise ValueError(f"dim: expected an integer of 1 or more, got {dim!r}")
         self.classes, self.dim = classes, dim
         shapes = {"counts": (classes,), "means": (classes, dim), "squares": (classes,), "scatter": (dim, dim)}

@@ -160,7 +160,8 @@ def time_ratio(
 
     One step between snapshots is a step of `step / epoch of the baseline` in the ratio where it is the loss's, and of
     `ratio * step / epoch of the baseline` where it is the baseline's; what the measure resolves is the largest of all
-    pairs'. A pair whose level is not finite, or whose baseline is there by its first snapshot, is undefined.
+    pairs'. A pair whose level is not finite, whose baseline is there by its first snapshot, or whose loss is there
+    before training, at epoch 0, is undefined.
     """
     effects: dict[int, float] = {}
     reaches: dict[int, tuple[Reach, Reach]] = {}

@@ -14,6 +14,7 @@ Source: Guo et al., "Cross Entropy versus Label Smoothing: A Neural Collapse Per
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, Self
@@ -30,7 +31,7 @@ def _check_integer(name: str, value: int, least: int) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and math.isfinite(value) and value > 0):
+    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
         raise ValueError(f"unconstrained feature model: {name} must be a finite number > 0, got {value!r}")
 
 

@@ -16,6 +16,7 @@ gives the closed form for every d. What goes beyond the paper is marked *ours*.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -404,5 +405,5 @@ def _check_integer(name: str, value: int) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and math.isfinite(value) and value > 0):
+    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
         raise ValueError(f"unconstrained regression: {name} must be a finite number > 0, got {value!r}")
