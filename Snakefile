@@ -35,6 +35,8 @@ rule all:
     default_target: True
     input:
         promised(),
+    message:
+        "everything that the study promises is there"
 
 
 onstart:
