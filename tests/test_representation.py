@@ -244,6 +244,8 @@ def test_bad_planes():
         template_plane(weight, [0, 1, 2])
     with pytest.raises(ValueError, match="on one line"):
         template_plane(torch.ones(3, 4), [0, 1, 2])
+    for dtype in (torch.float16, torch.bfloat16):
+        assert template_plane(torch.eye(3).to(dtype), [0, 1, 2]).shape == (3, 2)
     row = torch.randn(5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="on one line"):
         template_plane(torch.stack([row, 1.7 * row, 3.3 * row]), [0, 1, 2])

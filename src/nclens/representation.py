@@ -187,7 +187,8 @@ def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
     sides = (w[1:] - w[0]).T
     basis, triangle = torch.linalg.qr(sides)
     # Relative to the templates and not to their differences, which of equal templates are rounding errors themselves.
-    if triangle.diagonal().abs().min() <= 64 * torch.finfo(weight.dtype).eps * w.norm():
+    # Those of the weight's own precision; with few digits, as bfloat16 has, a larger factor would refuse good planes.
+    if triangle.diagonal().abs().min() <= max(1e-12, 16 * torch.finfo(weight.dtype).eps) * w.norm():
         raise ValueError(f"the templates of classes {list(classes)} lie on one line and span no plane")
     return basis * triangle.diagonal().sign()
 
