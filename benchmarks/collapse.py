@@ -92,7 +92,7 @@ def measure(name, repeats):
     import torch
 
     if name == "nclens":
-        from nclens.collapse import neural_collapse as function
+        from nclens.metrics.collapse import neural_collapse as function
     else:
         function = plain
     data = draw(SAMPLES)

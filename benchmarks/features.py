@@ -36,8 +36,8 @@ def prepare(options):
     """Write random images with a trace of their class, their manifest, and snapshots of an untrained network."""
     import torch
 
-    from nclens.files import write_json, write_tensors
-    from nclens.models import build_network
+    from nclens.workflow.build.models import build_network
+    from nclens.workflow.files import write_json, write_tensors
 
     torch.manual_seed(0)
     tensors = {}
@@ -59,14 +59,14 @@ def model(options):
 
 
 def extract(options):
-    from nclens.stages.extract import extract
+    from nclens.workflow.stages.extract import extract
 
     spec = {"model": model(options), "snapshots": list(range(options.snapshots)), "device": "cpu"}
     extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
 
 
 def measure(options):
-    from nclens.stages.measure import measure
+    from nclens.workflow.stages.measure import measure
 
     spec = {"snapshots": list(range(options.snapshots)), "held_out": 0.5, "held_out_seed": 0}
     measure(spec, Path("run"), 1)
@@ -77,7 +77,7 @@ def plain(options):
     from collapse import plain
     from safetensors.torch import load_file
 
-    from nclens.models import build_network
+    from nclens.workflow.build.models import build_network
 
     torch.set_num_threads(1)
     data = load_file("data.safetensors")

@@ -17,10 +17,11 @@ import torch
 
 from nclens.data.dataset import channel_statistics
 from nclens.data.tensors import Split
-from nclens.models import build_network, count_flops, place_network
-from nclens.numerics import configure
-from nclens.objective import build_loss
-from nclens.training import Settings, Trainer
+from nclens.models import count_flops, place_network
+from nclens.training.loop import Settings, Trainer
+from nclens.training.runtime import configure
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
 
 BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 OPTIONS = {

@@ -21,9 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from nclens.data.tensors import Split
-from nclens.models import build_network
-from nclens.objective import build_loss
-from nclens.training import Settings, Trainer
+from nclens.training.loop import Settings, Trainer
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
 
 SAMPLES, INPUTS, OUTPUTS, BATCH, WIDTHS = 1000, 10, 2, 256, (256, 256, 256)
 SGD = {"lr": 1e-2, "momentum": 0.9, "weight_decay": 5e-3}

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from nclens.config import load_study, specs
+from nclens.study import load_study
+from nclens.workflow import specs
 
 ROOT = Path(__file__).parents[1]
 LOSSES, SEEDS = 10, 50
@@ -117,10 +118,10 @@ def stages(folder, runs, raw):
 
 def real_run(raw, folder):
     """Train, extract and measure a run for two epochs; return its tables and its record."""
-    from nclens.stages.extract import extract
-    from nclens.stages.measure import measure
-    from nclens.stages.prepare import prepare
-    from nclens.stages.train import train
+    from nclens.workflow.stages.extract import extract
+    from nclens.workflow.stages.measure import measure
+    from nclens.workflow.stages.prepare import prepare
+    from nclens.workflow.stages.train import train
 
     study = load_study(raw)
     run = next(study.runs())

@@ -26,12 +26,13 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from nclens._torchvision import import_torchvision
 from nclens.data.dataset import channel_statistics
 from nclens.data.tensors import Split
-from nclens.models import build_network, count_flops, place_network
-from nclens.objective import build_loss
-from nclens.training import Settings, Trainer
-from nclens.vision import import_torchvision
+from nclens.models import count_flops, place_network
+from nclens.training.loop import Settings, Trainer
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
 
 BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 

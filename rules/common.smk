@@ -9,9 +9,15 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.config import ConfigError, load_study, read_study, specs
-from nclens.planning import has_gpu, measuring_needs, probing_needs, training_needs
-from nclens.provenance import code_digest
+from nclens.study import ConfigError, load_study, read_study
+from nclens.workflow import specs
+from nclens.workflow.needs import (
+    has_gpu,
+    measuring_needs,
+    probing_needs,
+    training_needs,
+)
+from nclens.workflow.provenance import code_digest
 
 
 # Jobs call `nclens` by name: the one beside the Python that runs this workflow.

@@ -1,84 +1,125 @@
-"""Arrows point down only: cli -> stages -> the library; heavy packages are imported in their own rooms."""
+"""Arrows point down only, and every line knows its room: a few sentences about folders."""
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "nclens"
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
+
+#: Each room, and the rooms whose modules it may import. What is not named, nothing imports.
+ARROWS = {
+    "cli": {"workflow", "study", "report", "metrics"},
+    "workflow": {
+        *("study", "report", "figures", "claims", "ufm", "probes"),
+        *("training", "metrics", "models", "data", "losses"),
+    },
+    "report": {"claims", "ufm", "figures", "metrics"},
+    "figures": {"metrics", "ufm"},
+    "claims": {"metrics"},
+    "probes": {"training", "metrics", "models", "data", "losses"},
+    "training": {"models", "data", "losses"},
+    "study": {"figures", "metrics", "probes"},
+    "models": {"_torchvision"},
+    "data": {"_torchvision"},
+    "metrics": {"_torchvision"},
+    "ufm": set(),
+    "losses": set(),
+    "_torchvision": set(),
+    "__init__": set(),
 }
-STAGES = {module.removeprefix("stages.") for module in MODULES if module.startswith("stages.")}
+#: The packages that one room alone imports.
+HEAVY = {
+    "mlflow": ("workflow.stages.track", "workflow.tracking"),
+    "matplotlib": ("figures",),
+    "seaborn": ("figures",),
+    "snakemake": (),
+    "torchvision": (),  # through `_torchvision`, by name, where it is needed
+    "typer": ("cli",),
+    "jinja2": ("report",),
+    "pydantic": ("study",),
+}
+MEASURING = {"torch", "numpy", "scipy", "torchmetrics"}
 
 
-def imports(module):
+def _modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(name, tree):
     """Everything that a module imports, at the top or inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module}: imports are absolute"
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            assert not node.level, f"{name}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def uses(module, package):
-    return any(name == package or name.startswith(package + ".") for name in imports(module))
+TREES = dict(_modules())
+IMPORTS = {name: _imports(name, tree) for name, tree in TREES.items()}
+STAGES = {name.removeprefix("workflow.stages.") for name in TREES if name.startswith("workflow.stages.")}
 
 
-def family(module, *names):
-    return any(module == name or module.startswith(name + ".") for name in names)
+def _in(name, *families):
+    return any(name == family or name.startswith(family + ".") for family in families)
 
 
-LIBRARY = [
-    module
-    for module in MODULES
-    if module not in ("__init__", "stages")
-    and not family(module, "cli", "stages", "config", "provenance", "files", "terminal", "devices", "failures")
-]
+def _room(name):
+    return name.split(".")[0]
 
 
-@pytest.mark.parametrize("module", LIBRARY)
-def test_the_library_knows_no_stage_no_configuration_no_command_line(module):
-    for above in (
-        "nclens.cli",
-        "nclens.stages",
-        "nclens.config",
-        "nclens.provenance",
-        "nclens.files",
-        "mlflow",
-        "typer",
-    ):
-        assert not uses(module, above), f"{module} imports {above}"
+@pytest.mark.parametrize("room", sorted({_room(name) for name in TREES}))
+def test_arrows_point_down(room):
+    assert room in ARROWS, f"a new room {room}: say what it may import"
+    for name in (name for name in TREES if _room(name) == room):
+        for imported in (imported.removeprefix("nclens.") for imported in IMPORTS[name] if _in(imported, "nclens")):
+            assert _room(imported) in ARROWS[room] | {room}, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_stages_never_import_each_other_nor_what_is_above(stage):
-    for other in (STAGES - {stage}) | {""}:
-        assert not uses(f"stages.{stage}", f"nclens.stages.{other}".rstrip(".")), f"{stage} imports {other}"
-    assert not uses(f"stages.{stage}", "nclens.cli")
+def test_stages_never_import_each_other(stage):
+    own = f"nclens.workflow.stages.{stage}"
+    others = [name for name in IMPORTS[f"workflow.stages.{stage}"] if _in(name, "nclens.workflow.stages")]
+    assert all(_in(name, own) for name in others), f"{stage} imports {others}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_heavy_packages_stay_in_their_rooms(module):
-    assert not uses(module, "mlflow") or module == "stages.track"
-    assert not uses(module, "snakemake")
-    for drawing in ("matplotlib", "seaborn"):
-        assert not uses(module, drawing) or family(module, "figures")
-    # It is imported through nclens.vision, which mends it, and only when something of it is used.
-    assert not uses(module, "torchvision")
-    if family(module, "config", "provenance"):
-        assert not uses(module, "torch")
+def test_heavy_packages_stay_in_their_rooms():
+    for name, imported in IMPORTS.items():
+        for package, rooms in HEAVY.items():
+            assert not any(_in(other, package) for other in imported) or _in(name, *rooms), f"{name} imports {package}"
+
+
+def test_the_study_is_read_without_torch():
+    assert not any(_in(other, "torch") for name in TREES if _in(name, "study") for other in IMPORTS[name])
+
+
+def test_metrics_import_little():
+    for name in (name for name in TREES if _in(name, "metrics")):
+        packages = {other.split(".")[0] for other in IMPORTS[name]} - sys.stdlib_module_names
+        assert packages <= MEASURING | {"nclens"}, f"{name}: {packages}"
+
+
+def test_only_workflow_and_the_readers_of_raw_data_open_files():
+    opening = re.compile(
+        r"\bopen\(|\.read_(text|bytes|csv|parquet)\(|\.write_(text|bytes)\(|np\.load\(|torch\.(load|save)\("
+    )
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not _in(name, "workflow", "data", "study"):
+            assert not opening.search(path.read_text(encoding="utf-8")), f"{name} opens a file"
 
 
 def test_only_the_command_line_reads_the_arguments():
-    readers = [module for module, path in MODULES.items() if "sys.argv" in path.read_text(encoding="utf-8")]
-    assert readers == ["cli"]
+    readers = [path for path in PACKAGE.rglob("*.py") if "sys.argv" in path.read_text(encoding="utf-8")]
+    assert readers == [PACKAGE / "cli.py"]
 
 
 def test_every_stage_is_a_rule_a_subcommand_and_a_log_of_the_same_stem():

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from nclens.collapse import KEYS
+from nclens.metrics.collapse import KEYS
 
 
 def nclens(*arguments, **options):

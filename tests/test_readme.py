@@ -5,10 +5,11 @@ import re
 import pytest
 import yaml
 
-from nclens.config import load_study, specs
-from nclens.files import read_json
-from nclens.stages.prepare import prepare
-from nclens.stages.train import train
+from nclens.study import load_study
+from nclens.workflow import specs
+from nclens.workflow.files import read_json
+from nclens.workflow.stages.prepare import prepare
+from nclens.workflow.stages.train import train
 from tests.project import ROOT
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +12,8 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
-from nclens.files import exclusive
+from nclens.workflow.failures import enough_memory
+from nclens.workflow.files import exclusive
 
 app = typer.Typer(
     add_completion=False,
@@ -39,33 +38,10 @@ DataDir = Annotated[Path, typer.Option(envvar="NCLENS_DATA_DIR", help="folder of
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
-@contextmanager
-def _enough_memory(spec: Any) -> Iterator[None]:
-    """Turn a lack of memory inside a stage that runs a network into one message: how large, and what to lower."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        from nclens.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        model = spec["model"]
-        called = f"model `{model['entry']}` ({model.get('name') or model['function']})"
-        if "training" in spec:
-            size, lower = f"training.batch_size = {spec['training']['batch_size']}", "lower training.batch_size, "
-        else:
-            size, lower = "batches for evaluation, of at most 250 samples", ""
-        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"out of memory with {called} and {size}: {lower}take a smaller model, or let fewer jobs run at once "
-            f"(--cores; on a GPU, the profile's limit of `gpu`). It said: {detail}"
-        ) from error
-
-
 @app.command()
 def resolve(spec: Spec, output: File) -> None:
     """Write the resolved study."""
-    from nclens.stages.resolve import resolve
+    from nclens.workflow.stages.resolve import resolve
 
     resolve(spec, output)
 
@@ -73,7 +49,7 @@ def resolve(spec: Spec, output: File) -> None:
 @app.command()
 def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("data")) -> None:
     """Prepare a data set once for all runs."""
-    from nclens.stages.prepare import prepare
+    from nclens.workflow.stages.prepare import prepare
 
     with exclusive(data.with_suffix(".lock"), str(data)):
         prepare(spec, data, manifest, data_dir)
@@ -82,8 +58,8 @@ def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("da
 @app.command()
 def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
     """Train one network."""
-    with exclusive(run / ".lock", str(run)) as waited, _enough_memory(spec):
-        from nclens.stages.train import train
+    with exclusive(run / ".lock", str(run)) as waited, enough_memory(spec):
+        from nclens.workflow.stages.train import train
 
         train(spec, code, data, manifest, run, threads, waited)
 
@@ -91,8 +67,8 @@ def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threa
 @app.command()
 def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
     """Extract the features of a run's snapshots."""
-    with exclusive(run / ".lock", str(run)), _enough_memory(spec):
-        from nclens.stages.extract import extract
+    with exclusive(run / ".lock", str(run)), enough_memory(spec):
+        from nclens.workflow.stages.extract import extract
 
         extract(spec, data, manifest, run, threads)
 
@@ -101,7 +77,7 @@ def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Thread
 def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
     """Measure collapse and calibration of a run's features."""
     with exclusive(run / ".lock", str(run)):
-        from nclens.stages.measure import measure
+        from nclens.workflow.stages.measure import measure
 
         measure(spec, run, threads)
 
@@ -109,7 +85,7 @@ def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
 @app.command()
 def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
     """Ask a run's networks what their features alone do not tell."""
-    from nclens.stages.probe import probe
+    from nclens.workflow.stages.probe import probe
 
     with exclusive(root / spec["run"] / ".probe.lock", f"{root / spec['run'] / 'probes.csv'}"):
         probe(spec, root, threads)
@@ -118,7 +94,7 @@ def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
 @app.command()
 def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: File) -> None:
     """Evaluate the unconstrained feature model."""
-    from nclens.stages.theory import theory
+    from nclens.workflow.stages.theory import theory
 
     with exclusive(root / ".locks" / "theory", str(output)):
         theory(spec, root, output, dynamics, regression)
@@ -127,7 +103,7 @@ def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: F
 @app.command()
 def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: File) -> None:
     """Hold trained networks against the unconstrained feature model."""
-    from nclens.stages.predict import predict
+    from nclens.workflow.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
         predict(spec["experiments"], spec["penalties"], metrics, root, output, effective, spec["regressions"])
@@ -136,7 +112,7 @@ def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: Fi
 @app.command()
 def collect(spec: Spec, root: Folder, output: File) -> None:
     """Collect all runs' measurements into one table."""
-    from nclens.stages.collect import collect
+    from nclens.workflow.stages.collect import collect
 
     with exclusive(root / ".locks" / "collect", str(output)):
         collect(spec, root, output)
@@ -145,7 +121,7 @@ def collect(spec: Spec, root: Folder, output: File) -> None:
 @app.command()
 def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, claims: File, page: File) -> None:
     """Judge the papers' claims."""
-    from nclens.stages.judge import judge
+    from nclens.workflow.stages.judge import judge
 
     with exclusive(claims.parent / ".locks" / "judge", str(claims)):
         judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions)
@@ -156,7 +132,7 @@ def draw(
     spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, regression: File, root: Folder
 ) -> None:
     """Draw the figures."""
-    from nclens.stages.draw import draw
+    from nclens.workflow.stages.draw import draw
 
     with exclusive(root / ".locks" / "draw", str(root / "figures")):
         tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
@@ -166,7 +142,7 @@ def draw(
 @app.command()
 def report(spec: Spec, root: Folder, output: File) -> None:
     """Write the study's page."""
-    from nclens.stages.report import report
+    from nclens.workflow.stages.report import report
 
     with exclusive(root / ".locks" / "report", str(output)):
         report(spec, root, output)
@@ -175,7 +151,7 @@ def report(spec: Spec, root: Folder, output: File) -> None:
 @app.command()
 def track(what: Annotated[str, typer.Argument(help="setup, run or study")], spec: Spec, root: Folder) -> None:
     """Record a run, or the study, in MLflow."""
-    from nclens.stages import track
+    from nclens.workflow.stages import track
 
     stages = {"setup": track.track_setup, "run": track.track_run, "study": track.track_study}
     if what not in stages:
@@ -191,7 +167,7 @@ def track(what: Annotated[str, typer.Argument(help="setup, run or study")], spec
 @app.command()
 def check(study: Path) -> None:
     """Check a study's YAML file and say what it would run."""
-    from nclens.config import load_study, read_study
+    from nclens.study import load_study, read_study
 
     checked = load_study(read_study(study), [study.parent])
     typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
@@ -200,8 +176,8 @@ def check(study: Path) -> None:
 @app.command()
 def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
     """Print the JSON schema of a study, for editors."""
-    from nclens.config import json_schema
-    from nclens.files import write_json
+    from nclens.study import json_schema
+    from nclens.workflow.files import write_json
 
     if output is None:
         typer.echo(json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False))
@@ -212,7 +188,8 @@ def schema(output: Annotated[Path | None, typer.Option(help="write to this file"
 @app.command("measure-file")
 def measure_file(file: Path) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels or targets, weight, perhaps bias."""
-    from nclens.measurement import measure_arrays, read_arrays
+    from nclens.metrics.measurement import measure_arrays
+    from nclens.workflow.files import read_arrays
 
     for metric, value in measure_arrays(read_arrays(file)).items():
         typer.echo(f"{metric:24} {value:.6g}")
@@ -221,27 +198,24 @@ def measure_file(file: Path) -> None:
 @app.command()
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
-    from nclens.terminal import print_verdicts
+    from nclens.report.terminal import print_verdicts
+    from nclens.workflow.files import read_rows
 
-    print_verdicts(root)
+    print_verdicts(root, read_rows(root / "claims.csv", "judge"))
 
 
 @app.command()
 def unlock() -> None:
     """Remove the lock of a killed Snakemake, if none is alive in this folder."""
-    from nclens.terminal import snakemake_alive
+    from nclens.workflow.running import remove_stale_lock
 
-    if snakemake_alive(Path.cwd()):
-        return
-    lock = Path(".snakemake/locks")
-    for path in lock.glob("*.lock") if lock.is_dir() else []:
-        path.unlink()
+    remove_stale_lock(Path.cwd())
 
 
 @app.command()
 def retry(root: Path) -> None:
     """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
-    from nclens.failures import forget_failures
+    from nclens.workflow.failures import forget_failures
 
     records = forget_failures(_existing(root))
     for record in records:
@@ -260,7 +234,7 @@ def forget(root: Path) -> None:
 @app.command("ui-links")
 def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
     """Print the addresses of the recorded studies in the MLflow UI."""
-    from nclens.stages.track import addresses
+    from nclens.workflow.stages.track import addresses
 
     for study, links in addresses(port).items():
         typer.echo(f"{study}")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nclens.regression import regression_collapse, residual_deviation, target_covariance
+from nclens.metrics.regression import regression_collapse, residual_deviation, target_covariance
 from nclens.ufm.regression import UnconstrainedRegression
 from tests.claims.simulate import log_spaced
 

@@ -16,11 +16,11 @@ from nclens.claims.unconstrained_feature_model import (
     is_predicted,
 )
 from nclens.claims.verdict import DYNAMICS, MODEL, Comparison, Measure, claim_rows
-from nclens.stages.theory import DYNAMICS_COLUMNS, KEYS, LAMBDAS
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES as DESCENT_DISTANCES
 from nclens.ufm.dynamics import STEP_RULES, descend, records
 from nclens.ufm.spectra import condition_numbers
+from nclens.workflow.stages.theory import DYNAMICS_COLUMNS, KEYS, LAMBDAS
 from tests.claims.simulate import simulate_theory
 
 SEEDS = (0, 1, 2)

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nclens.config import load_study, specs
 from nclens.data.prepared import place_splits
-from nclens.files import read_json, read_tensors
-from nclens.models import build_network
-from nclens.objective import build_loss
-from nclens.stages.prepare import prepare
-from nclens.training import Settings, Trainer
+from nclens.study import load_study
+from nclens.training.loop import Settings, Trainer
+from nclens.workflow import specs
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
+from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.stages.prepare import prepare
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nclens.data.mnist5k_strokes import measure
-from nclens.data.sources import load_dataset
+from nclens.workflow.build.data import load_dataset
 
 
 def bar(width, height, top=3, left=5, lean=0):

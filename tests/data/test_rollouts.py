@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nclens.data.raw import RawData
 from nclens.data.rollouts import choose_rollouts
-from nclens.data.sources import load_dataset
+from nclens.workflow.build.data import load_dataset
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "imitation"
 ENTRY = {

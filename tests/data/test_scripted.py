@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nclens.data import reacher_scripted, swimmer_scripted
 from nclens.data.reacher_scripted import LIMIT, LINKS, way_to_goal
 from nclens.data.simulator import simulate
-from nclens.data.sources import load_dataset
+from nclens.workflow.build.data import load_dataset
 
 ENTRY = {"seed": 0, "scale_targets": "none", "targets": ["joint0", "joint1"], "train_rollouts": 4, "test_rollouts": 2}
 angle = st.floats(-np.pi, np.pi)

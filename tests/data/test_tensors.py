@@ -4,8 +4,8 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from torch.nn import functional
 
+from nclens._torchvision import import_torchvision
 from nclens.data.tensors import Split, flip_crop
-from nclens.vision import import_torchvision
 
 
 def test_normalised_values_are_torchvisions():

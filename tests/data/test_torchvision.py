@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from nclens.config.datasets import Torchvision
-from nclens.config.torchvision_sets import SETS
+from nclens._torchvision import import_torchvision
 from nclens.data.raw import RawData
-from nclens.data.sources import load_dataset
 from nclens.data.torchvision_files import archives_of
-from nclens.vision import import_torchvision
+from nclens.study.datasets import Torchvision
+from nclens.study.torchvision_sets import SETS
+from nclens.workflow.build.data import load_dataset
 from tests.data import fakes
 
 LAYOUTS = {

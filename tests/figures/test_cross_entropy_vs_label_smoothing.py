@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from nclens.config.experiments import FIGURES as BY_TASK
 from nclens.figures import FIGURES, style
 from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
+from nclens.study.experiments import FIGURES as BY_TASK
 
 # What is simulated here classifies; figures of regression have tests of their own.
 ALL = BY_TASK["classification"]

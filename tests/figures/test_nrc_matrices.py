@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nclens.figures.nrc_matrices import closed_form, nrc_gram, predicted_form
-from nclens.regression import nrc3, target_covariance
+from nclens.metrics.regression import nrc3, target_covariance
 from nclens.ufm.regression import UnconstrainedRegression
 from tests.claims.simulate_regression import DECAYS, DIM, LAMBDA, targets_of
 from tests.figures.simulate_regression import simulate

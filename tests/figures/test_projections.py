@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nclens.figures.projections import projections
-from nclens.representation import project, template_plane, template_spread
+from nclens.metrics.representation import project, template_plane, template_spread
 
 
 def notes_of(figure):

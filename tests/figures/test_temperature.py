@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from nclens.calibration import expected_calibration_error, negative_log_likelihood
 from nclens.figures.temperature import TEMPERATURES, ece_temperature
+from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
 
 def notes_of(figure):

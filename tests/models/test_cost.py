@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nclens.models import Network, build_network, count_flops
+from nclens.models import Network, count_flops
+from nclens.workflow.build.models import build_network
 
 
 def convolution(channels_in, channels, kernel, side):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nclens.models import build_network, split_at_head
+from nclens.models import split_at_head
+from nclens.workflow.build.models import build_network
 
 
 class Reversed(nn.Module):

@@ -5,9 +5,10 @@ import inspect
 import pytest
 import torch
 
-from nclens.config.models import MODEL_KINDS
-from nclens.models import MODELS, build_network, place_network
+from nclens.models import MODELS, place_network
 from nclens.models.network import try_out
+from nclens.study.models import MODEL_KINDS
+from nclens.workflow.build.models import build_network
 
 #: Every builder with its options, as small as it goes, and its feature dimension.
 ENTRIES = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nclens.models import build_network
+from nclens.workflow.build.models import build_network
 
 
 def test_resnet8_has_the_documented_shape():
@@ -29,7 +29,7 @@ def test_vgg_has_the_convolutions_of_its_name(depth):
 
 @pytest.mark.parametrize("depth", [11, 13, 16])
 def test_vgg_at_full_width_has_torchvisions_convolutions(depth):
-    from nclens.vision import import_torchvision
+    from nclens._torchvision import import_torchvision
 
     with torch.device("meta"):
         theirs = getattr(import_torchvision().models, f"vgg{depth}_bn")()

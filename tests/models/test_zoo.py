@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nclens.models import build_network
-from nclens.vision import import_torchvision
+from nclens._torchvision import import_torchvision
+from nclens.workflow.build.models import build_network
 
 
 def classifier(builder, shape=(3, 64, 64), outputs=4, **parameters):
@@ -101,7 +101,7 @@ def test_a_classifier_takes_colour_images():
 def test_torchvision_is_imported_only_when_a_network_of_it_is_built():
     code = (
         "import sys\n"
-        "from nclens.models import build_network\n"
+        "from nclens.workflow.build.models import build_network\n"
         "build_network({'name': 'vgg', 'width': 2}, (3, 16, 16), 3)\n"
         "assert not any(name.split('.')[0] == 'torchvision' for name in sys.modules)\n"
         "build_network({'name': 'resnet18'}, (3, 16, 16), 3)\n"

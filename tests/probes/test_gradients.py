@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from nclens.losses import ce, ls
-from nclens.models import Network, build_network
+from nclens.models import Network
 from nclens.probes import gradient_variance
+from nclens.workflow.build.models import build_network
 
 SMOOTHED = partial(ls, smoothing=0.1)
 

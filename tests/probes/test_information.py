@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from nclens.data.tensors import Split
+from nclens.metrics.representation import mutual_information
 from nclens.models import Network
 from nclens.probes import logit_differences, random_shift
-from nclens.representation import mutual_information
 
 
 def generator(seed=0):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 
-from nclens.collapse import neural_collapse
+from nclens.metrics.collapse import neural_collapse
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import (
     DISTANCES,

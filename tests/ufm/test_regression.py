@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nclens.regression import regression_collapse
+from nclens.metrics.regression import regression_collapse
 from nclens.ufm.regression import UnconstrainedRegression, equivalent_penalties, minimise
 
 Array = np.ndarray

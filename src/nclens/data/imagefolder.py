@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from nclens._torchvision import import_torchvision
 from nclens.data.dataset import Dataset, class_balanced_subsets
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData
-from nclens.vision import import_torchvision
 
 #: Names of the folder of the test split, the first that is there.
 TEST_FOLDERS = ("test", "val", "valid", "validation")

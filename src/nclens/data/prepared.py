@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclens.data.tasks import task_of
 from nclens.data.tensors import Split
-from nclens.tasks import task_of
 
 
 def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclens._torchvision import import_torchvision
 from nclens.data.dataset import Dataset, class_balanced_subsets
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData
 from nclens.data.torchvision_files import Arguments, archives_of, compare, downloads_into, unpacked_of
-from nclens.vision import import_torchvision
 
 
 def load(

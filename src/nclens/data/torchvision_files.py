@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nclens._torchvision import import_torchvision
 from nclens.data.raw import RawData, RawFile
-from nclens.vision import import_torchvision
 
 #: The arguments of the two splits, training and test.
 Arguments = Sequence[dict[str, Any]]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
 from nclens.figures.tables import Drawing, FigureInputs
-from nclens.representation import project, template_plane, template_spread
+from nclens.metrics.representation import project, template_plane, template_spread
 
 PER_CLASS = 100
 SPLITS = {"train": "training set", "test": "test set"}

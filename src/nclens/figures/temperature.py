@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from nclens.calibration import expected_calibration_error, negative_log_likelihood
 from nclens.figures import style
 from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
+from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
 TEMPERATURES = tuple(float(value) for value in np.geomspace(0.25, 4, 49))
 """From 1/4 to 4, evenly spaced on the log scale, 1 among them."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nclens.memory import is_out_of_memory
+from nclens.models.memory import is_out_of_memory
 from nclens.models.network import Network, try_out
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from nclens.memory import is_out_of_memory
+from nclens._torchvision import import_torchvision
 from nclens.models.head import split_at_head
+from nclens.models.memory import is_out_of_memory
 from nclens.models.network import Network, check_images, register
-from nclens.vision import import_torchvision
 
 
 @register

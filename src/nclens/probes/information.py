@@ -50,7 +50,7 @@ def logit_differences(
 ) -> tuple[Tensor, Tensor]:
     """Logit differences ``z_a - z_b`` of samples of classes a and b: one fresh draw, and the mean over other draws.
 
-    What :func:`nclens.representation.mutual_information` takes: for each input x the value f_x at one random
+    What :func:`nclens.metrics.representation.mutual_information` takes: for each input x the value f_x at one random
     augmentation, and mu_x, the mean over `draws` other ones.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nclens.calibration import stratified_mask
+from nclens.metrics.calibration import stratified_mask
 
 STRENGTHS = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
 """45 penalties from 1e-6 to 1e5, evenly spaced on the log scale (arXiv 2502.15798)."""

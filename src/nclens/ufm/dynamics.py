@@ -11,8 +11,8 @@ Distances that are followed, all relative (1 is "as far as ..."):
 
 * ``orbit``: ``min_R |(W, H) - (W* R', R H*)| / |(W*, H*)|`` over orthogonal R (Procrustes);
 * ``logits``: ``|C W H - W* H*| / |W* H*|`` with C the centring over classes, to which softmax is blind;
-* ``nc1``, ``nc2``: as in ``nclens.collapse`` (arXiv 2402.03979, equation (4) and the plotted NC2), over their value at
-  the start.
+* ``nc1``, ``nc2``: as in ``nclens.metrics.collapse`` (arXiv 2402.03979, equation (4) and the plotted NC2), over their
+  value at the start.
 
 A condition number kappa predicts a local rate: on a quadratic whose curvatures lie between L / kappa and L, the slowest
 error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``Run.linear_rate`` is sharper: for
@@ -295,7 +295,7 @@ def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_f
 def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """nc1 and nc2 of a batch: tr(S_W pinv(S_B)) / K and |nrm(W M') - E|_F, weight (B, K, d), features (B, K, n, d).
 
-    The same quantities as ``nclens.collapse``, for many models at once; S_B is inverted on its K - 1 leading
+    The same quantities as ``nclens.metrics.collapse``, for many models at once; S_B is inverted on its K - 1 leading
     directions. Raises ValueError where the class means span fewer than K - 1 dimensions: nc1 has no inverse there.
     """
     classes, per_class = features.shape[1:3]

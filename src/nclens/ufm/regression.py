@@ -226,7 +226,7 @@ class UnconstrainedRegression:
         return float(fit / self.samples + self.lambda_w * (weight**2).sum()) / 2
 
     def predictions(self) -> dict[str, float]:
-        """What `nclens.regression.regression_collapse` measures at the minimiser with gamma = c, by its keys.
+        """What `nclens.metrics.regression.regression_collapse` measures at the minimiser with gamma = c, by its keys.
 
         All of them but ``zero_features``. ``nrc1``, ``nrc1_centred`` and ``nrc2`` are 0, and so is ``nrc3`` unless
         d < n (see the class); where W = H = 0, they and the ``evr`` are nan.

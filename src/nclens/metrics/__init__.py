@@ -1,0 +1,1 @@
+"""From tensors to numbers: pure functions, and their streaming forms beside them."""

@@ -1,0 +1,299 @@
+"""Neural collapse accumulated batch by batch, as `torchmetrics` metrics.
+
+The symbols are those of `nclens.metrics.collapse`. What is kept is counts, class means and the within-class scatter in
+float64, merged by Chan's rule: for two groups of one class, with n and m samples and means a and b,
+
+    mean = a + (b - a) m / (n + m) ,   scatter = scatter_a + scatter_b + (b - a)(b - a)' n m / (n + m) .
+
+Summed raw moments would lose the scatter of collapsed features to cancellation.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nclens._torchvision import import_torchvision
+from nclens.metrics.collapse import (
+    KEYS,
+    check_counts,
+    check_float64,
+    check_samples,
+    collapse_table,
+    count_disagreements,
+    nc4_share,
+    readout,
+    whitening,
+)
+
+# torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
+with suppress(ModuleNotFoundError):
+    import_torchvision()
+from torchmetrics import Metric
+
+
+class _Moments(NamedTuple):
+    """Of one group of samples: counts (K,), class means (K, d), sums of |h - hbar_k|^2 (K,), scatter N S_W (d, d)."""
+
+    counts: Tensor
+    means: Tensor
+    squares: Tensor
+    scatter: Tensor
+
+
+class Float64Metric(Metric):
+    """A metric whose tensors follow it to another device but stay in their dtype under any conversion."""
+
+    is_differentiable = False
+    higher_is_better = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
+        # torchmetrics shields the state from .half() but not from .to(torch.float16).
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, exclude_state)
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Merge the samples of another metric of this class, or of its `metric_state`, into this one."""
+        super().merge_state(incoming_state)
+        self._computed = None  # torchmetrics would go on returning the value from before
+
+
+class NeuralCollapse(Float64Metric):
+    """Neural collapse of all samples since the last reset: `neural_collapse` for features that come in batches.
+
+    `update(features, labels, weight)` takes features (n, d) of any floating dtype, labels (n,), integers in 0 ... K-1,
+    and the classifier's weight (K, d) as it is now; the last weight given is the one that is measured. A batch may lack
+    classes. `compute()` returns every key of `nclens.metrics.collapse.neural_collapse` but `nc4` as float64 scalars,
+    with the same formulas, ranges and warnings. `nc4` needs the class means first: a second pass with
+    `NearestClassMean`, which takes them from `class_means()`.
+
+    The state is one d x d matrix and K x d class means, however many the samples. The values are those of the whole-set
+    function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest non-zero singular value
+    of M: here the scatter is projected after it was summed, there every sample before.
+
+    The states of several processes are merged in `compute()`, those of two metrics in one process by `merge_state`;
+    the classifier must be the same in all of them. The state moves with the metric and stays in float64 under
+    `.half()`, `.to(dtype)` and `set_dtype`. `forward` accumulates, and returns the values of its batch alone, or nan
+    for every key where the batch has too few samples of a class to be measured.
+
+    Args:
+        classes: K, at least 2.
+        dim: d, the number of features.
+        **kwargs: those of `torchmetrics.Metric`, but not `dist_sync_on_step`.
+
+    Raises:
+        ValueError: in `update`, a wrong type, shape or device, labels out of range, or values that are not finite: the
+            state is then as before; in `compute`, a class with fewer than two samples.
+
+    >>> metric = NeuralCollapse(classes=2, dim=1)
+    >>> weight = torch.tensor([[1.0], [-1.0]])
+    >>> metric.update(torch.tensor([[3.0], [-1.5]]), torch.tensor([0, 1]), weight)
+    >>> metric.update(torch.tensor([[1.0], [-2.5]]), torch.tensor([0, 1]), weight)
+    >>> values = metric.compute()
+    >>> round(values["nc1"].item(), 12), values["feature_norm"].item()
+    (0.078125, 2.0)
+    """
+
+    full_state_update = True
+
+    counts: Tensor
+    means: Tensor
+    squares: Tensor
+    scatter: Tensor
+    weight: Tensor
+
+    def __init__(self, classes: int, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.dist_sync_on_step:
+            raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
+        if type(classes) is not int or classes < 2:
+            raise ValueError(f"classes: expected an integer of 2 or more, got {classes!r}")
+        if type(dim) is not int or dim < 1:
+            raise ValueError(f"dim: expected an integer of 1 or more, got {dim!r}")
+        self.classes, self.dim = classes, dim
+        shapes = {"counts": (classes,), "means": (classes, dim), "squares": (classes,), "scatter": (dim, dim)}
+        for name, shape in {**shapes, "weight": (classes, dim)}.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
+
+    def update(self, features: Tensor, labels: Tensor, weight: Tensor) -> None:
+        """Add one batch."""
+        x = check_float64("features", features, (None, self.dim), self.scatter)
+        labels = check_samples(features, labels, self.classes)
+        weight = check_float64("weight", weight, (self.classes, self.dim), features)
+        self._keep(_merge(self._state(), _moments(x, labels, self.classes)), weight)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars."""
+        return _values(*self._pooled())
+
+    def class_means(self) -> Tensor:
+        """Return the class means (K, d), float64, of the samples of all processes.
+
+        Raises:
+            ValueError: a class has no sample.
+        """
+        synced = self._is_synced
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync and not synced, should_unsync=not synced
+        ):
+            moments, _ = self._pooled()
+        check_counts(moments.counts.tolist(), at_least=1)
+        return moments.means.clone()
+
+    def forward(self, features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Add one batch and return its own values; nan for each where it has too few samples of a class."""
+        self.update(features, labels, weight)
+        batch = _moments(features.detach().double(), labels.long(), self.classes)
+        if bool((batch.counts < 2).any()):
+            values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
+        else:
+            values = _values(batch, self.weight)
+        self._forward_cache = values  # type: ignore[assignment]
+        return values
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Merge the samples of another metric, or of its `metric_state`, into this one.
+
+        Raises:
+            ValueError: the other is no `NeuralCollapse` of the same classes and dim, nor such a metric's state.
+        """
+        if isinstance(incoming_state, Metric) and not isinstance(incoming_state, NeuralCollapse):
+            raise ValueError(f"merge_state: expected a NeuralCollapse, got {type(incoming_state).__name__}")
+        state: dict[str, Any] = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        if not isinstance(state, dict):
+            raise ValueError(f"merge_state: expected a NeuralCollapse or its metric_state, got {type(state).__name__}")
+        for name, default in self._defaults.items():
+            shape = torch.as_tensor(default).shape
+            if not isinstance(state.get(name), Tensor) or state[name].shape != shape:
+                raise ValueError(f"merge_state: expected {name} of shape {tuple(shape)}")
+        moved = {name: state[name].to(self.scatter) for name in self._defaults}
+        weight = moved.pop("weight")
+        other = _Moments(**moved)
+        self._keep(_merge(self._state(), other), weight if bool(other.counts.any()) else self.weight)
+        self._computed = None
+        self._update_count += 1
+
+    def _state(self) -> _Moments:
+        return _Moments(self.counts, self.means, self.squares, self.scatter)
+
+    def _keep(self, moments: _Moments, weight: Tensor) -> None:
+        self.counts, self.means, self.squares, self.scatter = moments
+        self.weight = weight
+
+    def _pooled(self) -> tuple[_Moments, Tensor]:
+        """Moments and weight of all processes: while synced, every state has a leading dimension, one a process."""
+        if self.counts.dim() == 1:
+            return self._state(), self.weight
+        processes = [_Moments(*states) for states in zip(*self._state(), strict=True)]
+        filled = int((self.counts.sum(1) > 0).int().argmax())
+        return reduce(_merge, processes), self.weight[filled]
+
+
+class NearestClassMean(Float64Metric):
+    """nc4 in a second pass: share of samples for which argmax(W h + b) is not the class with the nearest mean.
+
+    `update(features)` takes features (n, d) of any floating dtype; `compute()` returns a float64 scalar in [0, 1], nan
+    before any sample and where all class means coincide. Ties go to the lower class. For a test split, give the train
+    split's means. Processes are merged in `compute()`, metrics by `merge_state`. Precision and moves are as in
+    `NeuralCollapse`.
+
+    Args:
+        means: (K, d), the class means, from `NeuralCollapse.class_means` or `nclens.metrics.collapse.class_means`.
+        weight: (K, d), the classifier's weight.
+        bias: (K,), the classifier's bias, or None for none.
+        **kwargs: those of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: a wrong type, shape or device, or values that are not finite.
+
+    >>> metric = NearestClassMean(torch.tensor([[2.0], [-2.0]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1.0, 0]))
+    >>> metric.update(torch.tensor([[3.0], [1.0], [-0.25], [-3.0]]))
+    >>> metric.compute()
+    tensor(0.2500, dtype=torch.float64)
+    """
+
+    full_state_update = False
+
+    means: Tensor
+    scorer: Tensor
+    offset: Tensor
+    disagreements: Tensor
+    total: Tensor
+
+    def __init__(self, means: Tensor, weight: Tensor, bias: Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        means = check_float64("means", means, (None, None), means)
+        weight = check_float64("weight", weight, tuple(means.shape), means)
+        bias = weight.new_zeros(len(weight)) if bias is None else check_float64("bias", bias, (len(weight),), means)
+        scorer, offset = readout(weight, bias, means)
+        for name, tensor in {"means": means.clone(), "scorer": scorer, "offset": offset}.items():
+            self.register_buffer(name, tensor, persistent=False)
+        for name in ("disagreements", "total"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64, device=means.device), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor) -> None:
+        """Add one batch."""
+        x = check_float64("features", features, (None, self.means.shape[1]), self.means)
+        self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset)
+        self.total = self.total + len(features)
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Merge the samples that another metric, of the same means and classifier, has counted.
+
+        Raises:
+            ValueError: the other is none, or has other means or another classifier.
+        """
+        if not isinstance(incoming_state, NearestClassMean):
+            raise ValueError(f"merge_state: expected a NearestClassMean, got {type(incoming_state).__name__}")
+        for name in ("scorer", "offset"):
+            mine, other = getattr(self, name), getattr(incoming_state, name)
+            if mine.shape != other.shape or not mine.equal(other.to(mine)):
+                raise ValueError("merge_state: the other metric has other class means or another classifier")
+        self.disagreements = self.disagreements + incoming_state.disagreements.to(self.disagreements)
+        self.total = self.total + incoming_state.total.to(self.total)
+        self._computed = None
+        self._update_count += 1
+
+    def compute(self) -> Tensor:
+        """Return nc4."""
+        return nc4_share(self.disagreements, self.total, self.means)
+
+
+def _moments(x: Tensor, labels: Tensor, classes: int) -> _Moments:
+    """Moments of one batch of float64 features (n, d)."""
+    member = (labels[:, None] == torch.arange(classes, device=labels.device)).double()
+    counts = member.sum(0)
+    # Sums relative to one sample: equal samples then have exactly equal means, and total collapse shows as such.
+    first = x[0] if len(x) > 0 else x.new_zeros(x.shape[1])
+    means = first + member.T @ (x - first) / counts.clamp(min=1)[:, None]
+    residual = x - means[labels]
+    return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual)
+
+
+def _merge(a: _Moments, b: _Moments) -> _Moments:
+    """Moments of the union of two groups, by Chan's rule."""
+    counts = a.counts + b.counts
+    share = b.counts / counts.clamp(min=1)
+    delta = b.means - a.means
+    weights = a.counts * share
+    rows = (weights.sqrt()[:, None] * delta)[weights > 0]
+    return _Moments(
+        counts,
+        a.means + delta * share[:, None],
+        a.squares + b.squares + weights * delta.square().sum(1),
+        a.scatter + b.scatter + rows.T @ rows,
+    )
+
+
+def _values(moments: _Moments, weight: Tensor) -> dict[str, Tensor]:
+    """Every key but nc4."""
+    check_counts(moments.counts.tolist(), at_least=2)
+    white = whitening(moments.means)
+    deviation = (white * (moments.scatter @ white)).sum()
+    return collapse_table(moments.counts, moments.means, moments.squares, deviation, white.shape[1], weight)

@@ -1,0 +1,286 @@
+"""What a loss leaves in the representation: spread within classes, logits on errors, pictures, information.
+
+Pure functions of features (N, d) or logits (N, K), computed in float64 on the device of the input.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nclens.metrics.calibration import check_logits
+
+
+def _check_features(features: Tensor) -> None:
+    if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
+        raise ValueError(
+            f"features must be a non-empty float tensor (N, d), got {features.dtype} {tuple(features.shape)}"
+        )
+    if not torch.isfinite(features).all():
+        raise ValueError("features must be finite, got nan or inf")
+
+
+def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
+    """Spread of the features' directions within classes and in total, each class with the same weight.
+
+    With unit vectors u = h/|h|, their class means ubar_k and the mean over classes:
+    ``d_within = 1 - mean_k |ubar_k|^2``, ``d_total = 1 - |mean_k ubar_k|^2``, ``r2_angular = 1 - d_within / d_total``.
+    0 <= d_within <= d_total <= 1 and 0 <= r2_angular <= 1. Computed as mean squared distances from the means, which
+    is the same and does not cancel when the classes collapse. Invariant to rotation and to scaling of every single
+    feature. The source calls r2_angular R^2; it is no coefficient of determination of predictions.
+
+    A feature vector that is zero has no direction: all three are then nan, with a warning. If all directions are the
+    same, r2_angular is nan.
+
+    Args:
+        features: (N, d), finite.
+        labels: (N,) integers; the classes are the values that occur.
+
+    Raises:
+        ValueError: on wrong shapes or types, or non-finite features.
+
+    Source: feature metrics of MaxSup, arXiv 2502.15798.
+    """
+    _check_features(features)
+    if labels.shape != features.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"labels must be integers of shape ({len(features)},), got {labels.dtype} {tuple(labels.shape)}"
+        )
+    h = features.double()
+    # Scaled by the largest entry first, so that squaring neither overflows nor vanishes.
+    largest = h.abs().amax(dim=1, keepdim=True)
+    if not largest.all():
+        zeros = int((largest == 0).sum())
+        warnings.warn(
+            f"{zeros} of {len(h)} feature vectors are zero and have no direction: angular spread is nan",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return dict.fromkeys(("d_within", "d_total", "r2_angular"), math.nan)
+    u = torch.nn.functional.normalize(h / largest, dim=1)
+    _, group, count = torch.unique(labels, return_inverse=True, return_counts=True)
+    size = count.double()
+    means = u.new_zeros(len(size), u.shape[1]).index_add_(0, group, u) / size[:, None]
+    # The mean over classes of the means over their samples, as one weighted sum.
+    weight = 1 / (size[group] * len(size))
+    within = float((weight * (u - means[group]).square().sum(dim=1)).sum())
+    between = float((means - means.mean(dim=0)).square().sum(dim=1).mean())
+    total = within + between
+    return {"d_within": within, "d_total": total, "r2_angular": between / total if total > 0 else math.nan}
+
+
+def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, float]:
+    """Means over the samples predicted rightly and wrongly; nan if there are none."""
+    parts = {"correct": correct, "incorrect": ~correct}
+    return {
+        f"{name}_{part}": float(value[mask].mean()) for name, value in values.items() for part, mask in parts.items()
+    }
+
+
+def mean_logit_gap(logits: Tensor, labels: Tensor) -> float:
+    """Mean over samples of ``z_y - mean_{j != y} z_j``, the lead of the label's logit over the others.
+
+    In units of the logits, of either sign. At the minimiser of the unconstrained feature model every sample has the gap
+    ``a_delta`` (2402.03979, UFM, ``logit_gap`` of :mod:`nclens.ufm`).
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+
+    Raises:
+        ValueError: as :func:`nclens.metrics.calibration.check_logits`.
+    """
+    check_logits(logits, labels)
+    z = logits.double()
+    lead = z.gather(1, labels.long()[:, None]) - z
+    return float(lead.sum(dim=1).mean() / (z.shape[1] - 1))
+
+
+def smoothing_parts(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The two parts of label smoothing's penalty, and the penalty of MaxSup, on right and on wrong predictions.
+
+    Label smoothing adds ``alpha (z_y - mean z)`` to cross entropy, the sum of two parts. Given per unit of alpha, in
+    units of the logits, whatever the network was trained with, each as the mean over correct and over incorrect samples
+    (keys ``..._correct`` and ``..._incorrect``; nan if there are none):
+
+    * ``ls_regularisation`` = ``(1/K) sum_{z_m < z_y} (z_y - z_m)`` >= 0.
+    * ``ls_error_amplification`` = ``(1/K) sum_{z_n > z_y} (z_y - z_n)`` <= 0; it is 0 on correct predictions.
+    * ``top_logit_gap`` = ``max_k z_k - mean z`` >= 0, how far the network commits itself. On correct predictions it
+      is ``ls_regularisation``.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+
+    Raises:
+        ValueError: as :func:`nclens.metrics.calibration.check_logits`.
+
+    Source: the decomposition of MaxSup, arXiv 2502.15798.
+    """
+    check_logits(logits, labels)
+    z = logits.double()
+    lead = z.gather(1, labels.long()[:, None]) - z
+    values = {
+        "ls_regularisation": lead.clamp(min=0).mean(dim=1),
+        "ls_error_amplification": lead.clamp(max=0).mean(dim=1),
+        "top_logit_gap": (z.amax(dim=1, keepdim=True) - z).mean(dim=1),
+    }
+    return _by_correctness(values, z.argmax(dim=1) == labels)
+
+
+def top_logit_gradient(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+    """The whole gradient of a loss on the largest logit, on right and on wrong predictions.
+
+    Keys ``top_logit_gradient_correct`` and ``top_logit_gradient_incorrect``: means of ``dL_i / dz_i,top`` with top the
+    first of the largest logits (nan if there are no such samples). A step of gradient descent raises the logit where
+    this is negative. For cross entropy it is p_top - 1 and p_top; label smoothing adds alpha (1 - 1/K) and -alpha/K,
+    MaxSup alpha (1 - 1/K) and alpha (1 - 1/K).
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in [0, K).
+        loss: of float64 logits and int64 labels, one value per sample (N,): a loss of :mod:`nclens.losses` with its
+            parameters bound.
+
+    Raises:
+        ValueError: as :func:`nclens.metrics.calibration.check_logits`, or if the loss returns another shape than (N,).
+
+    Source: gradient analysis of MaxSup, arXiv 2502.15798.
+    """
+    check_logits(logits, labels)
+    with torch.enable_grad():
+        z = logits.detach().double().requires_grad_()
+        value = loss(z, labels.long())
+        if value.shape != labels.shape:
+            raise ValueError(f"loss must return one value per sample, shape ({len(z)},), got {tuple(value.shape)}")
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+    top = z.argmax(dim=1)
+    return _by_correctness({"top_logit_gradient": gradient.gather(1, top[:, None])[:, 0]}, top == labels)
+
+
+def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
+    """Orthonormal basis (d, 2) of the plane through the templates of three classes.
+
+    The templates w_1, w_2, w_3 are rows of the head's weight; the basis is that of u = w_2 - w_1 and v = w_3 - w_1 by
+    QR, its signs chosen such that u lies along the first axis and v is positive on the second.
+
+    Args:
+        weight: (K, d), d >= 2, finite.
+        classes: three distinct indices in [0, K).
+
+    Raises:
+        ValueError: on wrong shape or non-finite weight, other than three distinct classes, an index out of range, or
+            templates on one line.
+
+    Source: Mueller et al., arXiv 1906.02629 (the signs are ours).
+    """
+    _check_features(weight)
+    if len(classes) != 3 or len(set(classes)) != 3 or not all(k in range(len(weight)) for k in classes):
+        raise ValueError(f"classes must be three distinct indices in [0, {len(weight)}), got {list(classes)}")
+    if weight.shape[1] < 2:
+        raise ValueError(f"weight must have at least 2 columns to hold a plane, got {weight.shape[1]}")
+    w = weight.double()[[int(k) for k in classes]]
+    sides = (w[1:] - w[0]).T
+    basis, triangle = torch.linalg.qr(sides)
+    # Relative to the templates and not to their differences, which of equal templates are rounding errors themselves.
+    # Those of the weight's own precision; with few digits, as bfloat16 has, a larger factor would refuse good planes.
+    if triangle.diagonal().abs().min() <= max(1e-12, 16 * torch.finfo(weight.dtype).eps) * w.norm():
+        raise ValueError(f"the templates of classes {list(classes)} lie on one line and span no plane")
+    return basis * triangle.diagonal().sign()
+
+
+def project(features: Tensor, plane: Tensor) -> Tensor:
+    """Coordinates (N, 2) of features (N, d) in the plane of :func:`template_plane`, float64; nothing is centred.
+
+    Raises:
+        ValueError: on wrong shapes or non-finite features.
+    """
+    _check_features(features)
+    if plane.shape != (features.shape[1], 2):
+        raise ValueError(f"plane must have shape ({features.shape[1]}, 2), got {tuple(plane.shape)}")
+    return features.double() @ plane.double()
+
+
+def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: Sequence[int] | None = None) -> float:
+    """How broad the classes' clusters are beside their distance, as far as the head's templates can tell.
+
+    ``mean_k E_i |P(h_ki - hbar_k)|^2 / mean_k |P(hbar_k - hG)|^2`` with P the orthogonal projection onto the span of
+    the differences ``w_k - w_l`` of the templates (rows of the head's weight) and hG the mean of the class means, each
+    class with the same weight. Of three classes that span is the plane of :func:`template_plane`, and the number says
+    of its picture how broad the clusters are beside the triangle of their centres; of all K it says the same without
+    choosing three. Where P is the identity it is tr S_W / tr S_B, ``nc1_quotient`` of :mod:`nclens.metrics.collapse`.
+
+    In [0, inf]; invariant to scaling of features or weight and to moving all features. inf where the projected class
+    means are one, nan where all the projected features are; nan, with a warning, where the templates are one.
+
+    Args:
+        features: (N, d), finite.
+        labels: (N,) integers in [0, K).
+        weight: (K, d), finite.
+        classes: those that are looked at, with their templates; by default all K.
+
+    Raises:
+        ValueError: on wrong shapes or non-finite values, fewer than two classes, an index out of range, or a class
+            without samples.
+
+    Source: ours, of the claim on the projections of Mueller et al., arXiv 1906.02629.
+    """
+    _check_features(features)
+    _check_features(weight)
+    if features.shape[1] != weight.shape[1] or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f"features (N, d), labels (N,) and weight (K, d) do not fit: {tuple(features.shape)}, "
+            f"{tuple(labels.shape)}, {tuple(weight.shape)}"
+        )
+    chosen = list(range(len(weight))) if classes is None else list(classes)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(0 <= k < len(weight) for k in chosen):
+        raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
+    w = weight.double()[chosen]
+    _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
+    # Relative to the templates, as in `template_plane`.
+    kept = sizes > 1e-12 * w.norm()
+    if not kept.any():
+        warnings.warn("the templates are one and span nothing: template_spread is nan", RuntimeWarning, stacklevel=2)
+        return math.nan
+    seen = features.double() @ directions[kept].T
+    groups = [seen[labels == k] for k in chosen]
+    if not all(len(group) for group in groups):
+        raise ValueError(f"every class of {chosen} needs a sample, got {[len(group) for group in groups]}")
+    means = torch.stack([group.mean(dim=0) for group in groups])
+    spreads = [(group - mean).square().sum(dim=1).mean() for group, mean in zip(groups, means, strict=True)]
+    return float(torch.stack(spreads).mean() / (means - means.mean(dim=0)).square().sum(dim=1).mean())
+
+
+def mutual_information(draws: Tensor, means: Tensor) -> float:
+    """Proxy of the mutual information between input and a logit difference, in nats, at most log N.
+
+    ``I = (1/N) sum_x [ -(f_x - mu_x)^2 / (2 s^2) - log (1/N) sum_x' exp(-(f_x - mu_x')^2 / (2 s^2)) ]`` with
+    ``s^2 = (1/N) sum_x (f_x - mu_x)^2``: the output as a Gaussian of shared variance round the mean of its input.
+    Estimated from few augmentations it is biased and may be slightly negative; it is not clipped. Invariant to scaling
+    and shifting draws and means together.
+
+    Args:
+        draws: f (N,), for each input the logit difference of two classes at one fresh random augmentation.
+        means: mu (N,), the mean of it over other augmentations of the same input.
+
+    Raises:
+        ValueError: on wrong shapes, non-finite values, or s = 0.
+
+    Source: Mueller et al., arXiv 1906.02629.
+    """
+    if draws.ndim != 1 or len(draws) < 1 or means.shape != draws.shape:
+        raise ValueError(
+            f"draws and means must both have shape (N,), got {tuple(draws.shape)} and {tuple(means.shape)}"
+        )
+    f, mu = draws.double(), means.double()
+    if not (torch.isfinite(f).all() and torch.isfinite(mu).all()):
+        raise ValueError("draws and means must be finite, got nan or inf")
+    variance = (f - mu).square().mean()
+    if variance == 0:
+        raise ValueError("draws equal their means: with s = 0 the mutual information is not defined")
+    exponent = -(f[:, None] - mu[None, :]).square() / (2 * variance)
+    return float((exponent.diagonal() - exponent.logsumexp(dim=1)).mean()) + math.log(len(f))

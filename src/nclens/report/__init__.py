@@ -1,0 +1,137 @@
+"""The report of a study: one HTML page that holds all it shows, made from tables, images and plain dicts.
+
+The page is a list of sections, so that what another paper needs is one more function that returns a `Section`, and one
+more template in `nclens/templates`. Nothing here reads a file, a clock or a network: the same inputs give the same
+bytes. All text is escaped by the templates, never here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from nclens.report.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.report.losses import losses_side_by_side
+from nclens.report.page import Section, render
+from nclens.report.provenance import provenance, reproduce
+from nclens.report.regression import regression as regression_section
+from nclens.report.tables import run_table
+from nclens.report.theory import GIVEN, ufm_theory
+from nclens.report.verdicts import judged_claims, verdicts
+from nclens.report.words import Names
+
+__all__ = [
+    "CLAIM_COLUMNS",
+    "DYNAMICS_COLUMNS",
+    "EFFECTIVE_COLUMNS",
+    "METRIC_COLUMNS",
+    "PREDICTION_COLUMNS",
+    "REGRESSION_COLUMNS",
+    "THEORY_COLUMNS",
+    "Drawn",
+    "Section",
+    "png_size",
+    "render",
+    "report_page",
+]
+
+CLAIM_COLUMNS = (
+    *("claim", "paper", "statement", "experiment", "dataset", "model", "baseline", "loss", "level", "quantity"),
+    *("effect", "low", "high", "unit", "null", "seeds", "verdict", "note"),
+)
+METRIC_COLUMNS = ("experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value")
+THEORY_COLUMNS = (
+    *("experiment", "dataset", "model", "loss", "smoothing", *GIVEN),
+    *("quantity", "closed_form", "numeric", "relative_error"),
+)
+DYNAMICS_COLUMNS = (
+    *(*GIVEN, "smoothing", "momentum", "step_rule", "fraction", "start", "distance", "quantity", "tolerance", "value"),
+)
+PREDICTION_COLUMNS = ("experiment", "loss", "smoothing", "penalties", "seed", "quantity", "measured", "predicted")
+EFFECTIVE_COLUMNS = (
+    *("experiment", "seed", "held_out", "s", "rms_relative_residual", "ratio_rms_relative_residual"),
+    *("log_s_standard_error", "points"),
+)
+REGRESSION_COLUMNS = (
+    *("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean"),
+    *("quantity", "closed_form", "numeric", "relative_error"),
+)
+
+
+def report_page(
+    study: Mapping[str, Any],
+    claims: pd.DataFrame,
+    metrics: pd.DataFrame,
+    *,
+    losses: pd.DataFrame | None = None,
+    theory: pd.DataFrame | None = None,
+    dynamics: pd.DataFrame | None = None,
+    predictions: pd.DataFrame | None = None,
+    effective: pd.DataFrame | None = None,
+    regression: pd.DataFrame | None = None,
+    figures: Mapping[tuple[str, str], Drawn] | None = None,
+    datasets: Mapping[str, Mapping[str, Any]] | None = None,
+    runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
+    rules: Mapping[str, str] | None = None,
+) -> str:
+    """Return the whole report as one HTML page, which loads nothing and needs no script.
+
+    Args:
+        study: name, title, command (that reproduces it), experiments: each with name, dataset, model, losses
+            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems), and, where they are known,
+            task (by default classification) and for regression weight_decays (entry -> weight decay), regularised.
+        claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
+        metrics: every metric of every run, columns `METRIC_COLUMNS`.
+        losses: every loss's means, columns of `nclens.report.summary.COLUMNS` and experiment; without it there is no
+            such section.
+        theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
+        dynamics: descents on the unconstrained feature model, columns `DYNAMICS_COLUMNS`.
+        predictions: what it predicts for each run, columns `PREDICTION_COLUMNS`.
+        effective: the fits behind the predictions by effective penalties, columns `EFFECTIVE_COLUMNS`.
+        regression: the model of regression, closed form beside numeric values, columns `REGRESSION_COLUMNS`.
+        figures: (experiment, stem) -> what was drawn.
+        datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
+        runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
+        rules: how a verdict is reached: name of a part of the rule, or claim -> in words.
+
+    What is missing of figures, manifests and records is named on the page.
+
+    Raises:
+        ValueError: a table lacks a column, a verdict or a level is none of the allowed ones, a measure belongs to no
+            verdict, a colour is not #rrggbb, or an image is not a whole PNG.
+    """
+    for name, table, columns in (
+        ("claims", claims, CLAIM_COLUMNS),
+        ("metrics", metrics, METRIC_COLUMNS),
+        ("theory", theory, THEORY_COLUMNS),
+        ("dynamics", dynamics, DYNAMICS_COLUMNS),
+        ("predictions", predictions, PREDICTION_COLUMNS),
+        ("effective", effective, EFFECTIVE_COLUMNS),
+        ("regression", regression, REGRESSION_COLUMNS),
+    ):
+        if table is not None and (absent := [column for column in columns if column not in table.columns]):
+            raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
+    names = Names(study)
+    judged = judged_claims(claims, names)
+    plates = Plates(names, figures or {})
+    sections = [
+        verdicts(judged, rules or {}),
+        regression_section(names, judged, metrics, regression, predictions),
+        claim_figures(judged, plates),
+        other_figures(plates),
+        losses_side_by_side(names, losses) if losses is not None else None,
+        run_table(names, metrics, runs or {}),
+        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, plates.shown)
+        if theory is not None and len(theory)
+        else None,
+        provenance(names, datasets or {}, runs or {}),
+        reproduce(study, theory is not None),
+    ]
+    return render(study, names.facts(), [section for section in sections if section is not None])
+
+
+def _classified(names: Names, predictions: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The predictions without those for regression, which is another model's."""
+    if predictions is None:
+        return None
+    return predictions[~predictions["experiment"].isin(list(names.of_task("regression")))]

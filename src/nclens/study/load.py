@@ -1,0 +1,124 @@
+"""From the parsed content of a YAML file to a study, or to one readable message."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nclens.study.study import Study
+
+
+class ConfigError(ValueError):
+    """A mistake in a study's configuration, told in one message without a traceback."""
+
+
+class _Unrepeated(yaml.SafeLoader):
+    """YAML's loader, which keeps the last of several equal keys without a word; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key `{key.value}` is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_study(path: Path) -> Any:
+    """Read a study's YAML file and return its content, unchecked but for keys that are there twice.
+
+    Raises:
+        ConfigError: the file is no YAML, or cannot be read as text.
+        OSError: it is not there.
+    """
+    with path.open("rb") as file:
+        try:
+            return yaml.load(file, _Unrepeated)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML as a study needs it: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
+    """Check a parsed configuration and return the study.
+
+    Args:
+        raw: the content of the YAML file.
+        folders: where the modules of the user's own functions are looked for, in order; by default the current folder.
+
+    Raises:
+        ConfigError: with one line per mistake: key, value, and what is allowed.
+    """
+    try:
+        return Study.model_validate(raw, context={"folders": [str(f) for f in folders or ["."]]})
+    except ValidationError as error:
+        lines = _lines(error.errors(include_url=False), raw)
+        count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise ConfigError(f"The configuration has {count}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+_PLAIN_WORDS = {
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text (put it between quotes)",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table of keys",
+    "too_short": "must not be empty",
+    "finite_number": "must be finite",
+}
+
+
+def _lines(errors: list[Any], raw: Any) -> list[str]:
+    """Turn pydantic's errors into a line for each wrong value."""
+    # A list whose members were refused is empty to pydantic, which is no mistake besides.
+    within = {item["loc"][:end] for item in errors for end in range(len(item["loc"]))}
+    told: dict[str, list[str]] = {}
+    for item in errors:
+        if item["type"] != "too_short" or item["loc"] not in within:
+            where, text = _explain(item, raw)
+            told.setdefault(where, []).append(text)
+    return [where + ", or ".join(texts) for where, texts in told.items()]
+
+
+def _explain(item: Any, raw: Any) -> tuple[str, str]:
+    """Turn one pydantic error into `key = value: ` and what is allowed."""
+    keys: list[str] = []
+    value: Any = raw
+    for position, part in enumerate(item["loc"]):
+        # Union members appear in a location by their tag, which is no key of the file.
+        if (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
+        ):
+            keys.append(str(part))
+            value = value[part]
+        elif position == len(item["loc"]) - 1 and item["type"] == "missing":
+            keys.append(str(part))
+    kind, message = item["type"], item["msg"]
+    text = _PLAIN_WORDS.get(kind, message)
+    if kind == "string_pattern_mismatch":
+        text = f"must match {item['ctx']['pattern']}"
+    text = text.replace("Input should be", "must be")
+    if not keys:
+        return "", text
+    if kind in ("missing", "unknown_key", "too_short") or isinstance(value, Mapping | list | tuple):
+        return f"{'.'.join(keys)}: ", text
+    return f"{'.'.join(keys)} = {value!r}: ", text
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a study's YAML file, for editors."""
+    schema = Study.model_json_schema()
+    # `file` is found, not written: it has no place in what editors offer.
+    for definition in schema["$defs"].values():
+        if "function" in definition.get("properties", {}):
+            definition["properties"].pop("file", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,247 @@
+"""Loss entries: what is minimised, how strongly over the epochs, and how it looks in figures."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.study.fields import Closed, Colour, Custom, Flag, Name, NonNegative, Number, Positive, kind
+from nclens.study.schedules import Constant, Linear, ScheduleEntry
+
+Share = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class LossBase(Closed):
+    """What every loss entry may say of its regulariser and its looks."""
+
+    #: The task whose targets the loss takes; None for any.
+    task: ClassVar[str | None] = "classification"
+
+    weight_decay: NonNegative | None = None
+    """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
+    minimised, and entries that differ in it alone make a grid."""
+
+    label: str | None = None
+    """Name in figures and tables; by default made from the loss and its parameters."""
+    colour: Colour | None = None
+    """Colour in figures and in the MLflow UI, #rrggbb; by default the next one of a colour-blind-safe palette."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_a_schedule_without_strength(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "schedule" in data and "schedule" not in cls.model_fields:
+            raise PydanticCustomError(
+                "schedule",
+                "has no strength for a `schedule` to vary; losses that have one: {losses}",
+                {"losses": ", ".join(SCHEDULED)},
+            )
+        return data
+
+    @property
+    def words(self) -> str | None:
+        """The default label; None for the entry's own name."""
+        return None
+
+
+class CrossEntropy(LossBase):
+    """Cross entropy with one-hot targets."""
+
+    name: Literal["ce"]
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "CE"
+
+
+class MeanSquared(LossBase):
+    """Squared error between the outputs and the one-hot targets, (1/2) |z - y|^2."""
+
+    name: Literal["mse"]
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "MSE"
+
+
+class Scheduled(LossBase):
+    """A loss with a strength, at 0 of which it is plain cross entropy."""
+
+    schedule: ScheduleEntry = Constant()
+    """The strength over the epochs: `{kind: constant}`, `{kind: linear, to: ...}` or `{kind: drop, at: ...}`."""
+
+    #: The parameter that the schedule varies, as in `nclens.losses.STRENGTHS`, and what it must lie below.
+    strength: ClassVar[str]
+    below: ClassVar[float] = math.inf
+    #: What a label calls the loss and its strength.
+    short: ClassVar[str]
+    symbol: ClassVar[str]
+
+    @property
+    def value(self) -> float:
+        """The strength before its schedule."""
+        return float(getattr(self, self.strength))
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return f"{self.short} ({self.symbol} = {self.value:g}{self.schedule.words})"
+
+    @model_validator(mode="after")
+    def _ends_within_the_range(self) -> Self:
+        if isinstance(self.schedule, Linear) and self.schedule.to >= self.below:
+            message = "schedule.to = {value}: must be less than {below}, as {strength} must"
+            context = {"value": self.schedule.to, "below": f"{self.below:g}", "strength": self.strength}
+            raise PydanticCustomError("schedule", message, context)
+        return self
+
+
+class LabelSmoothing(Scheduled):
+    """Cross entropy with targets (1 - smoothing) onehot + smoothing / K."""
+
+    strength, below, short, symbol = "smoothing", 1.0, "LS", "δ"
+
+    name: Literal["ls"]
+    smoothing: Share
+    """Smoothing delta, in [0, 1)."""
+
+
+class MaxSup(Scheduled):
+    """Max suppression: cross entropy + alpha (max z - mean z)."""
+
+    strength, short, symbol = "alpha", "MaxSup", "α"
+
+    name: Literal["maxsup"]
+    alpha: NonNegative
+    """Weight of the penalty; on correct predictions it is label smoothing's delta."""
+
+
+class LogitPenalty(Scheduled):
+    """Cross entropy + (beta / 2) |z|^2."""
+
+    strength, short, symbol = "beta", "Logit penalty", "β"
+
+    name: Literal["logit_penalty"]
+    beta: NonNegative
+    """Weight of the penalty; 2e-3 in the code of MaxSup."""
+
+
+class SmoothingRegularisation(Scheduled):
+    """Cross entropy and the regularising part of label smoothing alone."""
+
+    strength, short, symbol = "alpha", "LS regularisation", "α"
+
+    name: Literal["ls_regularisation"]
+    alpha: NonNegative
+    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+
+
+class SmoothingErrorAmplification(Scheduled):
+    """Cross entropy and the error-amplifying part of label smoothing alone."""
+
+    strength, short, symbol = "alpha", "LS error amplification", "α"
+
+    name: Literal["ls_error_amplification"]
+    alpha: NonNegative
+    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+
+
+class OnlineLabelSmoothing(Scheduled):
+    """Cross entropy with targets that mix one-hot with the mean prediction of the class in the epoch before."""
+
+    strength, below, short, symbol = "soft_weight", 1.0, "Online LS", "w"
+
+    name: Literal["online_label_smoothing"]
+    soft_weight: Share
+    """Weight of the soft targets, in [0, 1); 0.5 in the authors' code."""
+
+
+class ConfidencePenalty(Scheduled):
+    """Cross entropy - beta times the entropy of the prediction."""
+
+    strength, short, symbol = "beta", "Confidence penalty", "β"
+
+    name: Literal["confidence_penalty"]
+    beta: NonNegative
+    """Weight of the entropy."""
+
+
+class Focal(Scheduled):
+    """Cross entropy of each sample times (1 - p_y)^gamma."""
+
+    strength, short, symbol = "gamma", "Focal", "γ"
+
+    name: Literal["focal"]
+    gamma: NonNegative
+    """Exponent of the factor; 0 is plain cross entropy."""
+
+
+class Teacher(Closed):
+    """Whose probabilities a student learns: the run of its own seed of an experiment's loss."""
+
+    experiment: Name
+    """An entry of `experiments`, on the same data set, that trains every seed of the student."""
+    loss: Name
+    """One of that experiment's losses, itself not distilled."""
+
+
+class Distillation(LossBase):
+    """Cross entropy with a trained network's probabilities at a temperature as targets."""
+
+    name: Literal["distillation"]
+    teacher: Teacher
+    """The network to learn from, at its last epoch."""
+    temperature: Positive = 1.0
+    """T, which divides the logits of both networks."""
+    weight: Annotated[Number, Field(ge=0, le=1)] = 1.0
+    """b in (1 - b) CE + b CE(teacher's probabilities at T, own at T)."""
+    t_squared: Flag = False
+    """Multiply the second term by T^2, without which its gradient shrinks as 1/T^2 and weight decay takes over."""
+
+    def words_for(self, teacher: str) -> str:
+        """Return the default label, the teacher's given."""
+        weight = "" if self.weight == 1 else f", b = {self.weight:g}"
+        return f"Student of {teacher}, T = {self.temperature:g}{weight}"
+
+
+class SquaredError(LossBase):
+    """Squared error of a regression, (1/2) |z - y|^2, summed over the targets."""
+
+    task: ClassVar[str | None] = "regression"
+
+    name: Literal["squared_error"]
+
+    @property
+    def words(self) -> str:
+        """The default label."""
+        return "SE"
+
+
+class CustomLoss(Custom, LossBase):
+    """A loss that the user's function computes."""
+
+    task: ClassVar[str | None] = None
+
+
+LOSSES: dict[str, type[LossBase]] = {
+    "ce": CrossEntropy,
+    "ls": LabelSmoothing,
+    "maxsup": MaxSup,
+    "logit_penalty": LogitPenalty,
+    "ls_regularisation": SmoothingRegularisation,
+    "ls_error_amplification": SmoothingErrorAmplification,
+    "online_label_smoothing": OnlineLabelSmoothing,
+    "confidence_penalty": ConfidencePenalty,
+    "focal": Focal,
+    "mse": MeanSquared,
+    "distillation": Distillation,
+    "squared_error": SquaredError,
+}
+"""Every loss by its name."""
+
+SCHEDULED = [name for name, entry in LOSSES.items() if issubclass(entry, Scheduled)]
+
+LossEntry = kind("name", LOSSES, CustomLoss)

@@ -1,0 +1,148 @@
+"""Model entries: which network is trained."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from nclens.study.fields import Closed, Count, Custom, Flag, Integer, kind
+
+
+class ResNet8(Closed):
+    """A small ResNet: 3x3 stem, three stages of one basic block; the feature dimension d is 4 x width."""
+
+    name: Literal["resnet8"]
+    width: Count = 16
+    """Channels of the first stage; the next two have twice and four times as many."""
+    stem_stride: Annotated[Integer, Field(ge=1, le=4)] = 2
+    """Stride of the first convolution, pixels."""
+    signed_features: Flag = False
+    """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 4 * self.width
+
+
+class PublishedResNet(Closed):
+    """What the ResNets of torchvision share."""
+
+    stem: Literal["paper", "imagenet"] = "paper"
+    """`paper`: first convolution 3x3 with stride 1 and no max-pooling, for small images; `imagenet`: 7x7 with stride 2
+    and max-pooling."""
+    signed_features: Flag = False
+    """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
+
+
+class ResNet18(PublishedResNet):
+    """torchvision's ResNet-18; the feature dimension d is 512."""
+
+    name: Literal["resnet18"]
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 512
+
+
+class ResNet34(PublishedResNet):
+    """torchvision's ResNet-34; the feature dimension d is 512."""
+
+    name: Literal["resnet34"]
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 512
+
+
+class ResNet50(PublishedResNet):
+    """torchvision's ResNet-50; the feature dimension d is 2048."""
+
+    name: Literal["resnet50"]
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 2048
+
+
+class VGG(Closed):
+    """A VGG with batch normalisation and global average pooling; the feature dimension d is 8 x width."""
+
+    name: Literal["vgg"]
+    depth: Literal[11, 13, 16] = 11
+    """Layers with weights, the original's two hidden linear layers counted, which global pooling replaces here."""
+    width: Count = 64
+    """Channels of the first group of convolutions; the next ones have 2, 4, 8 and 8 times as many."""
+    signed_features: Flag = False
+    """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 8 * self.width
+
+
+class MLP(Closed):
+    """A multilayer perceptron with ReLUs; the feature dimension d is the last width."""
+
+    name: Literal["mlp"]
+    widths: tuple[Count, ...] = Field(default=(256, 256, 256), min_length=1)
+    """Units of each hidden layer."""
+    signed_features: Flag = False
+    """No ReLU before the head: features of both signs, as in the unconstrained feature model."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return self.widths[-1]
+
+
+Keyword = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+
+
+def _ours_alone(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is not the user's to say: K comes from the data, and weights are random."""
+    reasons = {
+        "num_classes": "the number of classes comes from the data",
+        "weights": "networks start from random weights",
+        "pretrained": "networks start from random weights",
+    }
+    for key, reason in reasons.items():
+        if key in parameters:
+            raise PydanticCustomError("parameters", "must not hold `{key}`: {reason}", {"key": key, "reason": reason})
+    return parameters
+
+
+class TorchvisionModel(Closed):
+    """Any classifier of torchvision for images of three channels whose last linear layer is its head."""
+
+    name: Literal["torchvision"]
+    builder: Keyword
+    """The classifier's name in torchvision, such as `densenet121`."""
+    parameters: Annotated[dict[Keyword, Any], AfterValidator(_ours_alone)] = Field(default_factory=dict)
+    """Further keyword arguments of the builder."""
+    dim: Count | None = None
+    """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
+
+
+class CustomModel(Custom):
+    """A network that the user's function builds."""
+
+    dim: Count | None = None
+    """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
+
+
+MODEL_KINDS: dict[str, type[Closed]] = {
+    "resnet8": ResNet8,
+    "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
+    "vgg": VGG,
+    "mlp": MLP,
+    "torchvision": TorchvisionModel,
+}
+
+ModelEntry = kind("name", MODEL_KINDS, CustomModel)

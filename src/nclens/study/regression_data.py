@@ -1,0 +1,131 @@
+"""Data set entries for regression: where samples with several numbers as targets come from."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.study.digits import FiveThousand
+from nclens.study.fields import Closed, Count, Integer, Seed
+
+
+class RegressionData(Closed):
+    """What every data set for regression has."""
+
+    task: ClassVar[str] = "regression"
+
+    scale_targets: Literal["each", "common", "none"] = "none"
+    """Units in which targets are stored and errors reported: as they come (`none`), to which published weight decays
+    belong; centred and divided by one number for all targets, the root of their mean variance (`common`); or each by
+    its own standard deviation (`each`)."""
+
+    @model_validator(mode="after")
+    def _names_each_target_once(self) -> Self:
+        targets = getattr(self, "targets", None) or ()
+        if len(set(targets)) != len(targets):
+            raise PydanticCustomError("duplicates", "targets {values} must not repeat", {"values": str(list(targets))})
+        return self
+
+    @property
+    def train_samples(self) -> int | None:
+        """Size of the training split, where it is known before the data are read."""
+        return None
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images; None for rows."""
+        return None
+
+
+class Scripted(RegressionData):
+    """Rollouts of an expert that the project contains, in MuJoCo; needs the extra `nclens[mujoco]`."""
+
+    steps: ClassVar[int]
+
+    train_rollouts: Count
+    """Rollouts of the training split; no rollout is split."""
+    test_rollouts: Count
+    """Rollouts of the test split."""
+    every: Count = 1
+    """Keep one step in so many of each rollout."""
+    seed: Seed = 0
+    """Seed of the rollouts' initial states and goals."""
+    targets: tuple[Literal["joint0", "joint1"], ...] = Field(default=("joint0", "joint1"), min_length=1)
+    """The actions to regress, the torques of the joints; one of them for a single target."""
+
+    @property
+    def train_samples(self) -> int:
+        """Size of the training split."""
+        return self.train_rollouts * -(-self.steps // self.every)
+
+
+class ReacherScripted(Scripted):
+    """Reacher: an arm of two links turns its fingertip to a goal by inverse kinematics; rollouts of 50 steps."""
+
+    steps: ClassVar[int] = 50
+
+    source: Literal["reacher_scripted"]
+    train_rollouts: Count = 20
+    """Rollouts of the training split; no rollout is split."""
+    test_rollouts: Count = 10
+    """Rollouts of the test split."""
+
+
+class SwimmerScripted(Scripted):
+    """Swimmer: a swimmer of three links on a gait of linear feedback; rollouts of 1,000 steps."""
+
+    steps: ClassVar[int] = 1000
+
+    source: Literal["swimmer_scripted"]
+    train_rollouts: Count = 20
+    """Rollouts of the training split; no rollout is split."""
+    test_rollouts: Count = 10
+    """Rollouts of the test split."""
+    every: Count = 20
+    """Keep one step in so many of each rollout."""
+
+
+class Rollouts(RegressionData):
+    """Rollouts in an .npz file of the user's: inputs and targets step by step, and each step's rollout."""
+
+    source: Literal["rollouts"]
+    path: Annotated[str, StringConstraints(pattern=r"\.npz$")]
+    """The file, below `data_dir` unless absolute."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Checksum that the file must have; a new one prepares the data again."""
+    inputs: str = "observations"
+    """Key of the inputs, (N, F)."""
+    outputs: str = "actions"
+    """Key of the targets, (N, n) or (N,)."""
+    rollout: str | None = "rollout"
+    """Key of the rollouts' numbers, (N,); null: every sample stands for itself."""
+    train_rollouts: Count
+    """Rollouts of the training split; no rollout is split."""
+    test_rollouts: Count
+    """Rollouts of the test split."""
+    every: Count = 1
+    """Keep one step in so many of each rollout."""
+    split_seed: Seed = 0
+    """Seed of the choice of rollouts."""
+    targets: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    """Columns of the targets to regress; null takes all."""
+
+
+class Mnist5kStrokes(FiveThousand, RegressionData):
+    """MNIST-5k with numbers computed from each image: centroid, slant and thickness of the stroke."""
+
+    source: Literal["mnist5k_strokes"]
+    scale_targets: Literal["each", "common", "none"] = "each"
+    """As for other data. Pixels and a slope have no unit in common: by default each has its own deviation."""
+    targets: tuple[Literal["x", "y", "slant", "thickness"], ...] = Field(
+        default=("x", "y", "slant", "thickness"), min_length=1
+    )
+    """The numbers to regress; one of them for a single target."""
+
+
+REGRESSION_KINDS: dict[str, type[Closed]] = {
+    "reacher_scripted": ReacherScripted,
+    "swimmer_scripted": SwimmerScripted,
+    "rollouts": Rollouts,
+    "mnist5k_strokes": Mnist5kStrokes,
+}

@@ -1,0 +1,353 @@
+"""A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from nclens.study.colours import PALETTE, on_scale
+from nclens.study.data_checks import classes_exist, known_classes, same_shape
+from nclens.study.datasets import CustomData, DataEntry
+from nclens.study.experiments import (
+    CLASSIFICATION_FIGURES,
+    DISTILLATION_FIGURES,
+    MAXSUP_FIGURES,
+    NEEDS,
+    ONEHOT_FIGURES,
+    PROBE_FIGURES,
+    REGRESSION_FIGURES,
+    REGULARISED_FIGURES,
+    SWEEP_FIGURES,
+    TWO_STAGE_FIGURES,
+    Experiment,
+    Measure,
+    Theory,
+    Track,
+)
+from nclens.study.fields import Closed, Name, Positive
+from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
+from nclens.study.models import ModelEntry, TorchvisionModel
+from nclens.study.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
+from nclens.study.schedules import Drop
+from nclens.study.tasks import check_task
+from nclens.study.teachers import check_teachers
+
+# The losses whose unconstrained feature model has a closed form.
+CLOSED = ("ce", "ls")
+# MaxSup and its ablations, which have figures of their own.
+MAXSUP_LOSSES = {"maxsup", "ls_regularisation", "ls_error_amplification", "logit_penalty"}
+
+
+def _no_file(folder: str) -> str:
+    """Refuse a folder of raw data that is a file; one that is not there yet is made by the first download."""
+    if Path(folder).expanduser().is_file():
+        raise PydanticCustomError("folder", "is a file; it must be the folder of the raw data")
+    return folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: its keys, and the folder they make."""
+
+    experiment: str
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Folder of the run below the study's: dataset/model/loss/seedN."""
+        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
+
+
+class Study(Closed):
+    """A complete study: data sets, models, losses, and the experiments that combine them."""
+
+    study: Name
+    """Name of the study and of its folder below results/."""
+    title: str = ""
+    """One line that the report opens with."""
+    checkpoint_minutes: Positive = 5.0
+    """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
+    data_dir: Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_file)] = "data"
+    """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
+    datasets: dict[Name, DataEntry] = Field(min_length=1)
+    models: dict[Name, ModelEntry] = Field(min_length=1)
+    losses: dict[Name, LossEntry] = Field(min_length=1)
+    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
+    """What may be asked of trained networks; an experiment lists those that it wants."""
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    theory: Theory = Theory()
+    measure: Measure = Measure()
+    track: Track = Track()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: dict[tuple[str, str, str], str] = {}
+        for name, experiment in self.experiments.items():
+            where = f"experiments.{name}"
+            self._refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
+            self._refer(f"{where}.model", experiment.model, "models", self.models)
+            for loss in experiment.losses:
+                self._refer(f"{where}.losses", loss, "losses", self.losses)
+                key = (experiment.dataset, experiment.model, loss)
+                if key in seen:
+                    raise PydanticCustomError(
+                        "overlap",
+                        "experiments.{name} repeats {key} of experiments.{other}: their runs would overwrite each "
+                        "other; give the data set, model or loss another entry name",
+                        {"name": name, "key": "/".join(key), "other": seen[key]},
+                    )
+                seen[key] = name
+                self._ends_with_the_training(f"{where}.losses", loss, experiment.training.epochs)
+            if experiment.baseline is not None and experiment.baseline not in experiment.losses:
+                raise PydanticCustomError(
+                    "baseline",
+                    "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
+                    {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
+                )
+            check_task(name, experiment, self.task(name), self.losses)
+            self._check_data(where, experiment)
+        check_teachers(self.losses, self.experiments, self.task)
+        return self
+
+    @model_validator(mode="after")
+    def _check_probes_and_classes(self) -> Self:
+        for name, probe in self.probes.items():
+            if isinstance(probe, Transfer):
+                self._refer(f"probes.{name}.dataset", probe.dataset, "datasets", self.datasets)
+        for name, experiment in self.experiments.items():
+            where, own = f"experiments.{name}", experiment.dataset
+            if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
+                classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
+            for asked in experiment.probes:
+                self._refer(f"{where}.probes", asked, "probes", self.probes)
+                probe = self.probes[asked]
+                if isinstance(probe, MutualInformation):
+                    classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
+                if isinstance(probe, Transfer):
+                    same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
+            for figure in experiment.figures or ():
+                if figure in NEEDS and figure not in self._showing(name):
+                    message = "{where}.figures = {figure}: has nothing to show here; it needs {needed}"
+                    context = {"where": where, "figure": figure, "needed": NEEDS[figure]}
+                    raise PydanticCustomError("figures", message, context)
+        return self
+
+    def _check_data(self, where: str, experiment: Experiment) -> None:
+        """Refuse what the data set does not allow, where that is known before it is read."""
+        data = self.datasets[experiment.dataset]
+        if isinstance(data, CustomData):
+            return
+        samples, channels = data.train_samples, data.image_channels
+        context = {"where": where, "dataset": experiment.dataset}
+        if samples is not None and experiment.training.batch_size > samples:
+            raise PydanticCustomError(
+                "batch",
+                "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
+                context | {"value": experiment.training.batch_size, "n": samples},
+            )
+        if channels not in (None, 3) and isinstance(self.models[experiment.model], TorchvisionModel):
+            raise PydanticCustomError(
+                "channels",
+                "{where}.model = {model}: a classifier of torchvision takes images of 3 channels, and those of "
+                "{dataset} have {channels}; allowed: a model of another `name`",
+                context | {"model": experiment.model, "channels": channels},
+            )
+
+    @staticmethod
+    def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
+        if value not in known:
+            raise PydanticCustomError(
+                "reference",
+                "{where} = {value}: no such entry in `{table}`; it has: {known}",
+                {"where": where, "value": value, "table": table, "known": ", ".join(known)},
+            )
+
+    def _ends_with_the_training(self, where: str, loss: str, epochs: int) -> None:
+        entry = self.losses[loss]
+        if isinstance(entry, Scheduled) and entry.schedule.last > epochs:
+            raise PydanticCustomError(
+                "schedule",
+                "{where}: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
+                {"where": where, "loss": loss, "last": entry.schedule.last, "epochs": epochs},
+            )
+
+    @property
+    def root(self) -> str:
+        """Folder of everything that the study makes."""
+        return f"results/{self.study}"
+
+    def runs(self, experiment: str | None = None) -> Iterator[Run]:
+        """Yield the runs of the study, or of one of its experiments, in the configuration's order."""
+        for name, entry in self.experiments.items():
+            if experiment in (None, name):
+                for loss in entry.losses:
+                    for seed in entry.seeds:
+                        yield Run(name, entry.dataset, entry.model, loss, seed)
+
+    def label(self, loss: str) -> str:
+        """Name of a loss entry in figures and tables."""
+        entry = self.losses[loss]
+        decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
+        words = entry.words_for(self.label(entry.teacher.loss)) if isinstance(entry, Distillation) else entry.words
+        return entry.label or (words + decay if words else loss)
+
+    def kind(self, loss: str) -> str:
+        """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
+
+        A distilled loss is told apart by its teacher's kind: `distillation_ce`, `distillation_ls`, ...
+        """
+        entry = self.losses[loss]
+        if isinstance(entry, Distillation):
+            return f"distillation_{self.kind(entry.teacher.loss)}"
+        schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
+
+    def strength(self, loss: str) -> float | None:
+        """How strongly an entry regularises before any schedule, for the claims; a distilled loss as its teacher's."""
+        entry = self.losses[loss]
+        return self.strength(entry.teacher.loss) if isinstance(entry, Distillation) else getattr(entry, "value", None)
+
+    def teacher(self, run: Run) -> Run | None:
+        """Return the run that a run learns from, that of its own seed; None where it learns from labels alone."""
+        entry = self.losses[run.loss]
+        if not isinstance(entry, Distillation):
+            return None
+        experiment = self.experiments[entry.teacher.experiment]
+        return Run(entry.teacher.experiment, experiment.dataset, experiment.model, entry.teacher.loss, run.seed)
+
+    def has_students(self, experiment: str) -> bool:
+        """Return whether an experiment has a distilled loss."""
+        return bool(self.distilled(experiment))
+
+    def colour(self, loss: str) -> str:
+        """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
+        own, grid = self.losses[loss].colour, self._decay_grid()
+        if own is None and loss in grid and len(grid) > 1:
+            return on_scale(grid.index(loss) / (len(grid) - 1))
+        return own or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+
+    def _decay_grid(self) -> list[str]:
+        """Return the losses that differ from each other in their weight decay alone, the smallest first."""
+        decays = {loss: entry.weight_decay for loss, entry in self.losses.items() if isinstance(entry, SquaredError)}
+        return sorted((loss for loss, decay in decays.items() if decay is not None), key=lambda loss: decays[loss] or 0)
+
+    def baseline(self, experiment: str) -> str | None:
+        """The loss that the others of an experiment are compared with, if it has one."""
+        entry = self.experiments[experiment]
+        plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
+        return entry.baseline or next(plain, None)
+
+    def task(self, experiment: str) -> str:
+        """Return the task of an experiment, that of its data set: `classification` or `regression`."""
+        return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
+
+    def weight_decay(self, experiment: str, loss: str) -> float:
+        """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        own = self.losses[loss].weight_decay
+        return self.experiments[experiment].training.weight_decay if own is None else own
+
+    def figures(self, experiment: str) -> list[str]:
+        """Return the figures of an experiment: those it names, or all that it has something to show in."""
+        named = self.experiments[experiment].figures
+        return self._showing(experiment) if named is None else list(named)
+
+    def _showing(self, experiment: str) -> list[str]:
+        """Return all figures that an experiment has something to show in."""
+        entry = self.experiments[experiment]
+        sweep = SWEEP_FIGURES if len(set(self.smoothings(experiment).values())) > 2 else ()
+        regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
+        names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
+        maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
+        two_stage = TWO_STAGE_FIGURES if self.drops(experiment) else ()
+        onehot = ONEHOT_FIGURES if any(self.is_onehot(loss) for loss in entry.losses) else ()
+        classes = known_classes(self.datasets[entry.dataset])
+        plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
+        taught = DISTILLATION_FIGURES if self.has_students(experiment) else ()
+        probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
+        by_task = {
+            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *taught, *probes),
+            "regression": REGRESSION_FIGURES,
+        }
+        return list(by_task[self.task(experiment)])
+
+    def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
+        """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.
+
+        Features and logits are float32, targets int64. A feature dimension that is not known is taken for a large one.
+        """
+        outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
+        width = (self.models[run.model].dim or 2048) + len(outputs)
+        samples = manifest["train"] + manifest["test"]
+        snapshots = len(self.experiments[run.experiment].snapshot_epochs)
+        return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
+
+    def probed_epochs(self, experiment: str) -> list[int]:
+        """Return the epochs at which an experiment's probes ask its networks."""
+        entry = self.experiments[experiment]
+        last = all(self.probes[name].snapshots == "last" for name in entry.probes)
+        return entry.snapshot_epochs[-1 if last else 0 :] if entry.probes else []
+
+    def transfer_datasets(self, experiment: str) -> list[str]:
+        """Return the data sets that an experiment's networks are asked to transfer to."""
+        probes = (self.probes[name] for name in self.experiments[experiment].probes)
+        return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole study with every default written out, as plain data.
+
+        `data_dir` is left out: where raw data lie is a matter of the machine, and nothing runs again when they move.
+        """
+        resolved = self.model_dump(mode="json", exclude={"data_dir"})
+        for name, experiment in self.experiments.items():
+            resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
+            resolved["experiments"][name]["baseline"] = self.baseline(name)
+            resolved["experiments"][name]["figures"] = self.figures(name)
+            if "projections" not in self.figures(name):  # there may be no three classes to name
+                resolved["experiments"][name].pop("projection_classes")
+        for name in self.losses:
+            resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
+        for table in ("datasets", "models", "losses"):
+            for entry in resolved[table].values():
+                entry.pop("file", None)
+        return resolved
+
+    def is_onehot(self, loss: str) -> bool:
+        """Return whether a loss of classification is a regression on one-hot targets."""
+        return getattr(self.losses[loss], "name", None) == "mse"
+
+    def smoothings(self, experiment: str) -> dict[str, float]:
+        """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
+        plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
+        return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
+
+    def distilled(self, experiment: str) -> dict[str, Distillation]:
+        """Return the distilled losses of an experiment."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        return {loss: entry for loss, entry in entries.items() if isinstance(entry, Distillation)}
+
+    def teachers(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """Return for each distilled loss of an experiment its teacher, that one's smoothing, and T and b."""
+        return {
+            loss: {
+                "experiment": entry.teacher.experiment,
+                "loss": entry.teacher.loss,
+                # None where the teacher is neither cross entropy nor label smoothing.
+                "smoothing": self.smoothings(entry.teacher.experiment).get(entry.teacher.loss),
+                "temperature": entry.temperature,
+                "weight": entry.weight,
+            }
+            for loss, entry in self.distilled(experiment).items()
+        }
+
+    def drops(self, experiment: str) -> dict[str, int]:
+        """Return the epoch after which each loss of an experiment is dropped, for those that are."""
+        entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
+        schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
+        return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}

@@ -1,0 +1,48 @@
+"""What goes with the task of an experiment, which is that of its data set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from nclens.study.experiments import FIGURES, Experiment
+
+
+def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str, Any]) -> None:
+    """Refuse losses, figures, weight decays and augmentations that do not go with an experiment and its task.
+
+    Args:
+        name: of the experiment.
+        experiment: its entry.
+        task: `classification` or `regression`.
+        losses: the study's loss entries.
+    """
+    context: dict[str, Any] = {"name": name, "task": task, "dataset": experiment.dataset}
+    for loss in experiment.losses:
+        entry = losses[loss]
+        if entry.task not in (None, task):
+            fitting = [other for other, known in losses.items() if known.task in (None, task)]
+            context["fitting"] = f"allowed: {', '.join(fitting)}" if fitting else "no entry of `losses` is"
+            message = "experiments.{name}.losses = {loss}: is not for {task}, the task of {dataset}; {fitting}"
+            raise PydanticCustomError("task", message, {**context, "loss": loss})
+        if experiment.training.ufm_regularised and entry.weight_decay:
+            message = (
+                "losses.{loss}.weight_decay = {value}: must be 0 in experiments.{name}, which is ufm_regularised: the "
+                "penalties take its place"
+            )
+            raise PydanticCustomError("penalties", message, {**context, "loss": loss, "value": entry.weight_decay})
+    if task == "regression" and experiment.training.augmentation != "none":
+        context["value"] = experiment.training.augmentation
+        message = (
+            "experiments.{name}.training.augmentation = {value}: must be none for regression, the task of {dataset}: "
+            "the targets are those of the sample as it is"
+        )
+        raise PydanticCustomError("augmentation", message, context)
+    if experiment.probes and task != "classification":
+        message = "experiments.{name}.probes = {probes}: probes ask classifiers, and the task of {dataset} is {task}"
+        raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})
+    for figure in experiment.figures or ():
+        if figure not in FIGURES[task]:
+            message = "experiments.{name}.figures = {figure}: does not go with {task}; allowed: {allowed}"
+            context["allowed"] = ", ".join(FIGURES[task])
+            raise PydanticCustomError("figures", message, {**context, "figure": figure})

@@ -1,0 +1,1 @@
+"""The workflow: all that knows results, runs and jobs."""

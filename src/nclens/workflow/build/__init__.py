@@ -1,0 +1,1 @@
+"""From an entry of a study to the thing itself, one file a kind."""

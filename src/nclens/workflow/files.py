@@ -1,0 +1,231 @@
+"""Files that stages meet in: written whole or not at all, checked when read, one writer at a time."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class FileError(OSError):
+    """A file that is missing, damaged or cannot be written; the message names it and what to do."""
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, never a part; a full disk or a crash leaves nothing under the final name.
+
+    Raises:
+        FileError: the file cannot be written (folder not writable, disk full); says which and why.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        # mkstemp makes private files; results are as readable as any other file of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, FileError) or error.errno is None:
+            raise
+        hint = " (free some space, then run the same command again)" if error.errno == errno.ENOSPC else ""
+        raise FileError(f"cannot write {path}: {os.strerror(error.errno)}{hint}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, made_by: str) -> Any:
+    """Read a JSON file that the rule `made_by` makes.
+
+    Raises:
+        FileError: the file is missing or damaged; names it and the rule that makes it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
+    except ValueError as error:
+        raise damaged(path, made_by, str(error)) from None
+
+
+def read_rows(path: str | Path, made_by: str) -> list[dict[str, str]]:
+    """Read a CSV file that the rule `made_by` makes as text: column -> cell, row by row.
+
+    Raises:
+        FileError: the file is missing; names it and the rule that makes it.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
+
+
+def damaged(path: str | Path, made_by: str, why: str) -> FileError:
+    """Return the error that says a file is damaged, and how it is made anew."""
+    return FileError(f"{path} is damaged ({why}): delete it and run again, the rule `{made_by}` makes it anew")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_digest(tensors: "Mapping[str, Tensor]") -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        # A view as bytes serves every type that numpy lacks, bfloat16 among them.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(dtype=_byte_type()).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def _byte_type() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> str:
+    """Write tensors as safetensors with their digest in the header; return the digest."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    digest = tensors_digest(plain)
+    with atomic_write(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata={**(metadata or {}), "sha256": digest})
+        except OSError:
+            raise
+        except Exception as error:  # safetensors wraps a full disk in an error type of its own
+            raise FileError(f"cannot write {path}: {error}") from error
+    return digest
+
+
+def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Read tensors and their metadata, and check them against the digest in the header.
+
+    Raises:
+        FileError: the file is missing, truncated or altered; names it and the rule that makes it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise damaged(path, made_by, str(error)) from None
+    if tensors_digest(tensors) != metadata.get("sha256"):
+        raise damaged(path, made_by, "its content does not match its checksum")
+    return tensors, metadata
+
+
+def read_weights(network: "nn.Module", snapshot: str | Path) -> str:
+    """Give a network the weights of a snapshot; return their digest.
+
+    Raises:
+        FileError: the snapshot is missing, damaged or another network's; names it and the rule that makes it.
+    """
+    weights, metadata = read_tensors(snapshot, "train")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
+    return metadata["sha256"]
+
+
+def read_arrays(file: Path) -> "dict[str, Tensor]":
+    """Read an .npz with `features` (N, d), `weight` (K, d), perhaps `bias` (K,), and what was to be predicted.
+
+    That is `labels` (N,), class numbers, or, of a regressor, `targets` (N, K).
+
+    Raises:
+        ValueError: the file is no .npz, holds pickled objects, or lacks one of the arrays.
+    """
+    import numpy as np
+    import torch
+
+    if not file.exists():
+        raise ValueError(f"{file} does not exist")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(f"{file} is no .npz, which numpy.savez(FILE, features=..., labels=..., weight=...) writes")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+    except Exception as error:
+        raise ValueError(f"{file} cannot be read as .npz: {error}") from None
+    wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"
+    missing = [key for key in ("features", wanted, "weight") if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{file} lacks {', '.join(missing)}; it needs features (N, d), weight (K, d), and labels (N,) or, of a "
+            f"regressor, targets (N, K), and may have bias (K,); it has: {', '.join(arrays) or 'nothing'}"
+        )
+    return arrays
+
+
+@contextlib.contextmanager
+def exclusive(path: str | Path, what: str) -> Iterator[bool]:
+    """Hold an operating-system lock on the file `path` while the block runs; yield whether another held it before.
+
+    The lock dies with its process, however that ends, so a stage orphaned by a killed workflow and the stage that the
+    next workflow starts never write together: the second one waits here.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        waited = False
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waited = True
+            print(
+                f"{what}: another process is still writing it; waiting for that one to end", file=sys.stderr, flush=True
+            )
+            lock.acquire()
+    except OSError as error:
+        raise FileError(f"cannot write {path.parent}: {error.strerror or error}") from error
+    try:
+        yield waited
+    finally:
+        lock.release()

@@ -1,0 +1,258 @@
+"""Where a result comes from: the digest of the code that made it, the versions, the git revision.
+
+The workflow gives every rule the digest of the code it runs as a parameter, so that Snakemake reruns a step when its
+code changes and only then. The digest is read off the syntax trees, without importing anything: comments, formatting
+and docstrings do not count. It is computed at every parse of the workflow, so this module imports no heavy package.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+#: Columns and JSON fields that hold the clock's time, the machine's speed or its memory: all else has the same bits
+#: when the same specification runs again on the same machine.
+CLOCK_FIELDS = (
+    "seconds",
+    "epoch_seconds",
+    "wall_time",
+    "training_seconds",
+    "samples_per_second",
+    "peak_memory_bytes",
+    "finished",
+)
+
+#: Where code does not change what a step computes: it checks, names, plans, reads, writes and fetches files, chooses a
+#: device, or tells a lack of memory from other errors. Of `workflow` only `stages`, `build` and `tables` count.
+PASSED_OVER = (
+    *("nclens.cli", "nclens.study", "nclens.workflow"),
+    *("nclens.data.raw", "nclens.data.download", "nclens.training.writer", "nclens.models.memory"),
+)
+COUNTED = ("nclens.workflow.stages", "nclens.workflow.build", "nclens.workflow.tables")
+
+#: Modules of registered functions: of these only what a step names counts, and what that calls.
+REGISTRIES = ("nclens.losses", "nclens.models", "nclens.workflow.build", "nclens.workflow.tables")
+
+#: Files that are no Python but belong to a package.
+RESOURCES = {"nclens.report": "templates"}
+
+
+def code_digest(
+    stage: str,
+    modules: Iterable[str] = (),
+    functions: Iterable[str] = (),
+    own: Iterable[tuple[str | Path, str]] = (),
+) -> str:
+    """Return the digest of the code that a stage runs.
+
+    Args:
+        stage: the stage's name; its module is `nclens.workflow.stages.<stage>`, followed through every module of the
+            package that it imports, directly or not.
+        modules: further modules of the package, which the stage finds by name when it runs.
+        functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
+        own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
+            in its file, what stands there outside functions, and the whole modules beside the file that it imports.
+    """
+    parts = set(_module_parts(f"nclens.workflow.stages.{stage}"))
+    for module in modules:
+        parts |= _module_parts(module)
+    for function in functions:
+        module, name = function.split(":")
+        parts |= _name_parts(module, name)
+    for file, function in own:
+        parts |= _own_parts(Path(file), Path(file).parent, function.split(":")[1], set())
+    digest = hashlib.sha256()
+    for key, text in sorted(parts):
+        digest.update(f"{key}\n{text}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _module_parts(module: str) -> frozenset[tuple[str, str]]:
+    """Return (name, syntax) of a module and of everything of the package that it imports."""
+    parts: set[tuple[str, str]] = set()
+    todo, done = [module], set()
+    while todo:
+        current = todo.pop()
+        if current in done or _passed_over(current):
+            continue
+        done.add(current)
+        tree = _tree(current)
+        if tree is None:
+            continue
+        parts.add((current, _dump(tree)))
+        if current in RESOURCES:
+            for path in sorted(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current]).iterdir()):
+                parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
+        for imported, name in _imports(current):
+            if _is(imported, REGISTRIES):
+                if name:
+                    parts |= _name_parts(imported, name)
+            else:
+                todo.append(imported)
+    return frozenset(parts)
+
+
+@cache
+def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
+    """Return (name, syntax) of a top-level name of a registry, of what it uses there, and of what that imports.
+
+    A registry may be a package: names are followed through its modules, each with what it uses.
+    """
+    parts: set[tuple[str, str]] = set()
+    todo, done = [(module, name)], set()
+    while todo:
+        where, current = todo.pop()
+        if (where, current) in done or _passed_over(where):
+            continue
+        done.add((where, current))
+        definitions, imported = _names(where)
+        if current in definitions:
+            node = definitions[current]
+            parts.add((f"{where}:{current}", _dump(node)))
+            todo += [(where, child.id) for child in ast.walk(node) if isinstance(child, ast.Name)]
+        elif current in imported and _is(imported[current], REGISTRIES):
+            todo.append((imported[current], current))
+        elif current in imported:
+            parts |= _module_parts(imported[current])
+    return frozenset(parts)
+
+
+def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
+    """Return the top-level definitions of a module, and from which module each name comes that it imports."""
+    tree = _tree(module)
+    assert tree is not None, f"{module} is no module of the package"
+    definitions = {defined: node for node in tree.body for defined in _defines(node)}
+    return definitions, {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
+
+
+def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
+    """Return (name, syntax) of a function of the user's file and of all that it may use; of all where name is None.
+
+    `root` is the folder that its imports are looked for in.
+    """
+    if file.resolve() in seen:
+        return set()
+    seen.add(file.resolve())
+    tree = _parse(file.read_text(encoding="utf-8"), str(file))
+    definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    used = [node for node in tree.body if node not in definitions.values()]
+    todo, done = list(definitions) if name is None else [name], set[str]()
+    todo += [child.id for node in used for child in ast.walk(node) if isinstance(child, ast.Name)]
+    while todo:
+        current = todo.pop()
+        if current in definitions and current not in done:
+            done.add(current)
+            used.append(definitions[current])
+            todo += [child.id for child in ast.walk(definitions[current]) if isinstance(child, ast.Name)]
+    parts = {(os.path.relpath(file, root), _dump(node)) for node in used}
+    for beside in _beside(file, root, tree):
+        parts |= _own_parts(beside, root, None, seen)
+    return parts
+
+
+def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
+    """Yield the user's files below `root` that one of them imports: modules, and packages on the way to them."""
+    for node in ast.walk(tree):
+        folder, names = root, [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level <= len(file.parents):
+            folder = file.parents[node.level - 1] if node.level else root
+            # What is imported from a package may be a module of it.
+            names = [f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names]
+        for name in names:
+            path = folder
+            for part in name.split("."):
+                path /= part
+                yield from (found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file())
+
+
+def _passed_over(module: str) -> bool:
+    return _is(module, PASSED_OVER) and not _is(module, COUNTED)
+
+
+def _is(module: str, family: Iterable[str]) -> bool:
+    return any(module == member or module.startswith(member + ".") for member in family)
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    """Return a module's syntax tree without docstrings; None where the package has no such module."""
+    if not _is(module, ["nclens"]):
+        return None
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _parse(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
+
+
+def _parse(text: str, filename: str) -> ast.Module:
+    tree = ast.parse(text, filename)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A bare text counts nowhere: docstrings, and the attribute docstrings below a field.
+            node.body = [child for child in node.body if not _is_text(child)] or [ast.Pass()]
+    return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _dump(tree: ast.AST) -> str:
+    return ast.dump(tree, include_attributes=False)
+
+
+def _defines(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+@cache
+def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what a module imports of the package, as (module, name) pairs; name is None for `import nclens.x`."""
+    tree = _tree(module)
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(tree) if tree else []:
+        if isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.append((submodule, None) if _tree(submodule) else (node.module, alias.name))
+    return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    packages = ("nclens", "torch", "torchvision", "numpy", "scipy", "pandas", "mlflow", "snakemake")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Return the git revision of the package's checkout, `+changes` added where files differ; None outside one."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,49 @@
+"""Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nclens.data.prepared import place_splits
+from nclens.data.tasks import output_count
+from nclens.data.tensors import Split
+from nclens.models import Network, place_network
+from nclens.training.loop import extract_features
+from nclens.training.runtime import configure
+from nclens.workflow.build.models import build_network
+from nclens.workflow.devices import device_slot
+from nclens.workflow.files import read_json, read_tensors, read_weights, write_tensors
+
+
+def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads: int) -> None:
+    """Write RUN/features/epoch{E}.safetensors for every snapshot RUN/snapshots/epoch{E}.safetensors.
+
+    In float32 whatever the training's precision was: what is measured is the weights.
+
+    Raises:
+        FileError: a file is missing, damaged or cannot be written.
+    """
+    described = read_json(manifest, "prepare")
+    with device_slot(spec["device"], "/".join(run.parts[-4:])) as device:
+        configure(threads)
+        tensors, _ = read_tensors(data, "prepare")
+        network = build_network(spec["model"], described["shape"], output_count(described))
+        network = place_network(network, described["shape"], device)
+        splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
+        for epoch in spec["snapshots"]:
+            read_weights(network, run / "snapshots" / f"epoch{epoch}.safetensors")
+            write_tensors(run / "features" / f"epoch{epoch}.safetensors", _extracted(network, splits))
+
+
+def _extracted(network: Network, splits: dict[str, Split]) -> dict[str, Tensor]:
+    made = {"weight": network.head.weight, "bias": _bias(network.head)}
+    for name, split in splits.items():
+        features, logits = extract_features(network, split)
+        made |= {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
+    return made
+
+
+def _bias(head: torch.nn.Linear) -> torch.Tensor:
+    return torch.zeros(head.out_features) if head.bias is None else head.bias

@@ -1,0 +1,67 @@
+"""Prepare a data set once for all runs: stored as it is, with a manifest of what it is."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from nclens.data.dataset import Splits, channel_statistics
+from nclens.data.raw import RawData
+from nclens.workflow.build.data import load_dataset
+from nclens.workflow.files import write_json, write_tensors
+
+
+def prepare(spec: dict[str, Any], data: Path, manifest: Path, data_dir: Path = Path("data")) -> None:
+    """Write a data set's tensors and its manifest.
+
+    Args:
+        spec: the data set's name and entry, as `specs.prepare` returns it.
+        data, manifest: the files to write.
+        data_dir: the folder of raw data, shared by all studies.
+
+    Raises:
+        ValueError, OSError: the data cannot be had or do not fit; names the data set, the file and what to do.
+    """
+
+    def say(text: str) -> None:
+        print(f"{spec['dataset']}: {text}", file=sys.stderr, flush=True)
+
+    entry = dict(spec["entry"])
+    normalisation = entry.pop("normalisation", None)
+    dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
+    described = describe(dataset, normalisation)
+    digest = write_tensors(data, dataset.tensors)
+    write_json(manifest, {"dataset": spec["dataset"], "sha256": digest, **described})
+
+
+def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = None) -> dict[str, Any]:
+    """Return what the manifest says of a data set, the checksum and its name aside.
+
+    Args:
+        dataset: the data set.
+        normalisation: mean and standard deviation to normalise by, per channel scaled to [0, 1] or per column; None
+            takes those of the training split.
+
+    Raises:
+        ValueError: `normalisation` is not of as many channels or columns as the inputs.
+    """
+    if normalisation is None:
+        mean, std = channel_statistics(dataset.train_inputs)
+    else:
+        mean, std = normalisation["mean"], normalisation["std"]
+    if len(mean) != dataset.train_inputs.shape[1]:
+        raise ValueError(
+            f"normalisation has {len(mean)} channels or columns, the inputs have {dataset.train_inputs.shape[1]}"
+        )
+    return {
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "task": dataset.task,
+        **dataset.target_facts,
+        "shape": list(dataset.train_inputs.shape[1:]),
+        "mean": mean,
+        "std": std,
+        "train": len(dataset.train_targets),
+        "test": len(dataset.test_targets),
+        **dataset.facts,
+    }

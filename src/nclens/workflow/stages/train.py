@@ -1,0 +1,320 @@
+"""Train one network: one data set, model, loss and seed. Interrupted, it goes on where it stopped, with the same bits.
+
+Until a run is complete, all that it writes stays in `RUN/.work`, outside the declared outputs: Snakemake deletes the
+outputs of a job that failed, and a resumed run still needs them.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nclens.data.prepared import place_splits
+from nclens.data.tasks import TASKS, output_count
+from nclens.models import Network, count_flops, place_network
+from nclens.training.history import history_columns
+from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
+from nclens.training.runtime import configure, explained
+from nclens.training.writer import Background
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
+from nclens.workflow.devices import device_slot
+from nclens.workflow.failures import remembered
+from nclens.workflow.files import (
+    FileError,
+    atomic_write,
+    damaged,
+    read_json,
+    read_tensors,
+    read_weights,
+    write_json,
+    write_tensors,
+)
+from nclens.workflow.provenance import git_revision, versions
+
+#: Seconds between two lines of progress.
+REPORT_EVERY = 10.0
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop by a signal; a checkpoint is on disk."""
+
+
+def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
+    """Train a run and write its snapshots, history.csv and run.json.
+
+    Args:
+        spec: the run's specification, as `specs.train` returns it.
+        code: digest of the code, recorded in run.json; a checkpoint of other code is not taken up.
+        data: the prepared data set.
+        manifest: its manifest.
+        run: folder of the run.
+        threads: CPU threads; another number gives other bits.
+        waited: another process held the run before, and may have completed it.
+
+    Raises:
+        SystemExit: SIGTERM (143) or SIGINT (130) arrived; a checkpoint is written first.
+        ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
+        OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
+    """
+    described = read_json(manifest, "prepare")
+    with device_slot(spec["training"]["device"], _name(run)) as device:
+        pauses = _Pauses()
+        where = {"torch": torch.__version__, "device": device.type, "threads": threads}
+        snapshot = _teachers_snapshot(spec, run)
+        taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
+        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where, **taught})
+        if waited and _is_complete(run, spec, identity):
+            _say(run, "already complete: the other process ended it")
+            return
+        chosen = spec["training"]
+        configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
+        work = run / ".work"
+        with remembered(run, identity), explained():
+            trainer = _build(spec, data, described, snapshot, device)
+            record = {"code": code, "identity": identity, "threads": threads, **taught}
+            record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
+            seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
+            seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
+        _publish(trainer, spec, work, run, seconds, record, described)
+        _discard(work)
+
+
+def _teachers_snapshot(spec: dict[str, Any], run: Path) -> Path | None:
+    """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
+    if "teacher" not in spec:
+        return None
+    root, teacher = run.absolute().parents[3], spec["teacher"]
+    return Path(os.path.relpath(root / teacher["run"] / "snapshots" / f"epoch{teacher['epoch']}.safetensors"))
+
+
+def _build(
+    spec: dict[str, Any], data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device
+) -> Trainer:
+    tensors, metadata = read_tensors(data, "prepare")
+    if metadata["sha256"] != manifest["sha256"]:
+        raise damaged(data, "prepare", "it is not the file that its manifest describes")
+    teacher = None
+    if snapshot is not None:
+        network = _network(spec["teacher"]["model"], manifest, device)
+        read_weights(network, snapshot)
+        teacher = as_teacher(network, spec["training"]["precision"])
+    # Behind the teacher, so that a student begins as the same network does alone.
+    torch.manual_seed(derived_seed(spec["seed"], "weights"))
+    network = _network(spec["model"], manifest, device)
+    train_split, test_split = place_splits(tensors, manifest, device)
+    known = Settings.__dataclass_fields__
+    chosen = {key: value for key, value in spec["training"].items() if key in known}
+    chosen["milestones"] = tuple(chosen["milestones"])
+    chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
+    loss = build_loss(spec["loss"], chosen["epochs"], teacher)
+    return Trainer(network, loss, train_split, test_split, Settings(**chosen), spec["seed"])
+
+
+def _network(entry: dict[str, Any], manifest: dict[str, Any], device: torch.device) -> Network:
+    network = build_network(entry, manifest["shape"], output_count(manifest))
+    return place_network(network, manifest["shape"], device)
+
+
+def _discard(work: Path) -> None:
+    """Delete the working files, the checkpoint first: a checkpoint without its snapshots would be of no use."""
+    (work / "checkpoint.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(work)
+
+
+def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: str, run: Path) -> float:
+    """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
+    if not checkpoint.is_file():
+        return 0.0
+    try:
+        tensors, metadata = read_tensors(checkpoint, "train")
+    except FileError as error:
+        _say(run, f"starts anew: {error}")
+        return 0.0
+    if metadata["identity"] != identity:
+        # Left by an earlier specification, code or data set; its snapshots are not ours either.
+        _discard(checkpoint.parent)
+        return 0.0
+    values = json.loads(metadata["values"])
+    try:
+        # The finished run publishes these: one that is lost or damaged cannot be made without its epoch.
+        for epoch in (epoch for epoch in snapshots if epoch <= values["epoch"]):
+            read_tensors(checkpoint.parent / "snapshots" / f"epoch{epoch}.safetensors", "train")
+    except FileError as error:
+        _say(run, f"starts anew: {error}")
+        return 0.0
+    trainer.resume(tensors, values)
+    _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
+    return float(metadata["seconds"])
+
+
+def _train_to_the_end(
+    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
+) -> float:
+    """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
+    epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
+    begun = reported = time.monotonic()
+    spent = seconds
+    if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
+        _write_snapshot(trainer, work, write_tensors)
+    epoch_begun, first = time.monotonic(), trainer.epoch
+    with Background(write_tensors) as writer:
+        while trainer.epoch < epochs:
+            finished = trainer.advance(pauses.is_due)
+            now = time.monotonic()
+            spent = seconds + now - begun
+            if finished:
+                for row in trainer.history[-2:] if trainer.settings.records(trainer.epoch) else ():
+                    row["seconds"] = now - epoch_begun
+                epoch_begun = now
+                if trainer.epoch in snapshots:
+                    _write_snapshot(trainer, work, writer.put)
+                if now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs):
+                    reported = now
+                    left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
+                    _say(run, _progress(trainer, left))
+            stopped = pauses.signal  # read once: one that arrives below waits for the next step
+            if stopped is not None or pauses.is_due() or trainer.epoch == epochs:
+                # After the snapshots in the queue: a checkpoint on disk has all the snapshots before it.
+                _write_checkpoint(trainer, work, writer.put, identity, spent)
+                pauses.taken()
+            if stopped is not None:
+                writer.finish()
+                _say(run, f"stopped by {stopped.name}; the same command goes on from here")
+                raise Interrupted(128 + stopped)
+    return spent
+
+
+def _write_snapshot(trainer: Trainer, work: Path, write: Callable[..., object]) -> None:
+    write(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", _copied(trainer.network.state_dict()))
+
+
+def _write_checkpoint(
+    trainer: Trainer, work: Path, write: Callable[..., object], identity: str, seconds: float
+) -> None:
+    tensors, values = trainer.state()
+    metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(seconds)}
+    write(work / "checkpoint.safetensors", _copied(tensors), metadata)
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies in the CPU's memory, which stay as they are while training goes on."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _progress(trainer: Trainer, left: float) -> str:
+    train_row, test_row = trainer.history[-2:]
+    name, form = TASKS[trainer.train_split.task].progress
+    minutes, seconds = divmod(round(left), 60)
+    return (
+        f"epoch {trainer.epoch}/{trainer.settings.epochs}  loss {train_row['loss']:.4f}  "
+        f"{name} {train_row[name]:{form}} train, {test_row[name]:{form}} test  {minutes}:{seconds:02d} left"
+    )
+
+
+def _publish(
+    trainer: Trainer,
+    spec: dict[str, Any],
+    work: Path,
+    run: Path,
+    seconds: float,
+    record: dict[str, Any],
+    manifest: dict[str, Any],
+) -> None:
+    """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
+    for epoch in spec["snapshots"]:
+        with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
+            shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
+    with atomic_write(run / "history.csv") as temporary:
+        pd.DataFrame(trainer.history)[history_columns(trainer.train_split.task)].to_csv(temporary, index=False)
+    device = trainer.device
+    cuda = device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    steps = trainer.settings.epochs * trainer.steps_per_epoch
+    write_json(
+        run / "run.json",
+        {
+            "spec": spec,
+            "seed": spec["seed"],
+            "versions": versions(),
+            "git_revision": git_revision(),
+            "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+            "data_sha256": manifest["sha256"],
+            "parameters": sum(parameter.numel() for parameter in trainer.parameters),
+            "dim": trainer.network.head.in_features,
+            "steps": steps,
+            "wall_time": seconds,
+            # Of training steps alone; evaluation and writing are in the wall time.
+            "training_seconds": trainer.seconds,
+            "samples_per_second": steps * trainer.settings.batch_size / trainer.seconds,
+            "peak_memory_bytes": peak,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            **record,
+        },
+    )
+
+
+def _is_complete(run: Path, spec: dict[str, Any], identity: str) -> bool:
+    """Return whether another process has completed this very run meanwhile."""
+    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec["snapshots"]]
+    if not all(path.is_file() for path in [*outputs, run / "history.csv", run / "run.json"]):
+        return False
+    return read_json(run / "run.json", "train")["identity"] == identity
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _say(run: Path, text: str) -> None:
+    print(f"{_name(run)}: {text}", file=sys.stderr, flush=True)
+
+
+def _name(run: Path) -> str:
+    return "/".join(run.parts[-4:])
+
+
+class _Pauses:
+    """When the loop writes a checkpoint: every few minutes, and when SIGTERM or SIGINT arrived.
+
+    Attributes:
+        signal: the signal that asked the run to stop, if one did.
+    """
+
+    def __init__(self) -> None:
+        # From the environment: how often a run is saved is no part of what it is.
+        minutes = os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5")
+        try:
+            self._every = 60.0 * float(minutes)
+        except ValueError:
+            raise ValueError(f"NCLENS_CHECKPOINT_MINUTES = {minutes!r}: must be a number of minutes") from None
+        self.taken()
+        self.signal: signal.Signals | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def is_due(self) -> bool:
+        """Return whether a checkpoint is due."""
+        return self.signal is not None or time.monotonic() > self._due
+
+    def taken(self) -> None:
+        """Begin the next stretch: a checkpoint is taken."""
+        self._due = time.monotonic() + self._every
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)

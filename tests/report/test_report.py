@@ -1,0 +1,778 @@
+"""The report against simulated inputs: complete, self-contained, and saying what the tables say."""
+
+import base64
+import html
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nclens.claims import RULES
+from nclens.report import Drawn, report_page
+from nclens.report.figures import CLAIM_FIGURES
+from nclens.report.summary import side_by_side
+from nclens.report.verdicts import VERDICTS, judged_claims
+from nclens.report.words import Names, number
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.spectra import condition_numbers
+from nclens.workflow.files import FileError
+from nclens.workflow.stages.report import report
+
+LOSSES = {"ce": {"label": "CE", "colour": "#0072B2"}, "ls": {"label": "LS 0.05", "colour": "#D55E00"}}
+STEMS = ["collapse_curves", "nc1_nc2", "train_test", "norms", "reliability", "ufm_conditioning"]
+PAPER = "Guo et al., arXiv 2402.03979"
+
+
+# --- simulated inputs -----------------------------------------------------------------------------------------------
+
+
+def simulated_study(**changes):
+    experiment = {"name": "digits", "dataset": "mnist5k", "model": "resnet8", "losses": LOSSES, "baseline": "ce"}
+    experiment |= {"seeds": [0, 1, 2], "epochs": 60, "figures": STEMS}
+    study = {"name": "demo", "title": "Cross entropy against label smoothing", "command": "make reproduce"}
+    return {**study, "experiments": [experiment | changes]}
+
+
+def claim(name, statement, effect, low, high, unit, null, verdict, note="", seeds=3, measures=()):
+    """The row of a claim, and those of its measures: (quantity, effect, low, high, verdict) each."""
+    key = {"claim": name, "paper": PAPER, "statement": statement, "experiment": "digits", "dataset": "mnist5k"}
+    key |= {"model": "resnet8", "baseline": "ce", "loss": "ls", "unit": unit, "null": null, "seeds": seeds}
+    row = {"level": "claim", "quantity": "", "effect": effect, "low": low, "high": high, "verdict": verdict}
+    rows = [{**key, **row, "note": note}]
+    for quantity, *numbers, judged in measures:
+        row = {"level": "measure", "quantity": quantity, "verdict": judged, "note": ""}
+        rows.append({**key, **row, **dict(zip(("effect", "low", "high"), numbers, strict=True))})
+    return rows
+
+
+def simulated_claims():
+    nan = float("nan")
+    rows = [
+        *claim(
+            *("C1", "Networks trained with label smoothing reach neural collapse in fewer epochs."),
+            *(0.3517, 0.2981, 0.4149, "ratio of epochs", 1, "supported"),
+            measures=[
+                ("epochs_to_nc1", 0.3517, 0.2981, 0.4149, "supported"),
+                ("epochs_to_nc2", 0.52, 0.21, 1.29, "inconclusive"),
+                ("epochs_to_error", 1.31, 1.12, 1.53, "contradicted"),
+            ],
+        ),
+        *claim(
+            *("C2", "Networks trained with label smoothing end at a stronger level of collapse."),
+            *(0.402, 0.377, 0.429, "ratio", 1, "supported"),
+            measures=[("nc1", 0.402, 0.377, 0.429, "supported"), ("nc3", 0.013, 0.00042, 0.41, "supported")],
+        ),
+        *claim(
+            *("C3", "At the same level of NC1, NC2 is smaller under label smoothing."),
+            *(nan, nan, nan, "ratio", 1, "inconclusive", "The NC1 ranges of the two losses do not overlap."),
+        ),
+        *claim(
+            *("C4", "Label smoothing improves calibration."),
+            *(0.0712, 0.0655, 0.0769, "difference in ECE", 0, "contradicted"),
+            note="Cross entropy is calibrated already on this data set (ECE 0.006).",
+            measures=[("ece", 0.0712, 0.0655, 0.0769, "contradicted"), ("nll", 0.05, -0.01, 0.11, "inconclusive")],
+        ),
+        *claim(
+            *("C6", "The Hessian is better conditioned under label smoothing."),
+            *(0.9551, nan, nan, "ratio", 1, "supported"),
+            seeds=nan,
+            measures=[
+                ("kappa_ce", 0.9551, nan, nan, "supported"),
+                ("kappa_full", 2.256, nan, nan, "contradicted"),
+            ],
+        ),
+    ]
+    return pd.DataFrame(rows)
+
+
+def simulated_metrics():
+    final = {("test", "accuracy"): 0.97, ("test", "ece"): 0.0432, ("train", "nc1"): 0.0234}
+    final |= {("train", "nc2"): 0.0441, ("train", "nc3"): 0.0612}
+    rows = []
+    for place, loss in enumerate(LOSSES):
+        for seed in range(3):
+            for epoch in (60, 1, 10):  # not in order: the last epoch counts, not the last row
+                for (split, metric), value in final.items():
+                    key = {"experiment": "digits", "dataset": "mnist5k", "model": "resnet8", "loss": loss, "seed": seed}
+                    scaled = value * (1 + 0.1 * place + 0.01 * seed) * 60 / epoch
+                    rows.append({**key, "split": split, "epoch": epoch, "metric": metric, "value": scaled})
+    names = ["experiment", "dataset", "model", "loss", "split", "metric"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(names, "category"))
+
+
+QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective", "nuclear_norm")
+
+
+def simulated_theory(smoothings=None, **changes):
+    """Closed forms at the release's penalties, and numeric values 3e-9 beside them."""
+    rows = []
+    for loss, smoothing in (smoothings or {"ce": 0.0, "ls": 0.05}).items():
+        sizes = {"classes": 10, "per_class": 5000, "dim": 64} | changes
+        problem = UnconstrainedFeatureModel(
+            **sizes, lambda_w=1e-3, lambda_h_sum=1e-6, lambda_b=1e-2, smoothing=smoothing
+        )
+        key = {"experiment": "digits", "dataset": "mnist5k", "model": "resnet8", "loss": loss, "smoothing": smoothing}
+        key |= sizes | {"lambda_w": 1e-3, "lambda_h": 1e-6, "lambda_b": 1e-2}
+        values = {name: getattr(problem, name) for name in QUANTITIES} | condition_numbers(problem)
+        for quantity, value in values.items():
+            row = {"quantity": quantity, "closed_form": value, "numeric": None, "relative_error": None}
+            if value:
+                row |= {"numeric": value * (1 + 3e-9), "relative_error": 3e-9}
+            rows.append(key | row)
+    return pd.DataFrame(rows).astype(dict.fromkeys(("closed_form", "numeric", "relative_error"), float))
+
+
+def simulated_manifest():
+    return {
+        "dataset": "mnist5k",
+        "source": "https://example.org/mnist",
+        "licence": "CC BY-SA 3.0",
+        "citation": "LeCun, Bottou, Bengio, Haffner 1998",
+        "sha256": "ab" * 32,
+        "classes": [str(digit) for digit in range(10)],
+        "shape": [1, 28, 28],
+        "mean": [0.13],
+        "std": [0.31],
+        "train": 4000,
+        "test": 1000,
+        "extra": "ignored",
+    }
+
+
+def simulated_runs():
+    return {
+        ("mnist5k", "resnet8", loss, seed): {
+            "spec": {},
+            "versions": {"python": "3.11.9", "torch": "2.13.0"},
+            "git_revision": "0123456789abcdef",
+            "device": "cpu",
+            "threads": 1,
+            "seed": seed,
+            "data_sha256": "ab" * 32,
+            "wall_time": 92.4 + seed,
+            "parameters": 77_850,
+            "finished": f"2025-11-2{seed}T10:00:00+00:00",
+            "extra": None,
+        }
+        for loss in LOSSES
+        for seed in range(3)
+    }
+
+
+def png(width=70, height=40):
+    """A whole PNG of one grey, by the format's definition."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\xc0" * width) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def simulated_figures(stems=STEMS):
+    return {("digits", stem): Drawn(png(), f"The {stem}", "figure 1 of the paper", "How to read it.") for stem in stems}
+
+
+def page(**changes):
+    inputs = {"study": simulated_study(), "claims": simulated_claims(), "metrics": simulated_metrics()}
+    inputs |= {"theory": simulated_theory(), "figures": simulated_figures(), "runs": simulated_runs()}
+    inputs |= {"datasets": {"mnist5k": simulated_manifest()}, "rules": {"C1": "the interval excludes 1"}}
+    inputs |= {"losses": side_by_side(simulated_study()["experiments"], simulated_metrics())}
+    return report_page(**(inputs | changes))
+
+
+# --- reading the page -----------------------------------------------------------------------------------------------
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Checks that elements are balanced; collects text, attributes and identifiers."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.words, self.elements = [], [], []
+        self.section, self.rows, self._rows, self._cells = None, [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), list(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.section = dict(attributes)["id"]
+        elif tag == "tr":
+            self._rows.append([])
+            self.rows.append((self.section, self._rows[-1]))
+        elif tag in ("td", "th"):
+            self._cells.append([])
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), list(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
+        self.open.pop()
+        if tag in ("dt", "dd", "td", "th", "li", "p", "title", "summary", "h1", "h2", "h3", "figcaption"):
+            self.words.append(" ")
+        if tag == "tr":
+            self._rows.pop()
+        elif tag in ("td", "th"):
+            self._rows[-1].append(" ".join("".join(self._cells.pop()).split()))
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+            for cell in self._cells[-1:]:  # of a table within a table's cell, the inner one
+                cell.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes, _ in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+
+def text_of(fragment):
+    return Reader(fragment).text
+
+
+def captions(text):
+    return [text_of(found) for found in re.findall(r"<figcaption>.*?</figcaption>", text, re.S)]
+
+
+def table_rows(text, anchor):
+    """Every row of a section's tables as the texts of its cells."""
+    return [row for section, row in Reader(text).rows if section == anchor]
+
+
+# --- the page as a whole --------------------------------------------------------------------------------------------
+
+
+def test_page_is_well_formed_and_its_links_lead_somewhere():
+    text = page()
+    reader = Reader(text)
+    names = [attributes["id"] for _, attributes, _ in reader.elements if "id" in attributes]
+    assert text.startswith("<!doctype html>")
+    assert len(names) == len(set(names))
+    inner = [attributes["href"][1:] for attributes in reader.all("a") if attributes["href"].startswith("#")]
+    assert len(inner) >= 7
+    assert set(inner) <= set(names)
+    labelled = [
+        attributes["aria-labelledby"] for _, attributes, _ in reader.elements if "aria-labelledby" in attributes
+    ]
+    assert labelled
+    assert set(labelled) <= set(names)
+
+
+def test_headings_descend_without_a_gap():
+    levels = [int(tag[1]) for tag, _, _ in Reader(page()).elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    text = page()
+    reader = Reader(text)
+    for tag, attributes, _ in reader.elements:
+        for name in ("src", "srcset", "poster", "data", "action", "background", "xlink:href"):
+            assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
+        if tag != "a":
+            assert attributes.get("href", "data:").startswith("data:"), (tag, attributes)
+    assert not {"iframe", "object", "embed", "base", "form"} & {tag for tag, _, _ in reader.elements}
+    style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
+    script = re.search(r"<script>(.*?)</script>", text, re.S).group(1)
+    assert not re.search(r"url\(|@import|//[a-z]", style)
+    assert not re.search(r"https?:|fetch|import|XMLHttp|WebSocket", script)
+    policy = next(a["content"] for a in reader.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+
+
+def test_same_inputs_give_the_same_bytes_in_another_process():
+    program = (
+        f"import importlib.util as u, sys; s = u.spec_from_file_location('simulated', {__file__!r}); "
+        "m = u.module_from_spec(s); s.loader.exec_module(m); sys.stdout.buffer.write(m.page().encode())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+    )
+    assert other.stdout.decode() == page()
+
+
+def test_verdicts_come_first():
+    sections = [attributes["id"] for attributes in Reader(page()).all("section")]
+    assert sections == ["verdicts", "evidence", "figures", "losses", "runs", "theory", "provenance", "reproduce"]
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def test_verdict_table_says_what_the_claims_table_says():
+    rows = [row for row in table_rows(page(), "verdicts") if row and row[0] == "mnist5k, resnet8"]
+    pair = ["mnist5k, resnet8", "LS 0.05 against CE"]
+    assert rows == [
+        [*pair, "epochs to NC1 0.352 [0.298, 0.415] ratio of epochs", "3", "supported"],
+        [*pair, "NC1 0.402 [0.377, 0.429] ratio", "3", "supported"],
+        [*pair, "not measured", "3", "inconclusive"],
+        [*pair, "ECE, 15 bins 0.0712 [0.0655, 0.0769] difference in ECE", "3", "contradicted"],
+        [*pair, "condition number, cross entropy alone 0.955 ratio", "–", "supported"],
+    ]
+
+
+def test_measures_notes_and_rules_stand_in_the_verdict_table():
+    text = page()
+    rows = table_rows(text, "verdicts")
+    assert ["NC3 nc3", "0.0130 [4.20×10⁻⁴, 0.410] ratio", "", "1", "supported"] in rows
+    assert ["NLL nll", "0.0500 [−0.0100, 0.110] difference in ECE", "", "0", "inconclusive"] in rows
+    assert "Cross entropy is calibrated already on this data set (ECE 0.006)." in Reader(text).text
+    assert "C1 the interval excludes 1" in Reader(text).text
+
+
+def test_contradicted_claims_are_counted_named_and_badged_like_the_others():
+    text = page()
+    words = Reader(text).text
+    assert "3 supported 1 contradicted 1 inconclusive" in words
+    assert "5 verdicts on 5 claims. Contradicted: C4 (mnist5k, resnet8, LS 0.05). Inconclusive: C3" in words
+    for verdict in VERDICTS:
+        badges = re.findall(rf'<span class="badge {verdict}"><svg.*?</svg>{verdict}</span>', text, re.S)
+        judged = (simulated_claims()["verdict"] == verdict).sum()
+        headings = ((simulated_claims()["verdict"] == verdict) & (simulated_claims()["level"] == "claim")).sum()
+        assert len(badges) == judged + headings
+
+
+def test_open_interval_is_written_as_one():
+    claims = simulated_claims()
+    claims.loc[claims["quantity"] == "epochs_to_nc2", "high"] = np.inf
+    rows = table_rows(page(claims=claims), "verdicts")
+    assert ["epochs to NC2 epochs_to_nc2", "0.520 [0.210, ∞) ratio of epochs", "", "1", "inconclusive"] in rows
+
+
+def test_strokes_keep_order_and_scale():
+    text = page()
+    strokes = [
+        tuple(float(number) for number in found)
+        for found in re.findall(
+            r'd="M([\d.]+) 1V15"/><path class="range" d="M([\d.]+) 8H([\d.]+)"/><circle cx="([\d.]+)"', text
+        )
+    ]
+    assert len(strokes) == 7  # of the measures those with an interval
+    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in strokes)
+    nulls = [null for null, *_ in strokes]
+    assert nulls[0] == nulls[1] == nulls[2]
+    # Ratios on a log scale: places are affine in the logarithm, so the first measure fixes where the third one lies.
+    (null, low, _, _), *_ = strokes
+    per_unit = (null - low) / -np.log(0.2981)
+    assert strokes[2][3] == pytest.approx(null + per_unit * np.log(1.31), abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("verdict", "maybe", "verdict 'maybe' of C1; allowed: supported, contradicted, inconclusive"),
+        ("level", "other", "level 'other' of C1; allowed: claim, measure"),
+        ("level", "measure", "belongs to no verdict"),
+    ],
+)
+def test_claims_that_cannot_be_shown_are_refused(column, value, message):
+    claims = simulated_claims()
+    claims.loc[0, column] = value
+    with pytest.raises(ValueError, match=re.escape(message)):
+        page(claims=claims)
+
+
+def test_a_loss_held_against_two_others_has_two_verdicts():
+    claims = simulated_claims().query("claim == 'C2'")
+    other = claims.assign(baseline="other", effect=0.77)
+    names = Names(simulated_study())
+    (judged,) = judged_claims(pd.concat([claims, other]), names)
+    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+        ("CE", "0.402"),
+        ("other", "0.770"),
+    ]
+    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+        {"0.402", "0.0130"},
+        {"0.770"},
+    ]
+
+
+def test_many_verdicts_of_a_kind_on_a_claim_are_counted():
+    own = simulated_claims().query("claim == 'C4' and level == 'claim'")
+    claims = pd.concat([own.assign(baseline=f"other{place}") for place in range(3)] + [own.assign(verdict="supported")])
+    assert "4 verdicts on 1 claim. Contradicted: C4 (3 of 4)." in Reader(page(claims=claims)).text
+
+
+def test_a_note_calls_its_measures_by_their_names():
+    claims = simulated_claims().query("claim == 'C1'")
+    claims["note"] = "epochs_to_nc1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+    (judged,) = judged_claims(claims, Names(simulated_study()))
+    note = judged["rows"][0]["note"]
+    assert note == "epochs to NC1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+
+
+@pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
+def test_table_without_a_column_is_refused(name):
+    table = {"claims": simulated_claims, "metrics": simulated_metrics, "theory": simulated_theory}[name]()
+    with pytest.raises(ValueError, match=f"the {name} table lacks the columns experiment"):
+        page(**{name: table.drop(columns="experiment")})
+
+
+def test_several_experiments_and_losses_are_told_apart():
+    study = simulated_study()
+    first = study["experiments"][0]
+    study["experiments"] += [first | {"name": "again"}, first | {"name": "other", "dataset": "cifar10"}]
+    claims = simulated_claims()
+    more = [
+        claims.assign(experiment="again"),
+        claims.assign(experiment="other", dataset="cifar10", verdict="contradicted"),
+    ]
+    text = page(study=study, claims=pd.concat([claims, *more]))
+    rows = [row for row in table_rows(text, "verdicts") if len(row) == 5 and row[1] == "LS 0.05 against CE"]
+    assert [row[0] for row in rows] == [
+        *("mnist5k, resnet8 (digits)", "mnist5k, resnet8 (again)", "cifar10, resnet8"),
+    ] * 5
+    assert "15 verdicts on 5 claims" in Reader(text).text
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_each_figure_is_shown_once_with_a_number_an_alternative_and_its_bytes():
+    text = page()
+    images = Reader(text).all("img")
+    assert len(images) == len(STEMS)
+    assert len({image["alt"] for image in images}) == len(STEMS)
+    assert all({image["width"], image["height"]} == {"70", "40"} for image in images)
+    assert [caption.split(".")[0] for caption in captions(text)] == [f"Figure {n}" for n in range(1, len(STEMS) + 1)]
+    assert {image["src"] for image in images} == {"data:image/png;base64," + base64.b64encode(png()).decode()}
+
+
+def test_captions_repeat_the_numbers_of_the_verdict_table():
+    text = page()
+    by_claim = dict(zip(("C1", "C2", "C3", "C4", "C6"), captions(text), strict=False))
+    verdict_rows = simulated_claims().query("level == 'claim'").set_index("claim")
+    for name, caption in by_claim.items():
+        row = verdict_rows.loc[name]
+        assert caption.count(f": {row['verdict']}.") == 1
+        if pd.isna(row["effect"]):
+            assert "not measured" in caption
+        else:
+            assert f"{number(row['effect'])} ({row['unit']})" in caption
+        if pd.notna(row["low"]):
+            assert f"95% interval [{number(row['low'])}, {number(row['high'])}]" in caption
+            assert f"[{number(row['low'])}, {number(row['high'])}]" in Reader(text).text.split("Evidence C1")[0]
+
+
+def test_claim_whose_figure_is_already_shown_refers_to_it():
+    words = Reader(page(figures=simulated_figures(["collapse_curves"]))).text
+    c2 = words[
+        words.index("C2 Networks", words.index("Evidence C1")) : words.index(
+            "C3 At the same", words.index("Evidence C1")
+        )
+    ]
+    assert "See also Figure 1." in c2
+    assert "0.402" in c2
+
+
+def test_figures_that_are_missing_are_named():
+    words = Reader(page(figures=simulated_figures(STEMS[:-1]))).text
+    assert "Not found, so not shown here: figures/digits_ufm_conditioning.png." in words
+    assert "Not found" not in Reader(page()).text
+
+
+def test_every_figure_of_a_claim_exists():
+    from nclens.figures import FIGURES
+
+    assert {stem for stems in CLAIM_FIGURES.values() for stem in stems} <= set(FIGURES)
+
+
+@pytest.mark.parametrize("image", [b"", b"not an image", png()[:-20], b"x" + png()])
+def test_image_that_is_not_a_whole_png_is_refused(image):
+    with pytest.raises(ValueError, match="figure digits_nc1_nc2: the image is not a whole PNG"):
+        page(figures={("digits", "nc1_nc2"): Drawn(image, "NC")})
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_run_table_has_the_last_epoch_of_every_run():
+    rows = table_rows(page(), "runs")
+    assert rows[0] == [
+        *("Experiment", "Loss", "Seed", "Accuracy test", "ECE test", "NC1 train", "NC2 train", "NC3 train"),
+        *("Training s", "Device"),
+    ]
+    assert len(rows) == 7
+    factor = 1 + 0.1 + 0.02  # ls, seed 2, at epoch 60
+    numbers = [number(value * factor) for value in (0.97, 0.0432, 0.0234, 0.0441, 0.0612)]
+    assert rows[-1] == ["digits", "LS 0.05", "2", *numbers, "94.4", "cpu"]
+
+
+def test_run_table_shows_what_became_undefined_at_the_end():
+    metrics = simulated_metrics()
+    ended = (metrics["epoch"] == 60) & (metrics["loss"] == "ls")
+    metrics.loc[ended & (metrics["metric"] == "nc1"), "value"] = np.inf
+    metrics.loc[ended & (metrics["metric"] == "nc2"), "value"] = np.nan
+    assert table_rows(page(metrics=metrics), "runs")[-1][5:7] == ["∞", "–"]
+
+
+def test_run_table_leaves_out_what_no_run_measured_and_dashes_what_one_lacks():
+    metrics = simulated_metrics()
+    metrics = metrics[(metrics["metric"] != "ece") & ~((metrics["metric"] == "nc1") & (metrics["seed"] == 1))]
+    runs = simulated_runs()
+    del runs["mnist5k", "resnet8", "ce", 1]
+    rows = table_rows(page(metrics=metrics, runs=runs), "runs")
+    assert "ECE test" not in rows[0]
+    assert [cell for cell in rows[2] if cell == "–"] == ["–"] * 3  # nc1, training time, device
+
+
+# --- provenance and the way back ------------------------------------------------------------------------------------
+
+
+def test_provenance_says_where_the_numbers_come_from():
+    words = Reader(page()).text
+    for expected in (
+        "licence CC BY-SA 3.0",
+        "citation LeCun, Bottou, Bengio, Haffner 1998",
+        "training samples 4000 test samples 1000 classes 10 shape of a sample 1 × 28 × 28",
+        "SHA-256 " + "ab" * 32,
+        "runs trained on exactly this 6 of 6",
+        "python 3.11.9 torch 2.13.0 git revision 0123456789abcdef device cpu threads a run 1",
+        "finished 2025-11-20T10:00:00+00:00 to 2025-11-22T10:00:00+00:00",
+        "6 runs, 9 min 20 s of training when added up.",
+    ):
+        assert expected in words
+    assert ["digits", "LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
+
+
+def test_runs_that_differ_in_versions_or_data_are_told():
+    runs = simulated_runs()
+    odd = runs["mnist5k", "resnet8", "ls", 2]
+    runs["mnist5k", "resnet8", "ls", 2] = odd | {"versions": {"torch": "2.12.0"}, "data_sha256": "cd" * 32}
+    words = Reader(page(runs=runs)).text
+    assert "torch 2.13.0 (5 runs), 2.12.0 (1 run)" in words
+    assert "runs trained on exactly this 5 of 6" in words
+
+
+def test_command_stands_on_the_page_as_it_is_typed():
+    text = page(study=simulated_study() | {"command": "snakemake --configfile 'a b.yaml' && echo <done>"})
+    code = re.search(r"<pre.*?><code>(.*?)</code></pre>", text, re.S).group(1)
+    assert html.unescape(code) == "snakemake --configfile 'a b.yaml' && echo <done>"
+
+
+def test_page_without_what_is_optional():
+    text = page(losses=None, theory=None, figures=None, datasets=None, runs=None, rules=None)
+    words = Reader(text).text
+    sections = [attributes["id"] for attributes in Reader(text).all("section")]
+    assert sections == ["verdicts", "evidence", "figures", "runs", "provenance", "reproduce"]
+    for absent in ("figures/digits_norms.png", "data/mnist5k.json", "mnist5k/resnet8/ls/seed2/run.json"):
+        assert absent in words
+    assert "theory/ufm.csv" not in words
+    assert "0.352" in words
+
+
+def test_study_without_claims():
+    text = page(claims=simulated_claims().iloc[:0], figures=None)
+    assert "No claim was judged." in Reader(text).text
+
+
+# --- hostile input --------------------------------------------------------------------------------------------------
+
+HOSTILE = """"><script>alert(1)</script><img src=x onerror='alert(2)'>{{ 7*7 }}&amp;"""
+
+
+def test_hostile_names_are_shown_and_nothing_more():
+    losses = {"ce": LOSSES["ce"], "ls": {"label": HOSTILE, "colour": "#D55E00"}}
+    study = simulated_study(name=HOSTILE, dataset=HOSTILE, model=HOSTILE, losses=losses)
+    study |= {"title": HOSTILE, "command": HOSTILE, "name": HOSTILE}
+    claims = simulated_claims().assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE, statement=HOSTILE)
+    claims = claims.assign(paper=HOSTILE, unit=HOSTILE, note=HOSTILE)
+    claims["quantity"] = [value and HOSTILE for value in claims["quantity"]]
+    metrics = simulated_metrics().astype(object).assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE)
+    manifest = dict.fromkeys(("source", "licence", "citation", "sha256", "classes", "train"), HOSTILE)
+    record = {"versions": {HOSTILE: HOSTILE}, "device": HOSTILE, "git_revision": HOSTILE, "wall_time": 1.0}
+    text = page(
+        study=study,
+        claims=claims,
+        metrics=metrics,
+        losses=side_by_side(study["experiments"], metrics).assign(quantity=HOSTILE),
+        theory=simulated_theory().assign(experiment=HOSTILE, quantity=HOSTILE),
+        figures={(HOSTILE, "nc1_nc2"): Drawn(png(), HOSTILE, HOSTILE, HOSTILE)},
+        datasets={HOSTILE: manifest},
+        runs={(HOSTILE, HOSTILE, "ls", 0): record},
+        rules={HOSTILE: HOSTILE},
+    )
+    reader = Reader(text)
+    assert [tag for tag, _, _ in reader.elements].count("script") == 1
+    assert len(reader.all("img")) == 1
+    assert not [name for _, attributes, _ in reader.elements for name in attributes if name.startswith("on")]
+    assert HOSTILE in "".join(reader.words)
+
+
+def test_addresses_become_links_only_when_they_are_of_the_web():
+    harmless = simulated_manifest() | {"source": "javascript:alert(1)"}
+    assert not [a for a in Reader(page(datasets={"mnist5k": harmless})).all("a") if "javascript" in a["href"]]
+    assert "https://example.org/mnist" in [a["href"] for a in Reader(page()).all("a")]
+
+
+@pytest.mark.parametrize("colour", ["red;background:url(//x)", "#12345", "", "#0072B2 "])
+def test_colour_that_is_none_is_refused(colour):
+    losses = LOSSES | {"ls": {"label": "LS", "colour": colour}}
+    with pytest.raises(ValueError, match=r"colour of loss ls: .*allowed: #rrggbb"):
+        page(study=simulated_study(losses=losses))
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *(
+            (0, "0"),
+            (0.0, "0"),
+            (1, "1.00"),
+            (-0.5, "−0.500"),
+            (0.9996, "1.00"),
+            (99949, "99949"),
+            (99951, "1.00×10⁵"),
+            (123456.0, "1.23×10⁵"),
+        ),
+        *((0.00123, "0.00123"), (0.000999, "9.99×10⁻⁴"), (float("inf"), "∞"), (float("-inf"), "−∞"), (None, "–")),
+        *((float("nan"), "–"), (5e-324, "4.94×10⁻³²⁴")),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+@given(st.floats(-1e300, 1e300), st.integers(2, 8))
+def test_number_reads_back_to_its_digits(value, digits):
+    text = number(value, digits).replace("−", "-")
+    mantissa, _, power = text.partition("×10")
+    read = float(mantissa + "e" + (power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or "0"))
+    assert read == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits), abs=1e-323)
+
+
+# --- losses side by side ---------------------------------------------------------------------------------------------
+
+
+def test_the_best_loss_is_bold_and_only_where_the_seeds_leave_no_doubt():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    assert list(table.query("quantity == 'NC1'")["best"]) == [True, False]
+    reader = Reader(page())
+    bold = [attributes for tag, attributes, above in reader.elements if tag == "b" and "table" in above]
+    assert len(bold) == int(table["best"].sum())
+    doubtful = table.assign(best=False)
+    reader = Reader(page(losses=doubtful))
+    assert not [tag for tag, _, above in reader.elements if tag == "b" and "table" in above]
+
+
+def test_a_level_that_is_never_reached_is_sorted_last():
+    table = side_by_side(simulated_study()["experiments"], simulated_metrics())
+    never = table["quantity"] == "epochs to collapse"
+    table.loc[never, ["mean", "low", "high"]] = [np.inf, np.nan, np.nan]
+    text = page(losses=table)
+    section = text[text.index('id="losses"') : text.index('id="runs"')]
+    assert section.count(">never<") == 2
+    assert "inf" not in section.replace("information", "")
+
+
+def test_one_loss_alone_is_not_set_beside_itself():
+    study = simulated_study(losses={"ce": LOSSES["ce"]})
+    losses = side_by_side(study["experiments"], simulated_metrics())
+    assert set(losses["loss"]) == {"ce"}
+    assert 'id="losses"' not in page(study=study, losses=losses)
+
+
+# --- the stage ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The files of a finished study."""
+    for folder in ("theory", "figures", "data"):
+        (tmp_path / folder).mkdir()
+    simulated_claims().to_csv(tmp_path / "claims.csv", index=False)
+    simulated_theory().to_csv(tmp_path / "theory" / "ufm.csv", index=False)
+    simulated_metrics().to_parquet(tmp_path / "metrics.parquet", index=False)
+    for stem in STEMS:
+        (tmp_path / "figures" / f"digits_{stem}.png").write_bytes(png())
+    (tmp_path / "data" / "mnist5k.json").write_text(json.dumps(simulated_manifest()))
+    for key, record in simulated_runs().items():
+        folder = tmp_path.joinpath(*key[:3], f"seed{key[3]}")
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_stage_writes_the_page_of_the_files(root):
+    report(simulated_study(), root, root / "report.html")
+    text = (root / "report.html").read_text(encoding="utf-8")
+    # The same page as from memory, where the figures have the words of the registry and the rules those of the claims.
+    from nclens.figures import FIGURES
+
+    figures = {
+        ("digits", stem): Drawn(png(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)
+        for stem in STEMS
+    }
+    assert text == page(figures=figures, rules=RULES)
+    table = pd.read_csv(root / "tables" / "losses.csv")
+    assert set(table["quantity"]) == {"NC1", "NC2", "NC3", "epochs to collapse"}
+    assert not list(root.glob(".*"))
+
+
+def test_stage_reads_names_that_look_like_nothing(root):
+    claims = simulated_claims().assign(loss="null", baseline="NA")
+    claims.to_csv(root / "claims.csv", index=False)
+    losses = {"NA": LOSSES["ce"], "null": LOSSES["ls"]}
+    report(simulated_study(losses=losses, baseline="NA"), root, root / "report.html")
+    assert "LS 0.05 against CE" in Reader((root / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_stage_shows_what_there_is(root):
+    for path in [*root.glob("figures/*"), *root.glob("theory/*"), *root.glob("data/*"), *root.rglob("run.json")]:
+        path.unlink()
+    report(simulated_study(), root, root / "report.html")
+    assert (root / "report.html").read_text(encoding="utf-8") == page(
+        theory=None, figures=None, datasets=None, runs=None, rules=RULES
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("claims.csv", None, "claims.csv is missing: the rule `judge` makes it"),
+        ("claims.csv", b"claim,paper\n", "claims.csv is damaged .* the rule `judge`"),
+        ("claims.csv", b"", "claims.csv is damaged .* the rule `judge`"),
+        ("metrics.parquet", None, "metrics.parquet is missing: the rule `collect` makes it"),
+        ("metrics.parquet", b"PAR1", "metrics.parquet is damaged .* the rule `collect`"),
+        ("theory/ufm.csv", b"\xff\xfe", "ufm.csv is damaged .* the rule `theory`"),
+        ("figures/digits_norms.png", png()[:60], "digits_norms.png is damaged .* the rule `draw`"),
+        ("data/mnist5k.json", b"{", "mnist5k.json is damaged .* the rule `prepare`"),
+        ("mnist5k/resnet8/ls/seed1/run.json", b"", "run.json is damaged .* the rule `train`"),
+    ],
+)
+def test_stage_names_the_file_that_is_at_fault_and_its_rule(root, name, content, message):
+    (root / name).unlink() if content is None else (root / name).write_bytes(content)
+    with pytest.raises(FileError, match=message):
+        report(simulated_study(), root, root / "report.html")
+    assert not (root / "report.html").exists()

@@ -1,0 +1,154 @@
+"""Data set entries: what is known of a set is held against the study before anything runs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nclens.study import ConfigError, load_study
+from nclens.study.torchvision_sets import SETS, Known
+from nclens.workflow import specs
+
+
+def study_of(raw_study, entry, **training):
+    """The smoke study on another data set."""
+    raw_study["datasets"] = {"mine": entry}
+    raw_study["experiments"]["smoke"]["dataset"] = "mine"
+    raw_study["experiments"]["smoke"]["training"] |= training
+    return load_study(raw_study)
+
+
+def cifar(**keys):
+    return {"source": "torchvision", "name": "CIFAR10", **keys}
+
+
+CONSTANTS = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.243, 0.261]}
+FITTING = {
+    "whole": cifar(),
+    "subset": cifar(train_per_class=500, test_per_class=200, split_seed=3),
+    "the paper's constants": cifar(normalisation=CONSTANTS),
+    "a variant": {"source": "torchvision", "name": "EMNIST", "variant": "letters"},
+    "images of one size": {"source": "torchvision", "name": "Food101", "image_size": 64},
+    "tiny": {"source": "tinyimagenet", "train_per_class": 50},
+    "folder": {"source": "imagefolder", "path": "pets", "image_size": 64},
+    "arrays": {"source": "arrays", "path": "mine.npz", "classes": ["a", "b"]},
+}
+
+
+@pytest.mark.parametrize("entry", FITTING.values(), ids=FITTING)
+def test_an_entry_that_fits_reaches_prepare_and_nothing_else(raw_study, entry):
+    study = study_of(raw_study, entry)
+    spec = specs.prepare(study, "mine")
+    assert spec["entry"]["source"] == entry["source"]
+    assert "mine" not in str(specs.train(study, next(study.runs())).get("entry", ""))
+    assert load_study(study.resolved()).resolved() == study.resolved()
+
+
+MISTAKES = {
+    "unknown set": (cifar(name="CIFAR11"), ["datasets.mine", "'CIFAR11'", "'CIFAR10'", "'SVHN'"]),
+    "no name": ({"source": "torchvision"}, ["datasets.mine.name", "missing"]),
+    "more than there is": (cifar(train_per_class=5001), ["train_per_class = 5001", "at most 5000"]),
+    "more test images": (cifar(test_per_class=1001), ["test_per_class = 1001", "at most 1000"]),
+    "more of the smallest class": (
+        {"source": "torchvision", "name": "SVHN", "test_per_class": 1600},
+        ["test_per_class = 1600", "at most 1595"],
+    ),
+    "more of Tiny ImageNet": ({"source": "tinyimagenet", "test_per_class": 51}, ["at most 50"]),
+    "one sample a class": (cifar(train_per_class=1), ["train_per_class = 1", "greater than or equal to 2"]),
+    "a variant of none": (cifar(variant="letters"), ["variant = letters", "CIFAR10 has no variants"]),
+    "an unknown variant": (
+        {"source": "torchvision", "name": "EMNIST", "variant": "leters"},
+        ["variant = leters", "EMNIST has the variants balanced, letters"],
+    ),
+    "which variant": ({"source": "torchvision", "name": "EMNIST"}, ["variant = None", "balanced"]),
+    "images of several sizes": (
+        {"source": "torchvision", "name": "DTD"},
+        ["needs `image_size`", "images of DTD differ in size"],
+    ),
+    "one mean too many": (
+        cifar(normalisation={"mean": [0.5] * 4, "std": [0.5] * 4}),
+        ["normalisation has 4 channels, the images have 3"],
+    ),
+    "means without deviations": (cifar(normalisation={"mean": [0.5], "std": [0.5, 1]}), ["mean has 1", "std 2"]),
+    "a deviation of zero": (
+        cifar(normalisation={"mean": [0.5] * 3, "std": [0.5, 0.5, 0]}),
+        ["normalisation.std.2 = 0", "greater than 0"],
+    ),
+    "another format": ({"source": "arrays", "path": "mine.csv"}, ["datasets.mine.path = 'mine.csv'", "npz"]),
+    "unknown source": ({"source": "torchvison"}, ["`torchvison`", "did you mean `torchvision`", "tinyimagenet"]),
+    "unknown key": (cifar(train_per_clas=5), ["`train_per_clas`", "did you mean `train_per_class`"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named(raw_study, mistake):
+    entry, words = MISTAKES[mistake]
+    with pytest.raises(ConfigError) as caught:
+        study_of(raw_study, entry)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "samples"),
+    [
+        (cifar(), 50_000),
+        (cifar(train_per_class=5), 50),
+        ({"source": "torchvision", "name": "STL10"}, 5000),
+        ({"source": "torchvision", "name": "EMNIST", "variant": "letters", "train_per_class": 2}, 52),
+        ({"source": "tinyimagenet", "train_per_class": 3}, 600),
+    ],
+)
+def test_a_batch_is_held_against_the_size_that_is_known(raw_study, entry, samples):
+    study_of(raw_study, entry, batch_size=samples)
+    with pytest.raises(ConfigError, match=rf"batch_size = {samples + 1}: must be at most the {samples} training"):
+        study_of(raw_study, entry, batch_size=samples + 1)
+
+
+def test_only_what_is_known_of_one_set_reaches_prepare(raw_study):
+    entry = specs.prepare(study_of(raw_study, cifar(normalisation=CONSTANTS)), "mine")["entry"]
+    assert entry["expected"] == {"classes": 10, "samples": [50_000, 10_000]}
+    assert entry["arguments"] == [{"train": True}, {"train": False}]
+    assert entry["normalisation"] == CONSTANTS
+    assert "CIFAR100" not in str(entry)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_known_fits_together(name):
+    entry = SETS[name]
+    for known in entry.values() if isinstance(entry, dict) else [entry]:
+        assert isinstance(known, Known)
+        for samples, least in zip(known.samples, known.least or (2, 2), strict=True):
+            assert 2 <= least <= samples / known.classes
+        assert known.train != known.test
+
+
+def test_data_dir_is_in_no_specification_and_not_in_the_resolved_study(raw_study):
+    def all_of(study):
+        run = next(study.runs())
+        of_run = [step(study, run) for step in (specs.train, specs.extract, specs.measure)]
+        return [
+            specs.prepare(study, "mine"),
+            *of_run,
+            specs.track(study, run),
+            study.resolved(),
+            specs.report(study, "command"),
+        ]
+
+    before = study_of(raw_study, cifar())
+    raw_study["data_dir"] = "/elsewhere"
+    after = load_study(raw_study)
+    assert (before.data_dir, after.data_dir) == ("data", "/elsewhere")
+    assert all_of(before) == all_of(after)
+
+
+def test_a_data_dir_that_is_a_file_is_refused(raw_study, tmp_path):
+    (tmp_path / "file").write_text("")
+    raw_study["data_dir"] = str(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"data_dir = .*is a file; it must be the folder of the raw data"):
+        load_study(raw_study)
+
+
+def test_reading_the_configuration_imports_neither_torch_nor_torchvision():
+    code = "import sys, nclens.study; sys.exit(bool({'torch', 'torchvision'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)

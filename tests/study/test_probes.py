@@ -1,0 +1,182 @@
+"""Probes of a study: what they may ask, of which experiments, and what the stage gets of them."""
+
+import pytest
+
+from nclens.study import ConfigError, load_study
+from nclens.workflow import specs
+
+PROBES = {
+    "digits8": {"kind": "transfer", "dataset": "digits8"},
+    "four_nine": {"kind": "mutual_information", "classes": [4, 9]},
+    "variance": {"kind": "gradient_variance", "smoothing": 0.2},
+}
+
+
+@pytest.fixture
+def probed(raw_study):
+    """The smoke study, its networks asked everything."""
+    raw_study["datasets"]["digits8"] = {"source": "digits8"}
+    raw_study["probes"] = {name: dict(probe) for name, probe in PROBES.items()}
+    raw_study["experiments"]["smoke"]["probes"] = list(PROBES)
+    return raw_study
+
+
+def spec_of(raw):
+    study = load_study(raw)
+    return specs.probe(study, next(study.runs()))
+
+
+def test_the_stage_gets_the_probes_with_their_epochs_and_nothing_of_the_loss(probed):
+    spec = spec_of(probed)
+    assert spec["snapshots"] == [1, 2, 6]
+    assert {probe["kind"]: probe["snapshots"] for probe in spec["probes"]} == {
+        "transfer": [6],
+        "mutual_information": [1, 2, 6],
+        "gradient_variance": [1, 2, 6],
+    }
+    assert spec["probes"][1]["classes"] == [4, 9]
+    probed["losses"]["ce"] = {"name": "ls", "smoothing": 0.3}
+    assert spec_of(probed) == spec
+
+
+def test_where_all_ask_at_the_end_only_the_last_snapshot_is_read(probed):
+    probed["experiments"]["smoke"]["probes"] = ["digits8"]
+    assert spec_of(probed)["snapshots"] == [6]
+    del probed["experiments"]["smoke"]["probes"]
+    assert load_study(probed).probed_epochs("smoke") == []
+
+
+def test_of_several_probes_of_a_kind_each_has_metrics_of_its_own(probed):
+    probed["probes"]["one_seven"] = {"kind": "mutual_information", "classes": [1, 7]}
+    probed["experiments"]["smoke"]["probes"].append("one_seven")
+    suffixes = [(probe["kind"], probe["suffix"]) for probe in spec_of(probed)["probes"]]
+    assert suffixes == [
+        ("transfer", ""),
+        ("mutual_information", "/four_nine"),
+        ("gradient_variance", ""),
+        ("mutual_information", "/one_seven"),
+    ]
+
+
+def test_a_probe_reaches_only_the_steps_that_use_it(probed):
+    def steps():
+        study = load_study(probed)
+        run = next(study.runs())
+        of_run = {step: getattr(specs, step)(study, run) for step in ("train", "extract", "measure", "probe", "track")}
+        return of_run | {step: getattr(specs, step)(study) for step in ("collect", "judge", "draw", "theory")}
+
+    def changed(before, after):
+        return {step for step in before if before[step] != after[step]}
+
+    first = steps()
+    probed["probes"]["variance"]["samples"] = 77
+    second = steps()
+    assert changed(first, second) == {"probe", "draw"}
+    probed["experiments"]["smoke"]["projection_classes"] = [1, 2, 3]
+    third = steps()
+    assert changed(second, third) == {"draw"}
+    probed["experiments"]["smoke"]["probes"] = []
+    assert changed(third, steps()) == {"probe", "collect", "track", "draw"}
+
+
+def test_figures_of_probes_are_drawn_where_there_is_the_probe(probed):
+    figures = {"probe_accuracy", "mutual_information", "gradient_variance"}
+    assert figures <= set(load_study(probed).figures("smoke"))
+    probed["experiments"]["smoke"]["probes"] = ["variance"]
+    assert figures & set(load_study(probed).figures("smoke")) == {"gradient_variance"}
+
+
+def test_the_resolved_study_resolves_to_itself(probed):
+    study = load_study(probed)
+    assert load_study(study.resolved()).resolved() == study.resolved()
+
+
+MISTAKES = {
+    "unknown kind": ({"probes": {"p": {"kind": "transfr"}}}, ["probes.p", "`transfr`", "did you mean `transfer`"]),
+    "no kind": ({"probes": {"p": {}}}, ["probes.p", "needs the key `kind`", "gradient_variance"]),
+    "no data set": ({"probes": {"p": {"kind": "transfer"}}}, ["probes.p.dataset", "missing"]),
+    "a data set that is not there": (
+        {"probes": {"p": {"kind": "transfer", "dataset": "usps"}}},
+        ["probes.p.dataset = usps", "mnist5k, digits8"],
+    ),
+    "one class twice": (
+        {"probes": {"p": {"kind": "mutual_information", "classes": [3, 3]}}},
+        ["probes.p", "[3, 3]", "two different"],
+    ),
+    "one class": ({"probes": {"p": {"kind": "mutual_information", "classes": [3]}}}, ["probes.p.classes.1", "missing"]),
+    "unknown augmentation": (
+        {"probes": {"p": {"kind": "mutual_information", "augmentation": "spin"}}},
+        ["augmentation = 'spin'", "'shift' or 'flip_crop'"],
+    ),
+    "no smoothing": (
+        {"probes": {"p": {"kind": "gradient_variance", "smoothing": 0}}},
+        ["probes.p.smoothing = 0", "greater than 0"],
+    ),
+    "one sample": (
+        {"probes": {"p": {"kind": "gradient_variance", "samples": 1}}},
+        ["probes.p.samples = 1", "greater than or equal to 2"],
+    ),
+    "a name that MLflow refuses": ({"probes": {"p+q": {"kind": "gradient_variance"}}}, ["probes", "p+q", "must match"]),
+    "a probe that is not there": ({"ask": ["nothing"]}, ["experiments.smoke.probes = nothing", "`probes`", "digits8"]),
+    "a probe twice": ({"ask": ["variance", "variance"]}, ["probes", "must not repeat"]),
+    "a class that does not exist": (
+        {"probes": {"p": {"kind": "mutual_information", "classes": [4, 10]}}, "ask": ["p"]},
+        ["probes.p.classes = [4, 10]", "mnist5k has 10 classes, numbered from 0 to 9"],
+    ),
+    "projection classes that do not exist": (
+        {"projection": [0, 1, 12]},
+        ["experiments.smoke.projection_classes = [0, 1, 12]", "mnist5k has 10 classes"],
+    ),
+    "two projection classes": ({"projection": [0, 1]}, ["projection_classes.2", "missing"]),
+    "a projection class twice": ({"projection": [0, 1, 1]}, ["projection_classes [0, 1, 1]", "must not repeat"]),
+    "images of another shape": (
+        {
+            "data": {"cifar": {"source": "torchvision", "name": "CIFAR10"}},
+            "probes": {"p": {"kind": "transfer", "dataset": "cifar"}},
+            "ask": ["p"],
+        },
+        ["probes.p.dataset = cifar", "shape (3, 32, 32)", "those of mnist5k", "(1, 28, 28)"],
+    ),
+    "more digits than there are": ({"digits8": {"train_per_class": 150}}, ["datasets.digits8", "at most 174"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_key_value_and_what_is_allowed(probed, mistake):
+    change, words = MISTAKES[mistake]
+    probed["probes"] |= change.get("probes", {})
+    probed["datasets"] |= change.get("data", {})
+    probed["datasets"]["digits8"] |= change.get("digits8", {})
+    experiment = probed["experiments"]["smoke"]
+    experiment |= {
+        key: change[name] for key, name in (("probes", "ask"), ("projection_classes", "projection")) if name in change
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_study(probed)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_classes_are_checked_where_they_are_known_before_the_data_are_read(probed, tmp_path):
+    probed["datasets"]["mnist5k"] = {"source": "arrays", "path": "mine.npz"}
+    probed["probes"]["four_nine"]["classes"] = [4, 900]
+    probed["experiments"]["smoke"]["projection_classes"] = [7, 8, 900]
+    assert load_study(probed).figures("smoke").count("projections") == 1
+    probed["datasets"]["mnist5k"] = {"source": "torchvision", "name": "RenderedSST2", "image_size": 28}
+    probed["probes"] = {}
+    del probed["experiments"]["smoke"]["probes"], probed["experiments"]["smoke"]["projection_classes"]
+    study = load_study(probed)
+    assert "projections" not in study.figures("smoke")
+    assert load_study(study.resolved()).resolved() == study.resolved()
+    probed["experiments"]["smoke"]["figures"] = ["projections"]
+    with pytest.raises(ConfigError, match="mnist5k has 2 classes"):
+        load_study(probed)
+
+
+def test_probes_ask_classifiers(probed, tmp_path):
+    (tmp_path / "mine.py").write_text("def data():\n    return {}\n")
+    probed["datasets"]["mnist5k"] = {"function": "mine:data", "task": "regression"}
+    probed["losses"] = {"nmse": {"name": "squared_error"}}
+    probed["experiments"]["smoke"] |= {"losses": ["nmse"], "probes": ["variance"]}
+    with pytest.raises(ConfigError, match=r"experiments.smoke.probes = variance: .* the task of mnist5k is regression"):
+        load_study(probed, [tmp_path])

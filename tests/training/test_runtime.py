@@ -1,0 +1,61 @@
+"""What a process computes with, and what it says when the machine cannot."""
+
+import os
+
+import pytest
+import torch
+
+from nclens.training.runtime import configure, explained
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    yield
+    cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    torch.set_float32_matmul_precision("highest")
+    torch.use_deterministic_algorithms(False)
+
+
+def state():
+    cudnn = torch.backends.cudnn
+    return cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.deterministic
+
+
+def test_float32_is_ieee_unless_tf32_is_asked_for():
+    configure(1)
+    assert state() == (False, "highest", False, True)
+    configure(1, precision="tf32", autotune=True)
+    assert state() == (True, "high", True, False)
+    configure(1, precision="bf16", autotune=True)
+    assert state() == (False, "highest", True, False)
+
+
+def test_deterministic_leaves_nothing_to_chance():
+    configure(1, deterministic=True, autotune=True)
+    assert state()[2:] == (False, True)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    configure(1)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_without_a_deterministic_form_is_named():
+    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic form; set it to false"
+    with pytest.raises(ValueError, match=words), explained():
+        raise RuntimeError("kthvalue CUDA does not have a deterministic implementation, but you set\n...")
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"), explained():
+        raise RuntimeError("shapes do not match")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_operation_without_a_deterministic_form_is_named_on_cuda():
+    configure(1, deterministic=True)
+    with pytest.raises(ValueError, match="deterministic is true, but"), explained():
+        torch.rand(4, 4, 4, device="cuda").kthvalue(2)

@@ -1,0 +1,75 @@
+"""From an entry of the configuration to a data set."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from nclens.workflow.build.data import load_dataset
+
+
+def test_mnist5k_is_real_balanced_and_the_same_every_time():
+    entry = {"source": "mnist5k", "train_per_class": 30, "test_per_class": 20, "split_seed": 3}
+    data = load_dataset(entry)
+    assert data.train_inputs.shape == (300, 1, 28, 28)
+    assert data.train_targets.bincount().tolist() == [30] * 10
+    assert data.test_targets.bincount().tolist() == [20] * 10
+    assert data.train_inputs.max() == 255
+    digest = hashlib.sha256(data.train_inputs.numpy().tobytes()).hexdigest()
+    assert digest == hashlib.sha256(load_dataset(entry).train_inputs.numpy().tobytes()).hexdigest()
+
+
+@pytest.fixture
+def entry(tmp_path):
+    def make(body):
+        (tmp_path / "mine.py").write_text(f"import numpy as np\n\ndef data(count):\n    {body}\n")
+        return {"function": "mine:data", "file": str(tmp_path / "mine.py"), "parameters": {"count": 4}}
+
+    return make
+
+
+def test_the_users_own_data_are_taken_from_arrays(entry):
+    data = load_dataset(
+        entry(
+            "rows = np.eye(4)[:count]; y = np.array([0, 1, 0, 1]); "
+            "return dict(train_inputs=rows, train_targets=y, test_inputs=rows, test_targets=y, classes=['x', 'y'])"
+        )
+    )
+    assert data.train_inputs.dtype == torch.float32
+    assert data.classes == ["x", "y"]
+    assert "mine:data" in data.source
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return [1, 2]", "must return a dict with train_inputs"),
+        ("raise KeyError('no such column')", "mine:data .* failed: KeyError"),
+        ("return dict(train_inputs=1, train_targets=1, test_inputs=1)", "must return a dict"),
+    ],
+)
+def test_the_users_mistakes_are_told_with_the_functions_name(entry, body, words):
+    with pytest.raises(ValueError, match=words):
+        load_dataset(entry(body))
+
+
+def test_digits8_has_the_shape_of_mnist_and_the_pixels_of_its_source():
+    from sklearn.datasets import load_digits
+
+    entry = {"source": "digits8", "train_per_class": 100, "test_per_class": 74, "split_seed": 0}
+    data = load_dataset(entry)
+    assert data.train_inputs.shape == (1000, 1, 28, 28)
+    assert data.train_targets.bincount().tolist() == [100] * 10
+    assert data.test_targets.bincount().tolist() == [74] * 10
+    # Pixel centres lie at (i + 1/2) 8/28 - 1/2 of the small image: a literal bilinear interpolation of each pixel.
+    digits = load_digits()
+    small = np.pad(digits.images[digits.target == 0], ((0, 0), (1, 1), (1, 1)), mode="edge")
+    at = (np.arange(28) + 0.5) * 8 / 28 - 0.5 + 1
+    low, share = np.floor(at).astype(int), at - np.floor(at)
+    rows = small[:, low] * (1 - share)[:, None] + small[:, low + 1] * share[:, None]
+    expected = (rows[:, :, low] * (1 - share) + rows[:, :, low + 1] * share) * 255 / 16
+    found = data.train_inputs[data.train_targets == 0, 0].double().numpy()
+    assert len(found) == 100
+    nearest = np.abs(found[:, None] - expected).max(axis=(2, 3)).min(axis=1)
+    assert nearest.max() <= 0.5 + 1e-9

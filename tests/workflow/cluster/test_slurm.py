@@ -1,0 +1,181 @@
+"""The profile for Slurm, on a real one-node cluster: the same study, the same bits, whatever happens to its jobs."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from nclens.workflow.files import read_tensors
+from tests.project import ROOT, Place
+from tests.workflow.cluster.slurm import Cluster, why_not
+
+REASON = why_not()
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]
+
+# It sleeps, so that a run outlasts its time limit without keeping a core busy; the values are plain cross entropy.
+SLOW_LOSS = """
+import os
+import time
+
+from torch.nn import functional
+
+
+def slow(logits, targets):
+    time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
+    return functional.cross_entropy(logits, targets, reduction="none")
+"""
+
+
+def study_with_a_slow_run():
+    """The smoke study and one more experiment, whose run takes minutes if it is told to."""
+    study = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
+    study["study"] = "cluster"
+    study["losses"]["slow"] = {"function": "slow_loss:slow"}
+    study["experiments"]["patience"] = study["experiments"]["smoke"] | {
+        "losses": ["slow"],
+        "seeds": [0],
+        "snapshots": [0, 6],
+    }
+    return study
+
+
+def prepare(folder):
+    place = Place.copy_to(folder)
+    place.configure(study_with_a_slow_run())
+    (place.folder / "mine" / "slow_loss.py").write_text(SLOW_LOSS, encoding="utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A running cluster; its daemons are stopped at the end whatever happened."""
+    if REASON:
+        pytest.skip(f"no Slurm here: {REASON}")
+    # Sockets have short paths, and the node's daemons keep theirs below this folder.
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        try:
+            cluster.start()
+        except RuntimeError as error:
+            pytest.skip(f"no Slurm here: {error}")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The study's measurements as this machine makes them without Slurm."""
+    place = prepare(tmp_path_factory.mktemp("local") / "nclens")
+    place.snakemake("--cores", "2", "results/cluster/metrics.parquet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def ended(cluster, tmp_path_factory):
+    """The study run through Slurm while jobs are cancelled, reach their limit, and the node's daemon is restarted."""
+    place = prepare(tmp_path_factory.mktemp("through") / "nclens")
+    output = place.path("output.txt")
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            place.command(
+                "--workflow-profile",
+                "profiles/slurm",
+                # Cut off after two minutes at most; the second attempt gets four.
+                *(
+                    "--set-resources",
+                    "train_patience:runtime=2*attempt",
+                    "train_patience:slurm_extra='--signal=TERM@20'",
+                ),
+            ),
+            cwd=place.folder,
+            env=place.environment(**cluster.environment, SLOW_SECONDS="4"),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            place.cancelled = cancel_one(cluster, process, "train_smoke")
+            cluster.stop_node()
+            cluster.start_node()
+            code = process.wait(timeout=1000)
+        finally:
+            process.kill()
+    place.output = output.read_text()
+    assert code == 0, place.output
+    return place
+
+
+def cancel_one(cluster, process, rule):
+    """Cancel the first job of a rule that runs; return its number."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        for line in cluster.ask("squeue", "--noheader", "--states=R", "--format=%i %k").splitlines():
+            number, comment = line.split(maxsplit=1)
+            if rule in comment:
+                cluster.ask("scancel", number)
+                return number
+        time.sleep(0.3)
+    raise AssertionError(f"no job of {rule} ran")
+
+
+def test_the_study_ends_although_jobs_were_cancelled_and_cut_off(ended):
+    assert f"SLURM-job '{ended.cancelled}' failed" in ended.output
+    log = ended.path("results/cluster/logs/train/mnist5k/resnet8/slow/seed0.log").read_text()
+    assert "goes on after epoch" in log, ended.output
+    assert ended.path("results/cluster/report.html").is_file()
+    assert ended.path("results/cluster/mlflow.json").is_file()
+
+
+def test_bits_are_those_of_a_local_run(ended, local):
+    runs = sorted(path.parent.relative_to(ended.folder) for path in ended.folder.glob("results/**/run.json"))
+    assert len(runs) == 5
+    for run in runs:
+        for snapshot in sorted(ended.path(run, "snapshots").iterdir()):
+            tensors, _ = read_tensors(snapshot, "train")
+            expected, _ = read_tensors(local.path(run, "snapshots", snapshot.name), "train")
+            assert all(tensors[name].equal(expected[name]) for name in expected), f"{run}: {snapshot.name}"
+        assert ended.path(run, "metrics.csv").read_bytes() == local.path(run, "metrics.csv").read_bytes()
+    # Where they ran is no part of what they are.
+    records = [json.loads(place.path(runs[0], "run.json").read_text()) for place in (ended, local)]
+    assert records[0]["identity"] == records[1]["identity"]
+
+
+def test_only_training_and_measuring_enter_the_queue(ended):
+    submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_(\w+?)/", ended.output)
+    assert {name.split("_")[0] for name in submitted} == {"train", "measure"}
+    # Five runs trained, two of them twice, and each measured in one entry with its extraction.
+    assert len(submitted) <= 12, submitted
+
+
+def test_an_unknown_partition_is_one_message(cluster, tmp_path):
+    place = prepare(tmp_path / "nclens")
+    done = place.snakemake(
+        "--workflow-profile",
+        "profiles/slurm",
+        "--default-resources",
+        "slurm_partition=nowhere",
+        check=False,
+        **cluster.environment,
+    )
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr or "invalid partition" in done.stderr
+    assert "Traceback" not in done.stderr
+    # What ran on this machine before is kept.
+    assert place.path("results/cluster/data/mnist5k.json").is_file()
+
+
+def test_without_slurm_the_profile_says_so(tmp_path):
+    place = prepare(tmp_path / "nclens")
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for name in ("bash", "sh", "tee", "env", "which", "git", "uname"):
+        (bare / name).symlink_to(shutil.which(name))
+    done = place.snakemake("--workflow-profile", "profiles/slurm", check=False, PATH=str(bare))
+    assert done.returncode != 0
+    assert "there is no `sbatch` here" in done.stderr
+    assert not place.path("results").exists()
+    assert "Traceback" not in done.stderr

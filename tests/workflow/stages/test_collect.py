@@ -1,0 +1,83 @@
+"""All runs' measurements, probes and histories in one table."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from nclens.workflow.files import FileError
+from nclens.workflow.stages.collect import collect
+
+EXPERIMENT = {
+    "name": "main",
+    "task": "classification",
+    "dataset": "digits",
+    "model": "net",
+    "losses": ["ce", "ls"],
+    "seeds": [0],
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for loss in ("ce", "ls"):
+        run = tmp_path / "digits" / "net" / loss / "seed0"
+        run.mkdir(parents=True)
+        (run / "metrics.csv").write_text("epoch,split,metric,value\n1,train,nc1,0.1\n")
+        (run / "probes.csv").write_text("epoch,split,metric,value\n1,test,probe_accuracy,0.30000000000000004\n")
+        (run / "history.csv").write_text(
+            "epoch,split,loss,cross_entropy,error,learning_rate,seconds\n1,train,2,1,0.5,0.1,3\n"
+        )
+    return tmp_path
+
+
+def collected(root, **more):
+    collect([EXPERIMENT | more], root, root / "metrics.parquet")
+    return pd.read_parquet(root / "metrics.parquet")
+
+
+def test_probes_stand_among_the_metrics_where_the_experiment_lists_them(root):
+    table = collected(root, probed=True)
+    assert table.groupby("loss", observed=True)["metric"].apply(set).to_dict() == {
+        loss: {
+            *("nc1", "probe_accuracy", "epoch_loss", "epoch_cross_entropy", "epoch_error"),
+            *("learning_rate", "epoch_seconds"),
+        }
+        for loss in ("ce", "ls")
+    }
+    (row,) = table[(table["metric"] == "probe_accuracy") & (table["loss"] == "ls")].to_dict("records")
+    assert (row["experiment"], row["split"], row["epoch"], row["value"]) == ("main", "test", 1, 0.1 + 0.2)
+
+
+def test_probes_that_are_not_asked_for_do_not_count(root):
+    assert "probe_accuracy" not in set(collected(root, probed=False)["metric"])
+
+
+def test_a_table_that_is_missing_is_named_with_its_rule(root):
+    (root / "digits" / "net" / "ls" / "seed0" / "probes.csv").unlink()
+    with pytest.raises(FileError, match=r"ls/seed0/probes.csv is missing: the rule `probe` makes it"):
+        collected(root, probed=True)
+
+
+def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(root):
+    rows = "epoch,split,metric,value\n1,test,error,0.5\n8,train,error,0.01\n8,test,error,0.30000000000000004\n"
+    for seed in (0, 1):
+        teacher = root / "digits" / "large" / "ls" / f"seed{seed}"
+        shutil.copytree(root / "digits" / "net" / "ls" / "seed0", teacher)
+        (teacher / "metrics.csv").write_text(rows.replace("0.3", f"0.{3 + seed}"))
+    for loss in ("ce", "ls"):
+        shutil.copytree(root / "digits" / "net" / loss / "seed0", root / "digits" / "net" / loss / "seed1")
+    large = EXPERIMENT | {"name": "large", "model": "large", "losses": ["ls"], "seeds": [0, 1], "epochs": 8}
+    students = {"seeds": [0, 1], "epochs": 1, "teachers": {"ls": {"experiment": "large", "loss": "ls"}}}
+    collect([EXPERIMENT | students, large], root, root / "metrics.parquet")
+    table = pd.read_parquet(root / "metrics.parquet")
+    found = table[table["metric"] == "teacher_error"]
+    keys = ["experiment", "loss", "seed", "split", "epoch", "value"]
+    assert set(found[keys].itertuples(index=False, name=None)) == {
+        ("main", "ls", seed, split, 1, value)
+        for seed, test in ((0, 0.1 + 0.2), (1, float("0.40000000000000004")))
+        for split, value in (("train", 0.01), ("test", test))
+    }
+    (teacher / "metrics.csv").unlink()
+    with pytest.raises(FileError, match=r"large/ls/seed1/metrics.csv is missing: the rule `measure` makes it"):
+        collect([EXPERIMENT | students, large], root, root / "metrics.parquet")

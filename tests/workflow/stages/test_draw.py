@@ -1,0 +1,198 @@
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import gmean
+
+from nclens.workflow.files import FileError, write_tensors
+from nclens.workflow.stages.draw import draw
+
+FIGURES = ["reliability", "ufm_conditioning"]
+
+
+@pytest.fixture
+def study(simulate, tmp_path):
+    """A study on disk with two experiments, and the arguments of the stage."""
+    tables, theories, experiments = [], [], []
+    for name, model in (("first", "tiny"), ("second", "small")):
+        inputs = simulate(seeds=(0, 1))
+        tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
+        theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
+        experiments.append(
+            {
+                "name": name,
+                "dataset": "digits",
+                "model": model,
+                "losses": {
+                    loss: {"label": inputs.labels[loss], "colour": inputs.colours[loss]} for loss in inputs.losses
+                },
+                "baseline": "ce",
+                "seeds": [0, 1],
+                "epochs": 60,
+                "figures": list(FIGURES),
+            }
+        )
+        for loss in inputs.losses:
+            for seed in (0, 1):
+                arrays = inputs.last_features(loss, seed)
+                path = tmp_path / "digits" / model / loss / f"seed{seed}" / "features" / "epoch60.safetensors"
+                write_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
+    (tmp_path / "theory").mkdir()
+    metrics, theory = tmp_path / "metrics.parquet", tmp_path / "theory" / "ufm.csv"
+    # Categories, as in the real table.
+    pd.concat(tables).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
+    pd.concat(theories).to_csv(theory, index=False)
+    return {
+        "experiments": experiments,
+        "metrics": metrics,
+        "theory": theory,
+        "root": tmp_path,
+        "figures": tmp_path / "figures",
+    }
+
+
+def test_writes_every_figure_three_times_and_nothing_else(study):
+    draw(**study)
+    expected = {
+        f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ("png", "pdf", "csv")
+    }
+    assert {path.name for path in study["figures"].iterdir()} == expected
+    table = pd.read_csv(study["figures"] / "first_reliability.csv")
+    assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4
+
+
+def test_again_the_same_bytes(study):
+    study["experiments"] = study["experiments"][:1]
+    draw(**study)
+    first = {path.name: path.read_bytes() for path in study["figures"].iterdir()}
+    draw(**study)
+    assert {path.name: path.read_bytes() for path in study["figures"].iterdir()} == first
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
+    study["experiments"][1]["figures"] = ["reliabilty"]
+    with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):
+        draw(**study)
+    assert not study["figures"].exists()
+
+
+def test_a_figure_that_fails_names_itself(study):
+    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
+    write_tensors(path, {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])})
+    with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: .*must be finite"):
+        draw(**study)
+
+
+def test_damaged_features_are_named_with_the_rule_that_makes_them(study):
+    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FileError, match=r"seed1/features/epoch60.safetensors is damaged .*`extract`"):
+        draw(**study)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("metrics", "collect"), ("theory", "theory")])
+def test_missing_and_damaged_tables_are_named(study, name, rule):
+    study[name].write_bytes(b"\x00")
+    with pytest.raises(FileError, match=rf"{study[name].name} is damaged .*`{rule}`"):
+        draw(**study)
+    study[name].unlink()
+    with pytest.raises(FileError, match=rf"{study[name].name} is missing: the rule `{rule}` makes it"):
+        draw(**study)
+
+
+def write_theory(study):
+    """The tables of the dynamics and of the predictions, and the smoothings of the experiments."""
+    from tests.figures.simulate import simulate
+
+    inputs, folder = simulate(seeds=(0, 1, 2)), study["root"] / "theory"
+    inputs.dynamics.to_csv(folder / "dynamics.csv", index=False)
+    named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
+    named[1]["predicted"] *= 2
+    pd.concat(named).to_csv(folder / "predictions.csv", index=False)
+    for experiment in study["experiments"]:
+        experiment["smoothings"] = {"ce": 0.0, "ls": 0.05}
+        experiment["figures"] = ["smoothing_calibration", "ufm_dynamics"]
+    study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
+    return inputs
+
+
+def test_dynamics_and_predictions_reach_their_figures(study):
+    inputs = write_theory(study)
+    draw(**study)
+    own = inputs.predictions[(inputs.predictions["quantity"] == "logit_gap") & (inputs.predictions["seed"] < 2)]
+    for name, factor in (("first", 1), ("second", 2)):
+        table = pd.read_csv(study["figures"] / f"{name}_smoothing_calibration.csv")
+        line = table[(table["source"] == "predicted, effective") & (table["metric"] == "logit_gap")]
+        means = own.groupby("smoothing")["predicted"].agg(gmean)  # geometric: the axis is logarithmic
+        assert line["mean"].tolist() == pytest.approx((factor * means).tolist())
+        assert set(line["seeds"]) == {2}
+        assert set(pd.read_csv(study["figures"] / f"{name}_ufm_dynamics.csv")["distance"]) >= {"orbit", "logits"}
+
+
+def test_without_dynamics_predictions_and_smoothings_the_figures_are_drawn_empty(study):
+    study["experiments"] = [study["experiments"][0] | {"figures": ["smoothing_collapse", "ufm_dynamics"]}]
+    draw(**study)
+    for stem in ("smoothing_collapse", "ufm_dynamics"):
+        assert pd.read_csv(study["figures"] / f"first_{stem}.csv").empty
+
+
+@pytest.mark.parametrize(("name", "rule"), [("dynamics", "theory"), ("predictions", "predict")])
+def test_missing_and_foreign_theory_tables_are_named(study, name, rule):
+    write_theory(study)
+    study[name].write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(FileError, match=rf"{name}.csv is damaged .*`{rule}`"):
+        draw(**study)
+    study[name].unlink()
+    with pytest.raises(FileError, match=rf"{name}.csv is missing: the rule `{rule}` makes it"):
+        draw(**study)
+
+
+@pytest.fixture
+def regression(tmp_path):
+    """A regression with the model's penalties on disk, and the arguments of the stage."""
+    from tests.figures.simulate_regression import simulate
+
+    inputs = simulate(regularised=True, seeds=(0, 1, 2))
+    folder = tmp_path / "reacher" / "mlp" / "ufm"
+    for seed in (0, 1, 2):
+        for epoch, read in ((0, inputs.first_features), (400, inputs.last_features)):
+            tensors = {name: torch.from_numpy(array) for name, array in read("ufm", seed).items()}
+            write_tensors(folder / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors", tensors)
+    (tmp_path / "theory").mkdir()
+    paths = {name: tmp_path / "theory" / f"{name}.csv" for name in ("ufm", "predictions", "regression")}
+    inputs.theory.assign(experiment="").to_csv(paths["ufm"], index=False)
+    inputs.predictions.to_csv(paths["predictions"], index=False)
+    other = inputs.regression.assign(experiment="other", lambda_w=7.0)
+    pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
+    inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
+    experiment = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "seeds": [0, 1, 2]}
+    experiment |= {"losses": {"ufm": {"label": "UFM", "colour": "#440154"}}, "epochs": 400, "first_epoch": 0}
+    experiment |= {"task": "regression", "weight_decays": {"ufm": 0.0}, "regularised": True}
+    experiment |= {"figures": ["nrc_curves", "nrc_gram", "residuals"]}
+    given = {"experiments": [experiment], "metrics": tmp_path / "metrics.parquet", "theory": paths.pop("ufm")}
+    return inputs, {**given, **paths, "root": tmp_path, "figures": tmp_path / "figures"}
+
+
+def test_figures_of_regression_are_those_of_the_inputs(regression):
+    from nclens.figures import FIGURES
+
+    inputs, study = regression
+    draw(**study)
+    for stem in ("nrc_curves", "nrc_gram", "residuals"):
+        written = pd.read_csv(study["figures"] / f"reacher_{stem}.csv")
+        expected = FIGURES[stem].draw(inputs).table.reset_index(drop=True)
+        pd.testing.assert_frame_equal(written, expected, check_dtype=False, check_categorical=False)
+
+
+def test_first_features_that_were_not_kept_are_left_out(regression):
+    _, study = regression
+    for path in study["root"].rglob("epoch0.safetensors"):
+        path.unlink()
+    draw(**study)
+    assert set(pd.read_csv(study["figures"] / "reacher_residuals.csv")["what"]) == {"last"}
+
+
+def test_seeds_of_other_studies_are_not_drawn(study):
+    study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
+    draw(**study)
+    table = pd.read_csv(study["figures"] / "second_reliability.csv")
+    assert set(table["seeds"]) == {1}

@@ -1,0 +1,68 @@
+"""Measuring the snapshots of a run, at the loss that each was trained with."""
+
+import pandas as pd
+import pytest
+import torch
+
+from nclens.workflow.files import write_tensors
+from nclens.workflow.stages.measure import loss_after, measure
+
+LS = {"entry": "own", "name": "ls", "smoothing": 0.2}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The features of two snapshots, the same in both."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {"weight": torch.randn(3, 5, generator=generator), "bias": torch.zeros(3)}
+    for part in ("train", "test"):
+        tensors[f"{part}.features"] = torch.randn(30, 5, generator=generator)
+        tensors[f"{part}.logits"] = tensors[f"{part}.features"] @ tensors["weight"].T
+        tensors[f"{part}.targets"] = torch.arange(30) % 3
+    for epoch in (2, 4):
+        write_tensors(tmp_path / "features" / f"epoch{epoch}.safetensors", tensors)
+    return tmp_path
+
+
+def measured(run, loss):
+    spec = {"task": "classification", "snapshots": [2, 4], "epochs": 4, "loss": loss, "onehot": False}
+    measure(spec | {"held_out": 0.5, "held_out_seed": 0}, run, threads=1)
+    table = pd.read_csv(run / "metrics.csv")
+    assert not table.duplicated(["epoch", "split", "metric"]).any()
+    return table.set_index(["epoch", "split", "metric"])["value"]
+
+
+def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
+    dropped = measured(run, LS | {"schedule": {"kind": "drop", "at": 2}})
+    kept, plain = measured(run, LS), measured(run, {"entry": "ce", "name": "ce"})
+    key = "top_logit_gradient_incorrect"
+    for split in ("train", "test"):
+        assert dropped[2, split, key] == kept[2, split, key] == pytest.approx(plain[2, split, key] - 0.2 / 3)
+        assert dropped[4, split, key] == pytest.approx(plain[4, split, key], abs=1e-12)
+    # All else is of the features alone.
+    assert (
+        dropped.drop(key, level="metric")
+        .drop("top_logit_gradient_correct", level="metric")
+        .equals(plain.drop(key, level="metric").drop("top_logit_gradient_correct", level="metric"))
+    )
+
+
+def test_every_split_has_the_features_of_the_representation(run):
+    keys = {"d_within", "d_total", "r2_angular", "top_logit_gap_incorrect", "ls_regularisation_correct"}
+    found = set(measured(run, LS).index)
+    assert {(epoch, split, key) for epoch in (2, 4) for split in ("train", "test") for key in keys} <= found
+
+
+@pytest.mark.parametrize(
+    "entry", [{"function": "mine:loss"}, {"name": "online_label_smoothing", "soft_weight": 0.5}], ids=["own", "memory"]
+)
+def test_a_loss_that_logits_do_not_tell_has_no_gradient(run, entry):
+    assert loss_after(entry, 2, 4) is None
+    assert not any("gradient" in metric for _, _, metric in measured(run, entry).index)
+
+
+def test_the_snapshot_before_training_is_measured_at_the_first_strength():
+    linear = {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.2, "until": None}}
+    assert [loss_after(linear, epoch, 10).parameters["alpha"] for epoch in (0, 1, 2, 10)] == pytest.approx(
+        [0.1, 0.1, 0.11, 0.19]
+    )

@@ -1,0 +1,193 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.effective import EffectivePenalties
+from nclens.workflow.files import FileError
+from nclens.workflow.stages.predict import COLUMNS, EFFECTIVE_COLUMNS, predict
+
+PENALTIES = {"lambda_w": 1e-3, "lambda_h_total": 0.05, "lambda_b": 1e-2}
+SWEEP = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.5": 0.5, "ls_0.8": 0.8}
+METRICS = {"logit_gap": "logit_gap", "weight_norm": "classifier_norm", "feature_norm": "feature_norm"}
+METRICS |= {"p_true": "confidence"}
+TRUTH = EffectivePenalties(10, 0.02, 0.25, 0.0, 0.0, 0.0, 4)
+
+
+def experiment(name="sweep", *, losses=SWEEP, regularised=False, seeds=(0, 1), dim=16):
+    keys = {"name": name, "dataset": "digits", "model": "net", "dim": dim, "regularised": regularised}
+    return keys | {"losses": dict(losses), "seeds": list(seeds), "epochs": 20}
+
+
+def metrics_of(item, truth=TRUTH, seed_step=0.0):
+    """Runs that end where the truth says, seed by seed stronger by `seed_step`; other splits and epochs are off."""
+    rows = []
+    for loss, smoothing in item["losses"].items():
+        for seed in item["seeds"]:
+            s = truth.s * (1 + seed_step * seed)
+            for quantity, value in EffectivePenalties(10, s, 0.25, 0, 0, 0, 4).predict(smoothing).items():
+                for split, epoch, factor in (("train", 20, 1.0), ("train", 10, 9.0), ("test", 20, 8.0)):
+                    keys = (item["name"], loss, seed, split, epoch, METRICS[quantity])
+                    rows.append((*keys, value * factor))
+    columns = ["experiment", "loss", "seed", "split", "epoch", "metric", "value"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype(dict.fromkeys(["experiment", "loss", "split", "metric"], "category"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "data").mkdir()
+    manifest = {"classes": [str(name) for name in range(10)], "train": 4000}
+    (tmp_path / "data" / "digits.json").write_text(json.dumps(manifest))
+
+    def run(*experiments, metrics=None):
+        if metrics is not None:
+            metrics.to_parquet(tmp_path / "metrics.parquet", index=False)
+        outputs = tmp_path / "theory" / "predictions.csv", tmp_path / "theory" / "effective.csv"
+        predict(list(experiments), PENALTIES, tmp_path / "metrics.parquet", tmp_path, *outputs)
+        return tuple(pd.read_csv(path) for path in outputs)
+
+    run.root = tmp_path
+    return run
+
+
+def test_effective_penalties_predict_the_smoothing_that_they_have_not_seen(run):
+    item = experiment()
+    predictions, fits = run(item, metrics=metrics_of(item, seed_step=0.5))
+    assert list(predictions.columns) == COLUMNS
+    assert list(fits.columns) == EFFECTIVE_COLUMNS
+    assert len(predictions) == 4 * 2 * 4
+    assert set(predictions["penalties"]) == {"effective"}
+    assert predictions["relative_error"].max() < 1e-4
+    assert predictions["lambda_b"].isna().all()
+    second = predictions[predictions["seed"] == 1]
+    assert second["lambda_w"].to_numpy() == pytest.approx(0.5 * 0.03 / 10, rel=1e-3)
+    assert second["lambda_h"].to_numpy() == pytest.approx(0.03 / (10 * 0.5) / 400, rel=1e-3)
+    assert fits.groupby("seed")["s"].mean().to_dict() == pytest.approx({0: 0.02, 1: 0.03}, rel=1e-3)
+    assert set(fits["points"]) == {3}
+    assert sorted(fits["held_out"].unique()) == [0.0, 0.1, 0.5, 0.8]
+    assert (fits["rms_relative_residual"] < 1e-5).all()
+
+
+def test_a_prediction_never_saw_what_it_predicts(run):
+    item = experiment(seeds=(0,))
+    table = metrics_of(item)
+    before, fits_before = run(item, metrics=table)
+    changed = table.copy()
+    changed.loc[changed["loss"] == "ls_0.5", "value"] *= 1.7
+    after, fits_after = run(item, metrics=changed)
+    own = before["loss"] == "ls_0.5"
+    assert (after.loc[own, "predicted"] == before.loc[own, "predicted"]).all()
+    assert (after.loc[own, "measured"] != before.loc[own, "measured"]).all()
+    assert (after.loc[~own, "predicted"] != before.loc[~own, "predicted"]).any()
+    held = fits_before["held_out"] == 0.5
+    assert (fits_after.loc[held, "s"] == fits_before.loc[held, "s"]).all()
+    assert (fits_after.loc[~held, "rms_relative_residual"] > 1e-2).all()
+
+
+def test_explicit_penalties_are_those_of_training(run):
+    item = experiment("reg", losses={"ce": 0.0, "ls": 0.05}, regularised=True)
+    predictions, fits = run(item, metrics=metrics_of(item))
+    assert fits.empty
+    assert len(predictions) == 2 * 2 * 4
+    row = predictions[(predictions["loss"] == "ls") & (predictions["seed"] == 1)].set_index("quantity")
+    problem = UnconstrainedFeatureModel(10, 400, 16, 1e-3, 1e-6 * 50_000 / 4000, 1e-2, 0.05)
+    assert row["predicted"].to_dict() == pytest.approx(
+        {
+            "logit_gap": problem.logit_gap,
+            "weight_norm": problem.weight_norm,
+            "feature_norm": problem.feature_norm,
+            "confidence": problem.p_true,
+        }
+    )
+    # The constants of the published code's lambdas: N lambda_H is held fixed.
+    assert (row["predicted"]["weight_norm"], row["predicted"]["feature_norm"]) == pytest.approx(
+        (3.1278, 1.3988), abs=5e-5
+    )
+    assert row["lambda_h"].iloc[0] == pytest.approx(1.25e-5)
+    error = (row["measured"] / row["predicted"] - 1).abs()
+    assert row["relative_error"].to_dict() == pytest.approx(error.to_dict())
+    assert row["measured"]["confidence"] == pytest.approx(TRUTH.predict(0.05)["p_true"])
+
+
+def test_nothing_to_predict_needs_no_metrics_and_leaves_headers(run):
+    pair = experiment("main", losses={"ce": 0.0, "ls": 0.05})
+    narrow = experiment("narrow", dim=8, regularised=True)
+    twins = experiment("twins", losses={"ce": 0.0, "ls_0": 0.0, "ls": 0.05})
+    for experiments in ([], [pair, narrow, twins, experiment("none", losses={})]):
+        predictions, fits = run(*experiments)
+        assert (predictions.empty, fits.empty) == (True, True)
+        assert (list(predictions.columns), list(fits.columns)) == (COLUMNS, EFFECTIVE_COLUMNS)
+
+
+def test_two_entries_of_one_smoothing_are_held_out_together(run):
+    item = experiment(losses={"ce": 0.0, "ls_0": 0.0, "ls_0.1": 0.1, "ls_0.5": 0.5}, seeds=(0,))
+    predictions, fits = run(item, metrics=metrics_of(item))
+    assert fits.set_index("held_out")["points"].to_dict() == {0.0: 2, 0.1: 3, 0.5: 3}
+    assert len(predictions) == 4 * 4
+
+
+def test_collapsed_networks_are_not_fitted_to_but_predicted(run):
+    item = experiment(seeds=(0,))
+    table = metrics_of(item)
+    table.loc[(table["loss"] == "ls_0.8") & table["metric"].isin(["logit_gap", "classifier_norm"]), "value"] = 0.0
+    predictions, fits = run(item, metrics=table)
+    assert fits.set_index("held_out")["points"].to_dict() == {0.0: 2, 0.1: 2, 0.5: 2, 0.8: 3}
+    collapsed = predictions[predictions["loss"] == "ls_0.8"].set_index("quantity")
+    assert collapsed.loc["logit_gap", "relative_error"] == 1.0
+    table.loc[(table["loss"] == "ls_0.5") & (table["metric"] == "logit_gap"), "value"] = -0.1
+    predictions, fits = run(item, metrics=table)
+    assert fits.set_index("held_out")["points"].to_dict() == {0.0: 0, 0.1: 0, 0.5: 2, 0.8: 2}
+    lost = predictions[predictions["loss"] == "ce"]
+    assert lost[["predicted", "relative_error", "lambda_w", "lambda_h"]].isna().all(axis=None)
+    assert lost["measured"].notna().all()
+
+
+def test_gaps_beyond_every_fit_predict_infinity_without_smoothing(run):
+    item = experiment(losses={"ce": 0.0, "a": 0.1, "b": 0.2}, seeds=(0,))
+    table = metrics_of(item)
+    table.loc[(table["metric"] == "logit_gap") & (table["loss"] != "ce"), "value"] *= 1.5
+    predictions, fits = run(item, metrics=table)
+    assert fits.set_index("held_out")["s"][0.0] == 0
+    ce = predictions[predictions["loss"] == "ce"].set_index("quantity")
+    assert ce.loc["logit_gap", ["predicted", "relative_error"]].to_list() == [math.inf, 1.0]
+
+
+def test_total_collapse_predicted_has_no_relative_error(run):
+    item = experiment("reg", losses={"ls": 0.99}, regularised=True, seeds=(0,))
+    predictions, _ = run(item, metrics=metrics_of(item))
+    row = predictions.set_index("quantity")
+    assert row.loc["logit_gap", "predicted"] == 0
+    assert math.isnan(row.loc["logit_gap", "relative_error"])
+    assert row.loc["confidence", "predicted"] == pytest.approx(0.1)
+
+
+def test_several_experiments_stand_in_one_table(run):
+    sweep, regularised = experiment(), experiment("reg", losses={"ce": 0.0}, regularised=True, seeds=(3,))
+    both = pd.concat([metrics_of(sweep), metrics_of(regularised)], ignore_index=True)
+    predictions, fits = run(sweep, regularised, metrics=both)
+    assert predictions.groupby("experiment").size().to_dict() == {"reg": 4, "sweep": 32}
+    assert set(fits["experiment"]) == {"sweep"}
+
+
+def test_bad_input_is_named(run):
+    item = experiment()
+    with pytest.raises(FileError, match=r"metrics.parquet is missing: the rule `collect`"):
+        run(item)
+    table = metrics_of(item)
+    with pytest.raises(
+        ValueError, match=r"logit_gap of sweep, ls_0\.5, seed 1, epoch 20 on the training split .* not 0"
+    ):
+        missing = (table["loss"] == "ls_0.5") & (table["seed"] == 1) & (table["metric"] == "logit_gap")
+        run(item, metrics=table[~missing])
+    with pytest.raises(ValueError, match="once, not 2 times"):
+        run(item, metrics=pd.concat([table, table.head(1)]))
+    (run.root / "metrics.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(FileError, match=r"metrics.parquet is damaged.*`collect`"):
+        run(item)
+    (run.root / "data" / "digits.json").unlink()
+    with pytest.raises(FileError, match=r"digits.json is missing: the rule `prepare`"):
+        run(item)
+    assert not (run.root / "theory").exists()

@@ -1,0 +1,168 @@
+"""The stage `probe`: snapshots and data in, a tidy table out."""
+
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+
+from nclens.data.prepared import place_splits
+from nclens.losses import ce, ls
+from nclens.metrics.representation import mutual_information
+from nclens.probes import gradient_variance, linear_probe, logit_differences, random_shift
+from nclens.study import load_study
+from nclens.training.loop import derived_seed, extract_features
+from nclens.workflow import specs
+from nclens.workflow.build.models import build_network
+from nclens.workflow.files import FileError, read_json, read_tensors, write_tensors
+from nclens.workflow.stages.prepare import prepare
+from nclens.workflow.stages.probe import probe
+
+KINDS = ("head_onehot", "head_smoothed", "network_onehot", "network_smoothed")
+
+
+def study_of(raw):
+    raw["datasets"]["digits8"] = {"source": "digits8", "train_per_class": 10, "test_per_class": 10}
+    raw["models"]["resnet8"]["width"] = 2
+    raw["probes"] = {
+        "digits8": {"kind": "transfer", "dataset": "digits8"},
+        "four_nine": {"kind": "mutual_information", "classes": [4, 9], "draws": 2},
+        "variance": {"kind": "gradient_variance", "samples": 20, "smoothing": 0.3},
+    }
+    raw["experiments"]["smoke"]["probes"] = list(raw["probes"])
+    return raw
+
+
+@pytest.fixture
+def run(raw_study, tmp_path):
+    """A run on disk whose snapshots are networks at random weights; a function that probes it."""
+
+    class Run:
+        root = tmp_path
+        raw = study_of(raw_study)
+
+        def spec(self):
+            study = load_study(self.raw)
+            return specs.probe(study, next(study.runs()))
+
+        def network(self, epoch):
+            torch.manual_seed(epoch)
+            network = build_network({"name": "resnet8", "width": 2}, (1, 28, 28), 10)
+            with torch.no_grad():
+                network.train()(torch.randn(50, 1, 28, 28))
+                network.head.weight.mul_(5)
+            return network
+
+        def splits(self, name="mnist5k"):
+            tensors, _ = read_tensors(tmp_path / "data" / f"{name}.safetensors", "prepare")
+            manifest = read_json(tmp_path / "data" / "mnist5k.json", "prepare")
+            return place_splits(tensors, manifest, torch.device("cpu"))
+
+        def table(self):
+            probe(self.spec(), tmp_path, threads=1)
+            return pd.read_csv(tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "probes.csv")
+
+    made, study = Run(), load_study(study_of(raw_study))
+    for name in ("mnist5k", "digits8"):
+        folder = tmp_path / "data"
+        prepare(specs.prepare(study, name), folder / f"{name}.safetensors", folder / f"{name}.json")
+    for epoch in (1, 2, 6):
+        path = tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / f"epoch{epoch}.safetensors"
+        write_tensors(path, made.network(epoch).state_dict())
+    return made
+
+
+def value(table, metric, epoch):
+    (found,) = table.loc[(table["metric"] == metric) & (table["epoch"] == epoch), "value"]
+    return found
+
+
+def test_the_table_is_tidy_and_has_every_probe_at_its_epochs(run):
+    table = run.table()
+    assert list(table.columns) == ["epoch", "split", "metric", "value"]
+    assert not table.duplicated(["epoch", "split", "metric"]).any()
+    found = table.groupby("metric")["epoch"].apply(list).to_dict()
+    variances = [f"gradient_variance_{kind}" for kind in KINDS]
+    assert found == {
+        **{key: [6] for key in ["probe_accuracy", "probe_strength"]},
+        **{key: [1, 2, 6] for key in ["mutual_information", *variances]},
+    }
+    assert set(table.loc[table["metric"].str.startswith("probe"), "split"]) == {"test"}
+    assert set(table.loc[~table["metric"].str.startswith("probe"), "split"]) == {"train"}
+
+
+def test_values_are_those_of_the_library_at_the_snapshots_weights(run):
+    table = run.table()
+    train, _ = run.splits()
+    chance = derived_seed(0, "probe", "gradient_variance")
+    chosen = torch.randperm(200, generator=torch.Generator().manual_seed(chance))[:20].sort().values
+    for epoch in (1, 6):
+        network = run.network(epoch)
+        inputs, targets = train.normalise(train.inputs[chosen]), train.targets[chosen]
+        for name, loss in (("onehot", ce), ("smoothed", partial(ls, smoothing=0.3))):
+            for part, expected in gradient_variance(network, inputs, targets, loss).items():
+                assert value(table, f"gradient_variance_{part}_{name}", epoch) == pytest.approx(expected, rel=1e-6)
+        generator = torch.Generator().manual_seed(derived_seed(0, "probe", "mutual_information"))
+        found = logit_differences(network, train, (4, 9), random_shift, draws=2, generator=generator)
+        assert value(table, "mutual_information", epoch) == pytest.approx(mutual_information(*found), rel=1e-6)
+
+
+def test_transfer_normalises_the_other_data_as_the_networks_own(run):
+    table = run.table()
+    network, (train, test) = run.network(6), run.splits("digits8")
+    seed = derived_seed(0, "probe", "transfer") % 2**31
+    features = [extract_features(network, split)[0] for split in (train, test)]
+    expected = linear_probe(features[0], train.targets, features[1], test.targets, seed=seed)
+    assert value(table, "probe_accuracy", 6) == expected.accuracy
+    assert value(table, "probe_strength", 6) == pytest.approx(expected.strength)
+    own = read_json(run.root / "data" / "digits8.json", "prepare")["mean"]
+    assert own != read_json(run.root / "data" / "mnist5k.json", "prepare")["mean"]
+
+
+def test_again_the_same_bytes_and_another_seed_other_ones(run):
+    path = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "probes.csv"
+    run.table()
+    first = path.read_bytes()
+    run.table()
+    assert path.read_bytes() == first
+    probe(run.spec() | {"seed": 1}, run.root, threads=1)
+    assert path.read_bytes() != first
+
+
+def test_several_of_a_kind_stand_side_by_side(run):
+    run.raw["probes"]["one_seven"] = {"kind": "mutual_information", "classes": [1, 7], "draws": 2}
+    run.raw["experiments"]["smoke"]["probes"] = ["four_nine", "one_seven"]
+    table = run.table()
+    assert set(table["metric"]) == {"mutual_information/four_nine", "mutual_information/one_seven"}
+
+
+def test_an_output_that_does_not_vary_is_an_error_that_names_run_epoch_and_probe(run):
+    network = run.network(2)
+    torch.nn.init.zeros_(network.head.weight)
+    path = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / "epoch2.safetensors"
+    write_tensors(path, network.state_dict())
+    run.raw["experiments"]["smoke"]["probes"] = ["four_nine"]
+    with pytest.raises(ValueError, match=r"mnist5k/resnet8/ce/seed0, epoch 2, probe mutual_information: .* s = 0"):
+        run.table()
+    assert not (path.parents[1] / "probes.csv").exists()
+
+
+def test_other_data_of_another_shape_are_refused(run):
+    manifest = run.root / "data" / "digits8.json"
+    manifest.write_text(manifest.read_text().replace("28", "32"))
+    with pytest.raises(ValueError, match=r"digits8 has inputs of shape \[1, 32, 32\], the network takes \[1, 28, 28\]"):
+        run.table()
+
+
+def test_what_is_missing_or_of_another_network_is_named(run):
+    snapshot = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / "epoch1.safetensors"
+    network = build_network({"name": "resnet8", "width": 3}, (1, 28, 28), 10)
+    write_tensors(snapshot, network.state_dict())
+    with pytest.raises(FileError, match=r"epoch1.safetensors is damaged"):
+        run.table()
+    snapshot.unlink()
+    with pytest.raises(FileError, match=r"epoch1.safetensors is missing: the rule `train` makes it"):
+        run.table()
+    (run.root / "data" / "digits8.safetensors").unlink()
+    with pytest.raises(FileError, match=r"digits8.safetensors is missing: the rule `prepare` makes it"):
+        run.table()

@@ -1,0 +1,229 @@
+"""MLflow is a view of the files: rebuilt, never doubled, and never in the way of finished work."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nclens.study import load_study
+from nclens.workflow import specs
+from nclens.workflow.stages import extract, measure, prepare, track, train
+
+ROOT = Path(__file__).parents[3]
+R = Path("results/smoke")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with one finished run of the smoke study, and the study's own files."""
+    folder = tmp_path_factory.mktemp("finished")
+    study = load_study(yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")))
+    run = next(study.runs())
+    root = folder / R
+    data, manifest = root / "data" / "mnist5k.safetensors", root / "data" / "mnist5k.json"
+    prepare.prepare(specs.prepare(study, "mnist5k"), data, manifest)
+    train.train(specs.train(study, run), "code", data, manifest, root / run.path, threads=1, waited=False)
+    extract.extract(specs.extract(study, run), data, manifest, root / run.path, threads=1)
+    measure.measure(specs.measure(study, run), root / run.path, threads=1)
+    (root / "logs" / "train" / run.path).parent.mkdir(parents=True)
+    (root / "logs" / "train" / f"{run.path}.log").write_text("epoch 1/6\n")
+    (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
+    (root / "figures").mkdir()
+    (root / "figures" / "smoke_norms.png").write_bytes(b"picture")
+    return folder, specs.track(study, run)
+
+
+@pytest.fixture
+def recorded(finished, tmp_path, monkeypatch):
+    """The finished run in a folder of its own, recorded once; returns its specification."""
+    folder, spec = finished
+    shutil.copytree(folder / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    track.track_setup({"study": "smoke", "title": "x"}, R)
+    track.track_run(spec, R)
+    return spec
+
+
+def active_runs():
+    with track._client() as client:
+        experiment = client.get_experiment_by_name("smoke")
+        return client, client.search_runs([experiment.experiment_id])
+
+
+def test_a_record_holds_all_that_it_promises(recorded):
+    client, (run,) = active_runs()
+    assert run.info.run_name == recorded["run"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.runColor"] == recorded["colour"]
+    assert run.data.params["training.epochs"] == "6"
+    assert run.data.params["loss.name"] == "ce"
+    assert int(run.data.params["flops_per_sample"]) > 0
+    curve = client.get_metric_history(run.info.run_id, "train/nc1")
+    assert [point.step for point in curve] == recorded["snapshots"] == [1, 2, 6]
+    assert len(client.get_metric_history(run.info.run_id, "test/epoch_loss")) == 6
+    (dataset,) = run.inputs.dataset_inputs
+    manifest = json.loads((R / "data" / "mnist5k.json").read_text())
+    assert dataset.dataset.name == "mnist5k"
+    assert manifest["sha256"].startswith(dataset.dataset.digest)
+    paths = {
+        item.path
+        for folder in ("", "logs/train", "snapshots", "features")
+        for item in client.list_artifacts(run.info.run_id, folder)
+    }
+    assert {"run.json", "history.csv", "metrics.csv", "logs/train/seed0.log"} <= paths
+    assert {"snapshots/epoch6.safetensors", "features/epoch1.safetensors"} <= paths
+
+
+def test_the_recorded_network_makes_the_extracted_logits(recorded):
+    import mlflow
+
+    from nclens.workflow.files import read_tensors
+
+    _, (run,) = active_runs()
+    (model,) = run.outputs.model_outputs
+    network = mlflow.pytorch.load_model(f"models:/{model.model_id}")
+    data, _ = read_tensors(R / "data" / "mnist5k.safetensors", "prepare")
+    manifest = json.loads((R / "data" / "mnist5k.json").read_text())
+    features, _ = read_tensors(R / recorded["run"] / "features" / "epoch6.safetensors", "extract")
+    inputs = (data["test.inputs"].float() / 255 - manifest["mean"][0]) / manifest["std"][0]
+    with torch.no_grad():
+        found = network(inputs)
+    torch.testing.assert_close(found, features["test.logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_probes_are_recorded_as_curves_and_as_their_table(recorded):
+    (R / recorded["run"] / "probes.csv").write_text(
+        "epoch,split,metric,value\n6,test,probe_accuracy/digits8,0.9\n6,train,mutual_information,0.7\n"
+    )
+    (R / "logs" / "probe" / recorded["run"]).parent.mkdir(parents=True)
+    (R / "logs" / "probe" / f"{recorded['run']}.log").write_text("fine\n")
+    track.track_run(recorded | {"probed": True}, R)
+    client, (run,) = active_runs()
+    (point,) = client.get_metric_history(run.info.run_id, "test/probe_accuracy/digits8")
+    assert (point.step, point.value) == (6, 0.9)
+    assert "train/mutual_information" in run.data.metrics
+    paths = {item.path for folder in ("", "logs/probe") for item in client.list_artifacts(run.info.run_id, folder)}
+    assert {"probes.csv", "logs/probe/seed0.log"} <= paths
+
+
+def test_unchanged_files_touch_nothing(recorded):
+    _, before = active_runs()
+    (R / recorded["run"] / "mlflow.json").unlink()
+    track.track_run(recorded, R)
+    _, after = active_runs()
+    assert [run.info.run_id for run in after] == [run.info.run_id for run in before]
+
+
+def test_changed_files_replace_the_run(recorded):
+    _, (before,) = active_runs()
+    path = R / recorded["run"] / "metrics.csv"
+    path.write_text(path.read_text() + "6,test,extra,1.5\n")
+    track.track_run(recorded, R)
+    _, (after,) = active_runs()
+    assert after.info.run_id != before.info.run_id
+    assert after.data.metrics["test/extra"] == 1.5
+    assert json.loads((R / recorded["run"] / "mlflow.json").read_text())["run_id"] == after.info.run_id
+    with track._client() as client:
+        models = client.search_logged_models([after.info.experiment_id])
+    assert [model.source_run_id for model in models] == [after.info.run_id]
+
+
+def test_a_run_left_behind_by_a_killed_process_is_replaced(recorded):
+    client, (run,) = active_runs()
+    orphan = client.create_run(run.info.experiment_id, run_name=recorded["run"], tags={track.KEY: recorded["run"]})
+    track.track_run(recorded, R)
+    _, runs = active_runs()
+    assert orphan.info.run_id not in [run.info.run_id for run in runs]
+    assert len(runs) == 1
+
+
+def test_a_deleted_database_is_rebuilt(recorded):
+    Path("mlflow.db").unlink()
+    track.track_setup({"study": "smoke", "title": "x"}, R)
+    track.track_run(recorded, R)
+    assert len(active_runs()[1]) == 1
+
+
+def test_a_moved_folder_is_recorded_anew_where_it_lies(recorded, tmp_path, monkeypatch):
+    (tmp_path / "moved").mkdir()
+    for path in [tmp_path / "results", tmp_path / "mlartifacts", *tmp_path.glob("mlflow.db*")]:
+        shutil.move(path, tmp_path / "moved" / path.name)
+    monkeypatch.chdir(tmp_path / "moved")
+    track.track_run(recorded, R)
+    _, (run,) = active_runs()
+    assert Path(run.info.artifact_uri).is_relative_to(tmp_path / "moved")
+    assert Path(run.info.artifact_uri, "run.json").is_file()
+
+
+def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
+    track.track_run(recorded | {"tensors": False}, R)
+    client, (run,) = active_runs()
+    paths = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert "files.json" in paths
+    assert not {"snapshots", "features"} & paths
+    listed = json.loads(Path(run.info.artifact_uri, "files.json").read_text())["files"]
+    assert {"path", "bytes", "sha256"} == set(listed[0])
+    assert len(listed) == 6
+
+
+def test_deleted_features_are_no_part_of_the_record(recorded):
+    for epoch in (1, 2):
+        (R / recorded["run"] / "features" / f"epoch{epoch}.safetensors").unlink()
+    track.track_run(recorded | {"keep_features": "last"}, R)
+    client, (run,) = active_runs()
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "features")] == ["features/epoch6.safetensors"]
+
+
+def test_the_study_has_one_run_with_its_verdicts(recorded):
+    for _ in range(2):
+        track.track_study({"study": "smoke", "title": "Tiny", "files": ["claims.csv", "figures/smoke_norms.png"]}, R)
+    client, runs = active_runs()
+    (run,) = [run for run in runs if run.data.tags[track.KEY] == "study"]
+    assert run.data.params["C1/smoke/ls"] == "inconclusive"
+    assert run.data.metrics["claims/inconclusive"] == 1
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "figures")] == ["figures/smoke_norms.png"]
+
+
+def test_values_that_are_not_finite_do_not_stop_the_record(recorded):
+    path = R / recorded["run"] / "metrics.csv"
+    path.write_text(path.read_text() + "6,test,one,nan\n6,test,two,inf\n")
+    track.track_run(recorded, R)
+    assert "test/one" not in active_runs()[1][0].data.metrics
+
+
+def test_an_unreachable_server_is_named_within_half_a_minute_without_its_password(finished, tmp_path):
+    folder, spec = finished
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://someone:secret@127.0.0.1:9/"}
+    command = [sys.executable, "-m", "nclens.cli", "track", "run", "--spec", json.dumps(spec), "--root", str(R)]
+    start = time.monotonic()
+    failed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert time.monotonic() - start < 60  # half a minute for the server, the rest for a busy machine to start Python
+    assert failed.returncode == 1
+    assert "http://127.0.0.1:9/ cannot be used" in failed.stderr
+    assert "secret" not in failed.stdout + failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_missing_file_is_named(recorded):
+    (R / recorded["run"] / "history.csv").unlink()
+    with pytest.raises(OSError, match=r"history\.csv"):
+        track.track_run(recorded, R)
+
+
+def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
+    _, (run,) = active_runs()
+    links = track.addresses(5001)["smoke"]
+    assert links["runs"] == "http://127.0.0.1:5001/#/experiments/1/runs"
+    assert run.info.run_id in links["comparison"]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ValueError, match="nothing is recorded"):
+        track.addresses(5001)

@@ -1,0 +1,206 @@
+"""The digest sees what a step computes, and nothing else."""
+
+import shutil
+
+import pytest
+
+from nclens.study.models import MODEL_KINDS as MODELS
+from nclens.workflow import provenance
+
+STAGES = ("prepare", "train", "extract", "measure", "theory", "collect", "judge", "draw", "report", "track", "resolve")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that a test may edit."""
+    shutil.copytree(provenance.PACKAGE, tmp_path / "nclens", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "nclens")
+    _forget()
+    yield tmp_path / "nclens"
+    _forget()
+
+
+def _forget():
+    for function in (provenance._tree, provenance._imports, provenance._module_parts, provenance._name_parts):
+        function.cache_clear()
+
+
+def digests():
+    """The digests of every step, as the rules ask for them."""
+    _forget()
+    made = {stage: provenance.code_digest(stage) for stage in STAGES}
+    for loss in ("ce", "ls"):
+        made[f"train {loss}"] = provenance.code_digest(
+            "train", functions=["nclens.models:resnet8", f"nclens.losses:{loss}"]
+        )
+    return made
+
+
+def changed_by(edit):
+    """The steps whose digest an edit changes."""
+    before = digests()
+    edit()
+    after = digests()
+    return {step for step in before if before[step] != after[step]}
+
+
+def append(path, text):
+    return lambda: path.write_text(path.read_text() + text)
+
+
+def replace(path, old, new):
+    def edit():
+        content = path.read_text()
+        assert content.count(old) >= 1, f"{old!r} is not in {path}"
+        path.write_text(content.replace(old, new, 1))
+
+    return edit
+
+
+def test_comments_and_formatting_change_nothing(package):
+    for module in ("metrics/collapse", "losses", "training/loop"):
+        path = package / f"{module}.py"
+        assert changed_by(append(path, "\n\n# a comment\n")) == set()
+        assert changed_by(replace(path, '"""', '"""Another docstring. ')) == set()
+
+
+def test_a_new_loss_changes_nothing(package):
+    path = package / "losses.py"
+    assert (
+        changed_by(append(path, "\n\n@register()\ndef extra(logits, targets):\n    return ce(logits, targets)\n"))
+        == set()
+    )
+
+
+def test_an_edited_loss_changes_its_runs_only(package):
+    def edit():
+        path = package / "losses.py"
+        head, name, tail = path.read_text().partition("def ls(")
+        path.write_text(head + name + tail.replace("    return", "    return 2 * 1 *", 1))
+
+    assert changed_by(edit) == {"train ls"}
+
+
+def test_an_edited_model_changes_its_runs_only_and_a_new_one_none(package):
+    def runs():
+        _forget()
+        return {name: provenance.code_digest("train", functions=[f"nclens.models:{name}"]) for name in MODELS}
+
+    def trained_again(edit):
+        before = runs()
+        edit()
+        after = runs()
+        return {name for name in before if before[name] != after[name]}
+
+    small, zoo = package / "models" / "small.py", package / "models" / "zoo.py"
+    new = "\n\n@register\ndef extra(shape, outputs):\n    return pooled([], shape[0], outputs, False)\n"
+    assert trained_again(append(small, new)) == set()
+    assert (
+        trained_again(append(package / "models" / "__init__.py", "\nfrom nclens.models.small import extra\n")) == set()
+    )
+    assert trained_again(replace(small, "width: int = 16", "width: int = 8")) == {"resnet8"}
+    assert trained_again(replace(small, "2**group", "3**group")) == {"vgg"}
+    assert trained_again(replace(small, "nn.AdaptiveAvgPool2d(1)", "nn.AdaptiveMaxPool2d(1)")) == {"resnet8", "vgg"}
+    assert trained_again(replace(zoo, "(7, 2)", "(7, 1)")) == {"resnet18", "resnet34", "resnet50"}
+    assert trained_again(replace(zoo, '"resnet34", shape', '"resnet34", *shape')) == {"resnet34"}
+    assert trained_again(replace(zoo, "weights=None", "weights=0")) == {"torchvision"}
+    assert trained_again(replace(package / "_torchvision.py", "SCHEMAS = {", "SCHEMAS = {} | {")) == {
+        *("resnet18", "resnet34", "resnet50", "torchvision")
+    }
+    assert trained_again(replace(package / "models" / "network.py", "(dim, outputs)", "(dim, 2 * outputs)")) == set(
+        MODELS
+    )
+
+
+def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
+    changed = changed_by(append(package / "metrics" / "collapse.py", "\n\nEXTRA = 1\n"))
+    assert "measure" in changed
+    assert not changed & {"train", "train ce", "train ls", "extract", "prepare", "draw", "judge"}
+
+
+def test_a_figure_changes_drawing_and_the_page(package):
+    assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
+    assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
+
+
+def test_a_source_of_data_counts_for_its_own_data_only(package):
+    sources = ("mnist5k", "torchvision", "tinyimagenet", "imagefolder", "arrays")
+
+    def prepared_again(edit):
+        before = {source: provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) for source in sources}
+        edit()
+        _forget()
+        return {
+            source
+            for source in sources
+            if provenance.code_digest("prepare", modules=[f"nclens.data.{source}"]) != before[source]
+        }
+
+    data = package / "data"
+    assert prepared_again(append(data / "arrays.py", "\n\nMORE = 1\n")) == {"arrays"}
+    assert prepared_again(append(data / "torchvision_files.py", "\n\nMORE = 1\n")) == {"torchvision"}
+    images = {"torchvision", "tinyimagenet", "imagefolder"}
+    assert prepared_again(append(data / "images.py", "\n\nMORE = 1\n")) == images
+    assert prepared_again(append(data / "dataset.py", "\n\nMORE = 1\n")) == set(sources)
+    for fetching in (data / "download.py", data / "raw.py", package / "study" / "torchvision_sets.py"):
+        assert prepared_again(append(fetching, "\n\nMORE = 1\n")) == set()
+
+
+def test_a_template_changes_the_page_only(package):
+    template = next((package / "report" / "templates").glob("*.j2"))
+    assert changed_by(append(template, "more")) == {"report"}
+
+
+def test_what_checks_and_names_changes_nothing(package):
+    workflow = package / "workflow"
+    for path in (workflow / "files.py", workflow / "provenance.py", package / "cli.py", package / "study" / "study.py"):
+        assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
+
+
+def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):
+    path, helper = tmp_path / "mine.py", tmp_path / "beside.py"
+    parts = {
+        "head": "import beside\nSCALE = 2\n",
+        "used": "def used(a):\n    return SCALE * a\n",
+        "loss": "def loss(a, b):\n    return used(a)\n",
+        "other": "def other(a):\n    return a\n",
+    }
+
+    def digest(helps="def f():\n    return 1\n", **changes):
+        helper.write_text(helps)
+        path.write_text("".join((parts | changes).values()))
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    before = digest()
+    assert digest(loss='def loss(a, b):\n    """Say."""\n    return used(a)  # indeed\n') == before
+    assert digest(other="def other(a):\n    return 7\n") == before
+    for changed in (
+        digest(loss="def loss(a, b):\n    return used(b)\n"),
+        digest(used="def used(a):\n    return a\n"),
+        digest(head="import beside\nSCALE = 3\n"),
+        digest(helps="def f():\n    return 2\n"),
+    ):
+        assert changed != before
+
+
+def test_packages_beside_the_users_file_count_too(tmp_path):
+    path, package = tmp_path / "mine.py", tmp_path / "helpers"
+    (package / "deep").mkdir(parents=True)
+    files = [package / "__init__.py", package / "parts.py", package / "deep" / "__init__.py", package / "sibling.py"]
+    for file in files:
+        file.write_text("VALUE = 1\n")
+    (package / "parts.py").write_text("from . import sibling\nVALUE = sibling.VALUE\n")
+    path.write_text("import helpers.deep\nfrom helpers import parts\n\ndef loss(a, b):\n    return parts.VALUE\n")
+
+    def digest():
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    known = {digest()}
+    for file in files:
+        file.write_text(file.read_text() + "MORE = 2\n")
+        assert digest() not in known, file
+        known.add(digest())
+
+
+def test_versions_name_what_decides_a_result():
+    assert {"python", "torch", "numpy", "nclens"} <= set(provenance.versions())

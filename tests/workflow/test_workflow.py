@@ -1,0 +1,499 @@
+"""The real Snakefile: what runs, what runs again, and what a person sees when something is wrong."""
+
+import datetime
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from nclens.workflow.files import read_tensors
+from tests.project import BIN, ROOT, Place
+
+OWN_LOSS = """
+from torch.nn import functional
+
+
+def soft(logits, targets, strength):
+    return functional.cross_entropy(logits, targets, reduction="none") + strength * logits.square().mean(1)
+"""
+
+OWN_PARTS = """
+import numpy as np
+from torch import nn
+
+
+def net(shape, outputs, hidden):
+    return nn.Sequential(nn.Linear(shape[0], hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def blobs(count):
+    random = np.random.default_rng(0)
+    targets = np.arange(count) % 3
+    rows = random.normal(size=(count, 5)) + 3 * np.eye(5)[targets]
+    return {"train_inputs": rows, "train_targets": targets, "test_inputs": rows[:30], "test_targets": targets[:30]}
+"""
+
+pytestmark = pytest.mark.workflow
+
+
+def own_study():
+    """The smoke study with a loss, a model and a data set of the user's own, and a second experiment."""
+    study = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
+    study["study"] = "own"
+    study["losses"]["soft"] = {"function": "my_loss:soft", "parameters": {"strength": 0.01}}
+    study["datasets"]["blobs"] = {"function": "my_parts:blobs", "parameters": {"count": 90}}
+    study["datasets"]["other"] = {"function": "my_parts:blobs", "parameters": {"count": 60}}
+    study["probes"] = {
+        "elsewhere": {"kind": "transfer", "dataset": "other"},
+        "variance": {"kind": "gradient_variance", "samples": 20},
+    }
+    study["models"]["net"] = {"function": "my_parts:net", "parameters": {"hidden": 8}, "dim": 8}
+    study["experiments"]["smoke"] |= {"losses": ["ce", "ls", "soft"], "seeds": [0]}
+    study["experiments"]["rows"] = {
+        "dataset": "blobs",
+        "model": "net",
+        "losses": ["ce"],
+        "seeds": [3],
+        "training": {"epochs": 4, "batch_size": 30},
+        "snapshots": [1, 3, 4],
+        "probes": ["elsewhere", "variance"],
+        "keep_features": "last",
+    }
+    return study
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The project with its study run to the end, once."""
+    place = Place.copy_to(tmp_path_factory.mktemp("project") / "nclens")
+    folder = place.folder
+    place.configure(own_study())
+    (folder / "mine" / "my_loss.py").write_text(OWN_LOSS, encoding="utf-8")
+    (folder / "mine" / "my_parts.py").write_text(OWN_PARTS, encoding="utf-8")
+    place.output = place.snakemake("--cores", "2")
+    return place
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    """A copy of the finished project, times of files and all, that a test may change."""
+    shutil.copytree(finished.folder, tmp_path / "nclens", symlinks=True)
+    return Place(tmp_path / "nclens")
+
+
+PROBED = {"probe_rows ce/3", "track_rows ce/3"}
+BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
+ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
+
+
+def jobs(stages, runs):
+    """The jobs of some stages for some runs, `experiment loss/seed`."""
+    return {f"{stage}_{run}" for stage in stages for run in runs}
+
+
+# --- what a study makes ----------------------------------------------------------------------------------------------
+
+
+def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished):
+    root = finished.path("results", "own")
+    assert finished.planned() == set()
+    table = pd.read_parquet(root / "metrics.parquet")
+    assert set(table.groupby(["experiment", "loss", "seed"], observed=True).size().index) == {
+        ("smoke", "ce", 0),
+        ("smoke", "ls", 0),
+        ("smoke", "soft", 0),
+        ("rows", "ce", 3),
+    }
+    assert set(table.loc[table["metric"] == "nc1", "epoch"]) == {1, 2, 3, 4, 6}
+    probed = table[table["metric"].str.match("probe_accuracy|gradient_variance_head_onehot")]
+    assert set(probed[["experiment", "metric", "epoch"]].itertuples(index=False, name=None)) == {
+        ("rows", "probe_accuracy", 4),
+        *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
+    }
+    claims = pd.read_csv(root / "claims.csv")
+    assert {"C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2"} == set(claims["claim"])
+    assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
+    assert "verdict" in finished.output.stdout.lower()
+    assert "report.html" in finished.output.stdout
+
+
+def test_experiments_have_epochs_of_their_own_and_only_the_last_features_where_asked(finished):
+    root = finished.path("results", "own")
+    assert {path.name for path in root.glob("mnist5k/resnet8/ls/seed0/features/*")} == {
+        f"epoch{epoch}.safetensors" for epoch in (1, 2, 6)
+    }
+    assert {path.name for path in root.glob("blobs/net/ce/seed3/features/*")} == {"epoch4.safetensors"}
+    assert {path.name for path in root.glob("blobs/net/ce/seed3/snapshots/*")} == {
+        f"epoch{epoch}.safetensors" for epoch in (1, 3, 4)
+    }
+
+
+def test_the_default_study_does_not_leak_into_another(finished):
+    resolved = yaml.safe_load(finished.path("results", "own", "study.yaml").read_text(encoding="utf-8"))
+    assert set(resolved["experiments"]) == {"smoke", "rows"}
+    assert resolved["datasets"]["mnist5k"]["train_per_class"] == 20
+
+
+def test_without_a_configfile_the_default_study_runs(finished):
+    output = finished.snakemake("--dry-run", configfile=False).stdout
+    assert "train mnist5k/resnet8/ls/seed2" in output
+    assert "results/own" not in output
+
+
+@pytest.mark.parametrize(
+    ("study", "jobs"),
+    [
+        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+    ],
+)
+def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):
+    output = finished.snakemake("--configfile", f"studies/{study}.yaml", "--dry-run", configfile=False).stdout
+    planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    assert {name: planned.get(name) for name in jobs} == jobs
+
+
+def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{finished.path('mlflow.db')}")
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("own").experiment_id])
+    assert {run.info.run_name for run in runs} == {
+        "mnist5k/resnet8/ce/seed0",
+        "mnist5k/resnet8/ls/seed0",
+        "mnist5k/resnet8/soft/seed0",
+        "blobs/net/ce/seed3",
+        "study",
+    }
+    resolved = yaml.safe_load(finished.path("results", "own", "study.yaml").read_text(encoding="utf-8"))
+    for run in runs:
+        if run.info.run_name != "study":
+            assert run.data.tags["mlflow.runColor"] == resolved["losses"][run.data.tags["nclens.loss"]]["colour"]
+
+
+# --- only changed stages run again -----------------------------------------------------------------------------------
+
+
+def test_a_changed_smoothing_trains_its_runs_only(place):
+    study = own_study()
+    study["losses"]["ls"]["smoothing"] = 0.1
+    place.configure(study)
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
+    assert place.planned() == runs | BELOW_MEASURE | {"theory", "resolve"}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("src/nclens/metrics/collapse.py", '"""', '"""A sentence more. '),
+        ("src/nclens/metrics/collapse.py", "\nimport torch\n", "\n# A comment.\nimport torch\n"),
+        (
+            "src/nclens/losses.py",
+            "\n@register()\ndef ce(",
+            "\n@register()\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register()\ndef ce(",
+        ),
+        ("mine/my_loss.py", "def soft(", "# A comment.\ndef soft("),
+        ("workflow_config.yaml", "study: digits", "study: other"),
+    ],
+    ids=["a docstring", "a comment", "a new loss", "a comment of the user's", "another study"],
+)
+def test_what_changes_no_result_runs_nothing(place, path, old, new):
+    place.edit(path, old, new)
+    assert place.planned() == set()
+
+
+def test_the_users_own_loss_edited_trains_its_runs_only(place):
+    place.edit("mine/my_loss.py", "strength * logits", "2 * strength * logits")
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke soft/0"])
+    assert place.planned() == runs | BELOW_MEASURE
+
+
+def test_a_registered_loss_edited_trains_its_runs_only(place):
+    content = place.path("src/nclens/losses.py").read_text(encoding="utf-8")
+    head, name, tail = content.partition("\ndef ls(")
+    assert name
+    place.path("src/nclens/losses.py").write_text(head + name + tail.replace("return ", "return 1.0 * ", 1))
+    runs = jobs(("train", "extract", "measure", "track"), ["smoke ls/0"])
+    # The probe of the gradient's variance smooths targets with it, too.
+    assert place.planned() == runs | PROBED | BELOW_MEASURE
+
+
+def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
+    place.path("src/nclens/metrics/collapse.py").open("a").write("\n\nSCALE = 2.0\n")
+    # Features that the study does not keep are extracted again, for they are gone.
+    again = jobs(("measure", "track"), ALL_RUNS) | {"extract_rows ce/3"}
+    assert place.planned() == again | BELOW_MEASURE
+
+
+def test_a_probe_edited_asks_again_and_trains_and_measures_nothing(place):
+    place.path("src/nclens/probes/gradients.py").open("a").write("\n\nSCALE = 2.0\n")
+    assert place.planned() == PROBED | BELOW_MEASURE
+
+
+def test_a_probe_changed_asks_again(place):
+    study = own_study()
+    study["probes"]["variance"]["samples"] = 30
+    place.configure(study)
+    assert place.planned() == PROBED | BELOW_MEASURE | {"resolve"}
+
+
+def test_a_figure_edited_draws_and_reports_only(place):
+    place.path("src/nclens/figures/style.py").open("a").write("\n\nWIDER = 2.0\n")
+    assert place.planned() == {"draw", "report", "track_study"}
+
+
+def test_snakemake_looks_for_jobs_when_one_has_finished_and_not_by_the_clock(place):
+    place.path("results", "own", "claims.csv").unlink()
+    output = place.snakemake("--cores", "2", "--verbose")
+    # Once at the start and once after each of judge, report and track_study.
+    assert output.stderr.count("Ready jobs:") <= 4
+
+
+def test_a_seed_added_trains_it_and_aggregates(place):
+    study = own_study()
+    study["experiments"]["smoke"]["seeds"] = [0, 7]
+    place.configure(study)
+    new = [f"smoke {loss}/7" for loss in ("ce", "ls", "soft")]
+    assert place.planned() == jobs(("train", "extract", "measure", "track"), new) | BELOW_MEASURE | {"resolve"}
+
+
+RUN = "mnist5k/resnet8/ls/seed0"
+LS = {f"{stage}_smoke ls/0" for stage in ("train", "extract", "measure", "track")}
+AGAIN = {
+    "study.yaml": {"resolve", "track_study"},
+    f"{RUN}/snapshots/epoch2.safetensors": LS | BELOW_MEASURE,
+    f"{RUN}/history.csv": LS | BELOW_MEASURE,
+    f"{RUN}/run.json": LS | BELOW_MEASURE,
+    f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
+    f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
+    f"{RUN}/mlflow.json": {"track_smoke ls/0"},
+    "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
+    "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
+    "theory/predictions.csv": {"predict", "judge", "draw", "report", "track_study"},
+    "metrics.parquet": BELOW_MEASURE,
+    "claims.csv": {"judge", "report", "track_study"},
+    "claims.md": {"judge", "report", "track_study"},
+    "figures/smoke_norms.pdf": {"draw", "report", "track_study"},
+    "report.html": {"report", "track_study"},
+    "mlflow.json": {"track_study"},
+}
+
+
+@pytest.mark.parametrize("path", AGAIN)
+def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place, path):
+    place.path("results", "own", path).unlink()
+    planned = place.planned()
+    assert planned <= AGAIN[path]
+    maker = {"snapshots": "train", "history": "train", "run": "train", "features": "extract", "metrics": "measure"}
+    first = maker.get(re.sub(r".*seed0/", "", path).split("/")[0].split(".")[0]) if RUN in path else None
+    assert any(job.startswith(first) for job in planned) if first and "mlflow" not in path else planned
+
+
+def test_deleted_data_are_prepared_again(place):
+    place.path("results", "own", "data", "blobs.safetensors").unlink()
+    planned = place.planned()
+    assert "prepare_blobs" in planned
+    assert not any("smoke" in job for job in planned)
+
+
+def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
+    study, target = own_study(), "results/own/data/mine.safetensors"
+    keys = {"source": "arrays", "path": "mine.npz", "train_per_class": 4, "test_per_class": 2}
+    study |= {"data_dir": "raw", "datasets": study["datasets"] | {"mine": keys}}
+    place.configure(study)
+    failed = place.snakemake("--cores", "1", target, check=False)
+    output = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert f"no file {place.path('raw', 'mine.npz')}; `path` is below `data_dir`" in output
+    assert "Traceback" not in output
+    place.path("raw").mkdir()
+    np.savez(place.path("raw", "mine.npz"), inputs=np.arange(90.0).reshape(18, 5), targets=np.arange(18) % 3)
+    place.snakemake("--cores", "1", target)
+    assert read_tensors(place.path(target), "prepare")[0]["train.inputs"].shape == (12, 5)
+    place.path("raw").rename(place.path("moved"))
+    place.configure(study | {"data_dir": "moved"})
+    assert "Nothing to be done" in place.snakemake("--dry-run", target).stdout
+
+
+# --- bad input and faults --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "words"),
+    [
+        ("smoothing: 1.5", "losses.ls.smoothing = 1.5: must be less than 1"),
+        ("smoothing: 0.1, smoothing: 0.5", "the key `smoothing` is there twice"),
+    ],
+)
+def test_a_wrong_configuration_starts_no_job_and_shows_no_traceback(finished, tmp_path, smoothing, words):
+    text = (ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8")
+    assert "smoothing: 0.05" in text
+    (tmp_path / "bad.yaml").write_text(text.replace("smoothing: 0.05", smoothing))
+    done = finished.snakemake("--configfile", str(tmp_path / "bad.yaml"), "--cores", "1", configfile=False, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert words in output
+    assert "Traceback" not in output
+    assert "Select jobs" not in output
+
+
+def test_a_damaged_snapshot_is_named_with_its_rule(place):
+    snapshot = place.path("results", "own", RUN, "snapshots", "epoch2.safetensors")
+    os.utime(snapshot.with_name("epoch1.safetensors"))  # newer than the features: they are extracted again
+    snapshot.write_bytes(snapshot.read_bytes()[:-7])
+    done = place.snakemake("--cores", "1", check=False)
+    log = place.path("results", "own", "logs", "extract", f"{RUN}.log").read_text()
+    assert done.returncode != 0
+    assert "epoch2.safetensors is damaged" in log
+    assert "rule `train`" in log
+    assert "Traceback" not in log
+
+
+def test_a_tracking_server_that_is_down_stops_tracking_only(place):
+    for record in place.path("results").rglob("mlflow.json"):
+        record.unlink()
+    place.path("results", "own", "logs", "track_setup.json").unlink()
+    place.path("results", "own", "claims.csv").unlink()
+    done = place.snakemake("--cores", "2", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode != 0
+    assert "http://127.0.0.1:9 cannot be used" in done.stdout + done.stderr
+    assert place.path("results", "own", "claims.csv").is_file()
+    assert {job.split("_")[0] for job in place.planned()} == {"track"}
+
+
+@pytest.fixture
+def slow(finished, tmp_path):
+    """A project with one run that takes long enough to be interrupted, not run yet."""
+    folder = tmp_path / "nclens"
+    ignore = shutil.ignore_patterns("results", ".snakemake", "mlflow.db*", "mlartifacts")
+    shutil.copytree(finished.folder, folder, ignore=ignore)
+    place = Place(folder)
+    study = own_study()
+    study["experiments"] = {"smoke": study["experiments"]["smoke"] | {"losses": ["ls"]}}
+    study["experiments"]["smoke"]["training"]["epochs"] = 60
+    study["checkpoint_minutes"] = 0.001
+    place.configure(study)
+    return place
+
+
+def start(place):
+    """Start a training by Snakemake and wait for its first checkpoint."""
+    process = subprocess.Popen(
+        place.command("--cores", "1", f"results/own/{RUN}/metrics.csv"),
+        cwd=place.folder,
+        env=place.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = place.path("results", "own", RUN, ".work", "checkpoint.safetensors")
+    deadline = time.monotonic() + 120
+    begun = time.time()
+    while not checkpoint.exists() or checkpoint.stat().st_mtime < begun:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def digests(place):
+    folder = place.path("results", "own", RUN)
+    epochs = json.loads((folder / "run.json").read_text())["spec"]["snapshots"]
+    return [read_tensors(folder / "snapshots" / f"epoch{epoch}.safetensors", "train")[1] for epoch in epochs]
+
+
+def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
+    # A training killed: Snakemake starts it again, and it goes on.
+    process = start(slow)
+    stages = [
+        child for child in psutil.Process(process.pid).children(recursive=True) if "nclens" in " ".join(child.cmdline())
+    ]
+    (training,) = [child for child in stages if "train" in child.cmdline() and child.name() != "bash"]
+    training.kill()
+    assert process.wait(300) == 0
+    assert "goes on after epoch" in slow.path("results", "own", "logs", "train", f"{RUN}.log").read_text()
+    assert not slow.path("results", "own", RUN, ".work").exists()
+    repeated = digests(slow)
+    # Snakemake killed: its lock stays, and its training lives on.
+    shutil.rmtree(slow.path("results"))
+    process = start(slow)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    locked = slow.snakemake("--cores", "1", check=False)
+    assert locked.returncode != 0
+    assert "--unlock" in locked.stdout + locked.stderr
+    subprocess.run([str(BIN / "nclens"), "unlock"], cwd=slow.folder, env=slow.environment(), check=True)
+    target = f"results/own/{RUN}/metrics.csv"
+    slow.snakemake("--cores", "1", target)
+    interrupted = digests(slow)
+    assert not slow.path("results", "own", RUN, ".work").exists()
+    # And without any interruption:
+    shutil.rmtree(slow.path("results"))
+    slow.snakemake("--cores", "1", target)
+    assert digests(slow) == interrupted == repeated
+
+
+def test_what_would_only_fail_again_is_tried_once_and_the_rest_goes_on(slow):
+    study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
+    study["experiments"]["smoke"] |= {"losses": ["ls", "soft"], "training": {"epochs": 2, "batch_size": 40}}
+    study["experiments"]["smoke"]["snapshots"] = [2]
+    study["losses"]["soft"]["parameters"]["strength"] = 1e30
+    slow.configure(study)
+    targets = [f"results/own/{RUN.replace('ls', loss)}/metrics.csv" for loss in ("ls", "soft")]
+    done = slow.snakemake("--cores", "1", *targets, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert output.count("Trying to restart job") == 2
+    log = slow.path("results", "own", "logs", "train", f"{RUN.replace('ls', 'soft')}.log").read_text()
+    assert "the loss is not finite in epoch 1 (learning rate 0.05)" in log
+    assert "not tried again" in log
+    assert "epoch 1/2" not in log
+    assert slow.path(targets[0]).is_file()
+    study["losses"]["soft"]["parameters"]["strength"] = 0.01
+    slow.configure(study)
+    slow.snakemake("--cores", "1", *targets)
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(1, {"cpu:0"}), (2, {"cpu:0", "cpu:1"}), (4, {"cpu:0", "cpu:1"})])
+def test_jobs_share_devices_as_the_profile_says(slow, tmp_path, slots, expected):
+    """Numbered CPUs stand for GPUs: two jobs at a time have the same one only where it has two slots, one each."""
+    study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
+    study["experiments"]["smoke"] |= {"losses": ["ce", "ls"], "seeds": [0, 1], "snapshots": 1}
+    study["experiments"]["smoke"]["training"] = {"epochs": 3, "batch_size": 40, "device": "auto"}
+    slow.configure(study)
+    profile = slow.path("profiles", "default", "config.yaml")
+    profile.write_text(profile.read_text().replace("gpu: 1", f"gpu: {slots}"))
+    runs = [f"{RUN.replace('ls', loss)[:-1]}{seed}" for loss in ("ce", "ls") for seed in (0, 1)]
+    targets = [f"results/own/{run}/run.json" for run in runs]
+    slow.snakemake("--cores", "3", *targets, NCLENS_DEVICES="cpu:0,cpu:1", TMPDIR=str(tmp_path))
+    held = []
+    for run in runs:
+        log = slow.path("results", "own", "logs", "train", f"{run}.log").read_text()
+        device, slot = re.search(rf"on (cpu:\d) \(slot (\d) of {slots}\)", log).groups()
+        assert "waiting" not in log
+        record = json.loads(slow.path("results", "own", *run.split("/"), "run.json").read_text())
+        end = datetime.datetime.fromisoformat(record["finished"]).timestamp()
+        held.append((end - record["wall_time"], end, device, slot))
+    assert {device for *_, device, _ in held} == expected
+    for one, other in itertools.combinations(sorted(held), 2):
+        apart = one[1] < other[0]
+        assert apart or one[3] != other[3]
+        assert apart or slots > 2 or one[2] != other[2]
+
+
+def test_unlock_leaves_the_lock_of_a_living_workflow(slow):
+    process = start(slow)
+    subprocess.run([str(BIN / "nclens"), "unlock"], cwd=slow.folder, env=slow.environment(), check=True)
+    assert list(slow.path(".snakemake", "locks").glob("*.lock"))
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
