@@ -1,6 +1,6 @@
 """Tiny data sets in the layouts that torchvision reads, written as their publishers write them.
 
-Each builder writes below a folder and returns the class numbers of the two splits, in the order of the files.
+Each builder writes below a folder and returns the class labels of the two splits, in the order of the files.
 """
 
 import bz2

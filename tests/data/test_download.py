@@ -43,7 +43,7 @@ def test_a_part_is_gone_on_with(site, target, said):
     download([site.url("a.bin")], target, f"sha256:{hashlib.sha256(CONTENT).hexdigest()}", said.append)
     assert target.read_bytes() == CONTENT
     assert site.asked == [("a.bin", "bytes=123456-")]
-    assert "goes on after 0.1 MB" in said[0]
+    assert "resuming after 0.1 MB" in said[0]
 
 
 def test_a_complete_part_only_has_to_be_verified(site, target, said):

@@ -35,7 +35,7 @@ def test_what_is_missing_is_fetched(raw, site):
     file = described(site.url("a.bin"))
     site.files["a.bin"] = CONTENT
     assert raw.fetch(file, [file]).read_bytes() == CONTENT
-    assert "is missing: fetching" in raw.said[0]
+    assert "is missing: downloading" in raw.said[0]
 
 
 def test_a_damaged_file_is_named_and_left_as_it_is(raw, site):
@@ -94,7 +94,7 @@ def test_one_process_at_a_time_writes(raw):
         order.append("first")
     thread.join(30)
     assert order == ["first", "second"]
-    assert any("another process is fetching set" in line for line in raw.said)
+    assert any("another process is downloading set" in line for line in raw.said)
 
 
 def test_a_lock_that_cannot_be_made_is_told(tmp_path):

@@ -32,7 +32,7 @@ def made(**changes):
         ({"test_targets": torch.full((5, 2), torch.inf)}, "test targets must be finite"),
         ({"train_targets": torch.ones(9, 2)}, "train target a is constant"),
         ({"test_inputs": torch.randn(1, 3), "test_targets": torch.randn(1, 2)}, "test target a is constant"),
-        ({"targets": ["a", "a"]}, "each another"),
+        ({"targets": ["a", "a"]}, "all names must differ"),
         ({"targets": []}, "at least one name"),
         ({"target_scale": [1.0]}, "one number for each"),
         ({"train_inputs": torch.zeros(9, 3, dtype=torch.int64)}, "float32 rows"),

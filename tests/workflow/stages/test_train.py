@@ -358,7 +358,7 @@ def test_a_model_that_does_not_fit_the_data_is_told_before_training(place):
     failed = nclens(*arguments, cwd=folder, check=False)
     assert failed.returncode == 1
     assert failed.stderr.splitlines() == [
-        "nclens train: the model wide:net ends in a linear layer of 7 rows; the data need 10"
+        "nclens train: the model wide:net ends in a linear layer with 7 rows; the data need 10"
     ]
 
 

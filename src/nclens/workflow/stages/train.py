@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from nclens.data.prepared import place_splits
-from nclens.data.tasks import TASKS, output_count
+from nclens.data.tasks import output_count
 from nclens.models import Network, count_flops, place_network
-from nclens.training.history import history_columns
+from nclens.training.history import PROGRESS, history_columns
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
 from nclens.training.runtime import configure, explained
 from nclens.training.writer import Background
@@ -217,7 +217,7 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _progress(trainer: Trainer, left: float) -> str:
     train_row, test_row = trainer.history[-2:]
-    name, form = TASKS[trainer.train_split.task].progress
+    name, form = PROGRESS[trainer.train_split.task]
     minutes, seconds = divmod(round(left), 60)
     return (
         f"epoch {trainer.epoch}/{trainer.settings.epochs}  loss {train_row['loss']:.4f}  "
