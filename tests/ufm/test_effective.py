@@ -176,7 +176,7 @@ def test_scaling_both_norms_changes_nothing():
         ({"gaps": [5.0, math.inf]}, "logit gaps must be finite numbers > 0"),
         ({"weight_norms": [0.0, 1.0]}, "weight norms must be finite numbers > 0"),
         ({"feature_norms": [math.nan, 1.0]}, "feature norms must be finite numbers > 0"),
-        ({"gaps": [5.0]}, "at least one each; got 2, 1, 2 and 2"),
+        ({"gaps": [5.0]}, "at least 1; got 2, 1, 2 and 2"),
         ({"smoothings": [], "gaps": [], "weight_norms": [], "feature_norms": []}, "got 0, 0, 0 and 0"),
     ],
 )
