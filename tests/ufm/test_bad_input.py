@@ -81,7 +81,7 @@ def rows():
     yield "minimise", numeric.minimise, {"problem": TINY}, "s must be >= 1e-07"
     for bad in (0, -1, 2.5):
         yield (
-            "with_per_class",
+            "UnconstrainedFeatureModel",
             PROBLEM.with_per_class,
             {"per_class": bad},
             f"per_class must be an integer >= 1, got {bad}",
