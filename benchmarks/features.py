@@ -1,13 +1,13 @@
-"""Extraction and measurement of big features: the workflow's two stages against the whole set in memory with a pinv.
+"""Extraction and measurement of large features: the workflow's two stages and a plain in-memory implementation.
 
     python benchmarks/features.py [--train 50000] [--test 10000] [--dim 2048] [--snapshots 1]
 
-Ours is `nclens extract` and `nclens measure`, each a process, with everything that they do: files written, checksums,
-calibration. The plain way is what one writes first, without any file: features of all batches in a list, put together,
-float64, the d x d scatter and its pseudo-inverse (`benchmarks/collapse.py`), collapse metrics only. The network is one
-wide layer, so that the time is that of the features and not of a network; all on one thread, random images of
-CIFAR-10's size. Seconds are CPU seconds, which a busy machine does not change as much as the clock's. Memory is the
-largest peak resident size of a process.
+Ours are `nclens extract` and `nclens measure`, each in a process, including files, checksums and calibration. The plain
+implementation writes no files: features of all batches are concatenated and converted to float64, and the collapse
+metrics alone are computed, with the d x d scatter and its pseudo-inverse (`benchmarks/collapse.py`). The network is a
+single wide layer, so that the features dominate the time. All run on one thread, on random images of CIFAR-10's size.
+Times are CPU seconds, which other jobs disturb less than wall time. Memory is the largest peak resident size of a
+process.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
+# Only the measured processes import torch: a child's peak resident size starts at that of the forked parent.
 
 CLASSES = 10
 NETWORK = """
@@ -33,7 +33,7 @@ def wide(shape, outputs, dim):
 
 
 def prepare(options):
-    """Write random images with a trace of their class, their manifest, and snapshots of an untrained network."""
+    """Write random images with a weak class signal, their manifest, and snapshots of an untrained network."""
     import torch
 
     from nclens.workflow.build.models import build_network
@@ -97,7 +97,7 @@ def plain(options):
 
 
 def child(name, options):
-    """Run one part in a process of its own; return what it printed: CPU seconds, peak memory, values."""
+    """Run one part in a separate process; return its CPU seconds, peak memory and values."""
     command = [sys.executable, __file__, "--part", name]
     for key in ("train", "test", "dim", "snapshots"):
         command += [f"--{key}", str(getattr(options, key))]

@@ -1,7 +1,7 @@
-"""How the workflow grows with the number of runs: parsing, DAG and dry run; table, verdicts, figures and page.
+"""Cost of the workflow by number of runs: parsing, DAG and dry run; tables, verdicts, figures and report.
 
-A study of 10 losses, 50 seeds and as many experiments as it takes is generated in a temporary folder. Each size runs in
-a process of its own. `collect` to `report` read simulated measurements, written as the stages write them.
+A study with 10 losses, 50 seeds and as many experiments as needed is generated in a temporary folder. Each size runs in
+a separate process. `collect` to `report` read simulated measurements in the stages' own formats.
 
     python benchmarks/scale.py plan --runs 1000 2500 5000 10000
     python benchmarks/scale.py plan --runs 1000 --profile snakemake.prof      then: python -m pstats snakemake.prof
@@ -31,7 +31,7 @@ EPOCHS = 100
 
 
 def study(runs):
-    """Return the configuration of a study of that many runs, 8 snapshots each."""
+    """Return the configuration of a study with that many runs, 8 snapshots each."""
     experiments, rest = divmod(runs, LOSSES * SEEDS)
     if rest or not experiments:
         sys.exit(f"--runs {runs}: must be a multiple of {LOSSES * SEEDS}")
@@ -55,7 +55,7 @@ def study(runs):
 
 
 def measured(command, folder):
-    """Run a command; return its wall and CPU seconds, peak memory in MB, and what it printed."""
+    """Run a command; return its wall and CPU seconds, its peak memory in MB, and its output."""
     with tempfile.TemporaryFile("w+") as output:
         clock = os.times()
         process = subprocess.Popen(list(map(str, command)), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
@@ -72,7 +72,7 @@ def show(what, runs, wall, cpu, memory):
 
 
 def plan(folder, runs, profile, options):
-    """Measure what Snakemake does before the first job."""
+    """Measure Snakemake's work before the first job."""
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", "study.yaml"]
     show("parse", runs, *measured([*snakemake, "--list-rules"], folder)[:3])
     if profile:
@@ -84,10 +84,10 @@ def plan(folder, runs, profile, options):
 
 
 def stages(folder, runs, raw):
-    """Measure the stages that see every run, on measurements like those of one real run of two epochs."""
+    """Measure the stages that read every run, on measurements simulated from one real run of two epochs."""
     study = load_study(raw)
     root = folder / study.root
-    # In a process of its own, for a child's peak memory counts from its parent's.
+    # In a separate process, since a child's peak memory includes its parent's.
     with get_context("spawn").Pool(1) as pool:
         pattern = pool.apply(real_run, (raw, folder))
     random = np.random.default_rng(0)
@@ -117,7 +117,7 @@ def stages(folder, runs, raw):
 
 
 def real_run(raw, folder):
-    """Train, extract and measure a run for two epochs; return its tables and its record."""
+    """Train, extract and measure a run of two epochs; return its tables and its record."""
     from nclens.workflow.stages.extract import extract
     from nclens.workflow.stages.measure import measure
     from nclens.workflow.stages.prepare import prepare
@@ -143,7 +143,7 @@ def real_run(raw, folder):
 
 
 def write_run(folder, pattern, random):
-    """Write a run's tables, every value of the pattern off by a few per cent, and its record."""
+    """Write a run's record and its tables, with each value of the pattern perturbed by a few per cent."""
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(pattern["run.json"], encoding="utf-8")
     (folder / "history.csv").write_text(pattern["history.csv"].to_csv(index=False), encoding="utf-8")
@@ -158,15 +158,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["plan", "stages"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--profile", type=Path, help="write the dry run's profile there")
-    asked, options = parser.parse_known_args()
+    parser.add_argument("--profile", type=Path, help="file for the profile of the dry run")
+    arguments, options = parser.parse_known_args()
     print(f"{'step':24}{'runs':>8}{'wall s':>10}{'CPU s':>10}{'CPU ms / run':>14}{'MB':>10}")
-    for runs in asked.runs:
+    for runs in arguments.runs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "study.yaml").write_text(yaml.safe_dump(study(runs)), encoding="utf-8")
-            if asked.what == "plan":
-                plan(folder, runs, asked.profile, options)
+            if arguments.what == "plan":
+                plan(folder, runs, arguments.profile, options)
             else:
                 stages(folder, runs, study(runs))
 
