@@ -68,7 +68,8 @@ def extract(options):
 def measure(options):
     from nclens.workflow.stages.measure import measure
 
-    spec = {"snapshots": list(range(options.snapshots)), "held_out": 0.5, "held_out_seed": 0}
+    spec = {"task": "classification", "snapshots": list(range(options.snapshots)), "epochs": options.snapshots}
+    spec |= {"loss": {"entry": "ce", "name": "ce"}, "onehot": False, "held_out": 0.5, "held_out_seed": 0}
     measure(spec, Path("run"), 1)
 
 
