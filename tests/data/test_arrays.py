@@ -54,7 +54,7 @@ def test_rows_become_float32_and_grey_images_get_a_channel(tmp_path):
     assert load(tmp_path).train_inputs.shape == (12, 1, 4, 4)
 
 
-def test_a_checksum_is_held_to(tmp_path):
+def test_a_checksum_is_verified(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
     right = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
     load(tmp_path, sha256=right)
@@ -78,7 +78,7 @@ def test_a_checksum_is_held_to(tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, changes, words):
+def test_invalid_arrays_are_refused(tmp_path, changes, words):
     np.savez(tmp_path / "a.npz", **{name: values for name, values in (SPLITS | changes).items() if values is not None})
     with pytest.raises(ValueError, match=words):
         load(tmp_path)
@@ -93,7 +93,7 @@ def test_a_missing_and_a_damaged_file_are_named(tmp_path):
             load(tmp_path, path)
 
 
-def test_names_of_classes_must_be_as_many_as_there_are(tmp_path):
+def test_there_must_be_a_name_for_each_class(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
     with pytest.raises(ValueError, match=r"every class 0\.\.1"):
         load(tmp_path, classes=["a", "b"])

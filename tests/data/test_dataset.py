@@ -1,4 +1,4 @@
-"""Data sets are checked once; statistics and splits are what they say."""
+"""Data sets are validated; statistics and splits are as documented."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def made(**changes):
         ({"train_inputs": torch.full((4, 2), torch.nan), "test_inputs": torch.zeros(4, 2)}, "finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, words):
+def test_invalid_data_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         made(**changes)
 

@@ -94,7 +94,7 @@ def test_the_crop_is_central(tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, make, words):
+def test_invalid_folders_are_refused(tmp_path, make, words):
     make(tmp_path / "pets")
     with pytest.raises(ValueError, match=words):
         load(tmp_path)

@@ -1,4 +1,4 @@
-"""The head of a network that somebody else built is found by running it."""
+"""The head of any network is found by a forward pass."""
 
 from typing import NamedTuple
 
@@ -135,7 +135,7 @@ def test_a_lack_of_memory_is_no_wrong_shape():
         split_at_head(Full(), (4,), 3, "mine")
 
 
-def test_finding_the_head_moves_neither_statistics_nor_chance():
+def test_finding_the_head_changes_neither_statistics_nor_random_numbers():
     module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(), nn.Linear(5, 3))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()

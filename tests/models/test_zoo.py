@@ -1,4 +1,4 @@
-"""Networks of torchvision: theirs but for the stem, and any classifier that ends in a linear layer."""
+"""Networks of torchvision: its ResNets with another stem, and any classifier that ends in a linear layer."""
 
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def test_a_classifier_by_name_is_split_at_its_head(builder, dim, parameters):
         ("googlenet", {"init_weights": False}, "GoogLeNetOutputs in training .* switch off its auxiliary outputs"),
     ],
 )
-def test_what_does_not_fit_is_named(builder, parameters, words):
+def test_unsuitable_models_are_refused(builder, parameters, words):
     with pytest.raises(ValueError, match=words):
         classifier(builder, **parameters)
 

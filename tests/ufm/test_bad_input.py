@@ -38,7 +38,7 @@ def counts(least):
 
 
 def rows():
-    """(public name, call, words of the message)."""
+    """(public name, call, message)."""
     for build, good in ((Model, GOOD), (Model.from_total, TOTAL)):
         name = "UnconstrainedFeatureModel"
         for key, least in (("classes", 2), ("per_class", 1), ("dim", 1)):

@@ -16,7 +16,7 @@ PROBLEM = UnconstrainedFeatureModel(4, 2, 5, 5e-3, 5e-3, 1e-2)
 
 
 def rows(quantity, values, *, distance="orbit", rule="relative", momentum=0.0, start=0, tolerance=None):
-    """One row a smoothing, 0, 0.1, ..."""
+    """One row per smoothing, 0, 0.1, ..."""
     keys = {"momentum": momentum, "step_rule": rule, "distance": distance, "quantity": quantity, "start": start}
     return [keys | {"tolerance": tolerance, "smoothing": place / 10, "value": v} for place, v in enumerate(values)]
 
@@ -42,7 +42,7 @@ def test_ratios_by_hand():
     assert values["orbit", "iterations", 0] == pytest.approx([1, 0.5, math.nan], nan_ok=True)
     assert values["orbit", "rate", 0] == pytest.approx([1, 0.5, 2])
     assert values["orbit", "rate", 1] == [1, 1, 1]  # start by start
-    # What is predicted for any distance stands there for each; a rate of 0 takes for ever.
+    # A prediction for any distance is repeated for each; a rate of 0 takes infinitely long.
     for distance in ("orbit", "nc1"):
         assert values[distance, "rate_kappa_ce", 0] == pytest.approx([1, 1 / 3, math.nan], nan_ok=True)
     assert len(values) == 6
@@ -110,7 +110,7 @@ def test_verdicts_are_symmetric_in_speed_and_slowness(pairs):
 def test_trend_names_the_turns(values):
     smoothings = np.linspace(0, 0.9, len(values)).tolist()
     words = trend(smoothings, values).split(", then ")
-    assert trend(smoothings[::-1], values[::-1]).split(", then ") == words  # the order of the rows is no matter
+    assert trend(smoothings[::-1], values[::-1]).split(", then ") == words  # the order of the rows does not matter
     assert all(one != two for one, two in pairwise(words))
     if sorted(values) == values and values[-1] - values[0] > 1e-3:
         assert words == ["rises"]
