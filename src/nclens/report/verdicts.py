@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.claims import CLAIMS
 from nclens.report.page import Section
-from nclens.report.words import Names, as_text, listed, number, plural, readable, sentence
+from nclens.report.text import Names, as_text, listed, number, plural, sentence
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 MOST_NAMED = 2
@@ -21,6 +22,8 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     verdict_rows: dict[tuple[str, ...], dict[str, Any]] = {}
     records = claims.to_dict("records")
     for record in records:
+        if record["claim"] not in CLAIMS:
+            raise ValueError(f"claims: claim {record['claim']!r}; allowed: {', '.join(CLAIMS)}")
         if record["level"] not in ("claim", "measure"):
             raise ValueError(f"claims: level {record['level']!r} of {record['claim']}; allowed: claim, measure")
         if record["verdict"] not in VERDICTS:
@@ -56,7 +59,7 @@ def _pair(record: Mapping[Any, Any]) -> tuple[str, str]:
 
 def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
     experiment = as_text(record["experiment"])
-    baseline = as_text(record["baseline"])
+    baseline, key = as_text(record["baseline"]), as_text(record["quantity"])
     return {
         "experiment": experiment,
         "where": names.where(experiment)
@@ -65,8 +68,8 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "entry": as_text(record["loss"]),
         "loss": names.loss(experiment, as_text(record["loss"])),
         "baseline": names.loss(experiment, baseline) if baseline and baseline != as_text(record["loss"]) else None,
-        "quantity": readable(as_text(record["quantity"])),
-        "key": as_text(record["quantity"]),
+        "quantity": CLAIMS[record["claim"]].label(key) if key else "",
+        "key": key,
         "effect": "" if pd.isna(record["effect"]) else number(record["effect"]),
         "interval": _interval(record["low"], record["high"]),
         "unit": as_text(record["unit"]),

@@ -70,13 +70,13 @@ def judge(
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
         claims: dict[tuple[str, str], list[Claim]] = {}
-        for claim in CLAIMS:
+        for claim in CLAIMS.values():
             for pair in pairs(claim, experiment["losses"], baseline):
                 claims.setdefault(pair, []).append(claim)
-        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
+        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS.values()):
             idle.append(name)
         for loss in experiment["losses"]:
-            claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
+            claims[loss, ""] = [claim for claim in CLAIMS.values() if not claim.paired]
         measurements = Measurements(own_metrics(name))
         for (loss, against), judged in claims.items():
             comparison = Comparison(
