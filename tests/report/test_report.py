@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from nclens.claims import RULES
 from nclens.report import Drawn, report_page
+from nclens.report.effects import VERDICTS
 from nclens.report.summary import side_by_side
 from nclens.report.text import Names, number
-from nclens.report.verdicts import VERDICTS, judged_claims
+from nclens.report.verdicts import judged_claims
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow.files import FileError
@@ -367,22 +368,22 @@ def test_open_interval_is_written_as_one():
     assert [measure, "0.520 [0.210, ∞) ratio of epochs", "", "1", "inconclusive"] in rows
 
 
-def test_strokes_keep_order_and_scale():
+def test_drawn_intervals_keep_order_and_scale():
     text = page()
-    strokes = [
+    intervals = [
         tuple(float(number) for number in found)
         for found in re.findall(
             r'd="M([\d.]+) 1V15"/><path class="range" d="M([\d.]+) 8H([\d.]+)"/><circle cx="([\d.]+)"', text
         )
     ]
-    assert len(strokes) == 7  # of the measures those with an interval
-    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in strokes)
-    nulls = [null for null, *_ in strokes]
+    assert len(intervals) == 7  # of the measures those with an interval
+    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in intervals)
+    nulls = [null for null, *_ in intervals]
     assert nulls[0] == nulls[1] == nulls[2]
     # Ratios on a log scale: places are affine in the logarithm, so the first measure fixes where the third one lies.
-    (null, low, _, _), *_ = strokes
+    (null, low, _, _), *_ = intervals
     per_unit = (null - low) / -np.log(0.2981)
-    assert strokes[2][3] == pytest.approx(null + per_unit * np.log(1.31), abs=0.15)
+    assert intervals[2][3] == pytest.approx(null + per_unit * np.log(1.31), abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -402,16 +403,16 @@ def test_claims_that_cannot_be_shown_are_refused(column, value, message):
         page(claims=claims)
 
 
-def test_a_loss_held_against_two_others_has_two_verdicts():
+def test_a_loss_compared_with_two_others_has_two_verdicts():
     claims = simulated_claims().query("claim == 'C2'")
     other = claims.assign(baseline="other", effect=0.77)
     names = Names(simulated_study())
     (judged,) = judged_claims(pd.concat([claims, other]), names)
-    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+    assert [(row["baseline"]["label"], row["effect"].value) for row in judged["rows"]] == [
         ("CE", "0.402"),
         ("other", "0.770"),
     ]
-    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+    assert [{measure["effect"].value for measure in row["measures"]} for row in judged["rows"]] == [
         {"0.402", "0.0130"},
         {"0.770"},
     ]
