@@ -53,7 +53,7 @@ def curve(values, loss="wd_5e-3", metric="nrc1", epochs=(0, 100, 400)):
 
 
 def verdicts(comparison):
-    rows = [row for claim in CLAIMS if not claim.paired for row in claim_rows(claim, comparison)]
+    rows = [row for claim in CLAIMS.values() if not claim.paired for row in claim_rows(claim, comparison)]
     return {row.claim: row.verdict for row in rows if row.level == "claim"}
 
 
@@ -181,7 +181,7 @@ def test_gram_matrix_against_the_closed_form(factor, verdict):
 
 def test_a_prediction_that_stands_twice_is_refused():
     predictions = simulate_predictions(simulate_regression(UFM, regularised=True))
-    with pytest.raises(ValueError, match="a prediction for ufm stands twice"):
+    with pytest.raises(ValueError, match="a prediction for ufm occurs twice"):
         gram_is_predicted(regularised(predictions=pd.concat([predictions, predictions])))
 
 

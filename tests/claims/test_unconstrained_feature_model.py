@@ -423,7 +423,7 @@ def test_c7_missing_fits_are_not_left_out_and_missing_seeds_are_named():
 
 def test_c7_a_prediction_that_stands_twice_is_refused():
     table = predictions({"logit_gap": [0.01, 0.02, 0.03]})
-    with pytest.raises(ValueError, match="main: the prediction of logit_gap for ls stands twice"):
+    with pytest.raises(ValueError, match="main: the prediction of logit_gap for ls occurs twice"):
         is_predicted(alone(pd.concat([table, table])))
 
 

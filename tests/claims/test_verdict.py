@@ -22,6 +22,7 @@ from nclens.claims.verdict import (
 )
 
 SEEDS = (0, 1, 2)
+LABELS = {"nc1": "NC1", "nc2": "NC2"}
 OPPOSITE = {"supported": "contradicted", "contradicted": "supported", "inconclusive": "inconclusive"}
 effects = st.floats(-5, 5).map(lambda x: round(x, 3))
 
@@ -161,7 +162,7 @@ def test_unit_of_a_difference_does_not_change_the_verdict(values, power):
 
 
 def test_a_claim_on_another_task_has_no_rows():
-    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], task="regression")
+    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], LABELS, task="regression")
     assert claim_rows(claim, comparison()) == []
     assert len(claim_rows(claim, comparison(task="regression"))) == 2
 
@@ -281,7 +282,7 @@ def test_overall_of_one_measure():
 
 def test_claim_row_repeats_its_main_measure():
     claim = Claim(
-        "X1", "a paper", "smaller", "by nc1", lambda _: [measure("supported"), measure("contradicted", "nc2")]
+        "X1", "a paper", "smaller", "by nc1", lambda _: [measure("supported"), measure("contradicted", "nc2")], LABELS
     )
     head, *measures = claim_rows(claim, comparison())
     assert (head.level, head.quantity, head.verdict) == ("claim", "", "inconclusive")
@@ -297,18 +298,19 @@ def test_claim_row_repeats_its_main_measure():
 
 
 def test_claim_without_measures_has_no_rows():
-    assert claim_rows(Claim("X1", "a paper", "smaller", "", lambda _: []), comparison()) == []
+    assert claim_rows(Claim("X1", "a paper", "smaller", "", lambda _: [], {}), comparison()) == []
 
 
 def test_claim_may_combine_its_measures_in_its_own_way():
-    claim = Claim("X1", "a paper", "", "", lambda _: [measure("supported")], lambda found: ("contradicted", "so"))
+    measures = [measure("supported")]
+    claim = Claim("X1", "a paper", "", "", lambda _: measures, LABELS, combine=lambda found: ("contradicted", "so"))
     head, row = claim_rows(claim, comparison())
     assert (head.verdict, head.note, row.verdict) == ("contradicted", "so", "supported")
 
 
 def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
     theory = Measure("kappa", 0.9, math.nan, math.nan, "ratio", 1.0, None, "supported")
-    claim = Claim("X1", "a paper", "smaller", "", lambda _: [theory])
+    claim = Claim("X1", "a paper", "smaller", "", lambda _: [theory], {"kappa": "condition number"})
     table = claims_table(claim_rows(claim, comparison()))
     lines = table.to_csv(index=False).splitlines()
     assert lines[0] == (
@@ -322,7 +324,7 @@ def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": (0, 1, 1)}, "each must stand once"),
+        ({"seeds": (0, 1, 1)}, "each is allowed once"),
         ({"loss": "ce"}, "the loss ce is its own baseline"),
         (
             {"metrics": pd.DataFrame({"loss": [], "seed": []})},
@@ -361,7 +363,7 @@ LOSSES = {
 
 
 def found(compared, against=(), baseline="ce", paired=True):
-    claim = Claim("X", "", "", "", lambda _: [], paired=paired, compared=compared, against=against)
+    claim = Claim("X", "", "", "", lambda _: [], {}, paired=paired, compared=compared, against=against)
     return pairs(
         claim, {name: dict(zip(("kind", "strength"), of, strict=True)) for name, of in LOSSES.items()}, baseline
     )
@@ -388,11 +390,18 @@ def test_a_claim_on_a_loss_alone_has_no_pairs():
 
 
 def test_registry_names_each_claim_once_and_rules_explain_each():
-    keys = [(claim.paper, claim.id) for claim in CLAIMS]
+    keys = [(claim.paper, claim.id) for claim in CLAIMS.values()]
     assert len(set(keys)) == len(keys)
-    assert [claim.id for claim in CLAIMS if "2402.03979" in claim.paper] == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert [claim.id for claim in CLAIMS if not claim.paired] == ["C7", "R1", "R2", "R3", "R4", "R5", "R6"]
-    assert [claim.id for claim in CLAIMS if claim.task == "regression"] == ["R1", "R2", "R3", "R4", "R5"]
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS)
+    assert [claim.id for claim in CLAIMS.values() if "2402.03979" in claim.paper] == [
+        "C1",
+        "C2",
+        "C3",
+        "C4",
+        "C5",
+        "C6",
+    ]
+    assert [claim.id for claim in CLAIMS.values() if not claim.paired] == ["C7", "R1", "R2", "R3", "R4", "R5", "R6"]
+    assert [claim.id for claim in CLAIMS.values() if claim.task == "regression"] == ["R1", "R2", "R3", "R4", "R5"]
+    assert len({claim.id for claim in CLAIMS.values()}) == len(CLAIMS)
+    assert all(RULES[claim.id] == claim.rule and claim.rule.endswith(".") for claim in CLAIMS.values())
     assert list(RULES)[:4] == ["Effect", "Interval", "Measure", "Claim"]

@@ -5,7 +5,7 @@ import pytest
 
 from nclens.claims import CLAIMS, Comparison, Measurements, claim_rows, claims_table
 from nclens.report import report_page
-from nclens.report.words import number
+from nclens.report.text import number
 from tests.claims.simulate_regression import DECAYS
 from tests.figures.simulate_regression import COLOURS, UFM, simulate
 from tests.report.test_report import Reader, page, simulated_metrics, simulated_study, table_rows
@@ -31,7 +31,7 @@ def simulated(names=("grid", "ufm"), **changes):
             tables = (Measurements(metrics[-1]), NO_THEORY, None, predictions[-1])
             place = (name, "reacher", "mlp", "", loss, (0, 1, 2), 400)
             comparison = Comparison(*place, *tables, "regression", decays, inputs.regularised)
-            rows += [row for claim in CLAIMS if not claim.paired for row in claim_rows(claim, comparison)]
+            rows += [row for claim in CLAIMS.values() if not claim.paired for row in claim_rows(claim, comparison)]
     given = {"study": {"name": "r", "title": "Regression", "command": "make", "experiments": experiments}}
     given |= {"claims": claims_table(rows), "metrics": pd.concat(metrics)}
     theories = [table.assign(relative_error=1e-8) for table in theory if len(table)]

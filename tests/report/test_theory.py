@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.report.words import number
+from nclens.report.text import number
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
 from nclens.ufm.readings import explanations, relative_iterations
@@ -124,7 +124,8 @@ def test_too_few_dimensions_have_dashes():
 
 
 def test_verdicts_are_repeated():
-    claims = pd.concat([simulated_claims(), simulated_claims().query("claim == 'C6'").assign(claim="C7", loss="ce")])
+    own = simulated_claims().query("claim == 'C6' and level == 'claim'")
+    claims = pd.concat([simulated_claims(), own.assign(claim="C7", loss="ce")])
     _, words = section(claims=claims)
     assert "The verdict on C6 here: supported for LS 0.05." in words
     assert "The verdict on C7 here: supported for CE." in words

@@ -46,14 +46,14 @@ def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dic
         ValueError: a run has two values for the same epoch.
     """
     rows = comparison.metrics.of(loss, split, metric)
-    # Ordered once, a seed is a slice: to search the rows for each seed takes the square of their number.
+    # In sorted rows a seed is a slice; searching all rows for each seed would take quadratic time.
     rows = rows.sort_values(["seed", "epoch"], kind="stable")
     seeds, epochs, values = (rows[column].to_numpy() for column in ("seed", "epoch", "value"))
     found: dict[int, pd.Series] = {}
     for seed in comparison.seeds:
         own = slice(*np.searchsorted(seeds, [seed, seed + 1]))
         if (np.diff(epochs[own]) == 0).any():
-            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
+            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, occurs twice")
         if (epochs[own] == comparison.epochs).any():
             index = pd.Index(epochs[own], name="epoch")
             found[seed] = pd.Series(values[own].astype(float), index=index, name="value")

@@ -16,9 +16,9 @@ from nclens.report.page import Section, render
 from nclens.report.provenance import provenance, reproduce
 from nclens.report.regression import regression as regression_section
 from nclens.report.tables import run_table
+from nclens.report.text import Names
 from nclens.report.theory import GIVEN, ufm_theory
 from nclens.report.verdicts import judged_claims, verdicts
-from nclens.report.words import Names
 
 __all__ = [
     "CLAIM_COLUMNS",

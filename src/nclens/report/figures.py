@@ -6,42 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nclens.claims import CLAIMS
 from nclens.report.page import Section
+from nclens.report.text import Names, listed
 from nclens.report.verdicts import findings
-from nclens.report.words import Names, listed
-
-CLAIM_FIGURES = {
-    "C1": ("collapse_curves",),
-    "C2": ("collapse_curves", "train_test"),
-    "C3": ("nc1_nc2",),
-    "C4": ("reliability",),
-    "C5": ("ufm_conditioning",),
-    "C6": ("ufm_dynamics", "ufm_conditioning"),
-    "C7": ("theory_error", "smoothing_calibration"),
-    "M1": ("collapse_curves",),
-    "M2": ("class_spread",),
-    "M3": ("probe_accuracy",),
-    "M4": ("smoothing_parts",),
-    "M5": ("smoothing_parts",),
-    "M6": ("nc1_nc2", "collapse_curves"),
-    "M7": ("nc1_nc2", "collapse_curves"),
-    "R1": ("nrc_curves",),
-    "R2": ("nrc_curves",),
-    "R3": ("nrc_gram", "nrc_curves"),
-    "R4": ("nrc_gram",),
-    "R5": ("residuals", "nrc_curves"),
-    "R6": ("nrc_classification",),
-    "T1": ("two_stage",),
-    "T2": ("two_stage", "drop_epoch"),
-    "T3": ("two_stage", "drop_epoch"),
-    "W1": ("ece_temperature", "reliability"),
-    "W2": ("projections",),
-    "W3": ("mutual_information",),
-    "W4": ("gradient_variance",),
-    "W5": ("distillation",),
-    "W6": ("distillation",),
-}
-"""The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +85,7 @@ def claim_figures(judged: Sequence[Mapping[str, Any]], plates: Plates) -> Sectio
     for claim in judged:
         views = []
         for experiment in dict.fromkeys(row["experiment"] for row in claim["rows"]):
-            keys = [(experiment, stem) for stem in CLAIM_FIGURES.get(claim["id"], ())]
+            keys = [(experiment, stem) for stem in CLAIMS[claim["id"]].figures]
             keys = [key for key in keys if key in plates.drawn]
             seen = [plates.shown[key] for key in keys if key in plates.shown]
             new = next((key for key in keys if key not in plates.shown), None)

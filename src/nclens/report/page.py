@@ -8,7 +8,7 @@ from typing import Any, Self
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nclens.report.words import number
+from nclens.report.text import number
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.words import Names, as_text, duration, number, plural
+from nclens.report.text import Names, as_text, duration, number, plural
 
 
 def _tally(values: Iterable[Any]) -> str:

@@ -9,7 +9,8 @@ import pandas as pd
 from nclens.claims.verdict import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
-from nclens.report.words import Names, number, plural, readable, sentence
+from nclens.report.text import Names, number, plural, sentence
+from nclens.ufm.quantities import REGRESSION
 
 MEASURED = (
     ("NRC1", "train", "nrc1"),
@@ -134,18 +135,23 @@ def _partial(rows: pd.DataFrame, c: float) -> bool:
 
 def _row(record: Mapping[Any, Any], networks: Mapping[str, dict[str, str]]) -> dict[str, Any]:
     quantity = str(record["quantity"])
-    label = sentence(readable(quantity))
-    if quantity.startswith("gram_"):
-        place = quantity.removeprefix("gram_")
-        label = f"W W′, row {int(place[: len(place) // 2]) + 1}, column {int(place[len(place) // 2 :]) + 1}"
     return {
         "quantity": quantity,
-        "label": label,
+        "label": _label(quantity),
         "closed_form": number(record["closed_form"], 5),
         "numeric": number(record["numeric"], 5),
         "relative_error": number(record["relative_error"], 2),
         "network": networks.get(quantity, _mean([])),
     }
+
+
+def _label(quantity: str) -> str:
+    if quantity.startswith("gram_"):
+        place = quantity.removeprefix("gram_")
+        return f"W W′, row {int(place[: len(place) // 2]) + 1}, column {int(place[len(place) // 2 :]) + 1}"
+    if quantity not in REGRESSION:
+        raise ValueError(f"regression: quantity {quantity!r}; known: {', '.join((*REGRESSION, 'gram_ij'))}")
+    return sentence(REGRESSION[quantity])
 
 
 def _networks(predictions: pd.DataFrame | None, experiment: str, loss: str) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.report.words import Names, number
+from nclens.report.text import Names, number
 
 QUANTITIES = ("logit_gap", "confidence", "weight_norm", "feature_norm")
 LOOSE, VAST = 1.0, 100.0

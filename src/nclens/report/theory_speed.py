@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.report.words import Names, number
+from nclens.report.text import Names, number
 from nclens.ufm.readings import READINGS, explanations, relative_iterations
 
 SYMBOLS = {

@@ -1,6 +1,5 @@
 """Judge the papers' claims in every experiment: the metrics and the theory in, a table and a page of verdicts out."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pandas as pd
 
 from nclens.claims import (
     CLAIMS,
-    RULES,
     Claim,
     ClaimRow,
     Comparison,
@@ -19,6 +17,7 @@ from nclens.claims import (
     pairs,
     verdict,
 )
+from nclens.report.markdown import verdicts_page
 from nclens.workflow.files import FileError, damaged, write_text
 
 METRICS = ["experiment", *verdict.METRICS]
@@ -45,16 +44,16 @@ def judge(
             `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
             `epochs`, `task`, `regularised` (whether the model's penalties were trained with) and, where losses are
             distilled, `teachers` (entry -> its teacher, temperature and weight). Where a task has
-            claims on two losses, an experiment in which none finds two to compare is named on the page; one without
+            claims on two losses, an experiment without two losses to compare is named on the page; one without
             measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
-            `measure`). After the comparisons of an experiment stand the claims on its losses alone, loss by loss; their
-            `baseline` is empty.
+            `measure`). The comparisons of an experiment come first, then the claims on single losses, loss by loss;
+            their `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
-        predictions: R/theory/predictions.csv; without it, and where it has no rows, nothing is said of predictions.
+        predictions: R/theory/predictions.csv; without it, and where it has no rows, predictions are not judged.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -70,13 +69,13 @@ def judge(
     for experiment in experiments:
         name, baseline = experiment["name"], experiment["baseline"]
         claims: dict[tuple[str, str], list[Claim]] = {}
-        for claim in CLAIMS:
+        for claim in CLAIMS.values():
             for pair in pairs(claim, experiment["losses"], baseline):
                 claims.setdefault(pair, []).append(claim)
-        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
+        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS.values()):
             idle.append(name)
         for loss in experiment["losses"]:
-            claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
+            claims[loss, ""] = [claim for claim in CLAIMS.values() if not claim.paired]
         measurements = Measurements(own_metrics(name))
         for (loss, against), judged in claims.items():
             comparison = Comparison(
@@ -98,7 +97,7 @@ def judge(
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
-    write_text(claims_md, _page(rows, idle))
+    write_text(claims_md, verdicts_page(rows, idle))
 
 
 def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
@@ -118,66 +117,3 @@ def _by_experiment(table: pd.DataFrame) -> Callable[[str], pd.DataFrame]:
     """Return experiment -> its rows; searched for each anew, a table takes the square of the number of experiments."""
     parts = dict(list(table.groupby("experiment", observed=True)))
     return lambda name: parts.get(name, table.iloc[:0])
-
-
-def _page(rows: Sequence[ClaimRow], idle: Sequence[str]) -> str:
-    """Return the verdicts in Markdown: a sentence on each claim that did not hold, the tables, the rule."""
-    claims, measures = ([row for row in rows if row.level == level] for level in ("claim", "measure"))
-    parts = ["# Verdicts"]
-    parts += [
-        _sentence(row) for verdict in ("contradicted", "inconclusive") for row in claims if row.verdict == verdict
-    ]
-    if claims and all(row.verdict == "supported" for row in claims):
-        parts.append("Every claim is supported.")
-    parts += [
-        f"Experiment {name} has no two losses that a claim compares: nothing to judge between them." for name in idle
-    ]
-    if claims:
-        parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "What it says"))
-        parts.append("## Measures")
-        parts.append(_table([_cells(row, f"`{row.quantity}`") for row in measures], "Claim", "Measure"))
-    parts.append("## How a verdict is reached")
-    parts.append("\n>\n".join(f"> **{name}.** {rule}" for name, rule in RULES.items()))
-    return "\n\n".join(parts) + "\n"
-
-
-def _sentence(row: ClaimRow) -> str:
-    where = f"{row.dataset} with {row.model}, {_losses(row)}"
-    numbers = f" {_effect(row)} {row.unit}" if math.isfinite(row.effect) else " no effect could be measured"
-    null = f" (held against {row.null:g})" if math.isfinite(row.effect) and math.isfinite(row.null) else ""
-    note = f"; {row.note}" if row.note else ""
-    return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Measured:{numbers}{null}{note}."
-
-
-def _losses(row: ClaimRow) -> str:
-    return f"{row.loss} against {row.baseline}" if row.baseline else row.loss
-
-
-def _effect(row: ClaimRow) -> str:
-    """Return the effect with its interval, as far as they are defined."""
-    if math.isnan(row.effect):
-        return "–"
-    interval = "" if math.isnan(row.low) else f" [{row.low:.3g}, {row.high:.3g}]".replace("inf]", "∞)")
-    return f"{row.effect:.3g}{interval}"
-
-
-def _cells(row: ClaimRow, what: str) -> list[str]:
-    seeds = "–" if row.seeds is None else str(row.seeds)
-    where = f"{row.dataset}, {row.model}"
-    return [
-        row.claim,
-        what,
-        where,
-        _losses(row),
-        _effect(row),
-        row.unit,
-        seeds,
-        row.verdict,
-        row.note,
-    ]
-
-
-def _table(rows: Sequence[Sequence[str]], *first: str) -> str:
-    heads = [*first, "Data, model", "Losses", "Effect [95% interval]", "Unit", "Seeds", "Verdict", "Note"]
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
