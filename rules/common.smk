@@ -70,9 +70,7 @@ def run_of(wildcards):
     ]
 
 
-def spec(content, in_order=False):
-    """Return a specification as the JSON text that a stage takes; `in_order` where the order of tables is shown."""
-    return json.dumps(content, sort_keys=not in_order)
+spec = specs.encode
 
 
 def snapshots(experiment):
