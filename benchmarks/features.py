@@ -21,10 +21,12 @@ import time
 from pathlib import Path
 
 from nclens.workflow import specs
+from nclens.workflow.paths import RunFolder
 
 # torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
 
 CLASSES = 10
+RUN = RunFolder(Path("run"))
 NETWORK = """
 from torch import nn
 
@@ -53,7 +55,7 @@ def prepare(options):
     write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     for snapshot in range(options.snapshots):
-        write_tensors(f"run/snapshots/epoch{snapshot}.safetensors", network.state_dict())
+        write_tensors(RUN.snapshot(snapshot), network.state_dict())
 
 
 def model(options):
@@ -64,14 +66,14 @@ def extract(options):
     from nclens.workflow.stages.extract import extract
 
     spec = specs.Extract("data", model(options), tuple(range(options.snapshots)), "cpu")
-    extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
+    extract(spec, Path("data.safetensors"), Path("data.json"), RUN.folder, 1)
 
 
 def measure(options):
     from nclens.workflow.stages.measure import measure
 
     classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots, onehot=False)
-    measure(specs.Measure("classification", tuple(range(options.snapshots)), classifier), Path("run"), 1)
+    measure(specs.Measure("classification", tuple(range(options.snapshots)), classifier), RUN.folder, 1)
 
 
 def plain(options):
@@ -86,7 +88,7 @@ def plain(options):
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     values = {}
     for snapshot in range(options.snapshots):
-        network.load_state_dict(load_file(f"run/snapshots/epoch{snapshot}.safetensors"))
+        network.load_state_dict(load_file(RUN.snapshot(snapshot)))
         network.eval()
         for split in ("train", "test"):
             features = []
@@ -128,8 +130,8 @@ def main():
         Path("network.py").write_text(NETWORK, encoding="utf-8")
         child("prepare", options)
         parts = {name: child(name, options) for name in ("extract", "measure", "plain")}
-        size = sum(path.stat().st_size for path in Path("run/features").iterdir())
-        table = [line.split(",") for line in Path("run/metrics.csv").read_text().splitlines()]
+        size = sum(path.stat().st_size for path in RUN.features(0).parent.iterdir())
+        table = [line.split(",") for line in RUN.metrics.read_text().splitlines()]
         os.chdir("/")
     found = {(split, metric): float(value) for _, split, metric, value in table[1:]}
     for split, values in parts["plain"]["values"].items():

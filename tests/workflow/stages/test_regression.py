@@ -13,6 +13,7 @@ import torch
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
 
 OWN = """
@@ -61,7 +62,7 @@ def run_stages(folder, n, **penalties):
     data, manifest = root / "data" / "mine.safetensors", root / "data" / "mine.json"
     prepare.prepare(specs.prepare(study, "mine"), data, manifest)
     for run in study.runs():
-        place = root / run.path
+        place = root / path_of(run)
         train.train(specs.train(study, run), "code", data, manifest, place, threads=1, waited=False)
         extract.extract(specs.extract(study, run), data, manifest, place, threads=1)
         measure.measure(specs.measure(study, run), place, threads=1)
@@ -178,7 +179,7 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     track.track_setup(specs.TrackSetup("regression"), relative)
     track.track_run(specs.track_run(study, run), relative)
     with track._client() as client:
-        identifier = read_json(root / run.path / "mlflow.json", "track")["run_id"]
+        identifier = read_json(root / path_of(run) / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
         assert found.data.params["training.weight_decay"] == "0.01"

@@ -15,6 +15,7 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow import specs
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages import extract, measure, prepare, track, train
 
 ROOT = Path(__file__).parents[3]
@@ -30,11 +31,11 @@ def finished(tmp_path_factory):
     root = folder / R
     data, manifest = root / "data" / "mnist5k.safetensors", root / "data" / "mnist5k.json"
     prepare.prepare(specs.prepare(study, "mnist5k"), data, manifest)
-    train.train(specs.train(study, run), "code", data, manifest, root / run.path, threads=1, waited=False)
-    extract.extract(specs.extract(study, run), data, manifest, root / run.path, threads=1)
-    measure.measure(specs.measure(study, run), root / run.path, threads=1)
-    (root / "logs" / "train" / run.path).parent.mkdir(parents=True)
-    (root / "logs" / "train" / f"{run.path}.log").write_text("epoch 1/6\n")
+    train.train(specs.train(study, run), "code", data, manifest, root / path_of(run), threads=1, waited=False)
+    extract.extract(specs.extract(study, run), data, manifest, root / path_of(run), threads=1)
+    measure.measure(specs.measure(study, run), root / path_of(run), threads=1)
+    (root / "logs" / "train" / path_of(run)).parent.mkdir(parents=True)
+    (root / "logs" / "train" / f"{path_of(run)}.log").write_text("epoch 1/6\n")
     (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
     (root / "figures").mkdir()
     (root / "figures" / "smoke_norms.png").write_bytes(b"picture")

@@ -6,6 +6,7 @@ import pandas as pd
 
 from nclens.training.history import HISTORY, history_columns
 from nclens.workflow.files import FileError, atomic_write, damaged
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Collect, CollectExperiment
 
 TIDY = ["epoch", "split", "metric", "value"]
@@ -22,13 +23,13 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
         for loss in item.losses:
             for seed in item.seeds:
                 keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model}
-                run = root / item.dataset / item.model / loss / f"seed{seed}"
-                metrics = [_read(run / "metrics.csv", "measure", TIDY)]
+                run = StudyFolder(root).run(run_path(item.dataset, item.model, loss, seed))
+                metrics = [_read(run.metrics, "measure", TIDY)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
                     metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
-                metrics += [_read(run / "probes.csv", "probe", TIDY)] if item.probed else []
-                history = _read(run / "history.csv", "train", history_columns(item.task))
+                metrics += [_read(run.probes, "probe", TIDY)] if item.probed else []
+                history = _read(run.history, "train", history_columns(item.task))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 tables += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
@@ -40,8 +41,8 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
 
 def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: int, epoch: int) -> pd.DataFrame:
     """Return the last error of a teacher, a run of its own experiment, on both splits, under its student's epoch."""
-    run = root / experiment.dataset / experiment.model / loss / f"seed{seed}"
-    table = _read(run / "metrics.csv", "measure", TIDY)
+    run = StudyFolder(root).run(run_path(experiment.dataset, experiment.model, loss, seed))
+    table = _read(run.metrics, "measure", TIDY)
     table = table[(table["metric"] == "error") & (table["epoch"] == experiment.epochs)]
     return table.assign(epoch=epoch, metric="teacher_error")
 

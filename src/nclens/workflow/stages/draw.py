@@ -11,7 +11,8 @@ import pandas as pd
 
 from nclens.figures import FIGURES, FigureInputs
 from nclens.figures.style import encode
-from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors, write_text
+from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
 
 
@@ -20,7 +21,6 @@ def draw(
     metrics: Path,
     theory: Path,
     root: Path,
-    figures: Path,
     *,
     dynamics: Path | None = None,
     predictions: Path | None = None,
@@ -32,8 +32,7 @@ def draw(
         spec: the experiments; their losses are drawn in the order given.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        root: the study's folder, R; features and the names of classes or targets are read below it.
-        figures: the folder to write to.
+        root: the study's folder, R; features and the names of classes or targets are read, figures written below it.
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
         regression: R/theory/regression.csv; likewise.
@@ -63,6 +62,7 @@ def draw(
         for key, table in tables.items()
         if "experiment" in table
     }
+    folder = StudyFolder(root)
     for experiment in spec.experiments:
         own = {
             key: parts[key].get(experiment.experiment, table.iloc[:0]) if key in parts else table
@@ -78,10 +78,10 @@ def draw(
                 raise
             except Exception as error:
                 raise ValueError(f"figure {name} cannot be drawn: {type(error).__name__}: {error}") from error
+            content["csv"] = drawing.table.to_csv(index=False, lineterminator="\n").encode()
             for kind, data in content.items():
-                with atomic_write(figures / f"{name}.{kind}") as temporary:
+                with atomic_write(folder.figure(experiment.experiment, stem, kind)) as temporary:
                     temporary.write_bytes(data)
-            write_text(figures / f"{name}.csv", drawing.table.to_csv(index=False, lineterminator="\n"))
 
 
 def _read_table(
@@ -101,12 +101,12 @@ def _read_table(
 
 def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
-    runs = root / experiment.dataset / experiment.model
-    path = root / "data" / f"{experiment.dataset}.json"
+    folder = StudyFolder(root)
+    path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
     def path_of(loss: str, seed: int, epoch: int) -> Path:
-        return runs / loss / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors"
+        return folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).features(epoch)
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
         return _arrays(path_of(loss, seed, experiment.epochs))

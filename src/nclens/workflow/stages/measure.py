@@ -13,6 +13,7 @@ from nclens.metrics.measurement import measure_split
 from nclens.metrics.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.files import atomic_write, read_tensors
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure, flat
 
@@ -27,10 +28,10 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
     torch.set_num_threads(threads)
 
     def read(epoch: int) -> dict[str, Tensor]:
-        return read_tensors(run / "features" / f"epoch{epoch}.safetensors", "extract")[0]
+        return read_tensors(RunFolder(run).features(epoch), "extract")[0]
 
     table = pd.DataFrame(MEASURES[spec.task](read, spec), columns=["epoch", "split", "metric", "value"])
-    with atomic_write(run / "metrics.csv") as temporary:
+    with atomic_write(RunFolder(run).metrics) as temporary:
         # 17 digits: a table read again has the same bits.
         table.to_csv(temporary, index=False, float_format="%.17g")
 

@@ -12,6 +12,7 @@ from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
 from nclens.ufm.regression_tables import predictions as regression_predictions
 from nclens.ufm.regression_tables import problem_of
 from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictRegression
 
 #: Quantity -> the metric that measures it.
@@ -61,7 +62,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
     for experiment in spec.experiments:
-        manifest = read_json(root / "data" / f"{experiment.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(experiment.dataset), "prepare")
         classes = len(manifest["classes"])
         dim = experiment.dim or classes
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
@@ -77,7 +78,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
     for regression in spec.regressions:
-        manifest = read_json(root / "data" / f"{regression.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(regression.dataset), "prepare")
         predictions += _regression(regression, manifest, metrics)
     for rows, columns, path in ((predictions, COLUMNS, output), (fits, EFFECTIVE_COLUMNS, effective_output)):
         write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))

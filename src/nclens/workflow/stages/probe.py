@@ -20,6 +20,7 @@ from nclens.training.runtime import configure
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.files import atomic_write, read_json, read_tensors, read_weights
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Probe, ProbeRun, flat
 
 #: (split, metric, value).
@@ -43,7 +44,7 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
     configure(threads)
     with device_slot(spec.device, spec.run) as device:
         rows = list(_answers(spec, root, device))
-    with atomic_write(root / spec.run / "probes.csv") as temporary:
+    with atomic_write(StudyFolder(root).run(spec.run).probes) as temporary:
         # 17 digits: a table read again has the same bits.
         table = pd.DataFrame(rows, columns=["epoch", "split", "metric", "value"])
         table.to_csv(temporary, index=False, float_format="%.17g")
@@ -51,14 +52,15 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
 
 def _answers(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
     """Yield (epoch, split, metric, value), snapshot by snapshot."""
-    described = read_json(root / "data" / f"{spec.dataset}.json", "prepare")
-    tensors, _ = read_tensors(root / "data" / f"{spec.dataset}.safetensors", "prepare")
+    folder = StudyFolder(root)
+    described = read_json(folder.manifest(spec.dataset), "prepare")
+    tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, _ = place_splits(tensors, described, device)
     network = build_network(flat(spec.model), described["shape"], len(described["classes"]))
     network = place_network(network, described["shape"], device)
     questions = [(asked, _question(asked, spec.seed, train, described, root)) for asked in spec.probes]
     for epoch in spec.snapshots:
-        read_weights(network, root / spec.run / "snapshots" / f"epoch{epoch}.safetensors")
+        read_weights(network, folder.run(spec.run).snapshot(epoch))
         for asked, question in questions:
             if epoch not in asked.snapshots:
                 continue
@@ -82,12 +84,12 @@ def _question(asked: Probe, seed: int, train: Split, manifest: dict[str, Any], r
 def _transfer(asked: Probe, chance: int, train: Split, manifest: dict[str, Any], root: Path) -> Question:
     """Rows `probe_accuracy` and `probe_strength` on `test`, the other data set's test split."""
     name = asked.arguments["dataset"]
-    other = read_json(root / "data" / f"{name}.json", "prepare")
+    other = read_json(StudyFolder(root).manifest(name), "prepare")
     if other["shape"] != manifest["shape"]:
         raise ValueError(
             f"the probe's data set {name} has inputs of shape {other['shape']}, the network takes {manifest['shape']}"
         )
-    tensors, _ = read_tensors(root / "data" / f"{name}.safetensors", "prepare")
+    tensors, _ = read_tensors(StudyFolder(root).data(name), "prepare")
     # Normalised as the network's own data are: it is frozen, and that is a part of it.
     splits = place_splits(tensors, manifest, train.inputs.device)
 

@@ -21,6 +21,7 @@ from nclens.report import (
 )
 from nclens.report.summary import side_by_side
 from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Report, ReportExperiment
 
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
@@ -54,29 +55,30 @@ def report(spec: Report, root: Path, output: Path) -> None:
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
-    metrics = _metrics(root / "metrics.parquet")
+    folder = StudyFolder(root)
+    metrics = _metrics(folder.metrics)
     experiments = [_facts(experiment) for experiment in spec.experiments]
     losses = side_by_side(experiments, metrics)
-    write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
+    write_text(folder.losses, losses.to_csv(index=False, lineterminator="\n"))
     page = report_page(
         {"name": spec.study, "title": spec.title, "command": spec.command, "experiments": experiments},
-        _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
+        _csv(folder.claims, "judge", CLAIM_COLUMNS),
         metrics,
         losses=losses,
         **{
             argument: _csv(path, made_by, columns)
             for name, argument, made_by, columns in THEORY
-            if (path := root / "theory" / f"{name}.csv").is_file()
+            if (path := folder.theory(name)).is_file()
         },
-        figures=dict(_figures(spec, root / "figures")),
+        figures=dict(_figures(spec, folder)),
         datasets={
             dataset: read_json(path, "prepare")
             for dataset in dict.fromkeys(
                 name for experiment in spec.experiments for name in (experiment.dataset, *experiment.transfer)
             )
-            if (path := root / "data" / f"{dataset}.json").is_file()
+            if (path := folder.manifest(dataset)).is_file()
         },
-        runs=dict(_runs(spec, root)),
+        runs=dict(_runs(spec, folder)),
         rules=RULES,
     )
     write_text(output, page)
@@ -112,10 +114,10 @@ def _metrics(path: Path) -> pd.DataFrame:
         raise damaged(path, "collect", str(error)) from None
 
 
-def _figures(spec: Report, folder: Path) -> Iterator[tuple[tuple[str, str], Drawn]]:
+def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:
     for experiment in spec.experiments:
         for stem in experiment.figures:
-            path = folder / f"{experiment.experiment}_{stem}.png"
+            path = folder.figure(experiment.experiment, stem, "png")
             if path.is_file():
                 png, known = path.read_bytes(), FIGURES[stem]
                 try:
@@ -125,10 +127,10 @@ def _figures(spec: Report, folder: Path) -> Iterator[tuple[tuple[str, str], Draw
                 yield (experiment.experiment, stem), Drawn(png, known.title, known.source, known.caption)
 
 
-def _runs(spec: Report, root: Path) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
+def _runs(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
     for experiment in spec.experiments:
         for loss in experiment.losses:
             for seed in experiment.seeds:
-                path = root / experiment.dataset / experiment.model / loss / f"seed{seed}" / "run.json"
+                path = folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).run
                 if path.is_file():
                     yield (experiment.dataset, experiment.model, loss, seed), read_json(path, "train")

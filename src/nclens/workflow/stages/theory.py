@@ -12,6 +12,7 @@ from nclens.ufm.regression_tables import problem_of
 from nclens.ufm.regression_tables import theory_rows as regression_rows
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow.files import atomic_write, read_json
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Theory, TheoryRegression
 
 SIZES = ("classes", "per_class", "dim")
@@ -42,7 +43,7 @@ def theory(
     """Write the theory tables of a study; classes and sample counts come from the data sets' manifests."""
     losses = []
     for item in spec.experiments:
-        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
         if len(set(manifest.get("train_counts", []))) > 1:
             names = ", ".join(item.losses)
             print(f"{item.dataset} is not balanced, which the closed forms presume: no theory for {names}")
@@ -64,7 +65,7 @@ def write_regressions(experiments: Iterable[TheoryRegression], root: Path, outpu
     """
     rows = []
     for item in experiments:
-        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
         penalties = item.lambda_w, item.lambda_h_mean
         problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, *penalties)
         found = regression_rows(problem)

@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.training.history import HISTORY
 from nclens.workflow.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
+from nclens.workflow.paths import RunFolder, StudyFolder
 from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -66,17 +67,17 @@ def track_setup(spec: TrackSetup, root: Path) -> None:
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         experiment = _experiment(client, spec.study, root)
-        write_json(root / "logs" / "track_setup.json", {"uri": public_uri(), "experiment_id": experiment})
+        write_json(StudyFolder(root).setup, {"uri": public_uri(), "experiment_id": experiment})
 
 
 def track_run(spec: TrackRun, root: Path) -> None:
     """Record one run: parameters, curves, the data set, the trained network and every file."""
-    run = root / spec.run
+    run = StudyFolder(root).run(spec.run)
     files = _run_files(root, spec)
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise FileError(f"missing, so the run cannot be recorded: {', '.join(missing)}; run the workflow again")
-    record = read_json(run / "run.json", "train")
+    record = read_json(run.run, "train")
     digest = _digest(files, spec)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
@@ -98,7 +99,7 @@ def track_run(spec: TrackRun, root: Path) -> None:
             for key in ("study", "experiment", "dataset", "model", "loss", "seed")
         },
     }
-    _record(spec.study, spec.run, digest, tags, fill, root, run / "mlflow.json")
+    _record(spec.study, spec.run, digest, tags, fill, root, run.record)
 
 
 def track_study(spec: TrackStudy, root: Path) -> None:
@@ -106,7 +107,7 @@ def track_study(spec: TrackStudy, root: Path) -> None:
     files = [root / name for name in spec.files]
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        claims = pd.read_csv(root / "claims.csv")
+        claims = pd.read_csv(StudyFolder(root).claims)
         claims = claims[claims["level"] == "claim"]
         counts = claims["verdict"].value_counts()
         values = [
@@ -123,7 +124,7 @@ def track_study(spec: TrackStudy, root: Path) -> None:
         _log_files(client, run_id, root, files, tensors=True)
 
     tags = {"mlflow.note.content": spec.title, "nclens.study": spec.study, "mlflow.runColor": "#4d4d4d"}
-    _record(spec.study, "study", _digest(files, spec), tags, fill, root, root / "mlflow.json")
+    _record(spec.study, "study", _digest(files, spec), tags, fill, root, StudyFolder(root).record)
 
 
 def addresses(port: int) -> dict[str, dict[str, str]]:
@@ -279,7 +280,7 @@ def _experiment(client: mlflow.MlflowClient, study: str, root: Path) -> str:
     """Return the id of the study's experiment; create or restore it, or replace one whose folder was moved away."""
     database = _sqlite_file()
     location = Path("mlartifacts", study).resolve() if database else None
-    with exclusive(root / ".locks" / "experiment", f"the experiment {study}"):
+    with exclusive(StudyFolder(root).lock("experiment"), f"the experiment {study}"):
         found = client.get_experiment_by_name(study)
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
@@ -304,16 +305,16 @@ def _sqlite_file() -> str | None:
 
 def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
-    run = root / spec.run
-    epochs = spec.snapshots
+    folder = StudyFolder(root)
+    run, epochs = folder.run(spec.run), spec.snapshots
     kept = epochs if spec.keep_features == "all" else epochs[-1:]
-    logs = [root / "logs" / stage / f"{spec.run}.log" for stage in ("train", "extract", "measure", "probe")]
-    probes = ["probes.csv"] if spec.probed else []
+    logs = [folder.log(stage, spec.run) for stage in ("train", "extract", "measure", "probe")]
     return [
-        *(run / name for name in ("run.json", "history.csv", "metrics.csv", *probes)),
+        *(run.run, run.history, run.metrics),
+        *([run.probes] if spec.probed else []),
         *(path for path in logs if path.is_file()),
-        *(run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in epochs),
-        *(run / "features" / f"epoch{epoch}.safetensors" for epoch in kept),
+        *map(run.snapshot, epochs),
+        *map(run.features, kept),
     ]
 
 
@@ -342,11 +343,11 @@ def _now() -> int:
     return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
 
 
-def _curves(run: Path, files: list[Path]) -> Iterator[Metric]:
+def _curves(run: RunFolder, files: list[Path]) -> Iterator[Metric]:
     """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
     now = _now()
-    metrics = [pd.read_csv(path) for path in (run / "metrics.csv", run / "probes.csv") if path in files]
-    history = pd.read_csv(run / "history.csv").rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
+    metrics = [pd.read_csv(path) for path in (run.metrics, run.probes) if path in files]
+    history = pd.read_csv(run.history).rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
     table = pd.concat([*metrics, history])
     table = table[np.isfinite(table["value"])]
     for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):
@@ -364,7 +365,7 @@ def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]
 
 
 def _log_dataset(client: mlflow.MlflowClient, run_id: str, root: Path, name: str) -> None:
-    manifest = read_json(root / "data" / f"{name}.json", "prepare")
+    manifest = read_json(StudyFolder(root).manifest(name), "prepare")
     source = json.dumps({key: manifest[key] for key in ("source", "licence")})
     profile = json.dumps({key: manifest[key] for key in ("train", "test", "shape")})
     dataset = Dataset(name, manifest["sha256"][:36], "local", source, profile=profile)
@@ -400,10 +401,10 @@ def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]
     from nclens.data.tasks import output_count
     from nclens.workflow.build.models import build_network
 
-    manifest = read_json(root / "data" / f"{spec.dataset}.json", "prepare")
-    data, _ = read_tensors(root / "data" / f"{spec.dataset}.safetensors", "prepare")
+    manifest = read_json(StudyFolder(root).manifest(spec.dataset), "prepare")
+    data, _ = read_tensors(StudyFolder(root).data(spec.dataset), "prepare")
     network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
-    snapshot = root / spec.run / "snapshots" / f"epoch{spec.snapshots[-1]}.safetensors"
+    snapshot = StudyFolder(root).run(spec.run).snapshot(spec.snapshots[-1])
     network.load_state_dict(read_tensors(snapshot, "train")[0])
     network.eval()
     split, _ = place_splits(data, manifest, torch.device("cpu"))
