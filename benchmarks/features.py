@@ -20,9 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from nclens.workflow import specs
+from nclens.workflow.paths import RunFolder
+
 # Only the measured processes import torch: a child's peak resident size starts at that of the forked parent.
 
 CLASSES = 10
+RUN = RunFolder(Path("run"))
 NETWORK = """
 from torch import nn
 
@@ -49,28 +53,27 @@ def prepare(options):
     digest = write_tensors("data.safetensors", tensors)
     manifest = {"sha256": digest, "shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3}
     write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
-    network = build_network(model(options), (3, 32, 32), CLASSES)
+    network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     for snapshot in range(options.snapshots):
-        write_tensors(f"run/snapshots/epoch{snapshot}.safetensors", network.state_dict())
+        write_tensors(RUN.snapshot(snapshot), network.state_dict())
 
 
 def model(options):
-    return {"function": "network:wide", "file": "network.py", "parameters": {"dim": options.dim}}
+    return specs.Entry("wide", function="network:wide", file="network.py", arguments={"dim": options.dim})
 
 
 def extract(options):
     from nclens.workflow.stages.extract import extract
 
-    spec = {"model": model(options), "snapshots": list(range(options.snapshots)), "device": "cpu"}
-    extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
+    spec = specs.Extract("data", model(options), tuple(range(options.snapshots)), "cpu")
+    extract(spec, Path("data.safetensors"), Path("data.json"), RUN.folder, 1)
 
 
 def measure(options):
     from nclens.workflow.stages.measure import measure
 
-    spec = {"task": "classification", "snapshots": list(range(options.snapshots)), "epochs": options.snapshots}
-    spec |= {"loss": {"entry": "ce", "name": "ce"}, "onehot": False, "held_out": 0.5, "held_out_seed": 0}
-    measure(spec, Path("run"), 1)
+    classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots, onehot=False)
+    measure(specs.Measure("classification", tuple(range(options.snapshots)), classifier), RUN.folder, 1)
 
 
 def plain(options):
@@ -82,10 +85,10 @@ def plain(options):
 
     torch.set_num_threads(1)
     data = load_file("data.safetensors")
-    network = build_network(model(options), (3, 32, 32), CLASSES)
+    network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     values = {}
     for snapshot in range(options.snapshots):
-        network.load_state_dict(load_file(f"run/snapshots/epoch{snapshot}.safetensors"))
+        network.load_state_dict(load_file(RUN.snapshot(snapshot)))
         network.eval()
         for split in ("train", "test"):
             features = []
@@ -127,8 +130,8 @@ def main():
         Path("network.py").write_text(NETWORK, encoding="utf-8")
         child("prepare", options)
         parts = {name: child(name, options) for name in ("extract", "measure", "plain")}
-        size = sum(path.stat().st_size for path in Path("run/features").iterdir())
-        table = [line.split(",") for line in Path("run/metrics.csv").read_text().splitlines()]
+        size = sum(path.stat().st_size for path in RUN.features(0).parent.iterdir())
+        table = [line.split(",") for line in RUN.metrics.read_text().splitlines()]
         os.chdir("/")
     found = {(split, metric): float(value) for _, split, metric, value in table[1:]}
     for split, values in parts["plain"]["values"].items():

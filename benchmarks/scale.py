@@ -9,12 +9,12 @@ a separate process. `collect` to `report` read simulated measurements in the sta
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow import specs
+from nclens.workflow.paths import THEORY, RunFolder, StudyFolder, path_of
 
 ROOT = Path(__file__).parents[1]
 LOSSES, SEEDS = 10, 50
@@ -87,32 +88,32 @@ def stages(folder, runs, raw):
     """Measure the stages that read every run, on measurements simulated from one real run of two epochs."""
     study = load_study(raw)
     root = folder / study.root
+    results = StudyFolder(root)
     # In a separate process, since a child's peak memory includes its parent's.
     with get_context("spawn").Pool(1) as pool:
         pattern = pool.apply(real_run, (raw, folder))
     random = np.random.default_rng(0)
     for run in study.runs():
-        write_run(root / run.path, pattern, random)
+        write_run(results.run(path_of(run)), pattern, random)
     for name in study.datasets:
-        shutil.copy(folder / "real" / "data.json", root / "data" / f"{name}.json")
-    tables = {name: root / "theory" / f"{name}.csv" for name in ("dynamics", "predictions", "regression", "effective")}
-    metrics, theory = root / "metrics.parquet", root / "theory" / "ufm.csv"
+        shutil.copy(folder / "real" / "data.json", results.manifest(name))
+    tables = {name: results.theory(name) for name in THEORY}
+    metrics, theory = results.metrics, results.theory("ufm")
     shared = ["--metrics", metrics, "--theory", theory, "--dynamics", tables["dynamics"]]
     shared += ["--predictions", tables["predictions"]]
-    predict = {"experiments": specs.predict(study), "penalties": specs.theory(study)["penalties"], "regressions": []}
     steps = {
         "theory": (specs.theory(study), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
         "collect": (specs.collect(study), ["--output", metrics]),
-        "predict": (predict, ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
-        "judge": (specs.judge(study), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
+        "predict": (specs.predict(study), ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
+        "judge": (specs.judge(study), [*shared, "--claims", results.claims, "--page", results.claims_page]),
         "draw": (specs.draw(study), [*shared, "--regression", tables["regression"]]),
-        "report": (specs.report(study, "make"), ["--output", root / "report.html"]),
+        "report": (specs.report(study, "make"), ["--output", results.report]),
     }
     steps["theory"][1].append(tables["regression"])
     steps["predict"][1].append(tables["effective"])
     for stage, (spec, options) in steps.items():
         place = [] if stage == "judge" else ["--root", root]
-        command = [sys.executable, "-m", "nclens.cli", stage, "--spec", json.dumps(spec), *place, *options]
+        command = [sys.executable, "-m", "nclens.cli", stage, "--spec", specs.encode(spec), *place, *options]
         show(stage, runs, *measured(command, folder)[:3])
 
 
@@ -128,30 +129,32 @@ def real_run(raw, folder):
     data, manifest, here = (folder / "real" / name for name in ("data.safetensors", "data.json", "run"))
     prepare(specs.prepare(study, run.dataset), data, manifest, folder)
     (folder / study.root / "data").mkdir(parents=True)
-    short = specs.train(study, run) | {"snapshots": [2]}
-    train(short | {"training": short["training"] | {"epochs": 2}}, "code", data, manifest, here, 1, False)
-    extract(specs.extract(study, run) | {"snapshots": [2]}, data, manifest, here, 1)
-    measure(specs.measure(study, run) | {"snapshots": [2], "epochs": 2}, here, 1)
-    last = pd.read_csv(here / "metrics.csv")
-    history = pd.read_csv(here / "history.csv")
+    spec, measured = specs.train(study, run), specs.measure(study, run)
+    short = replace(spec, snapshots=(2,), training=replace(spec.training, epochs=2, milestones=()))
+    train(short, "code", data, manifest, here, 1, False)
+    extract(replace(specs.extract(study, run), snapshots=(2,)), data, manifest, here, 1)
+    classifier = replace(measured.classifier, epochs=2)
+    measure(replace(measured, snapshots=(2,), classifier=classifier), here, 1)
+    made = RunFolder(here)
+    last, history = pd.read_csv(made.metrics), pd.read_csv(made.history)
     epochs = study.experiments[run.experiment].snapshot_epochs
     return {
-        "metrics.csv": pd.concat([last.assign(epoch=epoch) for epoch in epochs]),
-        "history.csv": pd.concat([history[history["epoch"] == 2].assign(epoch=n) for n in range(1, EPOCHS + 1)]),
-        "run.json": (here / "run.json").read_text(encoding="utf-8"),
+        "metrics": pd.concat([last.assign(epoch=epoch) for epoch in epochs]),
+        "history": pd.concat([history[history["epoch"] == 2].assign(epoch=n) for n in range(1, EPOCHS + 1)]),
+        "run": made.run.read_text(encoding="utf-8"),
     }
 
 
-def write_run(folder, pattern, random):
+def write_run(run, pattern, random):
     """Write a run's record and its tables, with each value of the pattern perturbed by a few per cent."""
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(pattern["run.json"], encoding="utf-8")
-    (folder / "history.csv").write_text(pattern["history.csv"].to_csv(index=False), encoding="utf-8")
-    table = pattern["metrics.csv"]
+    run.folder.mkdir(parents=True)
+    run.run.write_text(pattern["run"], encoding="utf-8")
+    run.history.write_text(pattern["history"].to_csv(index=False), encoding="utf-8")
+    table = pattern["metrics"]
     values = table["value"].to_numpy() * random.normal(1, 0.03, len(table))
     rows = zip(table["epoch"], table["split"], table["metric"], values, strict=True)
     lines = "".join(f"{epoch},{split},{metric},{value:.9g}\n" for epoch, split, metric, value in rows)
-    (folder / "metrics.csv").write_text(f"epoch,split,metric,value\n{lines}", encoding="utf-8")
+    run.metrics.write_text(f"epoch,split,metric,value\n{lines}", encoding="utf-8")
 
 
 def main():

@@ -11,6 +11,7 @@ from torch import nn
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_json
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.train import train
 from tests.project import ROOT
@@ -40,8 +41,8 @@ def test_the_users_own_parts_train(own, tmp_path):
     root, run = tmp_path / own.root, next(own.runs())
     data, manifest = root / "data" / "blobs.safetensors", root / "data" / "blobs.json"
     prepare(specs.prepare(own, "blobs"), data, manifest, tmp_path)
-    train(specs.train(own, run), "code", data, manifest, root / run.path, threads=1, waited=False)
-    assert read_json(root / run.path / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
+    train(specs.train(own, run), "code", data, manifest, root / path_of(run), threads=1, waited=False)
+    assert read_json(root / path_of(run) / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
 
 
 @pytest.fixture

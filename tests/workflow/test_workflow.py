@@ -153,8 +153,8 @@ def test_without_a_configfile_the_default_study_runs(finished):
 @pytest.mark.parametrize(
     ("study", "jobs"),
     [
-        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
-        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+        ("when_does_it_help", {"probe": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe": 70, "prepare": 2}),
     ],
 )
 def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):

@@ -51,18 +51,13 @@ def _no_file(folder: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: its keys, and the folder they make."""
+    """One training run, by its keys."""
 
     experiment: str
     dataset: str
     model: str
     loss: str
     seed: int
-
-    @property
-    def path(self) -> str:
-        """Folder of the run below the study's: dataset/model/loss/seedN."""
-        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
 
 
 class Study(Closed):

@@ -1,12 +1,20 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import gmean
 
+from nclens.workflow import specs
 from nclens.workflow.files import FileError, write_tensors
-from nclens.workflow.stages.draw import draw
+from nclens.workflow.stages import draw as stage
 
-FIGURES = ["reliability", "ufm_conditioning"]
+FIGURES = ("reliability", "ufm_conditioning")
+
+
+def draw(experiments, **files):
+    """Run the stage."""
+    stage.draw(specs.Draw(tuple(experiments)), **files)
 
 
 @pytest.fixture
@@ -18,18 +26,22 @@ def study(simulate, tmp_path):
         tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
         theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
         experiments.append(
-            {
-                "name": name,
-                "dataset": "digits",
-                "model": model,
-                "losses": {
-                    loss: {"label": inputs.labels[loss], "colour": inputs.colours[loss]} for loss in inputs.losses
-                },
-                "baseline": "ce",
-                "seeds": [0, 1],
-                "epochs": 60,
-                "figures": list(FIGURES),
-            }
+            specs.DrawExperiment(
+                experiment=name,
+                dataset="digits",
+                model=model,
+                losses=tuple(inputs.losses),
+                seeds=(0, 1),
+                epochs=60,
+                task="classification",
+                figures=FIGURES,
+                baseline="ce",
+                labels=inputs.labels,
+                colours=inputs.colours,
+                first_epoch=60,
+                weight_decays={},
+                regularised=False,
+            )
         )
         for loss in inputs.losses:
             for seed in (0, 1):
@@ -46,7 +58,6 @@ def study(simulate, tmp_path):
         "metrics": metrics,
         "theory": theory,
         "root": tmp_path,
-        "figures": tmp_path / "figures",
     }
 
 
@@ -55,24 +66,24 @@ def test_writes_every_figure_three_times_and_nothing_else(study):
     expected = {
         f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ("png", "pdf", "csv")
     }
-    assert {path.name for path in study["figures"].iterdir()} == expected
-    table = pd.read_csv(study["figures"] / "first_reliability.csv")
+    assert {path.name for path in study["root"].joinpath("figures").iterdir()} == expected
+    table = pd.read_csv(study["root"] / "figures" / "first_reliability.csv")
     assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4
 
 
 def test_again_the_same_bytes(study):
     study["experiments"] = study["experiments"][:1]
     draw(**study)
-    first = {path.name: path.read_bytes() for path in study["figures"].iterdir()}
+    first = {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()}
     draw(**study)
-    assert {path.name: path.read_bytes() for path in study["figures"].iterdir()} == first
+    assert {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()} == first
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
-    study["experiments"][1]["figures"] = ["reliabilty"]
+    study["experiments"][1] = replace(study["experiments"][1], figures=("reliabilty",))
     with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):
         draw(**study)
-    assert not study["figures"].exists()
+    assert not study["root"].joinpath("figures").exists()
 
 
 def test_a_figure_that_fails_names_itself(study):
@@ -108,9 +119,8 @@ def write_theory(study):
     named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
     named[1]["predicted"] *= 2
     pd.concat(named).to_csv(folder / "predictions.csv", index=False)
-    for experiment in study["experiments"]:
-        experiment["smoothings"] = {"ce": 0.0, "ls": 0.05}
-        experiment["figures"] = ["smoothing_calibration", "ufm_dynamics"]
+    figures, smoothings = ("smoothing_calibration", "ufm_dynamics"), {"ce": 0.0, "ls": 0.05}
+    study["experiments"] = [replace(item, figures=figures, smoothings=smoothings) for item in study["experiments"]]
     study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
     return inputs
 
@@ -118,21 +128,25 @@ def write_theory(study):
 def test_dynamics_and_predictions_reach_their_figures(study):
     inputs = write_theory(study)
     draw(**study)
+    folder = study["root"] / "figures"
     own = inputs.predictions[(inputs.predictions["quantity"] == "logit_gap") & (inputs.predictions["seed"] < 2)]
     for name, factor in (("first", 1), ("second", 2)):
-        table = pd.read_csv(study["figures"] / f"{name}_smoothing_calibration.csv")
+        table = pd.read_csv(study["root"] / "figures" / f"{name}_smoothing_calibration.csv")
         line = table[(table["source"] == "predicted, effective") & (table["metric"] == "logit_gap")]
         means = own.groupby("smoothing")["predicted"].agg(gmean)  # geometric: the axis is logarithmic
         assert line["mean"].tolist() == pytest.approx((factor * means).tolist())
         assert set(line["seeds"]) == {2}
-        assert set(pd.read_csv(study["figures"] / f"{name}_ufm_dynamics.csv")["distance"]) >= {"orbit", "logits"}
+        assert set(pd.read_csv(folder / f"{name}_ufm_dynamics.csv")["distance"]) >= {
+            "orbit",
+            "logits",
+        }
 
 
 def test_without_dynamics_predictions_and_smoothings_the_figures_are_drawn_empty(study):
-    study["experiments"] = [study["experiments"][0] | {"figures": ["smoothing_collapse", "ufm_dynamics"]}]
+    study["experiments"] = [replace(study["experiments"][0], figures=("smoothing_collapse", "ufm_dynamics"))]
     draw(**study)
     for stem in ("smoothing_collapse", "ufm_dynamics"):
-        assert pd.read_csv(study["figures"] / f"first_{stem}.csv").empty
+        assert pd.read_csv(study["root"] / "figures" / f"first_{stem}.csv").empty
 
 
 @pytest.mark.parametrize(("name", "rule"), [("dynamics", "theory"), ("predictions", "predict")])
@@ -164,12 +178,24 @@ def regression(tmp_path):
     other = inputs.regression.assign(experiment="other", lambda_w=7.0)
     pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
     inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
-    experiment = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "seeds": [0, 1, 2]}
-    experiment |= {"losses": {"ufm": {"label": "UFM", "colour": "#440154"}}, "epochs": 400, "first_epoch": 0}
-    experiment |= {"task": "regression", "weight_decays": {"ufm": 0.0}, "regularised": True}
-    experiment |= {"figures": ["nrc_curves", "nrc_gram", "residuals"]}
+    experiment = specs.DrawExperiment(
+        experiment="reacher",
+        dataset="reacher",
+        model="mlp",
+        losses=("ufm",),
+        seeds=(0, 1, 2),
+        epochs=400,
+        task="regression",
+        figures=("nrc_curves", "nrc_gram", "residuals"),
+        baseline=None,
+        labels={"ufm": "UFM"},
+        colours={"ufm": "#440154"},
+        first_epoch=0,
+        weight_decays={"ufm": 0.0},
+        regularised=True,
+    )
     given = {"experiments": [experiment], "metrics": tmp_path / "metrics.parquet", "theory": paths.pop("ufm")}
-    return inputs, {**given, **paths, "root": tmp_path, "figures": tmp_path / "figures"}
+    return inputs, {**given, **paths, "root": tmp_path}
 
 
 def test_figures_of_regression_are_those_of_the_inputs(regression):
@@ -178,7 +204,7 @@ def test_figures_of_regression_are_those_of_the_inputs(regression):
     inputs, study = regression
     draw(**study)
     for stem in ("nrc_curves", "nrc_gram", "residuals"):
-        written = pd.read_csv(study["figures"] / f"reacher_{stem}.csv")
+        written = pd.read_csv(study["root"] / "figures" / f"reacher_{stem}.csv")
         expected = FIGURES[stem].draw(inputs).table.reset_index(drop=True)
         pd.testing.assert_frame_equal(written, expected, check_dtype=False, check_categorical=False)
 
@@ -188,11 +214,11 @@ def test_first_features_that_were_not_kept_are_left_out(regression):
     for path in study["root"].rglob("epoch0.safetensors"):
         path.unlink()
     draw(**study)
-    assert set(pd.read_csv(study["figures"] / "reacher_residuals.csv")["what"]) == {"last"}
+    assert set(pd.read_csv(study["root"] / "figures" / "reacher_residuals.csv")["what"]) == {"last"}
 
 
 def test_seeds_of_other_studies_are_not_drawn(study):
-    study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
+    study["experiments"] = [replace(study["experiments"][1], seeds=(1,), figures=("reliability",))]
     draw(**study)
-    table = pd.read_csv(study["figures"] / "second_reliability.csv")
+    table = pd.read_csv(study["root"] / "figures" / "second_reliability.csv")
     assert set(table["seeds"]) == {1}

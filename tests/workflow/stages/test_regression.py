@@ -13,6 +13,7 @@ import torch
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
 
 OWN = """
@@ -61,7 +62,7 @@ def run_stages(folder, n, **penalties):
     data, manifest = root / "data" / "mine.safetensors", root / "data" / "mine.json"
     prepare.prepare(specs.prepare(study, "mine"), data, manifest)
     for run in study.runs():
-        place = root / run.path
+        place = root / path_of(run)
         train.train(specs.train(study, run), "code", data, manifest, place, threads=1, waited=False)
         extract.extract(specs.extract(study, run), data, manifest, place, threads=1)
         measure.measure(specs.measure(study, run), place, threads=1)
@@ -70,12 +71,10 @@ def run_stages(folder, n, **penalties):
     theory.theory(specs.theory(study), root, tables / "ufm.csv", None, tables / "regression.csv")
     predict.predict(
         specs.predict(study),
-        specs.theory(study)["penalties"],
         root / "metrics.parquet",
         root,
         tables / "predictions.csv",
         tables / "effective.csv",
-        specs.regression(study),
     )
     return study, root
 
@@ -148,9 +147,9 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
         path = root / "mine" / "mlp" / loss / "seed0" / "snapshots" / "epoch60.safetensors"
         sizes[loss] = sum(float(tensor.square().sum()) for tensor in read_tensors(path, "train")[0].values())
     assert sizes["wd"] < 0.95 * sizes["wd_0"]
-    facts = {item["name"]: item for item in specs.judge(study)}["decay"]
-    assert facts["weight_decays"] == {"wd": 0.01, "wd_0": 0.0}
-    assert (facts["task"], facts["regularised"]) == ("regression", False)
+    facts = {item.experiment: item for item in specs.judge(study).experiments}["decay"]
+    assert facts.weight_decays == {"wd": 0.01, "wd_0": 0.0}
+    assert (facts.task, facts.regularised) == ("regression", False)
 
 
 def test_theory_stands_beside_the_networks_that_were_trained_with_its_penalties(finished):
@@ -177,10 +176,10 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = next(study.runs())
     relative = root.relative_to(root.parents[1])
-    track.track_setup({"study": "regression", "title": "x"}, relative)
-    track.track_run(specs.track(study, run), relative)
+    track.track_setup(specs.TrackSetup("regression"), relative)
+    track.track_run(specs.track_run(study, run), relative)
     with track._client() as client:
-        identifier = read_json(root / run.path / "mlflow.json", "track")["run_id"]
+        identifier = read_json(root / path_of(run) / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
         assert found.data.params["training.weight_decay"] == "0.01"
@@ -207,7 +206,7 @@ def test_a_network_that_takes_images_says_so(tmp_path):
         "nclens.cli",
         "train",
         "--spec",
-        json.dumps(specs.train(study, next(study.runs()))),
+        specs.encode(specs.train(study, next(study.runs()))),
     ]
     command += ["--code", "x", "--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +13,9 @@ from nclens.metrics.measurement import measure_split
 from nclens.metrics.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.files import atomic_write, read_tensors
+from nclens.workflow.paths import RunFolder
+from nclens.workflow.specs import Loss as LossEntry
+from nclens.workflow.specs import Measure, flat
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
@@ -21,37 +23,41 @@ Read = Callable[[int], dict[str, Tensor]]
 Rows = Iterator[tuple[int, str, str, float]]
 
 
-def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
+def measure(spec: Measure, run: Path, threads: int) -> None:
     """Write RUN/metrics.csv: epoch, split, metric, value."""
     torch.set_num_threads(threads)
 
     def read(epoch: int) -> dict[str, Tensor]:
-        return read_tensors(run / "features" / f"epoch{epoch}.safetensors", "extract")[0]
+        return read_tensors(RunFolder(run).features(epoch), "extract")[0]
 
-    table = pd.DataFrame(MEASURES[spec["task"]](read, spec), columns=["epoch", "split", "metric", "value"])
-    with atomic_write(run / "metrics.csv") as temporary:
+    table = pd.DataFrame(MEASURES[spec.task](read, spec), columns=["epoch", "split", "metric", "value"])
+    with atomic_write(RunFolder(run).metrics) as temporary:
         # 17 digits: a table read again has the same bits.
         table.to_csv(temporary, index=False, float_format="%.17g")
 
 
-def _classification(read: Read, spec: dict[str, Any]) -> Rows:
+def _classification(read: Read, spec: Measure) -> Rows:
     """Yield (epoch, split, metric, value) of a classifier's snapshots, and as a regressor where it is one."""
-    gamma = run_gamma(with_onehot_targets(read(spec["snapshots"][-1]))) if spec["onehot"] else None
-    for epoch in spec["snapshots"]:
+    chosen = spec.classifier
+    assert chosen is not None
+    gamma = run_gamma(with_onehot_targets(read(spec.snapshots[-1]))) if chosen.onehot else None
+    for epoch in spec.snapshots:
         tensors = read(epoch)
-        loss = loss_after(spec["loss"], epoch, spec["epochs"])
-        for row in measure_snapshot(tensors, spec["held_out"], spec["held_out_seed"], loss):
+        loss = loss_after(chosen.loss, epoch, chosen.epochs)
+        for row in measure_snapshot(tensors, chosen.held_out, chosen.held_out_seed, loss):
             yield epoch, *row
-        for row in onehot_metrics(tensors, gamma) if spec["onehot"] else ():
+        for row in onehot_metrics(tensors, gamma) if chosen.onehot else ():
             yield epoch, *row
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
-def _regression(read: Read, spec: dict[str, Any]) -> Rows:
+def _regression(read: Read, spec: Measure) -> Rows:
     """Yield (epoch, split, metric, value) of a regressor's snapshots."""
-    gamma = run_gamma(read(spec["snapshots"][-1]), spec["c"])
-    for epoch in spec["snapshots"]:
-        for row in regressor_metrics(read(epoch), gamma, spec["c"]):
+    chosen = spec.regressor
+    assert chosen is not None
+    gamma = run_gamma(read(spec.snapshots[-1]), chosen.c)
+    for epoch in spec.snapshots:
+        for row in regressor_metrics(read(epoch), gamma, chosen.c):
             yield epoch, *row
 
 
@@ -59,15 +65,15 @@ def _regression(read: Read, spec: dict[str, Any]) -> Rows:
 MEASURES = {"classification": _classification, "regression": _regression}
 
 
-def loss_after(entry: dict[str, Any], epoch: int, epochs: int) -> Loss | None:
+def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:
     """Return the loss of the last of so many epochs, at its strength; None where logits do not tell its value.
 
     That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
     holds, and one that asks a teacher.
     """
-    if "function" in entry:
+    if entry.function is not None:
         return None
-    loss = build_loss(entry, epochs)
+    loss = build_loss(flat(entry), epochs)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss
 

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,7 +43,9 @@ from nclens.workflow.files import (
     write_json,
     write_tensors,
 )
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import git_revision, versions
+from nclens.workflow.specs import Entry, Train, flat, plain
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -53,11 +55,11 @@ class Interrupted(SystemExit):
     """The run was asked to stop by a signal; a checkpoint is on disk."""
 
 
-def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
+def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
     """Train a run and write its snapshots, history.csv and run.json.
 
     Args:
-        spec: the run's specification, as `specs.train` returns it.
+        spec: the run in full.
         code: digest of the code, recorded in run.json; a checkpoint of other code is not taken up.
         data: the prepared data set.
         manifest: its manifest.
@@ -71,90 +73,85 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
     described = read_json(manifest, "prepare")
-    with device_slot(spec["training"]["device"], _name(run)) as device:
+    with device_slot(spec.training.device, RunFolder(run).name) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
         snapshot = _teachers_snapshot(spec, run)
         taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
-        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where, **taught})
-        if waited and _is_complete(run, spec, identity):
+        identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
+        if waited and _is_complete(RunFolder(run), spec, identity):
             _say(run, "already complete: the other process ended it")
             return
-        chosen = spec["training"]
-        configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
-        work = run / ".work"
+        chosen = spec.training
+        configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
+        work = RunFolder(run).work
         with remembered(run, identity), explained():
             trainer = _build(spec, data, described, snapshot, device)
             record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
-            seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
+            seconds = _resume(trainer, work, spec.snapshots, identity, run)
             seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
-        _publish(trainer, spec, work, run, seconds, record, described)
+        _publish(trainer, spec, work, RunFolder(run), seconds, record, described)
         _discard(work)
 
 
-def _teachers_snapshot(spec: dict[str, Any], run: Path) -> Path | None:
+def _teachers_snapshot(spec: Train, run: Path) -> Path | None:
     """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
-    if "teacher" not in spec:
+    if spec.teacher is None:
         return None
-    root, teacher = run.absolute().parents[3], spec["teacher"]
-    return Path(os.path.relpath(root / teacher["run"] / "snapshots" / f"epoch{teacher['epoch']}.safetensors"))
+    return Path(os.path.relpath(RunFolder(run).study.run(spec.teacher.run).snapshot(spec.teacher.epoch)))
 
 
-def _build(
-    spec: dict[str, Any], data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device
-) -> Trainer:
+def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     teacher = None
-    if snapshot is not None:
-        network = _network(spec["teacher"]["model"], manifest, device)
+    if spec.teacher is not None and snapshot is not None:
+        network = _network(spec.teacher.model, manifest, device)
         read_weights(network, snapshot)
-        teacher = as_teacher(network, spec["training"]["precision"])
+        teacher = as_teacher(network, spec.training.precision)
     # Behind the teacher, so that a student begins as the same network does alone.
-    torch.manual_seed(derived_seed(spec["seed"], "weights"))
-    network = _network(spec["model"], manifest, device)
+    torch.manual_seed(derived_seed(spec.seed, "weights"))
+    network = _network(spec.model, manifest, device)
     train_split, test_split = place_splits(tensors, manifest, device)
-    known = Settings.__dataclass_fields__
-    chosen = {key: value for key, value in spec["training"].items() if key in known}
-    chosen["milestones"] = tuple(chosen["milestones"])
-    chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
-    loss = build_loss(spec["loss"], chosen["epochs"], teacher)
-    return Trainer(network, loss, train_split, test_split, Settings(**chosen), spec["seed"])
+    chosen = {key: value for key, value in vars(spec.training).items() if key in Settings.__dataclass_fields__}
+    penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
+    loss = build_loss(flat(spec.loss), spec.training.epochs, teacher)
+    return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
 
 
-def _network(entry: dict[str, Any], manifest: dict[str, Any], device: torch.device) -> Network:
-    network = build_network(entry, manifest["shape"], output_count(manifest))
+def _network(entry: Entry, manifest: dict[str, Any], device: torch.device) -> Network:
+    network = build_network(flat(entry), manifest["shape"], output_count(manifest))
     return place_network(network, manifest["shape"], device)
 
 
-def _discard(work: Path) -> None:
+def _discard(work: RunFolder) -> None:
     """Delete the working files, the checkpoint first: a checkpoint without its snapshots would be of no use."""
-    (work / "checkpoint.safetensors").unlink(missing_ok=True)
-    shutil.rmtree(work)
+    work.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(work.folder)
 
 
-def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: str, run: Path) -> float:
+def _resume(trainer: Trainer, work: RunFolder, snapshots: Sequence[int], identity: str, run: Path) -> float:
     """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
-    if not checkpoint.is_file():
+    if not work.checkpoint.is_file():
         return 0.0
     try:
-        tensors, metadata = read_tensors(checkpoint, "train")
+        tensors, metadata = read_tensors(work.checkpoint, "train")
     except FileError as error:
-        _say(run, f"starts anew: {error}")
+        _say(run, f"starts again: {error}")
         return 0.0
     if metadata["identity"] != identity:
         # Left by an earlier specification, code or data set; its snapshots are not ours either.
-        _discard(checkpoint.parent)
+        _discard(work)
         return 0.0
     values = json.loads(metadata["values"])
     try:
         # The finished run publishes these: one that is lost or damaged cannot be made without its epoch.
         for epoch in (epoch for epoch in snapshots if epoch <= values["epoch"]):
-            read_tensors(checkpoint.parent / "snapshots" / f"epoch{epoch}.safetensors", "train")
+            read_tensors(work.snapshot(epoch), "train")
     except FileError as error:
-        _say(run, f"starts anew: {error}")
+        _say(run, f"starts again: {error}")
         return 0.0
     trainer.resume(tensors, values)
     _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
@@ -162,10 +159,10 @@ def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: 
 
 
 def _train_to_the_end(
-    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
+    trainer: Trainer, spec: Train, work: RunFolder, identity: str, seconds: float, pauses: "_Pauses", run: Path
 ) -> float:
     """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
-    epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
+    epochs, snapshots = trainer.settings.epochs, set(spec.snapshots)
     begun = reported = time.monotonic()
     spent = seconds
     if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
@@ -198,16 +195,16 @@ def _train_to_the_end(
     return spent
 
 
-def _write_snapshot(trainer: Trainer, work: Path, write: Callable[..., object]) -> None:
-    write(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", _copied(trainer.network.state_dict()))
+def _write_snapshot(trainer: Trainer, work: RunFolder, write: Callable[..., object]) -> None:
+    write(work.snapshot(trainer.epoch), _copied(trainer.network.state_dict()))
 
 
 def _write_checkpoint(
-    trainer: Trainer, work: Path, write: Callable[..., object], identity: str, seconds: float
+    trainer: Trainer, work: RunFolder, write: Callable[..., object], identity: str, seconds: float
 ) -> None:
     tensors, values = trainer.state()
     metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(seconds)}
-    write(work / "checkpoint.safetensors", _copied(tensors), metadata)
+    write(work.checkpoint, _copied(tensors), metadata)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -227,18 +224,18 @@ def _progress(trainer: Trainer, left: float) -> str:
 
 def _publish(
     trainer: Trainer,
-    spec: dict[str, Any],
-    work: Path,
-    run: Path,
+    spec: Train,
+    work: RunFolder,
+    run: RunFolder,
     seconds: float,
     record: dict[str, Any],
     manifest: dict[str, Any],
 ) -> None:
     """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
-    for epoch in spec["snapshots"]:
-        with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
-            shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
-    with atomic_write(run / "history.csv") as temporary:
+    for epoch in spec.snapshots:
+        with atomic_write(run.snapshot(epoch)) as temporary:
+            shutil.copyfile(work.snapshot(epoch), temporary)
+    with atomic_write(run.history) as temporary:
         pd.DataFrame(trainer.history)[history_columns(trainer.train_split.task)].to_csv(temporary, index=False)
     device = trainer.device
     cuda = device.type == "cuda"
@@ -247,10 +244,10 @@ def _publish(
     )
     steps = trainer.settings.epochs * trainer.steps_per_epoch
     write_json(
-        run / "run.json",
+        run.run,
         {
-            "spec": spec,
-            "seed": spec["seed"],
+            "spec": plain(spec),
+            "seed": spec.seed,
             "versions": versions(),
             "git_revision": git_revision(),
             "device": torch.cuda.get_device_name(device) if cuda else "cpu",
@@ -269,12 +266,12 @@ def _publish(
     )
 
 
-def _is_complete(run: Path, spec: dict[str, Any], identity: str) -> bool:
+def _is_complete(run: RunFolder, spec: Train, identity: str) -> bool:
     """Return whether another process has completed this very run meanwhile."""
-    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec["snapshots"]]
-    if not all(path.is_file() for path in [*outputs, run / "history.csv", run / "run.json"]):
+    outputs = [*map(run.snapshot, spec.snapshots), run.history, run.run]
+    if not all(path.is_file() for path in outputs):
         return False
-    return read_json(run / "run.json", "train")["identity"] == identity
+    return read_json(run.run, "train")["identity"] == identity
 
 
 def _digest(content: Any) -> str:
@@ -282,11 +279,7 @@ def _digest(content: Any) -> str:
 
 
 def _say(run: Path, text: str) -> None:
-    print(f"{_name(run)}: {text}", file=sys.stderr, flush=True)
-
-
-def _name(run: Path) -> str:
-    return "/".join(run.parts[-4:])
+    print(f"{RunFolder(run).name}: {text}", file=sys.stderr, flush=True)
 
 
 class _Pauses:
