@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
-from scipy import stats
+
+from nclens.metrics.intervals import half_width
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
@@ -200,7 +201,7 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     groups = (np.log(values) if log else values).groupby([rows["loss"], rows["epoch"]], sort=False)
     table = groups.agg(["mean", "std", "count"]).reset_index()
     count = table["count"].to_numpy()
-    half = stats.t.ppf(0.975, np.where(count > 1, count - 1, np.nan)) * table["std"].to_numpy() / np.sqrt(count.clip(1))
+    half = half_width(table["std"], count)
     back = np.exp if log else np.asarray
     mean = table["mean"].to_numpy()
     return pd.DataFrame(
