@@ -67,7 +67,7 @@ rule draw:
     threads: 1
     params:
         spec=spec(specs.draw(STUDY), in_order=True),
-        code=code_digest("draw"),
+        code=code_digest("draw", functions=STUDY.drawing_functions()),
         root=subpath(input.metrics, parent=True),
     message:
         "draw"

@@ -167,23 +167,6 @@ class FigureInputs:
         return rows.assign(rank=rank).sort_values(["rank", "epoch", "seed"]).drop(columns="rank").reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class FigureSpec:
-    """One entry of the registry of figures.
-
-    Attributes:
-        title: what the figure shows, a few words.
-        source: the figure of the paper that it follows, or that it is our own.
-        caption: how to read it, plain text.
-        draw: the figure itself, a pure function.
-    """
-
-    title: str
-    source: str
-    caption: str
-    draw: Callable[[FigureInputs], Drawing]
-
-
 def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     """Mean over seeds with its 95% t-interval, m ± t(0.975, n-1) s / √n, for each loss and epoch.
 
