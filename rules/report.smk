@@ -67,7 +67,7 @@ rule draw:
     threads: 1
     params:
         spec=encode(specs.draw(STUDY)),
-        code=code_digest("draw"),
+        code=code_digest("draw", functions=STUDY.drawing_functions()),
         root=subpath(input.metrics, parent=True),
     message:
         "draw"

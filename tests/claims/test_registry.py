@@ -8,7 +8,7 @@ import pytest
 
 from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows
 from nclens.claims.unconstrained_feature_model import CONDITION_NUMBERS, DISTANCES, PENALTIES, PREDICTED, STEP_RULES
-from nclens.figures import FIGURES
+from nclens.figures.catalogue import FIGURES
 from tests.claims.runs import runs
 from tests.claims.simulate import simulate_metrics, simulate_theory
 from tests.claims.simulate_regression import DECAYS, simulate_predictions, simulate_regression

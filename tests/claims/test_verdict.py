@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from nclens.claims import CLAIMS, RULES, Measurements
 from nclens.claims.verdict import (
@@ -18,7 +17,6 @@ from nclens.claims.verdict import (
     log_ratio,
     overall,
     pairs,
-    t_interval,
 )
 
 SEEDS = (0, 1, 2)
@@ -42,36 +40,6 @@ def comparison(**changes):
     given |= {"seeds": SEEDS, "epochs": 60, "metrics": metrics, "theory": theory}
     given |= changes
     return Comparison(**(given | {"metrics": Measurements(given["metrics"])}))
-
-
-# --- the interval ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "mean", "half"),
-    [
-        # s / sqrt(n) by hand, times the tabulated quantile t(0.975, n - 1).
-        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),
-        ([0.0, 0.0, 2.0, 2.0], 1.0, 3.182446 * math.sqrt(4 / 3) / 2),
-        ([0.0, 1.0], 0.5, 12.706205 * 0.5),
-        ([0.25, 0.25, 0.25], 0.25, 0.0),
-    ],
-)
-def test_t_interval_by_hand(values, mean, half):
-    assert t_interval(values) == pytest.approx((mean, mean - half, mean + half), rel=1e-6)
-
-
-@given(st.lists(effects, min_size=3, max_size=12).filter(lambda values: len(set(values)) > 1))
-def test_t_interval_holds_the_nulls_that_a_t_test_does_not_reject(values):
-    _, low, high = t_interval(values)
-    for null in (low - 0.01, low + 0.3 * (high - low), high + 0.01):
-        assert (low <= null <= high) == (stats.ttest_1samp(values, null).pvalue >= 0.05)
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan, 2.0], [1.0, math.inf]])
-def test_t_interval_wants_two_finite_values(values):
-    with pytest.raises(ValueError, match="at least two finite values"):
-        t_interval(values)
 
 
 # --- the rule -------------------------------------------------------------------------------------------------------

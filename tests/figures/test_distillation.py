@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.figures import FIGURES, FigureInputs
 from nclens.figures.style import encode
+from nclens.figures.tables import FigureInputs
+from nclens.workflow.build.figures import draw_figure
 
 ALONE = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.3": 0.3}
 SEEDS = (0, 1, 2)
@@ -50,7 +51,7 @@ def students(teachers=TEACHERS, seeds=SEEDS, change=lambda table: table):
 
 
 def draw(inputs):
-    return FIGURES["distillation"].draw(inputs)
+    return draw_figure("distillation", inputs)
 
 
 def notes_of(figure):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from nclens.figures.smoothing_sweep import FIGURES, smoothing_calibration, smoothing_collapse
+from nclens.figures.smoothing_sweep import smoothing_calibration, smoothing_collapse
 from tests.figures.simulate import SMOOTHINGS, SWEEP
 
 PREDICTED = {"feature_norm": "feature_norm", "classifier_norm": "weight_norm"}
@@ -135,7 +135,3 @@ def test_before_and_after_scaling_differ_in_their_fill(simulate):
     fills = [len(c.get_facecolors()) and to_hex(c.get_facecolors()[0]) for c in figure.axes[3].collections]
     assert "#ffffff" in fills
     assert keys_of(figure).index("before scaling") < keys_of(figure).index("after scaling")
-
-
-def test_the_registry_names_the_papers_figures():
-    assert [spec.source[:24] for spec in FIGURES.values()] == ["a figure of the paper, 6", "a figure of the paper, 7"]

@@ -724,7 +724,7 @@ def test_stage_writes_the_page_of_the_files(root):
     report(simulated_study(), root, root / "report.html")
     text = (root / "report.html").read_text(encoding="utf-8")
     # The same page as from memory, where the figures have the words of the registry and the rules those of the claims.
-    from nclens.figures import FIGURES
+    from nclens.figures.catalogue import FIGURES
 
     figures = {
         ("digits", stem): Drawn(png(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)

@@ -168,13 +168,6 @@ def test_an_experiment_draws_what_it_has_something_to_show_in(raw_study):
     assert load_study(raw_study).figures("smoke") == ["norms"]
 
 
-def test_every_figure_of_the_configuration_can_be_drawn():
-    from nclens.figures import FIGURES
-    from nclens.study.experiments import ALL_FIGURES
-
-    assert set(ALL_FIGURES) == set(FIGURES)
-
-
 def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
     plain = load_study(raw_study).figures("smoke")
     assert not {"smoothing_parts", "class_spread", "two_stage", "drop_epoch"} & set(plain)

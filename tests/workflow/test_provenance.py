@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from nclens.figures.catalogue import FIGURES
 from nclens.study.models import MODEL_KINDS as MODELS
 from nclens.workflow import provenance
 
@@ -29,6 +30,7 @@ def digests():
     """The digests of every step, as the rules ask for them."""
     _forget()
     made = {stage: provenance.code_digest(stage) for stage in STAGES}
+    made["draw"] = provenance.code_digest("draw", functions=[entry.draw for entry in FIGURES.values()])
     for loss in ("ce", "ls"):
         made[f"train {loss}"] = provenance.code_digest(
             "train", functions=["nclens.models:resnet8", f"nclens.losses:{loss}"]
@@ -121,6 +123,20 @@ def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
 def test_a_figure_changes_drawing_and_the_page(package):
     assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
     assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
+    curves = package / "figures" / "maxsup.py"
+    assert changed_by(replace(curves, "height=4.3", "height=4.4")) == {"draw"}
+
+
+def test_a_figure_that_a_study_does_not_draw_changes_nothing_there(package):
+    def draw():
+        _forget()
+        return provenance.code_digest("draw", functions=[FIGURES["norms"].draw])
+
+    before = draw()
+    replace(package / "figures" / "maxsup.py", "height=4.3", "height=4.4")()
+    assert draw() == before
+    replace(package / "figures" / "per_loss.py", "0.36 * len", "0.37 * len")()
+    assert draw() != before
 
 
 def test_a_source_of_data_counts_for_its_own_data_only(package):

@@ -13,15 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nclens.claims.measurements import Measurements
+from nclens.metrics.intervals import t_interval
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
 Scale = Literal["ratio", "difference"]
 
-CONFIDENCE = 0.95
 TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
 NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
@@ -169,27 +168,6 @@ class ClaimRow:
     seeds: int | None
     verdict: Verdict
     note: str
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return (m, low, high): the mean and its 95% t interval, m ± t(0.975, n-1) s / √n.
-
-    s is the standard deviation with n - 1 in its denominator; where all values are the same the interval is a point.
-
-    Raises:
-        ValueError: fewer than two values, or one that is not finite.
-
-    >>> [round(end, 4) for end in t_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.4841, 4.4841]
-    """
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        raise ValueError(f"an interval of {list(values)}: at least two finite values are needed")
-    if min(values) == max(values):
-        return (float(values[0]),) * 3
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return mean, mean - half, mean + half
 
 
 def decide(low: float, high: float, null: float, claimed: Side) -> Verdict:

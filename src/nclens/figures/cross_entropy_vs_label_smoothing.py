@@ -20,11 +20,9 @@ from matplotlib.patheffects import withStroke
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.reliability import reliability
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     interval_note,
     omissions,
     over_seeds,
@@ -249,61 +247,3 @@ def norms(inputs: FigureInputs) -> Drawing:
             "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest",
         ],
     )
-
-
-FIGURES = {
-    "collapse_curves": FigureSpec(
-        title="Error and neural collapse against epoch",
-        source="a figure of the paper, 1 in our list of them",
-        caption="Training and test error, and NC1 (log axis), NC2 and NC3 of the training set, against epoch. Lower is "
-        "more collapsed.",
-        draw=collapse_curves,
-    ),
-    "first_epochs": FigureSpec(
-        title="The first epochs",
-        source="a figure of the paper, 11 in our list of them",
-        caption="Error, NC1 (log axis), NC2 and NC3 in the first epochs of training.",
-        draw=first_epochs,
-    ),
-    "nc1_nc2": FigureSpec(
-        title="NC2 at the same NC1",
-        source="a figure of the paper, 2 in our list of them",
-        caption="NC2 against NC1 of the training set, one point an epoch, coloured by test error. Where a loss runs "
-        "below the dotted path, its NC2 is stronger than the baseline's at the same NC1.",
-        draw=nc1_nc2,
-    ),
-    "train_test": FigureSpec(
-        title="Neural collapse of the training set and of the test set",
-        source="a figure of the paper, 12 in our list of them",
-        caption="NC1 (log axis), NC2 and NC3 of the training set (solid) and of the test set (dashed), against epoch.",
-        draw=train_test,
-    ),
-    "training_loss": FigureSpec(
-        title="Training loss",
-        source="a figure of the paper, 3 in our list of them",
-        caption="The trained objective, and its distance from its own minimum on a log axis, against epoch. Objectives "
-        "of different losses have different minima, so only the second panel compares speeds.",
-        draw=training_loss,
-    ),
-    "norms": FigureSpec(
-        title="Norms, temperature and calibration after training",
-        source="a figure of the paper, 7 in our list of them",
-        caption="Norms of class means and classifier rows, optimal temperature, and ECE before and after scaling.",
-        draw=norms,
-    ),
-    "correct_incorrect": FigureSpec(
-        title="Correctly and wrongly classified test samples",
-        source="a figure of the paper, 8 in our list of them",
-        caption="Cross entropy (log axis), entropy of the prediction and NC1 (log axis) of correctly (solid) and "
-        "wrongly (dashed) classified test samples, against epoch.",
-        draw=correct_incorrect,
-    ),
-    "reliability": FigureSpec(
-        title="Reliability before and after temperature scaling",
-        source="a figure of the paper, 9 in our list of them",
-        caption="Accuracy against confidence in 15 equal-width bins. On the diagonal, confidence is what it says; "
-        "below it the network is overconfident. Beneath: the number of samples in each bin.",
-        draw=reliability,
-    ),
-}
-"""The paper's figures by file stem."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PART_PANELS = (
     ("regularisation, correct\n(logits)", "ls_regularisation_correct"),
@@ -55,23 +55,3 @@ def class_spread(inputs: FigureInputs) -> Drawing:
         "of all classes",
     ]
     return draw_dots(inputs, panels, names={False: "training set", True: "test set"}, remarks=remarks)
-
-
-FIGURES = {
-    "smoothing_parts": FigureSpec(
-        title="The two parts of smoothing's penalty on correct and wrong predictions",
-        source="our own, after the decomposition of the MaxSup paper",
-        caption="Test set, against epoch: the regularising part of label smoothing's penalty on correct and on wrong "
-        "predictions, its error-amplifying part, the gradient of each loss on the top logit, and the confidence of "
-        "wrong predictions.",
-        draw=smoothing_parts,
-    ),
-    "class_spread": FigureSpec(
-        title="Spread of the features within classes and in total",
-        source="our own, after the feature metrics of the MaxSup paper",
-        caption="Spread of the features' directions within classes and in total after training, and the share of the "
-        "total that lies between classes. Less spread within classes, a larger R²: more collapsed.",
-        draw=class_spread,
-    ),
-}
-"""The figures on MaxSup by file stem."""

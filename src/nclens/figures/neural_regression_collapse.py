@@ -19,7 +19,6 @@ from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     interval_note,
     omissions,
     over_seeds,
@@ -209,27 +208,3 @@ def nrc_classification(inputs: FigureInputs) -> Drawing:
         height=4.2,
         remarks=remarks,
     )
-
-
-SOURCE = "after arXiv 2409.04180; the layout is ours"
-
-FIGURES = {
-    "nrc_curves": FigureSpec(
-        title="Neural regression collapse along training",
-        source=SOURCE,
-        caption="NRC1, NRC2 and NRC3 of the training set (0 is collapse), the share of the features' variance on as "
-        "many principal components as there are targets, and the mean squared error of training and test set, against "
-        "epoch; a column for each weight decay, or, with the penalties of the unconstrained feature model, one panel "
-        "each, with the distance of the residuals' covariance to c I.",
-        draw=nrc_curves,
-    ),
-    "nrc_classification": FigureSpec(
-        title="Classification under squared error, in both senses of collapse",
-        source="our own",
-        caption="NC1, NC2 and NC3 (above) and NRC1, NRC2 and NRC3 of the one-hot targets (below) of the same networks "
-        "against epoch; log axes. For one-hot targets of balanced classes NRC3 compares W W' with the same simplex as "
-        "neural collapse does.",
-        draw=nrc_classification,
-    ),
-}
-"""The figures of curves by file stem."""

@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn, over_seeds, seeds_note
+from nclens.figures.neural_regression_collapse import title_of
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, over_seeds, seeds_note
 
 MOST_NUMBERS = 4
 """Matrices up to this size have their numbers written into them."""
@@ -188,16 +188,3 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, sized: bool) -> list[str
         for loss, own in gammas[can_be_drawn(gammas["value"])].groupby("loss", sort=False)
     ]
     return [*remarks, "Mean γ: " + ", ".join(means) if means else "No γ: NRC3 is not defined"]
-
-
-FIGURES = {
-    "nrc_gram": FigureSpec(
-        title="The head's W W' and its predicted form",
-        source=SOURCE,
-        caption="W W' of the head at the first and the last snapshot, and the form that the covariance Σ of the "
-        "training targets predicts: Σ^(1/2) − γ^(1/2) I up to scale, with γ found once on the final weights, or, where "
-        "the penalties of the unconstrained feature model were trained with, its closed form, scale included.",
-        draw=nrc_gram,
-    ),
-}
-"""The figure of matrices by file stem."""

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.neural_regression_collapse import title_of
+from nclens.figures.tables import Drawing, FigureInputs
 
 MOST_POINTS = 1000
 """Samples drawn in a panel, evenly spaced through the training set where it has more."""
@@ -150,16 +150,3 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int, outside: i
     if np.isfinite(variances).any():
         remarks.append(f"c = {np.nanmin(variances):.3g}")
     return remarks
-
-
-FIGURES = {
-    "residuals": FigureSpec(
-        title="Residuals before and after training",
-        source=SOURCE,
-        caption="Residuals of the training samples at the first and the last snapshot of one seed, with their ellipse "
-        "of one standard deviation. Where the penalties of the unconstrained feature model were trained with, the "
-        "predicted covariance is c times the identity: a circle of radius √c.",
-        draw=residuals,
-    ),
-}
-"""The figure of residuals by file stem."""

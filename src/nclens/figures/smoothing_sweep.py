@@ -23,7 +23,6 @@ from nclens.figures.curves import Scaled, finish_panel
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     can_be_drawn,
     interval_note,
     omissions,
@@ -303,22 +302,3 @@ def _error(own: pd.DataFrame) -> str:
     error = (measured - predicted).abs() / predicted.abs()
     usable = can_be_drawn(error)
     return f"{100 * error[usable].median():.2g}% ({int(usable.sum())})" if usable.any() else "not defined"
-
-
-FIGURES = {
-    "smoothing_collapse": FigureSpec(
-        title="Collapse and norms against the smoothing",
-        source="a figure of the paper, 6 in our list of them",
-        caption="NC1 (log axis), NC2, NC3, test error and norms after training, against the smoothing δ. Lines: the "
-        "norms that the unconstrained feature model predicts.",
-        draw=smoothing_collapse,
-    ),
-    "smoothing_calibration": FigureSpec(
-        title="Logit gap, confidence and calibration against the smoothing",
-        source="a figure of the paper, 7 in our list of them",
-        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after scaling, against the "
-        "smoothing δ. Lines: what the unconstrained feature model predicts for the training set.",
-        draw=smoothing_calibration,
-    ),
-}
-"""The figures against the smoothing by file stem."""

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
-from scipy import stats
+
+from nclens.metrics.intervals import half_width
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
@@ -166,23 +167,6 @@ class FigureInputs:
         return rows.assign(rank=rank).sort_values(["rank", "epoch", "seed"]).drop(columns="rank").reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class FigureSpec:
-    """One entry of the registry of figures.
-
-    Attributes:
-        title: what the figure shows, a few words.
-        source: the figure of the paper that it follows, or that it is our own.
-        caption: how to read it, plain text.
-        draw: the figure itself, a pure function.
-    """
-
-    title: str
-    source: str
-    caption: str
-    draw: Callable[[FigureInputs], Drawing]
-
-
 def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     """Mean over seeds with its 95% t-interval, m ± t(0.975, n-1) s / √n, for each loss and epoch.
 
@@ -200,7 +184,7 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     groups = (np.log(values) if log else values).groupby([rows["loss"], rows["epoch"]], sort=False)
     table = groups.agg(["mean", "std", "count"]).reset_index()
     count = table["count"].to_numpy()
-    half = stats.t.ppf(0.975, np.where(count > 1, count - 1, np.nan)) * table["std"].to_numpy() / np.sqrt(count.clip(1))
+    half = half_width(table["std"], count)
     back = np.exp if log else np.asarray
     mean = table["mean"].to_numpy()
     return pd.DataFrame(

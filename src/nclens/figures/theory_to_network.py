@@ -13,7 +13,7 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PREDICTED = {
     "classifier_norm": (
@@ -95,15 +95,3 @@ def _remarks(inputs: FigureInputs) -> list[str]:
     elif "explicit" not in penalties:
         remarks.append("These networks were not trained with the closed form's penalties")
     return remarks
-
-
-FIGURES = {
-    "theory_error": FigureSpec(
-        title="From the theory to the network",
-        source="a figure of the paper, 10 in our list of them",
-        caption="Relative error of classifier norm, feature norm and logit gap to the unconstrained feature model's "
-        "closed form, and NC1, NC2 and NC3, whose predicted value is 0, of the training set, against epoch; log axes.",
-        draw=theory_error,
-    ),
-}
-"""The figures of theory against network by file stem."""

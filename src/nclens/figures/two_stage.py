@@ -6,7 +6,7 @@ from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PANELS = (
     Panel("test error (%)", (Series("epoch_error", "test", "all"),), log=True, percent=True),
@@ -38,22 +38,3 @@ def drop_epoch(inputs: FigureInputs) -> Drawing:
     )
     remarks = [f"Epoch {inputs.last_epoch}; NC1, NC2 and NC3 of the training set"]
     return draw_dots(inputs, panels, names={}, remarks=remarks)
-
-
-FIGURES = {
-    "two_stage": FigureSpec(
-        title="Error and neural collapse before and after smoothing is dropped",
-        source="our own, on two-stage smoothing; hyper-parameters ours",
-        caption="Test error of every epoch and NC1 (log axes), NC2 and NC3 of the training set. From the dotted "
-        "upright on, the loss of its colour is plain cross entropy.",
-        draw=two_stage,
-    ),
-    "drop_epoch": FigureSpec(
-        title="After training, by the epoch at which smoothing was dropped",
-        source="our own, on two-stage smoothing; hyper-parameters ours",
-        caption="Test error, and NC1, NC2 and NC3 of the training set after training: from cross entropy, which never "
-        "smooths, to label smoothing, which is never dropped.",
-        draw=drop_epoch,
-    ),
-}
-"""The figures on two-stage smoothing by file stem."""

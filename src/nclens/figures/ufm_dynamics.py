@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, over_seeds
+from nclens.figures.tables import Drawing, FigureInputs, over_seeds
 from nclens.figures.unconstrained_feature_model import READINGS, Reading
 from nclens.ufm.readings import TOLERANCE, explanations, relative_iterations
 
@@ -322,18 +322,3 @@ def _counts(gaps: pd.DataFrame) -> str:
     return "ratios: " + ", ".join(
         f"{distance} {name}: {int(count)}" for distance, name, count in zip(*parts, strict=True)
     )
-
-
-FIGURES = {
-    "ufm_dynamics": FigureSpec(
-        title="Which condition number explains the speed of gradient descent in the unconstrained feature model",
-        source="our own, for claim C6",
-        caption="Iterations relative to those without smoothing, for steps of the same fraction of 1/L (row 1) and of "
-        "the same size (row 2), near the minimiser (discs) and from the start (diamonds); each line is what one "
-        "condition number predicts for the discs. Row 3 judges the lines: dark cells explain the speed at every "
-        "smoothing, pale ones its direction only, the others neither; the number is the factor by which the worst "
-        "prediction is off.",
-        draw=ufm_dynamics,
-    ),
-}
-"""The figures of the dynamics by file stem."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn
 from nclens.ufm.readings import trend
 
 
@@ -141,15 +141,3 @@ def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
     moves.set_yticks(range(len(shown)), words)
     if any(words):
         axes.set_title("with growing δ", loc="right", fontsize=8)
-
-
-FIGURES = {
-    "ufm_conditioning": FigureSpec(
-        title="Condition numbers of the unconstrained feature model",
-        source="our own, for claims C5 and C6",
-        caption="Condition number of the Hessian at the global minimiser, one row a definition, one mark a loss; log "
-        "axis, left is better. Rings: closed form; dots: eigenvalues at the numeric minimiser.",
-        draw=ufm_conditioning,
-    ),
-}
-"""The figures of the unconstrained feature model by file stem."""

@@ -11,11 +11,8 @@ import math
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.distillation import distillation
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.projections import projections
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
-from nclens.figures.temperature import ece_temperature
+from nclens.figures.tables import Drawing, FigureInputs
 
 STROKES = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
 PARTS = {"network": "all weights", "head": "classifier alone"}
@@ -94,52 +91,3 @@ def probe_accuracy(inputs: FigureInputs) -> Drawing:
             "data's test split",
         ],
     )
-
-
-FIGURES = {
-    "projections": FigureSpec(
-        title="Features on the plane of three templates",
-        source="a figure of the paper, arXiv 1906.02629",
-        caption="Penultimate features of three classes on the plane through their templates, training set above test "
-        "set. With label smoothing clusters should be tight beside the triangle of their centres (small s).",
-        draw=projections,
-    ),
-    "ece_temperature": FigureSpec(
-        title="Calibration against temperature",
-        source="our own, on the claim of arXiv 1906.02629 that smoothing does what temperature scaling does",
-        caption="ECE and cross entropy of the test set with all logits divided by T. Where a line's lowest point is "
-        "near T = 1 the loss needs no scaling.",
-        draw=ece_temperature,
-    ),
-    "probe_accuracy": FigureSpec(
-        title="Transfer of the frozen features",
-        source="our own, after the transfer table of arXiv 2502.15798",
-        caption="Accuracy on the network's own test set, and of a linear classifier on its frozen features on other "
-        "data.",
-        draw=probe_accuracy,
-    ),
-    "mutual_information": FigureSpec(
-        title="Information about the single input",
-        source="a figure of the paper, arXiv 1906.02629",
-        caption="How much the difference of two classes' logits tells of the input, under random augmentation. At "
-        "log 2 it tells the class and nothing else.",
-        draw=mutual_information,
-    ),
-    "distillation": FigureSpec(
-        title="Students of cross entropy and of label smoothing",
-        source="after arXiv 1906.02629",
-        caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
-        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α; where "
-        "it lies above that of the same network alone, labels teach more. Right: a temperature above 1 softens a "
-        "teacher's probabilities; below the level lines a student has learned more from its teacher than from labels.",
-        draw=distillation,
-    ),
-    "gradient_variance": FigureSpec(
-        title="Gradient variance of one-hot and smoothed targets",
-        source="our own, on the claim of arXiv 2006.11653",
-        caption="Variance over samples of the gradient at the weights of each epoch, for one-hot (solid) and smoothed "
-        "(dashed) targets. The claim puts the dashed line of a loss below its solid one.",
-        draw=gradient_variance,
-    ),
-}
-"""The figures of this paper, and of the probes, by file stem."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims.verdict import t_interval
+from nclens.metrics.intervals import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
 from nclens.report.text import Names, number, plural, sentence

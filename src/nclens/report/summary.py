@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.effects import first_reach, interpolated, logs
-from nclens.claims.verdict import FEWEST_PAIRS, t_interval
+from nclens.claims.verdict import FEWEST_PAIRS
+from nclens.metrics.intervals import t_interval
 
 COLUMNS = ("loss", "quantity", "metric", "split", "better", "mean", "low", "high", "seeds", "best")
 EPOCHS_TO_COLLAPSE = "epochs_to_collapse"

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.figures import FIGURES, FigureInputs
+from nclens.figures.catalogue import FIGURES
 from nclens.figures.style import encode
+from nclens.figures.tables import FigureInputs
+from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
@@ -72,7 +74,7 @@ def draw(
         for stem in experiment.figures:
             name = f"{experiment.experiment}_{stem}"
             try:
-                drawing = FIGURES[stem].draw(inputs)
+                drawing = draw_figure(stem, inputs)
                 content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
             except FileError:
                 raise

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import RULES
-from nclens.figures import FIGURES
+from nclens.figures.catalogue import FIGURES
 from nclens.report import (
     CLAIM_COLUMNS,
     DYNAMICS_COLUMNS,
