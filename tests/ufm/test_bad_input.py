@@ -181,6 +181,7 @@ def test_input_outside_its_range_gets_one_clear_message(call, arguments, message
 #: What has no range of its own: results of other functions, or functions of a checked problem alone.
 UNCHECKED = {
     "Mode",  # made by the spectra
+    "condition_number",  # of any eigenvalues
     "NumericMinimum",  # made by `minimise`
     "softmax",  # of any numbers
     "cross_entropy",  # of any logits and targets

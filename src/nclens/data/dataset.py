@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -88,6 +88,23 @@ class Dataset(Splits):
 
     task: ClassVar[str] = "classification"
     classes: list[str]
+
+    @classmethod
+    def from_pool(
+        cls, inputs: Tensor, targets: Tensor, train_per_class: int, test_per_class: int, seed: int, **fields: Any
+    ) -> Self:
+        """Return a random split of inputs (N, ...) and class labels (N,), stratified by `class_balanced_split`.
+
+        `fields` are the remaining attributes, `classes` among them.
+        """
+        train, test = class_balanced_split(targets, train_per_class, test_per_class, len(fields["classes"]), seed)
+        return cls(
+            train_inputs=inputs[train],
+            train_targets=targets[train],
+            test_inputs=inputs[test],
+            test_targets=targets[test],
+            **fields,
+        )
 
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
         if targets.dtype != torch.int64 or targets.shape != (samples,):

@@ -5,7 +5,7 @@ A target for transfer from MNIST. The data ship with scikit-learn, so nothing is
 
 import torch
 
-from nclens.data.dataset import Dataset, class_balanced_split
+from nclens.data.dataset import Dataset
 
 
 def load(train_per_class: int, test_per_class: int, split_seed: int) -> Dataset:
@@ -24,12 +24,12 @@ def load(train_per_class: int, test_per_class: int, split_seed: int) -> Dataset:
     spread = fourteenths.round()
     images = (spread.T @ small @ spread * 255 / (14 * 14 * 16)).round().to(torch.uint8)
     targets = torch.from_numpy(digits.target.astype("int64"))
-    train, test = class_balanced_split(targets, train_per_class, test_per_class, classes=10, seed=split_seed)
-    return Dataset(
-        train_inputs=images[train],
-        train_targets=targets[train],
-        test_inputs=images[test],
-        test_targets=targets[test],
+    return Dataset.from_pool(
+        images,
+        targets,
+        train_per_class,
+        test_per_class,
+        split_seed,
         classes=[str(digit) for digit in range(10)],
         source="Digits of 13 people, 8 x 8 pixels: the test set of UCI's Optical Recognition of Handwritten Digits, as "
         "shipped by scikit-learn's load_digits(); enlarged to 28 x 28",

@@ -1,8 +1,9 @@
 """MuJoCo's Reacher, with a controller by inverse kinematics."""
 
+from functools import partial
+
 import numpy as np
 
-from nclens.data.regression import RegressionDataset, Scaling
 from nclens.data.simulator import Array, Expert, scripted_dataset
 
 #: Lengths of the two links (metres) and the limit of the second joint (radians), from reacher.xml.
@@ -12,17 +13,6 @@ LIMIT = 3.0
 GEAR = 200.0
 #: Natural frequency (1/s) and damping ratio of the controlled joints, tuned for the mean return.
 FREQUENCY, DAMPING = 8.0, 0.85
-
-
-def load(
-    train_rollouts: int, test_rollouts: int, every: int, seed: int, scale_targets: Scaling, targets: list[str]
-) -> RegressionDataset:
-    """Return rollouts of 50 steps: observations (N, 10) as inputs, joint torques as targets.
-
-    The arguments are those of `nclens.data.simulator.scripted_dataset`; `targets` are `joint0`, `joint1`.
-    """
-    chosen = [int(name.removeprefix("joint")) for name in targets]
-    return scripted_dataset(EXPERT, train_rollouts, test_rollouts, every, seed, scale_targets, chosen)
 
 
 def act(observation: Array) -> Array:
@@ -64,3 +54,6 @@ EXPERT = Expert(
     # From the model card, which states neither the version of the environment nor the number of episodes.
     published=[(-4.53, 1.79, "Sample Factory, APPO: huggingface.co/andrewzhang505/sample-factory-2-mujoco-reacher")],
 )
+
+#: Returns rollouts of 50 steps: observations (N, 10) as inputs, joint torques as targets.
+load = partial(scripted_dataset, EXPERT)

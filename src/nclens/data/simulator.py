@@ -42,8 +42,8 @@ def scripted_dataset(
     test_rollouts: int,
     every: int,
     seed: int,
-    scaling: Scaling,
-    chosen: Sequence[int],
+    scale_targets: Scaling,
+    targets: Sequence[str],
 ) -> RegressionDataset:
     """Return observations as inputs and the policy's actions as targets; no rollout is in both splits.
 
@@ -52,21 +52,22 @@ def scripted_dataset(
         train_rollouts, test_rollouts: rollouts of each split.
         every: stride: step 0, `every`, 2 `every`, ... of each rollout is kept.
         seed: seed of the initial states and goals.
-        scaling: units of the targets, as in `nclens.data.regression.scaled`.
-        chosen: columns of the actions that are targets, named `joint0`, `joint1`, ...
+        scale_targets: units of the targets, as in `nclens.data.regression.scaled`.
+        targets: the actions to regress, by column: `joint0`, `joint1`, ...
 
     Raises:
         ValueError: MuJoCo is not installed.
     """
+    chosen = [int(name.removeprefix("joint")) for name in targets]
     observations, actions, returns = simulate(expert, train_rollouts + test_rollouts, seed)
     parts = []
-    for values in (observations, actions[:, :, list(chosen)]):
+    for values in (observations, actions[:, :, chosen]):
         kept = torch.from_numpy(values[:, ::every])
         parts += [kept[:train_rollouts].flatten(0, 1), kept[train_rollouts:].flatten(0, 1)]
     return RegressionDataset(
         train_inputs=parts[0].float(),
         test_inputs=parts[1].float(),
-        targets=[f"joint{column}" for column in chosen],
+        targets=list(targets),
         source=f"{expert.environment} of gymnasium, {expert.controller}",
         licence=LICENCE,
         citation=CITATION,
@@ -81,7 +82,7 @@ def scripted_dataset(
             },
             "simulator": {name: importlib.metadata.version(name) for name in ("gymnasium", "mujoco")},
         },
-        **scaled(parts[2], parts[3], scaling),
+        **scaled(parts[2], parts[3], scale_targets),
     )
 
 

@@ -1,25 +1,15 @@
 """MuJoCo's Swimmer, with a gait from linear feedback."""
 
+from functools import partial
+
 import numpy as np
 
-from nclens.data.regression import RegressionDataset, Scaling
 from nclens.data.simulator import Array, Expert, scripted_dataset
 
 #: From the angles and angular velocities of the two joints to the torques. The first torque opposes the second joint's
 #: angle and the second follows the first joint's, so that a wave travels down the body; the first joint's velocity
 #: sustains it.
 GAIN = np.array([[-1.0, -2.0, 0.4, 0.0], [1.5, -0.5, 0.4, 0.0]])
-
-
-def load(
-    train_rollouts: int, test_rollouts: int, every: int, seed: int, scale_targets: Scaling, targets: list[str]
-) -> RegressionDataset:
-    """Return rollouts of 1,000 steps: observations (N, 8) as inputs, joint torques as targets.
-
-    The arguments are those of `nclens.data.simulator.scripted_dataset`; `targets` are `joint0`, `joint1`.
-    """
-    chosen = [int(name.removeprefix("joint")) for name in targets]
-    return scripted_dataset(EXPERT, train_rollouts, test_rollouts, every, seed, scale_targets, chosen)
 
 
 def act(observation: Array) -> Array:
@@ -39,3 +29,6 @@ EXPERT = Expert(
     # From the model card, which states neither the version of the environment nor the number of episodes.
     published=[(117.28, 2.91, "Sample Factory, APPO: huggingface.co/andrewzhang505/sample-factory-2-mujoco-swimmer")],
 )
+
+#: Returns rollouts of 1,000 steps: observations (N, 8) as inputs, joint torques as targets.
+load = partial(scripted_dataset, EXPERT)

@@ -14,7 +14,6 @@ Source: Guo et al., "Cross Entropy versus Label Smoothing: A Neural Collapse Per
 """
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Literal, Self
@@ -22,17 +21,12 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nclens.ufm.checks import check_integer, check_positive
+
 Array = NDArray[np.float64]
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"unconstrained feature model: {name} must be an integer >= {least}, got {value!r}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
-        raise ValueError(f"unconstrained feature model: {name} must be a finite number > 0, got {value!r}")
+WHERE = "unconstrained feature model"
 
 
 def simplex_frame(classes: int, dim: int) -> Array:
@@ -43,8 +37,8 @@ def simplex_frame(classes: int, dim: int) -> Array:
     Raises:
         ValueError: ``classes < 2`` or ``dim < classes - 1``.
     """
-    _check_integer("classes", classes, 2)
-    _check_integer("dim", dim, 0)
+    check_integer(WHERE, "classes", classes, 2)
+    check_integer(WHERE, "dim", dim, 0)
     if dim < classes - 1:
         raise ValueError(f"simplex frame: {classes} classes need dim >= {classes - 1}, got {dim}")
     frame = np.zeros((classes, dim))
@@ -96,12 +90,12 @@ class UnconstrainedFeatureModel:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_integer("classes", self.classes, 2)
-        _check_integer("per_class", self.per_class, 1)
-        _check_integer("dim", self.dim, 1)
-        _check_positive("lambda_w", self.lambda_w)
-        _check_positive("lambda_h_sum", self.lambda_h_sum)
-        _check_positive("lambda_b", self.lambda_b)
+        check_integer(WHERE, "classes", self.classes, 2)
+        check_integer(WHERE, "per_class", self.per_class, 1)
+        check_integer(WHERE, "dim", self.dim, 1)
+        check_positive(WHERE, "lambda_w", self.lambda_w)
+        check_positive(WHERE, "lambda_h_sum", self.lambda_h_sum)
+        check_positive(WHERE, "lambda_b", self.lambda_b)
         if not (isinstance(self.smoothing, Real) and 0 <= self.smoothing < 1):
             raise ValueError(f"unconstrained feature model: smoothing must lie in [0, 1), got {self.smoothing!r}")
 
@@ -123,14 +117,14 @@ class UnconstrainedFeatureModel:
         :math:`s = K\sqrt{n\lambda_W\lambda_H}`: a penalty published for one size of the training set transfers to
         another if the product is held fixed. Raises ValueError as the class does.
         """
-        _check_integer("classes", classes, 2)
-        _check_integer("per_class", per_class, 1)
-        _check_positive("lambda_h_total", lambda_h_total)
+        check_integer(WHERE, "classes", classes, 2)
+        check_integer(WHERE, "per_class", per_class, 1)
+        check_positive(WHERE, "lambda_h_total", lambda_h_total)
         return cls(classes, per_class, dim, lambda_w, lambda_h_total / (classes * per_class), lambda_b, smoothing)
 
     def with_per_class(self, per_class: int) -> Self:
         """Return the problem with ``per_class`` samples of each class and the same N lambda_H (see `from_total`)."""
-        _check_integer("per_class", per_class, 1)
+        check_integer(WHERE, "per_class", per_class, 1)
         return replace(self, per_class=per_class, lambda_h_sum=self.lambda_h_sum * (self.per_class / per_class))
 
     @property

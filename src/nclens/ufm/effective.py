@@ -28,6 +28,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from nclens.ufm.checks import check_integer
 from nclens.ufm.classification import Array
 
 # The search is over u with s = (1 - largest smoothing) expit(u), first on a grid of u in this range.
@@ -62,7 +63,7 @@ class EffectivePenalties:
     points: int
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
+        check_integer("effective penalties", "classes", self.classes, 2)
         for name, value, fine, allowed in (
             ("s", self.s, 0 <= self.s < 1, "in [0, 1)"),
             ("lambda_w_over_n_lambda_h", self.lambda_w_over_n_lambda_h, self.lambda_w_over_n_lambda_h > 0, "> 0"),
@@ -107,7 +108,7 @@ def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
         ValueError: K < 2, s negative or not finite, a smoothing outside [0, 1).
     """
     deltas = np.asarray(smoothings, dtype=np.float64)
-    _check_classes(classes)
+    check_integer("effective penalties", "classes", classes, 2)
     if not 0 <= s < math.inf:
         raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
     if not ((deltas >= 0) & (deltas < 1)).all():
@@ -165,11 +166,6 @@ def fit_effective_penalties(
         log_s_standard_error=_log_s_standard_error(classes, s, smoothings, np.log1p(residuals)),
         points=points,
     )
-
-
-def _check_classes(classes: int) -> None:
-    if isinstance(classes, bool) or not isinstance(classes, (int, np.integer)) or classes < 2:
-        raise ValueError(f"effective penalties: classes must be an integer >= 2, got {classes!r}")
 
 
 def _gaps(classes: int, total: Array) -> Array:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
+from nclens.ufm.spectra import condition_number
 
 # As in `numeric.minimise`: for smaller s rounding obscures the penalties.
 SMALLEST_S = 1e-7
@@ -72,20 +73,14 @@ def numeric_condition_numbers(
     joint, moving = _joint(point, 1.0, 1.0)
     scaled, _ = _joint(point, math.sqrt(ridge_w), math.sqrt(ridge_h))
     return {
-        "kappa_ce": _ratio(weight_range),
-        "kappa_full": _ratio(full_w),
-        "kappa_full_features": _ratio(full_h),
-        "kappa_full_range": _ratio([ridge_w + value for value in weight_range]),
-        "kappa_joint": _ratio(joint),
-        "kappa_joint_logits": _ratio([max(joint), *moving]) if moving else None,
-        "kappa_joint_scaled": _ratio(scaled),
+        "kappa_ce": condition_number(weight_range),
+        "kappa_full": condition_number(full_w),
+        "kappa_full_features": condition_number(full_h),
+        "kappa_full_range": condition_number([ridge_w + value for value in weight_range]),
+        "kappa_joint": condition_number(joint),
+        "kappa_joint_logits": condition_number([max(joint), *moving]) if moving else None,
+        "kappa_joint_scaled": condition_number(scaled),
     }
-
-
-def _ratio(values: list[float]) -> float | None:
-    if not values:
-        return None
-    return max(values) / min(values) if min(values) > 0 else math.inf
 
 
 @dataclass(frozen=True)

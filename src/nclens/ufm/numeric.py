@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 
+from nclens.ufm.checks import check_integer
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel
 
 LARGEST_FEATURES = 20_000
@@ -163,8 +164,7 @@ def minimise(
         ValueError: starts, iterations or largest < 1, or s < 1e-7 (too flat a problem for float64).
     """
     for name, value in (("starts", starts), ("iterations", iterations), ("largest", largest)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"numeric minimiser: {name} must be an integer >= 1, got {value!r}")
+        check_integer("numeric minimiser", name, value)
     if problem.s < SMALLEST_S:
         raise ValueError(
             f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to resolve it, got {problem.s:.3g}; "

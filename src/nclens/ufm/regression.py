@@ -16,17 +16,17 @@ the closed form for every d. Results beyond the paper are marked *ours*.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
 
+from nclens.ufm.checks import check_integer, check_positive
 from nclens.ufm.classification import Array
 
+WHERE = "unconstrained regression"
 # Smallest product and quotient of the penalties whose squares, and those of their inverses, are finite in float64.
 SMALLEST = 1e-150
 Fit = Literal["sum", "half_mean", "mse_loss"]
@@ -65,9 +65,9 @@ def equivalent_penalties(lambda_w: float, lambda_h_mean: float, *, targets: int,
     >>> equivalent_penalties(0.25, 0.5, targets=3, fit="mse_loss")
     (0.375, 0.75)
     """
-    _check_positive("lambda_w", lambda_w)
-    _check_positive("lambda_h_mean", lambda_h_mean)
-    _check_integer("targets", targets)
+    check_positive(WHERE, "lambda_w", lambda_w)
+    check_positive(WHERE, "lambda_h_mean", lambda_h_mean)
+    check_integer(WHERE, "targets", targets)
     factors = {"sum": 1.0, "half_mean": float(targets), "mse_loss": targets / 2}
     if fit not in factors:
         raise ValueError(f"unconstrained regression: fit must be one of {', '.join(factors)}, got {fit!r}")
@@ -135,9 +135,9 @@ class UnconstrainedRegression:
         if not np.isfinite(targets).all():
             raise ValueError("unconstrained regression: targets must be finite, got nan or inf")
         object.__setattr__(self, "targets", targets)
-        _check_integer("dim", self.dim)
-        _check_positive("lambda_w", self.lambda_w)
-        _check_positive("lambda_h_mean", self.lambda_h_mean)
+        check_integer(WHERE, "dim", self.dim)
+        check_positive(WHERE, "lambda_w", self.lambda_w)
+        check_positive(WHERE, "lambda_h_mean", self.lambda_h_mean)
         # Both must be finite in float64: the product is c, the quotient balances W and H.
         for what, value in (("product", self.c), ("quotient", self.lambda_h_mean / self.lambda_w)):
             if not SMALLEST <= value <= 1 / SMALLEST:
@@ -327,7 +327,7 @@ def minimise(problem: UnconstrainedRegression, *, starts: int = 3, seed: int = 0
     Raises:
         ValueError: starts below 1.
     """
-    _check_integer("starts", starts)
+    check_integer(WHERE, "starts", starts)
     search = _Search(problem)
     generator = np.random.default_rng(seed)
     results = [
@@ -397,13 +397,3 @@ class _Search:
             residuals.sum(axis=0) / self.root,
         ]
         return float(value) / 2, np.concatenate(gradient)
-
-
-def _check_integer(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"unconstrained regression: {name} must be an integer >= 1, got {value!r}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
-        raise ValueError(f"unconstrained regression: {name} must be a finite number > 0, got {value!r}")

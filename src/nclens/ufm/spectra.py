@@ -347,18 +347,18 @@ def condition_numbers(problem: UnconstrainedFeatureModel) -> dict[str, float | N
     moving = [mode.value for mode in joint if mode.logit_change > still]
     top = max(mode.value for mode in joint)
     return {
-        "kappa_ce": _ratio([mode.value for mode in weight_spectrum(problem, "ce") if mode.logit_change > 0]),
-        "kappa_full": _ratio([mode.value for mode in weight]),
-        "kappa_full_features": _ratio([mode.value for mode in features]),
-        "kappa_full_range": _ratio(moved),
-        "kappa_joint": _ratio([mode.value for mode in joint]),
-        "kappa_joint_logits": _ratio([top, *moving]) if moving else None,
-        "kappa_joint_scaled": _ratio(scaled),
+        "kappa_ce": condition_number([mode.value for mode in weight_spectrum(problem, "ce") if mode.logit_change > 0]),
+        "kappa_full": condition_number([mode.value for mode in weight]),
+        "kappa_full_features": condition_number([mode.value for mode in features]),
+        "kappa_full_range": condition_number(moved),
+        "kappa_joint": condition_number([mode.value for mode in joint]),
+        "kappa_joint_logits": condition_number([top, *moving]) if moving else None,
+        "kappa_joint_scaled": condition_number(scaled),
     }
 
 
-def _ratio(values: list[float]) -> float | None:
-    """Return largest over smallest; None for no values, inf if the smallest is not positive."""
+def condition_number(values: list[float]) -> float | None:
+    """Return largest over smallest of some eigenvalues; None for no values, inf if the smallest is not positive."""
     if not values:
         return None
     return max(values) / min(values) if min(values) > 0 else math.inf
