@@ -146,6 +146,12 @@ class TestMarkdown:
         assert "<blockquote>" not in page
         assert page.count("<pre") == 2
 
+    def test_formulas_of_docstrings(self, convert):
+        page = convert("With :math:`x^2`:\n\n.. math:: y =\n\n    x^3\n\nand *more*.")
+        assert page.count("<math") == 2
+        assert "<em>more</em>" in page
+        assert "math::" not in page
+
     def test_roles_are_plain_code(self, convert):
         assert convert("See :func:`fit`.") == "<p>See <code>fit</code>.</p>"
 
