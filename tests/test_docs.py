@@ -94,6 +94,26 @@ def test_links_resolve(page):
     assert not broken
 
 
+def exists(name):
+    """Whether a dotted name is a module or something in one."""
+    module, _, rest = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return bool(module) and hasattr(importlib.import_module(module), rest)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_pages_name_exists(page):
+    """Modules, functions and files of the project; the changelog names old ones too."""
+    words = FENCED.sub("", text(page)) if page.name != "CHANGELOG.md" else ""
+    names = set(re.findall(r"`(nclens(?:\.\w+)+)`", words))
+    files = set(re.findall(r"`((?:src|tests|rules|benchmarks|studies|envs|profiles)/[\w./]+)`", words))
+    missing = [name for name in names if not exists(name)] + [name for name in files if not (ROOT / name).exists()]
+    assert not missing
+
+
 def test_every_page_is_in_the_navigation():
     def pages(entry):
         if isinstance(entry, str):
