@@ -94,6 +94,26 @@ def test_links_resolve(page):
     assert not broken
 
 
+def exists(name):
+    """Whether a dotted name is a module or something in one."""
+    module, _, rest = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return bool(module) and hasattr(importlib.import_module(module), rest)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_pages_name_exists(page):
+    """Modules, functions and files of the project; the changelog names old ones too."""
+    words = FENCED.sub("", text(page)) if page.name != "CHANGELOG.md" else ""
+    names = set(re.findall(r"`(nclens(?:\.\w+)+)`", words))
+    files = set(re.findall(r"`((?:src|tests|rules|benchmarks|studies|envs|profiles)/[\w./]+)`", words))
+    missing = [name for name in names if not exists(name)] + [name for name in files if not (ROOT / name).exists()]
+    assert not missing
+
+
 def test_every_page_is_in_the_navigation():
     def pages(entry):
         if isinstance(entry, str):
@@ -145,6 +165,12 @@ class TestMarkdown:
         page = convert("Text.\n\n>>> f(1)\n2\n\nMore.\n\n```\n>>> g\n```")
         assert "<blockquote>" not in page
         assert page.count("<pre") == 2
+
+    def test_formulas_of_docstrings(self, convert):
+        page = convert("With :math:`x^2`:\n\n.. math:: y =\n\n    x^3\n\nand *more*.")
+        assert page.count("<math") == 2
+        assert "<em>more</em>" in page
+        assert "math::" not in page
 
     def test_roles_are_plain_code(self, convert):
         assert convert("See :func:`fit`.") == "<p>See <code>fit</code>.</p>"

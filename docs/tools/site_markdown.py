@@ -22,6 +22,8 @@ PRIME = re.compile(r"<msup>(<m[in]>[^<]+</m[in]>)<mi>&#x02032;</mi></msup>")  # 
 DISPLAY = r"\displaystyle "
 TEXTTT = re.compile(r"\\texttt\{[^}]*\}")
 INSIDE = re.compile(r"(?<=\S\n)([ \t]+)\$\$(.+?)\$\$", re.DOTALL)
+MATH_ROLE = re.compile(r":math:`([^`]+)`")
+DIRECTIVE = re.compile(r"^\.\. math::(.*(?:\n(?:[ \t]+\S.*)?)*)(?=\n\S|\Z)", re.MULTILINE)
 ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?")
 ROOT_PAGE = re.compile(r"\]\((CONTRIBUTING|CHANGELOG)\.md")
 CODE_OR_MATH = re.compile(r"(`+.*?`+|\$[^$]+\$)")
@@ -63,7 +65,9 @@ class Lines(Preprocessor):
     def run(self, lines: list[str]) -> list[str]:
         """Rewrite the lines of one page or docstring."""
         # A formula of its own line inside a list item is part of a paragraph, where arithmatex knows no $$.
-        lines = INSIDE.sub(lambda match: f"{match[1]}${DISPLAY}{match[2].strip()}$", "\n".join(lines)).split("\n")
+        text = INSIDE.sub(lambda match: f"{match[1]}${DISPLAY}{match[2].strip()}$", "\n".join(lines))
+        text = DIRECTIVE.sub(lambda match: "$$\n" + " ".join(match[1].split()) + "\n$$\n", MATH_ROLE.sub(r"$\1$", text))
+        lines = text.split("\n")
         done: list[str] = []
         fence, doctest = "", False
         for line in lines:
