@@ -40,7 +40,7 @@ class _Files:
 
 
 def load(raw: RawData, train_per_class: int | None, test_per_class: int | None, split_seed: int) -> Dataset:
-    """Return the training split, and the validation split as test split, whose labels are unpublished otherwise.
+    """Return the training split, and the validation split as test split: the original test labels are not public.
 
     Images are uint8 (N, 3, 64, 64); grayscale images are converted to RGB. Classes are numbered in the order of their
     WordNet identifiers. The archive is read in place. Without an archive an unpacked folder is read, and its classes
