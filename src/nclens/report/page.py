@@ -8,7 +8,9 @@ from typing import Any, Self
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nclens.report.mathml import assignment, mathml
 from nclens.report.text import number
+from nclens.ufm.formulas import CLOSED_FORMS, FORMULAS, REGRESSION, SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,22 @@ def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Se
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("nclens.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {
+        "tex": mathml,
+        "assignment": assignment,
+        "symbols": SYMBOLS,
+        "closed_forms": CLOSED_FORMS,
+        "formulas": FORMULAS,
+        "regression": REGRESSION,
+    }
+    return environment
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from nclens.claims.verdict import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
 from nclens.report.text import Names, number, plural, sentence
+from nclens.ufm.formulas import REGRESSION as FORMULAS
 from nclens.ufm.quantities import REGRESSION
 
 MEASURED = (
@@ -112,7 +113,7 @@ def _models(
     for (experiment, loss), rows in theory.groupby(["experiment", "loss"], sort=False):
         networks = _networks(predictions, str(experiment), str(loss))
         lambda_w, lambda_h = (float(rows[name].iloc[0]) for name in ("lambda_w", "lambda_h_mean"))
-        given = {"λ_W": lambda_w, "λ_H": lambda_h, "c = λ_W λ_H": lambda_w * lambda_h}
+        given = {r"\lambda_W": lambda_w, r"\lambda_H": lambda_h, FORMULAS["c"]: lambda_w * lambda_h}
         judged = {claim: verdicts.get((claim, str(experiment), str(loss)), "") for claim in MODEL_CLAIMS}
         models.append(
             {

@@ -8,7 +8,7 @@ import pandas as pd
 from nclens.report.page import Section
 from nclens.report.text import Names, as_text, number, sentence
 from nclens.report.theory_networks import networks
-from nclens.report.theory_speed import SYMBOLS, speed
+from nclens.report.theory_speed import speed
 from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER
 from nclens.ufm.readings import trend
 
@@ -16,11 +16,11 @@ GIVEN = {
     "classes": "K",
     "per_class": "n",
     "dim": "d",
-    "lambda_w": "λ_W",
-    "lambda_h": "λ_H",
-    "lambda_b": "λ_b",
+    "lambda_w": r"\lambda_W",
+    "lambda_h": r"\lambda_H",
+    "lambda_b": r"\lambda_b",
 }
-"""Columns of the theory table that hold the setting, and their symbols."""
+"""Columns of the theory table that hold the setting -> their symbols in LaTeX."""
 
 
 def ufm_theory(
@@ -78,7 +78,6 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
         "conditioning": [
             _row(name, groups[name], losses)
             | {
-                "symbol": SYMBOLS[name],
                 "label": CONDITION_NUMBERS[name],
                 "trend": trend(groups[name]["smoothing"].tolist(), groups[name]["closed_form"].tolist()),
             }
