@@ -140,7 +140,7 @@ def test_several_settings_have_headings_of_their_own():
     for heading in ("mnist5k, resnet8", "cifar10, resnet8"):
         assert text.count(f"<h4>{heading}</h4>") == 2  # minimisers and condition numbers
     assert "cifar10, resnet8: s=" in words
-    assert text.count("Measured on the model itself") == 1  # one model stands for both: the same N lambda_H
+    assert text.count("Measured on the model itself") == 1  # one model for both: the same N lambda_H
 
 
 def test_formulas_evaluate_to_the_closed_forms():
@@ -188,7 +188,7 @@ def as_expression(node):
         return f"(({parts[0]})/({parts[1]}))"
     if node.tag == "msqrt":
         return f"sqrt({joined(parts)})"
-    if node.tag == "msup":  # the exponent of a bracket stands at its end
+    if node.tag == "msup":  # a bracket's exponent follows it
         return f")**({parts[1]})" if parts[0] == ")" else f"(({parts[0]})**({parts[1]}))"
     if node.tag == "msub":
         return f"{parts[0]}_{''.join(node[1].itertext()).replace(',', '_')}"

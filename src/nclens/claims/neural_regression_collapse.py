@@ -83,7 +83,7 @@ def relative_distance(entries: pd.DataFrame) -> float:
     """Frobenius distance |A - G|_F / |G|_F of a symmetric matrix, or of a number; nan for G = 0.
 
     Args:
-        entries: columns quantity, measured, predicted; `gram_ij` with i < j stands for the two entries ij and ji.
+        entries: columns quantity, measured, predicted; `gram_ij` with i < j counts for both entries, ij and ji.
     """
     places = entries["quantity"].str.removeprefix("gram_")
     weight = places.map(lambda place: 2.0 if place[: len(place) // 2] != place[len(place) // 2 :] else 1.0)
@@ -187,7 +187,7 @@ def _over_highest(curve: pd.Series, least: float) -> float:
 
 
 def _course(curves: Mapping[int, pd.Series]) -> str:
-    """Say what a metric was on average over seeds at the first snapshot, at its highest and at the end."""
+    """A note on the metric's mean over seeds at the first snapshot, at its highest and at the end."""
     means = [sum(pick(curve) for curve in curves.values()) / len(curves) for pick in (_first, pd.Series.max, _last)]
     return "mean {:.3g} at the first snapshot, {:.3g} at its highest, {:.3g} at the end".format(*means)
 

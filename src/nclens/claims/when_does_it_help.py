@@ -41,7 +41,7 @@ def replaces_scaling(comparison: Comparison) -> list[Measure]:
 
 
 def tightens_clusters(comparison: Comparison) -> list[Measure]:
-    """W2: ratios of the clusters' spread beside the distance of their centres, after the last epoch."""
+    """W2: ratios of the clusters' spread relative to the distance of their centres, after the last epoch."""
     return [
         final(comparison, split, metric, scale="ratio", quantity=f"{metric}_{split}")
         for split, metric in (("train", "template_spread"), ("test", "template_spread"), ("train", "nc1_quotient"))

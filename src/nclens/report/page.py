@@ -1,4 +1,4 @@
-"""The page itself: a list of sections, each a template with the content that it is filled with."""
+"""The page: a list of sections, each a template and its content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Section:
     Attributes:
         anchor: its address within the page, letters and hyphens.
         title: its heading.
-        template: the template that draws it, a file of `nclens/report/templates`.
+        template: a file of `nclens/report/templates`.
         content: what the template calls `content`.
     """
 
@@ -64,7 +64,7 @@ def _environment() -> Environment:
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a table's column: its heading, a detail in small type, and whether numbers stand below it."""
+    """The head of a table's column: its heading, a detail in small type, and whether the column holds numbers."""
 
     text: str
     detail: str = ""

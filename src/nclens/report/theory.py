@@ -1,4 +1,4 @@
-"""The unconstrained feature model, told from a study's tables: its minimisers, and its condition numbers by reading."""
+"""The unconstrained feature model: its minimisers and its condition numbers, from a study's tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -35,11 +35,11 @@ def ufm_theory(
     """Return the theory: model, minimiser, condition numbers, gradient descent, and what it predicts for networks.
 
     Args:
-        names: what experiments and losses are called.
+        names: of the study.
         judged: the claims with their verdicts, as `verdicts.judged_claims` returns them.
-        theory: closed forms beside numeric values, one row a loss and quantity.
+        theory: closed forms and numeric values, one row a loss and quantity.
         dynamics: descents on the model; None where the study has no such table.
-        predictions: what the model predicts for each run; None likewise.
+        predictions: the model's predictions for each run; None likewise.
         effective: the fits behind predictions by effective penalties; None likewise.
         shown: (experiment, stem) -> the figures that the page shows so far, each with its number and anchor.
     """
