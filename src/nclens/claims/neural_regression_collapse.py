@@ -303,10 +303,10 @@ CLAIMS = (
         PAPER,
         "Trained with the model's penalties, the residuals' covariance tends to c times the identity.",
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
-        f"last epoch, mean over seeds, against {PERFECT_FIT:g}: where a network ends that fits without "
+        f"last epoch, mean over seeds, compared with {PERFECT_FIT:g}, the distance of a network that fits without "
         "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, against {FALLEN:g}. Judged where c is smaller than every "
-        "eigenvalue of the targets' covariance: beyond, the model predicts another covariance.",
+        f"identity, over the highest value that it had, compared with {FALLEN:g}. Judged where c is smaller than every "
+        "eigenvalue of the targets' covariance: elsewhere the model predicts another covariance.",
         residuals_are_isotropic,
         labels={
             "residual_deviation": "distance of the residuals' covariance to c I",
@@ -322,8 +322,8 @@ CLAIMS = (
         "With weight decay, classification under squared error collapses in both senses: NC1 to NC3, and NRC1 to NRC3 "
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
-        f"mean over seeds, against {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start where "
-        f"there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
+        f"mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start "
+        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
         "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
         collapses_in_both_senses,
         labels={
