@@ -323,7 +323,7 @@ CLAIMS = (
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
         f"mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start "
-        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
+        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as that. "
         "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
         collapses_in_both_senses,
         labels={

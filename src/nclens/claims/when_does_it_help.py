@@ -174,7 +174,8 @@ CLAIMS = (
     Claim(
         "W3",
         PAPER,
-        "Label smoothing erases information on single inputs: their mutual information with the logits ends near log 2.",
+        "Label smoothing erases information on single inputs: their mutual information with the logits ends near log "
+        "2.",
         "Mutual information between input and the logit difference of two classes under random augmentation, after the "
         "last epoch, training set: minus log 2, what the class alone is worth (the main measure), supported when the "
         f"whole interval lies within ±{INFORMATION_MARGIN:g} nats, about the bias of the estimate, and contradicted "
