@@ -337,14 +337,14 @@ def found(compared, against=(), baseline="ce", paired=True):
     )
 
 
-def test_without_a_kind_to_hold_against_it_is_the_baseline():
+def test_without_a_kind_to_compare_with_it_is_the_baseline():
     assert found(("ls", "ls_linear")) == [("ls", "ce"), ("ls_more", "ce"), ("rising", "ce")]
     assert found(("ls",), baseline="ls") == [("ls_more", "ls")]
     assert found(("ls",), baseline=None) == []
     assert found(("focal",)) == []
 
 
-def test_a_kind_is_held_against_the_same_strength_or_else_against_all():
+def test_a_kind_is_compared_with_the_same_strength_or_else_against_all():
     assert found(("maxsup",), ("ls",)) == [("maxsup", "ls"), ("maxsup_most", "ls"), ("maxsup_most", "ls_more")]
     assert found(("ls",), ("ls_linear",)) == [("ls", "rising"), ("ls_more", "rising")]
     assert found(("ls",), ("ce", "maxsup"), baseline=None)[:2] == [("ls", "ce"), ("ls", "maxsup")]

@@ -51,7 +51,7 @@ def claim(name):
     ("excess", "verdict"),
     [(-0.02, "supported"), (0.005, "supported"), (0.01, "inconclusive"), (0.02, "contradicted")],
 )
-def test_w1_holds_smoothing_as_it_is_against_the_scaled_baseline(excess, verdict):
+def test_w1_compares_smoothing_as_it_is_with_the_scaled_baseline(excess, verdict):
     tables = [
         runs("ls", "ece_unscaled", 0.03 + excess, "test"),
         runs("ce", "ece_scaled", 0.03, "test"),
@@ -118,7 +118,7 @@ def test_w3_is_inconclusive_where_the_interval_crosses_the_margin():
     assert erases_information(compare(*tables))[0].verdict == "inconclusive"
 
 
-def test_w3_judges_each_probe_and_says_nothing_where_none_was_asked():
+def test_w3_judges_each_probe_and_says_nothing_where_there_is_none():
     tables = [
         runs(loss, f"mutual_information/{name}", value)
         for loss, value in (("ls", 0.7), ("ce", 0.9))
@@ -204,7 +204,7 @@ def test_w5_names_a_student_that_is_missing():
     ("better", "verdict"),
     [(-0.01, "supported"), (0.004, "supported"), (ERROR_MARGIN, "inconclusive"), (0.01, "contradicted")],
 )
-def test_w6_holds_a_student_against_smoothing_itself(better, verdict):
+def test_w6_compares_a_student_with_smoothing_itself(better, verdict):
     comparison = taught(ERRORS | {"of_ls": 0.07 - better}, ACCURATE, baseline="ls")
     # Noise that the pairs do not share, so that an interval on the margin has two sides.
     table = comparison.metrics.table
@@ -216,7 +216,7 @@ def test_w6_holds_a_student_against_smoothing_itself(better, verdict):
     assert measure.null == -ERROR_MARGIN
 
 
-def test_w6_holds_a_student_against_the_smoothing_of_its_teacher():
+def test_w6_compares_a_student_with_the_smoothing_of_its_teacher():
     losses = {f"ls_{alpha}": {"kind": "ls", "strength": alpha} for alpha in (0.1, 0.3)}
     losses |= {f"of_ls_{alpha}": {"kind": "distillation_ls", "strength": alpha} for alpha in (0.1, 0.3)}
     assert pairs(claim("W6"), losses, "ce") == [("of_ls_0.1", "ls_0.1"), ("of_ls_0.3", "ls_0.3")]

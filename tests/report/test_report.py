@@ -339,7 +339,7 @@ def test_verdict_table_says_what_the_claims_table_says():
     ]
 
 
-def test_measures_notes_and_rules_stand_in_the_verdict_table():
+def test_measures_notes_and_rules_are_in_the_verdict_table():
     text = page()
     rows = table_rows(text, "verdicts")
     assert ["NC3 nc3", "0.0130 [4.20×10⁻⁴, 0.410] ratio", "", "1", "supported"] in rows
@@ -439,7 +439,7 @@ def test_table_without_a_column_is_refused(name):
         page(**{name: table.drop(columns="experiment")})
 
 
-def test_several_experiments_and_losses_are_told_apart():
+def test_several_experiments_and_losses_are_distinguished():
     study = simulated_study()
     first = study["experiments"][0]
     study["experiments"] += [first | {"name": "again"}, first | {"name": "other", "dataset": "cifar10"}]
@@ -560,7 +560,7 @@ def test_provenance_says_where_the_numbers_come_from():
     assert ["digits", "LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
 
 
-def test_runs_that_differ_in_versions_or_data_are_told():
+def test_runs_that_differ_in_versions_or_data_are_reported():
     runs = simulated_runs()
     odd = runs["mnist5k", "resnet8", "ls", 2]
     runs["mnist5k", "resnet8", "ls", 2] = odd | {"versions": {"torch": "2.12.0"}, "data_sha256": "cd" * 32}
@@ -569,7 +569,7 @@ def test_runs_that_differ_in_versions_or_data_are_told():
     assert "runs trained on exactly this 5 of 6" in words
 
 
-def test_command_stands_on_the_page_as_it_is_typed():
+def test_command_is_on_the_page_as_it_is_typed():
     text = page(study=simulated_study() | {"command": "snakemake --configfile 'a b.yaml' && echo <done>"})
     code = re.search(r"<pre.*?><code>(.*?)</code></pre>", text, re.S).group(1)
     assert html.unescape(code) == "snakemake --configfile 'a b.yaml' && echo <done>"

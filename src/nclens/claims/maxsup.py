@@ -8,7 +8,7 @@ from nclens.claims.effects import final
 from nclens.claims.verdict import Claim, Comparison, Measure, Side
 
 PAPER = "MaxSup: Overcoming Representation Collapse in Label Smoothing (arXiv 2502.15798)"
-OWN = "Our own, on where MaxSup stands in neural collapse"
+OWN = "Our own, on MaxSup and neural collapse"
 
 MAXSUP = ("maxsup", "maxsup_linear")
 SMOOTHING = ("ls", "ls_linear")
@@ -159,7 +159,7 @@ CLAIMS = (
         OWN,
         "A network trained with MaxSup collapses less than one trained with label smoothing.",
         "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set. The losses have the same "
-        "gradient on correct predictions, so that on a training set that is fitted they can only differ by their past.",
+        "gradient on correct predictions, so that on a fitted training set they can differ only by earlier training.",
         collapses_less,
         labels=COLLAPSE,
         figures=("nc1_nc2", "collapse_curves"),

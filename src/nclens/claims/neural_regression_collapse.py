@@ -83,7 +83,7 @@ def relative_distance(entries: pd.DataFrame) -> float:
     """Frobenius distance |A - G|_F / |G|_F of a symmetric matrix, or of a number; nan for G = 0.
 
     Args:
-        entries: columns quantity, measured, predicted; `gram_ij` with i < j stands for the two entries ij and ji.
+        entries: columns quantity, measured, predicted; `gram_ij` with i < j counts for both entries, ij and ji.
     """
     places = entries["quantity"].str.removeprefix("gram_")
     weight = places.map(lambda place: 2.0 if place[: len(place) // 2] != place[len(place) // 2 :] else 1.0)
@@ -187,7 +187,7 @@ def _over_highest(curve: pd.Series, least: float) -> float:
 
 
 def _course(curves: Mapping[int, pd.Series]) -> str:
-    """Say what a metric was on average over seeds at the first snapshot, at its highest and at the end."""
+    """A note on the metric's mean over seeds at the first snapshot, at its highest and at the end."""
     means = [sum(pick(curve) for curve in curves.values()) / len(curves) for pick in (_first, pd.Series.max, _last)]
     return "mean {:.3g} at the first snapshot, {:.3g} at its highest, {:.3g} at the end".format(*means)
 
@@ -303,10 +303,10 @@ CLAIMS = (
         PAPER,
         "Trained with the model's penalties, the residuals' covariance tends to c times the identity.",
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
-        f"last epoch, mean over seeds, against {PERFECT_FIT:g}: where a network ends that fits without "
+        f"last epoch, mean over seeds, compared with {PERFECT_FIT:g}, the distance of a network that fits without "
         "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, against {FALLEN:g}. Judged where c is smaller than every "
-        "eigenvalue of the targets' covariance: beyond, the model predicts another covariance.",
+        f"identity, over the highest value that it had, compared with {FALLEN:g}. Judged where c is smaller than every "
+        "eigenvalue of the targets' covariance: elsewhere the model predicts another covariance.",
         residuals_are_isotropic,
         labels={
             "residual_deviation": "distance of the residuals' covariance to c I",
@@ -322,8 +322,8 @@ CLAIMS = (
         "With weight decay, classification under squared error collapses in both senses: NC1 to NC3, and NRC1 to NRC3 "
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
-        f"mean over seeds, against {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start where "
-        f"there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
+        f"mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start "
+        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as that. "
         "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
         collapses_in_both_senses,
         labels={

@@ -14,7 +14,7 @@ from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, log_r
 
 PAPER = "Towards Understanding Label Smoothing (arXiv 2006.11653)"
 TWO_STAGE = f"{PAPER}; hyper-parameters ours"
-OWN = "Our own, on what two-stage smoothing leaves of the collapse"
+OWN = "Our own, on neural collapse after two-stage smoothing"
 
 DROPPED = ("ls_drop",)
 COLLAPSE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
@@ -141,7 +141,7 @@ CLAIMS = (
     Claim(
         "T3",
         OWN,
-        "What label smoothing has collapsed stays collapsed after it is dropped.",
+        "The collapse reached under label smoothing remains after the smoothing is dropped.",
         "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set, against cross entropy from "
         "the first epoch on.",
         stays_collapsed,
@@ -157,8 +157,8 @@ CLAIMS = (
         "Ratios of the variance over samples of the gradient with smoothed targets to that with one-hot targets at the "
         "same weights, in evaluation mode, geometric mean over snapshots: over all weights of the network, along the "
         "training with label smoothing (the main measure) and at its end; over the classifier's alone; and at the "
-        f"weights of the baseline's training, all of it and its first {EARLY:.0%}. The smoothing is the probe's. That "
-        "the comparison is made at the same weights is ours.",
+        f"weights of the baseline's training, all of it and its first {EARLY:.0%}. The smoothing is the probe's. "
+        "Comparing at the same weights is our choice.",
         reduces_gradient_variance,
         labels={
             "gradient_variance_at_loss_weights": "gradient variance along the loss's training",

@@ -156,14 +156,14 @@ def _explanations(
     comparison: Comparison, quantity: str, descents: pd.DataFrame, speeds: dict[tuple[str, str], Measure]
 ) -> Iterable[str]:
     """Compare the ratio of iterations to the orbit that a condition number predicts with the one that was found."""
-    for rule, words in STEPS.items():
+    for rule, same in STEPS.items():
         rows = descents[(descents["quantity"] == f"rate_{quantity}") & (descents["step_rule"] == rule)]
         # The predicted rate is the same for every start.
         rates = [_only(rows.loc[rows["loss"] == loss, "value"].drop_duplicates()) for loss in _losses(comparison)]
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
-                f"descents to the orbit at {words}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
+                f"descents to the orbit at {same}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
                 f"{_explained(predicted, found)}"
             )
 

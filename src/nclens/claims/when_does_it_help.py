@@ -41,7 +41,7 @@ def replaces_scaling(comparison: Comparison) -> list[Measure]:
 
 
 def tightens_clusters(comparison: Comparison) -> list[Measure]:
-    """W2: ratios of the clusters' spread beside the distance of their centres, after the last epoch."""
+    """W2: ratios of the clusters' spread relative to the distance of their centres, after the last epoch."""
     return [
         final(comparison, split, metric, scale="ratio", quantity=f"{metric}_{split}")
         for split, metric in (("train", "template_spread"), ("test", "template_spread"), ("train", "nc1_quotient"))
@@ -160,8 +160,8 @@ CLAIMS = (
         PAPER,
         "Label smoothing draws the samples of a class into tight clusters at the corners of a simplex.",
         "Ratios, after the last epoch, of template_spread, the mean squared distance of features from their class mean "
-        "over that of the class means from their centre, both in the span of the differences of the classifier's rows: "
-        "all classes at once, where the picture has three. Training set (the main measure) and test set; and of the "
+        "over that of the class means from their centre, both in the span of the differences of the classifier's rows, "
+        "for all classes (the paper's figure has three). Training set (the main measure) and test set; and of the "
         "same in the whole feature space, nc1_quotient, training set.",
         tightens_clusters,
         labels={
@@ -174,7 +174,8 @@ CLAIMS = (
     Claim(
         "W3",
         PAPER,
-        "Label smoothing erases what logits tell of the single input: its mutual information ends near log 2.",
+        "Label smoothing erases information on single inputs: their mutual information with the logits ends near log "
+        "2.",
         "Mutual information between input and the logit difference of two classes under random augmentation, after the "
         "last epoch, training set: minus log 2, what the class alone is worth (the main measure), supported when the "
         f"whole interval lies within ±{INFORMATION_MARGIN:g} nats, about the bias of the estimate, and contradicted "

@@ -1,4 +1,4 @@
-"""Neural regression collapse, told from a study's tables: what is measured, what came out, and what the model says."""
+"""Neural regression collapse: the measures, the results of the study, and the predictions of the model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from nclens.metrics.intervals import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
 from nclens.report.text import Names, number, plural, sentence
+from nclens.ufm.formulas import REGRESSION as FORMULAS
 from nclens.ufm.quantities import REGRESSION
 
 MEASURED = (
@@ -21,10 +22,10 @@ MEASURED = (
     ("MSE", "test", "mse"),
     ("R²", "test", "r2"),
 )
-"""Columns of the table of what came out: heading, split, key of the metric; one that no run has is left out."""
+"""Columns of the table of results: heading, split, key of the metric; one that no run has is left out."""
 
 CLAIMS = {"nrc1": "R1", "nrc2": "R2", "nrc3": "R3"}
-"""Metric -> the claim that it falls; the verdict stands below its value."""
+"""Metric -> the claim that it falls; the verdict is shown below its value."""
 MODEL_CLAIMS = ("R4", "R5")
 
 
@@ -38,11 +39,11 @@ def regression(
     """Return the section on regression; None for a study without an experiment of the task.
 
     Args:
-        names: what experiments and losses are called.
+        names: of the study.
         judged: the claims with their verdicts, as `verdicts.judged_claims` returns them.
         metrics: every metric of every run.
-        theory: the closed form beside the numeric minimiser, for experiments trained with the model's penalties.
-        predictions: what the model predicts for each of their runs.
+        theory: closed form and numeric minimiser, for experiments trained with the model's penalties.
+        predictions: the model's predictions for each of their runs.
     """
     experiments = names.of_task("regression")
     if not experiments:
@@ -112,7 +113,7 @@ def _models(
     for (experiment, loss), rows in theory.groupby(["experiment", "loss"], sort=False):
         networks = _networks(predictions, str(experiment), str(loss))
         lambda_w, lambda_h = (float(rows[name].iloc[0]) for name in ("lambda_w", "lambda_h_mean"))
-        given = {"λ_W": lambda_w, "λ_H": lambda_h, "c = λ_W λ_H": lambda_w * lambda_h}
+        given = {r"\lambda_W": lambda_w, r"\lambda_H": lambda_h, FORMULAS["c"]: lambda_w * lambda_h}
         judged = {claim: verdicts.get((claim, str(experiment), str(loss)), "") for claim in MODEL_CLAIMS}
         models.append(
             {

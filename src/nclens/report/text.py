@@ -11,7 +11,7 @@ import pandas as pd
 def number(value: Any, digits: int = 3, *, trim: bool = False) -> str:
     """Return a number as it is written on the page, to so many significant digits; a dash where there is none.
 
-    Zeros at the end of a measured number say how exact it is; `trim` leaves them out of one that was chosen.
+    Trailing zeros show the precision of a measured number; `trim` drops them, for numbers that were chosen.
 
     >>> number(0.35), number(1234.56), number(-2.5e-7), number(float("nan"))
     ('0.350', '1235', '−2.50×10⁻⁷', '–')
@@ -49,7 +49,7 @@ def duration(seconds: float) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A cell as text; numbers that are whole lose the point that an empty cell in their column gave them."""
+    """Return a cell as text, whole numbers without a decimal point (an empty cell makes a column of floats)."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -65,13 +65,13 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
-def listed(words: Iterable[str]) -> str:
-    """Return the words as a list in a sentence.
+def listed(names: Iterable[str]) -> str:
+    """Return the names as a list in a sentence.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
     """
-    *first, last = list(words)
+    *first, last = list(names)
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -85,7 +85,14 @@ def plural(amount: int, noun: str) -> str:
 
 
 class Names:
-    """What the study's experiments and losses are called."""
+    """Names of a study's experiments and losses.
+
+    Args:
+        study: with `experiments`, as `report_page` takes it.
+
+    Raises:
+        ValueError: a colour is not #rrggbb.
+    """
 
     def __init__(self, study: Mapping[str, Any]) -> None:
         self.experiments = {entry["name"]: entry for entry in study["experiments"]}
@@ -95,7 +102,7 @@ class Names:
                     raise ValueError(f"colour of loss {loss}: {looks['colour']!r}; allowed: #rrggbb")
 
     def task(self, experiment: str) -> str:
-        """Return the task of an experiment, classification unless it says otherwise."""
+        """Return the task of an experiment, by default classification."""
         return self.experiments.get(experiment, {}).get("task", "classification")
 
     def of_task(self, task: str) -> dict[str, Any]:
@@ -103,12 +110,12 @@ class Names:
         return {name: entry for name, entry in self.experiments.items() if self.task(name) == task}
 
     def loss(self, experiment: str, entry: str) -> dict[str, str]:
-        """Return label and colour of a loss; its own name where the study does not know it."""
+        """Return label and colour of a loss; of one that is not in the study, its name and no colour."""
         looks = self.experiments.get(experiment, {"losses": {}})["losses"].get(entry, {})
         return {"label": looks.get("label", entry), "colour": looks.get("colour", "")}
 
     def where(self, experiment: str) -> str:
-        """Data set and model of an experiment, with its name where these do not single it out."""
+        """Return data set and model of an experiment, with its name where these are not unique."""
         entry = self.experiments[experiment]
         key = (entry["dataset"], entry["model"])
         alone = [(other["dataset"], other["model"]) for other in self.experiments.values()].count(key) == 1

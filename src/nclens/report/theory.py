@@ -1,4 +1,4 @@
-"""The unconstrained feature model, told from a study's tables: its minimisers, and its condition numbers by reading."""
+"""The unconstrained feature model: its minimisers and its condition numbers, from a study's tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 from nclens.report.page import Section
 from nclens.report.text import Names, as_text, number, sentence
 from nclens.report.theory_networks import networks
-from nclens.report.theory_speed import SYMBOLS, speed
+from nclens.report.theory_speed import speed
 from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER
 from nclens.ufm.readings import trend
 
@@ -16,11 +16,11 @@ GIVEN = {
     "classes": "K",
     "per_class": "n",
     "dim": "d",
-    "lambda_w": "λ_W",
-    "lambda_h": "λ_H",
-    "lambda_b": "λ_b",
+    "lambda_w": r"\lambda_W",
+    "lambda_h": r"\lambda_H",
+    "lambda_b": r"\lambda_b",
 }
-"""Columns of the theory table that hold the setting, and their symbols."""
+"""Columns of the theory table that hold the setting -> their symbols in LaTeX."""
 
 
 def ufm_theory(
@@ -35,11 +35,11 @@ def ufm_theory(
     """Return the theory: model, minimiser, condition numbers, gradient descent, and what it predicts for networks.
 
     Args:
-        names: what experiments and losses are called.
+        names: of the study.
         judged: the claims with their verdicts, as `verdicts.judged_claims` returns them.
-        theory: closed forms beside numeric values, one row a loss and quantity.
+        theory: closed forms and numeric values, one row a loss and quantity.
         dynamics: descents on the model; None where the study has no such table.
-        predictions: what the model predicts for each run; None likewise.
+        predictions: the model's predictions for each run; None likewise.
         effective: the fits behind predictions by effective penalties; None likewise.
         shown: (experiment, stem) -> the figures that the page shows so far, each with its number and anchor.
     """
@@ -78,7 +78,6 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
         "conditioning": [
             _row(name, groups[name], losses)
             | {
-                "symbol": SYMBOLS[name],
                 "label": CONDITION_NUMBERS[name],
                 "trend": trend(groups[name]["smoothing"].tolist(), groups[name]["closed_form"].tolist()),
             }
