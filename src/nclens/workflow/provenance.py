@@ -217,7 +217,10 @@ def _defines(node: ast.stmt) -> list[str]:
 
 @cache
 def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
-    """Return what a module imports of the package, as (module, name) pairs; name is None for `import nclens.x`."""
+    """Return what a module imports of the package, as (module, name) pairs; name is None for a whole module.
+
+    Of a registry that is imported as a module, the names are those that the module takes from it: `tables.read`.
+    """
     tree = _tree(module)
     found: list[tuple[str, str | None]] = []
     for node in ast.walk(tree) if tree else []:
@@ -226,8 +229,19 @@ def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
-                found.append((submodule, None) if _tree(submodule) else (node.module, alias.name))
+                if not _tree(submodule):
+                    found.append((node.module, alias.name))
+                elif _is(submodule, REGISTRIES) and tree:
+                    found += [(submodule, name) for name in _attributes(tree, alias.asname or alias.name)]
+                else:
+                    found.append((submodule, None))
     return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
+
+
+def _attributes(tree: ast.Module, of: str) -> set[str]:
+    """Return the names that a module takes from another one by its name."""
+    accesses = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in accesses if isinstance(node.value, ast.Name) and node.value.id == of}
 
 
 def versions() -> dict[str, str]:

@@ -29,6 +29,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.training.history import HISTORY
+from nclens.workflow import tables
 from nclens.workflow.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
 from nclens.workflow.paths import RunFolder, StudyFolder
 from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
@@ -84,7 +85,7 @@ def track_run(spec: TrackRun, root: Path) -> None:
         size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
         parameters = _flat(record["spec"]) | size
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
-        _log_metrics(client, run_id, [*_curves(run, files), *_scalars(record)])
+        _log_metrics(client, run_id, [*_curves(run, spec), *_scalars(record)])
         _log_dataset(client, run_id, root, spec.dataset)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
         _log_network(run_id, root, spec, record)
@@ -107,7 +108,9 @@ def track_study(spec: TrackStudy, root: Path) -> None:
     files = [root / name for name in spec.files]
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        claims = pd.read_csv(StudyFolder(root).claims)
+        claims = tables.read(
+            tables.CLAIMS, StudyFolder(root).claims, ("claim", "experiment", "loss", "level", "verdict")
+        )
         claims = claims[claims["level"] == "claim"]
         counts = claims["verdict"].value_counts()
         values = [
@@ -115,8 +118,7 @@ def track_study(spec: TrackStudy, root: Path) -> None:
             for verdict in ("supported", "contradicted", "inconclusive")
         ]
         verdicts = {
-            f"{row['claim']}/{row['experiment']}/{row['loss']}": row["verdict"]
-            for row in claims.fillna("").to_dict("records")
+            f"{row['claim']}/{row['experiment']}/{row['loss']}": row["verdict"] for row in claims.to_dict("records")
         }
         client.log_batch(
             run_id, metrics=values, params=[Param(_clean(key), verdict) for key, verdict in verdicts.items()]
@@ -343,11 +345,16 @@ def _now() -> int:
     return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
 
 
-def _curves(run: RunFolder, files: list[Path]) -> Iterator[Metric]:
+def _curves(run: RunFolder, spec: TrackRun) -> Iterator[Metric]:
     """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
     now = _now()
-    metrics = [pd.read_csv(path) for path in (run.metrics, run.probes) if path in files]
-    history = pd.read_csv(run.history).rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
+    metrics = [tables.read(tables.METRICS, run.metrics)]
+    metrics += [tables.read(tables.PROBES, run.probes)] if spec.probed else []
+    history = (
+        tables.read(tables.HISTORY[spec.task], run.history)
+        .rename(columns=HISTORY)
+        .melt(["epoch", "split"], var_name="metric")
+    )
     table = pd.concat([*metrics, history])
     table = table[np.isfinite(table["value"])]
     for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):
