@@ -292,7 +292,7 @@ def forget(root: Path) -> None:
 @app.command("ui-links")
 def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
     """Print the addresses of the recorded studies in the MLflow UI."""
-    from nclens.workflow.stages.track import addresses
+    from nclens.workflow.tracking import addresses
 
     for study, links in addresses(port).items():
         typer.echo(f"{study}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nclens.study import load_study
-from nclens.workflow import specs, tables
+from nclens.workflow import specs, tables, tracking
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
@@ -178,7 +178,7 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     relative = root.relative_to(root.parents[1])
     track.track_setup(specs.TrackSetup("regression"), relative)
     track.track_run(specs.track_run(study, run), relative)
-    with track._client() as client:
+    with tracking.connected() as client:
         identifier = read_json(root / path_of(run) / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
