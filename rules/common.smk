@@ -9,7 +9,6 @@ from snakemake.exceptions import WorkflowError
 from nclens.study import ConfigError, load_study, read_study
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
-from nclens.workflow.provenance import code_digest
 from nclens.workflow.specs import encode
 
 
@@ -60,6 +59,11 @@ def of_run(function, *arguments):
 def spec_of_run(step):
     """Return the specification of a step for the run that a job's wildcards name."""
     return lambda wildcards: encode(step(STUDY, PLAN.runs[wildcards.run]))
+
+
+def code_of_run(stage):
+    """Return the digest of the code that a stage runs for the run that a job's wildcards name."""
+    return lambda wildcards: PLAN.code(stage, PLAN.runs[wildcards.run])
 
 
 def minutes(needs):

@@ -18,7 +18,7 @@ rule resolve:
     threads: 1
     params:
         spec=encode(specs.resolve(STUDY)),
-        code=code_digest("resolve"),
+        code=PLAN.code("resolve"),
     message:
         "resolve"
     shell:

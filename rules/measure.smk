@@ -28,7 +28,7 @@ rule measure:
         runtime=minutes(PLAN.measuring),
     params:
         spec=spec_of_run(specs.measure),
-        code=of_run(PLAN.measure_code),
+        code=code_of_run("measure"),
         run=subpath(output.metrics, parent=True),
     message:
         "measure {wildcards.run}"
@@ -65,7 +65,7 @@ rule probe:
         runtime=minutes(PLAN.probing),
     params:
         spec=spec_of_run(specs.probe),
-        code=of_run(PLAN.probe_code),
+        code=code_of_run("probe"),
         root=subpath(output.probes, ancestor=5),
     message:
         "probe {wildcards.run}"
@@ -96,7 +96,7 @@ rule collect:
     threads: 1
     params:
         spec=encode(specs.collect(STUDY)),
-        code=code_digest("collect"),
+        code=PLAN.code("collect"),
         root=subpath(output.table, parent=True),
     message:
         "collect"

@@ -25,7 +25,7 @@ rule judge:
     threads: 1
     params:
         spec=encode(specs.judge(STUDY)),
-        code=code_digest("judge"),
+        code=PLAN.code("judge"),
     message:
         "judge"
     shell:
@@ -67,7 +67,7 @@ rule draw:
     threads: 1
     params:
         spec=encode(specs.draw(STUDY)),
-        code=code_digest("draw", functions=STUDY.drawing_functions()),
+        code=PLAN.code("draw"),
         root=subpath(input.metrics, parent=True),
     message:
         "draw"
@@ -106,7 +106,7 @@ rule report:
     threads: 1
     params:
         spec=encode(specs.report(STUDY, command())),
-        code=code_digest("report"),
+        code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
     message:
         "report"

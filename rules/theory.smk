@@ -23,7 +23,7 @@ rule theory:
     threads: 1
     params:
         spec=encode(specs.theory(STUDY)),
-        code=code_digest("theory"),
+        code=PLAN.code("theory"),
         root=subpath(output.table, ancestor=2),
     message:
         "theory"
@@ -56,7 +56,7 @@ rule predict:
     threads: 1
     params:
         spec=encode(specs.predict(STUDY)),
-        code=code_digest("predict"),
+        code=PLAN.code("predict"),
         root=subpath(input.metrics, parent=True),
     message:
         "predict"

@@ -22,7 +22,7 @@ rule track_setup:
         mlflow=1,
     params:
         spec=encode(specs.track_setup(STUDY)),
-        code=code_digest("track"),
+        code=PLAN.code("track"),
         root=subpath(output.setup, ancestor=2),
     message:
         "track setup"
@@ -62,7 +62,7 @@ rule track:
         mlflow=1,
     params:
         spec=spec_of_run(specs.track_run),
-        code=code_digest("track"),
+        code=PLAN.code("track"),
         root=subpath(output.record, ancestor=5),
     message:
         "track {wildcards.run}"
@@ -99,7 +99,7 @@ rule track_study:
         mlflow=1,
     params:
         spec=encode(specs.track_study(STUDY)),
-        code=code_digest("track"),
+        code=PLAN.code("track"),
         root=subpath(output.record, parent=True),
     message:
         "track study"

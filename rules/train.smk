@@ -35,7 +35,7 @@ for runs in PLAN.sets:
             slurm_extra=WARNING,
         params:
             spec=spec_of_run(specs.train),
-            code=of_run(PLAN.train_code),
+            code=code_of_run("train"),
             run=subpath(output.run, parent=True),
         message:
             "train {wildcards.run}"
@@ -85,7 +85,7 @@ for runs in PLAN.sets:
             runtime=minutes(PLAN.measuring),
         params:
             spec=spec_of_run(specs.extract),
-            code=of_run(PLAN.extract_code),
+            code=code_of_run("extract"),
             run=lambda wildcards: R.run(wildcards.run).folder,
         message:
             "extract {wildcards.run}"

@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
 from nclens.workflow.paths import RECORD, RunFolder, StudyFolder
@@ -258,9 +258,8 @@ def measure_file(file: Path) -> None:
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
     from nclens.report.terminal import print_verdicts
-    from nclens.workflow.files import read_rows
 
-    print_verdicts(root, read_rows(StudyFolder(root).claims, "judge"))
+    print_verdicts(root, tables.read_rows(tables.CLAIMS, StudyFolder(root).claims))
 
 
 @app.command()
@@ -293,7 +292,7 @@ def forget(root: Path) -> None:
 @app.command("ui-links")
 def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
     """Print the addresses of the recorded studies in the MLflow UI."""
-    from nclens.workflow.stages.track import addresses
+    from nclens.workflow.tracking import addresses
 
     for study, links in addresses(port).items():
         typer.echo(f"{study}")

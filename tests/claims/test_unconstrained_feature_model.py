@@ -20,7 +20,8 @@ from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES as DESCENT_DISTANCES
 from nclens.ufm.dynamics import STEP_RULES, descend, records
 from nclens.ufm.spectra import condition_numbers
-from nclens.workflow.stages.theory import DYNAMICS_COLUMNS, KEYS, LAMBDAS
+from nclens.workflow import tables
+from nclens.workflow.stages.theory import KEYS, LAMBDAS
 from tests.claims.simulate import simulate_theory
 
 SEEDS = (0, 1, 2)
@@ -192,7 +193,7 @@ def speeds(table):
 
 
 def test_c6_tables_have_the_columns_that_are_read():
-    assert set(DYNAMICS) <= set(DYNAMICS_COLUMNS)
+    assert set(DYNAMICS) <= set(tables.DYNAMICS.columns)
     assert set(MODEL) <= {*KEYS, *LAMBDAS}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nclens.report.terminal import print_verdicts
-from nclens.workflow.files import read_rows
+from nclens.workflow.tables import CLAIMS, read_rows
 
 HEADER = "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict\n"
 
@@ -17,7 +17,7 @@ def test_verdicts_effects_and_the_way_on_are_printed(tmp_path, capsys):
         + "C9,Open above.,mnist5k,resnet8,ls,,claim,2,1,inf,ratio,1,,contradicted\n",
         encoding="utf-8",
     )
-    print_verdicts(tmp_path, read_rows(tmp_path / "claims.csv", "judge"))
+    print_verdicts(tmp_path, read_rows(CLAIMS, tmp_path / "claims.csv"))
     printed = capsys.readouterr().out
     for words in ("C1", "supported", "LS is faster.", "0.240 [0.155, 0.372] ratio of epochs", "3 seeds", "report.html"):
         assert words in printed
@@ -29,4 +29,4 @@ def test_verdicts_effects_and_the_way_on_are_printed(tmp_path, capsys):
 
 def test_a_study_without_claims_is_named(tmp_path):
     with pytest.raises(OSError, match=r"claims\.csv is missing: the rule `judge`"):
-        read_rows(tmp_path / "claims.csv", "judge")
+        read_rows(CLAIMS, tmp_path / "claims.csv")

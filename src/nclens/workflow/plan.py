@@ -14,8 +14,10 @@ from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
-from nclens.workflow.provenance import code_digest
+from nclens.workflow.provenance import code_digest, modules_of
 
+#: Stage -> the package whose functions it finds by name.
+BY_NAME = {"draw": "nclens.figures", "judge": "nclens.claims", "probe": "nclens.probes"}
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
 
@@ -151,33 +153,34 @@ class Plan:
 
     # --- code --------------------------------------------------------------------------------------------------------
 
+    def code(self, stage: str, run: Run | None = None) -> str:
+        """Return the digest of the code that a stage runs, or that it runs for one run."""
+        return code_digest(stage, **self.code_used(stage, run))
+
     def data_code(self, dataset: str) -> str:
         """Return the digest of the code that prepares a data set."""
+        return code_digest("prepare", **self.data_code_used(dataset))
+
+    def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
+        """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
+        used = _used(self._entries(stage, run) if run else [])
+        return used | ({"modules": modules_of(BY_NAME[stage])} if stage in BY_NAME else {})
+
+    def data_code_used(self, dataset: str) -> dict[str, Any]:
+        """Return what `prepare` finds by name for a data set: the arguments of `code_digest` beside the stage."""
         entry = self.study.datasets[dataset]
         if hasattr(entry, "file"):
-            return code_digest("prepare", own=[(entry.file, entry.function)])
-        return code_digest("prepare", modules=[f"nclens.data.{entry.source}"])
+            return _used([(entry, "")])
+        return {"modules": [f"nclens.data.{entry.source}"]}
 
-    def train_code(self, run: Run) -> str:
-        """Return the digest of the code that a run's training depends on."""
-        teacher = self.study.teacher(run)
-        models = [self.study.models[run.model], *([self.study.models[teacher.model]] if teacher else [])]
-        return _digest("train", self._loss(run), *((model, "nclens.models") for model in models))
-
-    def measure_code(self, run: Run) -> str:
-        """Return the digest of the code that a run's measurement depends on: the loss is a part of it."""
-        return _digest("measure", self._loss(run))
-
-    def extract_code(self, run: Run) -> str:
-        """Return the digest of the code that a run's features depend on; the loss is no part of it."""
-        return _digest("extract", (self.study.models[run.model], "nclens.models"))
-
-    def probe_code(self, run: Run) -> str:
-        """Return the digest of the code that a run's probes depend on; the loss is no part of it."""
-        return _digest("probe", (self.study.models[run.model], "nclens.models"))
-
-    def _loss(self, run: Run) -> tuple[Any, str]:
-        return self.study.losses[run.loss], "nclens.losses"
+    def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
+        """Return the entries that a stage computes with, each with its registry."""
+        losses = [self.study.losses[run.loss]] if stage in ("train", "measure") else []
+        networks = [run] if stage in ("train", "extract", "probe") else []
+        if stage == "train" and (teacher := self.study.teacher(run)):
+            networks.append(teacher)
+        models = [self.study.models[network.model] for network in networks]
+        return [*((entry, "nclens.losses") for entry in losses), *((entry, "nclens.models") for entry in models)]
 
     # --- what jobs need ----------------------------------------------------------------------------------------------
 
@@ -225,8 +228,9 @@ def _kept(all_epochs: Sequence[Any], keep_features: str) -> Any:
     return all_epochs[-1:] if keep_features == "last" else all_epochs
 
 
-def _digest(stage: str, *parts: tuple[Any, str]) -> str:
-    """Return the digest of a stage's code and of what entries, each with its registry, are computed by."""
-    own = [(part.file, part.function) for part, _ in parts if hasattr(part, "file")]
-    functions = [f"{registry}:{part.name}" for part, registry in parts if not hasattr(part, "file")]
-    return code_digest(stage, functions=functions, own=own)
+def _used(entries: Iterable[tuple[Any, str]]) -> dict[str, Any]:
+    """Return the functions, registered or the user's own, that entries are computed by."""
+    entries = list(entries)
+    own = [(entry.file, entry.function) for entry, _ in entries if hasattr(entry, "file")]
+    functions = [f"{registry}:{entry.name}" for entry, registry in entries if not hasattr(entry, "file")]
+    return {"functions": functions, "own": own}

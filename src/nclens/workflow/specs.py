@@ -376,6 +376,7 @@ class TrackRun(OfExperiment):
     run: str
     loss: str
     seed: int
+    task: str
     label: str
     colour: str
     tensors: bool
@@ -547,6 +548,7 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
         model=run.model,
         loss=run.loss,
         seed=run.seed,
+        task=study.task(run.experiment),
         label=study.label(run.loss),
         colour=study.colour(run.loss),
         tensors=study.track.tensors,

@@ -5,12 +5,18 @@ import pytest
 import torch
 from scipy.stats import gmean
 
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
 from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError, write_tensors
 from nclens.workflow.stages import draw as stage
 
 FIGURES = ("reliability", "ufm_conditioning")
+
+
+def whole(frame, table):
+    """A table with all its columns, 0 and "" where the simulation has none."""
+    kinds = {name: "" if kind is str else 0 for name, kind in table.columns.items() if name not in frame}
+    return frame.assign(**kinds)[list(table.columns)]
 
 
 def draw(experiments, **files):
@@ -21,10 +27,10 @@ def draw(experiments, **files):
 @pytest.fixture
 def study(simulate, tmp_path):
     """A study on disk with two experiments, and the arguments of the stage."""
-    tables, theories, experiments = [], [], []
+    measured, theories, experiments = [], [], []
     for name, model in (("first", "tiny"), ("second", "small")):
         inputs = simulate(seeds=(0, 1))
-        tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
+        measured.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
         theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
         experiments.append(
             specs.DrawExperiment(
@@ -52,8 +58,8 @@ def study(simulate, tmp_path):
     (tmp_path / "theory").mkdir()
     metrics, theory = tmp_path / "metrics.parquet", tmp_path / "theory" / "ufm.csv"
     # Categories, as in the real table.
-    pd.concat(tables).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
-    pd.concat(theories).to_csv(theory, index=False)
+    pd.concat(measured).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
+    tables.write(tables.THEORY, theory, whole(pd.concat(theories), tables.THEORY))
     return {
         "experiments": experiments,
         "metrics": metrics,
@@ -116,10 +122,10 @@ def write_theory(study):
     from tests.figures.simulate import simulate
 
     inputs, folder = simulate(seeds=(0, 1, 2)), study["root"] / "theory"
-    inputs.dynamics.to_csv(folder / "dynamics.csv", index=False)
+    tables.write(tables.DYNAMICS, folder / "dynamics.csv", whole(inputs.dynamics, tables.DYNAMICS))
     named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
     named[1]["predicted"] *= 2
-    pd.concat(named).to_csv(folder / "predictions.csv", index=False)
+    tables.write(tables.PREDICTIONS, folder / "predictions.csv", whole(pd.concat(named), tables.PREDICTIONS))
     figures, smoothings = ("smoothing_calibration", "ufm_dynamics"), {"ce": 0.0, "ls": 0.05}
     study["experiments"] = [replace(item, figures=figures, smoothings=smoothings) for item in study["experiments"]]
     study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
@@ -174,11 +180,12 @@ def regression(tmp_path):
             write_tensors(folder / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors", tensors)
     (tmp_path / "theory").mkdir()
     paths = {name: tmp_path / "theory" / f"{name}.csv" for name in ("ufm", "predictions", "regression")}
-    inputs.theory.assign(experiment="").to_csv(paths["ufm"], index=False)
-    inputs.predictions.to_csv(paths["predictions"], index=False)
+    tables.write(tables.THEORY, paths["ufm"], whole(inputs.theory, tables.THEORY))
+    tables.write(tables.PREDICTIONS, paths["predictions"], whole(inputs.predictions, tables.PREDICTIONS))
     other = inputs.regression.assign(experiment="other", lambda_w=7.0)
-    pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
-    inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
+    both = pd.concat([inputs.regression, other])
+    tables.write(tables.REGRESSION, paths["regression"], whole(both, tables.REGRESSION))
+    tables.write(tables.COLLECTED, tmp_path / "metrics.parquet", whole(inputs.metrics, tables.COLLECTED))
     experiment = specs.DrawExperiment(
         experiment="reacher",
         dataset="reacher",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import pandas as pd
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.style import encode
 from nclens.figures.tables import FigureInputs
+from nclens.workflow import tables
 from nclens.workflow.build.figures import draw_figure
-from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors
+from nclens.workflow.files import FileError, atomic_write, read_json, read_tensors
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
 
@@ -48,27 +49,24 @@ def draw(
             raise ValueError(
                 f"unknown figures of {experiment.experiment}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
-    tables = {
-        "metrics": _read_table(metrics, "collect", "experiment", pd.read_parquet),
-        "theory": _read_table(theory, "theory", "experiment"),
-    }
+    found = {"metrics": tables.read(tables.COLLECTED, metrics), "theory": tables.read(tables.THEORY, theory)}
     if dynamics is not None:
-        tables["dynamics"] = _read_table(dynamics, "theory", "smoothing")
+        found["dynamics"] = tables.read(tables.DYNAMICS, dynamics)
     if predictions is not None:
-        tables["predictions"] = _read_table(predictions, "predict", "experiment")
+        found["predictions"] = tables.read(tables.PREDICTIONS, predictions)
     if regression is not None:
-        tables["regression"] = _read_table(regression, "theory", "experiment")
+        found["regression"] = tables.read(tables.REGRESSION, regression)
     # Taken apart once, for a search of a whole table in each experiment takes the square of their number.
     parts = {
         key: dict(list(table.groupby("experiment", observed=True)))
-        for key, table in tables.items()
+        for key, table in found.items()
         if "experiment" in table
     }
     folder = StudyFolder(root)
     for experiment in spec.experiments:
         own = {
             key: parts[key].get(experiment.experiment, table.iloc[:0]) if key in parts else table
-            for key, table in tables.items()
+            for key, table in found.items()
         }
         inputs = _inputs(experiment, own, root)
         for stem in experiment.figures:
@@ -86,22 +84,7 @@ def draw(
                     temporary.write_bytes(data)
 
 
-def _read_table(
-    path: Path, made_by: str, column: str, read: Callable[[Path], pd.DataFrame] = pd.read_csv
-) -> pd.DataFrame:
-    """The table in a file, which has at least this column."""
-    if not path.is_file():
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
-    try:
-        table = read(path)
-    except (ValueError, OSError) as error:
-        raise damaged(path, made_by, str(error)) from error
-    if column not in table.columns:
-        raise damaged(path, made_by, f"it has no column `{column}`")
-    return table
-
-
-def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
+def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
     folder = StudyFolder(root)
     path = folder.manifest(experiment.dataset)
@@ -118,7 +101,7 @@ def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root
         return _arrays(path) if path.is_file() else None
 
     own: dict[str, Any] = {}
-    for key, table in tables.items():
+    for key, table in found.items():
         own[key] = table[table["seed"].isin(experiment.seeds)] if "seed" in table else table
     of_losses: dict[str, Any] = {
         key: {loss: getattr(experiment, key)[loss] for loss in experiment.losses if loss in getattr(experiment, key)}

@@ -17,14 +17,14 @@ from nclens.claims import (
     verdict,
 )
 from nclens.report.markdown import verdicts_page
-from nclens.workflow.files import FileError, damaged, write_text
+from nclens.workflow import tables
+from nclens.workflow.files import write_text
 from nclens.workflow.specs import Judge, JudgeExperiment
 
+#: The columns that the claims read, by table.
 METRICS = ["experiment", *verdict.METRICS]
 THEORY = ["experiment", *verdict.THEORY, *verdict.MODEL]
-DYNAMICS = list(verdict.DYNAMICS)
 PREDICTIONS = ["experiment", *verdict.PREDICTIONS]
-NAMES = {"experiment", "loss", "penalties", "quantity", "distance", "step_rule"}
 
 
 def judge(
@@ -55,9 +55,10 @@ def judge(
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
         ValueError: an experiment does not fit the tables; says how.
     """
-    metrics_table, theory_table = _read(metrics, "collect", METRICS), _read(theory, "theory", THEORY)
-    dynamics_table = None if dynamics is None else _read(dynamics, "theory", DYNAMICS)
-    predictions_table = None if predictions is None else _read(predictions, "predict", PREDICTIONS)
+    metrics_table = tables.read(tables.COLLECTED, metrics, METRICS)
+    theory_table = tables.read(tables.THEORY, theory, THEORY)
+    dynamics_table = None if dynamics is None else tables.read(tables.DYNAMICS, dynamics, verdict.DYNAMICS)
+    predictions_table = None if predictions is None else tables.read(tables.PREDICTIONS, predictions, PREDICTIONS)
     own_metrics, own_theory = _by_experiment(metrics_table), _by_experiment(theory_table)
     own_predictions = None if predictions_table is None else _by_experiment(predictions_table)
     rows: list[ClaimRow] = []
@@ -88,7 +89,7 @@ def judge(
                 teachers={taught: vars(teaching) for taught, teaching in item.teachers.items()},
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
-    write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
+    tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
     write_text(claims_md, verdicts_page(rows, idle))
 
 
@@ -102,20 +103,7 @@ def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
     return claims
 
 
-def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path, columns=columns)
-        # Only numbers may be missing: a loss may well be named "null".
-        empty = {name: ["", "nan"] for name in columns if name not in NAMES}
-        return pd.read_csv(path, usecols=columns, keep_default_na=False, na_values=empty)
-    except (ValueError, KeyError, OSError) as error:
-        raise damaged(path, made_by, str(error)) from error
-
-
 def _by_experiment(table: pd.DataFrame) -> Callable[[str], pd.DataFrame]:
-    """Return experiment -> its rows; searched for each anew, a table takes the square of the number of experiments."""
+    """Return experiment -> its rows; searched for each again, a table takes the square of the number of experiments."""
     parts = dict(list(table.groupby("experiment", observed=True)))
     return lambda name: parts.get(name, table.iloc[:0])

@@ -11,8 +11,9 @@ from nclens.metrics.calibration import stratified_mask, temperature_metrics
 from nclens.metrics.collapse import class_means
 from nclens.metrics.measurement import measure_split
 from nclens.metrics.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
+from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
-from nclens.workflow.files import atomic_write, read_tensors
+from nclens.workflow.files import read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure, flat
@@ -30,10 +31,8 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
     def read(epoch: int) -> dict[str, Tensor]:
         return read_tensors(RunFolder(run).features(epoch), "extract")[0]
 
-    table = pd.DataFrame(MEASURES[spec.task](read, spec), columns=["epoch", "split", "metric", "value"])
-    with atomic_write(RunFolder(run).metrics) as temporary:
-        # 17 digits: a table read again has the same bits.
-        table.to_csv(temporary, index=False, float_format="%.17g")
+    rows = pd.DataFrame(MEASURES[spec.task](read, spec), columns=list(tables.METRICS.columns))
+    tables.write(tables.METRICS, RunFolder(run).metrics, rows)
 
 
 def _classification(read: Read, spec: Measure) -> Rows:

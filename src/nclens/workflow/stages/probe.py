@@ -17,9 +17,10 @@ from nclens.models import Network, place_network
 from nclens.probes import AUGMENTATIONS, gradient_variance, linear_probe, logit_differences
 from nclens.training.loop import derived_seed, extract_features
 from nclens.training.runtime import configure
+from nclens.workflow import tables
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.files import atomic_write, read_json, read_tensors, read_weights
+from nclens.workflow.files import read_json, read_tensors, read_weights
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Probe, ProbeRun, flat
 
@@ -44,10 +45,8 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
     configure(threads)
     with device_slot(spec.device, spec.run) as device:
         rows = list(_answers(spec, root, device))
-    with atomic_write(StudyFolder(root).run(spec.run).probes) as temporary:
-        # 17 digits: a table read again has the same bits.
-        table = pd.DataFrame(rows, columns=["epoch", "split", "metric", "value"])
-        table.to_csv(temporary, index=False, float_format="%.17g")
+    found = pd.DataFrame(rows, columns=list(tables.PROBES.columns))
+    tables.write(tables.PROBES, StudyFolder(root).run(spec.run).probes, found)
 
 
 def _answers(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:

@@ -25,10 +25,11 @@ from torch import Tensor
 from nclens.data.prepared import place_splits
 from nclens.data.tasks import output_count
 from nclens.models import Network, count_flops, place_network
-from nclens.training.history import PROGRESS, history_columns
+from nclens.training.history import PROGRESS
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
 from nclens.training.runtime import configure, explained
 from nclens.training.writer import Background
+from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
@@ -235,8 +236,7 @@ def _publish(
     for epoch in spec.snapshots:
         with atomic_write(run.snapshot(epoch)) as temporary:
             shutil.copyfile(work.snapshot(epoch), temporary)
-    with atomic_write(run.history) as temporary:
-        pd.DataFrame(trainer.history)[history_columns(trainer.train_split.task)].to_csv(temporary, index=False)
+    tables.write(tables.HISTORY[trainer.train_split.task], run.history, pd.DataFrame(trainer.history))
     device = trainer.device
     cuda = device.type == "cuda"
     peak = (
