@@ -248,9 +248,14 @@ def train_code(wildcards):
 
 
 def measure_code(wildcards):
-    """Return the digest of the code that a run's measurement depends on: the loss is a part of it."""
-    loss = STUDY.losses[wildcards.loss]
-    return code_digest("measure", **registered((loss, "nclens.losses")))
+    """Return the digest of the code that a run's measurement depends on: its functions and the loss are a part of it."""
+    run = run_of(wildcards)
+    called = specs.measurements(STUDY, run)
+    return code_digest(
+        "measure",
+        modules={call["function"].partition(":")[0] for call in called},
+        **registered((STUDY.losses[run.loss], "nclens.losses")),
+    )
 
 
 def network_code(stage):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nclens.metrics.catalogue import calls
 from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
 
@@ -33,6 +34,7 @@ def test_the_task_is_that_of_the_data():
     assert "collapse_curves" in classification.figures("main")
     assert "nrc_curves" not in classification.figures("main")
     spec = specs.measure(regression, next(regression.runs()))
+    assert spec.pop("measurements") == calls("regression")
     assert spec == {"task": "regression", "snapshots": [1, 2, 3, 4, 5], "c": None}
 
 

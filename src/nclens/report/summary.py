@@ -12,6 +12,7 @@ import pandas as pd
 
 from nclens.claims.effects import first_reach, interpolated, logs
 from nclens.claims.verdict import FEWEST_PAIRS, t_interval
+from nclens.metrics.catalogue import METRICS
 
 COLUMNS = ("loss", "quantity", "metric", "split", "better", "mean", "low", "high", "seeds", "best")
 EPOCHS_TO_COLLAPSE = "epochs_to_collapse"
@@ -35,14 +36,16 @@ class Quantity:
     better: Literal["lower", "higher", ""] = "lower"
 
 
+def _of(metric: str, *splits: str) -> tuple[Quantity, ...]:
+    """A measured metric's columns, with the catalogue's label and direction."""
+    return tuple(Quantity(METRICS[metric].label, metric, split, METRICS[metric].better) for split in splits)
+
+
 QUANTITIES = (
-    Quantity("error", "error", "test"),
-    Quantity("ECE before scaling", "ece_unscaled", "test"),
-    Quantity("ECE after scaling", "ece_scaled", "test"),
-    *(Quantity(name, name.lower(), split) for name in ("NC1", "NC2", "NC3") for split in ("train", "test")),
+    *(column for metric in ("error", "ece_unscaled", "ece_scaled") for column in _of(metric, "test")),
+    *(column for metric in ("nc1", "nc2", "nc3") for column in _of(metric, "train", "test")),
     Quantity("epochs to collapse", EPOCHS_TO_COLLAPSE, "train"),
-    *(Quantity("d_within", "d_within", split, "") for split in ("train", "test")),
-    *(Quantity("R²", "r2_angular", split, "") for split in ("train", "test")),
+    *(column for metric in ("d_within", "r2_angular") for column in _of(metric, "train", "test")),
 )
 """The columns of every experiment; linear probes and students follow, one column each."""
 MORE: dict[str, tuple[str, Literal["lower", "higher"]]] = {

@@ -6,6 +6,7 @@ One function a step, of the step's name; each returns plain data, as it stands i
 from collections.abc import Iterator
 from typing import Any
 
+from nclens.metrics.catalogue import calls
 from nclens.study.datasets import Files
 from nclens.study.experiments import Experiment
 from nclens.study.fields import Closed
@@ -59,12 +60,19 @@ def measure(study: Study, run: Run) -> dict[str, Any]:
     """Return what `measure` uses."""
     task, entry, theory = study.task(run.experiment), study.experiments[run.experiment], study.theory
     c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
-    loss = {"loss": _loss(study, run), "epochs": entry.training.epochs, "onehot": study.is_onehot(run.loss)}
+    loss = {"loss": _loss(study, run), "epochs": entry.training.epochs}
     by_task: dict[str, dict[str, Any]] = {
         "classification": study.measure.model_dump(mode="json") | loss,
         "regression": {"c": c},
     }
-    return {"task": task, "snapshots": entry.snapshot_epochs, **by_task[task]}
+    return {"task": task, "snapshots": entry.snapshot_epochs, "measurements": measurements(study, run), **by_task[task]}
+
+
+def measurements(study: Study, run: Run) -> list[dict[str, Any]]:
+    """Return the functions that `measure` calls for a run."""
+    if study.task(run.experiment) == "regression":
+        return calls("regression")
+    return calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
 
 
 def probe(study: Study, run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nclens.metrics.catalogue import calls
 from nclens.workflow.files import write_tensors
 from nclens.workflow.stages.measure import loss_after, measure
 
@@ -25,7 +26,8 @@ def run(tmp_path):
 
 
 def measured(run, loss):
-    spec = {"task": "classification", "snapshots": [2, 4], "epochs": 4, "loss": loss, "onehot": False}
+    spec = {"task": "classification", "snapshots": [2, 4], "epochs": 4, "loss": loss}
+    spec["measurements"] = calls("classification")
     measure(spec | {"held_out": 0.5, "held_out_seed": 0}, run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()

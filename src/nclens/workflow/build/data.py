@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from nclens.workflow.build.functions import call
 from nclens.data.dataset import Dataset, Splits
 from nclens.data.raw import RawData
 from nclens.data.regression import RegressionDataset
+from nclens.workflow.build.functions import call
 
 
 def load_dataset(entry: dict[str, Any], raw: RawData | None = None) -> Splits:

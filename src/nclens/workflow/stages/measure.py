@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclens.metrics.calibration import stratified_mask, temperature_metrics
+from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
-from nclens.metrics.measurement import measure_split
-from nclens.metrics.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
+from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.files import atomic_write, read_tensors
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -36,14 +36,17 @@ def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
 
 def _classification(read: Read, spec: dict[str, Any]) -> Rows:
     """Yield (epoch, split, metric, value) of a classifier's snapshots, and as a regressor where it is one."""
-    gamma = run_gamma(with_onehot_targets(read(spec["snapshots"][-1]))) if spec["onehot"] else None
+    onehot = any(call["task"] == "onehot" for call in spec["measurements"])
+    gamma = run_gamma(with_onehot_targets(read(spec["snapshots"][-1]))) if onehot else None
     for epoch in spec["snapshots"]:
         tensors = read(epoch)
-        loss = loss_after(spec["loss"], epoch, spec["epochs"])
-        for row in measure_snapshot(tensors, spec["held_out"], spec["held_out_seed"], loss):
-            yield epoch, *row
-        for row in onehot_metrics(tensors, gamma) if spec["onehot"] else ():
-            yield epoch, *row
+        given = {
+            "reference_means": class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"])),
+            "held_out": stratified_mask(tensors["test.targets"], spec["held_out"], spec["held_out_seed"]),
+            "loss": loss_after(spec["loss"], epoch, spec["epochs"]),
+            "gamma": gamma,
+        }
+        yield from ((epoch, *row) for row in measure_snapshot(spec["measurements"], tensors, given))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
@@ -51,8 +54,8 @@ def _regression(read: Read, spec: dict[str, Any]) -> Rows:
     """Yield (epoch, split, metric, value) of a regressor's snapshots."""
     gamma = run_gamma(read(spec["snapshots"][-1]), spec["c"])
     for epoch in spec["snapshots"]:
-        for row in regressor_metrics(read(epoch), gamma, spec["c"]):
-            yield epoch, *row
+        given = {"gamma": gamma, "c": spec["c"]}
+        yield from ((epoch, *row) for row in measure_snapshot(spec["measurements"], read(epoch), given))
 
 
 #: What is measured, by task.
@@ -60,27 +63,13 @@ MEASURES = {"classification": _classification, "regression": _regression}
 
 
 def loss_after(entry: dict[str, Any], epoch: int, epochs: int) -> Loss | None:
-    """Return the loss of the last of so many epochs, at its strength; None where logits do not tell its value.
+    """Return the loss at its strength in the last of so many epochs; None where logits do not determine its value.
 
     That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
-    holds, and one that asks a teacher.
+    holds, and one with a teacher.
     """
     if "function" in entry:
         return None
     loss = build_loss(entry, epochs)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss
-
-
-def measure_snapshot(
-    tensors: dict[str, Tensor], held_out: float, held_out_seed: int, loss: Loss | None
-) -> Iterator[tuple[str, str, float]]:
-    """Yield (split, metric, value) of one snapshot's features; nc4 on test uses the class means of train."""
-    weight, bias = tensors["weight"], tensors["bias"]
-    train_means = class_means(tensors["train.features"], tensors["train.targets"], len(weight))
-    for split in ("train", "test"):
-        features, logits, targets = (tensors[f"{split}.{name}"] for name in ("features", "logits", "targets"))
-        values = measure_split(features, logits, targets, weight, bias, reference_means=train_means, loss=loss)
-        if split == "test":
-            values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))
-        yield from ((split, metric, value) for metric, value in values.items())
