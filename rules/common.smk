@@ -230,6 +230,11 @@ def registered(*parts):
     }
 
 
+def modules(called):
+    """Return the modules of the functions that a stage calls by name."""
+    return {entry["function"].partition(":")[0] for entry in called}
+
+
 def data_code(wildcards):
     """Return the digest of the code that prepares a data set."""
     entry = STUDY.datasets[wildcards.dataset]
@@ -250,10 +255,9 @@ def train_code(wildcards):
 def measure_code(wildcards):
     """Return the digest of the code that a run's measurement depends on: its functions and the loss are a part of it."""
     run = run_of(wildcards)
-    called = specs.measurements(STUDY, run)
     return code_digest(
         "measure",
-        modules={call["function"].partition(":")[0] for call in called},
+        modules=modules(specs.measurements(STUDY, run)),
         **registered((STUDY.losses[run.loss], "nclens.losses")),
     )
 
@@ -262,10 +266,13 @@ def network_code(stage):
     """Return a function to the digest of the code of a stage that runs trained networks; their loss is no part of it."""
 
     def of_run(wildcards):
-        model = STUDY.models[wildcards.model]
-        if hasattr(model, "file"):
-            return code_digest(stage, own=[(model.file, model.function)])
-        return code_digest(stage, functions=[f"nclens.models:{model.name}"])
+        run = run_of(wildcards)
+        called = specs.probe(STUDY, run)["probes"] if stage == "probe" else []
+        return code_digest(
+            stage,
+            modules=modules(called),
+            **registered((STUDY.models[run.model], "nclens.models")),
+        )
 
     return of_run
 

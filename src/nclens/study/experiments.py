@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
 from nclens.study.probes import ClassNumber, ProbeName
 from nclens.study.training import Training
@@ -37,11 +38,7 @@ DISTILLATION_FIGURES = ("distillation",)
 #: Figures of a regression experiment.
 REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
 #: Kind of probe -> the figures of an experiment that lists one.
-PROBE_FIGURES = {
-    "transfer": ("probe_accuracy",),
-    "gradient_variance": ("gradient_variance",),
-    "mutual_information": ("mutual_information",),
-}
+PROBE_FIGURES = {kind: probe.figures for kind, probe in PROBES.items()}
 #: The figures that an experiment of each task may name.
 FIGURES = {
     "classification": (

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nclens.metrics.catalogue import calls
+from nclens.probes.catalogue import probe_of
 from nclens.study.datasets import Files
 from nclens.study.experiments import Experiment
 from nclens.study.fields import Closed
@@ -84,7 +85,12 @@ def probe(study: Study, run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "snapshots": study.probed_epochs(run.experiment),
         "probes": [
-            {**asked, "snapshots": epochs[-1 if study.probes[name].snapshots == "last" else 0 :]}
+            {
+                **asked,
+                "snapshots": epochs[-1 if study.probes[name].snapshots == "last" else 0 :],
+                "function": probe_of(asked["kind"]).function,
+                "split": probe_of(asked["kind"]).split,
+            }
             for name, asked in _asked(study, run.experiment).items()
         ],
     }
