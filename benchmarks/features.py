@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nclens.workflow import specs
+
 # torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
 
 CLASSES = 10
@@ -49,26 +51,27 @@ def prepare(options):
     digest = write_tensors("data.safetensors", tensors)
     manifest = {"sha256": digest, "shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3}
     write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
-    network = build_network(model(options), (3, 32, 32), CLASSES)
+    network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     for snapshot in range(options.snapshots):
         write_tensors(f"run/snapshots/epoch{snapshot}.safetensors", network.state_dict())
 
 
 def model(options):
-    return {"function": "network:wide", "file": "network.py", "parameters": {"dim": options.dim}}
+    return specs.Entry("wide", function="network:wide", file="network.py", arguments={"dim": options.dim})
 
 
 def extract(options):
     from nclens.workflow.stages.extract import extract
 
-    spec = {"model": model(options), "snapshots": list(range(options.snapshots)), "device": "cpu"}
+    spec = specs.Extract("data", model(options), tuple(range(options.snapshots)), "cpu")
     extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
 
 
 def measure(options):
     from nclens.workflow.stages.measure import measure
 
-    spec = {"snapshots": list(range(options.snapshots)), "held_out": 0.5, "held_out_seed": 0}
+    classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots)
+    spec = specs.Measure("classification", tuple(range(options.snapshots)), specs.calls("classification"), classifier)
     measure(spec, Path("run"), 1)
 
 
@@ -81,7 +84,7 @@ def plain(options):
 
     torch.set_num_threads(1)
     data = load_file("data.safetensors")
-    network = build_network(model(options), (3, 32, 32), CLASSES)
+    network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     values = {}
     for snapshot in range(options.snapshots):
         network.load_state_dict(load_file(f"run/snapshots/epoch{snapshot}.safetensors"))

@@ -9,12 +9,12 @@ a process of its own. `collect` to `report` read simulated measurements, written
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -99,11 +99,10 @@ def stages(folder, runs, raw):
     metrics, theory = root / "metrics.parquet", root / "theory" / "ufm.csv"
     shared = ["--metrics", metrics, "--theory", theory, "--dynamics", tables["dynamics"]]
     shared += ["--predictions", tables["predictions"]]
-    predict = {"experiments": specs.predict(study), "penalties": specs.theory(study)["penalties"], "regressions": []}
     steps = {
         "theory": (specs.theory(study), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
         "collect": (specs.collect(study), ["--output", metrics]),
-        "predict": (predict, ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
+        "predict": (specs.predict(study), ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
         "judge": (specs.judge(study), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
         "draw": (specs.draw(study), [*shared, "--regression", tables["regression"]]),
         "report": (specs.report(study, "make"), ["--output", root / "report.html"]),
@@ -112,7 +111,7 @@ def stages(folder, runs, raw):
     steps["predict"][1].append(tables["effective"])
     for stage, (spec, options) in steps.items():
         place = [] if stage == "judge" else ["--root", root]
-        command = [sys.executable, "-m", "nclens.cli", stage, "--spec", json.dumps(spec), *place, *options]
+        command = [sys.executable, "-m", "nclens.cli", stage, "--spec", specs.encode(spec), *place, *options]
         show(stage, runs, *measured(command, folder)[:3])
 
 
@@ -128,10 +127,12 @@ def real_run(raw, folder):
     data, manifest, here = (folder / "real" / name for name in ("data.safetensors", "data.json", "run"))
     prepare(specs.prepare(study, run.dataset), data, manifest, folder)
     (folder / study.root / "data").mkdir(parents=True)
-    short = specs.train(study, run) | {"snapshots": [2]}
-    train(short | {"training": short["training"] | {"epochs": 2}}, "code", data, manifest, here, 1, False)
-    extract(specs.extract(study, run) | {"snapshots": [2]}, data, manifest, here, 1)
-    measure(specs.measure(study, run) | {"snapshots": [2], "epochs": 2}, here, 1)
+    spec, measured = specs.train(study, run), specs.measure(study, run)
+    short = replace(spec, snapshots=(2,), training=replace(spec.training, epochs=2, milestones=()))
+    train(short, "code", data, manifest, here, 1, False)
+    extract(replace(specs.extract(study, run), snapshots=(2,)), data, manifest, here, 1)
+    classifier = replace(measured.classifier, epochs=2)
+    measure(replace(measured, snapshots=(2,), classifier=classifier), here, 1)
     last = pd.read_csv(here / "metrics.csv")
     history = pd.read_csv(here / "history.csv")
     epochs = study.experiments[run.experiment].snapshot_epochs

@@ -70,9 +70,7 @@ def run_of(wildcards):
     ]
 
 
-def spec(content, in_order=False):
-    """Return a specification as the JSON text that a stage takes; `in_order` where the order of tables is shown."""
-    return json.dumps(content, sort_keys=not in_order)
+spec = specs.encode
 
 
 def snapshots(experiment):
@@ -232,7 +230,7 @@ def registered(*parts):
 
 def modules(called):
     """Return the modules of the functions that a stage calls by name."""
-    return {entry["function"].partition(":")[0] for entry in called}
+    return {entry.function.partition(":")[0] for entry in called}
 
 
 def data_code(wildcards):
@@ -257,7 +255,7 @@ def measure_code(wildcards):
     run = run_of(wildcards)
     return code_digest(
         "measure",
-        modules=modules(specs.measurements(STUDY, run)),
+        modules=modules(specs.measure(STUDY, run).measurements),
         **registered((STUDY.losses[run.loss], "nclens.losses")),
     )
 
@@ -267,7 +265,7 @@ def network_code(stage):
 
     def of_run(wildcards):
         run = run_of(wildcards)
-        called = specs.probe(STUDY, run)["probes"] if stage == "probe" else []
+        called = specs.probe(STUDY, run).probes if stage == "probe" else ()
         return code_digest(
             stage,
             modules=modules(called),

@@ -17,7 +17,7 @@ rule resolve:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(STUDY.resolved()),
+        spec=spec(specs.resolve(STUDY)),
         code=code_digest("resolve"),
     message:
         "resolve"

@@ -26,7 +26,7 @@ rule judge:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.judge(STUDY), in_order=True),
+        spec=spec(specs.judge(STUDY)),
         code=code_digest("judge"),
     message:
         "judge"
@@ -66,7 +66,7 @@ rule draw:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.draw(STUDY), in_order=True),
+        spec=spec(specs.draw(STUDY)),
         code=code_digest("draw"),
         root=subpath(input.metrics, parent=True),
     message:
@@ -108,7 +108,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.report(STUDY, command()), in_order=True),
+        spec=spec(specs.report(STUDY, command())),
         code=code_digest("report"),
         root=subpath(output.page, parent=True),
     message:

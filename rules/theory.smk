@@ -55,13 +55,7 @@ rule predict:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(
-            {
-                "experiments": specs.predict(STUDY),
-                "penalties": specs.theory(STUDY)["penalties"],
-                "regressions": specs.regression(STUDY),
-            }
-        ),
+        spec=spec(specs.predict(STUDY)),
         code=code_digest("predict"),
         root=subpath(input.metrics, parent=True),
     message:

@@ -21,7 +21,7 @@ rule track_setup:
     resources:
         mlflow=1,
     params:
-        spec=spec({"study": STUDY.study, "title": STUDY.title}),
+        spec=spec(specs.track_setup(STUDY)),
         code=code_digest("track"),
         root=subpath(output.setup, ancestor=2),
     message:
@@ -68,7 +68,7 @@ for name, experiment in STUDY.experiments.items():
         resources:
             mlflow=1,
         params:
-            spec=lambda wildcards: spec(specs.track(STUDY, run_of(wildcards))),
+            spec=lambda wildcards: spec(specs.track_run(STUDY, run_of(wildcards))),
             code=code_digest("track"),
             root=subpath(output.record, ancestor=5),
         message:

@@ -134,7 +134,7 @@ def test_every_stage_is_a_rule_a_subcommand_and_a_log_of_the_same_stem():
         assert f"/benchmarks/{stem}" in block
         assert re.search(r'"""[A-Z][^"]+\."""', block), f"{stem}: one sentence says what the rule does"
     commands = (PACKAGE / "cli.py").read_text(encoding="utf-8")
-    assert all(f"\ndef {stem}(" in commands for stem in stems)
+    assert all(f"nclens.workflow.stages.{stem} import" in commands for stem in stems)
 
 
 def test_the_snakefile_is_a_table_of_contents():

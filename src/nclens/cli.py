@@ -12,8 +12,10 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
+from nclens.workflow import specs
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
+from nclens.workflow.specs import decode
 
 app = typer.Typer(
     add_completion=False,
@@ -23,14 +25,18 @@ app = typer.Typer(
 )
 
 
-def _specification(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"is no JSON: {error}") from None
+def spec_of(kind: type) -> Any:
+    """Return the option `--spec` of a stage, whose JSON text is read as that kind of specification."""
+
+    def read(text: str) -> Any:
+        try:
+            return decode(kind, text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option("--spec", parser=read, metavar="JSON", help="what the stage uses of the study")
 
 
-Spec = Annotated[Any, typer.Option(parser=_specification, metavar="JSON", help="what the stage uses of the study")]
 Folder = Annotated[Path, typer.Option(help="a folder")]
 File = Annotated[Path, typer.Option(help="a file")]
 Code = Annotated[str, typer.Option(help="digest of the code, recorded with the run")]
@@ -39,7 +45,7 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
 @app.command()
-def resolve(spec: Spec, output: File) -> None:
+def resolve(spec: Annotated[specs.Resolve, spec_of(specs.Resolve)], output: File) -> None:
     """Write the resolved study."""
     from nclens.workflow.stages.resolve import resolve
 
@@ -47,7 +53,9 @@ def resolve(spec: Spec, output: File) -> None:
 
 
 @app.command()
-def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("data")) -> None:
+def prepare(
+    spec: Annotated[specs.Prepare, spec_of(specs.Prepare)], data: File, manifest: File, data_dir: DataDir = Path("data")
+) -> None:
     """Prepare a data set once for all runs."""
     from nclens.workflow.stages.prepare import prepare
 
@@ -56,7 +64,14 @@ def prepare(spec: Spec, data: File, manifest: File, data_dir: DataDir = Path("da
 
 
 @app.command()
-def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
+def train(
+    spec: Annotated[specs.Train, spec_of(specs.Train)],
+    code: Code,
+    data: File,
+    manifest: File,
+    run: Folder,
+    threads: Threads = 1,
+) -> None:
     """Train one network."""
     with exclusive(run / ".lock", str(run)) as waited, enough_memory(spec):
         from nclens.workflow.stages.train import train
@@ -65,7 +80,13 @@ def train(spec: Spec, code: Code, data: File, manifest: File, run: Folder, threa
 
 
 @app.command()
-def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Threads = 1) -> None:
+def extract(
+    spec: Annotated[specs.Extract, spec_of(specs.Extract)],
+    data: File,
+    manifest: File,
+    run: Folder,
+    threads: Threads = 1,
+) -> None:
     """Extract the features of a run's snapshots."""
     with exclusive(run / ".lock", str(run)), enough_memory(spec):
         from nclens.workflow.stages.extract import extract
@@ -74,7 +95,7 @@ def extract(spec: Spec, data: File, manifest: File, run: Folder, threads: Thread
 
 
 @app.command()
-def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
+def measure(spec: Annotated[specs.Measure, spec_of(specs.Measure)], run: Folder, threads: Threads = 1) -> None:
     """Measure collapse and calibration of a run's features."""
     with exclusive(run / ".lock", str(run)):
         from nclens.workflow.stages.measure import measure
@@ -83,16 +104,18 @@ def measure(spec: Spec, run: Folder, threads: Threads = 1) -> None:
 
 
 @app.command()
-def probe(spec: Spec, root: Folder, threads: Threads = 1) -> None:
-    """Ask a run's networks what their features alone do not tell."""
+def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder, threads: Threads = 1) -> None:
+    """Probe a run's networks: on other data, or sample by sample."""
     from nclens.workflow.stages.probe import probe
 
-    with exclusive(root / spec["run"] / ".probe.lock", f"{root / spec['run'] / 'probes.csv'}"):
+    with exclusive(root / spec.run / ".probe.lock", f"{root / spec.run / 'probes.csv'}"):
         probe(spec, root, threads)
 
 
 @app.command()
-def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: File) -> None:
+def theory(
+    spec: Annotated[specs.Theory, spec_of(specs.Theory)], root: Folder, output: File, dynamics: File, regression: File
+) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.workflow.stages.theory import theory
 
@@ -101,16 +124,18 @@ def theory(spec: Spec, root: Folder, output: File, dynamics: File, regression: F
 
 
 @app.command()
-def predict(spec: Spec, metrics: File, root: Folder, output: File, effective: File) -> None:
-    """Hold trained networks against the unconstrained feature model."""
+def predict(
+    spec: Annotated[specs.Predict, spec_of(specs.Predict)], metrics: File, root: Folder, output: File, effective: File
+) -> None:
+    """Compare trained networks with the unconstrained feature model."""
     from nclens.workflow.stages.predict import predict
 
     with exclusive(root / ".locks" / "predict", str(output)):
-        predict(spec["experiments"], spec["penalties"], metrics, root, output, effective, spec["regressions"])
+        predict(spec, metrics, root, output, effective)
 
 
 @app.command()
-def collect(spec: Spec, root: Folder, output: File) -> None:
+def collect(spec: Annotated[specs.Collect, spec_of(specs.Collect)], root: Folder, output: File) -> None:
     """Collect all runs' measurements into one table."""
     from nclens.workflow.stages.collect import collect
 
@@ -119,7 +144,15 @@ def collect(spec: Spec, root: Folder, output: File) -> None:
 
 
 @app.command()
-def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, claims: File, page: File) -> None:
+def judge(
+    spec: Annotated[specs.Judge, spec_of(specs.Judge)],
+    metrics: File,
+    theory: File,
+    dynamics: File,
+    predictions: File,
+    claims: File,
+    page: File,
+) -> None:
     """Judge the papers' claims."""
     from nclens.workflow.stages.judge import judge
 
@@ -129,7 +162,13 @@ def judge(spec: Spec, metrics: File, theory: File, dynamics: File, predictions: 
 
 @app.command()
 def draw(
-    spec: Spec, metrics: File, theory: File, dynamics: File, predictions: File, regression: File, root: Folder
+    spec: Annotated[specs.Draw, spec_of(specs.Draw)],
+    metrics: File,
+    theory: File,
+    dynamics: File,
+    predictions: File,
+    regression: File,
+    root: Folder,
 ) -> None:
     """Draw the figures."""
     from nclens.workflow.stages.draw import draw
@@ -140,7 +179,7 @@ def draw(
 
 
 @app.command()
-def report(spec: Spec, root: Folder, output: File) -> None:
+def report(spec: Annotated[specs.Report, spec_of(specs.Report)], root: Folder, output: File) -> None:
     """Write the study's page."""
     from nclens.workflow.stages.report import report
 
@@ -148,17 +187,35 @@ def report(spec: Spec, root: Folder, output: File) -> None:
         report(spec, root, output)
 
 
-@app.command()
-def track(what: Annotated[str, typer.Argument(help="setup, run or study")], spec: Spec, root: Folder) -> None:
-    """Record a run, or the study, in MLflow."""
-    from nclens.workflow.stages import track
+track = typer.Typer(no_args_is_help=True, help="Record runs and the study in MLflow.")
+app.add_typer(track, name="track")
 
-    stages = {"setup": track.track_setup, "run": track.track_run, "study": track.track_study}
-    if what not in stages:
-        raise typer.BadParameter(f"{what!r} is none of: {', '.join(stages)}")
-    place = root / spec["run"] / ".lock" if what == "run" else root / ".locks" / f"track_{what}"
-    with exclusive(place, f"{root} ({what})"):
-        stages[what](spec, root)
+
+@track.command("setup")
+def track_setup(spec: Annotated[specs.TrackSetup, spec_of(specs.TrackSetup)], root: Folder) -> None:
+    """Create the database's schema and the study's experiment."""
+    from nclens.workflow.stages.track import track_setup
+
+    with exclusive(root / ".locks" / "track_setup", f"{root} (setup)"):
+        track_setup(spec, root)
+
+
+@track.command("run")
+def track_run(spec: Annotated[specs.TrackRun, spec_of(specs.TrackRun)], root: Folder) -> None:
+    """Record a run."""
+    from nclens.workflow.stages.track import track_run
+
+    with exclusive(root / spec.run / ".lock", f"{root} (run)"):
+        track_run(spec, root)
+
+
+@track.command("study")
+def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], root: Folder) -> None:
+    """Record the study."""
+    from nclens.workflow.stages.track import track_study
+
+    with exclusive(root / ".locks" / "track_study", f"{root} (study)"):
+        track_study(spec, root)
 
 
 # --- helpers that are no stages --------------------------------------------------------------------------------------
@@ -226,7 +283,7 @@ def retry(root: Path) -> None:
 
 @app.command()
 def forget(root: Path) -> None:
-    """Delete a study's notes of what MLflow holds, so that the workflow records it anew."""
+    """Delete a study's notes of what MLflow holds, so that the workflow records it again."""
     for path in [*_existing(root).rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
         path.unlink(missing_ok=True)
 

@@ -39,8 +39,8 @@ FITTING = {
 def test_an_entry_that_fits_reaches_prepare_and_nothing_else(raw_study, entry):
     study = study_of(raw_study, entry)
     spec = specs.prepare(study, "mine")
-    assert spec["entry"]["source"] == entry["source"]
-    assert "mine" not in str(specs.train(study, next(study.runs())).get("entry", ""))
+    assert spec.arguments["source"] == entry["source"]
+    assert "mine" not in specs.encode(specs.train(study, next(study.runs()))).replace('"dataset": "mine"', "")
     assert load_study(study.resolved()).resolved() == study.resolved()
 
 
@@ -106,7 +106,7 @@ def test_a_batch_is_held_against_the_size_that_is_known(raw_study, entry, sample
 
 
 def test_only_what_is_known_of_one_set_reaches_prepare(raw_study):
-    entry = specs.prepare(study_of(raw_study, cifar(normalisation=CONSTANTS)), "mine")["entry"]
+    entry = specs.prepare(study_of(raw_study, cifar(normalisation=CONSTANTS)), "mine").arguments
     assert entry["expected"] == {"classes": 10, "samples": [50_000, 10_000]}
     assert entry["arguments"] == [{"train": True}, {"train": False}]
     assert entry["normalisation"] == CONSTANTS
@@ -130,8 +130,8 @@ def test_data_dir_is_in_no_specification_and_not_in_the_resolved_study(raw_study
         return [
             specs.prepare(study, "mine"),
             *of_run,
-            specs.track(study, run),
-            study.resolved(),
+            specs.track_run(study, run),
+            specs.resolve(study),
             specs.report(study, "command"),
         ]
 

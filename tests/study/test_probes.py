@@ -28,20 +28,20 @@ def spec_of(raw):
 
 def test_the_stage_gets_the_probes_with_their_epochs_and_nothing_of_the_loss(probed):
     spec = spec_of(probed)
-    assert spec["snapshots"] == [1, 2, 6]
-    assert {probe["kind"]: probe["snapshots"] for probe in spec["probes"]} == {
-        "transfer": [6],
-        "mutual_information": [1, 2, 6],
-        "gradient_variance": [1, 2, 6],
+    assert spec.snapshots == (1, 2, 6)
+    assert {probe.kind: probe.snapshots for probe in spec.probes} == {
+        "transfer": (6,),
+        "mutual_information": (1, 2, 6),
+        "gradient_variance": (1, 2, 6),
     }
-    assert spec["probes"][1]["classes"] == [4, 9]
+    assert spec.probes[1].arguments["classes"] == [4, 9]
     probed["losses"]["ce"] = {"name": "ls", "smoothing": 0.3}
     assert spec_of(probed) == spec
 
 
 def test_where_all_ask_at_the_end_only_the_last_snapshot_is_read(probed):
     probed["experiments"]["smoke"]["probes"] = ["digits8"]
-    assert spec_of(probed)["snapshots"] == [6]
+    assert spec_of(probed).snapshots == (6,)
     del probed["experiments"]["smoke"]["probes"]
     assert load_study(probed).probed_epochs("smoke") == []
 
@@ -49,7 +49,7 @@ def test_where_all_ask_at_the_end_only_the_last_snapshot_is_read(probed):
 def test_of_several_probes_of_a_kind_each_has_metrics_of_its_own(probed):
     probed["probes"]["one_seven"] = {"kind": "mutual_information", "classes": [1, 7]}
     probed["experiments"]["smoke"]["probes"].append("one_seven")
-    suffixes = [(probe["kind"], probe["suffix"]) for probe in spec_of(probed)["probes"]]
+    suffixes = [(probe.kind, probe.suffix) for probe in spec_of(probed).probes]
     assert suffixes == [
         ("transfer", ""),
         ("mutual_information", "/four_nine"),
@@ -62,7 +62,9 @@ def test_a_probe_reaches_only_the_steps_that_use_it(probed):
     def steps():
         study = load_study(probed)
         run = next(study.runs())
-        of_run = {step: getattr(specs, step)(study, run) for step in ("train", "extract", "measure", "probe", "track")}
+        of_run = {
+            step: getattr(specs, step)(study, run) for step in ("train", "extract", "measure", "probe", "track_run")
+        }
         return of_run | {step: getattr(specs, step)(study) for step in ("collect", "judge", "draw", "theory")}
 
     def changed(before, after):
@@ -76,7 +78,7 @@ def test_a_probe_reaches_only_the_steps_that_use_it(probed):
     third = steps()
     assert changed(second, third) == {"draw"}
     probed["experiments"]["smoke"]["probes"] = []
-    assert changed(third, steps()) == {"probe", "collect", "track", "draw"}
+    assert changed(third, steps()) == {"probe", "collect", "track_run", "draw"}
 
 
 def test_figures_of_probes_are_drawn_where_there_is_the_probe(probed):

@@ -59,7 +59,7 @@ def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, chang
         made = {f"train {loss}": specs.train(study, run) for loss, run in runs.items()}
         made |= {f"extract {loss}": specs.extract(study, run) for loss, run in runs.items()}
         made |= {f"measure {loss}": specs.measure(study, run) for loss, run in runs.items()}
-        made |= {f"track {loss}": specs.track(study, run) for loss, run in runs.items()}
+        made |= {f"track {loss}": specs.track_run(study, run) for loss, run in runs.items()}
         made |= {"theory": specs.theory(study), "draw": specs.draw(study), "judge": specs.judge(study)}
         return made | {"collect": specs.collect(study), "prepare": specs.prepare(study, "mnist5k")}
 
@@ -107,8 +107,8 @@ def test_a_loss_has_a_readable_label_and_a_kind(raw_study, entry, label, kind):
 def test_a_scheduled_smoothing_has_no_closed_form(raw_study):
     raw_study["losses"]["ls"]["schedule"] = {"kind": "linear", "to": 0.2}
     study = load_study(raw_study)
-    assert [entry["loss"] for entry in specs.theory(study)["losses"]] == ["ce"]
-    assert specs.predict(study)[0]["losses"] == {"ce": 0.0}
+    for spec in (specs.theory(study), specs.predict(study)):
+        assert (spec.experiments[0].losses, spec.experiments[0].smoothings) == (("ce",), {"ce": 0.0})
 
 
 def regression_study(raw_study, **decays):
@@ -136,12 +136,12 @@ def test_weight_decays_have_colours_in_their_order(raw_study):
 def test_judge_and_draw_know_the_task_and_the_weight_decays(raw_study):
     study = load_study(regression_study(raw_study, wd_0=0, wd_1=1e-3))
     for spec in (specs.judge(study), specs.draw(study)):
-        own = next(entry for entry in spec if entry["name"] == "reacher")
-        assert (own["task"], own["regularised"]) == ("regression", False)
-        assert own["weight_decays"] == {"wd_0": 0.0, "wd_1": 1e-3}
-        assert {entry["task"] for entry in spec if entry is not own} == {"classification"}
-    assert own["first_epoch"] == 0
-    assert own["figures"] == ["nrc_curves", "nrc_gram", "residuals"]
+        own = next(entry for entry in spec.experiments if entry.experiment == "reacher")
+        assert (own.task, own.regularised) == ("regression", False)
+        assert own.weight_decays == {"wd_0": 0.0, "wd_1": 1e-3}
+        assert {entry.task for entry in spec.experiments if entry is not own} == {"classification"}
+    assert own.first_epoch == 0
+    assert own.figures == ("nrc_curves", "nrc_gram", "residuals")
 
 
 def test_losses_keep_their_colour_in_every_experiment(raw_study):
@@ -180,7 +180,7 @@ def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
     raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "at": 3}
     study = load_study(raw_study)
     assert set(study.figures("smoke")) - set(plain) == {"two_stage", "drop_epoch"}
-    assert specs.draw(study)[0]["drops"] == {"ls": 3}
+    assert specs.draw(study).experiments[0].drops == {"ls": 3}
     raw_study["losses"]["ls"] = {"name": "logit_penalty", "beta": 0.1}
     assert set(load_study(raw_study).figures("smoke")) - set(plain) == {"smoothing_parts", "class_spread"}
 
@@ -210,18 +210,14 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     assert study.teacher(run).path == "mnist5k/resnet8/ls/seed1"
     spec = specs.train(study, run)
     model = raw_study["models"]["resnet8"]
-    assert spec["loss"] == {
-        "entry": "student",
-        "name": "distillation",
-        "temperature": 4.0,
-        "weight": 1.0,
-        "t_squared": False,
-    }
-    assert (spec["teacher"]["run"], spec["teacher"]["epoch"]) == ("mnist5k/resnet8/ls/seed1", 6)
-    assert spec["teacher"]["model"].items() >= ({"entry": "resnet8"} | model).items()
+    arguments = {"temperature": 4.0, "weight": 1.0, "t_squared": False}
+    assert spec.loss == specs.Loss("student", "distillation", arguments=arguments)
+    assert (spec.teacher.run, spec.teacher.epoch) == ("mnist5k/resnet8/ls/seed1", 6)
+    assert spec.teacher.model.entry == "resnet8"
+    assert specs.flat(spec.teacher.model).items() >= model.items()
     others = [other for other in study.runs() if other != run]
     assert {study.teacher(other) for other in others} == {None}
-    assert not any("teacher" in specs.train(study, other) for other in others)
+    assert not any(specs.train(study, other).teacher for other in others)
     assert (study.has_students("students"), study.has_students("smoke")) == (True, False)
 
 
@@ -231,19 +227,20 @@ def test_a_student_is_called_after_its_teacher_and_judged_by_its_kind(raw_study)
     assert (study.kind("student"), study.strength("student")) == ("distillation_ls", 0.05)
     assert taught(raw_study, weight=0.5).label("student") == "Student of LS (δ = 0.05), T = 4, b = 0.5"
     assert taught(raw_study, label="pupil").label("student") == "pupil"
-    spec = specs.judge(taught(raw_study, teacher={"experiment": "smoke", "loss": "ce"}))[1]
-    assert spec["losses"]["student"] == {"kind": "distillation_ce", "strength": None}
+    spec = specs.judge(taught(raw_study, teacher={"experiment": "smoke", "loss": "ce"})).experiments[1]
+    assert (spec.kinds["student"], spec.strengths["student"]) == ("distillation_ce", None)
 
 
 def test_claims_and_figures_are_told_who_teaches(raw_study):
     study = taught(raw_study)
-    teaching = {"experiment": "smoke", "loss": "ls", "smoothing": 0.05, "temperature": 4.0, "weight": 1.0}
-    assert [entry["teachers"] for entry in specs.judge(study)] == [{}, {"student": teaching}]
-    drawn = specs.draw(study)[1]
-    assert drawn["teachers"] == {"student": teaching | {"label": "LS (δ = 0.05)"}}
-    assert "distillation" in drawn["figures"]
+    teaching = specs.Teaching("smoke", "ls", smoothing=0.05, temperature=4.0, weight=1.0)
+    assert [entry.teachers for entry in specs.judge(study).experiments] == [{}, {"student": teaching}]
+    drawn = specs.draw(study).experiments[1]
+    assert drawn.teachers == {"student": teaching}
+    assert drawn.labelled_teachers == {"student": vars(teaching) | {"label": "LS (δ = 0.05)"}}
+    assert "distillation" in drawn.figures
     assert "distillation" not in study.figures("smoke")
-    assert specs.collect(study)[1]["teachers"] == {"student": teaching}
+    assert specs.collect(study).experiments[1].teachers == {"student": teaching}
 
 
 def test_a_teacher_changed_reaches_its_students_training(raw_study):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from nclens.metrics.catalogue import calls
 from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
 
@@ -34,28 +33,31 @@ def test_the_task_is_that_of_the_data():
     assert "collapse_curves" in classification.figures("main")
     assert "nrc_curves" not in classification.figures("main")
     spec = specs.measure(regression, next(regression.runs()))
-    assert spec.pop("measurements") == calls("regression")
-    assert spec == {"task": "regression", "snapshots": [1, 2, 3, 4, 5], "c": None}
+    assert spec == specs.Measure(
+        "regression", (1, 2, 3, 4, 5), specs.calls("regression"), regressor=specs.MeasureRegressor(c=None)
+    )
 
 
 def test_a_losses_weight_decay_takes_the_place_of_the_trainings():
     given = study(weight_decay=0.5)
-    decays = {run.loss: specs.train(given, run)["training"]["weight_decay"] for run in given.runs()}
+    decays = {run.loss: specs.train(given, run).training.weight_decay for run in given.runs()}
     assert decays == {"wd": 0.02, "wd_0": 0.5}
-    assert all("weight_decay" not in specs.train(given, run)["loss"] for run in given.runs())
-    (facts,) = specs.judge(given)
-    assert facts["weight_decays"] == decays
-    assert list(facts["losses"]) == ["wd", "wd_0"]
+    assert all("weight_decay" not in specs.train(given, run).loss.arguments for run in given.runs())
+    (facts,) = specs.judge(given).experiments
+    assert facts.weight_decays == decays
+    assert facts.losses == ("wd", "wd_0")
 
 
 def test_the_penalties_of_a_regression_are_of_a_mean():
     given = study(losses=["wd_0"], ufm_regularised=True)
     (run,) = given.runs()
-    assert specs.train(given, run)["penalties"] == {"lambda_w": 1e-3, "lambda_h_total": 1e-2, "lambda_b": 0.0}
-    assert specs.measure(given, run)["c"] == pytest.approx(1e-5)
-    (regression,) = specs.regression(given)
-    assert (regression["lambda_w"], regression["lambda_h_mean"], regression["dim"]) == (1e-3, 1e-2, 256)
-    assert specs.regression(study()) == specs.predict(given) == []
+    assert specs.train(given, run).penalties == specs.Penalties(lambda_w=1e-3, lambda_h_total=1e-2, lambda_b=0.0)
+    assert specs.measure(given, run).regressor.c == pytest.approx(1e-5)
+    for spec in (specs.theory(given), specs.predict(given)):
+        (regression,) = spec.regressions
+        assert (regression.lambda_w, regression.lambda_h_mean, regression.dim) == (1e-3, 1e-2, 256)
+        assert spec.experiments == ()
+    assert specs.theory(study()).regressions == specs.predict(study()).regressions == ()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """What jobs ask of a cluster."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from nclens.workflow import specs
 from nclens.workflow.needs import BASE_MB, measuring_needs, probing_needs, training_needs
 
-TRAINING = {"epochs": 10, "batch_size": 128, "device": "cpu"}
-SPEC = {"dataset": "data", "model": {"name": "resnet18"}, "training": TRAINING, "snapshots": [1, 10]}
+SMALL, MIDDLE, LARGE = (specs.Entry("net", f"resnet{layers}") for layers in (8, 18, 50))
+TRAINING = specs.Training(10, 128, 0.05, 0.9, 0.0, (), 0.1, "none", 1, "cpu", "float32", False, False)
+SPEC = specs.Train("data", MIDDLE, specs.Loss("ce", "ce"), 0, TRAINING, None, (1, 10))
+PLAIN = specs.plain(SPEC)
 
 
 def write(path, content):
@@ -16,8 +20,7 @@ def write(path, content):
 
 
 def record(path, **changes):
-    spec = {"dataset": "data", "model": {"name": "resnet18"}, "training": TRAINING}
-    return write(path, {"spec": spec, "wall_time": 600.0, "peak_memory_bytes": 4e9} | changes)
+    return write(path, {"spec": PLAIN, "wall_time": 600.0, "peak_memory_bytes": 4e9} | changes)
 
 
 def test_what_was_measured_takes_the_place_of_the_estimate(tmp_path):
@@ -36,8 +39,8 @@ def test_what_was_measured_takes_the_place_of_the_estimate(tmp_path):
         "{",
         "[]",
         {},
-        {"spec": {"dataset": "other", "model": SPEC["model"], "training": TRAINING}, "wall_time": 1},
-        {"spec": {"dataset": "data", "model": SPEC["model"], "training": TRAINING | {"epochs": 1}}, "wall_time": 1},
+        {"spec": PLAIN | {"dataset": "other"}, "wall_time": 1, "peak_memory_bytes": 1},
+        {"spec": PLAIN | {"training": PLAIN["training"] | {"epochs": 1}}, "wall_time": 1, "peak_memory_bytes": 1},
     ],
 )
 def test_records_of_other_work_or_broken_ones_do_not_count(tmp_path, content):
@@ -52,15 +55,15 @@ def test_an_estimate_grows_with_the_work(tmp_path):
     first, second = training_needs(SPEC, small, []), training_needs(SPEC, large, [])
     assert second.minutes > first.minutes
     assert second.memory_mb > first.memory_mb > BASE_MB
-    longer = SPEC | {"training": TRAINING | {"epochs": 100}}
+    longer = replace(SPEC, training=replace(TRAINING, epochs=100))
     assert training_needs(longer, small, []).minutes > first.minutes
-    quick = SPEC | {"training": TRAINING | {"device": "cuda"}}
+    quick = replace(SPEC, training=replace(TRAINING, device="cuda"))
     assert training_needs(quick, small, []).minutes < first.minutes
 
 
 def test_measuring_needs_grow_with_the_features(tmp_path):
     manifest = write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000})
-    spec = {"model": {"name": "resnet50"}, "snapshots": list(range(30)), "device": "cuda"}
+    spec = specs.Extract("data", LARGE, tuple(range(30)), "cuda")
     narrow, wide = measuring_needs(spec, manifest, 64), measuring_needs(spec, manifest, 2048)
     assert wide.memory_mb > narrow.memory_mb
     assert wide.minutes >= narrow.minutes
@@ -73,41 +76,40 @@ def test_probing_needs_grow_with_what_is_asked(tmp_path):
         "data": write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000}),
         "other": write(tmp_path / "other.json", {"train": 50_000, "test": 10_000, "classes": list("abc")}),
     }
-    transfer = {"kind": "transfer", "dataset": "other", "snapshots": [10]}
-    variance = {"kind": "gradient_variance", "samples": 50_000, "snapshots": [1, 10]}
-    information = {"kind": "mutual_information", "samples": 50_000, "draws": 5, "snapshots": [1, 10]}
+    transfer = specs.Probe("transfer", {"dataset": "other"}, snapshots=(10,))
+    variance = specs.Probe("gradient_variance", {"samples": 50_000}, snapshots=(1, 10))
+    information = specs.Probe("mutual_information", {"samples": 50_000, "draws": 5}, snapshots=(1, 10))
 
-    def needs(*asked):
-        return probing_needs({**SPEC, "device": "cpu", "probes": list(asked)}, manifests, 512)
+    def needs(*probes, device="cpu"):
+        return probing_needs(specs.ProbeRun("data", MIDDLE, (1, 10), device, "run", 0, probes), manifests, 512)
 
     minutes = [needs(*asked).minutes for asked in ([variance], [variance, information], [variance, transfer])]
     assert minutes[0] > needs().minutes
     assert min(minutes[1:]) > minutes[0]
     assert needs(transfer).memory_mb > needs(variance).memory_mb
-    assert needs(variance | {"snapshots": [10]}).minutes < needs(variance).minutes
-    cuda = probing_needs({**SPEC, "device": "cuda", "probes": [variance]}, manifests, 512)
-    assert cuda.minutes < needs(variance).minutes
+    assert needs(replace(variance, snapshots=(10,))).minutes < needs(variance).minutes
+    assert needs(variance, device="cuda").minutes < needs(variance).minutes
 
 
 def test_numbers_are_whole(tmp_path):
     for needs in (
         training_needs(SPEC, tmp_path / "x", []),
-        measuring_needs(SPEC | {"device": "cpu"}, tmp_path / "x", None),
+        measuring_needs(specs.Extract("data", MIDDLE, (1, 10), "cpu"), tmp_path / "x", None),
     ):
         assert all(isinstance(value, int) and value > 0 for value in needs)
 
 
 def test_a_student_needs_the_time_of_its_teachers_forward_pass_too(tmp_path):
     manifest = write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000})
-    alone = SPEC | {"model": {"name": "resnet8"}, "training": TRAINING | {"epochs": 100}}
-    student = alone | {"teacher": {"run": "data/large/ce/seed0", "model": {"name": "resnet18"}, "epoch": 10}}
+    alone = replace(SPEC, model=SMALL, training=replace(TRAINING, epochs=100))
+    student = replace(alone, teacher=specs.Teacher("data/large/ce/seed0", MIDDLE, 10))
     assert training_needs(student, manifest, []).minutes > 20 * training_needs(alone, manifest, []).minutes
 
 
 def test_a_student_is_not_measured_by_a_run_without_its_teacher(tmp_path):
-    student = SPEC | {"teacher": {"run": "data/large/ce/seed0", "model": {"name": "resnet50"}, "epoch": 10}}
+    student = replace(SPEC, teacher=specs.Teacher("data/large/ce/seed0", LARGE, 10))
     file, missing = record(tmp_path / "run.json"), tmp_path / "missing.json"
     assert training_needs(student, missing, [file]) == training_needs(student, missing, [])
-    spec = json.loads(file.read_text())["spec"] | {"teacher": student["teacher"] | {"run": "data/large/ls/seed1"}}
-    same = record(tmp_path / "same.json", spec=spec)
+    other = replace(student, teacher=replace(student.teacher, run="data/large/ls/seed1"))
+    same = record(tmp_path / "same.json", spec=specs.plain(other))
     assert training_needs(student, missing, [same]) == (20, 5200)

@@ -18,7 +18,7 @@ the one number of the metric that has the function's name.
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 Better = Literal["lower", "higher", ""]
 Split = Literal["train", "test"]
@@ -196,15 +196,6 @@ MEASUREMENTS: tuple[Measurement, ...] = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for entry in MEASUREMENTS for metric in entry.metrics}
 """Every metric by its name."""
-
-
-def calls(*tasks: Task) -> list[dict[str, Any]]:
-    """Return what the stage `measure` calls for networks of these tasks: function, task and splits, without labels."""
-    return [
-        {"function": entry.function, "task": entry.task, "splits": list(entry.splits)}
-        for entry in MEASUREMENTS
-        if entry.task in tasks
-    ]
 
 
 @cache

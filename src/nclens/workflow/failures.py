@@ -9,9 +9,9 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from nclens.workflow.files import FileError, read_json, write_json
+from nclens.workflow.specs import Extract, Train
 
 #: Name of the record, in a run's folder.
 RECORD = ".failed.json"
@@ -44,7 +44,7 @@ def remembered(run: Path, identity: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def enough_memory(spec: Any) -> Iterator[None]:
+def enough_memory(spec: Train | Extract) -> Iterator[None]:
     """Turn a lack of memory inside a stage that runs a network into one message: how large, and what to lower."""
     try:
         yield
@@ -53,10 +53,9 @@ def enough_memory(spec: Any) -> Iterator[None]:
 
         if not is_out_of_memory(error):
             raise
-        model = spec["model"]
-        called = f"model `{model['entry']}` ({model.get('name') or model['function']})"
-        if "training" in spec:
-            size, lower = f"training.batch_size = {spec['training']['batch_size']}", "lower training.batch_size, "
+        called = f"model `{spec.model.entry}` ({spec.model.called})"
+        if isinstance(spec, Train):
+            size, lower = f"training.batch_size = {spec.training.batch_size}", "lower training.batch_size, "
         else:
             size, lower = "batches for evaluation, of at most 250 samples", ""
         detail = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nclens.probes.catalogue import FORWARD_AND_BACKWARD, Size, probe_of
+from nclens.workflow.specs import Entry, Extract, ProbeRun, Train, plain
 
 #: Forward floating-point operations of one 32 x 32 image, 1e9; other sizes in proportion to their pixels.
 GFLOPS = {
@@ -40,72 +41,72 @@ class Needs(NamedTuple):
     memory_mb: int
 
 
-def training_needs(spec: Mapping[str, Any], manifest: Path, records: Iterable[Path]) -> Needs:
+def training_needs(spec: Train, manifest: Path, records: Iterable[Path]) -> Needs:
     """Return what a training run needs.
 
     Args:
-        spec: the run's specification, as `specs.train` returns it.
+        spec: the run in full.
         manifest: of its data set; where it is not there yet, an image of CIFAR-10's size and number is assumed.
         records: run.json files of the experiment's other runs; those that are there and ran on the same kind of
             device count.
     """
-    training = spec["training"]
+    training = spec.training
     measured = [record for record in map(_read, records) if record and _alike(record, spec)]
     if measured:
         seconds = max(record["wall_time"] for record in measured)
         memory = max(record["peak_memory_bytes"] for record in measured) / 1e6
         return Needs(math.ceil(MORE_TIME * seconds / 60) + 5, max(BASE_MB, math.ceil(MORE_MEMORY * memory)))
     data = _read(manifest) or {}
-    operations, values = _operations(spec["model"], data)
+    operations, values = _operations(spec.model, data)
     samples, evaluated = data.get("train", 50_000), data.get("test", 10_000)
     per_epoch = operations * (FORWARD_AND_BACKWARD * samples + evaluated)
-    if "teacher" in spec:
+    if spec.teacher is not None:
         # Its forward pass only, beside each of the student's.
-        per_epoch += _operations(spec["teacher"]["model"], data)[0] * (samples + evaluated)
-    seconds = training["epochs"] * per_epoch / (1e9 * _rate(training["device"]))
+        per_epoch += _operations(spec.teacher.model, data)[0] * (samples + evaluated)
+    seconds = training.epochs * per_epoch / (1e9 * _rate(training.device))
     # Kept for the backward pass: about a byte for every hundred operations.
-    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * training["batch_size"]
+    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * training.batch_size
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
 
 
-def measuring_needs(spec: Mapping[str, Any], manifest: Path, dim: int | None) -> Needs:
+def measuring_needs(spec: Extract, manifest: Path, dim: int | None) -> Needs:
     """Return what extracting or measuring a run's snapshots needs.
 
     Args:
-        spec: of the extraction, as `specs.extract` returns it.
+        spec: of the extraction.
         manifest: as above.
         dim: feature dimension d; None for unknown, 512 is assumed.
     """
     data = _read(manifest) or {}
-    operations, values = _operations(spec["model"], data)
+    operations, values = _operations(spec.model, data)
     samples = _samples(data)
     features = samples * (dim or 512)
-    seconds = len(spec["snapshots"]) * (operations * samples / (1e9 * _rate(spec["device"])) + 2e-7 * features)
+    seconds = len(spec.snapshots) * (operations * samples / (1e9 * _rate(spec.device)) + 2e-7 * features)
     # One snapshot at a time: features in single precision, a copy, and chunks in double precision.
     memory = (2 * 4 * features + 2 * values * samples) / 1e6
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
 
 
-def probing_needs(spec: Mapping[str, Any], manifests: Mapping[str, Path], dim: int | None) -> Needs:
+def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None) -> Needs:
     """Return what the probes of a run need.
 
     Args:
-        spec: of the probes, as `specs.probe` returns it.
+        spec: of the probes.
         manifests: of the run's data set and of those that its probes name, by name; as above.
         dim: feature dimension d; None for unknown, 512 is assumed.
     """
-    data = _read(manifests[spec["dataset"]]) or {}
-    operations, values = _operations(spec["model"], data)
+    data = _read(manifests[spec.dataset]) or {}
+    operations, values = _operations(spec.model, data)
     loaded = samples = _samples(data)
     work = 0.0
-    for asked in spec["probes"]:
-        other = (_read(manifests[asked["dataset"]]) or {}) if "dataset" in asked else None
-        classes = (other or {}).get("classes", range(100))
-        size = Size(0 if other is None else _samples(other), len(classes), dim or 512)
-        cost = probe_of(asked["kind"]).cost(asked, size)
+    for probe in spec.probes:
+        name = probe.arguments.get("dataset")
+        other: dict[str, Any] = {"train": 0, "test": 0} if name is None else _read(manifests[name]) or {}
+        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512)
+        cost = probe_of(probe.kind).cost(probe.arguments, size)
         loaded = max(loaded, samples + size.samples)
-        seconds = operations * cost.passes / _rate(spec["device"]) + cost.operations / RATES["cpu"]
-        work += len(asked["snapshots"]) * seconds
+        seconds = operations * cost.passes / _rate(spec.device) + cost.operations / RATES["cpu"]
+        work += len(probe.snapshots) * seconds
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
@@ -117,11 +118,11 @@ def has_gpu() -> bool:
     return bool(os.environ.get("NCLENS_DEVICES")) or any(node.exists() for node in nodes)
 
 
-def _operations(model: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float, int]:
+def _operations(model: Entry, data: Mapping[str, Any]) -> tuple[float, int]:
     """Return forward operations of a sample, and its number of values."""
     shape = data.get("shape", [3, 32, 32])
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
-    return 1e9 * GFLOPS.get(model.get("name", ""), GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
+    return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
 
 
 def _samples(data: Mapping[str, Any]) -> int:
@@ -141,13 +142,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _alike(record: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+def _alike(record: Mapping[str, Any], spec: Train) -> bool:
     """Return whether a recorded run did as much work on the same kind of device."""
     try:
-        same = all(record["spec"][key] == spec[key] for key in ("dataset", "model"))
-        taught, asked = (content.get("teacher", {}).get("model") for content in (record["spec"], spec))
-        same = same and taught == asked
-        same = same and all(record["spec"]["training"][key] == value for key, value in spec["training"].items())
+        found, wanted = record["spec"], plain(spec)
+        same = all(found[key] == wanted[key] for key in ("dataset", "model", "training"))
+        same = same and (found["teacher"] or {}).get("model") == (wanted["teacher"] or {}).get("model")
         return same and record["wall_time"] > 0 and record["peak_memory_bytes"] > 0
     except (KeyError, TypeError):
         return False

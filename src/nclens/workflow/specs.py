@@ -1,258 +1,579 @@
-"""What each step of the workflow uses of a study: a leaf that its specification lacks cannot make it run again.
+"""What each step of the workflow depends on: one frozen dataclass a step, made from a study, passed as JSON.
 
-One function a step, of the step's name; each returns plain data, as it stands in the rule's parameters.
+A setting that is left out of a step's specification never triggers a rerun of that step. One name has one shape:
+`experiment`, `dataset` and `losses` are names of the study's entries, and a further fact about losses is a mapping from
+their names (`labels`, `smoothings`, ...). Only a run's own `model` and `loss` are entries in full.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nclens.metrics.catalogue import calls
+from nclens.metrics.catalogue import MEASUREMENTS, Task
 from nclens.probes.catalogue import probe_of
-from nclens.study.datasets import Files
-from nclens.study.experiments import Experiment
-from nclens.study.fields import Closed
-from nclens.study.study import Run, Study
+
+if TYPE_CHECKING:
+    from nclens.study.experiments import Experiment
+    from nclens.study.fields import Closed
+    from nclens.study.study import Run, Study
+
+T = TypeVar("T")
+
+# --- what several steps share ----------------------------------------------------------------------------------------
 
 
-def prepare(study: Study, dataset: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the study: a registered function by its `name`, or the user's own by `function` and `file`."""
+
+    entry: str
+    name: str | None = None
+    function: str | None = None
+    file: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        """The name of the function that computes it."""
+        return self.name or self.function or ""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a loss's strength changes: `kind` is constant, linear or drop; `end` its last strength, at `epoch`."""
+
+    kind: str
+    end: float | None = None
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Loss(Entry):
+    """A loss entry; `schedule` is None where there is no strength to vary."""
+
+    schedule: Schedule | None = None
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Penalties of the unconstrained feature model; `lambda_h_total` is N lambda_H."""
+
+    lambda_w: float
+    lambda_h_total: float
+    lambda_b: float
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches a distilled loss: another experiment's loss, its smoothing if it has one, and T and b."""
+
+    experiment: str
+    loss: str
+    smoothing: float | None
+    temperature: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe; `suffix` follows the names of its metrics, `snapshots` are its epochs, `split` that of its rows."""
+
+    kind: str
+    arguments: dict[str, Any]
+    suffix: str = ""
+    snapshots: tuple[int, ...] = ()
+    function: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class OfExperiment:
+    """What tells an experiment's results apart."""
+
+    experiment: str
+    dataset: str
+    model: str
+
+
+@dataclass(frozen=True)
+class OfRuns(OfExperiment):
+    """The runs of an experiment, one a loss and seed, with the epoch that each ends at."""
+
+    losses: tuple[str, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+
+
+# --- steps of one data set or run ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """The whole study, every default written out."""
+
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """A data set: its name, and all that its entry says of where it comes from."""
+
+    dataset: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run is trained; see `nclens.study.training.Training`."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    milestones: tuple[int, ...]
+    decay: float
+    augmentation: str
+    record_every: int
+    device: str
+    precision: str
+    compile: bool
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The trained network that a run learns from: its run, its model, and the epoch of its snapshot."""
+
+    run: str
+    model: Entry
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """A run in full; `penalties` is None for plain weight decay, `teacher` for a run that learns from labels alone."""
+
+    dataset: str
+    model: Entry
+    loss: Loss
+    seed: int
+    training: Training
+    penalties: Penalties | None
+    snapshots: tuple[int, ...]
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The network whose snapshots are evaluated, and where."""
+
+    dataset: str
+    model: Entry
+    snapshots: tuple[int, ...]
+    device: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of the catalogue of metrics, with what its values depend on: a label is no part of it."""
+
+    function: str
+    task: str
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MeasureClassifier:
+    """How classifiers are measured."""
+
+    held_out: float
+    held_out_seed: int
+    loss: Loss
+    epochs: int
+
+
+@dataclass(frozen=True)
+class MeasureRegressor:
+    """How regressors are measured; `c` is lambda_W lambda_H where training had the model's penalties."""
+
+    c: float | None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured on each snapshot: one of the two, by task."""
+
+    task: str
+    snapshots: tuple[int, ...]
+    measurements: tuple[Call, ...]
+    classifier: MeasureClassifier | None = None
+    regressor: MeasureRegressor | None = None
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """A run's network and the probes of it; `snapshots` are the epochs of any of them."""
+
+    dataset: str
+    model: Entry
+    snapshots: tuple[int, ...]
+    device: str
+    run: str
+    seed: int
+    probes: tuple[Probe, ...]
+
+
+# --- steps of the whole study ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TheoryExperiment(OfExperiment):
+    """The losses that have a closed form, and their smoothings."""
+
+    dim: int | None
+    losses: tuple[str, ...]
+    smoothings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TheoryRegression(OfExperiment):
+    """A regression that is trained with the model's penalties."""
+
+    dim: int | None
+    losses: tuple[str, ...]
+    lambda_w: float
+    lambda_h_mean: float
+
+
+@dataclass(frozen=True)
+class Theory:
+    """The penalties, and the experiments that the unconstrained feature model is evaluated for."""
+
+    penalties: Penalties
+    experiments: tuple[TheoryExperiment, ...]
+    regressions: tuple[TheoryRegression, ...]
+
+
+@dataclass(frozen=True)
+class PredictExperiment(OfRuns):
+    """The losses that have a closed form; `regularised` where training had the model's penalties."""
+
+    dim: int | None
+    smoothings: dict[str, float]
+    regularised: bool
+
+
+@dataclass(frozen=True)
+class PredictRegression(OfRuns):
+    """A regression that was trained with the model's penalties."""
+
+    dim: int | None
+    lambda_w: float
+    lambda_h_mean: float
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The penalties, and the experiments whose networks are compared with the unconstrained feature model."""
+
+    penalties: Penalties
+    experiments: tuple[PredictExperiment, ...]
+    regressions: tuple[PredictRegression, ...]
+
+
+@dataclass(frozen=True)
+class CollectExperiment(OfRuns):
+    """Which runs there are; `probed` where they have probes."""
+
+    task: str
+    probed: bool = False
+    teachers: dict[str, Teaching] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Which runs there are."""
+
+    experiments: tuple[CollectExperiment, ...]
+
+
+@dataclass(frozen=True)
+class JudgeExperiment(OfRuns):
+    """Which losses are compared: their kinds and strengths as the claims name them, and the one to compare with."""
+
+    task: str
+    baseline: str | None
+    kinds: dict[str, str]
+    strengths: dict[str, float | None]
+    weight_decays: dict[str, float]
+    regularised: bool
+    teachers: dict[str, Teaching] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The experiments that the claims are judged in."""
+
+    experiments: tuple[JudgeExperiment, ...]
+
+
+@dataclass(frozen=True)
+class DrawExperiment(OfRuns):
+    """What an experiment's figures show, and how its losses look; `labels` has those of teachers too."""
+
+    task: str
+    figures: tuple[str, ...]
+    baseline: str | None
+    labels: dict[str, str]
+    colours: dict[str, str]
+    first_epoch: int
+    weight_decays: dict[str, float]
+    regularised: bool
+    smoothings: dict[str, float] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    teachers: dict[str, Teaching] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
+    projection_classes: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def labelled_teachers(self) -> dict[str, dict[str, Any]]:
+        """Each distilled loss's teaching with the teacher's label, in the order of the losses."""
+        taught = ((loss, self.teachers[loss]) for loss in self.losses if loss in self.teachers)
+        return {loss: {**vars(teaching), "label": self.labels[teaching.loss]} for loss, teaching in taught}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The experiments that are drawn."""
+
+    experiments: tuple[DrawExperiment, ...]
+
+
+@dataclass(frozen=True)
+class ReportExperiment(DrawExperiment):
+    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to."""
+
+    transfer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; `command` reproduces the study."""
+
+    study: str
+    title: str
+    command: str
+    experiments: tuple[ReportExperiment, ...]
+
+
+@dataclass(frozen=True)
+class TrackSetup:
+    """The study that is recorded."""
+
+    study: str
+
+
+@dataclass(frozen=True)
+class TrackRun(OfExperiment):
+    """What is recorded of a run: its keys, its looks, its files."""
+
+    study: str
+    run: str
+    loss: str
+    seed: int
+    label: str
+    colour: str
+    tensors: bool
+    snapshots: tuple[int, ...]
+    keep_features: str
+    probed: bool
+
+
+@dataclass(frozen=True)
+class TrackStudy:
+    """What is recorded of the study: its files, as paths below its folder."""
+
+    study: str
+    title: str
+    files: tuple[str, ...]
+
+
+# --- from a study, a function a step ---------------------------------------------------------------------------------
+
+
+def resolve(study: "Study") -> Resolve:
+    """Return what `resolve` uses."""
+    return Resolve(study.resolved())
+
+
+def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
     entry = study.datasets[dataset]
-    chosen = entry.specification() if isinstance(entry, Files) else _entry(entry)
-    return {"dataset": dataset, "entry": chosen}
+    # Sources of files leave out where the files are.
+    chosen = entry.specification() if hasattr(entry, "specification") else _dumped(entry)
+    return Prepare(dataset, chosen)
 
 
-def train(study: Study, run: Run) -> dict[str, Any]:
-    """Return what `train` uses: the full specification of a run."""
+def train(study: "Study", run: "Run") -> Train:
+    """Return what `train` uses: a run in full."""
     experiment = study.experiments[run.experiment]
-    training = experiment.training.model_dump(mode="json", exclude={"ufm_regularised"})
-    return {
-        "dataset": run.dataset,
-        "model": _model(study, run.model),
-        "loss": _loss(study, run),
-        "seed": run.seed,
-        "training": training | {"weight_decay": study.weight_decay(run.experiment, run.loss)},
-        "penalties": _penalties(study, run.experiment),
-        "snapshots": experiment.snapshot_epochs,
-        **_teaching(study, run),
-    }
+    training = _dumped(experiment.training, leave_out={"ufm_regularised"})
+    return Train(
+        dataset=run.dataset,
+        model=_model(study, run.model),
+        loss=_loss(study, run.loss),
+        seed=run.seed,
+        training=_decoded(Training, training | {"weight_decay": study.weight_decay(run.experiment, run.loss)}),
+        penalties=_trained_with(study, run.experiment),
+        snapshots=tuple(experiment.snapshot_epochs),
+        teacher=_teacher(study, run),
+    )
 
 
-def _teaching(study: Study, run: Run) -> dict[str, Any]:
-    """Return which run teaches a run, with what network, at which epoch; nothing where none does."""
-    teacher = study.teacher(run)
-    if teacher is None:
-        return {}
-    epoch = study.experiments[teacher.experiment].training.epochs
-    return {"teacher": {"run": teacher.path, "model": _model(study, teacher.model), "epoch": epoch}}
-
-
-def extract(study: Study, run: Run) -> dict[str, Any]:
+def extract(study: "Study", run: "Run") -> Extract:
     """Return what `extract` uses."""
     experiment = study.experiments[run.experiment]
-    return {
-        "dataset": run.dataset,
-        "model": _model(study, run.model),
-        "snapshots": experiment.snapshot_epochs,
-        "device": experiment.training.device,
-    }
+    model, device = _model(study, run.model), experiment.training.device
+    return Extract(run.dataset, model, tuple(experiment.snapshot_epochs), device)
 
 
-def measure(study: Study, run: Run) -> dict[str, Any]:
+def measure(study: "Study", run: "Run") -> Measure:
     """Return what `measure` uses."""
     task, entry, theory = study.task(run.experiment), study.experiments[run.experiment], study.theory
-    c = theory.lambda_w * theory.lambda_h_mean if entry.training.ufm_regularised else None
-    loss = {"loss": _loss(study, run), "epochs": entry.training.epochs}
-    by_task: dict[str, dict[str, Any]] = {
-        "classification": study.measure.model_dump(mode="json") | loss,
-        "regression": {"c": c},
-    }
-    return {"task": task, "snapshots": entry.snapshot_epochs, "measurements": measurements(study, run), **by_task[task]}
+    snapshots, training = tuple(entry.snapshot_epochs), entry.training
+    if task == "regression":
+        c = theory.lambda_w * theory.lambda_h_mean if training.ufm_regularised else None
+        return Measure(task, snapshots, calls("regression"), regressor=MeasureRegressor(c))
+    # A classifier trained with squared error is a regressor on one-hot targets too.
+    called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
+    held_out = study.measure.held_out, study.measure.held_out_seed
+    return Measure(task, snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs))
 
 
-def measurements(study: Study, run: Run) -> list[dict[str, Any]]:
-    """Return the functions that `measure` calls for a run."""
-    if study.task(run.experiment) == "regression":
-        return calls("regression")
-    return calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
+def calls(*tasks: Task) -> tuple[Call, ...]:
+    """Return the functions that networks of these tasks are measured by, in the catalogue's order."""
+    return tuple(Call(entry.function, entry.task, entry.splits) for entry in MEASUREMENTS if entry.task in tasks)
 
 
-def probe(study: Study, run: Run) -> dict[str, Any]:
+def probe(study: "Study", run: "Run") -> ProbeRun:
     """Return what `probe` uses."""
-    epochs = study.experiments[run.experiment].snapshot_epochs
-    return {
-        **extract(study, run),
-        "run": run.path,
-        "seed": run.seed,
-        "snapshots": study.probed_epochs(run.experiment),
-        "probes": [
-            {
-                **asked,
-                "snapshots": epochs[-1 if study.probes[name].snapshots == "last" else 0 :],
-                "function": probe_of(asked["kind"]).function,
-                "split": probe_of(asked["kind"]).split,
-            }
-            for name, asked in _asked(study, run.experiment).items()
-        ],
-    }
+    return ProbeRun(
+        dataset=run.dataset,
+        model=_model(study, run.model),
+        snapshots=tuple(study.probed_epochs(run.experiment)),
+        device=study.experiments[run.experiment].training.device,
+        run=run.path,
+        seed=run.seed,
+        probes=_probes(study, run.experiment),
+    )
 
 
-def _asked(study: Study, experiment: str) -> dict[str, dict[str, Any]]:
-    """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
-    probes = {name: study.probes[name] for name in study.experiments[experiment].probes}
-    kinds = [probe.kind for probe in probes.values()]
-    return {
-        name: {
-            **_entry(probe, leave_out={"snapshots"}),
-            "suffix": f"/{name}" if kinds.count(probe.kind) > 1 else "",
-        }
-        for name, probe in probes.items()
-    }
-
-
-def theory(study: Study) -> dict[str, Any]:
-    """Return what `theory` uses: one item per experiment and loss that has a closed form."""
-    return {
-        "penalties": study.theory.penalties,
-        "regressions": regression(study),
-        "losses": [
-            {
-                "experiment": name,
-                "dataset": entry.dataset,
-                "model": entry.model,
-                "loss": loss,
-                "smoothing": smoothing,
-                "dim": study.models[entry.model].dim,
-            }
-            for name, entry in study.experiments.items()
-            for loss, smoothing in study.smoothings(name).items()
-        ],
-    }
-
-
-def regression(study: Study) -> list[dict[str, Any]]:
-    """Return what `theory` and `predict` use of the regressions trained with the model's penalties."""
-    return [
-        {
-            "experiment": name,
-            "dataset": entry.dataset,
-            "model": entry.model,
-            "dim": study.models[entry.model].dim,
-            "losses": list(entry.losses),
-            "seeds": list(entry.seeds),
-            "epochs": entry.training.epochs,
-            **{key: study.theory.model_dump()[key] for key in ("lambda_w", "lambda_h_mean")},
-        }
-        for name, entry in _of(study, "regression")
-        if entry.training.ufm_regularised
+def theory(study: "Study") -> Theory:
+    """Return what `theory` uses: the losses that have a closed form."""
+    experiments = []
+    for name, entry in _of_task(study, "classification"):
+        if smoothings := study.smoothings(name):
+            keys = (name, entry.dataset, entry.model, study.models[entry.model].dim)
+            experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings))
+    regressions = [
+        TheoryRegression(name, entry.dataset, entry.model, dim, tuple(entry.losses), *penalties)
+        for name, entry, dim, penalties in _penalised_regressions(study)
     ]
+    return Theory(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
 
 
-def predict(study: Study) -> list[dict[str, Any]]:
-    """Return what `predict` uses: the experiments, their smoothings, and whether their penalties are explicit."""
-    return [
-        {
-            "name": name,
-            "dataset": entry.dataset,
-            "model": entry.model,
-            "dim": study.models[entry.model].dim,
-            "regularised": entry.training.ufm_regularised,
-            "losses": study.smoothings(name),
-            "seeds": list(entry.seeds),
-            "epochs": entry.training.epochs,
-        }
-        for name, entry in _of(study, "classification")
+def predict(study: "Study") -> Predict:
+    """Return what `predict` uses: the losses that have a closed form, and whether their penalties are explicit."""
+    experiments = []
+    for name, entry in _of_task(study, "classification"):
+        smoothings, dim = study.smoothings(name), study.models[entry.model].dim
+        runs = _runs(study, name) | {"losses": tuple(sorted(smoothings))}
+        regularised = entry.training.ufm_regularised
+        experiments.append(PredictExperiment(**runs, dim=dim, smoothings=smoothings, regularised=regularised))
+    regressions = [
+        PredictRegression(**_runs(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
+        for name, _, dim, penalties in _penalised_regressions(study)
     ]
+    return Predict(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
 
 
-def collect(study: Study) -> list[dict[str, Any]]:
+def collect(study: "Study") -> Collect:
     """Return what `collect` uses: which runs there are."""
-    return [
-        {
-            "name": name,
-            "task": study.task(name),
-            "dataset": entry.dataset,
-            "model": entry.model,
-            "losses": list(entry.losses),
-            "seeds": list(entry.seeds),
-            "probed": bool(entry.probes),
-            "epochs": entry.training.epochs,
-            "teachers": study.teachers(name),
-        }
-        for name, entry in study.experiments.items()
-    ]
+    return Collect(
+        tuple(
+            CollectExperiment(
+                **_runs(study, name), task=study.task(name), probed=bool(entry.probes), teachers=_teachers(study, name)
+            )
+            for name, entry in study.experiments.items()
+        )
+    )
 
 
-def judge(study: Study) -> list[dict[str, Any]]:
+def judge(study: "Study") -> Judge:
     """Return what `judge` uses: which losses are compared with which."""
-    return [
-        {
-            "name": name,
-            "dataset": entry.dataset,
-            "model": entry.model,
-            "baseline": study.baseline(name),
-            "losses": {loss: {"kind": study.kind(loss), "strength": study.strength(loss)} for loss in entry.losses},
-            "teachers": study.teachers(name),
-            "seeds": list(entry.seeds),
-            "epochs": entry.training.epochs,
-            **_task_facts(study, name),
-        }
-        for name, entry in study.experiments.items()
-    ]
+    return Judge(
+        tuple(
+            JudgeExperiment(
+                **_runs(study, name),
+                task=study.task(name),
+                baseline=study.baseline(name),
+                kinds={loss: study.kind(loss) for loss in entry.losses},
+                strengths={loss: study.strength(loss) for loss in entry.losses},
+                weight_decays={loss: study.weight_decay(name, loss) for loss in entry.losses},
+                regularised=entry.training.ufm_regularised,
+                teachers=_teachers(study, name),
+            )
+            for name, entry in study.experiments.items()
+        )
+    )
 
 
-def draw(study: Study) -> list[dict[str, Any]]:
+def draw(study: "Study") -> Draw:
     """Return what `draw` uses: the experiments with the looks of their losses."""
-    return [
-        {
-            "name": name,
-            "dataset": entry.dataset,
-            "model": entry.model,
-            "losses": {loss: {"label": study.label(loss), "colour": study.colour(loss)} for loss in entry.losses},
-            "baseline": study.baseline(name),
-            "seeds": list(entry.seeds),
-            "epochs": entry.training.epochs,
-            "figures": study.figures(name),
-            "smoothings": study.smoothings(name),
-            "drops": study.drops(name),
-            "teachers": {
-                loss: {**teacher, "label": study.label(teacher["loss"])}
-                for loss, teacher in study.teachers(name).items()
-            },
-            "first_epoch": entry.snapshot_epochs[0],
-            **_task_facts(study, name),
-            "probes": list(_asked(study, name).values()),
-            "projection_classes": list(entry.projection_classes),
-        }
-        for name, entry in study.experiments.items()
-    ]
+    return Draw(tuple(DrawExperiment(**_drawn(study, name)) for name in study.experiments))
 
 
-def report(study: Study, command: str) -> dict[str, Any]:
+def report(study: "Study", command: str) -> Report:
     """Return what `report` uses; `command` is what reproduces the study."""
-    experiments = [{**entry, "transfer": study.transfer_datasets(entry["name"])} for entry in draw(study)]
-    return {"name": study.study, "title": study.title, "command": command, "experiments": experiments}
+    experiments = tuple(
+        ReportExperiment(**_drawn(study, name), transfer=tuple(study.transfer_datasets(name)))
+        for name in study.experiments
+    )
+    return Report(study.study, study.title, command, experiments)
 
 
-def track(study: Study, run: Run) -> dict[str, Any]:
+def track_setup(study: "Study") -> TrackSetup:
+    """Return what `track` uses before the first record."""
+    return TrackSetup(study.study)
+
+
+def track_run(study: "Study", run: "Run") -> TrackRun:
     """Return what `track` uses for a run."""
-    return {
-        "study": study.study,
-        "run": run.path,
-        "experiment": run.experiment,
-        "dataset": run.dataset,
-        "model": run.model,
-        "loss": run.loss,
-        "seed": run.seed,
-        "label": study.label(run.loss),
-        "colour": study.colour(run.loss),
-        "tensors": study.track.tensors,
-        "snapshots": study.experiments[run.experiment].snapshot_epochs,
-        "keep_features": study.experiments[run.experiment].keep_features,
-        "probed": bool(study.experiments[run.experiment].probes),
-    }
+    experiment = study.experiments[run.experiment]
+    return TrackRun(
+        study=study.study,
+        run=run.path,
+        experiment=run.experiment,
+        dataset=run.dataset,
+        model=run.model,
+        loss=run.loss,
+        seed=run.seed,
+        label=study.label(run.loss),
+        colour=study.colour(run.loss),
+        tensors=study.track.tensors,
+        snapshots=tuple(experiment.snapshot_epochs),
+        keep_features=experiment.keep_features,
+        probed=bool(experiment.probes),
+    )
 
 
-def track_study(study: Study) -> dict[str, Any]:
+def track_study(study: "Study") -> TrackStudy:
     """Return what `track` uses for the study: its name, title and files."""
     theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
     figures = [
@@ -262,46 +583,202 @@ def track_study(study: Study) -> dict[str, Any]:
         for ending in ("png", "pdf", "csv")
     ]
     files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
-    files += ["tables/losses.csv", *theory, *figures]
-    return {"study": study.study, "title": study.title, "files": files}
+    return TrackStudy(study.study, study.title, (*files, "tables/losses.csv", *theory, *figures))
 
 
-def _model(study: Study, name: str) -> dict[str, Any]:
-    return {"entry": name, **_entry(study.models[name], leave_out={"dim"})}
-
-
-def _loss(study: Study, run: Run) -> dict[str, Any]:
-    entry = _entry(study.losses[run.loss], leave_out={"label", "colour", "weight_decay", "teacher"})
-    return {"entry": run.loss, **entry}
-
-
-def _penalties(study: Study, experiment: str) -> dict[str, float] | None:
-    """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
-    if not study.experiments[experiment].training.ufm_regularised:
-        return None
-    classification, lambda_h_mean = study.theory.penalties, study.theory.lambda_h_mean
-    by_task = {
-        "classification": classification,
-        # A mean over the samples already; the regression model has no penalty on the bias.
-        "regression": classification | {"lambda_h_total": lambda_h_mean, "lambda_b": 0.0},
-    }
-    return by_task[study.task(experiment)]
-
-
-def _task_facts(study: Study, experiment: str) -> dict[str, Any]:
-    """Return what claims and figures are told of an experiment's task and regulariser."""
+def _runs(study: "Study", experiment: str) -> dict[str, Any]:
+    """Return the fields of `OfRuns`."""
     entry = study.experiments[experiment]
     return {
-        "task": study.task(experiment),
-        "weight_decays": {loss: study.weight_decay(experiment, loss) for loss in entry.losses},
-        "regularised": entry.training.ufm_regularised,
+        "experiment": experiment,
+        "dataset": entry.dataset,
+        "model": entry.model,
+        "losses": tuple(entry.losses),
+        "seeds": tuple(entry.seeds),
+        "epochs": entry.training.epochs,
     }
 
 
-def _of(study: Study, task: str) -> Iterator[tuple[str, Experiment]]:
+def _drawn(study: "Study", name: str) -> dict[str, Any]:
+    """Return the fields of `DrawExperiment`."""
+    entry, teachers = study.experiments[name], _teachers(study, name)
+    taught = [teaching.loss for teaching in teachers.values()]
+    return _runs(study, name) | {
+        "task": study.task(name),
+        "figures": tuple(study.figures(name)),
+        "baseline": study.baseline(name),
+        "labels": {loss: study.label(loss) for loss in dict.fromkeys([*entry.losses, *taught])},
+        "colours": {loss: study.colour(loss) for loss in entry.losses},
+        "first_epoch": entry.snapshot_epochs[0],
+        "weight_decays": {loss: study.weight_decay(name, loss) for loss in entry.losses},
+        "regularised": entry.training.ufm_regularised,
+        "smoothings": study.smoothings(name),
+        "drops": study.drops(name),
+        "teachers": teachers,
+        # The figures do not depend on how and when the probes are computed.
+        "probes": tuple(Probe(probe.kind, probe.arguments, probe.suffix) for probe in _probes(study, name)),
+        "projection_classes": tuple(entry.projection_classes),
+    }
+
+
+def _of_task(study: "Study", task: str) -> "Iterator[tuple[str, Experiment]]":
     """Yield the experiments of a task by name."""
     return ((name, entry) for name, entry in study.experiments.items() if study.task(name) == task)
 
 
-def _entry(entry: Closed, leave_out: set[str] | None = None) -> dict[str, Any]:
+def _penalised_regressions(
+    study: "Study",
+) -> "Iterator[tuple[str, Experiment, int | None, tuple[float, float]]]":
+    """Yield the regressions trained with the model's penalties: name, entry, d, (lambda_w, lambda_h_mean)."""
+    for name, entry in _of_task(study, "regression"):
+        if entry.training.ufm_regularised:
+            yield name, entry, study.models[entry.model].dim, (study.theory.lambda_w, study.theory.lambda_h_mean)
+
+
+def _trained_with(study: "Study", experiment: str) -> Penalties | None:
+    """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
+    if not study.experiments[experiment].training.ufm_regularised:
+        return None
+    penalties = Penalties(**study.theory.penalties)
+    if study.task(experiment) == "regression":
+        # A mean over the samples already; the regression model has no penalty on the bias.
+        return dataclasses.replace(penalties, lambda_h_total=study.theory.lambda_h_mean, lambda_b=0.0)
+    return penalties
+
+
+def _teacher(study: "Study", run: "Run") -> Teacher | None:
+    """Return which run teaches a run, with what network, at which epoch; None where none does."""
+    teacher = study.teacher(run)
+    if teacher is None:
+        return None
+    epoch = study.experiments[teacher.experiment].training.epochs
+    return Teacher(teacher.path, _model(study, teacher.model), epoch)
+
+
+def _teachers(study: "Study", experiment: str) -> dict[str, Teaching]:
+    return {loss: Teaching(**teaching) for loss, teaching in study.teachers(experiment).items()}
+
+
+def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
+    """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
+    epochs = study.experiments[experiment].snapshot_epochs
+    probes = {name: study.probes[name] for name in study.experiments[experiment].probes}
+    kinds = [probe.kind for probe in probes.values()]
+    return tuple(
+        Probe(
+            kind=probe.kind,
+            arguments=_dumped(probe, leave_out={"kind", "snapshots"}),
+            suffix=f"/{name}" if kinds.count(probe.kind) > 1 else "",
+            snapshots=tuple(epochs[-1 if probe.snapshots == "last" else 0 :]),
+            function=probe_of(probe.kind).function,
+            split=probe_of(probe.kind).split,
+        )
+        for name, probe in probes.items()
+    )
+
+
+def _model(study: "Study", name: str) -> Entry:
+    return Entry(entry=name, **_parts(_dumped(study.models[name], leave_out={"dim"})))
+
+
+def _loss(study: "Study", name: str) -> Loss:
+    """Return a loss entry without what says how it looks, how it is regularised and who teaches it."""
+    entry = _dumped(study.losses[name], leave_out={"label", "colour", "weight_decay", "teacher"})
+    schedule = entry.pop("schedule", None)
+    if schedule is not None:
+        schedule = Schedule(**{SCHEDULE_KEYS.get(key, key): value for key, value in schedule.items()})
+    return Loss(entry=name, **_parts(entry), schedule=schedule)
+
+
+#: The keys of a study's schedule that have another name here.
+SCHEDULE_KEYS = {"to": "end", "until": "epoch", "at": "epoch"}
+
+
+def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry's function, registered or the user's own, and its arguments."""
+    if "function" in dumped:
+        return {"function": dumped["function"], "file": dumped["file"], "arguments": dumped["parameters"]}
+    return {"name": dumped.pop("name"), "arguments": dumped}
+
+
+def flat(entry: Entry) -> dict[str, Any]:
+    """Return an entry as `nclens.workflow.build` takes it: its arguments beside its name."""
+    if entry.function is not None:
+        return {"function": entry.function, "file": entry.file, "parameters": entry.arguments}
+    made: dict[str, Any] = {"name": entry.name, **entry.arguments}
+    schedule = entry.schedule if isinstance(entry, Loss) else None
+    if schedule is None or schedule.kind == "constant":
+        return made
+    keys = {"at": schedule.epoch} if schedule.kind == "drop" else {"to": schedule.end, "until": schedule.epoch}
+    return made | {"schedule": {"kind": schedule.kind, **keys}}
+
+
+def _dumped(entry: "Closed", leave_out: set[str] | None = None) -> dict[str, Any]:
     return entry.model_dump(mode="json", exclude=leave_out)
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------
+
+
+def encode(spec: Any) -> str:
+    """Return a specification as the JSON text that a rule passes; the order of a mapping's keys does not count."""
+    return json.dumps(plain(spec), sort_keys=True)
+
+
+def plain(spec: Any) -> dict[str, Any]:
+    """Return a specification as plain data: mappings, lists, texts and numbers."""
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def decode(kind: type[T], text: str) -> T:
+    """Return the specification that a JSON text holds.
+
+    Raises:
+        ValueError: the text is no JSON, or no specification of that kind; names the key.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+    return _decoded(kind, content)
+
+
+def _decoded(kind: Any, value: Any, where: str = "") -> Any:
+    """Return plain data as what a type hint says: a dataclass, a tuple, a mapping or a simple value."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        (chosen,) = (member for member in arguments if member is not types.NoneType)
+        return None if value is None else _decoded(chosen, value, where)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_decoded(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _decoded(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is not Any and type(value) is not kind:
+        wanted = getattr(origin or kind, "__name__", kind)
+        raise ValueError(f"{where.lstrip('.') or 'the specification'} = {value!r}: must be of type {wanted}")
+    return value
+
+
+def _dataclass(kind: Any, value: Any, where: str) -> Any:
+    hints = _hints(kind)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where.lstrip('.') or 'the specification'} = {value!r}: must hold {', '.join(hints)}")
+    needed = {item.name for item in dataclasses.fields(kind) if _is_needed(item)}
+    for key in sorted({*value, *needed}):
+        if key not in value or key not in hints:
+            wrong = "is missing" if key in hints else "is no key"
+            raise ValueError(f"{f'{where}.{key}'.lstrip('.')} {wrong}; allowed: {', '.join(hints)}")
+    return kind(**{key: _decoded(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def _is_needed(item: "dataclasses.Field[Any]") -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

@@ -10,12 +10,13 @@ import torch
 from nclens.losses import ce
 from nclens.metrics import catalogue
 from nclens.metrics.calibration import stratified_mask
-from nclens.metrics.catalogue import MEASUREMENTS, METRICS, calls
+from nclens.metrics.catalogue import MEASUREMENTS, METRICS
 from nclens.metrics.collapse import class_means
 from nclens.metrics.regression import regression_collapse, residual_deviation, target_covariance
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_arrays, measure_snapshot, measured
+from nclens.workflow.specs import Call, calls
 
 K = 4
 
@@ -33,7 +34,7 @@ def measure_split(features, labels, weight, bias, **others):
     arrays = {"features": features, "labels": labels, "weight": weight, "bias": bias}
     logits = features.double() @ weight.double().T
     given = arrays | {"logits": logits} | others
-    return measured([call for call in calls("classification") if len(call["splits"]) == 2], given)
+    return measured([call for call in calls("classification") if len(call.splits) == 2], given)
 
 
 def snapshot(n=2, dim=6, seed=0, samples=40):
@@ -219,13 +220,13 @@ def test_a_function_is_left_out_where_an_argument_that_it_requires_is_not_given(
 
 
 def test_the_one_number_of_a_function_is_called_as_the_function_is():
-    call = {"function": "statistics:mean", "task": "classification", "splits": ["train"]}
+    call = Call("statistics:mean", "classification", ("train",))
     assert measured([call], {"data": [1.0, 2.0], "weight": None}) == {"mean": 1.5}
 
 
 def test_calls_hold_no_labels():
-    assert all(call.keys() == {"function", "task", "splits"} for call in calls("classification", "regression"))
-    assert {call["task"] for call in calls("classification", "onehot")} == {"classification", "onehot"}
+    assert set(vars(calls("classification")[0])) == {"function", "task", "splits"}
+    assert {call.task for call in calls("classification", "onehot")} == {"classification", "onehot"}
 
 
 def test_arrays_without_logits_get_those_of_the_head():

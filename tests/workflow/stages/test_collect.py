@@ -1,21 +1,16 @@
 """All runs' measurements, probes and histories in one table."""
 
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from nclens.workflow import specs
 from nclens.workflow.files import FileError
 from nclens.workflow.stages.collect import collect
 
-EXPERIMENT = {
-    "name": "main",
-    "task": "classification",
-    "dataset": "digits",
-    "model": "net",
-    "losses": ["ce", "ls"],
-    "seeds": [0],
-}
+EXPERIMENT = specs.CollectExperiment("main", "digits", "net", ("ce", "ls"), (0,), epochs=1, task="classification")
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def root(tmp_path):
 
 
 def collected(root, **more):
-    collect([EXPERIMENT | more], root, root / "metrics.parquet")
+    collect(specs.Collect((replace(EXPERIMENT, **more),)), root, root / "metrics.parquet")
     return pd.read_parquet(root / "metrics.parquet")
 
 
@@ -67,9 +62,10 @@ def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(
         (teacher / "metrics.csv").write_text(rows.replace("0.3", f"0.{3 + seed}"))
     for loss in ("ce", "ls"):
         shutil.copytree(root / "digits" / "net" / loss / "seed0", root / "digits" / "net" / loss / "seed1")
-    large = EXPERIMENT | {"name": "large", "model": "large", "losses": ["ls"], "seeds": [0, 1], "epochs": 8}
-    students = {"seeds": [0, 1], "epochs": 1, "teachers": {"ls": {"experiment": "large", "loss": "ls"}}}
-    collect([EXPERIMENT | students, large], root, root / "metrics.parquet")
+    large = replace(EXPERIMENT, experiment="large", model="large", losses=("ls",), seeds=(0, 1), epochs=8)
+    teaching = specs.Teaching("large", "ls", smoothing=0.1, temperature=1.0, weight=1.0)
+    spec = specs.Collect((replace(EXPERIMENT, seeds=(0, 1), teachers={"ls": teaching}), large))
+    collect(spec, root, root / "metrics.parquet")
     table = pd.read_parquet(root / "metrics.parquet")
     found = table[table["metric"] == "teacher_error"]
     keys = ["experiment", "loss", "seed", "split", "epoch", "value"]
@@ -80,4 +76,4 @@ def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(
     }
     (teacher / "metrics.csv").unlink()
     with pytest.raises(FileError, match=r"large/ls/seed1/metrics.csv is missing: the rule `measure` makes it"):
-        collect([EXPERIMENT | students, large], root, root / "metrics.parquet")
+        collect(spec, root, root / "metrics.parquet")

@@ -1,12 +1,20 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 from scipy.stats import gmean
 
+from nclens.workflow import specs
 from nclens.workflow.files import FileError, write_tensors
-from nclens.workflow.stages.draw import draw
+from nclens.workflow.stages import draw as stage
 
-FIGURES = ["reliability", "ufm_conditioning"]
+FIGURES = ("reliability", "ufm_conditioning")
+
+
+def draw(experiments, **files):
+    """Run the stage."""
+    stage.draw(specs.Draw(tuple(experiments)), **files)
 
 
 @pytest.fixture
@@ -18,18 +26,22 @@ def study(simulate, tmp_path):
         tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
         theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
         experiments.append(
-            {
-                "name": name,
-                "dataset": "digits",
-                "model": model,
-                "losses": {
-                    loss: {"label": inputs.labels[loss], "colour": inputs.colours[loss]} for loss in inputs.losses
-                },
-                "baseline": "ce",
-                "seeds": [0, 1],
-                "epochs": 60,
-                "figures": list(FIGURES),
-            }
+            specs.DrawExperiment(
+                experiment=name,
+                dataset="digits",
+                model=model,
+                losses=tuple(inputs.losses),
+                seeds=(0, 1),
+                epochs=60,
+                task="classification",
+                figures=FIGURES,
+                baseline="ce",
+                labels=inputs.labels,
+                colours=inputs.colours,
+                first_epoch=60,
+                weight_decays={},
+                regularised=False,
+            )
         )
         for loss in inputs.losses:
             for seed in (0, 1):
@@ -69,7 +81,7 @@ def test_again_the_same_bytes(study):
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
-    study["experiments"][1]["figures"] = ["reliabilty"]
+    study["experiments"][1] = replace(study["experiments"][1], figures=("reliabilty",))
     with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):
         draw(**study)
     assert not study["figures"].exists()
@@ -108,9 +120,8 @@ def write_theory(study):
     named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
     named[1]["predicted"] *= 2
     pd.concat(named).to_csv(folder / "predictions.csv", index=False)
-    for experiment in study["experiments"]:
-        experiment["smoothings"] = {"ce": 0.0, "ls": 0.05}
-        experiment["figures"] = ["smoothing_calibration", "ufm_dynamics"]
+    figures, smoothings = ("smoothing_calibration", "ufm_dynamics"), {"ce": 0.0, "ls": 0.05}
+    study["experiments"] = [replace(item, figures=figures, smoothings=smoothings) for item in study["experiments"]]
     study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
     return inputs
 
@@ -129,7 +140,7 @@ def test_dynamics_and_predictions_reach_their_figures(study):
 
 
 def test_without_dynamics_predictions_and_smoothings_the_figures_are_drawn_empty(study):
-    study["experiments"] = [study["experiments"][0] | {"figures": ["smoothing_collapse", "ufm_dynamics"]}]
+    study["experiments"] = [replace(study["experiments"][0], figures=("smoothing_collapse", "ufm_dynamics"))]
     draw(**study)
     for stem in ("smoothing_collapse", "ufm_dynamics"):
         assert pd.read_csv(study["figures"] / f"first_{stem}.csv").empty
@@ -164,10 +175,22 @@ def regression(tmp_path):
     other = inputs.regression.assign(experiment="other", lambda_w=7.0)
     pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
     inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
-    experiment = {"name": "reacher", "dataset": "reacher", "model": "mlp", "baseline": None, "seeds": [0, 1, 2]}
-    experiment |= {"losses": {"ufm": {"label": "UFM", "colour": "#440154"}}, "epochs": 400, "first_epoch": 0}
-    experiment |= {"task": "regression", "weight_decays": {"ufm": 0.0}, "regularised": True}
-    experiment |= {"figures": ["nrc_curves", "nrc_gram", "residuals"]}
+    experiment = specs.DrawExperiment(
+        experiment="reacher",
+        dataset="reacher",
+        model="mlp",
+        losses=("ufm",),
+        seeds=(0, 1, 2),
+        epochs=400,
+        task="regression",
+        figures=("nrc_curves", "nrc_gram", "residuals"),
+        baseline=None,
+        labels={"ufm": "UFM"},
+        colours={"ufm": "#440154"},
+        first_epoch=0,
+        weight_decays={"ufm": 0.0},
+        regularised=True,
+    )
     given = {"experiments": [experiment], "metrics": tmp_path / "metrics.parquet", "theory": paths.pop("ufm")}
     return inputs, {**given, **paths, "root": tmp_path, "figures": tmp_path / "figures"}
 
@@ -192,7 +215,7 @@ def test_first_features_that_were_not_kept_are_left_out(regression):
 
 
 def test_seeds_of_other_studies_are_not_drawn(study):
-    study["experiments"] = [study["experiments"][1] | {"seeds": [1], "figures": ["reliability"]}]
+    study["experiments"] = [replace(study["experiments"][1], seeds=(1,), figures=("reliability",))]
     draw(**study)
     table = pd.read_csv(study["figures"] / "second_reliability.csv")
     assert set(table["seeds"]) == {1}

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from nclens.report import CLAIM_COLUMNS
+from nclens.workflow import specs
 from nclens.workflow.files import FileError
 from nclens.workflow.stages.judge import judge
 from tests.claims.simulate import simulate_metrics, simulate_theory
@@ -33,9 +34,20 @@ def inputs(tmp_path, tables):
     return tmp_path
 
 
+def spec_of(experiments):
+    """The specification of experiments as they are written above."""
+    made = []
+    for item in experiments:
+        losses, facts = item["losses"], {"experiment": item["name"], "seeds": tuple(item["seeds"])}
+        facts |= {f"{key}s": {loss: known[key] for loss, known in losses.items()} for key in ("kind", "strength")}
+        rest = {key: item[key] for key in item if key not in ("name", "losses", "seeds")}
+        made.append(specs.JudgeExperiment(**facts, **rest, losses=tuple(losses)))
+    return specs.Judge(tuple(made))
+
+
 def run(folder, *experiments, **more):
     paths = [folder / name for name in ("metrics.parquet", "ufm.csv", "claims.csv", "claims.md")]
-    judge(list(experiments), *paths, **more)
+    judge(spec_of(experiments), *paths, **more)
     return pd.read_csv(folder / "claims.csv"), (folder / "claims.md").read_text(encoding="utf-8")
 
 

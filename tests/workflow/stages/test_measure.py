@@ -1,14 +1,16 @@
 """Measuring the snapshots of a run, at the loss that each was trained with."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
-from nclens.metrics.catalogue import calls
+from nclens.workflow import specs
 from nclens.workflow.files import write_tensors
 from nclens.workflow.stages.measure import loss_after, measure
 
-LS = {"entry": "own", "name": "ls", "smoothing": 0.2}
+LS, CE = specs.Loss("own", "ls", arguments={"smoothing": 0.2}), specs.Loss("ce", "ce")
 
 
 @pytest.fixture
@@ -26,17 +28,16 @@ def run(tmp_path):
 
 
 def measured(run, loss):
-    spec = {"task": "classification", "snapshots": [2, 4], "epochs": 4, "loss": loss}
-    spec["measurements"] = calls("classification")
-    measure(spec | {"held_out": 0.5, "held_out_seed": 0}, run, threads=1)
+    classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4)
+    measure(specs.Measure("classification", (2, 4), specs.calls("classification"), classifier), run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
     return table.set_index(["epoch", "split", "metric"])["value"]
 
 
 def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
-    dropped = measured(run, LS | {"schedule": {"kind": "drop", "at": 2}})
-    kept, plain = measured(run, LS), measured(run, {"entry": "ce", "name": "ce"})
+    dropped = measured(run, replace(LS, schedule=specs.Schedule("drop", epoch=2)))
+    kept, plain = measured(run, LS), measured(run, CE)
     key = "top_logit_gradient_incorrect"
     for split in ("train", "test"):
         assert dropped[2, split, key] == kept[2, split, key] == pytest.approx(plain[2, split, key] - 0.2 / 3)
@@ -56,7 +57,12 @@ def test_every_split_has_the_features_of_the_representation(run):
 
 
 @pytest.mark.parametrize(
-    "entry", [{"function": "mine:loss"}, {"name": "online_label_smoothing", "soft_weight": 0.5}], ids=["own", "memory"]
+    "entry",
+    [
+        specs.Loss("mine", function="mine:loss", file="mine.py"),
+        specs.Loss("online", "online_label_smoothing", arguments={"soft_weight": 0.5}),
+    ],
+    ids=["own", "memory"],
 )
 def test_a_loss_that_logits_do_not_tell_has_no_gradient(run, entry):
     assert loss_after(entry, 2, 4) is None
@@ -64,7 +70,7 @@ def test_a_loss_that_logits_do_not_tell_has_no_gradient(run, entry):
 
 
 def test_the_snapshot_before_training_is_measured_at_the_first_strength():
-    linear = {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.2, "until": None}}
+    linear = specs.Loss("m", "maxsup", arguments={"alpha": 0.1}, schedule=specs.Schedule("linear", end=0.2))
     assert [loss_after(linear, epoch, 10).parameters["alpha"] for epoch in (0, 1, 2, 10)] == pytest.approx(
         [0.1, 0.1, 0.11, 0.19]
     )

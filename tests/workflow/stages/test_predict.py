@@ -6,10 +6,11 @@ import pytest
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties
+from nclens.workflow import specs
 from nclens.workflow.files import FileError
 from nclens.workflow.stages.predict import COLUMNS, EFFECTIVE_COLUMNS, predict
 
-PENALTIES = {"lambda_w": 1e-3, "lambda_h_total": 0.05, "lambda_b": 1e-2}
+PENALTIES = specs.Penalties(lambda_w=1e-3, lambda_h_total=0.05, lambda_b=1e-2)
 SWEEP = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.5": 0.5, "ls_0.8": 0.8}
 METRICS = {"logit_gap": "logit_gap", "weight_norm": "classifier_norm", "feature_norm": "feature_norm"}
 METRICS |= {"p_true": "confidence"}
@@ -17,19 +18,19 @@ TRUTH = EffectivePenalties(10, 0.02, 0.25, 0.0, 0.0, 0.0, 4)
 
 
 def experiment(name="sweep", *, losses=SWEEP, regularised=False, seeds=(0, 1), dim=16):
-    keys = {"name": name, "dataset": "digits", "model": "net", "dim": dim, "regularised": regularised}
-    return keys | {"losses": dict(losses), "seeds": list(seeds), "epochs": 20}
+    keys = {"dataset": "digits", "model": "net", "dim": dim, "regularised": regularised, "epochs": 20}
+    return specs.PredictExperiment(name, losses=tuple(losses), smoothings=losses, seeds=seeds, **keys)
 
 
 def metrics_of(item, truth=TRUTH, seed_step=0.0):
     """Runs that end where the truth says, seed by seed stronger by `seed_step`; other splits and epochs are off."""
     rows = []
-    for loss, smoothing in item["losses"].items():
-        for seed in item["seeds"]:
+    for loss, smoothing in item.smoothings.items():
+        for seed in item.seeds:
             s = truth.s * (1 + seed_step * seed)
             for quantity, value in EffectivePenalties(10, s, 0.25, 0, 0, 0, 4).predict(smoothing).items():
                 for split, epoch, factor in (("train", 20, 1.0), ("train", 10, 9.0), ("test", 20, 8.0)):
-                    keys = (item["name"], loss, seed, split, epoch, METRICS[quantity])
+                    keys = (item.experiment, loss, seed, split, epoch, METRICS[quantity])
                     rows.append((*keys, value * factor))
     columns = ["experiment", "loss", "seed", "split", "epoch", "metric", "value"]
     table = pd.DataFrame(rows, columns=columns)
@@ -46,7 +47,7 @@ def run(tmp_path):
         if metrics is not None:
             metrics.to_parquet(tmp_path / "metrics.parquet", index=False)
         outputs = tmp_path / "theory" / "predictions.csv", tmp_path / "theory" / "effective.csv"
-        predict(list(experiments), PENALTIES, tmp_path / "metrics.parquet", tmp_path, *outputs)
+        predict(specs.Predict(PENALTIES, experiments, ()), tmp_path / "metrics.parquet", tmp_path, *outputs)
         return tuple(pd.read_csv(path) for path in outputs)
 
     run.root = tmp_path

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from nclens.workflow import specs
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.stages.prepare import prepare
 
@@ -20,7 +21,7 @@ def spec(tmp_path):
     (tmp_path / "raw").mkdir()
     np.savez(tmp_path / "raw" / "mine.npz", inputs=IMAGES, targets=TARGETS)
     keys = {"train_per_class": 12, "test_per_class": 8, "split_seed": 0, "classes": None, "sha256": None}
-    return {"dataset": "mine", "entry": {"source": "arrays", "path": "mine.npz", "normalisation": None, **keys}}
+    return specs.Prepare("mine", {"source": "arrays", "path": "mine.npz", "normalisation": None, **keys})
 
 
 def prepared(spec, tmp_path):
@@ -42,30 +43,29 @@ def test_tensors_are_stored_as_they_are_and_described(spec, tmp_path):
 def test_the_same_specification_gives_the_same_bits(spec, tmp_path):
     first = prepared(spec, tmp_path)[1]
     assert prepared(spec, tmp_path)[1] == first
-    spec["entry"]["split_seed"] = 1
+    spec.arguments["split_seed"] = 1
     assert prepared(spec, tmp_path)[1]["sha256"] != first["sha256"]
 
 
 def test_given_constants_take_the_place_of_the_statistics(spec, tmp_path):
     before, _ = prepared(spec, tmp_path)
-    spec["entry"]["normalisation"] = CONSTANTS
+    spec.arguments["normalisation"] = CONSTANTS
     after, manifest = prepared(spec, tmp_path)
     assert (manifest["mean"], manifest["std"]) == (CONSTANTS["mean"], CONSTANTS["std"])
     assert torch.equal(before[0]["train.inputs"], after[0]["train.inputs"])
-    spec["entry"]["normalisation"] = {"mean": [0.5], "std": [0.5]}
+    spec.arguments["normalisation"] = {"mean": [0.5], "std": [0.5]}
     with pytest.raises(ValueError, match="normalisation has 1 channels or columns, the inputs have 3"):
         prepared(spec, tmp_path)
 
 
 def test_the_command_finds_data_dir_in_the_environment_or_as_an_option(spec, tmp_path, monkeypatch):
-    import json
 
     from typer.testing import CliRunner
 
     from nclens.cli import app
 
     monkeypatch.chdir(tmp_path)
-    command = ["prepare", "--spec", json.dumps(spec), "--data", "d.safetensors", "--manifest", "d.json"]
+    command = ["prepare", "--spec", specs.encode(spec), "--data", "d.safetensors", "--manifest", "d.json"]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ValueError)
     assert str(tmp_path / "data" / "mine.npz") in str(result.exception)
@@ -77,7 +77,7 @@ def test_the_command_finds_data_dir_in_the_environment_or_as_an_option(spec, tmp
 
 
 def test_nothing_is_written_when_the_data_do_not_fit(spec, tmp_path):
-    spec["entry"]["train_per_class"] = 13
+    spec.arguments["train_per_class"] = 13
     with pytest.raises(ValueError, match=r"class 0 has 20 samples, fewer than train_per_class \+ test_per_class = 21"):
         prepared(spec, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"raw"}

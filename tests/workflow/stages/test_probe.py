@@ -1,5 +1,6 @@
 """The stage `probe`: snapshots and data in, a tidy table out."""
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -138,7 +139,7 @@ def test_again_the_same_bytes_and_another_seed_other_ones(run):
     first = path.read_bytes()
     run.table()
     assert path.read_bytes() == first
-    probe(run.spec() | {"seed": 1}, run.root, threads=1)
+    probe(replace(run.spec(), seed=1), run.root, threads=1)
     assert path.read_bytes() != first
 
 

@@ -70,12 +70,10 @@ def run_stages(folder, n, **penalties):
     theory.theory(specs.theory(study), root, tables / "ufm.csv", None, tables / "regression.csv")
     predict.predict(
         specs.predict(study),
-        specs.theory(study)["penalties"],
         root / "metrics.parquet",
         root,
         tables / "predictions.csv",
         tables / "effective.csv",
-        specs.regression(study),
     )
     return study, root
 
@@ -148,9 +146,9 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
         path = root / "mine" / "mlp" / loss / "seed0" / "snapshots" / "epoch60.safetensors"
         sizes[loss] = sum(float(tensor.square().sum()) for tensor in read_tensors(path, "train")[0].values())
     assert sizes["wd"] < 0.95 * sizes["wd_0"]
-    facts = {item["name"]: item for item in specs.judge(study)}["decay"]
-    assert facts["weight_decays"] == {"wd": 0.01, "wd_0": 0.0}
-    assert (facts["task"], facts["regularised"]) == ("regression", False)
+    facts = {item.experiment: item for item in specs.judge(study).experiments}["decay"]
+    assert facts.weight_decays == {"wd": 0.01, "wd_0": 0.0}
+    assert (facts.task, facts.regularised) == ("regression", False)
 
 
 def test_theory_stands_beside_the_networks_that_were_trained_with_its_penalties(finished):
@@ -177,8 +175,8 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = next(study.runs())
     relative = root.relative_to(root.parents[1])
-    track.track_setup({"study": "regression", "title": "x"}, relative)
-    track.track_run(specs.track(study, run), relative)
+    track.track_setup(specs.TrackSetup("regression"), relative)
+    track.track_run(specs.track_run(study, run), relative)
     with track._client() as client:
         identifier = read_json(root / run.path / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
@@ -207,7 +205,7 @@ def test_a_network_that_takes_images_says_so(tmp_path):
         "nclens.cli",
         "train",
         "--spec",
-        json.dumps(specs.train(study, next(study.runs()))),
+        specs.encode(specs.train(study, next(study.runs()))),
     ]
     command += ["--code", "x", "--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

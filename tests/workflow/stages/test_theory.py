@@ -6,6 +6,7 @@ import pytest
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES, TOLERANCES
 from nclens.ufm.spectra import condition_numbers
+from nclens.workflow import specs
 from nclens.workflow.stages.theory import (
     COLUMNS,
     DYNAMICS_COLUMNS,
@@ -71,12 +72,9 @@ def test_numeric_values_do_not_come_from_the_closed_form(monkeypatch):
 def test_counts_come_from_the_manifest_and_n_lambda_h_is_held(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "d.json").write_text(json.dumps({"train": 83, "classes": list("abcd")}), encoding="utf-8")
-    keys = ("experiment", "dataset", "model", "loss", "smoothing", "dim")
-    spec = {
-        "penalties": {"lambda_w": 1e-3, "lambda_h_total": 0.05, "lambda_b": 1e-2},
-        "losses": [{key: loss("ce", 0.0)[key] for key in keys}],
-    }
-    theory(spec, tmp_path, tmp_path / "ufm.csv")
+    experiment = specs.TheoryExperiment("e", "d", "m", dim=6, losses=("ce",), smoothings={"ce": 0.0})
+    penalties = specs.Penalties(lambda_w=1e-3, lambda_h_total=0.05, lambda_b=1e-2)
+    theory(specs.Theory(penalties, (experiment,), ()), tmp_path, tmp_path / "ufm.csv")
     row = read(tmp_path / "ufm.csv")[0]
     assert (row["classes"], row["per_class"]) == ("4", "20")
     assert float(row["lambda_h"]) * 80 == pytest.approx(0.05)

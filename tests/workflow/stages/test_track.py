@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def finished(tmp_path_factory):
     (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
     (root / "figures").mkdir()
     (root / "figures" / "smoke_norms.png").write_bytes(b"picture")
-    return folder, specs.track(study, run)
+    return folder, specs.track_run(study, run)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def recorded(finished, tmp_path, monkeypatch):
     shutil.copytree(folder / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    track.track_setup({"study": "smoke", "title": "x"}, R)
+    track.track_setup(specs.TrackSetup("smoke"), R)
     track.track_run(spec, R)
     return spec
 
@@ -60,14 +61,14 @@ def active_runs():
 
 def test_a_record_holds_all_that_it_promises(recorded):
     client, (run,) = active_runs()
-    assert run.info.run_name == recorded["run"]
+    assert run.info.run_name == recorded.run
     assert run.info.status == "FINISHED"
-    assert run.data.tags["mlflow.runColor"] == recorded["colour"]
+    assert run.data.tags["mlflow.runColor"] == recorded.colour
     assert run.data.params["training.epochs"] == "6"
     assert run.data.params["loss.name"] == "ce"
     assert int(run.data.params["flops_per_sample"]) > 0
     curve = client.get_metric_history(run.info.run_id, "train/nc1")
-    assert [point.step for point in curve] == recorded["snapshots"] == [1, 2, 6]
+    assert [point.step for point in curve] == list(recorded.snapshots) == [1, 2, 6]
     assert len(client.get_metric_history(run.info.run_id, "test/epoch_loss")) == 6
     (dataset,) = run.inputs.dataset_inputs
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
@@ -92,7 +93,7 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     network = mlflow.pytorch.load_model(f"models:/{model.model_id}")
     data, _ = read_tensors(R / "data" / "mnist5k.safetensors", "prepare")
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
-    features, _ = read_tensors(R / recorded["run"] / "features" / "epoch6.safetensors", "extract")
+    features, _ = read_tensors(R / recorded.run / "features" / "epoch6.safetensors", "extract")
     inputs = (data["test.inputs"].float() / 255 - manifest["mean"][0]) / manifest["std"][0]
     with torch.no_grad():
         found = network(inputs)
@@ -100,12 +101,12 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
 
 
 def test_probes_are_recorded_as_curves_and_as_their_table(recorded):
-    (R / recorded["run"] / "probes.csv").write_text(
+    (R / recorded.run / "probes.csv").write_text(
         "epoch,split,metric,value\n6,test,probe_accuracy/digits8,0.9\n6,train,mutual_information,0.7\n"
     )
-    (R / "logs" / "probe" / recorded["run"]).parent.mkdir(parents=True)
-    (R / "logs" / "probe" / f"{recorded['run']}.log").write_text("fine\n")
-    track.track_run(recorded | {"probed": True}, R)
+    (R / "logs" / "probe" / recorded.run).parent.mkdir(parents=True)
+    (R / "logs" / "probe" / f"{recorded.run}.log").write_text("fine\n")
+    track.track_run(replace(recorded, probed=True), R)
     client, (run,) = active_runs()
     (point,) = client.get_metric_history(run.info.run_id, "test/probe_accuracy/digits8")
     assert (point.step, point.value) == (6, 0.9)
@@ -116,7 +117,7 @@ def test_probes_are_recorded_as_curves_and_as_their_table(recorded):
 
 def test_unchanged_files_touch_nothing(recorded):
     _, before = active_runs()
-    (R / recorded["run"] / "mlflow.json").unlink()
+    (R / recorded.run / "mlflow.json").unlink()
     track.track_run(recorded, R)
     _, after = active_runs()
     assert [run.info.run_id for run in after] == [run.info.run_id for run in before]
@@ -124,13 +125,13 @@ def test_unchanged_files_touch_nothing(recorded):
 
 def test_changed_files_replace_the_run(recorded):
     _, (before,) = active_runs()
-    path = R / recorded["run"] / "metrics.csv"
+    path = R / recorded.run / "metrics.csv"
     path.write_text(path.read_text() + "6,test,extra,1.5\n")
     track.track_run(recorded, R)
     _, (after,) = active_runs()
     assert after.info.run_id != before.info.run_id
     assert after.data.metrics["test/extra"] == 1.5
-    assert json.loads((R / recorded["run"] / "mlflow.json").read_text())["run_id"] == after.info.run_id
+    assert json.loads((R / recorded.run / "mlflow.json").read_text())["run_id"] == after.info.run_id
     with track._client() as client:
         models = client.search_logged_models([after.info.experiment_id])
     assert [model.source_run_id for model in models] == [after.info.run_id]
@@ -138,7 +139,7 @@ def test_changed_files_replace_the_run(recorded):
 
 def test_a_run_left_behind_by_a_killed_process_is_replaced(recorded):
     client, (run,) = active_runs()
-    orphan = client.create_run(run.info.experiment_id, run_name=recorded["run"], tags={track.KEY: recorded["run"]})
+    orphan = client.create_run(run.info.experiment_id, run_name=recorded.run, tags={track.KEY: recorded.run})
     track.track_run(recorded, R)
     _, runs = active_runs()
     assert orphan.info.run_id not in [run.info.run_id for run in runs]
@@ -147,7 +148,7 @@ def test_a_run_left_behind_by_a_killed_process_is_replaced(recorded):
 
 def test_a_deleted_database_is_rebuilt(recorded):
     Path("mlflow.db").unlink()
-    track.track_setup({"study": "smoke", "title": "x"}, R)
+    track.track_setup(specs.TrackSetup("smoke"), R)
     track.track_run(recorded, R)
     assert len(active_runs()[1]) == 1
 
@@ -164,7 +165,7 @@ def test_a_moved_folder_is_recorded_anew_where_it_lies(recorded, tmp_path, monke
 
 
 def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
-    track.track_run(recorded | {"tensors": False}, R)
+    track.track_run(replace(recorded, tensors=False), R)
     client, (run,) = active_runs()
     paths = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert "files.json" in paths
@@ -176,8 +177,8 @@ def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
 
 def test_deleted_features_are_no_part_of_the_record(recorded):
     for epoch in (1, 2):
-        (R / recorded["run"] / "features" / f"epoch{epoch}.safetensors").unlink()
-    track.track_run(recorded | {"keep_features": "last"}, R)
+        (R / recorded.run / "features" / f"epoch{epoch}.safetensors").unlink()
+    track.track_run(replace(recorded, keep_features="last"), R)
     client, (run,) = active_runs()
     assert [item.path for item in client.list_artifacts(run.info.run_id, "features")] == ["features/epoch6.safetensors"]
 
@@ -193,7 +194,7 @@ def test_the_study_has_one_run_with_its_verdicts(recorded):
 
 
 def test_values_that_are_not_finite_do_not_stop_the_record(recorded):
-    path = R / recorded["run"] / "metrics.csv"
+    path = R / recorded.run / "metrics.csv"
     path.write_text(path.read_text() + "6,test,one,nan\n6,test,two,inf\n")
     track.track_run(recorded, R)
     assert "test/one" not in active_runs()[1][0].data.metrics
@@ -202,7 +203,7 @@ def test_values_that_are_not_finite_do_not_stop_the_record(recorded):
 def test_an_unreachable_server_is_named_within_half_a_minute_without_its_password(finished, tmp_path):
     folder, spec = finished
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://someone:secret@127.0.0.1:9/"}
-    command = [sys.executable, "-m", "nclens.cli", "track", "run", "--spec", json.dumps(spec), "--root", str(R)]
+    command = [sys.executable, "-m", "nclens.cli", "track", "run", "--spec", specs.encode(spec), "--root", str(R)]
     start = time.monotonic()
     failed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert time.monotonic() - start < 60  # half a minute for the server, the rest for a busy machine to start Python
@@ -213,7 +214,7 @@ def test_an_unreachable_server_is_named_within_half_a_minute_without_its_passwor
 
 
 def test_a_missing_file_is_named(recorded):
-    (R / recorded["run"] / "history.csv").unlink()
+    (R / recorded.run / "history.csv").unlink()
     with pytest.raises(OSError, match=r"history\.csv"):
         track.track_run(recorded, R)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -34,7 +35,7 @@ def place(tmp_path_factory):
     nclens(
         "prepare",
         "--spec",
-        json.dumps(specs.prepare(study, "mnist5k")),
+        specs.encode(specs.prepare(study, "mnist5k")),
         "--data",
         "d.safetensors",
         "--manifest",
@@ -62,11 +63,11 @@ def nclens(*arguments, cwd, check=True):
 def train_arguments(place, name, code="c", **changes):
     _, run, study = place
     spec = specs.train(study, run)
-    spec["training"] |= changes
+    spec = replace(spec, training=replace(spec.training, **changes))
     return [
         "train",
         "--spec",
-        json.dumps(spec),
+        specs.encode(spec),
         "--code",
         code,
         "--data",
@@ -142,9 +143,10 @@ def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
 INTERRUPT = """
 import json, os, signal, sys, time
 from pathlib import Path
+from nclens.workflow.specs import Train, decode
 from nclens.workflow.stages.train import train
 
-spec, run, moments = json.loads(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+spec, run, moments = decode(Train, sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 ends = []
 for seconds, number in [*moments, (3600, 0)]:
     begun = time.monotonic()
@@ -325,7 +327,7 @@ class Net(nn.Module):
 def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkeypatch, lack):
     folder, run, study = place
     (folder / "full.py").write_text(FULL)
-    model = {"entry": "mine", "function": "full:Net", "file": "full.py", "parameters": {}}
+    model = {"entry": "mine", "function": "full:Net", "file": "full.py"}
     arguments = train_arguments(place, f"full {lack}", epochs=1)
     spec = json.loads(arguments[2]) | {"model": model, "snapshots": [1]}
     arguments[2] = json.dumps(spec)
@@ -341,7 +343,8 @@ def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkey
     monkeypatch.setenv("ROOM", "1000")
     nclens(*arguments, cwd=folder)
     monkeypatch.setenv("ROOM", "2")
-    extract = ["extract", "--spec", json.dumps({**specs.extract(study, run), "model": model, "snapshots": [1]})]
+    extracted = replace(specs.extract(study, run), model=specs.Entry(**model), snapshots=(1,))
+    extract = ["extract", "--spec", specs.encode(extracted)]
     failed = nclens(*extract, *arguments[5:], cwd=folder, check=False)
     (line,) = failed.stderr.splitlines()
     assert failed.returncode == 1
@@ -353,7 +356,7 @@ def test_a_model_that_does_not_fit_the_data_is_told_before_training(place):
     folder = place[0]
     (folder / "wide.py").write_text("from torch import nn\n\ndef net(shape, outputs):\n    return nn.Linear(28, 7)\n")
     arguments = train_arguments(place, "wide")
-    model = {"entry": "mine", "function": "wide:net", "file": "wide.py", "parameters": {}}
+    model = {"entry": "mine", "function": "wide:net", "file": "wide.py"}
     arguments[2] = json.dumps(json.loads(arguments[2]) | {"model": model})
     failed = nclens(*arguments, cwd=folder, check=False)
     assert failed.returncode == 1
@@ -364,7 +367,7 @@ def test_a_model_that_does_not_fit_the_data_is_told_before_training(place):
 
 def test_the_record_counts_parameters_and_operations(reference):
     record = json.loads((reference / "run.json").read_text())
-    network = build_network(record["spec"]["model"], (1, 28, 28), 10)
+    network = build_network(specs.flat(specs.Entry(**record["spec"]["model"])), (1, 28, 28), 10)
     assert record["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert record["flops_per_sample"] == count_flops(network, (1, 28, 28)) > 0
 

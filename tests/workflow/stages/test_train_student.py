@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -45,8 +46,8 @@ def trained(tmp_path_factory):
     students = {"model": "small", "losses": ["ce", "student"], "seeds": [0]}
     raw["experiments"]["students"] = raw["experiments"]["smoke"] | students
     study = load_study(raw)
-    prepare = ["--spec", json.dumps(specs.prepare(study, "mnist5k")), "--data", "d.safetensors", "--manifest", "d.json"]
-    nclens("prepare", *prepare, cwd=folder)
+    spec, files = specs.encode(specs.prepare(study, "mnist5k")), ["--data", "d.safetensors", "--manifest", "d.json"]
+    nclens("prepare", "--spec", spec, *files, cwd=folder)
     wanted = {f"own/{run.path}": specs.train(study, run) for run in study.runs()}
     for run in (TEACHER, STUDENT, ALONE):
         nclens("train", *arguments(wanted, run), cwd=folder)
@@ -54,9 +55,9 @@ def trained(tmp_path_factory):
 
 
 def arguments(wanted, run, code="c", **changes):
-    spec = {**wanted[run], "training": wanted[run]["training"] | changes}
+    spec = replace(wanted[run], training=replace(wanted[run].training, **changes))
     files = ["--data", "d.safetensors", "--manifest", "d.json"]
-    return ["--spec", json.dumps(spec), "--code", code, *files, "--run", run]
+    return ["--spec", specs.encode(spec), "--code", code, *files, "--run", run]
 
 
 @pytest.fixture

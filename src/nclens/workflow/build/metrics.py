@@ -6,19 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
-from nclens.metrics import catalogue
 from nclens.metrics.regressor import SPLITS
 from nclens.workflow.build.functions import library_function
-
-Call = Mapping[str, Any]
-"""A function, and the task and splits that it measures: an entry of `nclens.metrics.catalogue.calls`."""
+from nclens.workflow.specs import Call, calls
 
 
-def measured(calls: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float]:
+def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of one split, in the order of the calls.
 
     Args:
-        calls: the functions.
+        called: the functions.
         given: their arguments by name (`nclens.metrics.catalogue`); a function that requires one which is not among
             them is left out.
 
@@ -26,8 +23,8 @@ def measured(calls: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float
         ValueError: shapes, types or values do not fit.
     """
     values: dict[str, float] = {}
-    for call in calls:
-        function = library_function(call["function"])
+    for call in called:
+        function = library_function(call.function)
         parameters = inspect.signature(function).parameters
         if all(name in given or one.default is not one.empty for name, one in parameters.items()):
             found = function(**{name: given[name] for name in parameters if name in given})
@@ -36,12 +33,12 @@ def measured(calls: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float
 
 
 def measure_snapshot(
-    calls: Iterable[Call], tensors: Mapping[str, Tensor], given: Mapping[str, Any]
+    called: Iterable[Call], tensors: Mapping[str, Tensor], given: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, float]]:
     """Yield (split, metric, value) of one snapshot, task by task.
 
     Args:
-        calls: the functions.
+        called: the functions.
         tensors: `weight` and `bias`, and of each split `features`, `targets` and, of a classifier, `logits`, as
             `train.features`.
         given: further arguments, the same for both splits; what is None is left out.
@@ -51,13 +48,13 @@ def measure_snapshot(
     """
     known = {name: value for name, value in given.items() if value is not None}
     known |= {"weight": tensors["weight"], "bias": tensors["bias"]}
-    chosen = list(calls)
-    for task in dict.fromkeys(call["task"] for call in chosen):
+    chosen = list(called)
+    for task in dict.fromkeys(call.task for call in chosen):
         targets = "targets" if task == "regression" else "labels"
         for split in SPLITS:
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
             own = {name: tensors[key] for name, key in keys.items() if key in tensors}
-            of_split = [call for call in chosen if call["task"] == task and split in call["splits"]]
+            of_split = [call for call in chosen if call.task == task and split in call.splits]
             yield from ((split, metric, value) for metric, value in measured(of_split, known | own).items())
 
 
@@ -77,8 +74,8 @@ def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
     given = {name: arrays.get(name) for name in ("features", targets, "weight", "bias")}
     if targets == "labels":
         given["logits"] = _logits(arrays["features"], arrays["weight"], given["bias"])
-    calls = catalogue.calls("classification" if targets == "labels" else "regression")
-    return measured((call for call in calls if len(call["splits"]) == len(SPLITS)), given)
+    called = calls("classification" if targets == "labels" else "regression")
+    return measured((call for call in called if len(call.splits) == len(SPLITS)), given)
 
 
 def _logits(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

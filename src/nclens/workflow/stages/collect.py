@@ -1,37 +1,36 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from nclens.training.history import HISTORY, history_columns
 from nclens.workflow.files import FileError, atomic_write, damaged
+from nclens.workflow.specs import Collect, CollectExperiment
 
 TIDY = ["epoch", "split", "metric", "value"]
 COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
 
 
-def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None:
+def collect(spec: Collect, root: Path, output: Path) -> None:
     """Write R/metrics.parquet from every run's metrics.csv, history.csv and, where it was probed, probes.csv.
 
     A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it.
     """
     tables = []
-    for experiment in experiments:
-        for loss in experiment["losses"]:
-            for seed in experiment["seeds"]:
-                keys = {"experiment": experiment["name"], "dataset": experiment["dataset"]}
-                keys |= {"model": experiment["model"], "loss": loss, "seed": seed}
-                run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
+    for item in spec.experiments:
+        for loss in item.losses:
+            for seed in item.seeds:
+                keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model}
+                run = root / item.dataset / item.model / loss / f"seed{seed}"
                 metrics = [_read(run / "metrics.csv", "measure", TIDY)]
-                if teacher := experiment.get("teachers", {}).get(loss):
-                    of = next(entry for entry in experiments if entry["name"] == teacher["experiment"])
-                    metrics.append(_teachers_error(root, of, teacher["loss"], seed, experiment["epochs"]))
-                metrics += [_read(run / "probes.csv", "probe", TIDY)] if experiment.get("probed") else []
-                history = _read(run / "history.csv", "train", history_columns(experiment["task"]))
+                if teacher := item.teachers.get(loss):
+                    of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
+                    metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
+                metrics += [_read(run / "probes.csv", "probe", TIDY)] if item.probed else []
+                history = _read(run / "history.csv", "train", history_columns(item.task))
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
-                tables += [table.assign(**keys) for table in (*metrics, history)]
+                tables += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
     names = ["experiment", "dataset", "model", "loss", "split", "metric"]
     table = table.astype(dict.fromkeys(names, "category"))
@@ -39,11 +38,11 @@ def collect(experiments: list[dict[str, Any]], root: Path, output: Path) -> None
         table.to_parquet(temporary, index=False)
 
 
-def _teachers_error(root: Path, experiment: dict[str, Any], loss: str, seed: int, epoch: int) -> pd.DataFrame:
+def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: int, epoch: int) -> pd.DataFrame:
     """Return the last error of a teacher, a run of its own experiment, on both splits, under its student's epoch."""
-    run = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}"
+    run = root / experiment.dataset / experiment.model / loss / f"seed{seed}"
     table = _read(run / "metrics.csv", "measure", TIDY)
-    table = table[(table["metric"] == "error") & (table["epoch"] == experiment["epochs"])]
+    table = table[(table["metric"] == "error") & (table["epoch"] == experiment.epochs)]
     return table.assign(epoch=epoch, metric="teacher_error")
 
 

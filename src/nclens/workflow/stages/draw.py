@@ -12,10 +12,11 @@ import pandas as pd
 from nclens.figures import FIGURES, FigureInputs
 from nclens.figures.style import encode
 from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors, write_text
+from nclens.workflow.specs import Draw, DrawExperiment
 
 
 def draw(
-    experiments: list[dict[str, Any]],
+    spec: Draw,
     metrics: Path,
     theory: Path,
     root: Path,
@@ -28,13 +29,7 @@ def draw(
     """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
 
     Args:
-        experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
-            `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
-            losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), where
-            they are distilled, `teachers` (entry -> its teacher, temperature and weight), and, where its networks were
-            asked more, `probes` and `projection_classes`, as `FigureInputs` has them. The figures of regression show
-            besides: `first_epoch` (of the first snapshot), `weight_decays` (entry -> weight decay), `regularised`
-            (whether the model's penalties were trained with).
+        spec: the experiments; their losses are drawn in the order given.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         root: the study's folder, R; features and the names of classes or targets are read below it.
@@ -47,10 +42,10 @@ def draw(
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
         ValueError: a figure is not known or cannot be drawn; names the experiment and the figure.
     """
-    for experiment in experiments:
-        if unknown := [stem for stem in experiment["figures"] if stem not in FIGURES]:
+    for experiment in spec.experiments:
+        if unknown := [stem for stem in experiment.figures if stem not in FIGURES]:
             raise ValueError(
-                f"unknown figures of {experiment['name']}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
+                f"unknown figures of {experiment.experiment}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
     tables = {
         "metrics": _read_table(metrics, "collect", "experiment", pd.read_parquet),
@@ -68,14 +63,14 @@ def draw(
         for key, table in tables.items()
         if "experiment" in table
     }
-    for experiment in experiments:
+    for experiment in spec.experiments:
         own = {
-            key: parts[key].get(experiment["name"], table.iloc[:0]) if key in parts else table
+            key: parts[key].get(experiment.experiment, table.iloc[:0]) if key in parts else table
             for key, table in tables.items()
         }
         inputs = _inputs(experiment, own, root)
-        for stem in experiment["figures"]:
-            name = f"{experiment['name']}_{stem}"
+        for stem in experiment.figures:
+            name = f"{experiment.experiment}_{stem}"
             try:
                 drawing = FIGURES[stem].draw(inputs)
                 content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
@@ -104,41 +99,40 @@ def _read_table(
     return table
 
 
-def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
+def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
     """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
-    runs = root / experiment["dataset"] / experiment["model"]
-    path = root / "data" / f"{experiment['dataset']}.json"
+    runs = root / experiment.dataset / experiment.model
+    path = root / "data" / f"{experiment.dataset}.json"
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
     def path_of(loss: str, seed: int, epoch: int) -> Path:
         return runs / loss / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors"
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
-        return _arrays(path_of(loss, seed, experiment["epochs"]))
+        return _arrays(path_of(loss, seed, experiment.epochs))
 
     def first_features(loss: str, seed: int) -> Mapping[str, np.ndarray] | None:
-        path = path_of(loss, seed, experiment.get("first_epoch", experiment["epochs"]))
+        path = path_of(loss, seed, experiment.first_epoch)
         return _arrays(path) if path.is_file() else None
 
-    name, losses, seeds = experiment["name"], experiment["losses"], experiment["seeds"]
     own: dict[str, Any] = {}
     for key, table in tables.items():
-        own[key] = table[table["seed"].isin(seeds)] if "seed" in table else table
-    for key in ("weight_decays", "regularised"):
-        own |= {key: experiment[key]} if key in experiment else {}
+        own[key] = table[table["seed"].isin(experiment.seeds)] if "seed" in table else table
+    of_losses: dict[str, Any] = {
+        key: {loss: getattr(experiment, key)[loss] for loss in experiment.losses if loss in getattr(experiment, key)}
+        for key in ("labels", "colours", "smoothings", "drops", "weight_decays")
+    }
     return FigureInputs(
-        experiment=name,
-        losses=list(losses),
-        labels={loss: look["label"] for loss, look in losses.items()},
-        colours={loss: look["colour"] for loss, look in losses.items()},
-        baseline=experiment["baseline"],
+        experiment=experiment.experiment,
+        losses=list(experiment.losses),
+        **of_losses,
+        regularised=experiment.regularised,
+        baseline=experiment.baseline,
         last_features=last_features,
         first_features=first_features,
-        smoothings={loss: value for loss, value in experiment.get("smoothings", {}).items() if value is not None},
-        drops=experiment.get("drops", {}),
-        teachers=experiment.get("teachers", {}),
-        probes=experiment.get("probes", ()),
-        projection_classes=experiment.get("projection_classes", (0, 1, 2)),
+        teachers=experiment.labelled_teachers,
+        probes=[{"kind": probe.kind, **probe.arguments, "suffix": probe.suffix} for probe in experiment.probes],
+        projection_classes=experiment.projection_classes,
         class_names=manifest.get("classes", ()),
         target_names=manifest.get("targets", ()),
         **own,

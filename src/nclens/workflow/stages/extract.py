@@ -1,7 +1,6 @@
 """Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +14,10 @@ from nclens.training.runtime import configure
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.files import read_json, read_tensors, read_weights, write_tensors
+from nclens.workflow.specs import Extract, flat
 
 
-def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads: int) -> None:
+def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int) -> None:
     """Write RUN/features/epoch{E}.safetensors for every snapshot RUN/snapshots/epoch{E}.safetensors.
 
     In float32 whatever the training's precision was: what is measured is the weights.
@@ -26,13 +26,13 @@ def extract(spec: dict[str, Any], data: Path, manifest: Path, run: Path, threads
         FileError: a file is missing, damaged or cannot be written.
     """
     described = read_json(manifest, "prepare")
-    with device_slot(spec["device"], "/".join(run.parts[-4:])) as device:
+    with device_slot(spec.device, "/".join(run.parts[-4:])) as device:
         configure(threads)
         tensors, _ = read_tensors(data, "prepare")
-        network = build_network(spec["model"], described["shape"], output_count(described))
+        network = build_network(flat(spec.model), described["shape"], output_count(described))
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
-        for epoch in spec["snapshots"]:
+        for epoch in spec.snapshots:
             read_weights(network, run / "snapshots" / f"epoch{epoch}.safetensors")
             write_tensors(run / "features" / f"epoch{epoch}.safetensors", _extracted(network, splits))
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,6 +19,7 @@ from nclens.claims import (
     verdict,
 )
 from nclens.workflow.files import FileError, damaged, write_text
+from nclens.workflow.specs import Judge, JudgeExperiment
 
 METRICS = ["experiment", *verdict.METRICS]
 THEORY = ["experiment", *verdict.THEORY, *verdict.MODEL]
@@ -29,7 +29,7 @@ NAMES = {"experiment", "loss", "penalties", "quantity", "distance", "step_rule"}
 
 
 def judge(
-    experiments: Sequence[dict[str, Any]],
+    spec: Judge,
     metrics: Path,
     theory: Path,
     claims_csv: Path,
@@ -41,12 +41,8 @@ def judge(
     """Write the verdicts as a table and as a page.
 
     Args:
-        experiments: each with `name`, `dataset`, `model`, `baseline` (a loss entry or None), `losses` (entry -> its
-            `kind`, as the claims name them, and `strength`), `weight_decays` (entry -> weight decay), `seeds`,
-            `epochs`, `task`, `regularised` (whether the model's penalties were trained with) and, where losses are
-            distilled, `teachers` (entry -> its teacher, temperature and weight). Where a task has
-            claims on two losses, an experiment in which none finds two to compare is named on the page; one without
-            measurements is inconclusive.
+        spec: the experiments. Where a task has claims on two losses, an experiment in which none finds two to compare
+            is named on the page; one without measurements is inconclusive.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
@@ -67,38 +63,44 @@ def judge(
     own_predictions = None if predictions_table is None else _by_experiment(predictions_table)
     rows: list[ClaimRow] = []
     idle: list[str] = []
-    for experiment in experiments:
-        name, baseline = experiment["name"], experiment["baseline"]
-        claims: dict[tuple[str, str], list[Claim]] = {}
-        for claim in CLAIMS:
-            for pair in pairs(claim, experiment["losses"], baseline):
-                claims.setdefault(pair, []).append(claim)
-        if not claims and any(claim.paired and claim.task == experiment["task"] for claim in CLAIMS):
+    for item in spec.experiments:
+        name, claims = item.experiment, _claims_on(item)
+        if not claims and any(claim.paired and claim.task == item.task for claim in CLAIMS):
             idle.append(name)
-        for loss in experiment["losses"]:
+        for loss in item.losses:
             claims[loss, ""] = [claim for claim in CLAIMS if not claim.paired]
         measurements = Measurements(own_metrics(name))
         for (loss, against), judged in claims.items():
             comparison = Comparison(
                 experiment=name,
-                dataset=experiment["dataset"],
-                model=experiment["model"],
+                dataset=item.dataset,
+                model=item.model,
                 baseline=against,
                 loss=loss,
-                seeds=tuple(experiment["seeds"]),
-                epochs=experiment["epochs"],
+                seeds=item.seeds,
+                epochs=item.epochs,
                 metrics=measurements,
                 theory=own_theory(name),
                 dynamics=dynamics_table,
                 predictions=None if own_predictions is None else own_predictions(name),
-                task=experiment["task"],
-                weight_decays=experiment["weight_decays"],
-                regularised=experiment["regularised"],
-                teachers=experiment.get("teachers", {}),
+                task=item.task,
+                weight_decays=item.weight_decays,
+                regularised=item.regularised,
+                teachers={taught: vars(teaching) for taught, teaching in item.teachers.items()},
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     write_text(claims_csv, claims_table(rows).to_csv(index=False, lineterminator="\n"))
     write_text(claims_md, _page(rows, idle))
+
+
+def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
+    """Return the claims on each pair of an experiment's losses, (loss, baseline)."""
+    losses = {loss: {"kind": item.kinds[loss], "strength": item.strengths[loss]} for loss in item.losses}
+    claims: dict[tuple[str, str], list[Claim]] = {}
+    for claim in CLAIMS:
+        for pair in pairs(claim, losses, item.baseline):
+            claims.setdefault(pair, []).append(claim)
+    return claims
 
 
 def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +13,8 @@ from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.files import atomic_write, read_tensors
+from nclens.workflow.specs import Loss as LossEntry
+from nclens.workflow.specs import Measure, flat
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
@@ -21,55 +22,59 @@ Read = Callable[[int], dict[str, Tensor]]
 Rows = Iterator[tuple[int, str, str, float]]
 
 
-def measure(spec: dict[str, Any], run: Path, threads: int) -> None:
+def measure(spec: Measure, run: Path, threads: int) -> None:
     """Write RUN/metrics.csv: epoch, split, metric, value."""
     torch.set_num_threads(threads)
 
     def read(epoch: int) -> dict[str, Tensor]:
         return read_tensors(run / "features" / f"epoch{epoch}.safetensors", "extract")[0]
 
-    table = pd.DataFrame(MEASURES[spec["task"]](read, spec), columns=["epoch", "split", "metric", "value"])
+    table = pd.DataFrame(MEASURES[spec.task](read, spec), columns=["epoch", "split", "metric", "value"])
     with atomic_write(run / "metrics.csv") as temporary:
         # 17 digits: a table read again has the same bits.
         table.to_csv(temporary, index=False, float_format="%.17g")
 
 
-def _classification(read: Read, spec: dict[str, Any]) -> Rows:
+def _classification(read: Read, spec: Measure) -> Rows:
     """Yield (epoch, split, metric, value) of a classifier's snapshots, and as a regressor where it is one."""
-    onehot = any(call["task"] == "onehot" for call in spec["measurements"])
-    gamma = run_gamma(with_onehot_targets(read(spec["snapshots"][-1]))) if onehot else None
-    for epoch in spec["snapshots"]:
+    chosen = spec.classifier
+    assert chosen is not None
+    onehot = any(call.task == "onehot" for call in spec.measurements)
+    gamma = run_gamma(with_onehot_targets(read(spec.snapshots[-1]))) if onehot else None
+    for epoch in spec.snapshots:
         tensors = read(epoch)
         given = {
             "reference_means": class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"])),
-            "held_out": stratified_mask(tensors["test.targets"], spec["held_out"], spec["held_out_seed"]),
-            "loss": loss_after(spec["loss"], epoch, spec["epochs"]),
+            "held_out": stratified_mask(tensors["test.targets"], chosen.held_out, chosen.held_out_seed),
+            "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
         }
-        yield from ((epoch, *row) for row in measure_snapshot(spec["measurements"], tensors, given))
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
-def _regression(read: Read, spec: dict[str, Any]) -> Rows:
+def _regression(read: Read, spec: Measure) -> Rows:
     """Yield (epoch, split, metric, value) of a regressor's snapshots."""
-    gamma = run_gamma(read(spec["snapshots"][-1]), spec["c"])
-    for epoch in spec["snapshots"]:
-        given = {"gamma": gamma, "c": spec["c"]}
-        yield from ((epoch, *row) for row in measure_snapshot(spec["measurements"], read(epoch), given))
+    chosen = spec.regressor
+    assert chosen is not None
+    gamma = run_gamma(read(spec.snapshots[-1]), chosen.c)
+    for epoch in spec.snapshots:
+        given = {"gamma": gamma, "c": chosen.c}
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, read(epoch), given))
 
 
 #: What is measured, by task.
 MEASURES = {"classification": _classification, "regression": _regression}
 
 
-def loss_after(entry: dict[str, Any], epoch: int, epochs: int) -> Loss | None:
+def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:
     """Return the loss at its strength in the last of so many epochs; None where logits do not determine its value.
 
     That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
     holds, and one with a teacher.
     """
-    if "function" in entry:
+    if entry.function is not None:
         return None
-    loss = build_loss(entry, epochs)
+    loss = build_loss(flat(entry), epochs)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss

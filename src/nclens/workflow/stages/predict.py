@@ -1,6 +1,6 @@
 """Hold trained networks against what the unconstrained feature model predicts for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
 from nclens.ufm.regression_tables import predictions as regression_predictions
 from nclens.ufm.regression_tables import problem_of
 from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictRegression
 
 #: Quantity -> the metric that measures it.
 MEASURED = {
@@ -33,15 +34,7 @@ FEWEST_POINTS = 2
 Table = dict[tuple[str, int], dict[str, float]]
 
 
-def predict(
-    spec: list[dict[str, Any]],
-    penalties: Mapping[str, Any],
-    metrics: Path,
-    root: Path,
-    output: Path,
-    effective_output: Path,
-    regressions: Sequence[Mapping[str, Any]] = (),
-) -> None:
+def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_output: Path) -> None:
     """Write the predictions for every run, and the effective penalties behind them; only headers where there are none.
 
     A run's numbers are those of its last snapshot on the training split. Where training had the model's penalties
@@ -50,9 +43,8 @@ def predict(
     below classes - 1, for which no closed form is known.
 
     Args:
-        spec: experiments, each with ``name``, ``dataset``, ``model``, ``dim``, ``regularised``, ``losses`` (entry ->
-            smoothing, of those that have a closed form), ``seeds`` and ``epochs``.
-        penalties: ``lambda_w``, ``lambda_h_total`` (N lambda_H) and ``lambda_b``.
+        spec: the penalties and experiments. Rows of regressions have penalties ``explicit``, no smoothing, and
+            ``lambda_h_mean`` in place of the other penalties on features and bias.
         metrics: R/metrics.parquet.
         root: R, for the data sets' manifests.
         output: R/theory/predictions.csv. ``relative_error`` is |measured - predicted| / |predicted|: 1, its limit, for
@@ -61,10 +53,6 @@ def predict(
         effective_output: R/theory/effective.csv, one row a seed and held-out smoothing: the fit of
             ``nclens.ufm.effective``. Networks whose gap or norms are not positive and finite cannot be fitted to and
             are left out, so that ``points`` may be less than the number of other smoothings; under two there is no fit.
-        regressions: the experiments of regression that were trained with the model's penalties, each with
-            ``experiment``, ``dataset``, ``model``, ``dim``, ``losses``, ``seeds``, ``epochs``, ``lambda_w`` and
-            ``lambda_h_mean``. Their rows of `output` have penalties ``explicit``, no smoothing, and ``lambda_h_mean``
-            in place of the other penalties on features and bias.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -72,36 +60,36 @@ def predict(
     """
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
-    for experiment in spec:
-        manifest = read_json(root / "data" / f"{experiment['dataset']}.json", "prepare")
+    for experiment in spec.experiments:
+        manifest = read_json(root / "data" / f"{experiment.dataset}.json", "prepare")
         classes = len(manifest["classes"])
-        experiment = {**experiment, "dim": experiment["dim"] or classes}
+        dim = experiment.dim or classes
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
-        few = len(set(experiment["losses"].values())) < FEWEST_SMOOTHINGS
-        if unbalanced or experiment["dim"] < classes - 1 or (few and not experiment["regularised"]):
+        few = len(set(experiment.smoothings.values())) < FEWEST_SMOOTHINGS
+        if unbalanced or dim < classes - 1 or (few and not experiment.regularised):
             continue
         measured = _measured(experiment, MEASURED, metrics)
-        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": experiment["dim"]}
-        if experiment["regularised"]:
-            predictions += _explicit(experiment, sizes, penalties, measured)
+        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": dim}
+        if experiment.regularised:
+            predictions += _explicit(experiment, sizes, spec.penalties, measured)
         else:
             found = _fits(experiment, classes, measured)
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
-    for regression in regressions:
-        manifest = read_json(root / "data" / f"{regression['dataset']}.json", "prepare")
+    for regression in spec.regressions:
+        manifest = read_json(root / "data" / f"{regression.dataset}.json", "prepare")
         predictions += _regression(regression, manifest, metrics)
     for rows, columns, path in ((predictions, COLUMNS, output), (fits, EFFECTIVE_COLUMNS, effective_output)):
         write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
-def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path: Path) -> Table:
+def _measured(experiment: OfRuns, quantities: Mapping[str, str], path: Path) -> Table:
     """Return (loss entry, seed) -> quantity -> value after the last epoch, on the training split."""
     if not path.is_file():
         raise FileError(f"{path} is missing: the rule `collect` makes it")
     keys = ["loss", "seed", "metric"]
     chosen = [
-        *(("experiment", "==", experiment["name"]), ("split", "==", "train"), ("epoch", "==", experiment["epochs"])),
+        *(("experiment", "==", experiment.experiment), ("split", "==", "train"), ("epoch", "==", experiment.epochs)),
         ("metric", "in", list(quantities.values())),
     ]
     try:
@@ -112,12 +100,12 @@ def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path
     for loss, seed, metric, value in table.itertuples(index=False, name=None):
         values.setdefault((loss, seed, metric), []).append(float(value))
     found: Table = {}
-    for loss in experiment["losses"]:
-        for seed in experiment["seeds"]:
+    for loss in experiment.losses:
+        for seed in experiment.seeds:
             for quantity, metric in quantities.items():
                 if (count := len(values.get((loss, seed, metric), ()))) != 1:
                     raise ValueError(
-                        f"{path}: {metric} of {experiment['name']}, {loss}, seed {seed}, epoch {experiment['epochs']} "
+                        f"{path}: {metric} of {experiment.experiment}, {loss}, seed {seed}, epoch {experiment.epochs} "
                         f"on the training split must stand there once, not {count} times"
                     )
                 found.setdefault((loss, seed), {})[quantity] = values[loss, seed, metric][0]
@@ -125,53 +113,56 @@ def _measured(experiment: Mapping[str, Any], quantities: Mapping[str, str], path
 
 
 def _explicit(
-    experiment: Mapping[str, Any], sizes: Mapping[str, Any], penalties: Mapping[str, Any], measured: Table
+    experiment: PredictExperiment, sizes: Mapping[str, Any], penalties: Penalties, measured: Table
 ) -> Iterator[dict[str, Any]]:
     for (loss, seed), values in measured.items():
-        problem = UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=experiment["losses"][loss])
+        problem = UnconstrainedFeatureModel.from_total(
+            **sizes, **vars(penalties), smoothing=experiment.smoothings[loss]
+        )
         predicted = {quantity: getattr(problem, PREDICTED.get(quantity, quantity)) for quantity in MEASURED}
         lambdas = {"lambda_w": problem.lambda_w, "lambda_h": problem.lambda_h_sum, "lambda_b": problem.lambda_b}
-        yield from _rows(experiment, loss, seed, {"penalties": "explicit", **lambdas}, values, predicted)
+        keys = {"loss": loss, "smoothing": problem.smoothing, "penalties": "explicit", **lambdas, "seed": seed}
+        yield from _rows(experiment, keys, values, predicted)
 
 
-def _regression(item: Mapping[str, Any], manifest: Mapping[str, Any], metrics: Path) -> Iterator[dict[str, Any]]:
-    penalties = {key: item[key] for key in ("lambda_w", "lambda_h_mean")}
-    problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item["dim"], **penalties)
+def _regression(item: PredictRegression, manifest: Mapping[str, Any], metrics: Path) -> Iterator[dict[str, Any]]:
+    penalties = {"lambda_w": item.lambda_w, "lambda_h_mean": item.lambda_h_mean}
+    problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, **penalties)
     predicted = regression_predictions(problem)
-    experiment = {**item, "name": item["experiment"], "losses": dict.fromkeys(item["losses"])}
-    for (loss, seed), values in _measured(experiment, {name: name for name in predicted}, metrics).items():
-        yield from _rows(experiment, loss, seed, {"penalties": "explicit", **penalties}, values, predicted)
+    for (loss, seed), values in _measured(item, {name: name for name in predicted}, metrics).items():
+        keys = {"loss": loss, "smoothing": None, "penalties": "explicit", **penalties, "seed": seed}
+        yield from _rows(item, keys, values, predicted)
 
 
 def _effective(
-    experiment: Mapping[str, Any],
+    experiment: PredictExperiment,
     per_class: int,
     fits: Mapping[tuple[int, float], EffectivePenalties | None],
     measured: Table,
 ) -> Iterator[dict[str, Any]]:
     for (loss, seed), values in measured.items():
-        smoothing = experiment["losses"][loss]
+        smoothing = experiment.smoothings[loss]
         fit = fits[seed, smoothing]
-        keys: dict[str, Any] = {"penalties": "effective"}
+        keys: dict[str, Any] = {"loss": loss, "smoothing": smoothing, "penalties": "effective", "seed": seed}
         predicted = dict.fromkeys(MEASURED, np.nan)
         if fit is not None:
             found = fit.predict(smoothing)
             predicted = {quantity: found[PREDICTED.get(quantity, quantity)] for quantity in MEASURED}
             keys |= {"lambda_w": fit.lambda_w, "lambda_h": fit.n_lambda_h / per_class}
-        yield from _rows(experiment, loss, seed, keys, values, predicted)
+        yield from _rows(experiment, keys, values, predicted)
 
 
 def _fits(
-    experiment: Mapping[str, Any], classes: int, measured: Table
+    experiment: PredictExperiment, classes: int, measured: Table
 ) -> dict[tuple[int, float], EffectivePenalties | None]:
     """Return (seed, held-out smoothing) -> the fit to the seed's runs at all other smoothings; None without one."""
     found: dict[tuple[int, float], EffectivePenalties | None] = {}
-    for seed in experiment["seeds"]:
-        for held_out in dict.fromkeys(experiment["losses"].values()):
+    for seed in experiment.seeds:
+        for held_out in dict.fromkeys(experiment.smoothings[loss] for loss in experiment.losses):
             others = {
-                loss: smoothing
-                for loss, smoothing in experiment["losses"].items()
-                if smoothing != held_out and _can_be_fitted(measured[loss, seed])
+                loss: experiment.smoothings[loss]
+                for loss in experiment.losses
+                if experiment.smoothings[loss] != held_out and _can_be_fitted(measured[loss, seed])
             }
             columns = (
                 [measured[loss, seed][name] for loss in others] for name in ("logit_gap", "weight_norm", "feature_norm")
@@ -188,25 +179,15 @@ def _can_be_fitted(values: Mapping[str, float]) -> bool:
 
 
 def _rows(
-    experiment: Mapping[str, Any],
-    loss: str,
-    seed: int,
-    keys: Mapping[str, Any],
-    values: Mapping[str, float],
-    predicted: Mapping[str, float],
+    experiment: OfRuns, keys: Mapping[str, Any], values: Mapping[str, float], predicted: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    names = {
-        name: experiment[key] for name, key in {"experiment": "name", "dataset": "dataset", "model": "model"}.items()
-    }
+    names = {name: getattr(experiment, name) for name in ("experiment", "dataset", "model")}
     for quantity, value in values.items():
         with np.errstate(divide="ignore", invalid="ignore"):
             error = abs(np.float64(value) / predicted[quantity] - 1)
         yield {
             **names,
-            "loss": loss,
-            "smoothing": experiment["losses"][loss],
             **keys,
-            "seed": seed,
             "quantity": quantity,
             "measured": value,
             "predicted": predicted[quantity],
@@ -215,7 +196,7 @@ def _rows(
 
 
 def _fit_row(
-    experiment: Mapping[str, Any], seed: int, held_out: float, fit: EffectivePenalties | None
+    experiment: PredictExperiment, seed: int, held_out: float, fit: EffectivePenalties | None
 ) -> dict[str, Any]:
-    row = {"experiment": experiment["name"], "seed": seed, "held_out": held_out, "points": 0}
+    row = {"experiment": experiment.experiment, "seed": seed, "held_out": held_out, "points": 0}
     return row | {name: getattr(fit, name) for name in EFFECTIVE_COLUMNS[3:]} if fit else row

@@ -8,13 +8,14 @@ from nclens.data.dataset import Splits, channel_statistics
 from nclens.data.raw import RawData
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.files import write_json, write_tensors
+from nclens.workflow.specs import Prepare
 
 
-def prepare(spec: dict[str, Any], data: Path, manifest: Path, data_dir: Path = Path("data")) -> None:
+def prepare(spec: Prepare, data: Path, manifest: Path, data_dir: Path = Path("data")) -> None:
     """Write a data set's tensors and its manifest.
 
     Args:
-        spec: the data set's name and entry, as `specs.prepare` returns it.
+        spec: the data set's name and entry.
         data, manifest: the files to write.
         data_dir: the folder of raw data, shared by all studies.
 
@@ -23,14 +24,14 @@ def prepare(spec: dict[str, Any], data: Path, manifest: Path, data_dir: Path = P
     """
 
     def say(text: str) -> None:
-        print(f"{spec['dataset']}: {text}", file=sys.stderr, flush=True)
+        print(f"{spec.dataset}: {text}", file=sys.stderr, flush=True)
 
-    entry = dict(spec["entry"])
+    entry = dict(spec.arguments)
     normalisation = entry.pop("normalisation", None)
     dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
     described = describe(dataset, normalisation)
     digest = write_tensors(data, dataset.tensors)
-    write_json(manifest, {"dataset": spec["dataset"], "sha256": digest, **described})
+    write_json(manifest, {"dataset": spec.dataset, "sha256": digest, **described})
 
 
 def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = None) -> dict[str, Any]:

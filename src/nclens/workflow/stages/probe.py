@@ -16,13 +16,14 @@ from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.files import atomic_write, read_json, read_tensors, read_weights
+from nclens.workflow.specs import Probe, ProbeRun, flat
 
 
-def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
+def probe(spec: ProbeRun, root: Path, threads: int) -> None:
     """Write RUN/probes.csv: epoch, split, metric, value; as metrics.csv.
 
     Args:
-        spec: what `specs.probe` returns.
+        spec: the run's network and its probes.
         root: folder of the study, R; data sets and the run are read below it.
         threads: CPU threads; another number gives other bits.
 
@@ -31,42 +32,40 @@ def probe(spec: dict[str, Any], root: Path, threads: int) -> None:
         ValueError: a probe fails; names the run, the epoch and the kind of probe.
     """
     configure(threads)
-    with device_slot(spec["device"], spec["run"]) as device:
+    with device_slot(spec.device, spec.run) as device:
         rows = list(_rows(spec, root, device))
-    with atomic_write(root / spec["run"] / "probes.csv") as temporary:
+    with atomic_write(root / spec.run / "probes.csv") as temporary:
         # 17 digits: a table read again has the same bits.
         table = pd.DataFrame(rows, columns=["epoch", "split", "metric", "value"])
         table.to_csv(temporary, index=False, float_format="%.17g")
 
 
-def _rows(spec: dict[str, Any], root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
+def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
     """Yield (epoch, split, metric, value), snapshot by snapshot."""
-    manifest = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
-    tensors, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
+    manifest = read_json(root / "data" / f"{spec.dataset}.json", "prepare")
+    tensors, _ = read_tensors(root / "data" / f"{spec.dataset}.safetensors", "prepare")
     train, _ = place_splits(tensors, manifest, device)
-    network = build_network(spec["model"], manifest["shape"], len(manifest["classes"]))
+    network = build_network(flat(spec.model), manifest["shape"], len(manifest["classes"]))
     network = place_network(network, manifest["shape"], device)
-    given = [_given(entry, spec["seed"], manifest, root, device) for entry in spec["probes"]]
-    for epoch in spec["snapshots"]:
-        read_weights(network, root / spec["run"] / "snapshots" / f"epoch{epoch}.safetensors")
-        for entry, arguments in zip(spec["probes"], given, strict=True):
-            if epoch not in entry["snapshots"]:
+    given = [_given(entry, spec.seed, manifest, root, device) for entry in spec.probes]
+    for epoch in spec.snapshots:
+        read_weights(network, root / spec.run / "snapshots" / f"epoch{epoch}.safetensors")
+        for entry, arguments in zip(spec.probes, given, strict=True):
+            if epoch not in entry.snapshots:
                 continue
             try:
-                found = _call(library_function(entry["function"]), arguments | {"network": network, "train": train})
+                found = _call(library_function(entry.function), arguments | {"network": network, "train": train})
             except ValueError as error:
-                raise ValueError(f"{spec['run']}, epoch {epoch}, probe {entry['kind']}: {error}") from error
-            yield from ((epoch, entry["split"], metric + entry["suffix"], value) for metric, value in found.items())
+                raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error
+            yield from ((epoch, entry.split, metric + entry.suffix, value) for metric, value in found.items())
 
 
-def _given(
-    entry: dict[str, Any], seed: int, manifest: dict[str, Any], root: Path, device: torch.device
-) -> dict[str, Any]:
+def _given(entry: Probe, seed: int, manifest: dict[str, Any], root: Path, device: torch.device) -> dict[str, Any]:
     """Return a probe's keys, its seed, the same for all losses and epochs, and the data set that it names, if any."""
-    given = entry | {"seed": derived_seed(seed, "probe", entry["kind"])}
-    if "dataset" not in entry:
+    given = entry.arguments | {"seed": derived_seed(seed, "probe", entry.kind)}
+    if "dataset" not in given:
         return given
-    name = entry["dataset"]
+    name = given["dataset"]
     other = read_json(root / "data" / f"{name}.json", "prepare")
     if other["shape"] != manifest["shape"]:
         raise ValueError(

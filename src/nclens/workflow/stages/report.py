@@ -21,6 +21,7 @@ from nclens.report import (
 )
 from nclens.report.summary import side_by_side
 from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow.specs import Report, ReportExperiment
 
 #: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
 NUMBERS = {
@@ -39,14 +40,14 @@ THEORY = (
 )
 
 
-def report(study: dict[str, Any], root: Path, output: Path) -> None:
+def report(spec: Report, root: Path, output: Path) -> None:
     """Write R/report.html, and R/tables/losses.csv, from the study's verdicts, metrics, theory, figures and records.
 
     Claims and metrics must be there; of figures, theory, manifests and run records the page shows what there is, and
     names what is missing.
 
     Args:
-        study: what `specs.report` returns.
+        spec: the study and its experiments.
         root: folder of the study, R.
         output: the page.
 
@@ -54,10 +55,11 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
     metrics = _metrics(root / "metrics.parquet")
-    losses = side_by_side(study["experiments"], metrics)
+    experiments = [_facts(experiment) for experiment in spec.experiments]
+    losses = side_by_side(experiments, metrics)
     write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
     page = report_page(
-        study,
+        {"name": spec.study, "title": spec.title, "command": spec.command, "experiments": experiments},
         _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
         metrics,
         losses=losses,
@@ -66,20 +68,29 @@ def report(study: dict[str, Any], root: Path, output: Path) -> None:
             for name, argument, made_by, columns in THEORY
             if (path := root / "theory" / f"{name}.csv").is_file()
         },
-        figures=dict(_figures(study, root / "figures")),
+        figures=dict(_figures(spec, root / "figures")),
         datasets={
             dataset: read_json(path, "prepare")
             for dataset in dict.fromkeys(
-                name
-                for experiment in study["experiments"]
-                for name in (experiment["dataset"], *experiment.get("transfer", ()))
+                name for experiment in spec.experiments for name in (experiment.dataset, *experiment.transfer)
             )
             if (path := root / "data" / f"{dataset}.json").is_file()
         },
-        runs=dict(_runs(study, root)),
+        runs=dict(_runs(spec, root)),
         rules=RULES,
     )
     write_text(output, page)
+
+
+def _facts(experiment: ReportExperiment) -> dict[str, Any]:
+    """Return what the page shows of an experiment, by the names that it uses."""
+    looks = {loss: {"label": experiment.labels[loss], "colour": experiment.colours[loss]} for loss in experiment.losses}
+    return {
+        **vars(experiment),
+        "name": experiment.experiment,
+        "losses": looks,
+        "teachers": experiment.labelled_teachers,
+    }
 
 
 def _csv(path: Path, made_by: str, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -101,23 +112,23 @@ def _metrics(path: Path) -> pd.DataFrame:
         raise damaged(path, "collect", str(error)) from None
 
 
-def _figures(study: dict[str, Any], folder: Path) -> Iterator[tuple[tuple[str, str], Drawn]]:
-    for experiment in study["experiments"]:
-        for stem in experiment["figures"]:
-            path = folder / f"{experiment['name']}_{stem}.png"
+def _figures(spec: Report, folder: Path) -> Iterator[tuple[tuple[str, str], Drawn]]:
+    for experiment in spec.experiments:
+        for stem in experiment.figures:
+            path = folder / f"{experiment.experiment}_{stem}.png"
             if path.is_file():
                 png, known = path.read_bytes(), FIGURES[stem]
                 try:
                     png_size(png)
                 except ValueError as error:
                     raise damaged(path, "draw", str(error)) from None
-                yield (experiment["name"], stem), Drawn(png, known.title, known.source, known.caption)
+                yield (experiment.experiment, stem), Drawn(png, known.title, known.source, known.caption)
 
 
-def _runs(study: dict[str, Any], root: Path) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
-    for experiment in study["experiments"]:
-        for loss in experiment["losses"]:
-            for seed in experiment["seeds"]:
-                path = root / experiment["dataset"] / experiment["model"] / loss / f"seed{seed}" / "run.json"
+def _runs(spec: Report, root: Path) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
+    for experiment in spec.experiments:
+        for loss in experiment.losses:
+            for seed in experiment.seeds:
+                path = root / experiment.dataset / experiment.model / loss / f"seed{seed}" / "run.json"
                 if path.is_file():
-                    yield (experiment["dataset"], experiment["model"], loss, seed), read_json(path, "train")
+                    yield (experiment.dataset, experiment.model, loss, seed), read_json(path, "train")

@@ -12,6 +12,7 @@ from nclens.ufm.regression_tables import problem_of
 from nclens.ufm.regression_tables import theory_rows as regression_rows
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow.files import atomic_write, read_json
+from nclens.workflow.specs import Theory, TheoryRegression
 
 SIZES = ("classes", "per_class", "dim")
 KEYS = ("experiment", "dataset", "model", "loss", "smoothing", *SIZES)
@@ -32,7 +33,7 @@ REGRESSION_COLUMNS = (*REGRESSION_KEYS, "quantity", "closed_form", "numeric", "r
 
 
 def theory(
-    spec: Mapping[str, Any],
+    spec: Theory,
     root: Path,
     output: Path,
     dynamics_output: Path | None = None,
@@ -40,33 +41,35 @@ def theory(
 ) -> None:
     """Write the theory tables of a study; classes and sample counts come from the data sets' manifests."""
     losses = []
-    for loss in spec["losses"]:
-        manifest = read_json(root / "data" / f"{loss['dataset']}.json", "prepare")
-        classes = len(manifest["classes"])
+    for item in spec.experiments:
+        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
         if len(set(manifest.get("train_counts", []))) > 1:
-            print(f"{loss['dataset']} is not balanced, which the closed forms presume: no theory for {loss['loss']}")
+            names = ", ".join(item.losses)
+            print(f"{item.dataset} is not balanced, which the closed forms presume: no theory for {names}")
             continue
-        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": loss["dim"] or classes}
-        losses.append(loss | sizes | spec["penalties"])
+        classes = len(manifest["classes"])
+        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": item.dim or classes}
+        for loss in item.losses:
+            keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model, "loss": loss}
+            losses.append(keys | {"smoothing": item.smoothings[loss]} | sizes | vars(spec.penalties))
     write_tables(losses, output, dynamics_output)
     if regression_output is not None:
-        write_regressions(spec["regressions"], root, regression_output)
+        write_regressions(spec.regressions, root, regression_output)
 
 
-def write_regressions(experiments: Iterable[Mapping[str, Any]], root: Path, output: Path) -> None:
+def write_regressions(experiments: Iterable[TheoryRegression], root: Path, output: Path) -> None:
     """Write the table of the regressions that are trained with the model's penalties, one block an experiment and loss.
 
-    Mean and covariance of the targets come from the data sets' manifests; each experiment has the keys experiment,
-    dataset, model, dim, losses, lambda_w and lambda_h_mean.
+    Mean and covariance of the targets come from the data sets' manifests.
     """
     rows = []
     for item in experiments:
-        manifest = read_json(root / "data" / f"{item['dataset']}.json", "prepare")
-        penalties = item["lambda_w"], item["lambda_h_mean"]
-        problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item["dim"], *penalties)
+        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
+        penalties = item.lambda_w, item.lambda_h_mean
+        problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, *penalties)
         found = regression_rows(problem)
-        for loss in item["losses"]:
-            keys = {key: {**item, "loss": loss}[key] for key in REGRESSION_KEYS}
+        for loss in item.losses:
+            keys = {key: {**vars(item), "loss": loss}[key] for key in REGRESSION_KEYS}
             rows += [keys | row for row in found]
     _write(rows, REGRESSION_COLUMNS, output)
 

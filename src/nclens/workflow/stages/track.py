@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.training.history import HISTORY
 from nclens.workflow.files import FileError, exclusive, read_json, read_tensors, sha256_of, write_json
+from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 BATCH = 1000  # the most metrics that one request may carry
@@ -56,7 +57,7 @@ def public_uri() -> str:
     return _without_password(tracking_uri())
 
 
-def track_setup(spec: dict[str, Any], root: Path) -> None:
+def track_setup(spec: TrackSetup, root: Path) -> None:
     """Create the schema and the study's experiment, once, before parallel writers."""
     with _client() as client:
         database = _sqlite_file()
@@ -64,13 +65,13 @@ def track_setup(spec: dict[str, Any], root: Path) -> None:
             # Write-ahead logging lets readers (the UI) and several writers work side by side.
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        experiment = _experiment(client, spec["study"], root)
+        experiment = _experiment(client, spec.study, root)
         write_json(root / "logs" / "track_setup.json", {"uri": public_uri(), "experiment_id": experiment})
 
 
-def track_run(spec: dict[str, Any], root: Path) -> None:
+def track_run(spec: TrackRun, root: Path) -> None:
     """Record one run: parameters, curves, the data set, the trained network and every file."""
-    run = root / spec["run"]
+    run = root / spec.run
     files = _run_files(root, spec)
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
@@ -83,23 +84,26 @@ def track_run(spec: dict[str, Any], root: Path) -> None:
         parameters = _flat(record["spec"]) | size
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
         _log_metrics(client, run_id, [*_curves(run, files), *_scalars(record)])
-        _log_dataset(client, run_id, root, spec["dataset"])
-        _log_files(client, run_id, root, files, tensors=spec["tensors"])
+        _log_dataset(client, run_id, root, spec.dataset)
+        _log_files(client, run_id, root, files, tensors=spec.tensors)
         _log_network(run_id, root, spec, record)
 
     tags = {
-        "mlflow.runColor": spec["colour"],
-        "mlflow.note.content": f"{spec['label']} on {spec['dataset']} with {spec['model']}, seed {spec['seed']}",
+        "mlflow.runColor": spec.colour,
+        "mlflow.note.content": f"{spec.label} on {spec.dataset} with {spec.model}, seed {spec.seed}",
         "mlflow.source.name": "nclens train",
         "mlflow.source.git.commit": record["git_revision"] or "",
-        **{f"nclens.{key}": str(spec[key]) for key in ("study", "experiment", "dataset", "model", "loss", "seed")},
+        **{
+            f"nclens.{key}": str(getattr(spec, key))
+            for key in ("study", "experiment", "dataset", "model", "loss", "seed")
+        },
     }
-    _record(spec["study"], spec["run"], digest, tags, fill, root, run / "mlflow.json")
+    _record(spec.study, spec.run, digest, tags, fill, root, run / "mlflow.json")
 
 
-def track_study(spec: dict[str, Any], root: Path) -> None:
+def track_study(spec: TrackStudy, root: Path) -> None:
     """Record the study: claims, theory, figures, the one table and the page."""
-    files = [root / name for name in spec["files"]]
+    files = [root / name for name in spec.files]
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
         claims = pd.read_csv(root / "claims.csv")
@@ -118,8 +122,8 @@ def track_study(spec: dict[str, Any], root: Path) -> None:
         )
         _log_files(client, run_id, root, files, tensors=True)
 
-    tags = {"mlflow.note.content": spec["title"], "nclens.study": spec["study"], "mlflow.runColor": "#4d4d4d"}
-    _record(spec["study"], "study", _digest(files, spec), tags, fill, root, root / "mlflow.json")
+    tags = {"mlflow.note.content": spec.title, "nclens.study": spec.study, "mlflow.runColor": "#4d4d4d"}
+    _record(spec.study, "study", _digest(files, spec), tags, fill, root, root / "mlflow.json")
 
 
 def addresses(port: int) -> dict[str, dict[str, str]]:
@@ -298,13 +302,13 @@ def _sqlite_file() -> str | None:
 # --- what is recorded ------------------------------------------------------------------------------------------------
 
 
-def _run_files(root: Path, spec: dict[str, Any]) -> list[Path]:
+def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
-    run = root / spec["run"]
-    epochs = spec["snapshots"]
-    kept = epochs if spec["keep_features"] == "all" else epochs[-1:]
-    logs = [root / "logs" / stage / f"{spec['run']}.log" for stage in ("train", "extract", "measure", "probe")]
-    probes = ["probes.csv"] if spec.get("probed") else []
+    run = root / spec.run
+    epochs = spec.snapshots
+    kept = epochs if spec.keep_features == "all" else epochs[-1:]
+    logs = [root / "logs" / stage / f"{spec.run}.log" for stage in ("train", "extract", "measure", "probe")]
+    probes = ["probes.csv"] if spec.probed else []
     return [
         *(run / name for name in ("run.json", "history.csv", "metrics.csv", *probes)),
         *(path for path in logs if path.is_file()),
@@ -313,20 +317,21 @@ def _run_files(root: Path, spec: dict[str, Any]) -> list[Path]:
     ]
 
 
-def _digest(files: list[Path], spec: dict[str, Any]) -> str:
+def _digest(files: list[Path], spec: TrackRun | TrackStudy) -> str:
     """Return the digest of what is recorded. Logs tell of one execution, not of the result, and do not count."""
     content = {str(path): sha256_of(path) for path in files if path.suffix != ".log"}
-    return hashlib.sha256(json.dumps([content, spec], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([content, plain(spec)], sort_keys=True).encode()).hexdigest()
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+            # An argument of a loss or model is named without the word: loss.smoothing.
+            found |= _flat(value, prefix if key == "arguments" else f"{prefix}{key}.")
+        elif value is not None:
+            found[prefix + key] = value
+    return found
 
 
 def _clean(key: str) -> str:
@@ -386,7 +391,7 @@ def _artifact_folder(path: Path, root: Path) -> str | None:
     return path.parent.name if path.parent.name in ("snapshots", "features", "figures", "theory") else None
 
 
-def _log_network(run_id: str, root: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]) -> None:
     """Record the trained network as an MLflow model, with one training image as its input example."""
     # Imported here: only this needs PyTorch, and a study's own record does not.
     import torch
@@ -395,10 +400,10 @@ def _log_network(run_id: str, root: Path, spec: dict[str, Any], record: dict[str
     from nclens.data.tasks import output_count
     from nclens.workflow.build.models import build_network
 
-    manifest = read_json(root / "data" / f"{spec['dataset']}.json", "prepare")
-    data, _ = read_tensors(root / "data" / f"{spec['dataset']}.safetensors", "prepare")
-    network = build_network(record["spec"]["model"], manifest["shape"], output_count(manifest))
-    snapshot = root / spec["run"] / "snapshots" / f"epoch{spec['snapshots'][-1]}.safetensors"
+    manifest = read_json(root / "data" / f"{spec.dataset}.json", "prepare")
+    data, _ = read_tensors(root / "data" / f"{spec.dataset}.safetensors", "prepare")
+    network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
+    snapshot = root / spec.run / "snapshots" / f"epoch{spec.snapshots[-1]}.safetensors"
     network.load_state_dict(read_tensors(snapshot, "train")[0])
     network.eval()
     split, _ = place_splits(data, manifest, torch.device("cpu"))

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +44,7 @@ from nclens.workflow.files import (
     write_tensors,
 )
 from nclens.workflow.provenance import git_revision, versions
+from nclens.workflow.specs import Entry, Train, flat, plain
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -53,11 +54,11 @@ class Interrupted(SystemExit):
     """The run was asked to stop by a signal; a checkpoint is on disk."""
 
 
-def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
+def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
     """Train a run and write its snapshots, history.csv and run.json.
 
     Args:
-        spec: the run's specification, as `specs.train` returns it.
+        spec: the run in full.
         code: digest of the code, recorded in run.json; a checkpoint of other code is not taken up.
         data: the prepared data set.
         manifest: its manifest.
@@ -71,61 +72,57 @@ def train(spec: dict[str, Any], code: str, data: Path, manifest: Path, run: Path
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
     described = read_json(manifest, "prepare")
-    with device_slot(spec["training"]["device"], _name(run)) as device:
+    with device_slot(spec.training.device, _name(run)) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
         snapshot = _teachers_snapshot(spec, run)
         taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
-        identity = _digest({"spec": spec, "code": code, "data": described["sha256"], **where, **taught})
+        identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
         if waited and _is_complete(run, spec, identity):
             _say(run, "already complete: the other process ended it")
             return
-        chosen = spec["training"]
-        configure(threads, precision=chosen["precision"], deterministic=chosen["deterministic"], autotune=True)
+        chosen = spec.training
+        configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
         work = run / ".work"
         with remembered(run, identity), explained():
             trainer = _build(spec, data, described, snapshot, device)
             record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
-            seconds = _resume(trainer, work / "checkpoint.safetensors", spec["snapshots"], identity, run)
+            seconds = _resume(trainer, work / "checkpoint.safetensors", spec.snapshots, identity, run)
             seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
         _publish(trainer, spec, work, run, seconds, record, described)
         _discard(work)
 
 
-def _teachers_snapshot(spec: dict[str, Any], run: Path) -> Path | None:
+def _teachers_snapshot(spec: Train, run: Path) -> Path | None:
     """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
-    if "teacher" not in spec:
+    if spec.teacher is None:
         return None
-    root, teacher = run.absolute().parents[3], spec["teacher"]
-    return Path(os.path.relpath(root / teacher["run"] / "snapshots" / f"epoch{teacher['epoch']}.safetensors"))
+    root = run.absolute().parents[3]
+    return Path(os.path.relpath(root / spec.teacher.run / "snapshots" / f"epoch{spec.teacher.epoch}.safetensors"))
 
 
-def _build(
-    spec: dict[str, Any], data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device
-) -> Trainer:
+def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     teacher = None
-    if snapshot is not None:
-        network = _network(spec["teacher"]["model"], manifest, device)
+    if spec.teacher is not None and snapshot is not None:
+        network = _network(spec.teacher.model, manifest, device)
         read_weights(network, snapshot)
-        teacher = as_teacher(network, spec["training"]["precision"])
+        teacher = as_teacher(network, spec.training.precision)
     # Behind the teacher, so that a student begins as the same network does alone.
-    torch.manual_seed(derived_seed(spec["seed"], "weights"))
-    network = _network(spec["model"], manifest, device)
+    torch.manual_seed(derived_seed(spec.seed, "weights"))
+    network = _network(spec.model, manifest, device)
     train_split, test_split = place_splits(tensors, manifest, device)
-    known = Settings.__dataclass_fields__
-    chosen = {key: value for key, value in spec["training"].items() if key in known}
-    chosen["milestones"] = tuple(chosen["milestones"])
-    chosen["penalties"] = Penalties(**spec["penalties"]) if spec["penalties"] else None
-    loss = build_loss(spec["loss"], chosen["epochs"], teacher)
-    return Trainer(network, loss, train_split, test_split, Settings(**chosen), spec["seed"])
+    chosen = {key: value for key, value in vars(spec.training).items() if key in Settings.__dataclass_fields__}
+    penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
+    loss = build_loss(flat(spec.loss), spec.training.epochs, teacher)
+    return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
 
 
-def _network(entry: dict[str, Any], manifest: dict[str, Any], device: torch.device) -> Network:
-    network = build_network(entry, manifest["shape"], output_count(manifest))
+def _network(entry: Entry, manifest: dict[str, Any], device: torch.device) -> Network:
+    network = build_network(flat(entry), manifest["shape"], output_count(manifest))
     return place_network(network, manifest["shape"], device)
 
 
@@ -135,7 +132,7 @@ def _discard(work: Path) -> None:
     shutil.rmtree(work)
 
 
-def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: str, run: Path) -> float:
+def _resume(trainer: Trainer, checkpoint: Path, snapshots: Sequence[int], identity: str, run: Path) -> float:
     """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
     if not checkpoint.is_file():
         return 0.0
@@ -162,10 +159,10 @@ def _resume(trainer: Trainer, checkpoint: Path, snapshots: list[int], identity: 
 
 
 def _train_to_the_end(
-    trainer: Trainer, spec: dict[str, Any], work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
+    trainer: Trainer, spec: Train, work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
 ) -> float:
     """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
-    epochs, snapshots = trainer.settings.epochs, set(spec["snapshots"])
+    epochs, snapshots = trainer.settings.epochs, set(spec.snapshots)
     begun = reported = time.monotonic()
     spent = seconds
     if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
@@ -227,7 +224,7 @@ def _progress(trainer: Trainer, left: float) -> str:
 
 def _publish(
     trainer: Trainer,
-    spec: dict[str, Any],
+    spec: Train,
     work: Path,
     run: Path,
     seconds: float,
@@ -235,7 +232,7 @@ def _publish(
     manifest: dict[str, Any],
 ) -> None:
     """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
-    for epoch in spec["snapshots"]:
+    for epoch in spec.snapshots:
         with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
             shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
     with atomic_write(run / "history.csv") as temporary:
@@ -249,8 +246,8 @@ def _publish(
     write_json(
         run / "run.json",
         {
-            "spec": spec,
-            "seed": spec["seed"],
+            "spec": plain(spec),
+            "seed": spec.seed,
             "versions": versions(),
             "git_revision": git_revision(),
             "device": torch.cuda.get_device_name(device) if cuda else "cpu",
@@ -269,9 +266,9 @@ def _publish(
     )
 
 
-def _is_complete(run: Path, spec: dict[str, Any], identity: str) -> bool:
+def _is_complete(run: Path, spec: Train, identity: str) -> bool:
     """Return whether another process has completed this very run meanwhile."""
-    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec["snapshots"]]
+    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec.snapshots]
     if not all(path.is_file() for path in [*outputs, run / "history.csv", run / "run.json"]):
         return False
     return read_json(run / "run.json", "train")["identity"] == identity
