@@ -54,8 +54,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Loss(Entry):
-    """A loss entry; `schedule` is None where there is no strength to vary."""
+    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength."""
 
+    parameter: str | None = None
     schedule: Schedule | None = None
 
 
@@ -682,16 +683,10 @@ def _model(study: "Study", name: str) -> Entry:
 
 
 def _loss(study: "Study", name: str) -> Loss:
-    """Return a loss entry without what says how it looks, how it is regularised and who teaches it."""
-    entry = _dumped(study.losses[name], leave_out={"label", "colour", "weight_decay", "teacher"})
-    schedule = entry.pop("schedule", None)
-    if schedule is not None:
-        schedule = Schedule(**{SCHEDULE_KEYS.get(key, key): value for key, value in schedule.items()})
-    return Loss(entry=name, **_parts(entry), schedule=schedule)
-
-
-#: The keys of a study's schedule that have another name here.
-SCHEDULE_KEYS = {"to": "end", "until": "epoch", "at": "epoch"}
+    """Return a loss entry without its label, colour, weight decay and teacher."""
+    chosen = study.losses[name].specification()
+    schedule = chosen.get("schedule")
+    return Loss(name, **chosen | {"schedule": None if schedule is None else Schedule(**schedule)})
 
 
 def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
@@ -702,15 +697,10 @@ def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(entry: Entry) -> dict[str, Any]:
-    """Return an entry as `nclens.workflow.build` takes it: its arguments beside its name."""
+    """Return an entry of a model as `nclens.workflow.build.models` takes it: its arguments beside its name."""
     if entry.function is not None:
         return {"function": entry.function, "file": entry.file, "parameters": entry.arguments}
-    made: dict[str, Any] = {"name": entry.name, **entry.arguments}
-    schedule = entry.schedule if isinstance(entry, Loss) else None
-    if schedule is None or schedule.kind == "constant":
-        return made
-    keys = {"at": schedule.epoch} if schedule.kind == "drop" else {"to": schedule.end, "until": schedule.epoch}
-    return made | {"schedule": {"kind": schedule.kind, **keys}}
+    return {"name": entry.name, **entry.arguments}
 
 
 def _dumped(entry: "Closed", leave_out: set[str] | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_arrays, measure_snapshot, measured
 from nclens.workflow.specs import Call, calls
+from tests.losses import entry
 
 K = 4
 
@@ -62,19 +63,19 @@ def test_a_penalty_adds_its_derivative_to_the_gradient_on_the_top_logit():
     features, labels, weight, bias = split()
     alpha = 0.3
 
-    def measured(entry):
-        return measure_split(features, labels, weight, bias, loss=build_loss(entry))
+    def found(name, **arguments):
+        return measure_split(features, labels, weight, bias, loss=build_loss(entry(name, **arguments)))
 
-    plain = measured({"name": "ce"})
+    plain = found("ce")
     assert plain["top_logit_gradient_correct"] == pytest.approx(plain["confidence_correct"] - 1)
     assert plain["top_logit_gradient_incorrect"] == pytest.approx(plain["confidence_incorrect"])
-    for entry, on_right, on_wrong in (
-        ({"name": "ls", "smoothing": alpha}, 1 - 1 / K, -1 / K),
-        ({"name": "maxsup", "alpha": alpha}, 1 - 1 / K, 1 - 1 / K),
-        ({"name": "ls_regularisation", "alpha": alpha}, 1 - 1 / K, 0.0),
-        ({"name": "ls_error_amplification", "alpha": alpha}, 0.0, -1 / K),
+    for name, argument, on_right, on_wrong in (
+        ("ls", "smoothing", 1 - 1 / K, -1 / K),
+        ("maxsup", "alpha", 1 - 1 / K, 1 - 1 / K),
+        ("ls_regularisation", "smoothing", 1 - 1 / K, 0.0),
+        ("ls_error_amplification", "smoothing", 0.0, -1 / K),
     ):
-        values = measured(entry)
+        values = found(name, **{argument: alpha})
         for part, added in (("correct", on_right), ("incorrect", on_wrong)):
             key = f"top_logit_gradient_{part}"
             assert values[key] - plain[key] == pytest.approx(alpha * added, abs=1e-12)

@@ -9,8 +9,9 @@ import torch
 from nclens.workflow import specs
 from nclens.workflow.files import write_tensors
 from nclens.workflow.stages.measure import loss_after, measure
+from tests.losses import entry
 
-LS, CE = specs.Loss("own", "ls", arguments={"smoothing": 0.2}), specs.Loss("ce", "ce")
+LS, CE = entry("ls", smoothing=0.2), entry("ce")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_loss_that_logits_do_not_tell_has_no_gradient(run, entry):
 
 
 def test_the_snapshot_before_training_is_measured_at_the_first_strength():
-    linear = specs.Loss("m", "maxsup", arguments={"alpha": 0.1}, schedule=specs.Schedule("linear", end=0.2))
+    linear = entry("maxsup", alpha=0.1, schedule={"kind": "linear", "end": 0.2})
     assert [loss_after(linear, epoch, 10).parameters["alpha"] for epoch in (0, 1, 2, 10)] == pytest.approx(
         [0.1, 0.1, 0.11, 0.19]
     )

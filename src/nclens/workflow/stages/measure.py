@@ -14,7 +14,7 @@ from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.files import atomic_write, read_tensors
 from nclens.workflow.specs import Loss as LossEntry
-from nclens.workflow.specs import Measure, flat
+from nclens.workflow.specs import Measure
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
@@ -75,6 +75,6 @@ def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:
     """
     if entry.function is not None:
         return None
-    loss = build_loss(flat(entry), epochs)
+    loss = build_loss(entry, epochs)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss
