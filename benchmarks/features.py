@@ -72,8 +72,9 @@ def extract(options):
 def measure(options):
     from nclens.workflow.stages.measure import measure
 
-    classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots, onehot=False)
-    measure(specs.Measure("classification", tuple(range(options.snapshots)), classifier), RUN.folder, 1)
+    classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots)
+    spec = specs.Measure("classification", tuple(range(options.snapshots)), specs.calls("classification"), classifier)
+    measure(spec, RUN.folder, 1)
 
 
 def plain(options):

@@ -21,6 +21,7 @@ from nclens.training.loop import Settings, Trainer
 from nclens.training.runtime import configure
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.specs import Loss
 
 BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 OPTIONS = {
@@ -57,7 +58,7 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False)
         precision=precision,
         compile=compile,
     )
-    trainer = Trainer(network, build_loss({"name": "ce"}), *splits, settings, seed=0)
+    trainer = Trainer(network, build_loss(Loss("ce", "ce")), *splits, settings, seed=0)
 
     def steps():
         configured()

@@ -23,6 +23,7 @@ from nclens.data.tensors import Split
 from nclens.training.loop import Settings, Trainer
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.specs import Loss
 
 SAMPLES, INPUTS, OUTPUTS, BATCH, WIDTHS = 1000, 10, 2, 256, (256, 256, 256)
 SGD = {"lr": 1e-2, "momentum": 0.9, "weight_decay": 5e-3}
@@ -61,7 +62,9 @@ def ours(inputs, targets):
     test = Split.place(inputs[:1], targets[:1], mean, std, "cpu", "regression")
     rate, momentum, decay = SGD.values()
     settings = Settings(10**9, BATCH, rate, momentum, decay, record_every=10**9)
-    return Trainer(network_of(), build_loss({"name": "squared_error"}), train, test, settings, seed=0).advance
+    return Trainer(
+        network_of(), build_loss(Loss("squared_error", "squared_error")), train, test, settings, seed=0
+    ).advance
 
 
 def matmuls():

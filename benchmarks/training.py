@@ -32,6 +32,7 @@ from nclens.models import count_flops, place_network
 from nclens.training.loop import Settings, Trainer
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.specs import Loss
 
 BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 
@@ -92,7 +93,7 @@ def ours(options, images, targets, mean, std):
     # The plain loop has no evaluation, so the test split has a single sample.
     test = Split.place(images[:1], targets[:1], mean, std, "cpu")
     settings = Settings(epochs=10_000, batch_size=BATCH, learning_rate=0.05, augmentation=options.augmentation)
-    trainer = Trainer(network, build_loss({"name": "ce"}), split, test, settings, seed=0)
+    trainer = Trainer(network, build_loss(Loss("ce", "ce")), split, test, settings, seed=0)
 
     def steps():
         left = iter(range(options.steps - 1))

@@ -17,7 +17,7 @@ ARROWS = {
         *("study", "report", "figures", "claims", "ufm", "probes"),
         *("training", "metrics", "models", "data", "losses"),
     },
-    "report": {"claims", "ufm", "figures", "metrics"},
+    "report": {"claims", "ufm", "figures", "metrics", "probes"},
     "figures": {"metrics", "ufm"},
     "claims": {"metrics"},
     "probes": {"training", "metrics", "models", "data", "losses"},

@@ -247,7 +247,7 @@ def schema(output: Annotated[Path | None, typer.Option(help="write to this file"
 @app.command("measure-file")
 def measure_file(file: Path) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels or targets, weight, perhaps bias."""
-    from nclens.metrics.measurement import measure_arrays
+    from nclens.workflow.build.metrics import measure_arrays
     from nclens.workflow.files import read_arrays
 
     for metric, value in measure_arrays(read_arrays(file)).items():

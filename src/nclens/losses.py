@@ -1,11 +1,11 @@
 """The losses a network can be trained with, and the schedule of their strength.
 
 Every loss is a function of logits (N, K) and class indices (N,), or, for regression, of outputs (N, n) and targets
-(N, n), that returns one value per sample, shape (N,); training averages over samples. One that a teacher has a say in
-takes the teacher's logits (N, K) besides, as `teacher_logits`. Its name is its name in a study,
-its keyword-only parameters are its parameters there. The decorator :func:`register` enters it in ``LOSSES`` and names
-the one parameter that is the loss's *strength*, which a :class:`Schedule` may vary over the epochs; at strength 0 every
-such loss is plain cross entropy.
+(N, n), that returns one value per sample, shape (N,); training averages over samples. A distilled loss also takes the
+teacher's logits (N, K), as `teacher_logits`. The decorator :func:`register` enters a loss in ``LOSSES``; its name and
+its keyword-only parameters are those of its entry in a study. One of them may be the loss's *strength*, which a
+:class:`Schedule` varies over the epochs; the entry's model (`nclens.study.losses`) says which. At strength 0 every such
+loss is plain cross entropy.
 
 In the formulas z are the logits, p = softmax(z), y the label's index and its one-hot vector, K the number of classes,
 ``mean z`` the mean of the K logits. Logits should be float32 or float64: under autocast, convert them first. That the
@@ -29,53 +29,39 @@ from torch import Tensor
 LOSSES: dict[str, Callable[..., Any]] = {}
 """Every registered loss by its name: a function, or a class whose instances are :class:`StatefulLoss`."""
 
-STRENGTHS: dict[str, str] = {}
-"""For each loss that has one, the parameter that a schedule varies."""
-
 L = TypeVar("L", bound=Callable[..., Any])
 
 
-def register(strength: str | None = None) -> Callable[[L], L]:
-    """Enter a loss in ``LOSSES`` under its own name; ``strength`` names its scheduled parameter, if it has one.
+def register(loss: L) -> L:
+    """Enter a loss in ``LOSSES`` under its own name.
 
     Raises:
-        ValueError: if the name is taken or the loss has no keyword-only parameter of the name ``strength``.
+        ValueError: the name is taken.
     """
-
-    def enter(loss: L) -> L:
-        name = loss.__name__
-        if name in LOSSES:
-            raise ValueError(f"a loss named {name} is already registered")
-        if strength is not None:
-            call = loss.__call__ if isinstance(loss, type) else loss
-            parameter = inspect.signature(call).parameters.get(strength)
-            if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
-                raise ValueError(f"loss {name} has no keyword-only parameter {strength}")
-            STRENGTHS[name] = strength
-        LOSSES[name] = loss
-        return loss
-
-    return enter
+    if loss.__name__ in LOSSES:
+        raise ValueError(f"a loss named {loss.__name__} is already registered")
+    LOSSES[loss.__name__] = loss
+    return loss
 
 
 def is_taught(loss: Callable[..., Any]) -> bool:
-    """Return whether a loss takes a teacher's logits beside those of the network that is trained."""
+    """Return whether a loss takes the logits of a teacher beside those of the network in training."""
     return "teacher_logits" in inspect.signature(loss).parameters
 
 
 @runtime_checkable
 class StatefulLoss(Protocol):
-    """A loss that learns from the epoch behind it.
+    """A loss that gathers statistics during an epoch and uses them in the next.
 
-    It is registered as a class and made once per run, without arguments. ``end_epoch`` is called after the last batch
-    of each training epoch; the state must go with the weights into a checkpoint for a resumed training to be the same.
+    It is registered as a class and instantiated once per run, without arguments. ``end_epoch`` is called after the last
+    batch of each training epoch; a checkpoint must hold the state beside the weights, or a resumed training differs.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor, **parameters: float) -> Tensor:
         """One value per sample, shape (N,)."""
 
     def end_epoch(self) -> None:
-        """Turn what was gathered in this epoch into what the next one uses."""
+        """Turn the statistics of this epoch into those that the next one uses."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """A copy of the state: named tensors."""
@@ -152,7 +138,7 @@ def _check_strength(name: str, value: float, below: float = math.inf) -> None:
         raise ValueError(f"{name} must lie in [0, {below:g}), got {value}")
 
 
-@register()
+@register
 def ce(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy ``-log p_y``.
 
@@ -162,7 +148,7 @@ def ce(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none")
 
 
-@register("smoothing")
+@register
 def ls(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
     """Label smoothing: cross entropy with the target ``q = (1 - smoothing) y + smoothing / K``.
 
@@ -175,7 +161,7 @@ def ls(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
 
 
-@register("alpha")
+@register
 def maxsup(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
     """Max suppression: ``ce + alpha (max_k z_k - mean z)``.
 
@@ -188,7 +174,7 @@ def maxsup(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
     return ce(logits, targets) + alpha * (logits.amax(dim=1) - logits.mean(dim=1))
 
 
-@register("beta")
+@register
 def logit_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     """Cross entropy with a penalty on the logits' size: ``ce + (beta / 2) sum_k z_k^2``.
 
@@ -199,34 +185,35 @@ def logit_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     return ce(logits, targets) + beta / 2 * logits.square().sum(dim=1)
 
 
-@register("alpha")
-def ls_regularisation(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
-    """Cross entropy and the regularising part of label smoothing: ``ce + (alpha/K) sum_{z_m < z_y} (z_y - z_m)``.
+@register
+def ls_regularisation(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """Cross entropy and the regularising part of label smoothing: ``ce + (delta/K) sum_{z_m < z_y} (z_y - z_m)``.
 
-    Gradient on z: p - y, plus alpha/K on z_y for each logit below it, and -alpha/K on each of those; nothing on the
-    logits above z_y. The penalty is >= 0. Strength: ``alpha`` >= 0. Source: ablation of arXiv 2502.15798.
+    Delta is ``smoothing`` >= 0, the strength. Gradient on z: p - y, plus delta/K on z_y for each logit below it, and
+    -delta/K on each of those; nothing on the logits above z_y. The penalty is >= 0. Source: ablation of arXiv
+    2502.15798.
     """
-    _check_strength("alpha", alpha)
+    _check_strength("smoothing", smoothing)
     cross_entropy = ce(logits, targets)
     lead = logits.gather(1, targets[:, None]) - logits
-    return cross_entropy + alpha * F.relu(lead).mean(dim=1)
+    return cross_entropy + smoothing * F.relu(lead).mean(dim=1)
 
 
-@register("alpha")
-def ls_error_amplification(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
-    """Cross entropy and the error-amplifying part of label smoothing: ``ce + (alpha/K) sum_{z_n > z_y} (z_y - z_n)``.
+@register
+def ls_error_amplification(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """Cross entropy and the error-amplifying part of label smoothing: ``ce + (delta/K) sum_{z_n > z_y} (z_y - z_n)``.
 
-    Gradient on z: p - y, plus alpha/K on z_y for each logit above it, and -alpha/K on each of those: a wrong top-1
-    logit is pushed up. The second term is <= 0, and 0 on correct predictions. Strength: ``alpha`` >= 0. Source:
-    ablation of arXiv 2502.15798.
+    Delta is ``smoothing`` >= 0, the strength. Gradient on z: p - y, plus delta/K on z_y for each logit above it, and
+    -delta/K on each of those: a wrong top-1 logit is pushed up. The second term is <= 0, and 0 on correct predictions.
+    Source: ablation of arXiv 2502.15798.
     """
-    _check_strength("alpha", alpha)
+    _check_strength("smoothing", smoothing)
     cross_entropy = ce(logits, targets)
     lag = logits - logits.gather(1, targets[:, None])
-    return cross_entropy - alpha * F.relu(lag).mean(dim=1)
+    return cross_entropy - smoothing * F.relu(lag).mean(dim=1)
 
 
-@register("beta")
+@register
 def confidence_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     """Cross entropy with a reward for entropy: ``ce - beta H(p)``, ``H(p) = -sum_k p_k log p_k`` (nats).
 
@@ -239,7 +226,7 @@ def confidence_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tenso
     return cross_entropy + beta * (log_p.exp() * log_p).sum(dim=1)
 
 
-@register("gamma")
+@register
 def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
     """Focal loss ``-(1 - p_y)^gamma log p_y``: samples that are fitted well count less.
 
@@ -254,7 +241,7 @@ def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
     return (gamma * log_rest).exp() * F.cross_entropy(logits, targets, reduction="none")
 
 
-@register()
+@register
 def mse(logits: Tensor, targets: Tensor) -> Tensor:
     """Squared error ``(1/2) sum_k (z_k - y_k)^2`` of the logits themselves, without softmax: regression on y.
 
@@ -265,7 +252,7 @@ def mse(logits: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (logits - onehot).square().sum(dim=1)
 
 
-@register()
+@register
 def distillation(
     logits: Tensor,
     targets: Tensor,
@@ -306,7 +293,7 @@ def distillation(
     return (1 - weight) * F.cross_entropy(logits, targets, reduction="none") + weight * soft
 
 
-@register()
+@register
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared error of a regression, ``(1/2) sum_j (z_j - y_j)^2`` over the n targets.
 
@@ -322,7 +309,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(outputs, targets, reduction="none").sum(dim=1)
 
 
-@register("soft_weight")
+@register
 class online_label_smoothing:
     """Online label smoothing: ``(1 - soft_weight) ce + soft_weight (-sum_k S_yk log p_k)``.
 

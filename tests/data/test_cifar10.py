@@ -54,7 +54,7 @@ def test_a_network_learns_from_a_balanced_subset(raw_study, tmp_path):
     network = build_network(specs.flat(spec.model), manifest["shape"], len(manifest["classes"]))
     splits = place_splits(tensors, manifest, torch.device("cpu"))
     settings = Settings(epochs=8, batch_size=40, learning_rate=0.05)
-    trainer = Trainer(network, build_loss(specs.flat(spec.loss)), *splits, settings, seed=0)
+    trainer = Trainer(network, build_loss(spec.loss), *splits, settings, seed=0)
     while trainer.epoch < settings.epochs:
         trainer.advance()
     first, last = (next(row for row in trainer.history[at:] if row["split"] == "train") for at in (0, -2))

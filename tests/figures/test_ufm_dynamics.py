@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 
 from nclens.figures.ufm_dynamics import DISTANCES, VERDICTS, ufm_dynamics
 from nclens.figures.unconstrained_feature_model import READINGS
-from nclens.ufm.readings import explanations, relative_iterations
+from nclens.ufm.explanations import explanations, relative_iterations
 from tests.figures.simulate import dynamics_table
 
 
@@ -59,7 +59,7 @@ def test_lines_and_discs_are_those_of_the_rates_of_plain_gradient_descent(simula
 
 def test_cells_judge_every_reading(simulate):
     figure, table = ufm_dynamics(simulate())
-    judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "reading"])
+    judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "predictor"])
     cells = table[table["row"] == 3]
     assert len(cells) == len(judged) == 2 * 4 * 8
     for cell in cells.itertuples():

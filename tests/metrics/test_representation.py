@@ -13,7 +13,7 @@ from nclens import losses
 from nclens.metrics.calibration import calibration_metrics
 from nclens.metrics.representation import (
     angular_spread,
-    mean_logit_gap,
+    logit_gap,
     mutual_information,
     project,
     smoothing_parts,
@@ -311,8 +311,8 @@ def test_bad_draws():
 
 def test_the_logit_gap_is_the_labels_lead_over_the_mean_of_the_others():
     logits, labels = torch.tensor([[3.0, 1.0, -1.0], [0.0, 4.0, 2.0]]), torch.tensor([0, 2])
-    assert mean_logit_gap(logits, labels) == pytest.approx(((3 - 0.0) + (2 - 2.0)) / 2)
-    assert mean_logit_gap(logits + 7, labels) == pytest.approx(1.5)
+    assert logit_gap(logits, labels) == pytest.approx(((3 - 0.0) + (2 - 2.0)) / 2)
+    assert logit_gap(logits + 7, labels) == pytest.approx(1.5)
 
 
 # --- spread on the templates -----------------------------------------------------------------------------------------

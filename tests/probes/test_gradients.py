@@ -6,7 +6,7 @@ from torch import nn
 
 from nclens.losses import ce, ls
 from nclens.models import Network
-from nclens.probes import gradient_variance
+from nclens.probes.gradients import gradient_variance
 from nclens.workflow.build.models import build_network
 
 SMOOTHED = partial(ls, smoothing=0.1)
@@ -84,12 +84,12 @@ def test_weights_gradients_and_statistics_stay_as_they_are(network, images):
 @pytest.mark.parametrize(
     ("inputs", "targets", "options", "words"),
     [
-        (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), {}, "at least one"),
-        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64), {}, "as many"),
+        (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), {}, "at least 1"),
+        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64), {}, "same length"),
         (torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), {"chunk": 0}, "chunk"),
         (torch.full((2, 4), torch.inf), torch.zeros(2, dtype=torch.int64), {}, "not finite"),
     ],
 )
-def test_what_has_no_variance_is_told(inputs, targets, options, words):
+def test_what_has_no_variance_is_refused(inputs, targets, options, words):
     with pytest.raises(ValueError, match=words):
         gradient_variance(Network(nn.Identity(), 4, 3), inputs, targets, ce, **options)

@@ -7,7 +7,7 @@ from torch import nn
 from nclens.data.tensors import Split
 from nclens.metrics.representation import mutual_information
 from nclens.models import Network
-from nclens.probes import logit_differences, random_shift
+from nclens.probes.information import logit_differences, random_shift
 
 
 def generator(seed=0):

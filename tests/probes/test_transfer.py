@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nclens.probes import STRENGTHS, linear_probe
+from nclens.probes.transfer import STRENGTHS, linear_probe
 
 
 def blobs(seed, count, classes=3, dim=5, spread=1.5):

@@ -11,7 +11,7 @@ import pytest
 from nclens.report.text import number
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
-from nclens.ufm.readings import explanations, relative_iterations
+from nclens.ufm.explanations import explanations, relative_iterations
 from nclens.ufm.spectra import joint_spectrum
 from tests.report.test_report import (
     LOSSES,
@@ -212,7 +212,7 @@ def test_speeds_and_what_explains_them():
     rows = [row for row in table_rows(text, "theory") if row[0].startswith(("found: ", "κCE predicts"))]
     assert len(rows) == 2 * (1 + 4)
     ratios = relative_iterations(table)
-    judged = explanations(ratios).set_index(["step_rule", "distance", "reading"])
+    judged = explanations(ratios).set_index(["step_rule", "distance", "predictor"])
     plain = ratios[(ratios["momentum"] == 0) & (ratios["step_rule"] == "relative") & (ratios["distance"] == "orbit")]
     means = np.exp(np.log(plain["value"]).groupby([plain["quantity"], plain["smoothing"]]).mean())
     assert rows[0][1:3] == [number(means["rate_kappa_ce", delta]) for delta in (0.05, 0.5)]
@@ -223,7 +223,7 @@ def test_speeds_and_what_explains_them():
     words = Reader(text).text
     assert "K=4, n=2, d=5" in words
     assert "from 2 random starts, fraction 0.25: iterations" in words
-    claimed = judged.xs("kappa_ce", level="reading")["verdict"]
+    claimed = judged.xs("kappa_ce", level="predictor")["verdict"]
     assert f"κCE explains {(claimed == 'explained').sum() or 'none'} of the 8 rows" in words
     # Here the smallest curvatures are too small for momentum 0.9 to hide them; where all are hidden the rate is one.
     assert "the condition numbers predict rates of 0.0108 to 0.0527 a step; measured are" in words

@@ -106,31 +106,56 @@ MISTAKES = {
         {"kind": "linaer"},
         ["losses.ls.schedule", "`linaer` (did you mean `linear`?); allowed: constant, linear, drop"],
     ),
-    "schedule without its end": ("losses.ls.schedule", {"kind": "linear"}, ["losses.ls.schedule.to", "is missing"]),
+    "schedule without its end": ("losses.ls.schedule", {"kind": "linear"}, ["losses.ls.schedule.end", "is missing"]),
     "schedule out of the range": (
         "losses.ls.schedule",
-        {"kind": "linear", "to": 1.2},
-        ["losses.ls", "schedule.to = 1.2: must be less than 1, as smoothing must"],
+        {"kind": "linear", "end": 1.2},
+        ["losses.ls", "schedule.end = 1.2: must be less than 1, as smoothing must"],
     ),
     "schedule into the negative": (
         "losses.ls.schedule",
-        {"kind": "linear", "to": -0.2},
-        ["losses.ls.schedule.to = -0.2", "greater than or equal to 0"],
+        {"kind": "linear", "end": -0.2},
+        ["losses.ls.schedule.end = -0.2", "greater than or equal to 0"],
+    ),
+    "the former key of a schedule's end": (
+        "losses.ls.schedule",
+        {"kind": "linear", "to": 0.2},
+        ["losses.ls.schedule", "the key `to` is now called `end`; allowed: kind, end, epoch"],
+    ),
+    "the former key of a schedule's last epoch": (
+        "losses.ls.schedule",
+        {"kind": "linear", "end": 0.2, "until": 3},
+        ["losses.ls.schedule", "the key `until` is now called `epoch`"],
+    ),
+    "the former key of a drop's epoch": (
+        "losses.ls.schedule",
+        {"kind": "drop", "at": 3},
+        ["losses.ls.schedule", "the key `at` is now called `epoch`; allowed: kind, epoch"],
+    ),
+    "the former key of the smoothing of a part": (
+        "losses.ls",
+        {"name": "ls_regularisation", "alpha": 0.1},
+        ["losses.ls", "the key `alpha` is now called `smoothing`"],
+    ),
+    "the former key of the smoothing of the other part": (
+        "losses.ls",
+        {"name": "ls_error_amplification", "alpha": 0.1},
+        ["losses.ls", "the key `alpha` is now called `smoothing`"],
     ),
     "schedule without a table": ("losses.ls.schedule", "drop", ["losses.ls.schedule", "must be a table"]),
     "schedule without a strength": (
         "losses.ce.schedule",
-        {"kind": "drop", "at": 1},
+        {"kind": "drop", "epoch": 1},
         ["losses.ce", "has no strength for a `schedule` to vary", "ls, maxsup"],
     ),
     "schedule that ends after the training": (
         "losses.ls.schedule",
-        {"kind": "linear", "to": 0.2, "until": 7},
+        {"kind": "linear", "end": 0.2, "epoch": 7},
         ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
     ),
     "drop past the end": (
         "losses.ls.schedule",
-        {"kind": "drop", "at": 7},
+        {"kind": "drop", "epoch": 7},
         ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
     ),
     "a missing module": ("losses.ls", {"function": "nowhere:loss"}, ["nowhere:loss", "nowhere.py"]),
@@ -154,7 +179,7 @@ def test_all_mistakes_are_told_at_once(raw_study):
         load_study(raw_study)
 
 
-@pytest.mark.parametrize("schedule", [{"kind": "drop", "at": 6}, {"kind": "linear", "to": 0.2, "until": 6}])
+@pytest.mark.parametrize("schedule", [{"kind": "drop", "epoch": 6}, {"kind": "linear", "end": 0.2, "epoch": 6}])
 def test_a_schedule_may_end_with_the_training(raw_study, schedule):
     raw_study["losses"]["ls"]["schedule"] = schedule
     assert load_study(raw_study).losses["ls"].schedule.last == 6
@@ -311,7 +336,7 @@ NO_TEACHERS = {
     "a temperature of 0": ({"temperature": 0}, ["losses.student.temperature = 0", "greater than 0"]),
     "a weight above 1": ({"weight": 1.5}, ["losses.student.weight = 1.5", "less than or equal to 1"]),
     "a negative weight": ({"weight": -0.5}, ["losses.student.weight = -0.5", "greater than or equal to 0"]),
-    "a schedule": ({"schedule": {"kind": "drop", "at": 1}}, ["no strength for a `schedule` to vary"]),
+    "a schedule": ({"schedule": {"kind": "drop", "epoch": 1}}, ["no strength for a `schedule` to vary"]),
 }
 
 

@@ -42,7 +42,7 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
         (("losses", "ls", "smoothing"), 0.1, {"train ls", "measure ls", "theory", "draw", "judge", "track ls"}),
         (
             ("losses", "ls", "schedule"),
-            {"kind": "drop", "at": 3},
+            {"kind": "drop", "epoch": 3},
             {"train ls", "measure ls", "theory", "draw", "judge", "track ls"},
         ),
         (("losses", "ls", "schedule"), {"kind": "constant"}, set()),
@@ -80,17 +80,17 @@ def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, chang
         ({"name": "ce"}, "CE", "ce"),
         ({"name": "ls", "smoothing": 0.05}, "LS (δ = 0.05)", "ls"),
         (
-            {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}},
+            {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "epoch": 3}},
             "LS (δ = 0.1 until epoch 3)",
             "ls_drop",
         ),
         (
-            {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.2}},
+            {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "end": 0.2}},
             "MaxSup (α = 0.1 → 0.2)",
             "maxsup_linear",
         ),
         (
-            {"name": "focal", "gamma": 2, "schedule": {"kind": "linear", "to": 0, "until": 4}},
+            {"name": "focal", "gamma": 2, "schedule": {"kind": "linear", "end": 0, "epoch": 4}},
             "Focal (γ = 2 → 0 at epoch 4)",
             "focal_linear",
         ),
@@ -106,7 +106,7 @@ def test_a_loss_has_a_readable_label_and_a_kind(raw_study, entry, label, kind):
 
 
 def test_a_scheduled_smoothing_has_no_closed_form(raw_study):
-    raw_study["losses"]["ls"]["schedule"] = {"kind": "linear", "to": 0.2}
+    raw_study["losses"]["ls"]["schedule"] = {"kind": "linear", "end": 0.2}
     study = load_study(raw_study)
     for spec in (specs.theory(study), specs.predict(study)):
         assert (spec.experiments[0].losses, spec.experiments[0].smoothings) == (("ce",), {"ce": 0.0})
@@ -171,7 +171,7 @@ def test_an_experiment_draws_what_it_has_something_to_show_in(raw_study):
 def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
     plain = load_study(raw_study).figures("smoke")
     assert not {"smoothing_parts", "class_spread", "two_stage", "drop_epoch"} & set(plain)
-    raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "at": 3}
+    raw_study["losses"]["ls"]["schedule"] = {"kind": "drop", "epoch": 3}
     study = load_study(raw_study)
     assert set(study.figures("smoke")) - set(plain) == {"two_stage", "drop_epoch"}
     assert specs.draw(study).experiments[0].drops == {"ls": 3}

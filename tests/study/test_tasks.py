@@ -33,7 +33,9 @@ def test_the_task_is_that_of_the_data():
     assert "collapse_curves" in classification.figures("main")
     assert "nrc_curves" not in classification.figures("main")
     spec = specs.measure(regression, next(regression.runs()))
-    assert spec == specs.Measure("regression", (1, 2, 3, 4, 5), regressor=specs.MeasureRegressor(c=None))
+    assert spec == specs.Measure(
+        "regression", (1, 2, 3, 4, 5), specs.calls("regression"), regressor=specs.MeasureRegressor(c=None)
+    )
 
 
 def test_a_losses_weight_decay_takes_the_place_of_the_trainings():

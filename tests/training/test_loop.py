@@ -24,6 +24,7 @@ from nclens.training.loss import TrainedLoss
 from nclens.training.runtime import explained
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from tests.losses import entry
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -38,9 +39,7 @@ def trainer(settings=None, seed=0, loss=None):
     settings = settings or Settings(
         epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop"
     )
-    return Trainer(
-        network, loss or build_loss({"name": "ls", "smoothing": 0.1}), split(30), split(9, 1), settings, seed
-    )
+    return Trainer(network, loss or build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, seed)
 
 
 def finish(trained):
@@ -54,9 +53,9 @@ def weights(trained):
 
 
 ENTRIES = {
-    "constant": {"name": "ls", "smoothing": 0.1},
-    "scheduled": {"name": "maxsup", "alpha": 0.1, "schedule": {"kind": "linear", "to": 0.9, "until": None}},
-    "with a memory": {"name": "online_label_smoothing", "soft_weight": 0.5, "schedule": {"kind": "drop", "at": 2}},
+    "constant": entry("ls", smoothing=0.1),
+    "scheduled": entry("maxsup", alpha=0.1, schedule={"kind": "linear", "end": 0.9}),
+    "with a memory": entry("online_label_smoothing", soft_weight=0.5, schedule={"kind": "drop", "epoch": 2}),
 }
 
 
@@ -94,7 +93,7 @@ def taught(precision="float32", **settings):
         seen_by_teacher.append(inputs.clone())
         return teach(inputs)
 
-    loss = build_loss({"name": "distillation", "temperature": 2.0, "weight": 0.5}, 3, listen)
+    loss = build_loss(entry("distillation", temperature=2.0, weight=0.5), 3, listen)
     defaults = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1, "augmentation": "flip_crop"}
     return trainer(Settings(**defaults | settings), loss=loss), network, seen_by_teacher
 
@@ -150,7 +149,7 @@ def test_a_teacher_under_autocast_gives_float32_near_the_exact_logits():
 
 
 def test_each_epoch_trains_and_evaluates_at_its_own_strength():
-    trained = trainer(loss=build_loss({"name": "ls", "smoothing": 0.4, "schedule": {"kind": "drop", "at": 1}}, 3))
+    trained = trainer(loss=build_loss(entry("ls", smoothing=0.4, schedule={"kind": "drop", "epoch": 1}), 3))
     trained.advance()
     assert trained.history[-1]["loss"] != trained.history[-1]["cross_entropy"]
     assert trained.loss.parameters == {"smoothing": 0.4}
@@ -160,9 +159,9 @@ def test_each_epoch_trains_and_evaluates_at_its_own_strength():
 
 
 def test_a_dropped_loss_follows_the_undropped_one_until_the_drop():
-    smoothed = {"name": "ls", "smoothing": 0.4}
-    dropped = trainer(loss=build_loss(smoothed | {"schedule": {"kind": "drop", "at": 1}}, 3))
-    kept = trainer(loss=build_loss(smoothed, 3))
+    smoothed = {"smoothing": 0.4}
+    dropped = trainer(loss=build_loss(entry("ls", **smoothed, schedule={"kind": "drop", "epoch": 1}), 3))
+    kept = trainer(loss=build_loss(entry("ls", **smoothed), 3))
     for current in (dropped, kept):
         current.advance()
     assert torch.equal(weights(dropped), weights(kept))
@@ -175,7 +174,7 @@ def test_an_epoch_is_evaluated_with_the_memory_it_was_trained_with():
     trained = trainer(loss=build_loss(ENTRIES["with a memory"], 3))
     trained.advance()
     assert trained.loss.state_dict()["batches"] == 0
-    uniform = evaluate(trained.network, build_loss({"name": "ls", "smoothing": 0.5}), trained.test_split)
+    uniform = evaluate(trained.network, build_loss(entry("ls", smoothing=0.5)), trained.test_split)
     assert trained.history[-1]["loss"] == pytest.approx(uniform["loss"], rel=1e-6)
 
 
@@ -213,7 +212,7 @@ def test_history_has_both_splits_of_every_epoch():
 
 
 def test_two_losses_of_one_seed_start_alike_and_see_the_same_batches():
-    first, second = trainer(loss=build_loss({"name": "ce"})), trainer()
+    first, second = trainer(loss=build_loss(entry("ce"))), trainer()
     assert torch.equal(weights(first), weights(second))
     assert derived_seed(0, "order", 1) != derived_seed(1, "order", 1) != derived_seed(0, "order", 2)
 
@@ -303,12 +302,12 @@ def test_bf16_is_the_backbones_alone_and_near_float32():
     inputs, targets = split(30).normalise(split(30).inputs), split(30).targets
     seen = []
     hook = network.backbone.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    logits, loss = objective(network, build_loss({"name": "ce"}), None, inputs, targets, precision="bf16")
+    logits, loss = objective(network, build_loss(entry("ce")), None, inputs, targets, precision="bf16")
     hook.remove()
     assert (seen[0].dtype, logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
     # The head sees the features as they are, and rounds nothing more.
     assert torch.equal(logits, network.head(seen[0].float()))
-    exact, _ = objective(network, build_loss({"name": "ce"}), None, inputs, targets)
+    exact, _ = objective(network, build_loss(entry("ce")), None, inputs, targets)
     assert 0 < float((logits - exact).detach().abs().max()) < 0.05
 
 
@@ -333,7 +332,7 @@ def small(compiled):
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU())
     settings = Settings(epochs=2, batch_size=10, learning_rate=0.1, compile=compiled)
-    return Trainer(Network(backbone, 8, 3), build_loss({"name": "ce"}), split(30), split(9, 1), settings, 0)
+    return Trainer(Network(backbone, 8, 3), build_loss(entry("ce")), split(30), split(9, 1), settings, 0)
 
 
 def test_compiled_steps_train_the_same_network_under_the_same_names():
@@ -377,7 +376,7 @@ def regression(settings=None, record_every=1, **changes):
     torch.manual_seed(0)
     network = build_network({"name": "mlp", "widths": [8, 6]}, (4,), 3)
     chosen = {"epochs": 5, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0.01, "record_every": record_every}
-    loss = build_loss({"name": "squared_error"})
+    loss = build_loss(entry("squared_error"))
     return Trainer(network, loss, part, part, settings or Settings(**(chosen | changes)), seed=0)
 
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nclens.losses import LOSSES, STRENGTHS
+from nclens.losses import LOSSES
 from nclens.study import losses as config
 from nclens.workflow.build.losses import build_loss
+from nclens.workflow.specs import Loss, Schedule
+from tests.losses import entry
 
 LOGITS, TARGETS = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])
 
 
 def test_a_registered_loss_gets_its_parameters():
-    loss = build_loss({"entry": "soft", "name": "ls", "smoothing": 0.2})
+    loss = build_loss(entry("ls", smoothing=0.2))
     expected = functional.cross_entropy(LOGITS, TARGETS, label_smoothing=0.2, reduction="none")
     torch.testing.assert_close(loss(LOGITS, TARGETS), expected)
 
@@ -23,8 +25,8 @@ def test_a_registered_loss_gets_its_parameters():
 def own(tmp_path):
     def make(body):
         (tmp_path / "mine.py").write_text(f"def loss(logits, targets, scale):\n    {body}\n")
-        entry = {"function": "mine:loss", "file": str(tmp_path / "mine.py"), "parameters": {"scale": 3.0}}
-        return build_loss(entry)
+        file = str(tmp_path / "mine.py")
+        return build_loss(Loss("own", function="mine:loss", file=file, arguments={"scale": 3.0}))
 
     return make
 
@@ -47,46 +49,68 @@ def test_mistakes_in_the_users_function_are_reported_with_its_name(own, body, wo
         own(body)(LOGITS, TARGETS)
 
 
+ENTRIES = {
+    "ce": {},
+    "ls": {"smoothing": 0.1},
+    "maxsup": {"alpha": 0.1},
+    "logit_penalty": {"beta": 0.1},
+    "ls_regularisation": {"smoothing": 0.1},
+    "ls_error_amplification": {"smoothing": 0.1},
+    "online_label_smoothing": {"soft_weight": 0.1},
+    "confidence_penalty": {"beta": 0.1},
+    "focal": {"gamma": 0.1},
+    "mse": {},
+    "distillation": {"teacher": {"experiment": "e", "loss": "ce"}},
+    "squared_error": {},
+}
+
+
 def test_the_configuration_knows_registered_losses_by_name_parameters_and_strength():
-    common = {"name", "label", "colour", "weight_decay", "schedule", "teacher"}
-    assert set(config.LOSSES) == set(LOSSES)
-    for name, entry in config.LOSSES.items():
+    assert set(config.LOSSES) == set(LOSSES) == set(ENTRIES)
+    for name, model in config.LOSSES.items():
         function = LOSSES[name].__call__ if isinstance(LOSSES[name], type) else LOSSES[name]
         parameters = inspect.signature(function).parameters.values()
-        assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == set(entry.keys()) - common
-        assert getattr(entry, "strength", None) == STRENGTHS.get(name)
+        settings = {"label": "mine", "colour": "#000000", "weight_decay": 0.1}
+        specification = model(name=name, **ENTRIES[name], **settings).specification()
+        arguments = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        assert set(specification["arguments"]) == arguments
+        assert specification.keys() == {"name", "arguments", "parameter", "schedule"}
+        assert specification["parameter"] == model.parameter
+        assert model.parameter is None or model.parameter in arguments
+        assert (specification["schedule"] is None) == (model.parameter is None)
 
 
-EDGES = [(name, entry, 1 if entry.below == 1 else 1e3) for name, entry in config.LOSSES.items() if name in STRENGTHS]
+SCHEDULED = [(name, model) for name, model in config.LOSSES.items() if model.parameter]
+EDGES = [(name, model, 1 if model.below == 1 else 1e3) for name, model in SCHEDULED]
 
 
-@pytest.mark.parametrize(("name", "entry", "large"), EDGES, ids=[name for name, *_ in EDGES])
-def test_the_configuration_allows_what_the_loss_allows(name, entry, large):
+@pytest.mark.parametrize(("name", "model", "large"), EDGES, ids=[name for name, *_ in EDGES])
+def test_the_configuration_allows_what_the_loss_allows(name, model, large):
     for value in (0.0, 0.5, large - 1e-9, large, -1e-9):
+        loss = build_loss(entry(name, **{model.parameter: value}))
         try:
-            entry(name=name, **{entry.strength: value})
+            made = model(name=name, **{model.parameter: value})
         except ValueError:
-            with pytest.raises(ValueError, match=f"{entry.strength} must lie in"):
-                build_loss({"name": name, entry.strength: value})(LOGITS, TARGETS)
+            with pytest.raises(ValueError, match=f"{model.parameter} must lie in"):
+                loss(LOGITS, TARGETS)
         else:
-            assert build_loss({"name": name, entry.strength: value})(LOGITS, TARGETS).isfinite().all()
+            assert made.strength == value
+            assert loss(LOGITS, TARGETS).isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
         ({"kind": "constant"}, [0.1, 0.1, 0.1, 0.1]),
-        ({"kind": "linear", "to": 0.5, "until": None}, [0.1, 0.2, 0.3, 0.4]),
-        ({"kind": "linear", "to": 0.5, "until": 2}, [0.1, 0.3, 0.5, 0.5]),
-        ({"kind": "drop", "at": 3}, [0.1, 0.1, 0.1, 0.0]),
-        ({"kind": "drop", "at": 0}, [0.0, 0.0, 0.0, 0.0]),
+        ({"kind": "linear", "end": 0.5, "epoch": None}, [0.1, 0.2, 0.3, 0.4]),
+        ({"kind": "linear", "end": 0.5, "epoch": 2}, [0.1, 0.3, 0.5, 0.5]),
+        ({"kind": "drop", "epoch": 3}, [0.1, 0.1, 0.1, 0.0]),
+        ({"kind": "drop", "epoch": 0}, [0.0, 0.0, 0.0, 0.0]),
     ],
 )
 def test_a_schedule_of_the_configuration_varies_the_strength(schedule, expected):
-    entry = config.MaxSup(name="maxsup", alpha=0.1, schedule=schedule).model_dump(
-        exclude={"label", "colour", "weight_decay"}
-    )
-    loss = build_loss(entry, 4)
+    made = config.MaxSup(name="maxsup", alpha=0.1, schedule=schedule).specification()
+    loss = build_loss(Loss("own", **made | {"schedule": Schedule(**made["schedule"])}), 4)
     cross_entropy = functional.cross_entropy(LOGITS, TARGETS, reduction="none")
     penalty = LOGITS.amax(1) - LOGITS.mean(1)
     torch.testing.assert_close(loss(LOGITS, TARGETS), cross_entropy + expected[0] * penalty)
@@ -96,21 +120,26 @@ def test_a_schedule_of_the_configuration_varies_the_strength(schedule, expected)
 
 
 def test_a_schedule_needs_the_number_of_epochs_and_ends_within():
-    entry = {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}}
+    dropped = entry("ls", smoothing=0.1, schedule={"kind": "drop", "epoch": 3})
     with pytest.raises(ValueError, match="drop needs the number of epochs"):
-        build_loss(entry)
+        build_loss(dropped)
     with pytest.raises(ValueError, match="epoch 3, but training has 2 epochs"):
-        build_loss(entry, 2)
+        build_loss(dropped, 2)
+
+
+def test_a_schedule_needs_an_argument_to_vary():
+    with pytest.raises(ValueError, match="ce has no argument that its schedule drop could vary"):
+        build_loss(Loss("ce", "ce", schedule=Schedule("drop", epoch=1)), 3)
 
 
 @pytest.mark.parametrize("epoch", [-1, 3])
 def test_an_epoch_outside_the_training_is_refused(epoch):
     with pytest.raises(ValueError, match=rf"epoch must be in \[0, 3\), got {epoch}"):
-        build_loss({"name": "ce"}, 3).begin_epoch(epoch)
+        build_loss(entry("ce"), 3).begin_epoch(epoch)
 
 
 def test_a_stateful_loss_is_created_for_each_run():
-    first, second = (build_loss({"name": "online_label_smoothing", "soft_weight": 0.5}) for _ in range(2))
+    first, second = (build_loss(entry("online_label_smoothing", soft_weight=0.5)) for _ in range(2))
     first(LOGITS.clone().requires_grad_(), TARGETS)
     first.end_epoch()
     assert first.remembers
@@ -120,22 +149,21 @@ def test_a_stateful_loss_is_created_for_each_run():
 
 
 def test_a_stateless_loss_has_no_state():
-    loss = build_loss({"name": "ce"})
+    loss = build_loss(entry("ce"))
     loss.end_epoch()
     assert (loss.remembers, loss.state_dict()) == (False, {})
 
 
 def test_a_distillation_loss_calls_its_teacher_on_the_inputs():
-    entry = {"entry": "student", "name": "distillation", "temperature": 2.0, "weight": 1.0}
-    loss = build_loss(entry, 3, lambda inputs: 3 * inputs)
+    loss = build_loss(entry("distillation", temperature=2.0, weight=1.0), 3, lambda inputs: 3 * inputs)
     expected = -((3 * LOGITS / 2).softmax(1) * (LOGITS / 2).log_softmax(1)).sum(1)
     torch.testing.assert_close(loss(LOGITS, TARGETS, LOGITS), expected)
     assert loss.is_taught
-    assert not build_loss({"name": "ce"}).is_taught
+    assert not build_loss(entry("ce")).is_taught
 
 
 def test_a_distillation_loss_without_teacher_or_inputs_is_refused():
-    entry = {"name": "distillation", "temperature": 2.0, "weight": 1.0}
-    for loss, inputs in ((build_loss(entry), LOGITS), (build_loss(entry, teacher=lambda inputs: inputs), None)):
+    student = entry("distillation", temperature=2.0, weight=1.0)
+    for loss, inputs in ((build_loss(student), LOGITS), (build_loss(student, teacher=lambda inputs: inputs), None)):
         with pytest.raises(ValueError, match="needs a teacher, and the inputs of the batch"):
             loss(LOGITS, TARGETS, inputs)

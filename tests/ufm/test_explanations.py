@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
 from nclens.ufm.explanations import explanations, relative_iterations, trend, verdict
-from nclens.ufm.spectra import CONDITION_NUMBERS, condition_numbers
+from nclens.ufm.quantities import CONDITION_NUMBERS
+from nclens.ufm.spectra import condition_numbers
 
 PROBLEM = UnconstrainedFeatureModel(4, 2, 5, 5e-3, 5e-3, 1e-2)
 

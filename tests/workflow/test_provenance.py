@@ -187,6 +187,21 @@ def test_a_new_function_in_collapse_measures_again_and_trains_nothing(package):
     assert not changed & {"train", "train ce", "train ls", "extract", "prepare", "draw", "judge"}
 
 
+def test_a_label_of_the_catalogue_measures_nothing_again(package):
+    changed = changed_by(replace(package / "metrics" / "catalogue.py", '"NC4"', '"NC4, nearest class mean"'))
+    assert not changed & {"measure", "train ce", "extract", "prepare", "probe"}
+
+
+def test_a_function_of_the_catalogue_counts_where_it_is_called(package):
+    def digest():
+        _forget()
+        return provenance.code_digest("measure", modules=["nclens.metrics.calibration"])
+
+    before = digest()
+    append(package / "metrics" / "calibration.py", "\n\nEXTRA = 1\n")()
+    assert digest() != before
+
+
 def test_a_figure_changes_drawing_and_the_page(package):
     assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
     assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))

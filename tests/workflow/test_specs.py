@@ -132,7 +132,7 @@ def test_mistakes_inside_are_named_with_their_place():
 
 def test_a_flat_entry_is_what_the_builders_take():
     loss = specs.Loss("soft", "ls", arguments={"smoothing": 0.1}, schedule=specs.Schedule("drop", epoch=3))
-    assert specs.flat(loss) == {"name": "ls", "smoothing": 0.1, "schedule": {"kind": "drop", "at": 3}}
+    assert specs.flat(loss) == {"name": "ls", "smoothing": 0.1}
     own = specs.Entry("mine", function="mine:net", file="mine.py", arguments={"width": 2})
     assert specs.flat(own) == {"function": "mine:net", "file": "mine.py", "parameters": {"width": 2}}
     assert (own.called, loss.called) == ("mine:net", "ls")

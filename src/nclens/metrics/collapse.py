@@ -168,7 +168,7 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
     The mean over the subset's samples of |diag(1/s) V' (h_i - hbar_{y_i})|^2, where s, V and hbar are those of the
     whole split. So over all samples it is `nc1`, and `nc1` is the average of `nc1_correct` (the subset that the network
     predicts correctly) and `nc1_incorrect` (the rest), weighted by their sizes. The paper's figure 8 shows NC1 split by
-    correct and incorrect prediction; how it splits it is not known to us, this reading is ours.
+    correct and incorrect prediction; how it splits it is not known to us; this definition is ours.
 
     Args:
         features: (N, d), any floating dtype: the whole split.
@@ -203,6 +203,22 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
         for x, y, keep in _chunks(classes, features, labels, subset):
             total += (means[y].sub_(x)[keep] @ white).square().sum()
         return float(total) / size if size > 0 else float("nan")
+
+
+def nc1_by_correctness(features: Tensor, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return `nc1_correct` and `nc1_incorrect`: `nc1_subset` of the samples predicted correctly, and of the others.
+
+    Args:
+        features: (N, d), any floating dtype.
+        logits: (N, K), the network's; its prediction is the first of the largest.
+        labels: (N,), integers in 0 ... K-1, every class at least twice.
+
+    Raises:
+        ValueError: as `nc1_subset`.
+    """
+    correct = logits.argmax(1) == labels
+    parts = {"nc1_correct": correct, "nc1_incorrect": ~correct}
+    return {name: nc1_subset(features, labels, logits.shape[1], subset) for name, subset in parts.items()}
 
 
 def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""Every metric of a trained regressor's snapshots, with one gamma for all of them."""
+"""What is measured of a trained regressor beside its collapse, and the one gamma of all its snapshots."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -30,50 +30,48 @@ def run_gamma(last: Mapping[str, Tensor], c: float | None = None) -> float | Non
     return fit_gamma(weight, covariances[0])
 
 
-def regressor_metrics(
-    tensors: Mapping[str, Tensor], gamma: float | None, c: float | None = None
-) -> Iterator[tuple[str, str, float]]:
-    """Yield (split, metric, value) of one snapshot of a regressor.
-
-    The metrics are those of `nclens.metrics.regression.regression_collapse`; `residual_deviation`, the distance of the
-    residual covariance to c I, where c is given; and on the training split `gram_ij`, the entries of W W' for i <= j,
-    counted from 0.
+def onehot_collapse(
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, *, gamma: float | None = None
+) -> dict[str, float]:
+    """Return the regression collapse of a classifier, its one-hot rows (N, K) as targets; keys begin with `onehot_`.
 
     Args:
-        tensors: `weight` (n, d), `bias` (n,), and of each split `features` (M, d) and `targets` (M, n).
-        gamma: of NRC3, from `run_gamma`.
-        c: lambda_w lambda_h_mean, where training had the model's penalties.
+        features, weight, bias: (N, d), (K, d) and (K,), as for `nclens.metrics.regression.regression_collapse`.
+        labels: (N,), class numbers in 0 ... K-1; every class must occur.
+        gamma: of NRC3, from `run_gamma` of the last snapshot, `with_onehot_targets`.
 
     Raises:
         ValueError: as `regression_collapse`.
     """
-    weight, bias = tensors["weight"].double(), tensors["bias"].double()
-    for split in SPLITS:
-        features, targets = tensors[f"{split}.features"].double(), tensors[f"{split}.targets"].double()
-        values = regression_collapse(features, targets, weight, bias, gamma=gamma)
-        if c is not None:
-            residuals = targets - (features @ weight.T + bias)
-            values["residual_deviation"] = residual_deviation(target_covariance(residuals), c)
-        if split == "train":
-            gram = weight @ weight.T
-            values |= {f"gram_{i}{j}": gram[i, j].item() for i in range(len(gram)) for j in range(i, len(gram))}
-        yield from ((split, metric, value) for metric, value in values.items())
+    values = regression_collapse(features, _onehot(labels, len(weight)), weight, bias, gamma=gamma)
+    return {f"onehot_{name}": value for name, value in values.items()}
 
 
-def onehot_metrics(tensors: Mapping[str, Tensor], gamma: float | None) -> Iterator[tuple[str, str, float]]:
-    """Yield (split, metric, value) of a classifier seen as a regressor on one-hot targets; keys begin with `onehot_`.
+def penalised_deviation(features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, c: float) -> dict[str, float]:
+    """Return `residual_deviation`, the distance of the residual covariance to c I that the model predicts.
 
     Args:
-        tensors: as for `regressor_metrics`, with class numbers (N,) as targets.
-        gamma: of NRC3, from `run_gamma` of the last snapshot, `with_onehot_targets`.
+        features, targets, weight, bias: (M, d), (M, n), (n, d) and (n,).
+        c: lambda_w lambda_h_mean of the penalties that the network was trained with.
+
+    Raises:
+        ValueError: as `nclens.metrics.regression.residual_deviation`.
     """
-    for split, metric, value in regressor_metrics(with_onehot_targets(tensors), gamma):
-        if not metric.startswith("gram_"):
-            yield split, f"onehot_{metric}", value
+    residuals = targets.double() - (features.double() @ weight.double().T + bias.double())
+    return {"residual_deviation": residual_deviation(target_covariance(residuals), c)}
+
+
+def gram_entries(weight: Tensor) -> dict[str, float]:
+    """Return `gram_ij`, the entries of W W' for i <= j, counted from 0, of the head's weight W (n, d)."""
+    gram = weight.double() @ weight.double().T
+    return {f"gram_{i}{j}": gram[i, j].item() for i in range(len(gram)) for j in range(i, len(gram))}
 
 
 def with_onehot_targets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a snapshot with class numbers (N,) replaced by one-hot rows (N, K)."""
-    identity = torch.eye(len(tensors["weight"]), dtype=torch.float64)
-    replaced = {f"{split}.targets": identity[tensors[f"{split}.targets"]] for split in SPLITS}
-    return dict(tensors) | replaced
+    classes = len(tensors["weight"])
+    return dict(tensors) | {f"{split}.targets": _onehot(tensors[f"{split}.targets"], classes) for split in SPLITS}
+
+
+def _onehot(labels: Tensor, classes: int) -> Tensor:
+    return torch.eye(classes, dtype=torch.float64)[labels]

@@ -81,7 +81,7 @@ def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, flo
     }
 
 
-def mean_logit_gap(logits: Tensor, labels: Tensor) -> float:
+def logit_gap(logits: Tensor, labels: Tensor) -> float:
     """Mean over samples of ``z_y - mean_{j != y} z_j``, the lead of the label's logit over the others.
 
     In units of the logits, of either sign. At the minimiser of the unconstrained feature model every sample has the gap

@@ -1,17 +1,49 @@
-"""Gradient variance: how much the samples' gradients differ, at given weights and under a given loss."""
+"""Gradient variance: how much the gradients of single samples differ, at given weights and for a given loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from nclens.data.tensors import Split
+from nclens.losses import ce, ls
 from nclens.models import Network
 
 ENTRIES = 2**23
-"""Entries of gradients that are held at once, unless stated: 32 MiB."""
+"""Entries of gradients that are held at once by default: 32 MiB."""
+
+
+def gradient_variances(
+    network: Network, train: Split, *, samples: int, smoothing: float, seed: int
+) -> dict[str, float]:
+    """Gradient variance of cross entropy with one-hot targets and with smoothed ones, at the same weights.
+
+    Args:
+        network: left in evaluation mode.
+        train: the split that the samples are drawn from.
+        samples: how many, at most all.
+        smoothing: delta of the smoothed targets.
+        seed: of the choice of samples.
+
+    Returns:
+        ``gradient_variance_{head,network}_{onehot,smoothed}``, see :func:`gradient_variance`.
+
+    Raises:
+        ValueError: as :func:`gradient_variance`.
+    """
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:samples]
+    chosen = chosen.sort().values.to(train.inputs.device)
+    inputs, targets = train.normalise(train.inputs[chosen]), train.targets[chosen]
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"onehot": ce, "smoothed": partial(ls, smoothing=smoothing)}
+    return {
+        f"gradient_variance_{part}_{name}": value
+        for name, loss in losses.items()
+        for part, value in gradient_variance(network, inputs, targets, loss).items()
+    }
 
 
 def gradient_variance(
@@ -24,16 +56,15 @@ def gradient_variance(
 ) -> dict[str, float]:
     """Variance of the single samples' gradients, ``(1/N) sum_i |g_i - gbar|^2`` with ``gbar = (1/N) sum_i g_i``.
 
-    g_i is the gradient of sample i's loss on the weights, the network in evaluation mode, so that it depends on no
+    g_i is the gradient of sample i's loss with respect to the weights, in evaluation mode, so that it depends on no
     other sample; the unit is that of the loss over that of the weights, squared. The gradient of a batch of B samples
     drawn at random (with replacement) has 1/B of this variance.
 
     Args:
-        network: at the weights in question; neither they nor their gradients are changed, but it is left in evaluation
-            mode.
+        network: its weights and gradients are not changed; it is left in evaluation mode.
         inputs: (N, ...), as the network takes them.
         targets: (N,), as the loss takes them.
-        loss: logits (n, K) and targets (n,) -> one value a sample (n,), such as `nclens.losses.ls`.
+        loss: logits (n, K) and targets (n,) -> one value per sample (n,), such as `nclens.losses.ls`.
         chunk: samples whose gradients are held at once, by default as many as make `ENTRIES`; sums are in float64, so
             it changes the result by rounding only.
 
@@ -41,13 +72,16 @@ def gradient_variance(
         ``head``: over weight and bias of the head; ``network``: over all weights, the head's among them. Both >= 0.
 
     Raises:
-        ValueError: there are no samples, inputs and targets differ in number, the chunk is no positive number, or a
-            gradient is not finite.
+        ValueError: there are no samples, inputs and targets differ in number, the chunk is not positive, or a gradient
+            is not finite.
 
-    Source: the quantity of the claim of arXiv 2006.11653 (TSLA); of evaluation mode the paper's abstract says nothing.
+    Source: the quantity of the claim of arXiv 2006.11653 (TSLA); evaluation mode is our choice, on which the paper's
+    abstract says nothing.
     """
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(f"inputs and targets must be as many, and at least one: got {len(inputs)} and {len(targets)}")
+        raise ValueError(
+            f"inputs and targets must have the same length, at least 1: got {len(inputs)} and {len(targets)}"
+        )
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     network.eval()
@@ -76,7 +110,7 @@ def gradient_variance(
 class _Spread:
     """Mean and sum of squared deviations of vectors that come in chunks, merged by Chan's rule.
 
-    The difference of E|g|^2 and |gbar|^2 would cancel where the gradients hardly differ.
+    The difference of E|g|^2 and |gbar|^2 would lose all digits where the gradients hardly differ.
     """
 
     def __init__(self) -> None:
@@ -85,7 +119,7 @@ class _Spread:
         self.squares: Tensor | float = 0.0
 
     def add(self, vectors: Tensor) -> None:
-        """Take in vectors (n, P)."""
+        """Add vectors (n, P)."""
         own, total = len(vectors), self.count + len(vectors)
         mean = vectors.mean(dim=0)
         step = mean - self.mean

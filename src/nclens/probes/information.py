@@ -1,13 +1,14 @@
-"""Information: how much a logit difference tells of the single input, beyond its class."""
+"""Information: how much a logit difference tells about the single input, beyond its class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from nclens.data.tensors import Split, flip_crop
+from nclens.metrics.representation import mutual_information
 from nclens.models import Network
 
 BATCH = 250
@@ -19,9 +20,9 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 def random_shift(images: Tensor, generator: torch.Generator, pixels: int = 2) -> Tensor:
     """Return each image moved by -`pixels`..`pixels` whole pixels down and to the right, all equally likely.
 
-    Zeros come in at the edges, in stored units, black for the images of MNIST. For images (N, C, H, W) of any type.
+    The edges are filled with zeros in stored units, which is black for MNIST. For images (N, C, H, W) of any type.
 
-    Source: papers.md has 2 pixels for MNIST beside arXiv 1906.02629.
+    Source: arXiv 1906.02629; 2 pixels are our choice for MNIST.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -34,7 +35,41 @@ def random_shift(images: Tensor, generator: torch.Generator, pixels: int = 2) ->
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {"shift": random_shift, "flip_crop": flip_crop}
-"""By the name in a study's configuration: moved by up to 2 pixels, or flipped and cropped as in training."""
+"""By the name in a study's configuration: shifted by up to 2 pixels, or flipped and cropped as in training."""
+
+
+def logit_information(
+    network: Network,
+    train: Split,
+    *,
+    classes: Sequence[int],
+    augmentation: str,
+    samples: int,
+    draws: int,
+    seed: int,
+) -> dict[str, float]:
+    """Mutual information between the input and the difference of two classes' logits under random augmentation.
+
+    Args:
+        network: left in evaluation mode.
+        train: images and targets.
+        classes: two class numbers.
+        augmentation: a key of `AUGMENTATIONS`.
+        samples, draws: as for :func:`logit_differences`.
+        seed: of the choice of samples and the augmentations.
+
+    Returns:
+        ``mutual_information``, in nats, see :func:`nclens.metrics.representation.mutual_information`.
+
+    Raises:
+        ValueError: as :func:`logit_differences` and `mutual_information`.
+    """
+    first, second = classes
+    generator = torch.Generator(train.inputs.device).manual_seed(seed)
+    found = logit_differences(
+        network, train, (first, second), AUGMENTATIONS[augmentation], samples=samples, draws=draws, generator=generator
+    )
+    return {"mutual_information": mutual_information(*found)}
 
 
 @torch.no_grad()
@@ -50,25 +85,25 @@ def logit_differences(
 ) -> tuple[Tensor, Tensor]:
     """Logit differences ``z_a - z_b`` of samples of classes a and b: one fresh draw, and the mean over other draws.
 
-    What :func:`nclens.metrics.representation.mutual_information` takes: for each input x the value f_x at one random
-    augmentation, and mu_x, the mean over `draws` other ones.
+    The arguments of :func:`nclens.metrics.representation.mutual_information`: for each input x the value f_x at one
+    random augmentation, and mu_x, the mean over `draws` other ones.
 
     Args:
-        network: in whatever mode; it is left in evaluation mode.
+        network: left in evaluation mode.
         split: images and targets.
         classes: a and b, class numbers that differ.
         augment: the random augmentation of stored images.
-        samples: N, half of each class, chosen at random; of a class that has fewer, all, and as many of the other, so
-            that the class itself is worth log 2.
-        draws: L, augmentations behind each mean.
+        samples: N, half of each class, chosen at random. If a class has fewer, all of it and as many of the other, so
+            that the class itself contributes log 2.
+        draws: L, augmentations per mean.
         generator: of the choice and the augmentations, on the device of the split.
 
     Returns:
         draws (N,) and means (N,), float64.
 
     Raises:
-        ValueError: the two classes are one, one of them has no samples, the inputs are no images, fewer than two
-            samples or less than one draw is asked for.
+        ValueError: the classes are equal, one of them has no samples, the inputs are not images, `samples` is below 2
+            or `draws` below 1.
 
     Source: arXiv 1906.02629; L = 5, N = 600.
     """

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nclens.claims.effects import first_reach, interpolated, logs
 from nclens.claims.verdict import FEWEST_PAIRS
+from nclens.metrics.catalogue import METRICS, Better
 from nclens.metrics.intervals import t_interval
+from nclens.probes.catalogue import PROBES
 
 COLUMNS = ("loss", "quantity", "metric", "split", "better", "mean", "low", "high", "seeds", "best")
 EPOCHS_TO_COLLAPSE = "epochs_to_collapse"
@@ -33,24 +35,31 @@ class Quantity:
     name: str
     metric: str
     split: str
-    better: Literal["lower", "higher", ""] = "lower"
+    better: Better = "lower"
+
+
+def _of(metric: str, *splits: str) -> tuple[Quantity, ...]:
+    """A measured metric's columns, with the catalogue's label and direction."""
+    return tuple(Quantity(METRICS[metric].label, metric, split, METRICS[metric].better) for split in splits)
 
 
 QUANTITIES = (
-    Quantity("error", "error", "test"),
-    Quantity("ECE before scaling", "ece_unscaled", "test"),
-    Quantity("ECE after scaling", "ece_scaled", "test"),
-    *(Quantity(name, name.lower(), split) for name in ("NC1", "NC2", "NC3") for split in ("train", "test")),
+    *(column for metric in ("error", "ece_unscaled", "ece_scaled") for column in _of(metric, "test")),
+    *(column for metric in ("nc1", "nc2", "nc3") for column in _of(metric, "train", "test")),
     Quantity("epochs to collapse", EPOCHS_TO_COLLAPSE, "train"),
-    *(Quantity("d_within", "d_within", split, "") for split in ("train", "test")),
-    *(Quantity("R²", "r2_angular", split, "") for split in ("train", "test")),
+    *(column for metric in ("d_within", "r2_angular") for column in _of(metric, "train", "test")),
 )
 """The columns of every experiment; linear probes and students follow, one column each."""
-MORE: dict[str, tuple[str, Literal["lower", "higher"]]] = {
-    "probe_accuracy": ("probe accuracy", "higher"),
+MORE: dict[str, tuple[str, Better]] = {
+    **{
+        metric.name: (metric.label, metric.better)
+        for probe in PROBES.values()
+        for metric in probe.metrics
+        if metric.better
+    },
     "student_error": ("student's error", "lower"),
 }
-"""Metric, which may add a name after a slash -> what it is called, and which way is better."""
+"""Metric, which may add a name after a slash -> its label, and the better direction; of probes, those that have one."""
 
 
 def summarise(

@@ -9,8 +9,8 @@ from nclens.report.page import Section
 from nclens.report.text import Names, as_text, number, sentence
 from nclens.report.theory_networks import networks
 from nclens.report.theory_speed import speed
+from nclens.ufm.explanations import trend
 from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER
-from nclens.ufm.readings import trend
 
 GIVEN = {
     "classes": "K",

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from nclens.report.text import Names, number
+from nclens.ufm.explanations import explanations, relative_iterations
 from nclens.ufm.quantities import CONDITION_NUMBERS
-from nclens.ufm.readings import READINGS, explanations, relative_iterations
 
 DISTANCES = {"orbit": "(W, H) to the minimisers", "logits": "the logits", "nc1": "NC1", "nc2": "NC2"}
 RULES = {"relative": "The same fraction of 1/L", "absolute": "The same step for all δ"}
 SIZES = {"classes": "K", "per_class": "n", "dim": "d"}
-CLAIMED = READINGS[0]
+CLAIMED = next(iter(CONDITION_NUMBERS))
 NEAR = 1e-9
 
 
@@ -49,7 +49,7 @@ def _model_of(dynamics: pd.DataFrame, row: Mapping[Any, Any]) -> pd.DataFrame:
 def _entry(own: pd.DataFrame, places: list[str]) -> dict[str, Any]:
     ratios = relative_iterations(own)
     judged = explanations(ratios)
-    claimed = judged.loc[judged["reading"] == CLAIMED, "verdict"]
+    claimed = judged.loc[judged["predictor"] == CLAIMED, "verdict"]
     relative = own.loc[own["step_rule"] == "relative", "fraction"]
     smoothings = sorted(own["smoothing"].unique())
     return {
@@ -78,14 +78,14 @@ def _rule(ratios: pd.DataFrame, judged: pd.DataFrame, rule: str) -> dict[str, An
     rows = []
     for distance, what in DISTANCES.items():
         here = judged[(judged["step_rule"] == rule) & (judged["distance"] == distance)]
-        kappas = here[here["reading"].isin(list(CONDITION_NUMBERS))]
-        linear = here.loc[here["reading"] == "linear", "verdict"]
+        kappas = here[here["predictor"].isin(list(CONDITION_NUMBERS))]
+        linear = here.loc[here["predictor"] == "linear", "verdict"]
         rows.append(
             {
                 "distance": what,
                 "values": _means(plain[(plain["distance"] == distance) & (plain["quantity"] == "rate")]),
-                "explained": kappas.loc[kappas["verdict"] == "explained", "reading"].tolist(),
-                "direction": kappas.loc[kappas["verdict"] == "direction only", "reading"].tolist(),
+                "explained": kappas.loc[kappas["verdict"] == "explained", "predictor"].tolist(),
+                "direction": kappas.loc[kappas["verdict"] == "direction only", "predictor"].tolist(),
                 "slowest": bool((linear == "explained").any()),
             }
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -66,6 +66,9 @@ class Closed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    #: Keys of earlier versions, and what they are called now.
+    renamed: ClassVar[Mapping[str, str]] = {}
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
@@ -75,6 +78,10 @@ class Closed(BaseModel):
             )
         allowed = cls.keys()
         for key in data:
+            if key in cls.renamed:
+                message = "the key `{key}` is now called `{new}`; allowed: {keys}"
+                context = {"key": key, "new": cls.renamed[key], "keys": ", ".join(allowed)}
+                raise PydanticCustomError("unknown_key", message, context)
             if key not in allowed:
                 near = difflib.get_close_matches(str(key), allowed, n=1)
                 raise PydanticCustomError(

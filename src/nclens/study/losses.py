@@ -1,4 +1,4 @@
-"""Loss entries: what is minimised, how strongly over the epochs, and how it looks in figures."""
+"""Loss entries: what is minimised, its strength over the epochs, and its label and colour in figures."""
 
 import math
 from collections.abc import Mapping
@@ -14,10 +14,17 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class LossBase(Closed):
-    """What every loss entry may say of its regulariser and its looks."""
+    """The keys of every loss entry: weight decay, label and colour.
+
+    All other keys but `name`, `schedule` and those in `settings` are arguments of the loss's function.
+    """
 
     #: The task whose targets the loss takes; None for any.
     task: ClassVar[str | None] = "classification"
+    #: The argument that a schedule varies, the loss's strength; None for a loss without one.
+    parameter: ClassVar[str | None] = None
+    #: Keys of the entry that are no arguments.
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     weight_decay: NonNegative | None = None
     """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
@@ -40,9 +47,20 @@ class LossBase(Closed):
         return data
 
     @property
-    def words(self) -> str | None:
+    def default_label(self) -> str | None:
         """The default label; None for the entry's own name."""
         return None
+
+    @property
+    def strength(self) -> float | None:
+        """The strength before its schedule; None for a loss without one."""
+        return None if self.parameter is None else float(getattr(self, self.parameter))
+
+    def specification(self) -> dict[str, Any]:
+        """Return the loss's function, its arguments, the one of them that is scheduled, and the schedule."""
+        keys = self.model_dump(mode="json", exclude={*LossBase.model_fields, *self.settings})
+        name, schedule = keys.pop("name"), keys.pop("schedule", None)
+        return {"name": name, "arguments": keys, "parameter": self.parameter, "schedule": schedule}
 
 
 class CrossEntropy(LossBase):
@@ -51,7 +69,7 @@ class CrossEntropy(LossBase):
     name: Literal["ce"]
 
     @property
-    def words(self) -> str:
+    def default_label(self) -> str:
         """The default label."""
         return "CE"
 
@@ -62,7 +80,7 @@ class MeanSquared(LossBase):
     name: Literal["mse"]
 
     @property
-    def words(self) -> str:
+    def default_label(self) -> str:
         """The default label."""
         return "MSE"
 
@@ -71,30 +89,24 @@ class Scheduled(LossBase):
     """A loss with a strength, at 0 of which it is plain cross entropy."""
 
     schedule: ScheduleEntry = Constant()
-    """The strength over the epochs: `{kind: constant}`, `{kind: linear, to: ...}` or `{kind: drop, at: ...}`."""
+    """The strength over the epochs: `{kind: constant}`, `{kind: linear, end: ...}` or `{kind: drop, epoch: ...}`."""
 
-    #: The parameter that the schedule varies, as in `nclens.losses.STRENGTHS`, and what it must lie below.
-    strength: ClassVar[str]
+    #: What the strength must lie below.
     below: ClassVar[float] = math.inf
     #: What a label calls the loss and its strength.
     short: ClassVar[str]
     symbol: ClassVar[str]
 
     @property
-    def value(self) -> float:
-        """The strength before its schedule."""
-        return float(getattr(self, self.strength))
-
-    @property
-    def words(self) -> str:
+    def default_label(self) -> str:
         """The default label."""
-        return f"{self.short} ({self.symbol} = {self.value:g}{self.schedule.words})"
+        return f"{self.short} ({self.symbol} = {self.strength:g}{self.schedule.suffix})"
 
     @model_validator(mode="after")
     def _ends_within_the_range(self) -> Self:
-        if isinstance(self.schedule, Linear) and self.schedule.to >= self.below:
-            message = "schedule.to = {value}: must be less than {below}, as {strength} must"
-            context = {"value": self.schedule.to, "below": f"{self.below:g}", "strength": self.strength}
+        if isinstance(self.schedule, Linear) and self.schedule.end >= self.below:
+            message = "schedule.end = {value}: must be less than {below}, as {strength} must"
+            context = {"value": self.schedule.end, "below": f"{self.below:g}", "strength": self.parameter}
             raise PydanticCustomError("schedule", message, context)
         return self
 
@@ -102,7 +114,7 @@ class Scheduled(LossBase):
 class LabelSmoothing(Scheduled):
     """Cross entropy with targets (1 - smoothing) onehot + smoothing / K."""
 
-    strength, below, short, symbol = "smoothing", 1.0, "LS", "δ"
+    parameter, below, short, symbol = "smoothing", 1.0, "LS", "δ"
 
     name: Literal["ls"]
     smoothing: Share
@@ -112,7 +124,7 @@ class LabelSmoothing(Scheduled):
 class MaxSup(Scheduled):
     """Max suppression: cross entropy + alpha (max z - mean z)."""
 
-    strength, short, symbol = "alpha", "MaxSup", "α"
+    parameter, short, symbol = "alpha", "MaxSup", "α"
 
     name: Literal["maxsup"]
     alpha: NonNegative
@@ -122,7 +134,7 @@ class MaxSup(Scheduled):
 class LogitPenalty(Scheduled):
     """Cross entropy + (beta / 2) |z|^2."""
 
-    strength, short, symbol = "beta", "Logit penalty", "β"
+    parameter, short, symbol = "beta", "Logit penalty", "β"
 
     name: Literal["logit_penalty"]
     beta: NonNegative
@@ -132,27 +144,29 @@ class LogitPenalty(Scheduled):
 class SmoothingRegularisation(Scheduled):
     """Cross entropy and the regularising part of label smoothing alone."""
 
-    strength, short, symbol = "alpha", "LS regularisation", "α"
+    parameter, short, symbol = "smoothing", "LS regularisation", "δ"
+    renamed: ClassVar = {"alpha": "smoothing"}
 
     name: Literal["ls_regularisation"]
-    alpha: NonNegative
-    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+    smoothing: NonNegative
+    """Smoothing delta of the label smoothing that it is a part of."""
 
 
 class SmoothingErrorAmplification(Scheduled):
     """Cross entropy and the error-amplifying part of label smoothing alone."""
 
-    strength, short, symbol = "alpha", "LS error amplification", "α"
+    parameter, short, symbol = "smoothing", "LS error amplification", "δ"
+    renamed: ClassVar = {"alpha": "smoothing"}
 
     name: Literal["ls_error_amplification"]
-    alpha: NonNegative
-    """Weight of the part; the smoothing delta of the label smoothing that it is a part of."""
+    smoothing: NonNegative
+    """Smoothing delta of the label smoothing that it is a part of."""
 
 
 class OnlineLabelSmoothing(Scheduled):
     """Cross entropy with targets that mix one-hot with the mean prediction of the class in the epoch before."""
 
-    strength, below, short, symbol = "soft_weight", 1.0, "Online LS", "w"
+    parameter, below, short, symbol = "soft_weight", 1.0, "Online LS", "w"
 
     name: Literal["online_label_smoothing"]
     soft_weight: Share
@@ -162,7 +176,7 @@ class OnlineLabelSmoothing(Scheduled):
 class ConfidencePenalty(Scheduled):
     """Cross entropy - beta times the entropy of the prediction."""
 
-    strength, short, symbol = "beta", "Confidence penalty", "β"
+    parameter, short, symbol = "beta", "Confidence penalty", "β"
 
     name: Literal["confidence_penalty"]
     beta: NonNegative
@@ -172,7 +186,7 @@ class ConfidencePenalty(Scheduled):
 class Focal(Scheduled):
     """Cross entropy of each sample times (1 - p_y)^gamma."""
 
-    strength, short, symbol = "gamma", "Focal", "γ"
+    parameter, short, symbol = "gamma", "Focal", "γ"
 
     name: Literal["focal"]
     gamma: NonNegative
@@ -180,7 +194,7 @@ class Focal(Scheduled):
 
 
 class Teacher(Closed):
-    """Whose probabilities a student learns: the run of its own seed of an experiment's loss."""
+    """The network whose probabilities a student learns: of an experiment's loss, the run with the student's seed."""
 
     experiment: Name
     """An entry of `experiments`, on the same data set, that trains every seed of the student."""
@@ -191,6 +205,8 @@ class Teacher(Closed):
 class Distillation(LossBase):
     """Cross entropy with a trained network's probabilities at a temperature as targets."""
 
+    settings: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
     name: Literal["distillation"]
     teacher: Teacher
     """The network to learn from, at its last epoch."""
@@ -199,10 +215,10 @@ class Distillation(LossBase):
     weight: Annotated[Number, Field(ge=0, le=1)] = 1.0
     """b in (1 - b) CE + b CE(teacher's probabilities at T, own at T)."""
     t_squared: Flag = False
-    """Multiply the second term by T^2, without which its gradient shrinks as 1/T^2 and weight decay takes over."""
+    """Multiply the second term by T^2, without which its gradient shrinks as 1/T^2 and weight decay dominates."""
 
-    def words_for(self, teacher: str) -> str:
-        """Return the default label, the teacher's given."""
+    def label_for(self, teacher: str) -> str:
+        """Return the default label, given the teacher's."""
         weight = "" if self.weight == 1 else f", b = {self.weight:g}"
         return f"Student of {teacher}, T = {self.temperature:g}{weight}"
 
@@ -215,7 +231,7 @@ class SquaredError(LossBase):
     name: Literal["squared_error"]
 
     @property
-    def words(self) -> str:
+    def default_label(self) -> str:
         """The default label."""
         return "SE"
 
@@ -224,6 +240,10 @@ class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""
 
     task: ClassVar[str | None] = None
+
+    def specification(self) -> dict[str, Any]:
+        """Return the user's function, its file and its arguments."""
+        return {"function": self.function, "file": self.file, "arguments": dict(self.parameters)}
 
 
 LOSSES: dict[str, type[LossBase]] = {

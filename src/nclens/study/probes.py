@@ -1,10 +1,11 @@
-"""Probe entries: what is asked of trained networks beside their features."""
+"""Probe entries: what is measured by running trained networks again."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Count, Integer, Name, Number, kind
 
 #: A probe's name may stand in the name of a metric, so it has no sign that metrics of MLflow must not have.
@@ -62,7 +63,4 @@ class MutualInformation(ProbeBase):
         return self
 
 
-ProbeEntry = kind(
-    "kind",
-    {"transfer": Transfer, "gradient_variance": GradientVariance, "mutual_information": MutualInformation},
-)
+ProbeEntry = kind("kind", {name: globals()[probe.model] for name, probe in PROBES.items()})

@@ -1,6 +1,6 @@
-"""Schedule entries: how a loss's strength goes over the epochs."""
+"""Schedule entries: how a loss's strength changes over the epochs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ class Constant(Closed):
     kind: Literal["constant"] = "constant"
 
     @property
-    def words(self) -> str:
+    def suffix(self) -> str:
         """What a label says of the schedule, after the strength."""
         return ""
 
@@ -24,41 +24,45 @@ class Constant(Closed):
 
 
 class Linear(Closed):
-    """The strength v becomes v + (to - v) t/until in epoch t = 0, 1, ..., and `to` from epoch `until` on."""
+    """The strength v becomes v + (end - v) t/epoch in epoch t = 0, 1, ..., and stays `end` from `epoch` on."""
+
+    renamed: ClassVar = {"to": "end", "until": "epoch"}
 
     kind: Literal["linear"]
-    to: NonNegative
+    end: NonNegative
     """Strength at the end, in the same range as the loss's own."""
-    until: Count | None = None
-    """The epoch, counted from 0, from which on the strength is `to`; by default the number of epochs."""
+    epoch: Count | None = None
+    """The first epoch, counted from 0, with the strength `end`; by default the number of epochs."""
 
     @property
-    def words(self) -> str:
+    def suffix(self) -> str:
         """What a label says of the schedule, after the strength."""
-        return f" → {self.to:g}" + ("" if self.until is None else f" at epoch {self.until}")
+        return f" → {self.end:g}" + ("" if self.epoch is None else f" at epoch {self.epoch}")
 
     @property
     def last(self) -> int:
         """The last epoch that the schedule names."""
-        return self.until or 0
+        return self.epoch or 0
 
 
 class Drop(Closed):
-    """The strength falls to 0: the loss is plain cross entropy from an epoch on."""
+    """The strength falls to 0: from an epoch on, the loss is plain cross entropy."""
+
+    renamed: ClassVar = {"at": "epoch"}
 
     kind: Literal["drop"]
-    at: Annotated[Integer, Field(ge=0)]
-    """Number of epochs with the loss's strength; the next one is the first without. 0: none, `epochs`: all."""
+    epoch: Annotated[Integer, Field(ge=0)]
+    """The first epoch, counted from 0, without the loss: 0 never uses it, the number of epochs always."""
 
     @property
-    def words(self) -> str:
+    def suffix(self) -> str:
         """What a label says of the schedule, after the strength."""
-        return f" until epoch {self.at}"
+        return f" until epoch {self.epoch}"
 
     @property
     def last(self) -> int:
         """The last epoch that the schedule names."""
-        return self.at
+        return self.epoch
 
 
 ScheduleEntry = kind("kind", {"constant": Constant, "linear": Linear, "drop": Drop})

@@ -175,8 +175,9 @@ class Study(Closed):
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
         decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
-        words = entry.words_for(self.label(entry.teacher.loss)) if isinstance(entry, Distillation) else entry.words
-        return entry.label or (words + decay if words else loss)
+        student = isinstance(entry, Distillation)
+        made = entry.label_for(self.label(entry.teacher.loss)) if student else entry.default_label
+        return entry.label or (made + decay if made else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
@@ -192,7 +193,7 @@ class Study(Closed):
     def strength(self, loss: str) -> float | None:
         """How strongly an entry regularises before any schedule, for the claims; a distilled loss as its teacher's."""
         entry = self.losses[loss]
-        return self.strength(entry.teacher.loss) if isinstance(entry, Distillation) else getattr(entry, "value", None)
+        return self.strength(entry.teacher.loss) if isinstance(entry, Distillation) else entry.strength
 
     def teacher(self, run: Run) -> Run | None:
         """Return the run that a run learns from, that of its own seed; None where it learns from labels alone."""
@@ -338,4 +339,4 @@ class Study(Closed):
         """Return the epoch after which each loss of an experiment is dropped, for those that are."""
         entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}
         schedules = {loss: entry.schedule for loss, entry in entries.items() if isinstance(entry, Scheduled)}
-        return {loss: schedule.at for loss, schedule in schedules.items() if isinstance(schedule, Drop)}
+        return {loss: schedule.epoch for loss, schedule in schedules.items() if isinstance(schedule, Drop)}

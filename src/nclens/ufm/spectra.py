@@ -30,17 +30,6 @@ STILL = 1e-9
 SMALLEST_S = 1e-20
 LARGEST_NORM = 1e100
 
-#: The condition numbers of `condition_numbers`; the first is the one that claim C6 most likely means.
-CONDITION_NUMBERS = (
-    "kappa_ce",
-    "kappa_full",
-    "kappa_full_features",
-    "kappa_full_range",
-    "kappa_joint",
-    "kappa_joint_logits",
-    "kappa_joint_scaled",
-)
-
 
 @dataclass(frozen=True)
 class Mode:
@@ -310,7 +299,7 @@ def _solve(at: _Point, logits: Array, root: Array, sign: int) -> list[tuple[floa
 
 
 def condition_numbers(problem: UnconstrainedFeatureModel) -> dict[str, float | None]:
-    r"""Return every condition number by name, in the order of `CONDITION_NUMBERS`; None where not defined.
+    r"""Return every condition number by name, in the order of `quantities.CONDITION_NUMBERS`; None where not defined.
 
     How a condition number depends on delta is a matter of its definition:
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nclens.probes.catalogue import FORWARD_AND_BACKWARD, Size, probe_of
 from nclens.workflow.specs import Entry, Extract, ProbeRun, Train, plain
 
 #: Forward floating-point operations of one 32 x 32 image, 1e9; other sizes in proportion to their pixels.
@@ -27,8 +28,6 @@ GFLOPS = {
 GFLOPS_UNKNOWN = 2.0
 #: Operations a second that training reaches on one CPU core and on a GPU, 1e9; modest ones of their kind.
 RATES = {"cpu": 10.0, "cuda": 3000.0}
-#: Backward passes cost twice the forward pass.
-TRAINING = 3.0
 #: Interpreter, PyTorch and a safe rest, MB.
 BASE_MB = 1500
 #: Margins over what was measured.
@@ -60,7 +59,7 @@ def training_needs(spec: Train, manifest: Path, records: Iterable[Path]) -> Need
     data = _read(manifest) or {}
     operations, values = _operations(spec.model, data)
     samples, evaluated = data.get("train", 50_000), data.get("test", 10_000)
-    per_epoch = operations * (TRAINING * samples + evaluated)
+    per_epoch = operations * (FORWARD_AND_BACKWARD * samples + evaluated)
     if spec.teacher is not None:
         # Its forward pass only, beside each of the student's.
         per_epoch += _operations(spec.teacher.model, data)[0] * (samples + evaluated)
@@ -80,7 +79,7 @@ def measuring_needs(spec: Extract, manifest: Path, dim: int | None) -> Needs:
     """
     data = _read(manifest) or {}
     operations, values = _operations(spec.model, data)
-    samples = data.get("train", 50_000) + data.get("test", 10_000)
+    samples = _samples(data)
     features = samples * (dim or 512)
     seconds = len(spec.snapshots) * (operations * samples / (1e9 * _rate(spec.device)) + 2e-7 * features)
     # One snapshot at a time: features in single precision, a copy, and chunks in double precision.
@@ -98,22 +97,16 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
     """
     data = _read(manifests[spec.dataset]) or {}
     operations, values = _operations(spec.model, data)
-    loaded = samples = data.get("train", 50_000) + data.get("test", 10_000)
+    loaded = samples = _samples(data)
     work = 0.0
-    for asked in spec.probes:
-        passes, solved = 0.0, 0.0
-        if asked.kind == "transfer":
-            other = _read(manifests[asked.arguments["dataset"]]) or {}
-            passes = other.get("train", 50_000) + other.get("test", 10_000)
-            # 45 strengths, some 60 steps each, two products of features and weights a step.
-            solved = 45 * 60 * 4 * passes * (dim or 512) * len(other.get("classes", range(100)))
-            loaded = max(loaded, samples + passes)
-        elif asked.kind == "gradient_variance":
-            # Two kinds of targets; gradients of single samples run at half the speed of a batch's.
-            passes = 2 * 2 * TRAINING * asked.arguments["samples"]
-        elif asked.kind == "mutual_information":
-            passes = (asked.arguments["draws"] + 1) * asked.arguments["samples"]
-        work += len(asked.snapshots) * (operations * passes / _rate(spec.device) + solved / RATES["cpu"])
+    for probe in spec.probes:
+        name = probe.arguments.get("dataset")
+        other: dict[str, Any] = {"train": 0, "test": 0} if name is None else _read(manifests[name]) or {}
+        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512)
+        cost = probe_of(probe.kind).cost(probe.arguments, size)
+        loaded = max(loaded, samples + size.samples)
+        seconds = operations * cost.passes / _rate(spec.device) + cost.operations / RATES["cpu"]
+        work += len(probe.snapshots) * seconds
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
@@ -130,6 +123,10 @@ def _operations(model: Entry, data: Mapping[str, Any]) -> tuple[float, int]:
     shape = data.get("shape", [3, 32, 32])
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
     return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
+
+
+def _samples(data: Mapping[str, Any]) -> int:
+    return data.get("train", 50_000) + data.get("test", 10_000)
 
 
 def _rate(device: str) -> float:

@@ -14,10 +14,8 @@ from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
-from nclens.workflow.provenance import code_digest, modules_of
+from nclens.workflow.provenance import code_digest
 
-#: Stage -> the package whose functions it finds by name.
-BY_NAME = {"draw": "nclens.figures", "judge": "nclens.claims", "probe": "nclens.probes"}
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
 
@@ -163,8 +161,8 @@ class Plan:
 
     def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
         """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
-        used = _used(self._entries(stage, run) if run else [])
-        return used | ({"modules": modules_of(BY_NAME[stage])} if stage in BY_NAME else {})
+        modules = {function.partition(":")[0] for function in self._called(stage, run)}
+        return _used(self._entries(stage, run) if run else []) | {"modules": sorted(modules)}
 
     def data_code_used(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` finds by name for a data set: the arguments of `code_digest` beside the stage."""
@@ -172,6 +170,14 @@ class Plan:
         if hasattr(entry, "file"):
             return _used([(entry, "")])
         return {"modules": [f"nclens.data.{entry.source}"]}
+
+    def _called(self, stage: str, run: Run | None) -> list[str]:
+        """Return the functions of a catalogue that a stage calls, as `module:name`."""
+        if stage == "measure" and run:
+            return [call.function for call in specs.measure(self.study, run).measurements]
+        if stage == "probe" and run:
+            return [entry.function for entry in specs.probe(self.study, run).probes]
+        return self.study.drawing_functions() if stage == "draw" else []
 
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""

@@ -84,13 +84,6 @@ def code_parts(
     return parts
 
 
-def modules_of(package: str) -> list[str]:
-    """Return the modules of a package of ours, itself first: for a stage that finds its functions by name."""
-    folder = PACKAGE.joinpath(*package.split(".")[1:])
-    names = (path.relative_to(folder).with_suffix("").parts for path in sorted(folder.rglob("*.py")))
-    return [package, *(".".join((package, *name)) for name in names if name[-1] != "__init__")]
-
-
 @cache
 def _module_parts(module: str) -> frozenset[tuple[str, str]]:
     """Return (name, syntax) of a module and of everything of the package that it imports."""

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nclens.metrics.catalogue import MEASUREMENTS, Task
+from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 
 if TYPE_CHECKING:
@@ -54,8 +56,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Loss(Entry):
-    """A loss entry; `schedule` is None where there is no strength to vary."""
+    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength."""
 
+    parameter: str | None = None
     schedule: Schedule | None = None
 
 
@@ -81,12 +84,14 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe; `suffix` follows the names of its metrics, `snapshots` are its epochs."""
+    """A probe; `suffix` follows the names of its metrics, `snapshots` are its epochs, `split` that of its rows."""
 
     kind: str
     arguments: dict[str, Any]
     suffix: str = ""
     snapshots: tuple[int, ...] = ()
+    function: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,14 +183,22 @@ class Extract:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A function of the catalogue of metrics, with what its values depend on: a label is no part of it."""
+
+    function: str
+    task: str
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class MeasureClassifier:
-    """How classifiers are measured; `onehot` where they are regressions on one-hot targets too."""
+    """How classifiers are measured."""
 
     held_out: float
     held_out_seed: int
     loss: Loss
     epochs: int
-    onehot: bool
 
 
 @dataclass(frozen=True)
@@ -201,6 +214,7 @@ class Measure:
 
     task: str
     snapshots: tuple[int, ...]
+    measurements: tuple[Call, ...]
     classifier: MeasureClassifier | None = None
     regressor: MeasureRegressor | None = None
 
@@ -439,10 +453,16 @@ def measure(study: "Study", run: "Run") -> Measure:
     snapshots, training = tuple(entry.snapshot_epochs), entry.training
     if task == "regression":
         c = theory.lambda_w * theory.lambda_h_mean if training.ufm_regularised else None
-        return Measure(task, snapshots, regressor=MeasureRegressor(c))
-    loss, onehot = _loss(study, run.loss), study.is_onehot(run.loss)
+        return Measure(task, snapshots, calls("regression"), regressor=MeasureRegressor(c))
+    # A classifier trained with squared error is a regressor on one-hot targets too.
+    called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
     held_out = study.measure.held_out, study.measure.held_out_seed
-    return Measure(task, snapshots, MeasureClassifier(*held_out, loss, training.epochs, onehot))
+    return Measure(task, snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs))
+
+
+def calls(*tasks: Task) -> tuple[Call, ...]:
+    """Return the functions that networks of these tasks are measured by, in the catalogue's order."""
+    return tuple(Call(entry.function, entry.task, entry.splits) for entry in MEASUREMENTS if entry.task in tasks)
 
 
 def probe(study: "Study", run: "Run") -> ProbeRun:
@@ -601,8 +621,8 @@ def _drawn(study: "Study", name: str) -> dict[str, Any]:
         "smoothings": study.smoothings(name),
         "drops": study.drops(name),
         "teachers": teachers,
-        # The figures do not depend on the epochs of the probes.
-        "probes": tuple(dataclasses.replace(probe, snapshots=()) for probe in _probes(study, name)),
+        # The figures do not depend on how and when the probes are computed.
+        "probes": tuple(Probe(probe.kind, probe.arguments, probe.suffix) for probe in _probes(study, name)),
         "projection_classes": tuple(entry.projection_classes),
     }
 
@@ -656,6 +676,8 @@ def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
             arguments=_dumped(probe, leave_out={"kind", "snapshots"}),
             suffix=f"/{name}" if kinds.count(probe.kind) > 1 else "",
             snapshots=tuple(epochs[-1 if probe.snapshots == "last" else 0 :]),
+            function=probe_of(probe.kind).function,
+            split=probe_of(probe.kind).split,
         )
         for name, probe in probes.items()
     )
@@ -666,16 +688,10 @@ def _model(study: "Study", name: str) -> Entry:
 
 
 def _loss(study: "Study", name: str) -> Loss:
-    """Return a loss entry without what says how it looks, how it is regularised and who teaches it."""
-    entry = _dumped(study.losses[name], leave_out={"label", "colour", "weight_decay", "teacher"})
-    schedule = entry.pop("schedule", None)
-    if schedule is not None:
-        schedule = Schedule(**{SCHEDULE_KEYS.get(key, key): value for key, value in schedule.items()})
-    return Loss(entry=name, **_parts(entry), schedule=schedule)
-
-
-#: The keys of a study's schedule that have another name here.
-SCHEDULE_KEYS = {"to": "end", "until": "epoch", "at": "epoch"}
+    """Return a loss entry without its label, colour, weight decay and teacher."""
+    chosen = study.losses[name].specification()
+    schedule = chosen.get("schedule")
+    return Loss(name, **chosen | {"schedule": None if schedule is None else Schedule(**schedule)})
 
 
 def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
@@ -686,15 +702,10 @@ def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(entry: Entry) -> dict[str, Any]:
-    """Return an entry as `nclens.workflow.build` takes it: its arguments beside its name."""
+    """Return an entry of a model as `nclens.workflow.build.models` takes it: its arguments beside its name."""
     if entry.function is not None:
         return {"function": entry.function, "file": entry.file, "parameters": entry.arguments}
-    made: dict[str, Any] = {"name": entry.name, **entry.arguments}
-    schedule = entry.schedule if isinstance(entry, Loss) else None
-    if schedule is None or schedule.kind == "constant":
-        return made
-    keys = {"at": schedule.epoch} if schedule.kind == "drop" else {"to": schedule.end, "until": schedule.epoch}
-    return made | {"schedule": {"kind": schedule.kind, **keys}}
+    return {"name": entry.name, **entry.arguments}
 
 
 def _dumped(entry: "Closed", leave_out: set[str] | None = None) -> dict[str, Any]:

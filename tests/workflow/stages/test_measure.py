@@ -9,8 +9,9 @@ import torch
 from nclens.workflow import specs
 from nclens.workflow.files import write_tensors
 from nclens.workflow.stages.measure import loss_after, measure
+from tests.losses import entry
 
-LS, CE = specs.Loss("own", "ls", arguments={"smoothing": 0.2}), specs.Loss("ce", "ce")
+LS, CE = entry("ls", smoothing=0.2), entry("ce")
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def run(tmp_path):
 
 
 def measured(run, loss):
-    classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4, onehot=False)
-    measure(specs.Measure("classification", (2, 4), classifier), run, threads=1)
+    classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4)
+    measure(specs.Measure("classification", (2, 4), specs.calls("classification"), classifier), run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
     return table.set_index(["epoch", "split", "metric"])["value"]
@@ -70,7 +71,7 @@ def test_a_loss_that_logits_do_not_tell_has_no_gradient(run, entry):
 
 
 def test_the_snapshot_before_training_is_measured_at_the_first_strength():
-    linear = specs.Loss("m", "maxsup", arguments={"alpha": 0.1}, schedule=specs.Schedule("linear", end=0.2))
+    linear = entry("maxsup", alpha=0.1, schedule={"kind": "linear", "end": 0.2})
     assert [loss_after(linear, epoch, 10).parameters["alpha"] for epoch in (0, 1, 2, 10)] == pytest.approx(
         [0.1, 0.1, 0.11, 0.19]
     )

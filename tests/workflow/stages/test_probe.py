@@ -10,7 +10,10 @@ import torch
 from nclens.data.prepared import place_splits
 from nclens.losses import ce, ls
 from nclens.metrics.representation import mutual_information
-from nclens.probes import gradient_variance, linear_probe, logit_differences, random_shift
+from nclens.probes.catalogue import probe_of
+from nclens.probes.gradients import gradient_variance
+from nclens.probes.information import logit_differences, random_shift
+from nclens.probes.transfer import linear_probe
 from nclens.study import load_study
 from nclens.training.loop import derived_seed, extract_features
 from nclens.workflow import specs
@@ -90,6 +93,16 @@ def test_the_table_is_tidy_and_has_every_probe_at_its_epochs(run):
     }
     assert set(table.loc[table["metric"].str.startswith("probe"), "split"]) == {"test"}
     assert set(table.loc[~table["metric"].str.startswith("probe"), "split"]) == {"train"}
+
+
+def test_metrics_are_those_of_the_catalogue_in_its_order(run):
+    for name, asked in run.raw["probes"].items():
+        run.raw["experiments"]["smoke"]["probes"] = [name]
+        table = run.table()
+        found = table[table["epoch"] == 6]
+        listed = probe_of(asked["kind"])
+        assert list(found["metric"]) == [metric.name for metric in listed.metrics]
+        assert set(found["split"]) == {listed.split}
 
 
 def test_values_are_those_of_the_library_at_the_snapshots_weights(run):

@@ -1,10 +1,21 @@
-"""The user's own parts: functions in a file beside the configuration."""
+"""Functions by name: the library's, and the user's own in a file beside the configuration."""
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def library_function(function: str) -> Callable[..., Any]:
+    """Return the function that a catalogue names as `module:function`.
+
+    >>> library_function("nclens.metrics.calibration:brier_score").__name__
+    'brier_score'
+    """
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def load_function(file: str | Path, function: str) -> Callable[..., Any]:

@@ -7,16 +7,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nclens.metrics.calibration import stratified_mask, temperature_metrics
+from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
-from nclens.metrics.measurement import measure_split
-from nclens.metrics.regressor import onehot_metrics, regressor_metrics, run_gamma, with_onehot_targets
+from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.files import read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
-from nclens.workflow.specs import Measure, flat
+from nclens.workflow.specs import Measure
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
@@ -39,14 +39,17 @@ def _classification(read: Read, spec: Measure) -> Rows:
     """Yield (epoch, split, metric, value) of a classifier's snapshots, and as a regressor where it is one."""
     chosen = spec.classifier
     assert chosen is not None
-    gamma = run_gamma(with_onehot_targets(read(spec.snapshots[-1]))) if chosen.onehot else None
+    onehot = any(call.task == "onehot" for call in spec.measurements)
+    gamma = run_gamma(with_onehot_targets(read(spec.snapshots[-1]))) if onehot else None
     for epoch in spec.snapshots:
         tensors = read(epoch)
-        loss = loss_after(chosen.loss, epoch, chosen.epochs)
-        for row in measure_snapshot(tensors, chosen.held_out, chosen.held_out_seed, loss):
-            yield epoch, *row
-        for row in onehot_metrics(tensors, gamma) if chosen.onehot else ():
-            yield epoch, *row
+        given = {
+            "reference_means": class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"])),
+            "held_out": stratified_mask(tensors["test.targets"], chosen.held_out, chosen.held_out_seed),
+            "loss": loss_after(chosen.loss, epoch, chosen.epochs),
+            "gamma": gamma,
+        }
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
@@ -56,8 +59,8 @@ def _regression(read: Read, spec: Measure) -> Rows:
     assert chosen is not None
     gamma = run_gamma(read(spec.snapshots[-1]), chosen.c)
     for epoch in spec.snapshots:
-        for row in regressor_metrics(read(epoch), gamma, chosen.c):
-            yield epoch, *row
+        given = {"gamma": gamma, "c": chosen.c}
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, read(epoch), given))
 
 
 #: What is measured, by task.
@@ -65,27 +68,13 @@ MEASURES = {"classification": _classification, "regression": _regression}
 
 
 def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:
-    """Return the loss of the last of so many epochs, at its strength; None where logits do not tell its value.
+    """Return the loss at its strength in the last of so many epochs; None where logits do not determine its value.
 
     That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
-    holds, and one that asks a teacher.
+    holds, and one with a teacher.
     """
     if entry.function is not None:
         return None
-    loss = build_loss(flat(entry), epochs)
+    loss = build_loss(entry, epochs)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss
-
-
-def measure_snapshot(
-    tensors: dict[str, Tensor], held_out: float, held_out_seed: int, loss: Loss | None
-) -> Iterator[tuple[str, str, float]]:
-    """Yield (split, metric, value) of one snapshot's features; nc4 on test uses the class means of train."""
-    weight, bias = tensors["weight"], tensors["bias"]
-    train_means = class_means(tensors["train.features"], tensors["train.targets"], len(weight))
-    for split in ("train", "test"):
-        features, logits, targets = (tensors[f"{split}.{name}"] for name in ("features", "logits", "targets"))
-        values = measure_split(features, logits, targets, weight, bias, reference_means=train_means, loss=loss)
-        if split == "test":
-            values |= temperature_metrics(logits, targets, stratified_mask(targets, held_out, held_out_seed))
-        yield from ((split, metric, value) for metric, value in values.items())

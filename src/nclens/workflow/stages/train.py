@@ -118,7 +118,7 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshot: Path | N
     train_split, test_split = place_splits(tensors, manifest, device)
     chosen = {key: value for key, value in vars(spec.training).items() if key in Settings.__dataclass_fields__}
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
-    loss = build_loss(flat(spec.loss), spec.training.epochs, teacher)
+    loss = build_loss(spec.loss, spec.training.epochs, teacher)
     return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
 
 

@@ -1,0 +1,213 @@
+"""Every metric that the workflow measures: its name, label, unit and direction, and the function that computes it.
+
+Plain data: functions are named as `module:name`, so that reading the catalogue imports nothing heavy. A new metric is
+a function in this package and an entry here; the stage `measure` then calls it with the arguments that its signature
+names, of these:
+
+* ``features`` (N, d), ``weight`` (K, d) and ``bias`` (K,) of the linear head;
+* of classifiers ``logits`` (N, K) of the network, ``labels`` (N,), ``reference_means`` (K, d), the class means of the
+  training split, ``loss`` (logits, labels -> one value per sample) where logits and labels determine it, and, on the
+  test split, ``held_out`` (N,), the mask of the samples that the temperature is fitted on;
+* of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
+* of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
+
+A function that requires an argument which a run does not have is not called for it. It returns numbers by metric, or
+the one number of the metric that has the function's name.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Better = Literal["lower", "higher", ""]
+Split = Literal["train", "test"]
+Task = Literal["classification", "onehot", "regression"]
+"""`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: as in the column `metric` of the tables; `{i}` stands for a number, for one metric per class or dimension.
+        label: what figures, tables and the report call it.
+        better: the better direction, empty where neither is; for the collapse, `lower` means more collapsed.
+        unit: empty for a pure number.
+    """
+
+    name: str
+    label: str
+    better: Better = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A function, and the metrics that it yields.
+
+    Attributes:
+        function: `module:name`.
+        metrics: what it yields, in this order; some only for certain shapes, such as NRC3 for two or more targets.
+        task: of the networks that it measures.
+        splits: those that it measures.
+    """
+
+    function: str
+    metrics: tuple[Metric, ...]
+    task: Task = "classification"
+    splits: tuple[Split, ...] = ("train", "test")
+
+
+_SCORES = (
+    Metric("nll", "NLL", "lower", "nats"),
+    Metric("brier", "Brier score", "lower"),
+    Metric("ece", "ECE", "lower"),
+    Metric("ece_20", "ECE, 20 bins", "lower"),
+    Metric("ece_25", "ECE, 25 bins", "lower"),
+    Metric("ece_adaptive", "adaptive ECE", "lower"),
+    Metric("ece_classwise", "classwise ECE", "lower"),
+    Metric("confidence", "confidence"),
+)
+
+
+def _variants(metrics: tuple[Metric, ...], suffix: str, words: str) -> tuple[Metric, ...]:
+    """The same metrics, each with a suffix on its name and words on its label."""
+    return tuple(Metric(f"{m.name}_{suffix}", f"{m.label} {words}", m.better, m.unit) for m in metrics)
+
+
+def _by_correctness(*metrics: Metric) -> tuple[Metric, ...]:
+    """Each metric on the samples that are predicted correctly, and on the others."""
+    parts = {"correct": "on correct predictions", "incorrect": "on wrong predictions"}
+    return tuple(
+        one for metric in metrics for part, words in parts.items() for one in _variants((metric,), part, words)
+    )
+
+
+_REGRESSION = (
+    Metric("nrc1", "NRC1", "lower"),
+    Metric("nrc1_centred", "NRC1 of centred features", "lower"),
+    Metric("nrc2", "NRC2", "lower"),
+    Metric("nrc3", "NRC3", "lower"),
+    Metric("nrc3_gamma", "gamma of NRC3", unit="squared target units"),
+    Metric("evr", "EVR", "higher"),
+    Metric("evr_{i}", "share of variance on principal component {i}"),
+    Metric("mse", "MSE", "lower", "squared target units"),
+    Metric("mse_{i}", "MSE of target {i}", "lower", "squared target units"),
+    Metric("r2", "R²", "higher"),
+    Metric("r2_{i}", "R² of target {i}", "higher"),
+    Metric("residual_variance", "mean variance of the residuals", "lower", "squared target units"),
+    Metric("residual_anisotropy", "anisotropy of the residuals' covariance", "lower"),
+    Metric("feature_norm_rms", "root mean square norm of the features", unit="feature units"),
+    Metric("weight_norm_frobenius", "norm of the head", unit="weight units"),
+    Metric("zero_features", "features that are zero"),
+)
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    Measurement(
+        "nclens.metrics.collapse:neural_collapse",
+        (
+            Metric("nc1", "NC1", "lower"),
+            Metric("nc1_sum", "NC1, not divided by K", "lower"),
+            Metric("nc1_quotient", "NC1 as a quotient of traces", "lower"),
+            Metric("cdnv", "CDNV", "lower"),
+            Metric("nc2", "NC2", "lower"),
+            Metric("nc2_means", "NC2 of the class means", "lower"),
+            Metric("nc2_classifier", "NC2 of the classifier", "lower"),
+            Metric("nc3", "NC3", "lower"),
+            Metric("nc3_squared", "NC3 squared", "lower"),
+            Metric("equinorm_means", "variation of the class means' norms", "lower"),
+            Metric("equinorm_classifier", "variation of the classifier's norms", "lower"),
+            Metric("equiangular_means", "deviation of the class means' angles", "lower"),
+            Metric("equiangular_classifier", "deviation of the classifier's angles", "lower"),
+            Metric("nc4", "NC4", "lower"),
+            Metric("feature_norm", "feature norm", unit="feature units"),
+            Metric("classifier_norm", "classifier norm", unit="weight units"),
+            Metric("rank_means", "rank of the class means"),
+        ),
+    ),
+    Measurement("nclens.metrics.collapse:nc1_by_correctness", _by_correctness(Metric("nc1", "NC1", "lower"))),
+    Measurement(
+        "nclens.metrics.representation:angular_spread",
+        (Metric("d_within", "d_within"), Metric("d_total", "d_total"), Metric("r2_angular", "R²")),
+    ),
+    Measurement(
+        "nclens.metrics.representation:template_spread",
+        (Metric("template_spread", "spread of the clusters on the templates", "lower"),),
+    ),
+    Measurement("nclens.metrics.representation:logit_gap", (Metric("logit_gap", "logit gap", unit="logits"),)),
+    Measurement(
+        "nclens.metrics.representation:smoothing_parts",
+        _by_correctness(
+            Metric("ls_regularisation", "regularising part of label smoothing", unit="logits"),
+            Metric("ls_error_amplification", "error-amplifying part of label smoothing", unit="logits"),
+            Metric("top_logit_gap", "lead of the top logit", unit="logits"),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.representation:top_logit_gradient",
+        _by_correctness(Metric("top_logit_gradient", "gradient on the top logit")),
+    ),
+    Measurement(
+        "nclens.metrics.calibration:calibration_metrics",
+        (
+            *_SCORES,
+            Metric("accuracy", "accuracy", "higher"),
+            Metric("error", "error", "lower"),
+            Metric("entropy", "entropy", unit="nats"),
+            *_by_correctness(
+                Metric("confidence", "confidence"),
+                Metric("entropy", "entropy", unit="nats"),
+                Metric("nll", "NLL", unit="nats"),
+            ),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.calibration:temperature_metrics",
+        (
+            Metric("temperature", "fitted temperature"),
+            *_variants(_SCORES, "scaled", "after scaling"),
+            *_variants(_SCORES, "unscaled", "before scaling"),
+            Metric("temperature_authors", "temperature of the smallest ECE"),
+            Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower"),
+        ),
+        splits=("test",),
+    ),
+    Measurement(
+        "nclens.metrics.regressor:onehot_collapse",
+        tuple(Metric(f"onehot_{m.name}", f"{m.label} on one-hot targets", m.better, m.unit) for m in _REGRESSION),
+        task="onehot",
+    ),
+    Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
+    Measurement(
+        "nclens.metrics.regressor:penalised_deviation",
+        (Metric("residual_deviation", "distance of the residuals' covariance to c I", "lower"),),
+        task="regression",
+    ),
+    Measurement(
+        "nclens.metrics.regressor:gram_entries",
+        (Metric("gram_{i}{j}", "entry ({i}, {j}) of W W'", unit="squared weight units"),),
+        task="regression",
+        splits=("train",),
+    ),
+)
+"""Every measurement, in the order of the rows of `metrics.csv`."""
+
+METRICS: dict[str, Metric] = {metric.name: metric for entry in MEASUREMENTS for metric in entry.metrics}
+"""Every metric by its name."""
+
+
+@cache
+def metric(name: str) -> Metric | None:
+    """Return the metric of a name as it is in a table, numbers filled in; None for one that is not measured.
+
+    >>> metric("nc1").label, metric("mse_2").label, metric("gram_01").label, metric("speed")
+    ('NC1', 'MSE of target 2', "entry (0, 1) of W W'", None)
+    """
+    if name in METRICS:
+        return METRICS[name]
+    for pattern, known in METRICS.items():
+        if "{" in pattern and (found := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>\\d+?)", pattern), name)):
+            return Metric(name, known.label.format(**found.groupdict()), known.better, known.unit)
+    return None

@@ -1,0 +1,89 @@
+"""From the catalogue of metrics to numbers."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nclens.metrics.regressor import SPLITS
+from nclens.workflow.build.functions import library_function
+from nclens.workflow.specs import Call, calls
+
+
+def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of one split, in the order of the calls.
+
+    Args:
+        called: the functions.
+        given: their arguments by name (`nclens.metrics.catalogue`); a function that requires one which is not among
+            them is left out.
+
+    Raises:
+        ValueError: shapes, types or values do not fit.
+    """
+    values: dict[str, float] = {}
+    for call in called:
+        function = library_function(call.function)
+        parameters = inspect.signature(function).parameters
+        if all(name in given or one.default is not one.empty for name, one in parameters.items()):
+            found = function(**{name: given[name] for name in parameters if name in given})
+            values |= found if isinstance(found, dict) else {function.__name__: found}
+    return values
+
+
+def measure_snapshot(
+    called: Iterable[Call], tensors: Mapping[str, Tensor], given: Mapping[str, Any]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield (split, metric, value) of one snapshot, task by task.
+
+    Args:
+        called: the functions.
+        tensors: `weight` and `bias`, and of each split `features`, `targets` and, of a classifier, `logits`, as
+            `train.features`.
+        given: further arguments, the same for both splits; what is None is left out.
+
+    Raises:
+        ValueError: as `measured`.
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    known |= {"weight": tensors["weight"], "bias": tensors["bias"]}
+    chosen = list(called)
+    for task in dict.fromkeys(call.task for call in chosen):
+        targets = "targets" if task == "regression" else "labels"
+        for split in SPLITS:
+            keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
+            own = {name: tensors[key] for name, key in keys.items() if key in tensors}
+            of_split = [call for call in chosen if call.task == task and split in call.splits]
+            yield from ((split, metric, value) for metric, value in measured(of_split, known | own).items())
+
+
+def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return collapse and calibration metrics of a classifier, or those of a regressor, from arrays made elsewhere.
+
+    Metrics of one split alone, such as those of temperature scaling, are left out.
+
+    Args:
+        arrays: `features` (N, d), `labels` (N,) or `targets` (N, n), `weight`, and perhaps `bias`. The outputs are
+            features W' + b.
+
+    Raises:
+        ValueError: shapes, types or values do not fit.
+    """
+    targets = "labels" if "labels" in arrays else "targets"
+    given = {name: arrays.get(name) for name in ("features", targets, "weight", "bias")}
+    if targets == "labels":
+        given["logits"] = _logits(arrays["features"], arrays["weight"], given["bias"])
+    called = calls("classification" if targets == "labels" else "regression")
+    return measured((call for call in called if len(call.splits) == len(SPLITS)), given)
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Features W' + b in float64."""
+    if features.ndim != 2 or weight.shape != (len(weight), features.shape[1]):
+        shapes = f"{tuple(features.shape)} and {tuple(weight.shape)}"
+        raise ValueError(f"features and weight: expected shapes (N, d) and (K, d), got {shapes}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias: expected shape ({len(weight)},), got {tuple(bias.shape)}")
+    logits = features.double() @ weight.double().T
+    return logits if bias is None else logits + bias.double()
