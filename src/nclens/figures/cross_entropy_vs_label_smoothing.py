@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
@@ -48,7 +49,7 @@ SPLITS = {"train": "training set", "test": "test set"}
 @style.look()
 def collapse_curves(inputs: FigureInputs) -> Drawing:
     """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1)."""
-    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, strokes=SPLITS, height=4.5)
+    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5)
 
 
 @style.look()
@@ -60,7 +61,7 @@ def first_epochs(inputs: FigureInputs) -> Drawing:
     epochs = np.unique(inputs.metrics.loc[inputs.metrics["metric"] == "nc1", "epoch"])
     until = max(inputs.last_epoch // 10, int(epochs[:5].max(initial=1)))
     remarks = [f"Shown: epochs up to {until} of {inputs.last_epoch}"]
-    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, strokes=SPLITS, height=4.5, until=until, remarks=remarks)
+    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5, until=until, remarks=remarks)
 
 
 @style.look()
@@ -74,7 +75,7 @@ def train_test(inputs: FigureInputs) -> Drawing:
         for metric, label in (("nc1", NC1), ("nc2", NC2), ("nc3", NC3))
     ]
     remarks = ["The class means are those of the set that is measured"]
-    return draw_curves(inputs, panels, columns=3, strokes=SPLITS, height=2.5, remarks=remarks)
+    return draw_curves(inputs, panels, columns=3, legend=SPLITS, height=2.5, remarks=remarks)
 
 
 @style.look()
@@ -99,7 +100,7 @@ def training_loss(inputs: FigureInputs) -> Drawing:
         "Loss: each run's trained objective, mean over the epoch's batches in training mode; min: over the epochs of "
         rf"the same run; $\epsilon$ = {LOSS_FLOOR:g} nats"
     ]
-    return draw_curves(inputs, panels, columns=2, strokes={"train": "training set"}, height=2.5, remarks=remarks)
+    return draw_curves(inputs, panels, columns=2, legend={"train": "training set"}, height=2.5, remarks=remarks)
 
 
 def above_minimum(rows: pd.DataFrame) -> pd.DataFrame:
@@ -116,9 +117,9 @@ def above_minimum(rows: pd.DataFrame) -> pd.DataFrame:
 @style.look()
 def correct_incorrect(inputs: FigureInputs) -> Drawing:
     """Test loss, entropy and NC1, each of the correctly and of the wrongly classified, against epoch (figure 8)."""
-    strokes = {"correct": "correctly classified", "incorrect": "wrongly classified"}
+    legend = {"correct": "correctly classified", "incorrect": "wrongly classified"}
     panels = [
-        Panel(label, tuple(Series(f"{metric}_{part}", "test", part) for part in strokes), log=log)
+        Panel(label, tuple(Series(f"{metric}_{part}", "test", part) for part in legend), log=log)
         for metric, label, log in (
             ("nll", "test cross entropy (nats)", True),
             ("entropy", "test entropy (nats)", False),
@@ -126,7 +127,7 @@ def correct_incorrect(inputs: FigureInputs) -> Drawing:
         )
     ]
     remarks = ["NC1 of either part: its scatter about the class means of the whole test set, over that set's $S_B$"]
-    return draw_curves(inputs, panels, columns=3, strokes=strokes, height=2.5, remarks=remarks)
+    return draw_curves(inputs, panels, columns=3, legend=legend, height=2.5, remarks=remarks)
 
 
 @style.look()
@@ -146,12 +147,14 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
     for place, (loss, axes) in enumerate(zip(inputs.losses, grid.flat, strict=False)):
         lowest = place + columns >= len(inputs.losses)
         axes.set_title(inputs.labels[loss])
-        axes.set(xlabel=NC1 if lowest else "", ylabel=NC2 if place % columns == 0 else "")
-        axes.tick_params(labelbottom=lowest)
         if inputs.baseline not in (None, loss):
             base = table[table["loss"] == inputs.baseline]
-            axes.plot(base["nc1_mean"], base["nc2_mean"], color=inputs.colours[str(inputs.baseline)], linestyle=":")
+            dotted = {"color": inputs.colours[str(inputs.baseline)], "linestyle": ":"}
+            sns.lineplot(base, x="nc1_mean", y="nc2_mean", sort=False, estimator=None, ax=axes, **dotted)
         _path(axes, table[table["loss"] == loss], inputs.colours[loss], marks[loss], shade)
+        style.clear_labels(axes)
+        axes.set(xlabel=NC1 if lowest else "", ylabel=NC2 if place % columns == 0 else "")
+        axes.tick_params(labelbottom=lowest)
     for axes in grid.flat[len(inputs.losses) :]:
         axes.set_visible(False)
     cut = _fit_nc1_nc2(grid[0, 0], table)
@@ -205,14 +208,19 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
         style.empty_panel(axes, "no finite values")
         return
     x, y = own["nc1_mean"].to_numpy(), own["nc2_mean"].to_numpy()
-    axes.plot(x, y, color=colour, linewidth=1, zorder=2)
+    path: dict[str, Any] = {"data": own, "x": "nc1_mean", "y": "nc2_mean", "ax": axes}
+    sns.lineplot(**path, sort=False, estimator=None, color=colour, linewidth=1, zorder=2)
     crowded = len(own) > 30
     fine: dict[str, Any] = {"color": colour, "linewidth": 0.6, "alpha": 0.15 if crowded else 0.35}
     axes.hlines(y, own["nc1_low"], own["nc1_high"], **fine)
     axes.vlines(x, own["nc2_low"], own["nc2_high"], **fine)
-    fill: list[Any] = [shade.to_rgba(error) if np.isfinite(error) else style.GROUND for error in own["error_mean"]]
     size, edge = (10, 0.25) if crowded else (26, 0.8)
-    axes.scatter(x, y, s=size, c=fill, marker=marker, edgecolors=colour, linewidths=edge, zorder=3)
+    known = own["error_mean"].notna()
+    look = path | {"s": size, "marker": marker, "edgecolor": colour, "linewidth": edge, "zorder": 3, "legend": False}
+    if not known.all():
+        sns.scatterplot(**look | {"data": own[~known]}, color=style.GROUND)
+    if known.any():
+        sns.scatterplot(**look | {"data": own[known]}, hue="error_mean", hue_norm=shade.norm, palette=shade.cmap)
     # The path comes down from the upper right, so the free corners are left of its start and right of its end.
     ends = {0: ((-6, 4), "right")} | ({len(own) - 1: ((6, -9), "left")} if len(own) > 1 else {})
     for place, (offset, side) in ends.items():

@@ -34,7 +34,7 @@ def smoothing_parts(inputs: FigureInputs) -> Drawing:
         "Gradient: of the loss trained with, at the epoch's strength; where it is positive, training lowers the logit; "
         "not known for losses with a memory and for the user's own",
     ]
-    return draw_curves(inputs, panels, columns=3, strokes={"test": "test set"}, height=4.3, remarks=remarks)
+    return draw_curves(inputs, panels, columns=3, legend={"test": "test set"}, height=4.3, remarks=remarks)
 
 
 @style.look()

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
@@ -26,7 +26,7 @@ from nclens.figures.tables import (
 )
 
 TRAIN, TEST, CENTRED = "training set", "test set", "training set, components of the centred features"
-STROKES = dict(zip((TRAIN, TEST, CENTRED), style.STROKES, strict=True))
+STYLES = dict(zip((TRAIN, TEST, CENTRED), style.LINE_STYLES, strict=True))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         label: of the vertical axis, with the unit.
-        series: metric, split and stroke of each line.
+        series: metric, split and name of each line.
         log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
         percent: whether fractions, at most 1, are shown as percentages.
         predicted: the quantity of the predictions that is drawn as a thin line, if any.
@@ -122,12 +122,12 @@ def predicted_of(inputs: FigureInputs, loss: str, quantity: str) -> float:
 
 
 def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
-    """The means of a row's series with the stroke of each, and what of them cannot be drawn."""
+    """The means of a row's series with the name of each, and what of them cannot be drawn."""
     tables, left_out = [], []
-    for metric, split, stroke in row.series:
+    for metric, split, name in row.series:
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", row.log)
-        key = {"metric": metric, "split": split, "series": stroke}
+        key = {"metric": metric, "split": split, "series": name}
         means = over_seeds(rows, row.log).assign(**key, average="geometric" if row.log else "arithmetic")
         tables.append(means[[*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]])
     return pd.concat(tables, ignore_index=True), left_out
@@ -135,21 +135,23 @@ def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
 
 def _draw_row(inputs: FigureInputs, row: Row, panels: Sequence[Axes], table: pd.DataFrame) -> bool:
     """Draw a quantity, a panel for each loss; True where a band is cut."""
-    panels[0].set_ylabel(row.label)
     if table["mean"].notna().sum() == 0:
         for axes in panels:
             style.empty_panel(axes, "no finite values")
+        panels[0].set_ylabel(row.label)
         return False
     shown = table[["mean", "low", "high"]]
-    for axes, (loss, marker) in zip(panels, style.markers(inputs.losses).items(), strict=True):
-        for _, _, stroke in row.series:
-            own = table[(table["loss"] == loss) & (table["series"] == stroke)]
-            if own["mean"].notna().any():
-                style.mean_and_band(axes, own, inputs.colours[loss], marker, STROKES[stroke])
+    markers = style.markers(inputs.losses)
+    for axes, loss in zip(panels, inputs.losses, strict=True):
+        for metric, split, name in row.series:
+            values = inputs.select(metric, split)
+            own = table[(table["loss"] == loss) & (table["series"] == name)]
+            draw_lines(axes, inputs, values[values["loss"] == loss], own, row.log, STYLES[name], markers)
         predicted = predicted_of(inputs, loss, row.predicted)
         if np.isfinite(predicted):
             axes.axhline(predicted, color=style.INK, linewidth=0.8, zorder=1)
             shown = pd.concat([shown, pd.DataFrame({"mean": [predicted]})])
+    panels[0].set_ylabel(row.label)
     cut = style.fit_to_means(panels[0].yaxis, shown, row.log, most=1.0 if row.percent else np.inf)
     for axes in panels:
         if row.log:
@@ -171,11 +173,11 @@ def _epochs(axes: Axes, inputs: FigureInputs) -> None:
 
 
 def _handles(inputs: FigureInputs, rows: Sequence[Row], single: bool) -> list[Line2D]:
-    used = {stroke for row in rows for *_, stroke in row.series}
+    used = {name for row in rows for *_, name in row.series}
     keys = style.markers(inputs.losses)
     losses = inputs.losses if single else []
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in losses]
-    handles += [style.stroke_key(text, stroke) for text, stroke in STROKES.items() if text in used]
+    handles += [style.line_style_key(name, line_style) for name, line_style in STYLES.items() if name in used]
     if any(np.isfinite(predicted_of(inputs, loss, row.predicted)) for loss in inputs.losses for row in rows):
         handles.append(Line2D([], [], color=style.INK, linewidth=0.8, label="predicted by the model"))
     return handles
@@ -204,7 +206,7 @@ def nrc_classification(inputs: FigureInputs) -> Drawing:
         replace(inputs, losses=losses, baseline=baseline),
         panels,
         columns=3,
-        strokes={TRAIN: TRAIN, TEST: TEST},
+        legend={TRAIN: TRAIN, TEST: TEST},
         height=4.2,
         remarks=remarks,
     )

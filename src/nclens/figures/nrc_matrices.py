@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.colors import Normalize
-from matplotlib.image import AxesImage
 
 from nclens.figures import style
 from nclens.figures.neural_regression_collapse import title_of
@@ -141,23 +142,33 @@ def _table(row: Shown) -> pd.DataFrame:
     return table
 
 
-def _draw(axes: Axes, table: pd.DataFrame, scale: Normalize) -> AxesImage | None:
-    """Draw one matrix of means; the image, or None where there is nothing to draw."""
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _draw(axes: Axes, table: pd.DataFrame, scale: Normalize) -> Collection | None:
+    """Draw one matrix of means; the cells, or None where there is nothing to draw."""
     if table["mean"].notna().sum() == 0:
-        axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
+        style.empty_panel(axes, "not defined")
+        axes.set_xticks([])
         return None
-    matrix = table.pivot(index="i", columns="j", values="mean").to_numpy(float)
-    image = axes.imshow(matrix, cmap=COLOURS, norm=scale)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    if len(matrix) <= MOST_NUMBERS:
-        for i, j, mean, high in table[["i", "j", "mean", "high"]].to_numpy(dtype=float).tolist():
-            colour = style.GROUND if abs(2 * float(scale(mean)) - 1) > 0.65 else style.INK
-            axes.text(j, i, _number(mean, high - mean), ha="center", va="center", size=7, color=colour)
-    return image
+    matrix = table.pivot(index="i", columns="j", values="mean").astype(float)
+    half = table.pivot(index="i", columns="j", values="high").astype(float) - matrix
+    numbers = [
+        [_number(*entry) for entry in zip(*rows, strict=True)] for rows in zip(matrix.values, half.values, strict=True)
+    ]
+    sns.heatmap(
+        matrix,
+        cmap=COLOURS,
+        vmin=scale.vmin,
+        vmax=scale.vmax,
+        annot=numbers if len(matrix) <= MOST_NUMBERS else None,
+        fmt="",
+        annot_kws={"size": 7},
+        cbar=False,
+        square=True,
+        xticklabels=False,
+        yticklabels=False,
+        ax=axes,
+    )
+    style.clear_labels(axes)
+    return axes.collections[0]
 
 
 def _number(mean: float, half: float) -> str:

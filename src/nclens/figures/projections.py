@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -104,8 +105,9 @@ def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
 
 def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
     for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=True):
-        points = own[own["class"] == label]
-        axes.scatter(points["x"], points["y"], s=7, c=colour, marker=marker, alpha=0.6, linewidths=0)
+        look = {"color": colour, "marker": marker, "s": 7, "alpha": 0.6, "linewidth": 0}
+        sns.scatterplot(own[own["class"] == label], x="x", y="y", ax=axes, **look)
+    style.clear_labels(axes)
     axes.set_box_aspect(1)
     if own.empty:
         axes.text(0.5, 0.5, "no plane", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)

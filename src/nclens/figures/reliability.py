@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -18,7 +19,7 @@ from nclens.metrics.calibration import reliability_bins
 SCALINGS = {"before": "before scaling (T = 1)", "after": "after scaling (each run's T)"}
 # Behind and hollow: before; in front and filled: after.
 LOOKS: dict[str, dict[str, Any]] = {
-    "before": {"linestyle": style.STROKES[1], "linewidth": 1.1, "markerfacecolor": style.GROUND, "markersize": 4.5},
+    "before": {"linestyle": style.LINE_STYLES[1], "linewidth": 1.1, "markerfacecolor": style.GROUND, "markersize": 4.5},
     "after": {"linestyle": "-", "linewidth": 1.5, "markersize": 4.5},
 }
 
@@ -171,7 +172,9 @@ def _draw_diagram(axes: Axes, own: pd.DataFrame, colour: str) -> None:
         bins = own[(own["scaling"] == name) & (own["count"] > 0)]
         ends = bins["accuracy_low"], bins["accuracy_high"]
         axes.vlines(bins["confidence"], *ends, color=colour, linewidth=LOOKS[name]["linewidth"], alpha=0.45)
-        axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", **LOOKS[name])
+        look = {"estimator": None, "color": colour, "marker": "o", "markeredgecolor": colour, **LOOKS[name]}
+        sns.lineplot(bins, x="confidence", y="accuracy", ax=axes, **look)
+    style.clear_labels(axes)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     style.percent_axis(axes.xaxis)
     style.percent_axis(axes.yaxis)

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 
-from nclens.metrics.intervals import half_width
+from nclens.metrics.intervals import half_width, t_interval
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
@@ -198,6 +198,25 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
             "left_out": groups.size().to_numpy() - count,
         }
     )
+
+
+def centre(values: pd.Series, log: bool = False) -> float:
+    """The mean of one group of values as `over_seeds` has it, geometric where `log`: seaborn's `estimator`.
+
+    >>> round(centre(pd.Series([1.0, 100.0]), log=True), 9)
+    10.0
+    """
+    array = values.to_numpy(float)
+    return float(np.exp(np.log(array).mean()) if log else array.mean())
+
+
+def interval(values: pd.Series, log: bool = False) -> tuple[float, float]:
+    """The interval of one group of values as `over_seeds` has it: seaborn's `errorbar`."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    array = values.to_numpy(float)
+    _, low, high = t_interval(np.log(array) if log else array)  # type: ignore[arg-type]
+    return (float(np.exp(low)), float(np.exp(high))) if log else (low, high)
 
 
 def can_be_drawn(values: pd.Series, log: bool = False) -> pd.Series:

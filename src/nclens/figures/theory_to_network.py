@@ -55,7 +55,7 @@ def theory_error(inputs: FigureInputs) -> Drawing:
         for metric, label in (("nc1", NC1), ("nc2", NC2), ("nc3", NC3))
     ]
     return draw_curves(
-        inputs, panels, columns=3, strokes={"train": "training set"}, height=4.2, remarks=_remarks(inputs)
+        inputs, panels, columns=3, legend={"train": "training set"}, height=4.2, remarks=_remarks(inputs)
     )
 
 

@@ -23,8 +23,8 @@ def two_stage(inputs: FigureInputs) -> Drawing:
         "Test error of every epoch; NC1, NC2 and NC3 of the training set at the snapshots",
         "Dotted upright: from this epoch on the loss of its colour is cross entropy" if inputs.drops else "",
     ]
-    strokes = {"all": "every loss"}
-    return draw_curves(inputs, PANELS, columns=2, strokes=strokes, height=4.5, marks=inputs.drops, remarks=remarks)
+    legend = {"all": "every loss"}
+    return draw_curves(inputs, PANELS, columns=2, legend=legend, height=4.5, marks=inputs.drops, remarks=remarks)
 
 
 @style.look()

@@ -7,17 +7,20 @@ conditioning number is lower under label smoothing and that training therefore c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, over_seeds
+from nclens.figures.tables import Drawing, FigureInputs, centre, interval, over_seeds
 from nclens.figures.unconstrained_feature_model import READINGS, Reading
 from nclens.ufm.readings import TOLERANCE, explanations, relative_iterations
 
@@ -50,6 +53,7 @@ SETTING = {
     "lambda_b": "bias penalty",
 }
 """What tells one model of the table from another -> its name in the notes."""
+KEYS = ("momentum", "step_rule", "distance", "quantity", "tolerance")
 COLUMNS = (
     *("row", "momentum", "step_rule", "distance", "quantity", "tolerance", "smoothing"),
     *("mean", "low", "high", "starts", "not_reached", "factor", "verdict"),
@@ -67,12 +71,15 @@ def ufm_dynamics(inputs: FigureInputs) -> Drawing:
     """
     table, others = _setting(inputs)
     ratios = relative_iterations(table)
-    drawn = pd.concat([_lines(ratios), _cells(ratios)], ignore_index=True)[list(COLUMNS)]
+    rows = _shown(ratios)
+    drawn = pd.concat([_lines(rows), _cells(ratios)], ignore_index=True)[list(COLUMNS)]
     merged = _merged(drawn)
     figure, grid = style.page(3, len(DISTANCES), 5.0, sharey="row", height_ratios=[1, 1, 0.95])
-    for place, axes_row in enumerate(grid[:2], start=1):
+    for place, (rule, axes_row) in enumerate(zip(RULES, grid[:2], strict=True), start=1):
         for distance, axes in zip(DISTANCES, axes_row, strict=True):
-            _draw_lines(axes, drawn[(drawn["row"] == place) & (drawn["distance"] == distance)], merged)
+            own = drawn[(drawn["row"] == place) & (drawn["distance"] == distance)]
+            _draw_lines(axes, own, merged)
+            _draw_points(axes, own, rows[(rows["step_rule"] == rule) & (rows["distance"] == distance)])
         _finish_row(axes_row, drawn[drawn["row"] == place])
     for distance, axes in zip(DISTANCES, grid[2], strict=True):
         _draw_cells(axes, drawn[(drawn["row"] == 3) & (drawn["distance"] == distance)], merged)
@@ -98,16 +105,20 @@ def _setting(inputs: FigureInputs) -> tuple[pd.DataFrame, int]:
     return table[(table[columns] == chosen).all(axis=1)], len(models) - 1
 
 
-def _lines(ratios: pd.DataFrame) -> pd.DataFrame:
-    """Means over starts: rates of plain gradient descent, and iterations to the smallest tolerance of every momentum.
+def _shown(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Rates of plain gradient descent, and iterations to the smallest tolerance of every momentum, start by start."""
+    plain, last = ratios["momentum"] == ratios["momentum"].min(), ratios["tolerance"] == ratios["tolerance"].min()
+    return ratios[(plain & ratios["quantity"].str.startswith("rate")) | (last & (ratios["quantity"] == "iterations"))]
+
+
+def _lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over starts of `_shown`.
 
     A mean over only those starts that arrived would look faster than it is: it is left empty where one did not.
     """
-    plain, last = ratios["momentum"] == ratios["momentum"].min(), ratios["tolerance"] == ratios["tolerance"].min()
-    rows = ratios[(plain & ratios["quantity"].str.startswith("rate")) | (last & (ratios["quantity"] == "iterations"))]
     if rows.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    keys = ["momentum", "step_rule", "distance", "quantity", "tolerance"]
+    keys = list(KEYS)
     # `over_seeds` averages for each loss and epoch: here for each combination of keys, and each smoothing.
     group = rows.groupby(keys, sort=False, dropna=False).ngroup()
     means = over_seeds(rows.assign(loss=group, epoch=rows["smoothing"]), log=True)
@@ -148,52 +159,103 @@ def _symbols(names: Sequence[str]) -> str:
 
 
 def _draw_lines(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> None:
+    """The predictions, one line per condition number, and that of the slowest error."""
     axes.axhline(1, color=style.FAINT, linewidth=0.8, zorder=1)
     marks = style.markers(list(merged))
-    for name in merged:
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": _reading(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1, "marker": marks[name]}
+        for name in merged
+    }
+    looks["linear"] = {"color": style.INK, "linewidth": 1.0, "linestyle": style.LINE_STYLES[2], "zorder": 3}
+    for name, look in looks.items():
         line = own[own["quantity"] == f"rate_{name}"]
-        look: dict[str, Any] = {"color": _reading(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1}
-        axes.plot(line["smoothing"], line["mean"], marker=marks[name], markersize=2.6, zorder=2.5, **look)
-    line = own[own["quantity"] == "rate_linear"]
-    axes.plot(line["smoothing"], line["mean"], color=style.INK, linestyle=style.STROKES[2], linewidth=1.0, zorder=3)
+        # A line ends where a prediction is missing.
+        for _, part in line.groupby(line["mean"].isna().cumsum()):
+            more = {"markersize": 2.6, "markeredgewidth": 0, "zorder": 2.5} | look
+            sns.lineplot(part, x="smoothing", y="mean", estimator=None, ax=axes, **more)
+    style.clear_labels(axes)
+
+
+def _draw_points(axes: Axes, own: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Iterations: geometric means over starts with their intervals; a triangle where a start did not arrive."""
     found = own[own["quantity"].isin(["rate", "iterations"])]
-    for (quantity, momentum), line in found.groupby(["quantity", "momentum"], sort=True):
+    for (quantity, momentum), means in found.groupby(["quantity", "momentum"], sort=True):
         look = _points(quantity == "rate", momentum == found["momentum"].min())
-        axes.vlines(line["smoothing"], line["low"], line["high"], color=look["edgecolors"], linewidth=0.9, zorder=3.5)
-        axes.scatter(line["smoothing"], line["mean"], zorder=4, **look)
-        absent = line.loc[line["mean"].isna() & (line["not_reached"] > 0), "smoothing"]
+        arrived = means.loc[means["mean"].notna(), "smoothing"]
+        values = rows[(rows["quantity"] == quantity) & (rows["momentum"] == momentum)]
+        values = values[values["smoothing"].isin(arrived)]
+        if len(values):
+            sns.pointplot(
+                values,
+                x="smoothing",
+                y="value",
+                native_scale=True,
+                estimator=partial(centre, log=True),
+                errorbar=partial(interval, log=True),
+                linestyle="none",
+                color=look["markeredgecolor"],
+                err_kws={"linewidth": 0.9, "zorder": 3.5},
+                zorder=4,
+                ax=axes,
+                **look,
+            )
+        absent = means.loc[means["mean"].isna() & (means["not_reached"] > 0), "smoothing"]
         # At the panel's upper edge, for there is no number.
-        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": 4}
-        axes.scatter(absent, np.full(len(absent), 0.96), **(look | {"marker": "^"}), **where)
+        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "linestyle": "", "zorder": 4}
+        axes.plot(absent, np.full(len(absent), 0.96), **(look | {"marker": "^"}), **where)
+    style.clear_labels(axes)
 
 
 def _points(local: bool, plain: bool) -> dict[str, Any]:
     ink = style.INK if plain else style.FAINT
-    shape = {"marker": "o", "s": 18} if local else {"marker": "D", "s": 13}
-    return {**shape, "c": ink if local else style.GROUND, "edgecolors": ink, "linewidths": 0.8}
+    shape = {"marker": "o", "markersize": 4.2} if local else {"marker": "D", "markersize": 3.6}
+    fill = ink if local else style.GROUND
+    return {**shape, "markerfacecolor": fill, "markeredgecolor": ink, "markeredgewidth": 0.8}
 
 
 def _draw_cells(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> None:
-    """One cell a reading and step rule: the colour is the verdict, the number how far the worst prediction is off."""
-    names = [*merged, "linear"]
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set(xlim=(-0.5, len(RULES) - 0.5), ylim=(len(names) - 0.5, -0.5))
-    axes.set_xticks(range(len(RULES)), ["same\nfraction", "same\nstep"])
-    axes.set_yticks(range(len(names)), [_symbols(merged[name]) if name in merged else SLOWEST.symbol for name in names])
+    """One cell per prediction and step rule: the colour is the verdict, the number how far the worst ratio is off."""
+    names, verdicts = [*merged, "linear"], list(VERDICTS)
     if own.empty:
+        axes.grid(False)
         style.empty_panel(axes, "no values")
-    for _, cell in own.iterrows():
-        name = str(cell["quantity"]).removeprefix("rate_")
-        if name in names:
-            x, y = list(RULES).index(cell["step_rule"]), names.index(name)
-            colour, ink = VERDICTS[cell["verdict"]]
-            axes.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, color=colour, linewidth=0))
-            text = "–" if np.isnan(cell["factor"]) else f"×{cell['factor']:.3g}"
-            text = f"×{cell['factor']:.2f}" if cell["factor"] < 10 else text
-            weight = "bold" if cell["verdict"] == "explained" else "normal"
-            axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=7, fontweight=weight)
+        return
+    cells = own.assign(
+        name=own["quantity"].str.removeprefix("rate_"),
+        code=own["verdict"].map(verdicts.index).astype(float),
+        text=[_factor(factor) for factor in own["factor"].astype(float)],
+    )
+    codes, texts = (
+        cells.pivot(index="name", columns="step_rule", values=column).reindex(index=names, columns=list(RULES))
+        for column in ("code", "text")
+    )
+    sns.heatmap(
+        codes,
+        cmap=ListedColormap([colour for colour, _ in VERDICTS.values()]),
+        vmin=0,
+        vmax=len(VERDICTS) - 1,
+        annot=texts.to_numpy(),
+        fmt="",
+        annot_kws={"size": 7},
+        cbar=False,
+        linewidths=1.5,
+        linecolor=style.GROUND,
+        xticklabels=["same\nfraction", "same\nstep"],
+        yticklabels=[_symbols(merged[name]) if name in merged else SLOWEST.symbol for name in names],
+        ax=axes,
+    )
+    axes.tick_params(length=0, rotation=0)
+    style.clear_labels(axes)
+    shown = codes.to_numpy().ravel()
+    for text, code in zip(axes.texts, shown[np.isfinite(shown)], strict=True):
+        verdict = verdicts[int(code)]
+        text.set(color=VERDICTS[verdict][1], fontweight="bold" if verdict == "explained" else "normal")
+
+
+def _factor(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"×{value:.2f}" if value < 10 else f"×{value:.3g}"
 
 
 def _finish_row(axes_row: np.ndarray, own: pd.DataFrame) -> None:
@@ -235,15 +297,13 @@ def _keys(drawn: pd.DataFrame, merged: dict[str, list[str]]) -> list[Artist]:
         handles.append(style.loss_key(label, _reading(name).colour, marks[name]))
     if (drawn["quantity"] == "rate_linear").any():
         label = f"{SLOWEST.symbol} {SLOWEST.meaning}"
-        handles.append(Line2D([], [], color=style.INK, linestyle=style.STROKES[2], linewidth=1.0, label=label))
+        handles.append(Line2D([], [], color=style.INK, linestyle=style.LINE_STYLES[2], linewidth=1.0, label=label))
     found = drawn.loc[drawn["quantity"].isin(["rate", "iterations"]), ["quantity", "momentum", "tolerance"]]
     for quantity, momentum, tolerance in found.drop_duplicates().itertuples(index=False):
         look = _points(quantity == "rate", momentum == found["momentum"].min())
         method = "gradient descent" if momentum == 0 else f"momentum {momentum:g}"
         what = "near the minimiser" if quantity == "rate" else f"from the start to {_power(tolerance)}"
-        shape = {"marker": look["marker"], "markersize": look["s"] ** 0.5, "markerfacecolor": look["c"]}
-        edge = {"markeredgecolor": look["edgecolors"], "markeredgewidth": look["linewidths"]}
-        handles.append(Line2D([], [], linestyle="", label=f"{method}, {what}", **shape, **edge))
+        handles.append(Line2D([], [], linestyle="", label=f"{method}, {what}", **look))
     tolerance = f"{TOLERANCE:.0%}".replace("%", " %")
     words = {"explained": f"explains: within {tolerance} at every δ", "direction only": "direction only"}
     for name, (colour, _) in VERDICTS.items():

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -34,6 +35,13 @@ READINGS = {
     "kappa_joint_scaled": Reading(r"$\kappa_\mathrm{joint,scaled}$", "whole objective, scaled (W, H)", "#56B4E9"),
 }
 """Condition number -> how it is written."""
+
+
+MARKS: dict[str, dict[str, Any]] = {
+    "closed_form": {"markersize": 7.9, "markeredgewidth": 1.2, "markerfacecolor": "none"},
+    "numeric": {"markersize": 3.6, "markeredgewidth": 0},
+}
+"""Column of the theory table -> how its markers look."""
 
 
 @style.look()
@@ -112,10 +120,26 @@ def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
         values = own["closed_form"].astype(float).dropna()
         if len(values):
             axes.hlines(row, values.min(), values.max(), color="#c8c8c8", linewidth=1, zorder=1)
-        for loss, closed, numeric in own[["loss", "closed_form", "numeric"]].itertuples(index=False):
-            look: dict[str, Any] = {"marker": marks[loss], "zorder": 3}
-            axes.scatter(closed, row, s=62, facecolors="none", edgecolors=inputs.colours[loss], linewidths=1.2, **look)
-            axes.scatter(numeric, row, s=13, color=inputs.colours[loss], linewidths=0, **look)
+    for column, look in MARKS.items():
+        losses = [loss for loss in inputs.losses if can_be_drawn(table.loc[table["loss"] == loss, column]).any()]
+        sns.pointplot(
+            table,
+            x=column,
+            y=table["quantity"].map({name: row for row, name in enumerate(shown)}).astype(float),
+            hue="loss",
+            hue_order=losses,
+            palette=dict(inputs.colours),
+            markers=[marks[loss] for loss in losses],
+            orient="y",
+            native_scale=True,
+            errorbar=None,
+            linestyle="none",
+            zorder=3,
+            legend=False,
+            ax=axes,
+            **look,
+        )
+    style.clear_labels(axes)
     axes.set_xlim(0.9 * min(finite.min(), 1), 1.15 * max(finite.max(), 10))
     style.log_axis(axes.xaxis)
     axes.axvline(1, color=style.FAINT, linewidth=0.8, zorder=1)

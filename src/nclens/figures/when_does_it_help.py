@@ -14,7 +14,7 @@ from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 from nclens.figures.tables import Drawing, FigureInputs
 
-STROKES = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
+TARGETS = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
 PARTS = {"network": "all weights", "head": "classifier alone"}
 
 
@@ -32,7 +32,7 @@ def mutual_information(inputs: FigureInputs) -> Drawing:
         inputs,
         panels,
         columns,
-        strokes={"train": "training set"},
+        legend={"train": "training set"},
         height=2.7 * -(-len(panels) // columns),
         log_epochs=True,
         remarks=[
@@ -51,13 +51,13 @@ def gradient_variance(inputs: FigureInputs) -> Drawing:
         for part, words in PARTS.items():
             label = f"gradient variance (nats²)\n{words}" + (f", δ = {probe['smoothing']:g}" if probe["suffix"] else "")
             names = (f"gradient_variance_{part}_{targets}{probe['suffix']}" for targets in ("onehot", "smoothed"))
-            series = tuple(Series(name, "train", stroke) for name, stroke in zip(names, STROKES, strict=True))
+            series = tuple(Series(name, "train", key) for name, key in zip(names, TARGETS, strict=True))
             panels.append(Panel(label, series, log=True))
     return draw_curves(
         inputs,
         panels,
         columns=2,
-        strokes=STROKES,
+        legend=TARGETS,
         height=2.7 * (len(panels) // 2),
         log_epochs=True,
         remarks=[
