@@ -109,8 +109,8 @@ def test_teachers_that_neither_panel_can_place_are_named():
     more = TEACHERS | {"of_maxsup": teacher("maxsup", None, 1.0)}
     figure, table = draw(students(more))
     assert "of_maxsup" not in set(table["loss"])
-    assert "In neither panel: label of of_maxsup." in notes_of(figure)
-    assert "In neither panel" not in notes_of(draw(students())[0])
+    assert "Not in either panel: label of of_maxsup." in notes_of(figure)
+    assert "Not in either panel" not in notes_of(draw(students())[0])
 
 
 def test_weights_and_experiments_have_lines_of_their_own():

@@ -123,7 +123,7 @@ def test_losses_without_a_prediction_or_a_smoothing_are_named(simulate):
     inputs = simulate(losses=("ce", "ls", "maxsup"))
     predictions = inputs.predictions[inputs.predictions["loss"] == "ce"]
     figure, table = smoothing_collapse(replace(inputs, predictions=predictions))
-    assert "Not shown, having no smoothing: MaxSup with a rather long name" in notes_of(figure)
+    assert "Not shown, without a smoothing: MaxSup with a rather long name" in notes_of(figure)
     assert "No prediction for LS (δ = 0.05)" in notes_of(figure)
     assert set(table["loss"]) == {"ce", "ls"}
 

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 
 from nclens.figures import style
 from nclens.figures.ufm_dynamics import DISTANCES, VERDICTS, ufm_dynamics
-from nclens.figures.unconstrained_feature_model import READINGS
+from nclens.figures.unconstrained_feature_model import DEFINITIONS
 from nclens.ufm.readings import explanations, relative_iterations
 from tests.figures.artists import bars_of, notes_of, points_of
 from tests.figures.simulate import dynamics_table
@@ -36,7 +36,7 @@ def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(simulate)
     assert set(own.loc[own["smoothing"] == 0, "mean"].round(12)) == {1.0}
     # The claimed reading's line in the first panel is the table's.
     first = own[(own["row"] == 1) & (own["distance"] == "orbit")]
-    claimed = next(line for line in figure.axes[0].lines if line.get_color() == READINGS["kappa_ce"].colour)
+    claimed = next(line for line in figure.axes[0].lines if line.get_color() == DEFINITIONS["kappa_ce"].colour)
     np.testing.assert_allclose(claimed.get_ydata(), first.loc[first["quantity"] == "rate_kappa_ce", "mean"])
 
 
@@ -135,7 +135,7 @@ def test_nothing_reached_and_no_rate_at_all(simulate):
     late = raw[~kappas & ~((raw["quantity"] == "iterations") & (raw["tolerance"] > 0.01))]
     figure, table = ufm_dynamics(replace(simulate(), dynamics=late))
     assert [axes.texts[0].get_text() for axes in figure.axes[:8]] == ["not reached"] * 8
-    assert "Not drawn, for some start has no finite rate, here or at the smallest δ (ratios: orbit rate" in notes_of(
+    assert "Not drawn, as some start has no finite rate, here or at the smallest δ (ratios: orbit rate" in notes_of(
         figure
     )
     assert table["mean"].isna().all()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.figures.unconstrained_feature_model import READINGS, ufm_conditioning
+from nclens.figures.unconstrained_feature_model import DEFINITIONS, ufm_conditioning
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
 from tests.figures.artists import lines_of
@@ -52,8 +52,8 @@ def test_all_definitions_of_the_theory_are_drawn(simulate):
     inputs = simulate()
     theory = pd.concat([inputs.theory.assign(quantity=name).head(2) for name in condition_numbers(PROBLEM)])
     figure, table = ufm_conditioning(replace(inputs, theory=theory))
-    assert list(table["quantity"].unique()) == list(READINGS)
-    assert len(figure.axes[0].get_yticklabels()) == len(READINGS)
+    assert list(table["quantity"].unique()) == list(DEFINITIONS)
+    assert len(figure.axes[0].get_yticklabels()) == len(DEFINITIONS)
 
 
 def test_losses_without_theory_and_values_that_are_not_finite_are_named(simulate):

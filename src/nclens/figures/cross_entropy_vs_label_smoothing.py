@@ -1,9 +1,8 @@
 """The figures of "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective" (arXiv 2402.03979).
 
-The figures follow the scripts of the authors' release. Their numbers here are those of our own list of them, which
-need not be the numbers in print. NC1 is `nc1`, the paper's equation (4) (the release plots K times it, `nc1_sum`); NC2
-is `nc2`, which the paper plots; NC3 is `nc3`, the paper's equation (6) (the release plots its square). All are means
-over seeds.
+The figures follow the scripts of the authors' release and have the numbers of our own list, which may differ from
+print. NC1 is `nc1`, the paper's equation (4) (the release plots K times it, `nc1_sum`); NC2 is `nc2`, which the paper
+plots; NC3 is `nc3`, the paper's equation (6) (the release plots its square). All are means over seeds.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ NC2 = r"NC2 = $\Vert\,\mathrm{nrm}(WM^{T}) - E\,\Vert_F$"
 NC3 = r"NC3 = $\Vert\,\mathrm{nrm}(W) - \mathrm{nrm}(M)\,\Vert_F$"
 
 LOSS_FLOOR = 1e-3
-"""Added to loss - min, in nats, so that the epoch of the minimum has a place on the log axis."""
+"""Added to loss - min, in nats, so that a log axis can show the epoch of the minimum."""
 
 COLLAPSE_PANELS = (
     Panel("error (%)", (Series("error", "train", "train"), Series("error", "test", "test")), percent=True),
@@ -82,8 +81,8 @@ def train_test(inputs: FigureInputs) -> Drawing:
 def training_loss(inputs: FigureInputs) -> Drawing:
     """Training loss, and loss - min + ε on a log axis, against epoch (figure 3).
 
-    The loss is the trained objective as the epoch's running mean in training mode; the minimum is each run's own over
-    its epochs. ε is `LOSS_FLOOR`: the paper's is not known.
+    The loss is the training objective, averaged over the batches of the epoch in training mode; the minimum is over the
+    epochs of the run. ε is `LOSS_FLOOR`; the paper does not give its value.
     """
     series = (Series("epoch_loss", "train", "train"),)
     panels = [
@@ -97,8 +96,8 @@ def training_loss(inputs: FigureInputs) -> Drawing:
         ),
     ]
     remarks = [
-        "Loss: each run's trained objective, mean over the epoch's batches in training mode; min: over the epochs of "
-        rf"the same run; $\epsilon$ = {LOSS_FLOOR:g} nats"
+        "Loss: training objective, mean over the batches of the epoch in training mode; min: over the epochs of the "
+        rf"run; $\epsilon$ = {LOSS_FLOOR:g} nats"
     ]
     return draw_curves(inputs, panels, columns=2, legend={"train": "training set"}, height=2.5, remarks=remarks)
 
@@ -116,8 +115,8 @@ def above_minimum(rows: pd.DataFrame) -> pd.DataFrame:
 
 @style.look()
 def correct_incorrect(inputs: FigureInputs) -> Drawing:
-    """Test loss, entropy and NC1, each of the correctly and of the wrongly classified, against epoch (figure 8)."""
-    legend = {"correct": "correctly classified", "incorrect": "wrongly classified"}
+    """Test loss, entropy and NC1 of correctly and of incorrectly classified samples, against epoch (figure 8)."""
+    legend = {"correct": "correctly classified", "incorrect": "incorrectly classified"}
     panels = [
         Panel(label, tuple(Series(f"{metric}_{part}", "test", part) for part in legend), log=log)
         for metric, label, log in (
@@ -126,16 +125,18 @@ def correct_incorrect(inputs: FigureInputs) -> Drawing:
             ("nc1", "test " + NC1, True),
         )
     ]
-    remarks = ["NC1 of either part: its scatter about the class means of the whole test set, over that set's $S_B$"]
+    remarks = [
+        "NC1 of each part: scatter about the class means of the whole test set, relative to the $S_B$ of that set"
+    ]
     return draw_curves(inputs, panels, columns=3, legend=legend, height=2.5, remarks=remarks)
 
 
 @style.look()
 def nc1_nc2(inputs: FigureInputs) -> Drawing:
-    """NC2 against NC1 on the training set, one point an epoch, coloured by test error (figure 2).
+    """NC2 against NC1 on the training set, one point per epoch, coloured by test error (figure 2).
 
-    One panel a loss on the same axes, the baseline's path repeated in the others', so that NC2 can be compared at the
-    same NC1. NC1 is the geometric mean over seeds, NC2 and the test error the arithmetic one.
+    One panel per loss with the same axes; the baseline's path is repeated in the others, so that NC2 can be compared at
+    the same NC1. NC1 is averaged geometrically over seeds, NC2 and the test error arithmetically.
     """
     table, left_out = _nc1_nc2_table(inputs)
     columns = min(len(inputs.losses), 3)
@@ -165,10 +166,10 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Point, one an epoch", "thin lines", "for NC1"),
+            interval_note(inputs, "Points, one per epoch", "thin lines", "for NC1"),
             "Lines are cut at the panels' edges" if cut else "",
             "Hollow: no test error" if table["error_mean"].isna().any() else "",
-            f"Dotted: the path of {ghost} again" if ghost else "",
+            f"Dotted: path of {ghost}" if ghost else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -189,13 +190,13 @@ def _fit_nc1_nc2(axes: Axes, table: pd.DataFrame) -> bool:
 
 
 def _nc1_nc2_table(inputs: FigureInputs) -> tuple[pd.DataFrame, list[str]]:
-    """One row a loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn."""
+    """One row per loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn."""
     parts, left_out = [], []
     for metric, split, log in (("nc1", "train", True), ("nc2", "train", False), ("error", "test", False)):
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", log)
         parts.append(over_seeds(rows, log).set_index(["loss", "epoch"]).add_prefix(f"{metric}_"))
-    # The test error is measured at more epochs than have a place here; an epoch with a place but no error is hollow.
+    # The test error is measured at more epochs than are shown; a point without an error is hollow.
     table = parts[0].join(parts[1], how="outer").join(parts[2], how="left").reset_index()
     rank = table["loss"].map({loss: place for place, loss in enumerate(inputs.losses)})
     return table.assign(rank=rank).sort_values(["rank", "epoch"]).drop(columns="rank").reset_index(drop=True), left_out
@@ -233,8 +234,8 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
 def norms(inputs: FigureInputs) -> Drawing:
     """Feature and classifier norm, temperature, ECE before and after scaling, at the last epoch (figure 7).
 
-    The paper draws them against the smoothing; here a row is a loss. The temperature is fitted by NLL on a held-out
-    part of the test set, both ECEs are those of the rest.
+    The paper draws them against the smoothing; here each row is a loss. The temperature is fitted by NLL on a held-out
+    part of the test set; both ECEs are of the rest.
     """
     panels = (
         DotPanel("feature norm\n" r"mean$_k\ \Vert\bar h_k - h_G\Vert$", (Dots("feature_norm", "train"),)),
@@ -252,6 +253,6 @@ def norms(inputs: FigureInputs) -> Drawing:
         names={True: "ECE before scaling", False: "after scaling"},
         remarks=[
             f"Epoch {inputs.last_epoch}, norms of the training set",
-            "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest",
+            "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest",
         ],
     )

@@ -1,4 +1,4 @@
-"""Metrics against epoch: panels of lines, one a loss, each the mean over seeds with its interval."""
+"""Metrics against epoch: one line per loss, the mean over seeds with its interval."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
-    """How the vertical axis of a panel reads.
+    """The vertical axis of a panel.
 
     Attributes:
         label: of the axis, with the unit.
         log: whether the axis is logarithmic; the mean over seeds is then the geometric one.
         percent: whether fractions, at most 1, are shown as percentages.
-        reference: where to draw a thin level line.
+        reference: where to draw a thin horizontal line.
     """
 
     label: str = field(kw_only=False)
@@ -54,10 +54,10 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Panel(Scaled):
-    """One panel of metrics against epoch: what is drawn in it.
+    """One panel of metrics against epoch.
 
     Attributes:
-        series: what is drawn, each loss once a series.
+        series: what is drawn, once for each loss.
         transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
         name: what the transformed metric is called in the table; the metric's own key by default.
     """
@@ -135,7 +135,7 @@ def draw_curves(
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
             "Bands are cut at the panels' edges" if cut else "",
-            "Epoch 0 has no place on the log axis" if hidden else "",
+            "Epoch 0 is not on the log axis" if hidden else "",
             *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
@@ -156,7 +156,7 @@ def draw_lines(
 
     Args:
         axes: the panel; its scale is set afterwards.
-        inputs: what gives the losses their order and colours.
+        inputs: order and colours of the losses.
         rows: columns loss, seed, epoch, value.
         means: `over_seeds` of the rows.
         log: as given to `over_seeds`.

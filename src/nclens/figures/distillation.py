@@ -22,18 +22,18 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 }
 """Kind of line -> its name, colour and marker."""
 LEVELS = {"CE": "alone, with CE", "LS": "alone, with its best LS"}
-"""Level line of the right panel -> what it stands for."""
+"""Horizontal line of the right panel -> its name."""
 COLUMNS = ["panel", "series", "label", "loss", "x", "mean", "low", "high", "seeds", "left_out"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a panel: what it stands for, and the loss entries at its points.
+    """One line of a panel, with the loss entries at its points.
 
     Attributes:
         series: key of `LOOKS`.
         label: what it is called in the legend.
-        losses: where on the horizontal axis -> the entry that is shown there.
+        losses: position on the horizontal axis -> the entry shown there.
         metric: of the entry, on the test set.
     """
 
@@ -47,8 +47,8 @@ class Line:
 def distillation(inputs: FigureInputs) -> Drawing:
     """Test error of students against their teacher's smoothing (left) and the temperature (right), last epoch.
 
-    Teachers are those trained with cross entropy or label smoothing. Points are means over seeds, bars go from the
-    least to the largest value. Beside the students stand their teachers, and the student's network trained alone.
+    Only teachers trained with cross entropy or label smoothing are shown. Points are means over seeds, bars range from
+    the smallest to the largest value. For comparison: the teachers, and the student's network trained alone.
     """
     rows = pd.concat(
         [
@@ -75,9 +75,9 @@ def distillation(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, test set",
-            "Point: mean over seeds, bar: from the least to the largest; points of one place stand side by side",
-            "δ = 0: cross entropy. A student of a seed learns from its teacher's run of that seed",
-            "In neither panel: " + ", ".join(hidden) if hidden else "",
+            "Point: mean over seeds, bar: smallest to largest value; points at the same position are shifted apart",
+            "δ = 0: cross entropy. Each student learns from the teacher of its own seed",
+            "Not in either panel: " + ", ".join(hidden) if hidden else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -88,7 +88,7 @@ def distillation(inputs: FigureInputs) -> Drawing:
 def _against_smoothing(inputs: FigureInputs) -> Iterator[Line]:
     """Students of one temperature and weight whose teachers differ in δ; those teachers; the student's network alone.
 
-    A group with no smoothed teacher is left to the other panel.
+    A group without a smoothed teacher is only in the other panel.
     """
     groups: dict[tuple[str, float, float], dict[float, str]] = {}
     for loss, teacher in inputs.teachers.items():
@@ -133,7 +133,7 @@ def _words(what: str, weight: float, experiment: str) -> str:
 
 
 def _points(panel: str, line: Line, rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a point: mean, least and largest over seeds."""
+    """One row per point: mean, smallest and largest value over seeds."""
     made = []
     for x, loss in sorted(line.losses.items()):
         values = rows.loc[(rows["metric"] == line.metric) & (rows["loss"] == loss), "value"]
@@ -167,7 +167,7 @@ def _level_look(series: str) -> dict[str, Any]:
 
 
 def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, *, log: bool) -> None:
-    """Lines through the means, bars from the least to the largest value; points at one x side by side."""
+    """Lines through the means, bars from the smallest to the largest value; points at the same x are shifted."""
     places = [x for line in lines for x in line.losses]
     if not places:
         return

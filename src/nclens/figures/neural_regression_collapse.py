@@ -1,6 +1,6 @@
 """Neural regression collapse against epoch, after arXiv 2409.04180: a column of panels for each weight decay.
 
-With it, our own figure of classification under squared error, measured in both senses of collapse.
+Also our own figure of classification with squared error, with the measures of both kinds of collapse.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
     """NRC1 to NRC3, explained variance and the mean squared error at every snapshot, a column for each loss.
 
     The explained variance is that of as many principal components as there are targets; the mean squared error is
-    summed over the targets, in the targets' units squared. With the model's penalties the distance of the residuals'
-    covariance to c I joins them, and the predicted squared error is drawn as a thin line. A single loss has its panels
-    side by side instead of in a column.
+    summed over the targets, in the targets' units squared. With the penalties of the model the figure adds the
+    distance of the residuals' covariance from c I, and the predicted squared error as a thin line. The panels of a
+    single loss are side by side instead of in a column.
     """
     rows = (*ROWS, RESIDUALS) if inputs.regularised else ROWS
     single = len(inputs.losses) == 1
@@ -97,7 +97,7 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes"),
-            "Explained var.: share of the features' variance on as many principal components as there are targets",
+            "Explained var.: share of the features' variance that as many principal components as targets explain",
             "MSE: summed over the targets, in the units of the stored targets, squared",
             "Bands are cut at the panels' edges" if cut else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
@@ -107,7 +107,7 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
 
 
 def title_of(inputs: FigureInputs, loss: str) -> str:
-    """What a column is called: the weight decay where the losses differ in it, else the loss's label."""
+    """Title of a column: the weight decay where the losses differ in it, else the loss's label."""
     decays = [inputs.weight_decays.get(name) for name in inputs.losses]
     if inputs.regularised or None in decays or len(set(decays)) < len(decays):
         return inputs.labels[loss]
@@ -115,7 +115,7 @@ def title_of(inputs: FigureInputs, loss: str) -> str:
 
 
 def predicted_of(inputs: FigureInputs, loss: str, quantity: str) -> float:
-    """What the model predicts of a quantity, at the penalties of training; nan where nothing is predicted."""
+    """The model's prediction of a quantity, at the penalties of training; nan where there is none."""
     table = inputs.predictions
     own = table[(table["loss"] == loss) & (table["quantity"] == quantity) & (table["penalties"] == "explicit")]
     return float(own["predicted"].astype(float).mean()) if len(own) else np.nan
@@ -187,12 +187,12 @@ SENSES: Mapping[str, Mapping[str, str]] = {
     "NC": {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"},
     "NRC": {f"onehot_nrc{k}": f"NRC{k}, one-hot targets" for k in (1, 2, 3)},
 }
-"""Both senses of collapse: the metrics of classification, and those of regression on one-hot targets."""
+"""Kind of collapse -> its metrics: of classification, and of regression on one-hot targets."""
 
 
 @style.look()
 def nrc_classification(inputs: FigureInputs) -> Drawing:
-    """NC1 to NC3 above NRC1 to NRC3 of the same networks, for the losses that were measured in both senses."""
+    """NC1 to NC3 above NRC1 to NRC3 of the same networks, for the losses that have both measures."""
     both = inputs.metrics.loc[inputs.metrics["metric"] == "onehot_nrc1", "loss"].unique()
     losses = [loss for loss in inputs.losses if loss in both] or inputs.losses
     baseline = inputs.baseline if inputs.baseline in losses else None
@@ -201,7 +201,7 @@ def nrc_classification(inputs: FigureInputs) -> Drawing:
         for metrics in SENSES.values()
         for metric, label in metrics.items()
     ]
-    remarks: list[Any] = ["Above: as a classifier; below: the same networks as regressors of the one-hot labels"]
+    remarks: list[Any] = ["Top: as classifiers; bottom: the same networks as regressors of the one-hot labels"]
     return draw_curves(
         replace(inputs, losses=losses, baseline=baseline),
         panels,

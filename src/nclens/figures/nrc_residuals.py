@@ -1,4 +1,4 @@
-"""The residuals of a regression before and after training, against the circle that the model predicts of them."""
+"""The residuals of a regression before and after training, and the circle that the model predicts."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _handles(inputs: FigureInputs, targets: int) -> list[Line2D]:
 
 def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int, outside: int) -> list[str]:
     remarks = ["Residual: target minus prediction, in the units of the stored targets"]
-    remarks.append("Each panel has a scale of its own")
+    remarks.append("Each panel has its own scale")
     if outside:
         remarks.append(f"{outside:,} of {(table['mark'] == 'sample').sum():,} samples drawn lie outside their panel")
     if targets > 2:

@@ -1,4 +1,4 @@
-"""Numbers of trained networks, one row a loss: seeds as small dots, their mean with its interval on top."""
+"""Metrics of trained networks, one row per loss: seeds as small dots, their mean with its interval."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Dots:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """One panel: what is drawn in it and how its axis reads.
+    """One panel and its axis.
 
     Attributes:
         label: of the horizontal axis, with the unit.
         dots: what is drawn; the first one uppermost.
         percent: whether fractions, at most 1, are shown as percentages.
-        reference: where to draw a thin upright line.
+        reference: where to draw a thin vertical line.
     """
 
     label: str
@@ -55,12 +55,12 @@ class DotPanel:
 def draw_dots(
     inputs: FigureInputs, panels: Sequence[DotPanel], names: Mapping[bool, str], remarks: Sequence[str]
 ) -> Drawing:
-    """Draw each panel's metrics at the last epoch, one row a loss.
+    """Draw each panel's metrics at the last epoch, one row per loss.
 
     Args:
         inputs: what to draw from.
         panels: left to right.
-        names: what hollow (True) and filled (False) dots stand for where a panel has both; else empty.
+        names: meaning of hollow (True) and filled (False) dots where a panel has both; else empty.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -99,7 +99,7 @@ def draw_dots(
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Large dot", "bar"),
-            "Small dots beneath: the seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
+            "Small dots below: seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
             "Bars are cut at the panels' edges" if cut else "",
             *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",

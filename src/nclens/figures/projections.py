@@ -1,4 +1,4 @@
-"""Penultimate features on the plane through the templates of three classes, one pair of panels a loss."""
+"""Penultimate features on the plane through the templates of three classes, one pair of panels per loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = ("loss", "seed", "split", "class", "x", "y", "spread")
 def projections(inputs: FigureInputs) -> Drawing:
     """Features of three classes on the plane of their templates, training set above test set, for each loss.
 
-    One network a loss, that of the first seed after the last epoch: points have no mean. The first 100 samples of each
+    One network per loss, that of the first seed after the last epoch. The first 100 samples of each
     class in the split's order; all panels have one scale, the origin at the centre of the triangle of the training
     set's class means. The table has every point, and the spread of all samples of the three classes.
     """
@@ -36,7 +36,7 @@ def projections(inputs: FigureInputs) -> Drawing:
     table = pd.concat(parts.values(), ignore_index=True)
     columns = min(len(inputs.losses), 4)
     blocks = -(-len(inputs.losses) // columns)
-    # A single loss stands in the middle, no larger than two are.
+    # The panels of a single loss are no larger than those of two.
     figure, grid = style.page(2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, sharex=True, sharey=True)
     for place, axes in np.ndenumerate(grid):
         row, column = place
@@ -60,13 +60,13 @@ def projections(inputs: FigureInputs) -> Drawing:
     style.notes(
         figure,
         [
-            f"{inputs.experiment}, epoch {inputs.last_epoch}, one network a loss: "
+            f"{inputs.experiment}, epoch {inputs.last_epoch}, one network per loss: "
             f"seed {', '.join(map(str, seeds))} of {_seed_counts(inputs)}",
             f"Penultimate features of the first {PER_CLASS} samples of each class on the plane through its three "
             "templates (rows of the classifier), in the features' own unit, all panels on one scale; origin: centre of "
             "the training set's class means",
-            "s: mean squared distance from the class's mean over that of the class means from their centre, of all the "
-            "split's samples of the three classes",
+            "s: mean squared distance from the class mean, divided by that of the class means from their centre, over "
+            "all samples of the three classes in the split",
             "No plane: " + ", ".join(absent) if absent else "",
         ],
     )

@@ -1,8 +1,8 @@
-"""Trained networks against the smoothing δ they were trained with, and what the unconstrained feature model predicts.
+"""Trained networks against the smoothing δ of their training, and the prediction of the unconstrained feature model.
 
-Points are means over seeds at the last epoch; lines are the prediction, which saw none of the points it is held against
-(its penalties are the training's own, or fitted on the experiment's other smoothings). After figures 6 and 7 of our
-list of the paper's (arXiv 2402.03979).
+Points are means over seeds at the last epoch. Lines are predictions that do not use the points they are compared with:
+the penalties are those of the training, or fitted on the experiment's other smoothings. After figures 6 and 7 of arXiv
+2402.03979, in our numbering.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOOKS: dict[str, tuple[str, bool]] = {
     "after scaling": ("s", True),
     "before scaling": ("s", False),
 }
-"""What a point stands for -> its marker, and whether it is filled."""
+"""Kind of point -> its marker, and whether it is filled."""
 
 PENALTIES = {
     "explicit": ("UFM, the training's penalties", style.LINE_STYLES[0]),
@@ -59,7 +59,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Points:
-    """One metric on one split, and what its points stand for: a key of `LOOKS`."""
+    """One metric on one split, and the kind of its points, a key of `LOOKS`."""
 
     metric: str
     split: str
@@ -105,7 +105,7 @@ def smoothing_collapse(inputs: FigureInputs) -> Drawing:
 def smoothing_calibration(inputs: FigureInputs) -> Drawing:
     """Logit gap (log) and confidence with their prediction, temperature, ECE before and after scaling, against δ.
 
-    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are those of the rest.
+    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are of the rest.
     """
     panels = (
         SweepPanel(
@@ -129,7 +129,7 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
             percent=True,
         ),
     )
-    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest"
+    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest"
     return draw_sweep(inputs, panels, columns=2, height=4.4, remarks=[remark])
 
 
@@ -139,7 +139,7 @@ def draw_sweep(
     """Draw each panel's metrics at the last epoch against the smoothing of the losses.
 
     Args:
-        inputs: what to draw from; losses without a smoothing have no place here and are named on the figure.
+        inputs: what to draw from; losses without a smoothing are not drawn and named on the figure.
         panels: left to right, then down.
         columns: panels in a row.
         height: of the panels, inches.
@@ -176,7 +176,7 @@ def draw_sweep(
             "Bars and bands are cut at the panels' edges" if cut else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
-            "Not shown, having no smoothing: " + ", ".join(outside) if outside else "",
+            "Not shown, without a smoothing: " + ", ".join(outside) if outside else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -331,9 +331,7 @@ def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table:
         "its 95% t-interval; the lines between are straight"
     ]
     if (predictions["penalties"] == "effective").any():
-        notes.append(
-            "Fitted penalties: for each seed and δ anew, from the same seed's runs at the experiment's other δ"
-        )
+        notes.append("Fitted penalties: for each seed and δ separately, from the runs of the same seed at the other δ")
     for penalties, own in predictions.groupby("penalties", sort=False):
         listed = ", ".join(f"{QUANTITIES[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
         notes.append(f"Median error relative to the prediction, {penalties} penalties (runs): {listed}")

@@ -138,6 +138,31 @@ def clear_labels(axes: Axes) -> None:
         label.set(text="", visible=True)
 
 
+def heat_map(axes: Axes, values: pd.DataFrame, **options: Any) -> None:
+    """Seaborn's heat map, without a colour bar.
+
+    To see whether labels overlap seaborn draws the whole figure for every map, and a figure that is not up to date then
+    makes it open one of pyplot's. Our labels are short, so drawing is switched off meanwhile.
+
+    Args:
+        axes: the panel.
+        values: the cells; nan leaves one empty.
+        options: passed on to `seaborn.heatmap`.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+
+    def draw() -> None:
+        figure.stale = False
+
+    figure.canvas.draw = draw  # type: ignore[method-assign]
+    try:
+        sns.heatmap(values, fmt="", annot_kws={"size": 7}, cbar=False, ax=axes, **options)
+    finally:
+        del figure.canvas.draw
+    clear_labels(axes)
+
+
 def fit_to_means(
     axis: XAxis | YAxis,
     table: pd.DataFrame,

@@ -1,4 +1,4 @@
-"""How fast gradient descent reaches the unconstrained feature model's minimisers, and which condition number says so.
+"""Speed of gradient descent on the unconstrained feature model, and the condition number that explains it.
 
 Our own figure for claim C6 of "Cross Entropy versus Label Smoothing" (arXiv 2402.03979), which says that the
 conditioning number is lower under label smoothing and that training therefore converges faster.
@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 
 from nclens.figures import style
 from nclens.figures.tables import Drawing, FigureInputs, centre, interval, over_seeds
-from nclens.figures.unconstrained_feature_model import READINGS, Reading
+from nclens.figures.unconstrained_feature_model import DEFINITIONS, Definition
 from nclens.ufm.readings import TOLERANCE, explanations, relative_iterations
 
 DISTANCES = {
@@ -36,13 +36,13 @@ RULES = {"relative": "same fraction of 1/L", "absolute": "same step for all δ"}
 """Step rule -> its name; a row of panels each."""
 
 CLAIMED = "kappa_ce"
-SLOWEST = Reading("slowest error", "that changes this distance", style.INK)
+SLOWEST = Definition("slowest error", "that changes this distance", style.INK)
 VERDICTS = {
     "explained": ("#00755a", style.GROUND),
     "direction only": ("#bfe3d8", style.INK),
     "not explained": ("#f1f1f1", style.FAINT),
 }
-"""Verdict on a reading -> colour of its cell and of the number in it."""
+"""Verdict on a condition number -> colour of its cell and of the number in it."""
 
 SETTING = {
     "classes": "K =",
@@ -62,12 +62,12 @@ COLUMNS = (
 
 @style.look()
 def ufm_dynamics(inputs: FigureInputs) -> Drawing:
-    """Iterations relative to those at the smallest smoothing, found and predicted, and which prediction is right.
+    """Iterations relative to those at the smallest smoothing, measured and predicted.
 
-    One column a distance. Rows 1 and 2, one a step rule: discs are iterations per e-fold (a factor e) near the
-    minimiser, each line is what one reading of "condition number" predicts for them, diamonds are iterations from the
-    start to the smallest tolerance of the table. Row 3 judges the readings: by how much the worst prediction of each is
-    off. All are ratios to the smallest smoothing, start by start; means over random starts are geometric.
+    One column per distance. Rows 1 and 2, one per step rule: discs are iterations per e-fold (a factor e) near the
+    minimiser, each line is the prediction of one condition number for them, diamonds are iterations from the
+    start to the smallest tolerance of the table. Row 3 rates the condition numbers: by how much the worst prediction of
+    each is off. All are ratios to the smallest smoothing, start by start; means over random starts are geometric.
     """
     table, others = _setting(inputs)
     ratios = relative_iterations(table)
@@ -137,25 +137,25 @@ def _cells(ratios: pd.DataFrame) -> pd.DataFrame:
 
 
 def _merged(drawn: pd.DataFrame) -> dict[str, list[str]]:
-    """Readings that are drawn -> themselves and those that predict the same everywhere, to a part in 10^9."""
+    """Condition numbers that are drawn -> themselves and those that predict the same everywhere, to a part in 10^9."""
     predicted = drawn[(drawn["row"] < 3) & drawn["quantity"].astype(str).str.startswith("rate_kappa")]
     wide = predicted.pivot_table(
         index=["row", "distance", "smoothing"], columns="quantity", values="mean", dropna=False, sort=False
     )
     wide = wide.rename(columns=lambda name: str(name).removeprefix("rate_"))
     groups: dict[str, list[str]] = {}
-    for name in [*(name for name in READINGS if name in wide), *(name for name in wide if name not in READINGS)]:
+    for name in [*(name for name in DEFINITIONS if name in wide), *(name for name in wide if name not in DEFINITIONS)]:
         same = next((first for first in groups if np.allclose(wide[first], wide[name], 1e-9, 0, equal_nan=True)), None)
         groups.setdefault(same or str(name), []).append(str(name))
     return groups
 
 
-def _reading(name: str) -> Reading:
-    return READINGS.get(name, Reading(name.replace("_", " "), "", style.FAINT))
+def _definition(name: str) -> Definition:
+    return DEFINITIONS.get(name, Definition(name.replace("_", " "), "", style.FAINT))
 
 
 def _symbols(names: Sequence[str]) -> str:
-    return " = ".join(_reading(name).symbol for name in names)
+    return " = ".join(_definition(name).symbol for name in names)
 
 
 def _draw_lines(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> None:
@@ -163,7 +163,7 @@ def _draw_lines(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> 
     axes.axhline(1, color=style.FAINT, linewidth=0.8, zorder=1)
     marks = style.markers(list(merged))
     looks: dict[str, dict[str, Any]] = {
-        name: {"color": _reading(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1, "marker": marks[name]}
+        name: {"color": _definition(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1, "marker": marks[name]}
         for name in merged
     }
     looks["linear"] = {"color": style.INK, "linewidth": 1.0, "linestyle": style.LINE_STYLES[2], "zorder": 3}
@@ -229,23 +229,19 @@ def _draw_cells(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> 
         cells.pivot(index="name", columns="step_rule", values=column).reindex(index=names, columns=list(RULES))
         for column in ("code", "text")
     )
-    sns.heatmap(
+    style.heat_map(
+        axes,
         codes,
         cmap=ListedColormap([colour for colour, _ in VERDICTS.values()]),
         vmin=0,
         vmax=len(VERDICTS) - 1,
         annot=texts.to_numpy(),
-        fmt="",
-        annot_kws={"size": 7},
-        cbar=False,
         linewidths=1.5,
         linecolor=style.GROUND,
         xticklabels=["same\nfraction", "same\nstep"],
         yticklabels=[_symbols(merged[name]) if name in merged else SLOWEST.symbol for name in names],
-        ax=axes,
     )
     axes.tick_params(length=0, rotation=0)
-    style.clear_labels(axes)
     shown = codes.to_numpy().ravel()
     for text, code in zip(axes.texts, shown[np.isfinite(shown)], strict=True):
         verdict = verdicts[int(code)]
@@ -259,7 +255,7 @@ def _factor(value: float) -> str:
 
 
 def _finish_row(axes_row: np.ndarray, own: pd.DataFrame) -> None:
-    """A log axis that holds all means of a row of panels, and words where a panel is empty."""
+    """A log axis that holds all means of a row of panels, and a note where a panel is empty."""
     for distance, axes in zip(DISTANCES, axes_row, strict=True):
         here = own[own["distance"] == distance]
         text = "not reached" if (here["not_reached"] > 0).any() else "no values"
@@ -291,10 +287,10 @@ def _keys(drawn: pd.DataFrame, merged: dict[str, list[str]]) -> list[Artist]:
     handles: list[Artist] = []
     marks = style.markers(list(merged))
     for name, same in merged.items():
-        meanings = [text for text in (_reading(other).meaning for other in same) if text]
+        meanings = [text for text in (_definition(other).meaning for other in same) if text]
         meaning = " or ".join([*meanings[:1], *(text.removeprefix("whole objective, ") for text in meanings[1:])])
         label = f"{_symbols(same)}: {meaning}" if meaning else _symbols(same)
-        handles.append(style.loss_key(label, _reading(name).colour, marks[name]))
+        handles.append(style.loss_key(label, _definition(name).colour, marks[name]))
     if (drawn["quantity"] == "rate_linear").any():
         label = f"{SLOWEST.symbol} {SLOWEST.meaning}"
         handles.append(Line2D([], [], color=style.INK, linestyle=style.LINE_STYLES[2], linewidth=1.0, label=label))
@@ -333,8 +329,8 @@ def _notes(inputs: FigureInputs, table: pd.DataFrame, drawn: pd.DataFrame, other
         "them explains the speed. Cells: the largest factor between prediction and disc",
         "Distances are relative: to the orbit of minimisers under rotations, of the logits, and NC1 and NC2 over their "
         "value at the start",
-        rf"Claim C6's condition number falls with δ as {READINGS[CLAIMED].symbol} does: that the paper means this one "
-        "is an inference",
+        rf"Claim C6's condition number falls with δ as {DEFINITIONS[CLAIMED].symbol} does; that the paper means this "
+        "one is an inference",
         *_momentum_notes(table),
         *_gaps(table, drawn),
         f"Not drawn: {others} other model{'s' if others > 1 else ''} of the table" if others else "",
@@ -369,7 +365,7 @@ def _gaps(table: pd.DataFrame, drawn: pd.DataFrame) -> list[str]:
     if len(reached):
         notes.append(f"Triangles: some start did not arrive, here or at the smallest δ ({_counts(reached)})")
     if len(rates):
-        notes.append(f"Not drawn, for some start has no finite rate, here or at the smallest δ ({_counts(rates)})")
+        notes.append(f"Not drawn, as some start has no finite rate, here or at the smallest δ ({_counts(rates)})")
     if diverged := int(table.loc[table["quantity"] == "diverged", "value"].astype(float).sum()):
         notes.append(f"{diverged} runs diverged")
     return notes

@@ -33,8 +33,8 @@ def draw(
         experiments: each with `name`, `dataset`, `model`, `losses` (entry -> {label, colour}, in the order of drawing),
             `baseline` (an entry or None), `seeds`, `epochs` (of the last snapshot), `figures` (stems) and, where its
             losses smooth, `smoothings` (entry -> smoothing), where they are dropped, `drops` (entry -> epoch), where
-            they are distilled, `teachers` (entry -> its teacher, temperature and weight), and, where its networks were
-            asked more, `probes` and `projection_classes`, as `FigureInputs` has them. The figures of regression show
+            they are distilled, `teachers` (entry -> its teacher, temperature and weight), and, where it has probes,
+            `probes` and `projection_classes`, as `FigureInputs` has them. The figures of regression show
             besides: `first_epoch` (of the first snapshot), `weight_decays` (entry -> weight decay), `regularised`
             (whether the model's penalties were trained with).
         metrics: the study's table, R/metrics.parquet.
@@ -107,7 +107,7 @@ def _read_table(
 
 
 def _inputs(experiment: dict[str, Any], tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
-    """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
+    """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
     runs = root / experiment["dataset"] / experiment["model"]
     path = root / "data" / f"{experiment['dataset']}.json"
     manifest = read_json(path, "prepare") if path.is_file() else {}
