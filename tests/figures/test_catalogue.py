@@ -60,12 +60,12 @@ DRAWN = {
     "ufm_regularised": {"regularised": (*PLAIN, *SWEEP, "theory_error")},
     "when_does_it_help": {
         "help": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
-        "students": ("distillation"),
+        "students": ("distillation",),
     },
     "when_does_it_help_full": {
         "cifar10": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
         "cifar100": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
-        "students": ("distillation"),
+        "students": ("distillation",),
     },
 }
 """Study -> experiment -> its figures, in order."""

@@ -7,6 +7,7 @@ from nclens.figures import style
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
 from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import bars_of, points_of
 
 # What is simulated here classifies; figures of regression have tests of their own.
 ALL = [stem for stem, figure in FIGURES.items() if figure.task == "classification"]
@@ -141,6 +142,18 @@ def test_norms_hold_the_last_epoch_seed_by_seed_and_their_mean(simulate):
         raw = inputs.select(metric, split, 60).query("loss == 'ls'")["value"]
         np.testing.assert_allclose(own.loc[own["seed"].notna(), "mean"], raw)
         np.testing.assert_allclose(own.loc[own["seed"].isna(), "mean"], [raw.mean()])
+
+
+def test_dots_and_bars_are_those_of_the_table(simulate):
+    inputs = simulate()
+    figure, table = draw_figure("norms", inputs)
+    means = table[table["seed"].isna()]
+    for axes, metric in zip(figure.axes, ("feature_norm", "classifier_norm", "temperature"), strict=False):
+        for row, loss in enumerate(inputs.losses):
+            own = means[(means["metric"] == metric) & (means["loss"] == loss)].iloc[0]
+            bars = bars_of(axes, inputs.colours[loss])
+            np.testing.assert_allclose(points_of(axes, inputs.colours[loss]), [[own["mean"], row]], rtol=1e-12)
+            np.testing.assert_allclose(bars, [[[own["low"], row], [own["high"], row]]], rtol=1e-11)
 
 
 def test_split_panels_read_the_test_set(simulate):

@@ -78,7 +78,7 @@ def test_epoch_0_is_left_out_of_the_log_axis_and_that_is_said(simulate):
 
     figure, table = gradient_variance(simulate(change=with_start))
     assert table["epoch"].min() == 1
-    assert "Epoch 0 has no place on the log axis" in notes_of(figure)
+    assert "Epoch 0 is not on the log axis" in notes_of(figure)
     assert "Epoch 0" not in notes_of(gradient_variance(simulate())[0])
 
 

@@ -1,7 +1,7 @@
 """Every figure: its title, source and caption, the function that draws it, and the experiments that it suits.
 
-Plain data: reading it loads no plotting library. To add a figure, add an entry here and its function to the file of its
-paper. Figures 1 to 12 of arXiv 2402.03979 are numbered as in our list of them, which may differ from print.
+Plain data: importing it loads no plotting library. To add a figure, add an entry here and its function to the file of
+its paper. Figures 1 to 12 of arXiv 2402.03979 are numbered as in our list of them, which may differ from print.
 """
 
 from dataclasses import dataclass

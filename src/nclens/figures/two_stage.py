@@ -21,15 +21,15 @@ def two_stage(inputs: FigureInputs) -> Drawing:
     """Test error of every epoch, NC1 (both log), NC2 and NC3 of the training set; marks where a loss is dropped."""
     remarks = [
         "Test error of every epoch; NC1, NC2 and NC3 of the training set at the snapshots",
-        "Dotted upright: from this epoch on the loss of its colour is cross entropy" if inputs.drops else "",
+        "Dotted vertical line: from this epoch on the loss of that colour is cross entropy" if inputs.drops else "",
     ]
-    strokes = {"all": "every loss"}
-    return draw_curves(inputs, PANELS, columns=2, strokes=strokes, height=4.5, marks=inputs.drops, remarks=remarks)
+    legend = {"all": "every loss"}
+    return draw_curves(inputs, PANELS, columns=2, legend=legend, height=4.5, marks=inputs.drops, remarks=remarks)
 
 
 @style.look()
 def drop_epoch(inputs: FigureInputs) -> Drawing:
-    """Test error, and NC1, NC2 and NC3 of the training set, at the last epoch, one row a loss."""
+    """Test error, and NC1, NC2 and NC3 of the training set, at the last epoch, one row per loss."""
     panels = (
         DotPanel("test error (%)", (Dots("error", "test"),), percent=True),
         DotPanel("NC1", (Dots("nc1", "train"),)),

@@ -9,7 +9,8 @@ CONDITION_NUMBERS = {
     "kappa_joint_logits": "whole objective; W and H together; smallest among the directions that move the logits",
     "kappa_joint_scaled": "as the joint one, in coordinates that give both penalties the curvature 1",
 }
-"""Condition number of `spectra.condition_numbers`, most likely the one of claim C6 first -> which function, in which variables, on which directions."""
+"""Condition number of `spectra.condition_numbers`, most likely the one of claim C6 first -> which function, in which
+variables, on which directions."""
 
 MINIMISER = {
     "logit_gap": "logit gap",
