@@ -1,6 +1,6 @@
-"""What a job asks of a cluster: minutes and memory, by measurement where a like run has ended, else by estimate.
+"""What a job requests from a cluster: minutes and memory, by measurement where a like run has ended, else by estimate.
 
-A queue wants both before a job starts, and kills what exceeds them; a retry asks for more (the rules multiply by the
+A queue wants both before a job starts, and kills what exceeds them; a retry requests more (the rules multiply by the
 attempt). So an estimate is generous, and a measured figure takes its place as soon as one run of the experiment is
 there. This module is read at every parse and imports nothing heavy.
 """
@@ -100,20 +100,20 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
     operations, values = _operations(spec.model, data)
     loaded = samples = data.get("train", 50_000) + data.get("test", 10_000)
     work = 0.0
-    for asked in spec.probes:
+    for probe in spec.probes:
         passes, solved = 0.0, 0.0
-        if asked.kind == "transfer":
-            other = _read(manifests[asked.arguments["dataset"]]) or {}
+        if probe.kind == "transfer":
+            other = _read(manifests[probe.arguments["dataset"]]) or {}
             passes = other.get("train", 50_000) + other.get("test", 10_000)
             # 45 strengths, some 60 steps each, two products of features and weights a step.
             solved = 45 * 60 * 4 * passes * (dim or 512) * len(other.get("classes", range(100)))
             loaded = max(loaded, samples + passes)
-        elif asked.kind == "gradient_variance":
+        elif probe.kind == "gradient_variance":
             # Two kinds of targets; gradients of single samples run at half the speed of a batch's.
-            passes = 2 * 2 * TRAINING * asked.arguments["samples"]
-        elif asked.kind == "mutual_information":
-            passes = (asked.arguments["draws"] + 1) * asked.arguments["samples"]
-        work += len(asked.snapshots) * (operations * passes / _rate(spec.device) + solved / RATES["cpu"])
+            passes = 2 * 2 * TRAINING * probe.arguments["samples"]
+        elif probe.kind == "mutual_information":
+            passes = (probe.arguments["draws"] + 1) * probe.arguments["samples"]
+        work += len(probe.snapshots) * (operations * passes / _rate(spec.device) + solved / RATES["cpu"])
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))

@@ -58,7 +58,7 @@ def code_digest(
         modules: further modules of the package, which the stage finds by name when it runs.
         functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
         own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
-            in its file, what stands there outside functions, and the whole modules beside the file that it imports.
+            in its file, what is there outside functions, and the whole modules beside the file that it imports.
     """
     digest = hashlib.sha256()
     for key, text in sorted(code_parts(stage, modules, functions, own)):

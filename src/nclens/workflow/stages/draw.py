@@ -83,7 +83,7 @@ def draw(
 
 
 def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
-    """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
+    """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
     folder = StudyFolder(root)
     path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}

@@ -46,7 +46,7 @@ def judge(
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
-            `measure`). After the comparisons of an experiment stand the claims on its losses alone, loss by loss; their
+            `measure`). After the comparisons of an experiment come the claims on its losses alone, loss by loss; their
             `baseline` is empty.
         claims_md: the same in Markdown, with the rule.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
