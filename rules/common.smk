@@ -1,4 +1,4 @@
-"""Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule stands here."""
+"""Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
 import os
 import shutil
@@ -67,12 +67,12 @@ def code_of_run(stage):
 
 
 def minutes(needs):
-    """Return the rule's `runtime`: a retry asks for more."""
+    """Return the rule's `runtime`: a retry requests more."""
     return lambda wildcards, attempt: attempt * needs(PLAN.runs[wildcards.run]).minutes
 
 
 def megabytes(needs):
-    """Return the rule's `mem_mb`: a retry asks for more."""
+    """Return the rule's `mem_mb`: a retry requests more."""
     return (
         lambda wildcards, attempt: attempt * needs(PLAN.runs[wildcards.run]).memory_mb
     )

@@ -38,7 +38,7 @@ rule theory:
 
 
 rule predict:
-    """Hold the trained networks against the unconstrained feature model's predictions."""
+    """Compare the trained networks with the unconstrained feature model's predictions."""
     input:
         metrics=R.metrics,
         manifests=PLAN.manifests(),

@@ -61,7 +61,7 @@ def package(tmp_path, monkeypatch):
 
 
 def _forget():
-    for name in ("_tree", "_syntax", "_imports", "_module_parts", "_name_parts"):
+    for name in ("_tree", "_imports", "_module_parts", "_name_parts"):
         getattr(provenance, name).cache_clear()
 
 

@@ -33,7 +33,7 @@ def device_slot(wanted: str, what: str) -> Iterator[torch.device]:
         what: whose job it is, for the messages.
 
     Raises:
-        ValueError: CUDA is asked for and not there, or a variable has no sense.
+        ValueError: CUDA is required and not there, or a variable has no sense.
         FileError: the folder of the locks cannot be written.
     """
     devices = _devices(wanted)
@@ -65,7 +65,7 @@ def _devices(wanted: str) -> list[str]:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     allowed = [name for name, kind in zip(names, kinds, strict=True) if wanted in ("auto", kind)]
     if not allowed:
-        raise ValueError(f"NCLENS_DEVICES = {listed!r}: has no {wanted} device, which training.device asks for")
+        raise ValueError(f"NCLENS_DEVICES = {listed!r}: has no {wanted} device, which training.device requires")
     return allowed
 
 

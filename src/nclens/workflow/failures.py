@@ -1,4 +1,4 @@
-"""Failures that would only happen again: remembered, and told at once the next time.
+"""Failures that would only happen again: remembered, and reported at once the next time.
 
 Snakemake repeats a failed job whatever the reason (`retries`), and a person repeats the command. A killed process or a
 full disk deserves that; a loss that is not finite, or a network that does not fit its inputs, would cost the same time

@@ -122,7 +122,7 @@ def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: M
             save_file(plain, temporary, metadata={**(metadata or {}), "sha256": digest})
         except OSError:
             raise
-        except Exception as error:  # safetensors wraps a full disk in an error type of its own
+        except Exception as error:  # safetensors wraps a full disk in another type of error
             raise FileError(f"cannot write {path}: {error}") from error
     return digest
 

@@ -1,6 +1,6 @@
-"""What a job asks of a cluster: minutes and memory, by measurement where a like run has ended, else by estimate.
+"""What a job requests from a cluster: minutes and memory, by measurement where a like run has ended, else by estimate.
 
-A queue wants both before a job starts, and kills what exceeds them; a retry asks for more (the rules multiply by the
+A queue wants both before a job starts, and kills what exceeds them; a retry requests more (the rules multiply by the
 attempt). So an estimate is generous, and a measured figure takes its place as soon as one run of the experiment is
 there. This module is read at every parse and imports nothing heavy.
 """

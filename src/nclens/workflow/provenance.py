@@ -58,7 +58,7 @@ def code_digest(
         modules: further modules of the package, which the stage finds by name when it runs.
         functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
         own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
-            in its file, what stands there outside functions, and the whole modules beside the file that it imports.
+            in its file, what is there outside functions, and the whole modules beside the file that it imports.
     """
     digest = hashlib.sha256()
     for key, text in sorted(code_parts(stage, modules, functions, own)):
@@ -97,7 +97,7 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
         tree = _tree(current)
         if tree is None:
             continue
-        parts.add((current, _syntax(current)))
+        parts.add((current, _dump(tree)))
         if current in RESOURCES:
             for path in sorted(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current]).iterdir()):
                 parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
@@ -202,12 +202,6 @@ def _tree(module: str) -> ast.Module | None:
 
 
 @cache
-def _syntax(module: str) -> str:
-    """Return the syntax of a module of the package as text."""
-    tree = _tree(module)
-    return "" if tree is None else _dump(tree)
-
-
 def _parse(text: str, filename: str) -> ast.Module:
     tree = ast.parse(text, filename)
     for node in ast.walk(tree):
@@ -221,6 +215,7 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+@cache
 def _dump(tree: ast.AST) -> str:
     return ast.dump(tree, include_attributes=False)
 

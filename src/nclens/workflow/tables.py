@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Types of columns. Only a number may be missing: a loss may well be named "null" or "nan".
 NAME, WHOLE, NUMBER, TRUTH = str, int, float, bool
-#: What stands for a missing number.
+#: What a missing number is written as.
 EMPTY = ("", "nan", "NaN")
 
 

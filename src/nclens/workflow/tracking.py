@@ -99,7 +99,7 @@ def _holds(run: mlflow.entities.Run, digest: str) -> bool:
 
 
 def _delete(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
-    """Delete a run and, before it, the network recorded with it, which MLflow keeps as an item of its own."""
+    """Delete a run and, before it, the network recorded with it, which MLflow keeps as a separate item."""
     for model in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
         client.delete_logged_model(model.model_id)
     client.delete_run(run.info.run_id)
@@ -107,16 +107,16 @@ def _delete(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
 
 @contextmanager
 def connected() -> Iterator[mlflow.MlflowClient]:
-    """Yield a client; whatever fails in the block is told with the server's address, without its password."""
+    """Yield a client; whatever fails in the block is reported with the server's address, without its password."""
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     database = _sqlite_file()
-    asked = os.environ.get("MLFLOW_TRACKING_URI")
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(_address_for_mlflow())
     # MLflow writes that address into the environment, where it would pass for the user's choice.
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if asked is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = asked
+    if chosen is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = chosen
     try:
         # The first client of a fresh database makes its tables: one process at a time.
         with exclusive(f"{database}.lock", database) if database else nullcontext():

@@ -186,7 +186,7 @@ def test_deleted_features_are_no_part_of_the_record(recorded):
 
 def test_the_study_has_one_run_with_its_verdicts(recorded):
     for _ in range(2):
-        track.track_study({"study": "smoke", "title": "Tiny", "files": ["claims.csv", "figures/smoke_norms.png"]}, R)
+        track.track_study(specs.TrackStudy("smoke", "Tiny", ("claims.csv", "figures/smoke_norms.png")), R)
     client, runs = active_runs()
     (run,) = [run for run in runs if run.data.tags[tracking.KEY] == "study"]
     assert run.data.params["C1/smoke/ls"] == "inconclusive"

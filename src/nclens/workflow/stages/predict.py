@@ -1,4 +1,4 @@
-"""Hold trained networks against what the unconstrained feature model predicts for them."""
+"""Compare trained networks with what the unconstrained feature model predicts for them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,7 +53,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
-        ValueError: the metrics lack a number that the spec asks for; names it.
+        ValueError: the metrics lack a number that is needed; names it.
     """
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def _measured(experiment: OfRuns, quantities: Mapping[str, str], path: Path) -> 
                 if (count := len(values.get((loss, seed, metric), ()))) != 1:
                     raise ValueError(
                         f"{path}: {metric} of {experiment.experiment}, {loss}, seed {seed}, epoch {experiment.epochs} "
-                        f"on the training split must stand there once, not {count} times"
+                        f"on the training split must be there once, not {count} times"
                     )
                 found.setdefault((loss, seed), {})[quantity] = values[loss, seed, metric][0]
     return found

@@ -21,7 +21,7 @@ LAMBDAS = tuple(tables.LAMBDAS)
 PENALTIES = ("lambda_w", "lambda_h_total", "lambda_b")
 QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective")
 
-#: The dynamics run on a small model of their own, so that their cost does not grow with the data set.
+#: The dynamics run on a small model, so that their cost does not grow with the data set.
 LARGEST_CLASSES, PER_CLASS, SPARE_DIMS = 10, 10, 7
 SMOOTHINGS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
 FRACTION = 0.25
@@ -72,7 +72,7 @@ def write_regressions(experiments: Iterable[TheoryRegression], root: Path, outpu
 
 
 def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_output: Path | None = None) -> None:
-    """Write the theory table and, where asked, the table of the dynamics, as CSV.
+    """Write the theory table and, with `dynamics_output`, the table of the dynamics, as CSV.
 
     Each item of ``losses`` has the keys experiment, dataset, model, loss, smoothing, classes, per_class, dim, lambda_w,
     lambda_h_total (N lambda_H), lambda_b; the tables' ``lambda_h`` is lambda_H of the model's own N samples. Numbers

@@ -53,7 +53,7 @@ REPORT_EVERY = 10.0
 
 
 class Interrupted(SystemExit):
-    """The run was asked to stop by a signal; a checkpoint is on disk."""
+    """A signal stopped the run; a checkpoint is on disk."""
 
 
 def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads: int, waited: bool) -> None:
@@ -286,7 +286,7 @@ class _Pauses:
     """When the loop writes a checkpoint: every few minutes, and when SIGTERM or SIGINT arrived.
 
     Attributes:
-        signal: the signal that asked the run to stop, if one did.
+        signal: the signal that stops the run, if one arrived.
     """
 
     def __init__(self) -> None:
