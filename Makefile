@@ -3,15 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
 SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 PORT ?= 5000
 SERVER ?=
 ROOT ?= results/digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup reproduce test check format lock schema docs ui server record report clean
+.PHONY: help setup reproduce quick test test-all check format lock schema docs ui server record report clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: .venv/ready  ## set up the environment in .venv
 
@@ -22,8 +23,14 @@ setup: .venv/ready  ## set up the environment in .venv
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
 	@nclens unlock && $(SNAKEMAKE)
 
-test: setup  ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+quick: setup  ## run the unit tests, without Snakemake
+	@$(PYTEST) -m "not workflow and not slow"
+
+test: setup  ## run the unit tests and the smoke study with its plans
+	@$(PYTEST) -m "not slow"
+
+test-all: setup  ## run every test: faults, clusters, servers and every study's plan too
+	@$(PYTEST)
 
 check: setup  ## formatting, lint, types, workflow lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile rules && mypy && snakemake --lint

@@ -1,4 +1,16 @@
-"""What several test modules share."""
+"""What several test modules share.
+
+Two marks say how a test runs:
+
+* `workflow`: it runs the real Snakefile. `make quick` leaves these out.
+* `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
+
+`make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
+
+A worker of pytest-xdist is given a whole file, so that the file's fixtures are made once. Tests of the workflow are
+given singly, because the workers share the finished project; a file whose tests share another fixture has an
+`xdist_group`.
+"""
 
 import copy
 import os
@@ -19,14 +31,44 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_collection_modifyitems(items):
-    """Deal out first what mostly waits for servers and clusters, so that the other workers use the time."""
-    items.sort(key=lambda item: (item.path.parent.name != "cluster", item.get_closest_marker("workflow") is None))
+    """Say what the workers are given together and in which order: what waits or lasts first, short tests last.
+
+    The very first makes the finished project, while others do what needs none.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group") and not item.get_closest_marker("workflow"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    items.sort(key=_turn)
+    maker = next((item for item in items if _needs_the_finished_project(item)), None)
+    if maker:
+        items.remove(maker)
+        items.insert(0, maker)
+
+
+def _turn(item):
+    """Return a test's place in the order: clusters and servers, slow ones, files of unit tests, single plans."""
+    if item.path.parent.name == "cluster":
+        return 0
+    if item.get_closest_marker("slow"):
+        return 2 if _needs_the_finished_project(item) else 1
+    return 4 if item.get_closest_marker("workflow") else 3
+
+
+def _needs_the_finished_project(item):
+    return item.path.name == "test_workflow.py" and "finished" in item.fixturenames
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run side by side: one thread each."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, request):
+    """A folder of this session that all workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
 
 
 @pytest.fixture

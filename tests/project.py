@@ -1,10 +1,15 @@
 """A copy of the project with a study of its own, in which tests run the real Snakefile."""
 
+import fcntl
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -12,6 +17,56 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
 BIN = Path(sys.executable).parent
+#: What a copy of a finished project has in common with it: files that no test and no job writes to in place.
+SHARED = ("results",)
+WRITTEN = (".log", ".db", ".tsv")
+
+
+@cache
+def planner():
+    """This process's own helper that answers dry runs; it ends when this process does."""
+    command = [sys.executable, str(Path(__file__).with_name("planner.py"))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def plan(command, folder, environment):
+    """Return what a dry run of Snakemake in a folder did, as `subprocess.run` does, without its start-up."""
+    with tempfile.TemporaryDirectory() as said:
+        files = {name: str(Path(said, name)) for name in ("stdout", "stderr")}
+        request = {"folder": str(folder), "environment": environment, "command": command, "source": str(folder / "src")}
+        helper = planner()
+        helper.stdin.write(json.dumps(request | files) + "\n")
+        helper.stdin.flush()
+        code = int(helper.stdout.readline())
+        texts = {name: Path(file).read_text(encoding="utf-8") for name, file in files.items()}
+    return subprocess.CompletedProcess(command, code, **texts)
+
+
+def planned_runs(output):
+    """Return what a dry run would do to runs: for each stage its runs, `dataset/model/loss/seedN`, in order.
+
+    The stage is the first word of a job's message, so that it does not matter how many rules a stage has.
+    """
+    runs = {}
+    for stage, run in re.findall(r"^ *Job \d+: (\w+) (\S+/seed\d+)$", output, flags=re.MULTILINE):
+        runs.setdefault(stage, []).append(run)
+    return runs
+
+
+def stage_of(rule):
+    """Return the stage of a rule; a stage may have one rule for each set of epochs, `train_smoke`."""
+    return rule.split("_")[0] if rule not in ("track_setup", "track_study") else rule
+
+
+@contextmanager
+def once(folder):
+    """Yield whether a folder that the workers share is still to be made; the others wait until it is."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder.with_suffix(".done")
+        yield not done.exists()
+        done.touch()
 
 
 class Place:
@@ -30,6 +85,26 @@ class Place:
             ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
         return cls(folder)
+
+    @classmethod
+    def of(cls, finished, folder):
+        """Copy a finished project, times of files and all, for a test to change; results share their files with it.
+
+        A job removes what it makes before it writes. A test that writes into a result in place calls `own` first.
+        """
+
+        def copy(source, target):
+            shared = Path(source).relative_to(finished.folder).parts[0] in SHARED and not source.endswith(WRITTEN)
+            return os.link(source, target) if shared else shutil.copy2(source, target)
+
+        shutil.copytree(finished.folder, folder, symlinks=True, copy_function=copy)
+        return cls(folder)
+
+    def own(self, *parts):
+        """Return the path of a result after giving it a file that no other copy has."""
+        path = self.path(*parts)
+        shutil.copy2(path, path.with_name(f"{path.name}.own"))
+        return path.with_name(f"{path.name}.own").replace(path)
 
     def path(self, *parts):
         return self.folder.joinpath(*parts)
@@ -55,17 +130,23 @@ class Place:
         return [str(BIN / "snakemake"), *chosen, *arguments]
 
     def snakemake(self, *arguments, check=True, configfile=True, **environment):
-        done = subprocess.run(
-            self.command(*arguments, configfile=configfile),
-            cwd=self.folder,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = self.command(*arguments, configfile=configfile)
+        environment = self.environment(**environment)
+        if "--dry-run" in arguments:
+            done = plan(command, self.folder, environment)
+        else:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+            )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
+
+    def rules(self, stage, *arguments):
+        """The rules of a stage, and how many jobs a dry run would give to each."""
+        output = self.snakemake("--dry-run", *arguments).stdout
+        jobs = re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)
+        return {rule: int(count) for rule, count in jobs if stage_of(rule) == stage}
 
     def planned(self):
         """What a dry run would do, as `rule` or `rule loss/seed`; all of it."""

@@ -1,14 +1,11 @@
 """Teachers and students in the real Snakefile: what waits for what, and what a change trains again."""
 
-import re
-import shutil
-
 import pytest
 import yaml
 
-from tests.project import ROOT, Place
+from tests.project import ROOT, Place, planned_runs
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("students")]
 
 TEACHERS = {"resnet8/ce/seed0", "resnet8/ls/seed0"}
 STUDENTS = {"small/of_ce_2/seed0", "small/of_ce_4/seed0", "small/of_ls/seed0"}
@@ -31,7 +28,7 @@ def own_study():
 
 def trained_by(done):
     """The runs that a dry run would train, in its order."""
-    return re.findall(r"^ *Job \d+: train mnist5k/(\S+)$", done.stdout, flags=re.MULTILINE)
+    return [run.removeprefix("mnist5k/") for run in planned_runs(done.stdout).get("train", [])]
 
 
 def planned(place, *targets):
@@ -53,8 +50,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def place(finished, tmp_path):
     """A copy that a test may change."""
-    shutil.copytree(finished.folder, tmp_path / "nclens", symlinks=True)
-    return Place(tmp_path / "nclens")
+    return Place.of(finished, tmp_path / "nclens")
 
 
 def test_a_student_waits_for_its_teacher_of_its_seed_and_for_no_other(finished):

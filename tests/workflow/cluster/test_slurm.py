@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from nclens.workflow.files import read_tensors
-from tests.project import ROOT, Place
+from tests.project import ROOT, Place, stage_of
 from tests.workflow.cluster.slurm import Cluster, why_not
 
 REASON = why_not()
-pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(1200)]
 
 # It sleeps, so that a run outlasts its time limit without keeping a core busy; the values are plain cross entropy.
 SLOW_LOSS = """
@@ -79,6 +79,8 @@ def local(tmp_path_factory):
 def ended(cluster, tmp_path_factory):
     """The study run through Slurm while jobs are cancelled, reach their limit, and the node's daemon is restarted."""
     place = prepare(tmp_path_factory.mktemp("through") / "nclens")
+    rules = place.rules("train")
+    smoke, patience = max(rules, key=rules.get), min(rules, key=rules.get)
     output = place.path("output.txt")
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -88,8 +90,8 @@ def ended(cluster, tmp_path_factory):
                 # Cut off after two minutes at most; the second attempt gets four.
                 *(
                     "--set-resources",
-                    "train_patience:runtime=2*attempt",
-                    "train_patience:slurm_extra='--signal=TERM@20'",
+                    f"{patience}:runtime=2*attempt",
+                    f"{patience}:slurm_extra='--signal=TERM@20'",
                 ),
             ),
             cwd=place.folder,
@@ -98,7 +100,7 @@ def ended(cluster, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
         try:
-            place.cancelled = cancel_one(cluster, process, "rule_train_")
+            place.cancelled = cancel_one(cluster, process, smoke)
             cluster.stop_node()
             cluster.start_node()
             code = process.wait(timeout=1000)
@@ -146,7 +148,7 @@ def test_bits_are_those_of_a_local_run(ended, local):
 
 def test_only_training_and_measuring_enter_the_queue(ended):
     submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_(\w+?)/", ended.output)
-    assert {name.split("_")[0] for name in submitted} == {"train", "measure"}
+    assert {stage_of(name) for name in submitted} == {"train", "measure"}
     # Five runs trained, two of them twice, and each measured in one entry with its extraction.
     assert len(submitted) <= 12, submitted
 
