@@ -1,4 +1,4 @@
-"""Experiments, and how they are held against theory, measured and tracked."""
+"""Experiments, and how they are compared with theory, measured and tracked."""
 
 from typing import Annotated, Literal, Self
 
@@ -104,11 +104,11 @@ class Experiment(Closed):
     keep_features: Literal["all", "last"] = "all"
     """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
     probes: tuple[ProbeName, ...] = ()
-    """Entries of `probes`: what is asked of every network beside its features."""
+    """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
     """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
     figures: tuple[Literal[ALL_FIGURES], ...] | None = None  # type: ignore[valid-type]
-    """The figures to draw; by default all that the experiment has something to show in."""
+    """The figures to draw; by default every figure that applies."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,7 +141,7 @@ class Experiment(Closed):
 
 
 class Theory(Closed):
-    """The unconstrained feature model that the runs are held against."""
+    """The unconstrained feature model that the runs are compared with."""
 
     lambda_w: Positive = 1e-3
     """Penalty on the classifier, lambda_W/2 |W|^2."""
