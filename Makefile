@@ -8,7 +8,7 @@ SERVER ?=
 ROOT ?= results/digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup reproduce test check format lock schema ui server record report clean
+.PHONY: help setup reproduce test check format lock schema docs ui server record report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ lock: setup  ## write envs/requirements.lock and envs/environment.yaml from .ven
 
 schema: setup  ## write studies/schema.json from the configuration's models
 	@nclens schema --output studies/schema.json
+
+docs: setup  ## write the generated pages and the site, site/index.html; check links and anchors
+	@$(BIN)/python docs/tools/pages.py && PYTHONPATH=docs/tools zensical build --clean --strict
 
 ui: setup  ## open the MLflow UI on the recorded studies
 	@nclens ui-links --port $(PORT) ; case "$$MLFLOW_TRACKING_URI" in http*) ;; *) mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT) ;; esac

@@ -1,27 +1,17 @@
-"""nclens: what a loss does to a network's representation. Each line below is a chapter; the rules stand in rules/."""
+"""nclens: what a loss does to a network's representation. Each line below is a chapter; the rules are in rules/."""
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# Snakemake merges --configfile into this one, so the default study is read only when no other is asked for.
+# Snakemake merges --configfile into this one, so the default study is read only when no other is named.
 if not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/workflow_config.yaml"
 
 
 include: "rules/common.smk"
-
-
-wildcard_constraints:
-    dataset=either(STUDY.datasets),
-    model=either(STUDY.models),
-    loss=either(STUDY.losses),
-    seed=r"\d+",
-    epoch=r"\d+",
-
-
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/measure.smk"
@@ -34,7 +24,7 @@ rule all:
     """Everything that the study promises."""
     default_target: True
     input:
-        promised(),
+        PLAN.promised(),
     message:
         "everything that the study promises is there"
 
@@ -45,10 +35,10 @@ onstart:
 
 
 onsuccess:
-    if is_finished():
-        shell("nclens show {R:q}")
+    if PLAN.is_judged():
+        shell("nclens show {STUDY.root:q}")
 
 
 onerror:
-    if is_finished():  # only the recording failed
-        shell("nclens show {R:q}")
+    if PLAN.is_judged():  # only the recording failed
+        shell("nclens show {STUDY.root:q}")

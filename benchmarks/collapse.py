@@ -1,10 +1,10 @@
-"""All collapse metrics of 50,000 samples, 512 features, 10 classes: nclens against plain float64 with a pinv.
+"""All collapse metrics for 50,000 samples, 512 features, 10 classes: nclens and plain float64 with a pseudo-inverse.
 
     python benchmarks/collapse.py
 
-Each measurement is a process of its own; the two take turns, so that both see the same load. Times are the median over
-the rounds of the best call of a process. Extra peak memory is the growth of the process's peak resident size over
-holding the float32 input. Targets: at least 5 times faster, and at most twice the input extra.
+Each measurement runs in a separate process; the two alternate, so that both see the same load. Times are the median
+over the rounds of the best call in a process. Extra peak memory is the growth of the peak resident size beyond the
+float32 input. Targets: at least 5 times faster, and extra memory of at most twice the input.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 
-# torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
+# Only the measured processes import torch: a child's peak resident size starts at that of the forked parent.
 
 SAMPLES, DIM, CLASSES = 50_000, 512, 10
 
 
 def draw(samples):
-    """Float32 features of CLASSES noisy clusters, labels, weight and bias, without a transient copy."""
+    """Return float32 features of CLASSES noisy clusters, labels, weight and bias, without a temporary copy."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -35,7 +35,7 @@ def draw(samples):
 
 
 def plain(features, labels, weight, bias):
-    """The formulas in float64 as one would write them down, with the d x d scatter and its pseudo-inverse."""
+    """Return the metrics by their textbook formulas in float64, with the d x d scatter and its pseudo-inverse."""
     import torch
 
     h, w = features.double(), weight.double()
@@ -83,12 +83,12 @@ def plain(features, labels, weight, bias):
 
 
 def peak():
-    """Peak resident size of this process in bytes."""
+    """Return the peak resident size of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(name, repeats):
-    """Run one implementation here; return its best time, extra peak memory and values."""
+    """Run one implementation in this process; return its best time, extra peak memory and values."""
     import torch
 
     if name == "nclens":
@@ -96,7 +96,7 @@ def measure(name, repeats):
     else:
         function = plain
     data = draw(SAMPLES)
-    function(*draw(40 * CLASSES))  # loads and sizes the linear algebra libraries
+    function(*draw(40 * CLASSES))  # loads and initialises the linear algebra libraries
     before = peak()
     seconds = []
     for _ in range(repeats):
@@ -118,8 +118,8 @@ def run(name, repeats):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="processes an implementation")
-    parser.add_argument("--repeats", type=int, default=3, help="calls a process, of which the best counts")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per implementation")
+    parser.add_argument("--repeats", type=int, default=3, help="calls per process, of which the best counts")
     parser.add_argument("--measure", choices=["nclens", "plain"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

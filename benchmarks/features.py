@@ -1,13 +1,13 @@
-"""Extraction and measurement of big features: the workflow's two stages against the whole set in memory with a pinv.
+"""Extraction and measurement of large features: the workflow's two stages and a plain in-memory implementation.
 
     python benchmarks/features.py [--train 50000] [--test 10000] [--dim 2048] [--snapshots 1]
 
-Ours is `nclens extract` and `nclens measure`, each a process, with everything that they do: files written, checksums,
-calibration. The plain way is what one writes first, without any file: features of all batches in a list, put together,
-float64, the d x d scatter and its pseudo-inverse (`benchmarks/collapse.py`), collapse metrics only. The network is one
-wide layer, so that the time is that of the features and not of a network; all on one thread, random images of
-CIFAR-10's size. Seconds are CPU seconds, which a busy machine does not change as much as the clock's. Memory is the
-largest peak resident size of a process.
+Ours are `nclens extract` and `nclens measure`, each in a process, including files, checksums and calibration. The plain
+implementation writes no files: features of all batches are concatenated and converted to float64, and the collapse
+metrics alone are computed, with the d x d scatter and its pseudo-inverse (`benchmarks/collapse.py`). The network is a
+single wide layer, so that the features dominate the time. All run on one thread, on random images of CIFAR-10's size.
+Times are CPU seconds, which other jobs disturb less than wall time. Memory is the largest peak resident size of a
+process.
 """
 
 import argparse
@@ -21,10 +21,12 @@ import time
 from pathlib import Path
 
 from nclens.workflow import specs
+from nclens.workflow.paths import RunFolder
 
-# torch is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
+# Only the measured processes import torch: a child's peak resident size starts at that of the forked parent.
 
 CLASSES = 10
+RUN = RunFolder(Path("run"))
 NETWORK = """
 from torch import nn
 
@@ -35,7 +37,7 @@ def wide(shape, outputs, dim):
 
 
 def prepare(options):
-    """Write random images with a trace of their class, their manifest, and snapshots of an untrained network."""
+    """Write random images with a weak class signal, their manifest, and snapshots of an untrained network."""
     import torch
 
     from nclens.workflow.build.models import build_network
@@ -53,7 +55,7 @@ def prepare(options):
     write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     for snapshot in range(options.snapshots):
-        write_tensors(f"run/snapshots/epoch{snapshot}.safetensors", network.state_dict())
+        write_tensors(RUN.snapshot(snapshot), network.state_dict())
 
 
 def model(options):
@@ -64,7 +66,7 @@ def extract(options):
     from nclens.workflow.stages.extract import extract
 
     spec = specs.Extract("data", model(options), tuple(range(options.snapshots)), "cpu")
-    extract(spec, Path("data.safetensors"), Path("data.json"), Path("run"), 1)
+    extract(spec, Path("data.safetensors"), Path("data.json"), RUN.folder, 1)
 
 
 def measure(options):
@@ -72,7 +74,7 @@ def measure(options):
 
     classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots)
     spec = specs.Measure("classification", tuple(range(options.snapshots)), specs.calls("classification"), classifier)
-    measure(spec, Path("run"), 1)
+    measure(spec, RUN.folder, 1)
 
 
 def plain(options):
@@ -87,7 +89,7 @@ def plain(options):
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     values = {}
     for snapshot in range(options.snapshots):
-        network.load_state_dict(load_file(f"run/snapshots/epoch{snapshot}.safetensors"))
+        network.load_state_dict(load_file(RUN.snapshot(snapshot)))
         network.eval()
         for split in ("train", "test"):
             features = []
@@ -100,7 +102,7 @@ def plain(options):
 
 
 def child(name, options):
-    """Run one part in a process of its own; return what it printed: CPU seconds, peak memory, values."""
+    """Run one part in a separate process; return its CPU seconds, peak memory and values."""
     command = [sys.executable, __file__, "--part", name]
     for key in ("train", "test", "dim", "snapshots"):
         command += [f"--{key}", str(getattr(options, key))]
@@ -129,8 +131,8 @@ def main():
         Path("network.py").write_text(NETWORK, encoding="utf-8")
         child("prepare", options)
         parts = {name: child(name, options) for name in ("extract", "measure", "plain")}
-        size = sum(path.stat().st_size for path in Path("run/features").iterdir())
-        table = [line.split(",") for line in Path("run/metrics.csv").read_text().splitlines()]
+        size = sum(path.stat().st_size for path in RUN.features(0).parent.iterdir())
+        table = [line.split(",") for line in RUN.metrics.read_text().splitlines()]
         os.chdir("/")
     found = {(split, metric): float(value) for _, split, metric, value in table[1:]}
     for split, values in parts["plain"]["values"].items():

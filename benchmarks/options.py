@@ -1,12 +1,11 @@
-"""What the options of `training` cost or save: samples a second of each, against plain float32.
+"""Samples per second with each option of `training`, relative to plain float32.
 
     python benchmarks/options.py [--device cpu|cuda] [--model resnet8|resnet18|resnet50] [--steps 10] [--rounds 3]
 
-Random images of CIFAR-10's shape, flip_crop. The options take turns, so that a machine whose speed drifts slows all
-alike; a ratio is the median over the rounds of the ratios within a round. On a CPU one thread is used, seconds are CPU
-seconds, tf32 is left out, and `compile` takes a while before the first round. On CUDA the peak is that of a product of
-two 8192 x 8192 matrices in the option's own precision, and the share is that of the convolutions' and matrix products'
-operations.
+Random images of CIFAR-10's shape, flip_crop. The options alternate, so that changes in the machine's speed affect all
+alike; a ratio is the median over the rounds of the ratios within a round. On a CPU one thread is used, times are CPU
+seconds, tf32 is omitted, and `compile` takes a while before the first round. On CUDA the peak is that of a product of
+two 8192 x 8192 matrices in the option's precision; training counts the operations of convolutions and matrix products.
 """
 
 import argparse
@@ -36,7 +35,7 @@ OPTIONS = {
 
 
 def trainer_of(options, precision="float32", compile=False, deterministic=False):
-    """Return a function that trains some steps, and waits for the device."""
+    """Return a function that trains an epoch and returns its seconds, and the operations per sample and step."""
     device = torch.device(options.device)
 
     def configured():
@@ -49,7 +48,7 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False)
     targets = torch.randint(0, CLASSES, (len(images),), generator=generator)
     mean, std = channel_statistics(images)
     network = place_network(build_network({"name": options.model}, SHAPE, CLASSES), SHAPE, device)
-    # One test sample stands for the split: evaluation is not what is timed.
+    # A single test sample, since evaluation is not measured.
     splits = [Split.place(images[:count], targets[:count], mean, std, device) for count in (len(images), 1)]
     settings = Settings(
         epochs=10_000,
@@ -65,14 +64,14 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False)
         configured()
         before, begun = trainer.seconds, time.process_time()
         trainer.advance()
-        # Other jobs on the machine disturb CPU seconds less than the clock's.
+        # Other jobs disturb CPU seconds less than wall time.
         return trainer.seconds - before if device.type == "cuda" else time.process_time() - begun
 
     return steps, 3 * count_flops(network, SHAPE)
 
 
 def product_rate(options, precision="float32", **_):
-    """Return the operations a second of a matrix product on CUDA."""
+    """Return the operations per second of a matrix product on CUDA."""
     configure(1, precision=precision)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     factor = torch.rand(8192, 8192, device=options.device, dtype=kind)

@@ -1,12 +1,11 @@
-"""Steps per second of our training loop against the plain DataLoader loop, for the small networks of regression.
+"""Steps per second of our training loop and of a plain DataLoader loop, for small regression networks.
 
-The network is the 3 x 256 perceptron at M = 1,000 samples and batch 256: a step takes about two milliseconds, so that
-what Python and the loader add to it counts. The plain loop is what one writes first: a TensorDataset of normalised
-inputs, a DataLoader without workers, MSELoss, zero_grad, forward, backward, SGD, and the loss and error read at
-every step. Bare matmuls are the matrix products of a step alone, forward and backward: no eager loop is faster, so the
-plain loop over them is the ceiling of the ratio. Each kind runs in turn, several times over, so that a machine whose
-speed drifts slows all alike; medians of wall time are compared, with as many threads as PyTorch takes by itself, or as
-`--threads` says: a study has one for each run.
+The network is a 3 x 256 perceptron with M = 1,000 samples and batch size 256: a step takes about two milliseconds, so
+the overhead of Python and of the loader matters. The plain loop is the usual one: a TensorDataset of normalised inputs,
+a DataLoader without workers, MSELoss, zero_grad, forward, backward, SGD, and loss and error read at every step. "Bare
+matmuls" are only the matrix products of a step, forward and backward: no eager loop is faster, so their ratio to the
+plain loop is an upper bound. The loops alternate, so that changes in the machine's speed affect all alike. Medians of
+wall time are compared, with PyTorch's default number of threads or `--threads`; a study uses one thread per run.
 
     python benchmarks/regression.py [--rounds 15] [--epochs 30] [--threads 1]
 """
@@ -59,7 +58,7 @@ def plain(inputs, targets):
 def ours(inputs, targets):
     mean, std = [0.0] * INPUTS, [1.0] * INPUTS
     train = Split.place(inputs, targets, mean, std, "cpu", "regression")
-    # The plain loop evaluates nothing, so neither does this one: one test sample stands for the split.
+    # The plain loop has no evaluation, so the test split has a single sample.
     test = Split.place(inputs[:1], targets[:1], mean, std, "cpu", "regression")
     rate, momentum, decay = SGD.values()
     settings = Settings(10**9, BATCH, rate, momentum, decay, record_every=10**9)

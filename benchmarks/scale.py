@@ -1,7 +1,7 @@
-"""How the workflow grows with the number of runs: parsing, DAG and dry run; table, verdicts, figures and page.
+"""Cost of the workflow by number of runs: parsing, DAG and dry run; tables, verdicts, figures and report.
 
-A study of 10 losses, 50 seeds and as many experiments as it takes is generated in a temporary folder. Each size runs in
-a process of its own. `collect` to `report` read simulated measurements, written as the stages write them.
+A study with 10 losses, 50 seeds and as many experiments as needed is generated in a temporary folder. Each size runs in
+a separate process. `collect` to `report` read simulated measurements in the stages' own formats.
 
     python benchmarks/scale.py plan --runs 1000 2500 5000 10000
     python benchmarks/scale.py plan --runs 1000 --profile snakemake.prof      then: python -m pstats snakemake.prof
@@ -24,6 +24,7 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow import specs
+from nclens.workflow.paths import THEORY, RunFolder, StudyFolder, path_of
 
 ROOT = Path(__file__).parents[1]
 LOSSES, SEEDS = 10, 50
@@ -31,7 +32,7 @@ EPOCHS = 100
 
 
 def study(runs):
-    """Return the configuration of a study of that many runs, 8 snapshots each."""
+    """Return the configuration of a study with that many runs, 8 snapshots each."""
     experiments, rest = divmod(runs, LOSSES * SEEDS)
     if rest or not experiments:
         sys.exit(f"--runs {runs}: must be a multiple of {LOSSES * SEEDS}")
@@ -55,7 +56,7 @@ def study(runs):
 
 
 def measured(command, folder):
-    """Run a command; return its wall and CPU seconds, peak memory in MB, and what it printed."""
+    """Run a command; return its wall and CPU seconds, its peak memory in MB, and its output."""
     with tempfile.TemporaryFile("w+") as output:
         clock = os.times()
         process = subprocess.Popen(list(map(str, command)), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
@@ -72,7 +73,7 @@ def show(what, runs, wall, cpu, memory):
 
 
 def plan(folder, runs, profile, options):
-    """Measure what Snakemake does before the first job."""
+    """Measure Snakemake's work before the first job."""
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", "study.yaml"]
     show("parse", runs, *measured([*snakemake, "--list-rules"], folder)[:3])
     if profile:
@@ -84,28 +85,29 @@ def plan(folder, runs, profile, options):
 
 
 def stages(folder, runs, raw):
-    """Measure the stages that see every run, on measurements like those of one real run of two epochs."""
+    """Measure the stages that read every run, on measurements simulated from one real run of two epochs."""
     study = load_study(raw)
     root = folder / study.root
-    # In a process of its own, for a child's peak memory counts from its parent's.
+    results = StudyFolder(root)
+    # In a separate process, since a child's peak memory includes its parent's.
     with get_context("spawn").Pool(1) as pool:
         pattern = pool.apply(real_run, (raw, folder))
     random = np.random.default_rng(0)
     for run in study.runs():
-        write_run(root / run.path, pattern, random)
+        write_run(results.run(path_of(run)), pattern, random)
     for name in study.datasets:
-        shutil.copy(folder / "real" / "data.json", root / "data" / f"{name}.json")
-    tables = {name: root / "theory" / f"{name}.csv" for name in ("dynamics", "predictions", "regression", "effective")}
-    metrics, theory = root / "metrics.parquet", root / "theory" / "ufm.csv"
+        shutil.copy(folder / "real" / "data.json", results.manifest(name))
+    tables = {name: results.theory(name) for name in THEORY}
+    metrics, theory = results.metrics, results.theory("ufm")
     shared = ["--metrics", metrics, "--theory", theory, "--dynamics", tables["dynamics"]]
     shared += ["--predictions", tables["predictions"]]
     steps = {
         "theory": (specs.theory(study), ["--output", theory, "--dynamics", tables["dynamics"], "--regression"]),
         "collect": (specs.collect(study), ["--output", metrics]),
         "predict": (specs.predict(study), ["--metrics", metrics, "--output", tables["predictions"], "--effective"]),
-        "judge": (specs.judge(study), [*shared, "--claims", root / "claims.csv", "--page", root / "claims.md"]),
+        "judge": (specs.judge(study), [*shared, "--claims", results.claims, "--page", results.claims_page]),
         "draw": (specs.draw(study), [*shared, "--regression", tables["regression"]]),
-        "report": (specs.report(study, "make"), ["--output", root / "report.html"]),
+        "report": (specs.report(study, "make"), ["--output", results.report]),
     }
     steps["theory"][1].append(tables["regression"])
     steps["predict"][1].append(tables["effective"])
@@ -116,7 +118,7 @@ def stages(folder, runs, raw):
 
 
 def real_run(raw, folder):
-    """Train, extract and measure a run for two epochs; return its tables and its record."""
+    """Train, extract and measure a run of two epochs; return its tables and its record."""
     from nclens.workflow.stages.extract import extract
     from nclens.workflow.stages.measure import measure
     from nclens.workflow.stages.prepare import prepare
@@ -133,41 +135,41 @@ def real_run(raw, folder):
     extract(replace(specs.extract(study, run), snapshots=(2,)), data, manifest, here, 1)
     classifier = replace(measured.classifier, epochs=2)
     measure(replace(measured, snapshots=(2,), classifier=classifier), here, 1)
-    last = pd.read_csv(here / "metrics.csv")
-    history = pd.read_csv(here / "history.csv")
+    made = RunFolder(here)
+    last, history = pd.read_csv(made.metrics), pd.read_csv(made.history)
     epochs = study.experiments[run.experiment].snapshot_epochs
     return {
-        "metrics.csv": pd.concat([last.assign(epoch=epoch) for epoch in epochs]),
-        "history.csv": pd.concat([history[history["epoch"] == 2].assign(epoch=n) for n in range(1, EPOCHS + 1)]),
-        "run.json": (here / "run.json").read_text(encoding="utf-8"),
+        "metrics": pd.concat([last.assign(epoch=epoch) for epoch in epochs]),
+        "history": pd.concat([history[history["epoch"] == 2].assign(epoch=n) for n in range(1, EPOCHS + 1)]),
+        "run": made.run.read_text(encoding="utf-8"),
     }
 
 
-def write_run(folder, pattern, random):
-    """Write a run's tables, every value of the pattern off by a few per cent, and its record."""
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(pattern["run.json"], encoding="utf-8")
-    (folder / "history.csv").write_text(pattern["history.csv"].to_csv(index=False), encoding="utf-8")
-    table = pattern["metrics.csv"]
+def write_run(run, pattern, random):
+    """Write a run's record and its tables, with each value of the pattern perturbed by a few per cent."""
+    run.folder.mkdir(parents=True)
+    run.run.write_text(pattern["run"], encoding="utf-8")
+    run.history.write_text(pattern["history"].to_csv(index=False), encoding="utf-8")
+    table = pattern["metrics"]
     values = table["value"].to_numpy() * random.normal(1, 0.03, len(table))
     rows = zip(table["epoch"], table["split"], table["metric"], values, strict=True)
     lines = "".join(f"{epoch},{split},{metric},{value:.9g}\n" for epoch, split, metric, value in rows)
-    (folder / "metrics.csv").write_text(f"epoch,split,metric,value\n{lines}", encoding="utf-8")
+    run.metrics.write_text(f"epoch,split,metric,value\n{lines}", encoding="utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["plan", "stages"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--profile", type=Path, help="write the dry run's profile there")
-    asked, options = parser.parse_known_args()
+    parser.add_argument("--profile", type=Path, help="file for the profile of the dry run")
+    arguments, options = parser.parse_known_args()
     print(f"{'step':24}{'runs':>8}{'wall s':>10}{'CPU s':>10}{'CPU ms / run':>14}{'MB':>10}")
-    for runs in asked.runs:
+    for runs in arguments.runs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "study.yaml").write_text(yaml.safe_dump(study(runs)), encoding="utf-8")
-            if asked.what == "plan":
-                plan(folder, runs, asked.profile, options)
+            if arguments.what == "plan":
+                plan(folder, runs, arguments.profile, options)
             else:
                 stages(folder, runs, study(runs))
 

@@ -1,18 +1,17 @@
-"""Samples a second of our training loop against the plain DataLoader loop, and its share of this machine's peak.
+"""Samples per second of our training loop and of a plain DataLoader loop, and the share of this machine's peak.
 
     python benchmarks/training.py [--model resnet8|resnet18] [--steps N] [--rounds N] [--augmentation flip_crop|none]
 
-The plain loop is what one writes first: a torchvision-style data set of PIL images with RandomCrop, flip, ToTensor and
-Normalize, a DataLoader (no workers, then two), zero_grad, forward, backward, SGD, and the loss read at every step. Data
-are random images of CIFAR-10's shape. All train the same network on one thread; the loops take turns, so that a machine
-whose speed drifts slows all alike, and a ratio is the median over the rounds of the ratios within a round. Seconds are
-CPU seconds, the workers' among them, which other jobs on the machine disturb less than the clock's: with idle cores for
-its workers the plain loop takes less of the clock's time than that.
+The plain loop is the usual one: a torchvision-style data set of PIL images with RandomCrop, flip, ToTensor and
+Normalize, a DataLoader (without workers, then with two), zero_grad, forward, backward, SGD, and loss.item() at every
+step. Data are random images of CIFAR-10's shape. All loops train the same network on one thread. They alternate, so
+that changes in the machine's speed affect all alike; a ratio is the median over the rounds of the ratios within a
+round. Times are CPU seconds, including the workers', which other jobs disturb less than wall time. If the workers have
+idle cores, the wall time of the plain loop is shorter.
 
-The shares are those of the convolutions' and matrix products' operations (three forward passes a sample and step) in
-what a product of two 2048 x 2048 float32 matrices reaches in the same round, and in what the forward pass of a single
-3x3 convolution of 64 to 64 channels reaches, which on some machines is more: matrices and convolutions come from
-different libraries.
+Training counts the operations of convolutions and matrix products, three forward passes per sample and step. Its rate
+is compared with that of a product of two 2048 x 2048 float32 matrices in the same round, and with that of the forward
+pass of a 3x3 convolution from 64 to 64 channels, which is faster on some machines, since it comes from another library.
 """
 
 import argparse
@@ -39,7 +38,7 @@ BATCH, CLASSES, SHAPE = 128, 10, (3, 32, 32)
 
 
 class Pictures(Dataset):
-    """PIL images with transforms, as torchvision's data sets are."""
+    """PIL images with transforms, like torchvision's data sets."""
 
     def __init__(self, images, targets, transform):
         self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
@@ -87,11 +86,11 @@ def plain(options, pictures, workers):
 
 
 def ours(options, images, targets, mean, std):
-    """Return a function that trains some steps of our loop, and the operations of a sample and step."""
+    """Return a function that trains some steps of our loop, and the operations per sample and step."""
     network = place_network(network_of(options), SHAPE, torch.device("cpu"))
     operations = 3 * count_flops(network, SHAPE)
     split = Split.place(images, targets, mean, std, "cpu")
-    # The plain loop evaluates nothing, so neither does this one: one test sample stands for the split.
+    # The plain loop has no evaluation, so the test split has a single sample.
     test = Split.place(images[:1], targets[:1], mean, std, "cpu")
     settings = Settings(epochs=10_000, batch_size=BATCH, learning_rate=0.05, augmentation=options.augmentation)
     trainer = Trainer(network, build_loss(Loss("ce", "ce")), split, test, settings, seed=0)
@@ -105,7 +104,7 @@ def ours(options, images, targets, mean, std):
 
 
 def yardsticks():
-    """Return by name a function that computes something large, and its operations."""
+    """Return large computations by name, each with its number of operations."""
     size, channels, pixels = 2048, 64, 32 * 32
     factor = torch.rand(size, size)
     images = torch.rand(BATCH, channels, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -120,14 +119,14 @@ def yardsticks():
 
 
 def seconds_of(function):
-    """Return CPU seconds of this process."""
+    """Return the CPU seconds that this process takes for a call."""
     begun = time.process_time()
     function()
     return time.process_time() - begun
 
 
 def workers_seconds():
-    """Return the CPU seconds that the workers of a loader have taken since they began."""
+    """Return the CPU seconds that the DataLoader's workers have taken since their start."""
     times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
     return sum(taken.user + taken.system for taken in times)
 
@@ -135,8 +134,8 @@ def workers_seconds():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=["resnet8", "resnet18"], default="resnet8")
-    parser.add_argument("--steps", type=int, help="steps of a loop in a round; by default 15, or 1 of resnet18")
-    parser.add_argument("--rounds", type=int, help="after one that warms up; by default 3, or 2 of resnet18")
+    parser.add_argument("--steps", type=int, help="steps per loop and round; by default 15, or 1 for resnet18")
+    parser.add_argument("--rounds", type=int, help="rounds after a warm-up; by default 3, or 2 for resnet18")
     parser.add_argument("--augmentation", choices=["flip_crop", "none"], default="flip_crop")
     options = parser.parse_args()
     steps, rounds = {"resnet8": (15, 3), "resnet18": (1, 2)}[options.model]
@@ -166,7 +165,7 @@ def main():
     for round_number in range(options.rounds + 1):
         found = {name: max(count / seconds_of(run) for _ in range(3)) for name, (run, count) in measures.items()}
         seconds = {name: seconds_of(steps) for name, steps in loops.items()}
-        # They also work ahead while the other loops have their turns.
+        # The workers also prefetch while the other loops run.
         before, now = now, workers_seconds()
         seconds["DataLoader, 2 workers"] += now - before
         if round_number:  # the first round warms up

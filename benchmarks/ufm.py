@@ -1,19 +1,19 @@
-"""Numeric minimiser and Hessian spectrum of the unconstrained feature model: nclens against the dense way.
+"""Numeric minimiser and Hessian spectrum of the unconstrained feature model: nclens and dense implementations.
 
     python benchmarks/ufm.py
 
-Each measurement is a process of its own, on one thread; the ways take turns. Times are processor seconds, which other
-load disturbs less, the median over the rounds. Extra peak memory is the growth of the process's peak resident size over
-holding its libraries. Both ways must find the same values.
+Each measurement runs in a separate process, on one thread; the implementations alternate. Times are CPU seconds, which
+other jobs disturb less than wall time; medians over the rounds. Extra peak memory is the growth of the peak resident
+size beyond the loaded libraries. Both implementations must give the same values.
 
-Minimiser, K = 100, d = 512, n = 100, one start. The dense way is scipy's L-BFGS over W, b and all N = nK features in
-their own units, until the largest entry of the gradient is 1e-8. At n = 100, with 5.2 million unknowns, it takes
-minutes and 1.5 GB: the two ways are compared at n = 20 (1.1 million), and nclens, which holds n lambda_h and reduces n,
-is measured at the whole size too. Where n is 1 already there is nothing to reduce and the dense way is the faster.
+Minimiser, K = 100, d = 512, n = 100, one start. The dense implementation is scipy's L-BFGS over W, b and all N = nK
+features, unscaled, until the largest entry of the gradient is 1e-8. With n = 100, 5.2 million unknowns, it takes
+minutes and 1.5 GB: the comparison is at n = 20 (1.1 million). nclens, which reduces n with n lambda_h held fixed, is
+also measured at full size. For n = 1 there is nothing to reduce, and the dense implementation is faster.
 
 Hessian in (W, H) of all N samples, its eigenvalues and condition number. The dense matrix has (K + N) d rows, 214 TB at
-the whole size: the two ways are compared at a tenth of every size (K = 10, d = 51, n = 10: 5,610 rows, and the time
-grows with their cube), and nclens is measured at the whole size too. nclens computes all its condition numbers.
+full size: the comparison is at a tenth of every size (K = 10, d = 51, n = 10: 5,610 rows; the time grows with their
+cube). nclens is also measured at full size, with all its condition numbers.
 """
 
 import argparse
@@ -25,13 +25,13 @@ import subprocess
 import sys
 import time
 
-# numpy is imported in the measured processes only: a child's peak resident size starts at that of the parent's fork.
+# Only the measured processes import numpy: a child's peak resident size starts at that of the forked parent.
 
-# Classes, samples of each, dimensions.
+# Classes K, samples per class n, dimensions d.
 WHOLE, FEWER, TENTH = (100, 100, 512), (100, 20, 512), (10, 10, 51)
-# The published code's penalties; its lambda_h of 1e-6 belongs to 50,000 samples, and N lambda_h is held.
+# The published code's penalties; its lambda_h of 1e-6 is for 50,000 samples, and N lambda_h is held fixed.
 LAMBDA_W, SAMPLES_LAMBDA_H, LAMBDA_B, SMOOTHING = 1e-3, 0.05, 1e-2, 0.05
-# Task, way, size: what is measured, in this order.
+# Measurements in this order: task, implementation, size.
 MEASURED = (
     ("minimiser", "dense", FEWER),
     ("minimiser", "nclens", FEWER),
@@ -50,7 +50,7 @@ def make(classes, per_class, dim):
 
 
 def dense_minimiser(problem):
-    """The definition, written down: L-BFGS over W, every sample's feature and b."""
+    """Minimise the definition by L-BFGS over W, the features of all samples, and b."""
     import numpy as np
     from scipy.optimize import minimize
     from scipy.special import log_softmax
@@ -88,7 +88,7 @@ def nclens_minimiser(problem):
 
 
 def dense_hessian(problem):
-    """Every entry of the Hessian in (W, H), and all eigenvalues; the zeros of the rotations are counted off."""
+    """Return condition numbers from the full Hessian in (W, H), without the zero eigenvalues of the rotations."""
     import numpy as np
 
     k, n, d = problem.classes, problem.samples, problem.dim
@@ -130,12 +130,12 @@ WAYS = {
 
 
 def peak():
-    """Peak resident size of this process in bytes."""
+    """Return the peak resident size of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(task, way, size):
-    """Run one way here; return its time, extra peak memory and values."""
+    """Run one implementation in this process; return its time, extra peak memory and values."""
     function, problem = WAYS[task, way], make(*size)
     function(make(3, 2, 4))  # loads the libraries
     before, start = peak(), time.process_time()
@@ -152,7 +152,7 @@ def run(*wanted):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1, help="processes a measurement")
+    parser.add_argument("--rounds", type=int, default=1, help="processes per measurement")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,7 +1,7 @@
-"""What the workflow costs beside its training: wall time of a whole study, and of a run with nothing to do.
+"""Overhead of the workflow over its training jobs: wall time of a whole study, and of a run with nothing to do.
 
-The default study runs from nothing in a temporary folder, on all cores. Its wall time times the cores is compared with
-the summed time of its training jobs (as Snakemake's own benchmark files have it); then the same command runs again.
+The default study runs from scratch in a temporary folder, on all cores. Wall time times cores is compared with the
+summed time of the training jobs (from Snakemake's benchmark files). Then the same command runs again.
 
     python benchmarks/workflow.py [--study workflow_config.yaml] [--cores 2]
 """

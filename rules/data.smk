@@ -7,18 +7,18 @@
 rule resolve:
     """Write the resolved study, every default written out."""
     output:
-        study=f"{R}/study.yaml",
+        study=R.resolved,
     log:
-        f"{R}/logs/resolve.log",
+        R.log("resolve"),
     benchmark:
-        f"{R}/benchmarks/resolve.tsv"
+        R.benchmark("resolve")
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.resolve(STUDY)),
-        code=code_digest("resolve"),
+        spec=encode(specs.resolve(STUDY)),
+        code=PLAN.code("resolve"),
     message:
         "resolve"
     shell:
@@ -31,19 +31,21 @@ rule resolve:
 rule prepare:
     """Prepare a data set: stored tensors and the manifest that says what they are."""
     output:
-        data=DATA,
-        manifest=MANIFEST,
+        data=R.data("{dataset}"),
+        manifest=R.manifest("{dataset}"),
     log:
-        f"{R}/logs/prepare/{{dataset}}.log",
+        R.log("prepare", "{dataset}"),
     benchmark:
-        f"{R}/benchmarks/prepare/{{dataset}}.tsv"
+        R.benchmark("prepare", "{dataset}")
+    wildcard_constraints:
+        dataset="|".join(map(re.escape, STUDY.datasets)),
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=lambda wildcards: spec(specs.prepare(STUDY, wildcards.dataset)),
-        code=data_code,
+        spec=lambda wildcards: encode(specs.prepare(STUDY, wildcards.dataset)),
+        code=lambda wildcards: PLAN.data_code(wildcards.dataset),
     message:
         "prepare {wildcards.dataset}"
     shell:

@@ -7,27 +7,25 @@
 rule judge:
     """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
-        metrics=f"{R}/metrics.parquet",
-        theory=f"{R}/theory/ufm.csv",
-        dynamics=f"{R}/theory/dynamics.csv",
-        predictions=f"{R}/theory/predictions.csv",
+        metrics=R.metrics,
+        theory=R.theory("ufm"),
+        dynamics=R.theory("dynamics"),
+        predictions=R.theory("predictions"),
     output:
-        claims=report(
-            f"{R}/claims.csv", category="Claims", caption="captions/claims.rst"
-        ),
-        page=f"{R}/claims.md",
+        claims=report(R.claims, category="Claims", caption="captions/claims.rst"),
+        page=R.claims_page,
     log:
-        f"{R}/logs/judge.log",
+        R.log("judge"),
     benchmark:
-        f"{R}/benchmarks/judge.tsv"
+        R.benchmark("judge")
     priority: 40
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.judge(STUDY)),
-        code=code_digest("judge"),
+        spec=encode(specs.judge(STUDY)),
+        code=PLAN.code("judge"),
     message:
         "judge"
     shell:
@@ -45,29 +43,31 @@ rule judge:
 rule draw:
     """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
     input:
-        metrics=f"{R}/metrics.parquet",
-        theory=f"{R}/theory/ufm.csv",
-        dynamics=f"{R}/theory/dynamics.csv",
-        predictions=f"{R}/theory/predictions.csv",
-        regression=f"{R}/theory/regression.csv",
-        features=last_features,
-        manifests=manifests(),
+        metrics=R.metrics,
+        theory=R.theory("ufm"),
+        dynamics=R.theory("dynamics"),
+        predictions=R.theory("predictions"),
+        regression=R.theory("regression"),
+        features=PLAN.of_all(lambda run: PLAN.features(run)[-1]),
+        manifests=PLAN.manifests(),
     output:
-        png=report(figures("png"), category="Figures", caption="captions/figures.rst"),
-        pdf=figures("pdf"),
-        csv=figures("csv"),
+        png=report(
+            PLAN.figures("png"), category="Figures", caption="captions/figures.rst"
+        ),
+        pdf=PLAN.figures("pdf"),
+        csv=PLAN.figures("csv"),
     log:
-        f"{R}/logs/draw.log",
+        R.log("draw"),
     benchmark:
-        f"{R}/benchmarks/draw.tsv"
+        R.benchmark("draw")
     priority: 40
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.draw(STUDY)),
-        code=code_digest("draw"),
+        spec=encode(specs.draw(STUDY)),
+        code=PLAN.code("draw"),
         root=subpath(input.metrics, parent=True),
     message:
         "draw"
@@ -86,30 +86,27 @@ rule draw:
 rule report:
     """Write the study's page, verdicts, figures, tables and provenance in one file, and the table of its losses."""
     input:
-        claims=f"{R}/claims.csv",
-        theory=theory_tables(),
-        metrics=f"{R}/metrics.parquet",
-        figures=figures("png"),
-        manifests=[
-            *manifests(),
-            *(path for name in STUDY.experiments for path in transfer_data(name)),
-        ],
-        runs=of_all_runs("run.json"),
+        claims=R.claims,
+        theory=PLAN.theory(),
+        metrics=R.metrics,
+        figures=PLAN.figures("png"),
+        manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
+        runs=PLAN.of_all(lambda run: PLAN.of(run).run),
     output:
-        page=report(f"{R}/report.html", category="Page", caption="captions/page.rst"),
-        losses=f"{R}/tables/losses.csv",
+        page=report(R.report, category="Page", caption="captions/page.rst"),
+        losses=R.losses,
     log:
-        f"{R}/logs/report.log",
+        R.log("report"),
     benchmark:
-        f"{R}/benchmarks/report.tsv"
+        R.benchmark("report")
     priority: 40
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.report(STUDY, command())),
-        code=code_digest("report"),
+        spec=encode(specs.report(STUDY, command())),
+        code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
     message:
         "report"

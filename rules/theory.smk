@@ -8,22 +8,22 @@
 rule theory:
     """Evaluate the unconstrained feature model: closed forms beside their numeric checks."""
     input:
-        manifests=manifests(),
+        manifests=PLAN.manifests(),
     output:
-        table=f"{R}/theory/ufm.csv",
-        dynamics=f"{R}/theory/dynamics.csv",
-        regression=f"{R}/theory/regression.csv",
+        table=R.theory("ufm"),
+        dynamics=R.theory("dynamics"),
+        regression=R.theory("regression"),
     log:
-        f"{R}/logs/theory.log",
+        R.log("theory"),
     benchmark:
-        f"{R}/benchmarks/theory.tsv"
+        R.benchmark("theory")
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.theory(STUDY)),
-        code=code_digest("theory"),
+        spec=encode(specs.theory(STUDY)),
+        code=PLAN.code("theory"),
         root=subpath(output.table, ancestor=2),
     message:
         "theory"
@@ -40,23 +40,23 @@ rule theory:
 rule predict:
     """Hold the trained networks against the unconstrained feature model's predictions."""
     input:
-        metrics=f"{R}/metrics.parquet",
-        manifests=manifests(),
+        metrics=R.metrics,
+        manifests=PLAN.manifests(),
     output:
-        predictions=f"{R}/theory/predictions.csv",
-        effective=f"{R}/theory/effective.csv",
+        predictions=R.theory("predictions"),
+        effective=R.theory("effective"),
     log:
-        f"{R}/logs/predict.log",
+        R.log("predict"),
     benchmark:
-        f"{R}/benchmarks/predict.tsv"
+        R.benchmark("predict")
     priority: 40
     localrule: True
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec(specs.predict(STUDY)),
-        code=code_digest("predict"),
+        spec=encode(specs.predict(STUDY)),
+        code=PLAN.code("predict"),
         root=subpath(input.metrics, parent=True),
     message:
         "predict"

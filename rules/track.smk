@@ -8,11 +8,11 @@
 rule track_setup:
     """Create the database's schema and the study's experiment once, before parallel writers."""
     output:
-        setup=f"{R}/logs/track_setup.json",
+        setup=R.setup,
     log:
-        f"{R}/logs/track_setup.log",
+        R.log("track_setup"),
     benchmark:
-        f"{R}/benchmarks/track_setup.tsv"
+        R.benchmark("track_setup")
     retries: 1
     localrule: True
     conda:
@@ -21,8 +21,8 @@ rule track_setup:
     resources:
         mlflow=1,
     params:
-        spec=spec(specs.track_setup(STUDY)),
-        code=code_digest("track"),
+        spec=encode(specs.track_setup(STUDY)),
+        code=PLAN.code("track"),
         root=subpath(output.setup, ancestor=2),
     message:
         "track setup"
@@ -33,70 +33,26 @@ rule track_setup:
         " 2>&1 | tee -i {log:q}"
 
 
-for name, experiment in STUDY.experiments.items():
-
-    rule:
-        """Record a run in MLflow."""
-        name:
-            f"track_{name}"
-        input:
-            setup=ancient(f"{R}/logs/track_setup.json"),
-            data=DATA,
-            manifest=MANIFEST,
-            snapshots=snapshots(experiment),
-            history=f"{RUN}/history.csv",
-            run=f"{RUN}/run.json",
-            features=kept_features(experiment),
-            metrics=f"{RUN}/metrics.csv",
-            probes=[f"{RUN}/probes.csv"] if experiment.probes else [],
-        output:
-            record=f"{RUN}/mlflow.json",
-        log:
-            f"{R}/logs/track/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
-        benchmark:
-            f"{R}/benchmarks/track/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
-        wildcard_constraints:
-            dataset=either([experiment.dataset]),
-            model=either([experiment.model]),
-            loss=either(experiment.losses),
-            seed=either(map(str, experiment.seeds)),
-        retries: 1
-        localrule: True
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            mlflow=1,
-        params:
-            spec=lambda wildcards: spec(specs.track_run(STUDY, run_of(wildcards))),
-            code=code_digest("track"),
-            root=subpath(output.record, ancestor=5),
-        message:
-            "track {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
-        shell:
-            "nclens track run"
-            " --spec {params.spec:q}"
-            " --root {params.root:q}"
-            " 2>&1 | tee -i {log:q}"
-
-
-rule track_study:
-    """Record the study in MLflow: claims, theory, figures and page."""
+rule track:
+    """Record a run in MLflow."""
     input:
-        setup=ancient(f"{R}/logs/track_setup.json"),
-        study=f"{R}/study.yaml",
-        claims=f"{R}/claims.csv",
-        page=f"{R}/claims.md",
-        theory=theory_tables(),
-        metrics=f"{R}/metrics.parquet",
-        figures=[path for ending in ("png", "pdf", "csv") for path in figures(ending)],
-        report=f"{R}/report.html",
+        setup=ancient(R.setup),
+        data=of_run(PLAN.data),
+        manifest=of_run(PLAN.manifest),
+        snapshots=of_run(PLAN.snapshots),
+        history=RUN.history,
+        run=RUN.run,
+        features=of_run(PLAN.kept_features),
+        metrics=RUN.metrics,
+        probes=of_run(PLAN.probes),
     output:
-        record=f"{R}/mlflow.json",
+        record=RUN.record,
     log:
-        f"{R}/logs/track_study.log",
+        R.log("track", "{run}"),
     benchmark:
-        f"{R}/benchmarks/track_study.tsv"
+        R.benchmark("track", "{run}")
+    wildcard_constraints:
+        run=PLAN.pattern(STUDY.experiments),
     retries: 1
     localrule: True
     conda:
@@ -105,8 +61,45 @@ rule track_study:
     resources:
         mlflow=1,
     params:
-        spec=spec(specs.track_study(STUDY)),
-        code=code_digest("track"),
+        spec=spec_of_run(specs.track_run),
+        code=PLAN.code("track"),
+        root=subpath(output.record, ancestor=5),
+    message:
+        "track {wildcards.run}"
+    shell:
+        "nclens track run"
+        " --spec {params.spec:q}"
+        " --root {params.root:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule track_study:
+    """Record the study in MLflow: claims, theory, figures and page."""
+    input:
+        setup=ancient(R.setup),
+        study=R.resolved,
+        claims=R.claims,
+        page=R.claims_page,
+        theory=PLAN.theory(),
+        metrics=R.metrics,
+        figures=PLAN.figures(),
+        report=R.report,
+    output:
+        record=R.record,
+    log:
+        R.log("track_study"),
+    benchmark:
+        R.benchmark("track_study")
+    retries: 1
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mlflow=1,
+    params:
+        spec=encode(specs.track_study(STUDY)),
+        code=PLAN.code("track"),
         root=subpath(output.record, parent=True),
     message:
         "track study"

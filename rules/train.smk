@@ -1,47 +1,44 @@
-"""Training and extraction: one job a run, one rule an experiment, because experiments differ in their epochs."""
+"""Training and extraction: one job a run, one rule a set of runs that keep the same epochs, most studies having one."""
 
 # in:  R/data/{dataset}.safetensors, R/data/{dataset}.json; a student's: the last snapshot of its teacher
 # out: RUN/snapshots/epoch{E}.safetensors, RUN/history.csv, RUN/run.json; RUN/features/epoch{E}.safetensors
 
-for name, experiment in STUDY.experiments.items():
+for runs in PLAN.sets:
 
     rule:
         """Train one network: one data set, model, loss and seed."""
         name:
-            f"train_{name}"
+            f"train{runs.suffix}"
         input:
-            data=DATA,
-            manifest=MANIFEST,
-            teacher=teachers_snapshot(name),
+            data=of_run(PLAN.data),
+            manifest=of_run(PLAN.manifest),
+            teacher=of_run(PLAN.teachers_snapshot),
         output:
-            snapshots=snapshots(experiment),
-            history=f"{RUN}/history.csv",
-            run=f"{RUN}/run.json",
+            snapshots=[RUN.snapshot(epoch) for epoch in runs.epochs],
+            history=RUN.history,
+            run=RUN.run,
         log:
-            f"{R}/logs/train/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
+            R.log("train", "{run}"),
         benchmark:
-            f"{R}/benchmarks/train/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
+            R.benchmark("train", "{run}")
         wildcard_constraints:
-            dataset=either([experiment.dataset]),
-            model=either([experiment.model]),
-            loss=either(experiment.losses),
-            seed=either(map(str, experiment.seeds)),
+            run=runs.pattern,
         priority: 10
         retries: 2
         conda:
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=gpu_slots(experiment),
-            mem_mb=megabytes(training_job),
-            runtime=minutes(training_job),
+            gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
+            mem_mb=megabytes(PLAN.training),
+            runtime=minutes(PLAN.training),
             slurm_extra=WARNING,
         params:
-            spec=lambda wildcards: spec(specs.train(STUDY, run_of(wildcards))),
-            code=train_code,
+            spec=spec_of_run(specs.train),
+            code=code_of_run("train"),
             run=subpath(output.run, parent=True),
         message:
-            "train {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
+            "train {wildcards.run}"
         shell:
             "nclens train"
             " --spec {params.spec:q}"
@@ -55,25 +52,26 @@ for name, experiment in STUDY.experiments.items():
     rule:
         """Extract features, logits and head of every snapshot of a run."""
         name:
-            f"extract_{name}"
+            f"extract{runs.suffix}"
         input:
-            data=DATA,
-            manifest=MANIFEST,
-            snapshots=snapshots(experiment),
+            data=of_run(PLAN.data),
+            manifest=of_run(PLAN.manifest),
+            snapshots=[RUN.snapshot(epoch) for epoch in runs.epochs],
         output:
             features=[
-                path if path in kept_features(experiment) else temp(path)
-                for path in features(experiment)
+                (
+                    RUN.features(epoch)
+                    if epoch in runs.kept
+                    else temp(RUN.features(epoch))
+                )
+                for epoch in runs.epochs
             ],
         log:
-            f"{R}/logs/extract/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
+            R.log("extract", "{run}"),
         benchmark:
-            f"{R}/benchmarks/extract/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.tsv"
+            R.benchmark("extract", "{run}")
         wildcard_constraints:
-            dataset=either([experiment.dataset]),
-            model=either([experiment.model]),
-            loss=either(experiment.losses),
-            seed=either(map(str, experiment.seeds)),
+            run=runs.pattern,
         priority: 20
         group:
             "measure"
@@ -81,16 +79,16 @@ for name, experiment in STUDY.experiments.items():
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=gpu_slots(experiment),
-            disk_mb=features_mb,
-            mem_mb=megabytes(measuring_job),
-            runtime=minutes(measuring_job),
+            gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
+            disk_mb=of_run(PLAN.features_mb),
+            mem_mb=megabytes(PLAN.measuring),
+            runtime=minutes(PLAN.measuring),
         params:
-            spec=lambda wildcards: spec(specs.extract(STUDY, run_of(wildcards))),
-            code=network_code("extract"),
-            run=lambda wildcards: f"{R}/{run_of(wildcards).path}",
+            spec=spec_of_run(specs.extract),
+            code=code_of_run("extract"),
+            run=lambda wildcards: R.run(wildcards.run).folder,
         message:
-            "extract {wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
+            "extract {wildcards.run}"
         shell:
             "nclens extract"
             " --spec {params.spec:q}"

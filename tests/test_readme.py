@@ -1,26 +1,37 @@
-"""What the README shows works as it stands there."""
+"""What README and the first page of the documentation show works as it stands there."""
 
 import re
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_json
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.train import train
 from tests.project import ROOT
 
+README = ROOT / "README.md"
+
+
+def blocks(path: Path, chapter: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a chapter: language, text."""
+    text = re.search(rf"## {chapter}\n(.*?)\n## ", path.read_text(encoding="utf-8"), re.DOTALL)[1]
+    return re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+
 
 @pytest.fixture
 def own(raw_study, tmp_path):
-    """The smoke study with the README's own loss, model and data."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    chapter = re.search(r"## Your own loss, model, data\n(.*?)\n## ", text, re.DOTALL)[1]
-    blocks = re.findall(r"```(python|yaml)\n(.*?)```", chapter, re.DOTALL)
-    (tmp_path / "my_parts.py").write_text("\n\n".join(code for kind, code in blocks if kind == "python"))
-    for table, entries in (item for kind, code in blocks if kind == "yaml" for item in yaml.safe_load(code).items()):
+    """The smoke study with the documentation's own loss, model and data."""
+    parts = blocks(README, "Your own loss")
+    parts += blocks(ROOT / "docs" / "getting_started.md", "Your own model and data")
+    (tmp_path / "my_parts.py").write_text("\n\n".join(code for kind, code in parts if kind == "python"))
+    for table, entries in (item for kind, code in parts if kind == "yaml" for item in yaml.safe_load(code).items()):
         raw_study[table] |= entries
     raw_study["experiments"]["smoke"] |= {"dataset": "blobs", "model": "net", "losses": ["soft"], "seeds": [0]}
     return load_study(raw_study, [tmp_path])
@@ -30,5 +41,33 @@ def test_the_users_own_parts_train(own, tmp_path):
     root, run = tmp_path / own.root, next(own.runs())
     data, manifest = root / "data" / "blobs.safetensors", root / "data" / "blobs.json"
     prepare(specs.prepare(own, "blobs"), data, manifest, tmp_path)
-    train(specs.train(own, run), "code", data, manifest, root / run.path, threads=1, waited=False)
-    assert read_json(root / run.path / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
+    train(specs.train(own, run), "code", data, manifest, root / path_of(run), threads=1, waited=False)
+    assert read_json(root / path_of(run) / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
+
+
+@pytest.fixture
+def features():
+    """What README's lines about the library take for granted: ten classes of features and their head."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 10
+    features = torch.randn(10, 512, generator=generator)[labels] + torch.randn(200, 512, generator=generator)
+    head = nn.Linear(512, 10)
+    names = {"features": features, "labels": labels, "weight": head.weight, "bias": head.bias, "head": head}
+    return names | {"backbone": nn.Identity(), "loader": list(zip(features.split(50), labels.split(50), strict=True))}
+
+
+def test_the_library_in_six_lines_and_the_trap(features):
+    library, trap = (code for kind, code in blocks(README, "The library") if kind == "python")
+    assert len([line for line in library.splitlines() if line.strip()]) == 6
+    whole, streamed = features, dict(features)
+    exec(library.split("metric =")[0], whole)
+    exec(library, streamed)
+    values = {key: float(value) for key, value in streamed["values"].items()}
+    assert values == pytest.approx({key: value for key, value in whole["values"].items() if key != "nc4"})
+    exec(trap, features)
+    assert features["trap"] > 1e6
+    assert features["safe"] < 0.01
+
+
+def test_the_front_page_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 140

@@ -1,4 +1,4 @@
-"""torchvision imports whatever PyTorch it stands beside."""
+"""torchvision can be imported with any build of PyTorch."""
 
 import subprocess
 import sys

@@ -130,7 +130,7 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
         "",
         f"Of `studies/{study['study']}.yaml`. The rule of every verdict",
     ]
-    lines[-1] += " stands in the report of the study; a loss is named by its entry there."
+    lines[-1] += " is in the report of the study; a loss has the name of its entry there."
     if beside:
         lines += [
             "",

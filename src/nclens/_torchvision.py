@@ -1,9 +1,8 @@
-"""torchvision, also where its compiled operators cannot load.
+"""Import torchvision even if its compiled operators cannot be loaded.
 
-A torchvision wheel built for CUDA does not import beside a CPU-only PyTorch: its library of operators fails to load,
-and the Python part then asks PyTorch for two operators that nobody declared. Their schemas are all it asks for:
-declared first, everything that runs without them works, data sets, models and transforms. Where the real operators
-load, nothing is declared.
+A torchvision wheel built for CUDA cannot be imported with a CPU-only PyTorch: its library of operators fails to load,
+and its Python code then refers to two operators that PyTorch does not know. It only needs their schemas. Once these are
+declared, data sets, models and transforms work. If the real operators load, nothing is declared.
 """
 
 import importlib
@@ -17,7 +16,7 @@ SCHEMAS = {
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
-# A torch.library.Library takes its declarations with it when it is collected.
+# A torch.library.Library drops its declarations when it is garbage-collected.
 _declared: list[torch.library.Library] = []
 
 
@@ -36,7 +35,7 @@ def import_torchvision() -> ModuleType:
     for schema in SCHEMAS.values():
         library.define(schema)
     _declared.append(library)
-    # A failed import leaves submodules behind that a second one would find half made.
+    # The failed import leaves half-initialised submodules behind.
     for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
         del sys.modules[name]
     return importlib.import_module("torchvision")

@@ -12,9 +12,10 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
+from nclens.workflow.paths import RECORD, RunFolder, StudyFolder
 from nclens.workflow.specs import decode
 
 app = typer.Typer(
@@ -73,7 +74,7 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train one network."""
-    with exclusive(run / ".lock", str(run)) as waited, enough_memory(spec):
+    with exclusive(RunFolder(run).lock, str(run)) as waited, enough_memory(spec):
         from nclens.workflow.stages.train import train
 
         train(spec, code, data, manifest, run, threads, waited)
@@ -88,7 +89,7 @@ def extract(
     threads: Threads = 1,
 ) -> None:
     """Extract the features of a run's snapshots."""
-    with exclusive(run / ".lock", str(run)), enough_memory(spec):
+    with exclusive(RunFolder(run).lock, str(run)), enough_memory(spec):
         from nclens.workflow.stages.extract import extract
 
         extract(spec, data, manifest, run, threads)
@@ -97,7 +98,7 @@ def extract(
 @app.command()
 def measure(spec: Annotated[specs.Measure, spec_of(specs.Measure)], run: Folder, threads: Threads = 1) -> None:
     """Measure collapse and calibration of a run's features."""
-    with exclusive(run / ".lock", str(run)):
+    with exclusive(RunFolder(run).lock, str(run)):
         from nclens.workflow.stages.measure import measure
 
         measure(spec, run, threads)
@@ -108,7 +109,8 @@ def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder
     """Probe a run's networks: on other data, or sample by sample."""
     from nclens.workflow.stages.probe import probe
 
-    with exclusive(root / spec.run / ".probe.lock", f"{root / spec.run / 'probes.csv'}"):
+    run = StudyFolder(root).run(spec.run)
+    with exclusive(run.probe_lock, str(run.probes)):
         probe(spec, root, threads)
 
 
@@ -119,7 +121,7 @@ def theory(
     """Evaluate the unconstrained feature model."""
     from nclens.workflow.stages.theory import theory
 
-    with exclusive(root / ".locks" / "theory", str(output)):
+    with exclusive(StudyFolder(root).lock("theory"), str(output)):
         theory(spec, root, output, dynamics, regression)
 
 
@@ -130,7 +132,7 @@ def predict(
     """Compare trained networks with the unconstrained feature model."""
     from nclens.workflow.stages.predict import predict
 
-    with exclusive(root / ".locks" / "predict", str(output)):
+    with exclusive(StudyFolder(root).lock("predict"), str(output)):
         predict(spec, metrics, root, output, effective)
 
 
@@ -139,7 +141,7 @@ def collect(spec: Annotated[specs.Collect, spec_of(specs.Collect)], root: Folder
     """Collect all runs' measurements into one table."""
     from nclens.workflow.stages.collect import collect
 
-    with exclusive(root / ".locks" / "collect", str(output)):
+    with exclusive(StudyFolder(root).lock("collect"), str(output)):
         collect(spec, root, output)
 
 
@@ -156,7 +158,7 @@ def judge(
     """Judge the papers' claims."""
     from nclens.workflow.stages.judge import judge
 
-    with exclusive(claims.parent / ".locks" / "judge", str(claims)):
+    with exclusive(StudyFolder(claims.parent).lock("judge"), str(claims)):
         judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions)
 
 
@@ -173,9 +175,9 @@ def draw(
     """Draw the figures."""
     from nclens.workflow.stages.draw import draw
 
-    with exclusive(root / ".locks" / "draw", str(root / "figures")):
+    with exclusive(StudyFolder(root).lock("draw"), str(StudyFolder(root).figures)):
         tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
-        draw(spec, metrics, theory, root, root / "figures", **tables)
+        draw(spec, metrics, theory, root, **tables)
 
 
 @app.command()
@@ -183,7 +185,7 @@ def report(spec: Annotated[specs.Report, spec_of(specs.Report)], root: Folder, o
     """Write the study's page."""
     from nclens.workflow.stages.report import report
 
-    with exclusive(root / ".locks" / "report", str(output)):
+    with exclusive(StudyFolder(root).lock("report"), str(output)):
         report(spec, root, output)
 
 
@@ -196,7 +198,7 @@ def track_setup(spec: Annotated[specs.TrackSetup, spec_of(specs.TrackSetup)], ro
     """Create the database's schema and the study's experiment."""
     from nclens.workflow.stages.track import track_setup
 
-    with exclusive(root / ".locks" / "track_setup", f"{root} (setup)"):
+    with exclusive(StudyFolder(root).lock("track_setup"), f"{root} (setup)"):
         track_setup(spec, root)
 
 
@@ -205,7 +207,7 @@ def track_run(spec: Annotated[specs.TrackRun, spec_of(specs.TrackRun)], root: Fo
     """Record a run."""
     from nclens.workflow.stages.track import track_run
 
-    with exclusive(root / spec.run / ".lock", f"{root} (run)"):
+    with exclusive(StudyFolder(root).run(spec.run).lock, f"{root} (run)"):
         track_run(spec, root)
 
 
@@ -214,7 +216,7 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
     """Record the study."""
     from nclens.workflow.stages.track import track_study
 
-    with exclusive(root / ".locks" / "track_study", f"{root} (study)"):
+    with exclusive(StudyFolder(root).lock("track_study"), f"{root} (study)"):
         track_study(spec, root)
 
 
@@ -256,9 +258,8 @@ def measure_file(file: Path) -> None:
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
     from nclens.report.terminal import print_verdicts
-    from nclens.workflow.files import read_rows
 
-    print_verdicts(root, read_rows(root / "claims.csv", "judge"))
+    print_verdicts(root, tables.read_rows(tables.CLAIMS, StudyFolder(root).claims))
 
 
 @app.command()
@@ -284,14 +285,14 @@ def retry(root: Path) -> None:
 @app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it again."""
-    for path in [*_existing(root).rglob("mlflow.json"), root / "logs" / "track_setup.json"]:
+    for path in [*_existing(root).rglob(RECORD), StudyFolder(root).setup]:
         path.unlink(missing_ok=True)
 
 
 @app.command("ui-links")
 def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
     """Print the addresses of the recorded studies in the MLflow UI."""
-    from nclens.workflow.stages.track import addresses
+    from nclens.workflow.tracking import addresses
 
     for study, links in addresses(port).items():
         typer.echo(f"{study}")

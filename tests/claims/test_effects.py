@@ -92,8 +92,8 @@ def test_curves_are_sorted_and_hold_only_complete_runs_of_the_two_losses():
     assert found["ce"][1].to_list() == pytest.approx([math.exp(-0.1 * epoch) for epoch in SNAPSHOTS])
 
 
-def test_curves_refuse_a_value_that_stands_twice():
-    with pytest.raises(ValueError, match="main: train nc1 of ce, seed 0, stands twice"):
+def test_curves_refuse_a_value_that_occurs_twice():
+    with pytest.raises(ValueError, match="main: train nc1 of ce, seed 0, occurs twice"):
         curves(compare(runs(decay(0.1), "ce"), runs(decay(0.1), "ce", seeds=(0,))), "train", "nc1")
 
 

@@ -53,7 +53,7 @@ def curve(values, loss="wd_5e-3", metric="nrc1", epochs=(0, 100, 400)):
 
 
 def verdicts(comparison):
-    rows = [row for claim in CLAIMS if not claim.paired for row in claim_rows(claim, comparison)]
+    rows = [row for claim in CLAIMS.values() if not claim.paired for row in claim_rows(claim, comparison)]
     return {row.claim: row.verdict for row in rows if row.level == "claim"}
 
 
@@ -116,7 +116,7 @@ def test_fall_by_hand_and_the_opposite_claim_without_decay(values, with_decay):
     assert (without.verdict, without.effect) == (opposite[with_decay], found.effect)
 
 
-def test_the_end_is_held_against_the_same_seed_without_weight_decay():
+def test_the_end_is_compared_with_the_same_seed_without_weight_decay():
     metrics = pd.concat([curve((1.0, 1.0, 0.01)), curve((1.0, 1.0, 0.8), "wd_0")])
     found = by_quantity(falls_with_weight_decay(compare(metrics, "wd_5e-3"), "nrc1"))
     assert list(found) == ["nrc1_end_over_highest", "nrc1_end_over_no_decay"]
@@ -179,9 +179,9 @@ def test_gram_matrix_against_the_closed_form(factor, verdict):
     assert verdicts(comparison)["R4"] == verdict
 
 
-def test_a_prediction_that_stands_twice_is_refused():
+def test_a_prediction_that_occurs_twice_is_refused():
     predictions = simulate_predictions(simulate_regression(UFM, regularised=True))
-    with pytest.raises(ValueError, match="a prediction for ufm stands twice"):
+    with pytest.raises(ValueError, match="a prediction for ufm occurs twice"):
         gram_is_predicted(regularised(predictions=pd.concat([predictions, predictions])))
 
 
@@ -199,7 +199,7 @@ def test_nothing_predicted_is_inconclusive_and_without_a_table_not_judged():
     [
         (C * np.eye(2), "supported"),
         (1.5 * C * np.eye(2), "supported"),
-        (np.zeros((2, 2)), "inconclusive"),  # a perfect fit stands exactly at the level
+        (np.zeros((2, 2)), "inconclusive"),  # a perfect fit is exactly at the level
         (3 * C * np.eye(2), "contradicted"),
         (np.diag([3 * C, 0.0]), "contradicted"),
     ],

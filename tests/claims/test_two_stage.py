@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from nclens.claims.two_stage import CLAIMS
+from nclens.claims.two_stage import CLAIMS, reduces_gradient_variance
 from nclens.claims.verdict import claim_rows, pairs
 from tests.claims.runs import by_quantity, compare, decay, runs
 
@@ -53,10 +53,79 @@ def test_lower_is_what_is_claimed_at_the_end(claim, split, metric):
         assert BY_ID[claim].measures(compare(*tables, loss="two_stage"))[0].verdict == verdict
 
 
-def test_each_drop_is_held_against_both_ends():
+def test_each_drop_is_compared_with_both_ends():
     losses = {"ce": {"kind": "ce", "strength": None}, "ls": {"kind": "ls", "strength": 0.1}}
     losses |= {f"drop_{at}": {"kind": "ls_drop", "strength": 0.1} for at in (50, 100)}
     for claim, against in (("T1", ["ce", "ls"]), ("T2", ["ce", "ls"]), ("T3", ["ce"])):
         assert pairs(BY_ID[claim], losses, "ce") == [
             (loss, other) for loss in ("drop_50", "drop_100") for other in against
         ]
+
+
+# --- W4 --------------------------------------------------------------------------------------------------------------
+
+FEW = (0, 1, 10, 50, 100)
+
+
+def variances(ratios, suffix=""):
+    """Variances whose ratio, smoothed over one-hot, is given by (loss, part) -> epoch -> ratio."""
+    tables = []
+    for (loss, part), ratio in ratios.items():
+        key = f"gradient_variance_{part}"
+        for targets, factor in (("onehot", lambda _: 1.0), ("smoothed", ratio)):
+
+            def course(epoch, seed, factor=factor):
+                return factor(epoch) * (3.0 * (epoch + 1) + seed)
+
+            tables.append(runs(course, loss, f"{key}_{targets}{suffix}", epochs=FEW))
+    return tables
+
+
+def test_w4_averages_the_log_ratio_over_snapshots_at_the_weights_of_each_training():
+    at_loss = {0: 50.0, 1: 0.5, 10: 0.5, 50: 0.25, 100: 0.125}
+    at_baseline = {0: 50.0, 1: 0.5, 10: 0.8, 50: 20.0, 100: 200.0}
+    found = by_quantity(
+        reduces_gradient_variance(
+            compare(
+                *variances(
+                    {
+                        ("ls", "network"): at_loss.__getitem__,
+                        ("ls", "head"): lambda epoch: 0.9,
+                        ("ce", "network"): at_baseline.__getitem__,
+                        ("ce", "head"): lambda epoch: 2.0,
+                    }
+                )
+            )
+        )
+    )
+    expected = {
+        "gradient_variance_at_loss_weights": ((0.5 * 0.5 * 0.25 * 0.125) ** (1 / 4), "supported"),
+        "gradient_variance_at_loss_weights_at_end": (0.125, "supported"),
+        "gradient_variance_of_head_at_loss_weights": (0.9, "supported"),
+        "gradient_variance_at_baseline_weights": ((0.5 * 0.8 * 20 * 200) ** (1 / 4), "contradicted"),
+        "gradient_variance_at_baseline_weights_early": ((0.5 * 0.8) ** (1 / 2), "supported"),
+    }
+    assert {name: (measure.effect, measure.verdict) for name, measure in found.items()} == {
+        name: (pytest.approx(effect), verdict) for name, (effect, verdict) in expected.items()
+    }
+
+
+def test_w4_does_not_leave_out_what_is_not_defined():
+    tables = variances({("ls", "network"): lambda epoch: 0.0 if epoch == 50 else 0.5, ("ls", "head"): lambda _: 0.5})
+    found = by_quantity(reduces_gradient_variance(compare(*tables)))
+    main = found["gradient_variance_at_loss_weights"]
+    assert main.verdict == "inconclusive"
+    assert "no finite effect" in main.note
+    assert found["gradient_variance_at_loss_weights_at_end"].verdict == "supported"
+
+
+def test_w4_judges_each_probe_and_says_nothing_where_there_is_none():
+    ratios = {(loss, part): lambda _: 0.5 for loss in ("ls", "ce") for part in ("network", "head")}
+    names = [
+        measure.quantity
+        for measure in reduces_gradient_variance(compare(*variances(ratios, "/a"), *variances(ratios, "/b")))
+    ]
+    assert len(names) == 10
+    assert names[0] == "gradient_variance_at_loss_weights/a"
+    assert names[5] == "gradient_variance_at_loss_weights/b"
+    assert claim_rows(BY_ID["W4"], compare(runs(lambda *_: 1.0, "ls", epochs=FEW))) == []

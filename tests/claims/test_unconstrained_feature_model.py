@@ -20,7 +20,8 @@ from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES as DESCENT_DISTANCES
 from nclens.ufm.dynamics import STEP_RULES, descend, records
 from nclens.ufm.spectra import condition_numbers
-from nclens.workflow.stages.theory import DYNAMICS_COLUMNS, KEYS, LAMBDAS
+from nclens.workflow import tables
+from nclens.workflow.stages.theory import KEYS, LAMBDAS
 from tests.claims.simulate import simulate_theory
 
 SEEDS = (0, 1, 2)
@@ -74,7 +75,7 @@ def test_c5_quantities_without_one_of_the_two_do_not_count():
 
 
 @pytest.mark.parametrize(("numeric", "verdict"), [(1e-9, "supported"), (-1e-3, "contradicted")])
-def test_c5_closed_form_of_zero_is_held_against_the_number_itself(numeric, verdict):
+def test_c5_closed_form_of_zero_is_compared_with_the_number_itself(numeric, verdict):
     rows = [("ce", "logit_gap", 2.0, 2.0, 0.0), ("ls", "logit_gap", 0.0, numeric, math.nan)]
     (found,) = closed_form_is_minimum(compare(theory(rows)))
     assert (found.verdict, found.effect) == (verdict, abs(numeric))
@@ -192,7 +193,7 @@ def speeds(table):
 
 
 def test_c6_tables_have_the_columns_that_are_read():
-    assert set(DYNAMICS) <= set(DYNAMICS_COLUMNS)
+    assert set(DYNAMICS) <= set(tables.DYNAMICS.columns)
     assert set(MODEL) <= {*KEYS, *LAMBDAS}
 
 
@@ -421,9 +422,9 @@ def test_c7_missing_fits_are_not_left_out_and_missing_seeds_are_named():
     assert (found.verdict, "no finite effect: seed 1" in found.note) == ("inconclusive", True)
 
 
-def test_c7_a_prediction_that_stands_twice_is_refused():
+def test_c7_a_prediction_that_occurs_twice_is_refused():
     table = predictions({"logit_gap": [0.01, 0.02, 0.03]})
-    with pytest.raises(ValueError, match="main: the prediction of logit_gap for ls stands twice"):
+    with pytest.raises(ValueError, match="main: the prediction of logit_gap for ls occurs twice"):
         is_predicted(alone(pd.concat([table, table])))
 
 

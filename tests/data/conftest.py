@@ -1,4 +1,4 @@
-"""What the tests of data sources share."""
+"""Fixtures for the tests of data sources."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.data.server import serve
 
 @pytest.fixture
 def site(monkeypatch):
-    """A web server on this machine; no proxy stands between, and broken connections are taken up again at once."""
+    """A local web server, reached without a proxy; broken connections are retried without a pause."""
     from nclens.data import download
 
     monkeypatch.setenv("NO_PROXY", "*")

@@ -1,6 +1,6 @@
 """Tiny data sets in the layouts that torchvision reads, written as their publishers write them.
 
-Each builder writes below a folder and returns the class numbers of the two splits, in the order of the files.
+Each builder writes below a folder and returns the class labels of the two splits, in the order of the files.
 """
 
 import bz2
@@ -253,7 +253,7 @@ def tinyimagenet(folder, classes=4, each=(3, 2)):
 
 
 def packed(folder, archive):
-    """Pack what stands in a folder into a .tar.gz and return its bytes."""
+    """Pack a folder into a .tar.gz and return its bytes."""
     with tarfile.open(archive, "w:gz") as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, path.name)

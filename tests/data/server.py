@@ -1,4 +1,4 @@
-"""A web server of one file, as good or as bad as a test wants it."""
+"""A local web server with adjustable faults."""
 
 import contextlib
 import threading
@@ -6,14 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Site:
-    """What the server gives, and what it was asked for.
+    """The files of the server, its faults, and the requests that it received.
 
     Attributes:
         files: content by path.
-        ranges: whether it knows HTTP ranges.
-        limit: bytes after which it breaks a connection; None for never.
-        pause: an event that it waits for before it answers; None for at once.
-        asked: (path, Range header) of every request.
+        ranges: whether it supports HTTP ranges.
+        limit: bytes after which it breaks each connection; None for never.
+        pause: an event that it waits for before it answers; None for no wait.
+        requests: (path, Range header) of every request.
     """
 
     def __init__(self, address):
@@ -22,7 +22,7 @@ class Site:
         self.ranges = True
         self.limit = None
         self.pause = None
-        self.asked = []
+        self.requests = []
 
     def url(self, path):
         return f"{self.address}/{path}"
@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         site = self.server.site
         path, wanted = self.path.strip("/"), self.headers.get("Range")
-        site.asked.append((path, wanted))
+        site.requests.append((path, wanted))
         if site.pause is not None:
             site.pause.wait(30)
         if path not in site.files:

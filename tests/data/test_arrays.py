@@ -35,7 +35,7 @@ def test_one_pool_is_split_without_overlap(tmp_path):
     data = load(tmp_path, train_per_class=2, test_per_class=2)
     assert data.train_targets.bincount().tolist() == data.test_targets.bincount().tolist() == [2] * 3
     assert len(torch.unique(torch.cat([data.train_inputs, data.test_inputs]).flatten(1), dim=0)) == 12
-    with pytest.raises(ValueError, match="no test split of its own"):
+    with pytest.raises(ValueError, match="no separate test split"):
         load(tmp_path, train_per_class=2)
 
 
@@ -54,7 +54,7 @@ def test_rows_become_float32_and_grey_images_get_a_channel(tmp_path):
     assert load(tmp_path).train_inputs.shape == (12, 1, 4, 4)
 
 
-def test_a_checksum_is_held_to(tmp_path):
+def test_a_checksum_is_verified(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
     right = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
     load(tmp_path, sha256=right)
@@ -65,9 +65,9 @@ def test_a_checksum_is_held_to(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train_targets": TARGETS / 2}, "train_targets of .* must be whole class numbers"),
-        ({"train_targets": TARGETS - 1}, "numbered from 0; the smallest is -1"),
-        ({"train_targets": TARGETS[:5]}, "train_inputs has 12 samples, its targets 5"),
+        ({"train_targets": TARGETS / 2}, "train_targets of .* must be integer class labels"),
+        ({"train_targets": TARGETS - 1}, "class labels from 0; the smallest is -1"),
+        ({"train_targets": TARGETS[:5]}, "train_inputs has 12 samples, but 5 targets"),
         ({"test_targets": TARGETS[:6] * 0}, "test targets must have every class 0..2"),
         ({"train_inputs": IMAGES.astype(np.float64)}, r"train_inputs of .* must be uint8 images .*, not torch.float64"),
         ({"train_inputs": np.array(["a"] * 12)}, r"cannot be read as \.npz arrays of numbers"),
@@ -78,7 +78,7 @@ def test_a_checksum_is_held_to(tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, changes, words):
+def test_invalid_arrays_are_refused(tmp_path, changes, words):
     np.savez(tmp_path / "a.npz", **{name: values for name, values in (SPLITS | changes).items() if values is not None})
     with pytest.raises(ValueError, match=words):
         load(tmp_path)
@@ -86,14 +86,14 @@ def test_what_does_not_fit_is_told(tmp_path, changes, words):
 
 def test_a_missing_and_a_damaged_file_are_named(tmp_path):
     for path in ("a.npz", "a.safetensors"):
-        with pytest.raises(ValueError, match=f"no file .*{path}; `path` is below `data_dir`"):
+        with pytest.raises(ValueError, match=f"no file .*{path}; `path` is relative to `data_dir`"):
             load(tmp_path, path)
         (tmp_path / path).write_bytes(b"PK\x03\x04 and then nothing")
         with pytest.raises(ValueError, match=f"{path} cannot be read"):
             load(tmp_path, path)
 
 
-def test_names_of_classes_must_be_as_many_as_there_are(tmp_path):
+def test_there_must_be_a_name_for_each_class(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
     with pytest.raises(ValueError, match=r"every class 0\.\.1"):
         load(tmp_path, classes=["a", "b"])

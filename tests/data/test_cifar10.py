@@ -1,4 +1,4 @@
-"""The real CIFAR-10, where it is: prepared, its statistics known, and a network trained on a little of it."""
+"""The real CIFAR-10, if available: its statistics, and a network trained on a subset."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_network_learns_from_a_balanced_subset(raw_study, tmp_path):
     assert last["error"] < first["error"] < 0.95
 
 
-def test_a_folder_one_too_high_is_told(raw_study, tmp_path, monkeypatch):
+def test_a_parent_of_the_right_folder_is_reported(raw_study, tmp_path, monkeypatch):
     from nclens.data import download, raw
 
     def unreachable(*arguments):

@@ -1,4 +1,4 @@
-"""Data sets are checked once; statistics and splits are what they say."""
+"""Data sets are validated; statistics and splits are as documented."""
 
 import pytest
 import torch
@@ -26,11 +26,11 @@ def made(**changes):
         ({"test_targets": torch.tensor([0, 0, 0, 1])}, "at least two samples of each"),
         ({"train_targets": torch.tensor([0, 1, 2, 1])}, "every class 0..1 and no other"),
         ({"train_targets": torch.tensor([0, 1])}, "train targets must be int64 of shape"),
-        ({"test_inputs": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, "one shape"),
+        ({"test_inputs": torch.zeros(4, 1, 3, 3, dtype=torch.uint8)}, "the same shape"),
         ({"train_inputs": torch.full((4, 2), torch.nan), "test_inputs": torch.zeros(4, 2)}, "finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, words):
+def test_invalid_data_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         made(**changes)
 

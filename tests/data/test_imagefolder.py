@@ -41,7 +41,7 @@ def test_one_folder_is_split_without_overlap(tmp_path):
     both = torch.cat([data.train_inputs, data.test_inputs]).flatten(1)
     assert len(torch.unique(both, dim=0)) == 15
     assert data.train_targets.bincount().tolist() == [3] * 3
-    with pytest.raises(ValueError, match="no test split of its own: set `train_per_class` and `test_per_class`"):
+    with pytest.raises(ValueError, match="no separate test split: set `train_per_class` and `test_per_class`"):
         load(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_an_absolute_path_is_taken_as_it_is(tmp_path):
 def test_images_of_several_sizes_need_one(tmp_path):
     fill(tmp_path / "pets" / "train", 2, (8, 12))
     fill(tmp_path / "pets" / "test", 2, (10, 8))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         load(tmp_path)
     data = load(tmp_path, image_size=6, channels=1)
     assert data.train_inputs.shape == (6, 1, 6, 6)
@@ -77,11 +77,11 @@ def test_the_crop_is_central(tmp_path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda root: None, "no folder .*pets; `path` is below `data_dir`"),
-        (lambda root: fill(root / "train", 2), "no folder of the test split; one of: test, val"),
+        (lambda root: None, "no folder .*pets; `path` is relative to `data_dir`"),
+        (lambda root: fill(root / "train", 2), "no test folder; allowed names: test, val"),
         (
             lambda root: (fill(root / "train", 2), fill(root / "test", 2, names=["cat", "dog"])),
-            "in one of them only: owl",
+            "only in one of them: owl",
         ),
         (lambda root: root.mkdir(), "imagefolder: Couldn't find any class folder"),
         (
@@ -94,7 +94,7 @@ def test_the_crop_is_central(tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, make, words):
+def test_invalid_folders_are_refused(tmp_path, make, words):
     make(tmp_path / "pets")
     with pytest.raises(ValueError, match=words):
         load(tmp_path)

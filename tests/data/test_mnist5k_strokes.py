@@ -1,4 +1,4 @@
-"""Numbers of a stroke, against bars whose numbers are known, and against their own symmetries."""
+"""Shape measures of a stroke, on bars with known values, and their symmetries."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from nclens.workflow.build.data import load_dataset
 
 
 def bar(width, height, top=3, left=5, lean=0):
-    """A bar whose rows each stand `lean` pixels to the right of the row below."""
+    """A bar in which each row is `lean` pixels to the right of the row below."""
     image = np.zeros((40, 60), dtype=np.uint8)
     for row in range(height):
         start = left + lean * (height - 1 - row)

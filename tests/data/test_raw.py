@@ -1,4 +1,4 @@
-"""The folder of raw data: what is there is verified and used, what is missing fetched, nothing overwritten."""
+"""The folder of raw data: existing files are verified, missing ones downloaded, nothing is overwritten."""
 
 import hashlib
 import threading
@@ -23,19 +23,19 @@ def raw(tmp_path):
     return raw
 
 
-def test_what_is_there_is_used_and_nothing_fetched(raw, site):
+def test_an_existing_file_is_used_and_nothing_downloaded(raw, site):
     file = described(site.url("a.bin"))
     raw.place(file.path).parent.mkdir(parents=True)
     raw.place(file.path).write_bytes(CONTENT)
     assert raw.fetch(file, [file]).read_bytes() == CONTENT
-    assert not site.asked
+    assert not site.requests
 
 
-def test_what_is_missing_is_fetched(raw, site):
+def test_a_missing_file_is_downloaded(raw, site):
     file = described(site.url("a.bin"))
     site.files["a.bin"] = CONTENT
     assert raw.fetch(file, [file]).read_bytes() == CONTENT
-    assert "is missing: fetching" in raw.said[0]
+    assert "is missing: downloading" in raw.said[0]
 
 
 def test_a_damaged_file_is_named_and_left_as_it_is(raw, site):
@@ -43,11 +43,11 @@ def test_a_damaged_file_is_named_and_left_as_it_is(raw, site):
     site.files["a.bin"] = CONTENT
     raw.place(file.path).parent.mkdir(parents=True)
     raw.place(file.path).write_bytes(CONTENT[:50])
-    for ask in (raw.is_there, lambda file: raw.fetch(file, [file])):
+    for check in (raw.is_there, lambda file: raw.fetch(file, [file])):
         with pytest.raises(DownloadError, match=r"set/a\.bin \(50 bytes\) is truncated or altered"):
-            ask(file)
+            check(file)
     assert raw.place(file.path).read_bytes() == CONTENT[:50]
-    assert not site.asked
+    assert not site.requests
 
 
 def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(raw, site):
@@ -65,7 +65,7 @@ def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(ra
 
 
 @pytest.mark.parametrize("near", ["..", "cifar10"])
-def test_a_near_miss_of_data_dir_is_pointed_at(raw, site, near):
+def test_a_likely_data_dir_is_suggested(raw, site, near):
     file, unpacked = described(site.url("a.bin")), RawFile("set/unpacked", "md5:0")
     found = raw.folder / near / unpacked.path
     found.parent.mkdir(parents=True)
@@ -94,10 +94,10 @@ def test_one_process_at_a_time_writes(raw):
         order.append("first")
     thread.join(30)
     assert order == ["first", "second"]
-    assert any("another process is fetching set" in line for line in raw.said)
+    assert any("another process is downloading set" in line for line in raw.said)
 
 
-def test_a_lock_that_cannot_be_made_is_told(tmp_path):
+def test_a_lock_that_cannot_be_created_is_reported(tmp_path):
     raw = RawData(tmp_path / "file" / "data")
     (tmp_path / "file").write_text("")
     with pytest.raises(DownloadError, match="cannot write"), raw.alone("set"):

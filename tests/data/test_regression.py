@@ -1,4 +1,4 @@
-"""Data sets for regression are checked once, and their manifest leads back to the original units."""
+"""Data sets for regression are validated, and their manifest restores the original units."""
 
 import pytest
 import torch
@@ -32,13 +32,13 @@ def made(**changes):
         ({"test_targets": torch.full((5, 2), torch.inf)}, "test targets must be finite"),
         ({"train_targets": torch.ones(9, 2)}, "train target a is constant"),
         ({"test_inputs": torch.randn(1, 3), "test_targets": torch.randn(1, 2)}, "test target a is constant"),
-        ({"targets": ["a", "a"]}, "each another"),
+        ({"targets": ["a", "a"]}, "all names must differ"),
         ({"targets": []}, "at least one name"),
         ({"target_scale": [1.0]}, "one number for each"),
         ({"train_inputs": torch.zeros(9, 3, dtype=torch.int64)}, "float32 rows"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, words):
+def test_invalid_data_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         made(**changes)
 
@@ -54,7 +54,7 @@ def test_the_manifest_has_mean_and_covariance_of_the_training_split_as_stored():
 
 
 @given(st.integers(1, 4), st.floats(1e-3, 1e3), st.sampled_from(["each", "common", "none"]), st.integers(0, 99))
-def test_stored_units_lead_back_to_the_original_ones(n, size, scaling, seed):
+def test_stored_units_convert_to_the_original_ones(n, size, scaling, seed):
     generator = torch.Generator().manual_seed(seed)
     spread = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
     train, test = (size * (torch.randn(m, n, generator=generator, dtype=torch.float64) * spread + 1) for m in (20, 6))

@@ -22,7 +22,7 @@ ENTRY = {
 
 @pytest.fixture
 def load(tmp_path):
-    """Load a file of six rollouts of 10 steps, interleaved; each input tells its rollout and step."""
+    """Load a file of six rollouts of 10 steps, interleaved; each input encodes its rollout and step."""
 
     def load(arrays=None, **changes):
         steps = np.arange(60)
@@ -48,13 +48,13 @@ def test_no_rollout_is_in_both_splits(load):
     assert torch.equal(load().train_targets, data.train_targets)
 
 
-def test_every_keeps_the_first_of_so_many_steps_of_each_rollout(load):
+def test_every_is_the_stride_within_each_rollout(load):
     data = load(every=4)
     for rollout in set(data.train_inputs[:, 0].tolist()):
         assert data.train_inputs[data.train_inputs[:, 0] == rollout, 1].tolist() == [0, 4, 8]
 
 
-def test_one_target_and_samples_that_stand_for_themselves(load):
+def test_one_target_and_samples_without_rollouts(load):
     data = load(rollout=None, train_rollouts=40, test_rollouts=20, targets=[1])
     assert (data.train_targets.shape, data.test_targets.shape) == ((40, 1), (20, 1))
     assert data.targets == ["actions_1"]
@@ -83,17 +83,17 @@ def test_splits_are_whole_rollouts_in_order(numbers, train, every, seed):
 @pytest.mark.parametrize(
     ("arrays", "changes", "words"),
     [
-        ({}, {"path": "other.npz"}, "no file .*other.npz; `path` is below `data_dir`"),
+        ({}, {"path": "other.npz"}, "no file .*other.npz; `path` is relative to `data_dir`"),
         ({"actions": None}, {}, "lacks actions; it has observations, rollout"),
-        ({"rollout": np.zeros(60)}, {}, "rollouts be whole numbers"),
-        ({"rollout": np.zeros(59, dtype=int)}, {}, "one entry a sample"),
+        ({"rollout": np.zeros(60)}, {}, "rollouts must be integers"),
+        ({"rollout": np.zeros(59, dtype=int)}, {}, "one entry per sample"),
         ({"actions": np.zeros((60, 2, 2))}, {}, r"actions of .* must be numbers \(N, F\) or \(N,\)"),
-        ({}, {"train_rollouts": 5}, "has 6 rollouts; .* = 7 are more"),
-        ({}, {"targets": [2]}, "names column 2; actions has 2, from 0"),
+        ({}, {"train_rollouts": 5}, "has 6 rollouts, fewer than .* = 7"),
+        ({}, {"targets": [2]}, "names column 2; actions has 2 columns, numbered from 0"),
         ({}, {"sha256": "0" * 64}, "its SHA256 is"),
     ],
 )
-def test_what_does_not_fit_is_told(load, arrays, changes, words):
+def test_invalid_rollouts_are_refused(load, arrays, changes, words):
     with pytest.raises((ValueError, OSError), match=words):
         load(arrays, **changes)
 

@@ -1,4 +1,4 @@
-"""Scripted experts reach what they should; MuJoCo runs without a display."""
+"""Scripted experts reach their goals; MuJoCo runs without a display."""
 
 import sys
 
@@ -53,14 +53,14 @@ def mujoco():
 
 @pytest.mark.usefixtures("mujoco")
 @pytest.mark.parametrize(("expert", "least"), [(reacher_scripted.EXPERT, -4.53), (swimmer_scripted.EXPERT, 117.28)])
-def test_experts_are_better_than_the_published_ones_that_they_stand_beside(expert, least):
+def test_experts_are_better_than_the_published_ones(expert, least):
     count = 100 if expert.steps == 50 else 2
     *_, returns = simulate(expert, count, seed=0)
     assert returns.mean() - 2 * returns.std() / np.sqrt(count) > least == expert.published[0][0]
 
 
 @pytest.mark.usefixtures("mujoco")
-def test_a_rollout_is_the_same_whatever_their_number_and_seeds_differ():
+def test_a_rollout_does_not_depend_on_their_number_and_seeds_differ():
     few, many, other = (
         load_dataset({"source": "reacher_scripted", "every": 10, **ENTRY, **changes})
         for changes in ({}, {"train_rollouts": 5}, {"seed": 1})

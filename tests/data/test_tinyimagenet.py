@@ -1,4 +1,4 @@
-"""Tiny ImageNet: read out of its archive, every image RGB, training and validation split."""
+"""Tiny ImageNet: read from its archive, every image RGB, training and validation split."""
 
 import io
 import threading
@@ -49,11 +49,11 @@ def test_both_splits_are_read_in_the_order_of_identifiers(archive):
 
 def test_validation_images_have_the_classes_of_their_list(archive):
     data = load(archive.parent)
-    # Image i of class k, counted downwards from n90, is val_{4 i + k}; the list stands class by class.
+    # Image i of class k, counted downwards from n90, is val_{4 i + k}; the list is sorted by class.
     assert data.test_targets.tolist() == [3, 3, 2, 2, 1, 1, 0, 0]
 
 
-def test_grayscale_images_are_turned_rgb(archive):
+def test_grayscale_images_are_converted_to_rgb(archive):
     inputs = load(archive.parent).train_inputs
     grey = (inputs == inputs[:, :1]).flatten(1).all(1)
     assert grey.tolist() == [True, False, False] * 4
@@ -75,7 +75,7 @@ def test_the_unpacked_folder_will_do(archive, tmp_path):
     [
         ("wnids.txt", r"has no tiny-imagenet-200/wnids\.txt"),
         ("train/n00000088/images/n00000088_2.JPEG", r"4 classes and 11 \+ 8 images, not 4 and 12 \+ 8"),
-        ("val/images/val_3.JPEG", "images of its list are missing"),
+        ("val/images/val_3.JPEG", "listed images are missing"),
     ],
 )
 def test_an_incomplete_folder_is_refused(archive, tmp_path, missing, words):
@@ -92,7 +92,7 @@ def test_a_truncated_archive_is_named_and_not_deleted(archive):
     assert archive.read_bytes() == content
 
 
-def test_two_studies_fetch_it_once(archive, tmp_path, site, monkeypatch):
+def test_two_studies_download_it_once(archive, tmp_path, site, monkeypatch):
     site.files["tiny-imagenet-200.zip"] = archive.read_bytes()
     described = RawFile(archive.name, tinyimagenet.ARCHIVE.checksum, (site.url("tiny-imagenet-200.zip"),))
     monkeypatch.setattr(tinyimagenet, "ARCHIVE", described)
@@ -105,13 +105,13 @@ def test_two_studies_fetch_it_once(archive, tmp_path, site, monkeypatch):
     threads = [threading.Thread(target=study) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while not any("another process is fetching" in line for line in said):
+    while not any("another process is downloading" in line for line in said):
         assert any(thread.is_alive() for thread in threads)
         threads[0].join(0.01)
     site.pause.set()
     for thread in threads:
         thread.join(60)
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
     assert torch.equal(made[0].train_inputs, made[1].train_inputs)
 
 

@@ -1,4 +1,4 @@
-"""torchvision's data sets: read from verified files, fetched where they are missing, as uint8 with classes from 0."""
+"""torchvision's data sets: read from verified files, downloaded if missing, as uint8 with classes from 0."""
 
 import re
 import shutil
@@ -125,7 +125,7 @@ def test_an_incomplete_set_is_refused(folder, kind_of, monkeypatch):
 
 @pytest.fixture
 def served(tmp_path, folder, site, kind_of, monkeypatch):
-    """CIFAR10 on a server and nowhere else: its class numbers and images."""
+    """CIFAR10 on a server and nowhere else: its class labels and images."""
     kind = kind_of("CIFAR10")
     (tmp_path / "origin").mkdir()
     made = fakes.cifar(tmp_path / "origin", kind, monkeypatch)
@@ -135,31 +135,31 @@ def served(tmp_path, folder, site, kind_of, monkeypatch):
     return made
 
 
-def test_a_missing_set_is_fetched_unpacked_and_the_next_time_used(served, site, folder):
+def test_a_missing_set_is_downloaded_unpacked_and_then_reused(served, site, folder):
     (targets, images), said = served, []
     data = load(folder, "CIFAR10", targets, said)
     assert torch.equal(data.train_inputs, torch.from_numpy(images[0]))
-    assert [path for path, _ in site.asked] == ["cifar-10-python.tar.gz"]
-    assert any("is missing: fetching http" in line for line in said)
+    assert [path for path, _ in site.requests] == ["cifar-10-python.tar.gz"]
+    assert any("is missing: downloading http" in line for line in said)
     left = {path.name for path in folder.iterdir()}
     assert left == {".CIFAR10.lock", "cifar-10-batches-py", "cifar-10-python.tar.gz"}
     again = load(folder, "CIFAR10", targets)
     assert torch.equal(again.test_inputs, torch.from_numpy(images[1]))
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
-def test_a_download_that_broke_is_gone_on_with(served, site, folder):
+def test_a_broken_download_is_resumed(served, site, folder):
     (targets, images), content = served, site.files["cifar-10-python.tar.gz"]
     (folder / "cifar-10-python.tar.gz.part").write_bytes(content[:5000])
     assert torch.equal(load(folder, "CIFAR10", targets).train_inputs, torch.from_numpy(images[0]))
-    assert site.asked == [("cifar-10-python.tar.gz", "bytes=5000-")]
+    assert site.requests == [("cifar-10-python.tar.gz", "bytes=5000-")]
 
 
-def test_an_archive_alone_is_unpacked_and_nothing_fetched(served, site, folder):
+def test_an_archive_alone_is_unpacked_and_nothing_downloaded(served, site, folder):
     (targets, images), content = served, site.files.pop("cifar-10-python.tar.gz")
     (folder / "cifar-10-python.tar.gz").write_bytes(content)
     assert torch.equal(load(folder, "CIFAR10", targets).train_inputs, torch.from_numpy(images[0]))
-    assert not site.asked
+    assert not site.requests
 
 
 @pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "cifar-10-batches-py/data_batch_3"])
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_named_and_neither_used_nor_replaced(served, site, fol
     with pytest.raises(OSError, match=rf"{name} \([\d,]+ bytes\) is truncated or altered: its MD5 is"):
         load(folder, "CIFAR10", targets)
     assert (folder / name).read_bytes() == damaged
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
 def test_a_missing_part_is_unpacked_again_beside_the_others(served, site, folder):
@@ -181,7 +181,7 @@ def test_a_missing_part_is_unpacked_again_beside_the_others(served, site, folder
     kept = (folder / "cifar-10-batches-py" / "data_batch_2").stat()
     assert torch.equal(load(folder, "CIFAR10", targets).train_inputs, torch.from_numpy(images[0]))
     assert (folder / "cifar-10-batches-py" / "data_batch_2").stat().st_mtime_ns == kept.st_mtime_ns
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
 def test_what_a_killed_process_left_half_unpacked_does_no_harm(served, site, folder):
@@ -208,7 +208,7 @@ def test_mnist_is_fetched_from_the_mirror_that_has_it(tmp_path, folder, site, ki
         site.files[f"second/{name}"] = (tmp_path / "origin" / "MNIST" / "raw" / name).read_bytes()
     monkeypatch.setattr(kind, "mirrors", [site.url("first/"), site.url("second/")])
     assert torch.equal(load(folder, "MNIST", targets).train_inputs, torch.from_numpy(images[0]))
-    assert [path for path, _ in site.asked[:2]] == [
+    assert [path for path, _ in site.requests[:2]] == [
         f"{place}/train-images-idx3-ubyte.gz" for place in ("first", "second")
     ]
 
@@ -233,7 +233,7 @@ def test_unpacked_files_are_compared_with_their_archives(folder, kind_of, monkey
         assert unpacked.read_bytes() == damaged
 
 
-def test_unpacked_files_without_a_checksum_are_said_to_be_so(folder, kind_of, monkeypatch):
+def test_unpacked_files_without_a_checksum_are_reported(folder, kind_of, monkeypatch):
     targets, _ = fakes.mnist(folder, kind_of("MNIST"), monkeypatch)
     said = []
     load(folder, "MNIST", targets, said)
@@ -254,7 +254,7 @@ def test_other_content_than_the_archives_is_never_written_over(tmp_path, folder,
     other = folder / "rendered-sst2" / "train" / "positive" / "0.png"
     fakes.picture(other)
     content = other.read_bytes()
-    with pytest.raises(ValueError, match=r"train/positive/0\.png is truncated or altered: it is not what its archive"):
+    with pytest.raises(ValueError, match=r"train/positive/0\.png is truncated or altered: it differs from its archive"):
         load(folder, "RenderedSST2", targets)
     assert other.read_bytes() == content
     other.unlink()
@@ -270,7 +270,7 @@ def test_stl10_needs_no_unlabelled_images(folder, kind_of, monkeypatch):
 
 
 def test_a_set_that_cannot_be_downloaded_says_where_it_is_had(folder, kind_of):
-    with pytest.raises(ValueError, match=r"FER2013 has to be put into .* by hand: train\.csv not found .*kaggle"):
+    with pytest.raises(ValueError, match=r"FER2013 must be put into .* by hand: train\.csv not found .*kaggle"):
         load(folder, "FER2013", [[0], [0]])
 
 
@@ -292,9 +292,9 @@ def test_grey_images_have_one_channel(folder, kind_of, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(set(SETS) - {"FER2013"}))
-def test_addresses_and_checksums_of_every_set_are_learnt_from_torchvision(name, kind_of, monkeypatch):
+def test_addresses_and_checksums_of_every_set_come_from_torchvision(name, kind_of, monkeypatch):
     def no_network(*arguments, **options):
-        raise AssertionError("the network was asked")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     entry = SETS[name]

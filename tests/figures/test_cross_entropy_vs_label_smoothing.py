@@ -3,12 +3,14 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from nclens.figures import FIGURES, style
+from nclens.figures import style
+from nclens.figures.catalogue import FIGURES
 from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
-from nclens.study.experiments import FIGURES as BY_TASK
+from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import bars_of, points_of
 
 # What is simulated here classifies; figures of regression have tests of their own.
-ALL = BY_TASK["classification"]
+ALL = [stem for stem, figure in FIGURES.items() if figure.task == "classification"]
 FIVE = ("ce", "ls", "ls_0.1", "ls_0.2", "maxsup")
 
 
@@ -34,7 +36,7 @@ CASES = {
 @pytest.mark.parametrize("stem", ALL)
 @pytest.mark.parametrize("case", CASES)
 def test_every_figure_draws_whatever_the_metrics(simulate, stem, case):
-    figure, table = FIGURES[stem].draw(simulate(**CASES[case]))
+    figure, table = draw_figure(stem, simulate(**CASES[case]))
     assert isinstance(table, pd.DataFrame)
     assert figure.get_supxlabel().startswith("digits")
 
@@ -49,7 +51,7 @@ def overlap(first, second) -> bool:
 @pytest.mark.parametrize("stem", ALL)
 def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
     with style.look():
-        figure, _ = FIGURES[stem].draw(simulate(losses=FIVE, change=holes))
+        figure, _ = draw_figure(stem, simulate(losses=FIVE, change=holes))
         figure.canvas.draw()
     page = figure.bbox
     shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
@@ -78,17 +80,10 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
 def test_same_input_same_bytes_and_the_input_is_left_alone(simulate, stem):
     inputs = simulate(losses=("ce",), seeds=(0, 1))
     metrics, theory = inputs.metrics.copy(), inputs.theory.copy()
-    first, second = (style.encode(FIGURES[stem].draw(inputs).figure, "png", dpi=50) for _ in range(2))
+    first, second = (style.encode(draw_figure(stem, inputs).figure, "png", dpi=50) for _ in range(2))
     assert first == second
     pd.testing.assert_frame_equal(inputs.metrics, metrics)
     pd.testing.assert_frame_equal(inputs.theory, theory)
-
-
-@pytest.mark.parametrize("spec", FIGURES.values(), ids=tuple(FIGURES))
-def test_registry_entries_are_complete(spec):
-    assert spec.title
-    assert spec.caption.endswith(".")
-    assert spec.source.startswith(("a figure of the paper", "after arXiv", "our own"))
 
 
 def test_above_minimum_by_hand():
@@ -100,7 +95,7 @@ def test_above_minimum_by_hand():
 
 
 def test_the_loss_drawn_is_the_trained_one_of_every_epoch(simulate):
-    _, table = FIGURES["training_loss"].draw(simulate())
+    _, table = draw_figure("training_loss", simulate())
     assert list(table["metric"].unique()) == ["epoch_loss", "epoch_loss_above_minimum"]
     assert table.groupby(["metric", "loss"]).size().tolist() == [60] * 4
     assert table.loc[table["metric"] == "epoch_loss_above_minimum", "mean"].min() >= LOSS_FLOOR * (1 - 1e-12)
@@ -108,14 +103,14 @@ def test_the_loss_drawn_is_the_trained_one_of_every_epoch(simulate):
 
 @pytest.mark.parametrize(("last", "count", "until"), [(800, 160, 80), (60, 15, 6), (3, 3, 3)])
 def test_the_first_epochs(simulate, last, count, until):
-    figure, table = FIGURES["first_epochs"].draw(simulate(last=last, count=count, seeds=(0,)))
+    figure, table = draw_figure("first_epochs", simulate(last=last, count=count, seeds=(0,)))
     assert table["epoch"].max() <= until
     assert f"epochs up to {until} of {last}" in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_one_point_an_epoch_and_loss(simulate):
     inputs = simulate(count=15)
-    figure, table = FIGURES["nc1_nc2"].draw(inputs)
+    figure, table = draw_figure("nc1_nc2", inputs)
     epochs = inputs.select("nc1", "train")["epoch"].nunique()
     assert len(table) == epochs * 2
     for loss, axes in zip(inputs.losses, figure.axes, strict=False):
@@ -126,21 +121,21 @@ def test_one_point_an_epoch_and_loss(simulate):
 
 
 def test_points_without_a_test_error_are_hollow_and_named(simulate):
-    figure, table = FIGURES["nc1_nc2"].draw(simulate(change=holes))
+    figure, table = draw_figure("nc1_nc2", simulate(change=holes))
     assert table["error_mean"].isna().all()
     assert "Hollow: no test error" in figure.get_supxlabel().replace("\n", " ")
     assert len(figure.axes) == 2  # no colour bar without colours
 
 
 def test_the_baselines_path_is_repeated_in_the_other_panels_only(simulate):
-    figure, _ = FIGURES["nc1_nc2"].draw(simulate(losses=("ce", "ls", "maxsup")))
+    figure, _ = draw_figure("nc1_nc2", simulate(losses=("ce", "ls", "maxsup")))
     dotted = [[line.get_linestyle() for line in axes.lines].count(":") for axes in figure.axes[:3]]
     assert dotted == [0, 1, 1]
 
 
 def test_norms_hold_the_last_epoch_seed_by_seed_and_their_mean(simulate):
     inputs = simulate()
-    _, table = FIGURES["norms"].draw(inputs)
+    _, table = draw_figure("norms", inputs)
     assert set(table["epoch"]) == {60}
     for metric, split in (("feature_norm", "train"), ("ece_unscaled", "test"), ("temperature", "test")):
         own = table[(table["metric"] == metric) & (table["loss"] == "ls")]
@@ -149,8 +144,20 @@ def test_norms_hold_the_last_epoch_seed_by_seed_and_their_mean(simulate):
         np.testing.assert_allclose(own.loc[own["seed"].isna(), "mean"], [raw.mean()])
 
 
+def test_dots_and_bars_are_those_of_the_table(simulate):
+    inputs = simulate()
+    figure, table = draw_figure("norms", inputs)
+    means = table[table["seed"].isna()]
+    for axes, metric in zip(figure.axes, ("feature_norm", "classifier_norm", "temperature"), strict=False):
+        for row, loss in enumerate(inputs.losses):
+            own = means[(means["metric"] == metric) & (means["loss"] == loss)].iloc[0]
+            bars = bars_of(axes, inputs.colours[loss])
+            np.testing.assert_allclose(points_of(axes, inputs.colours[loss]), [[own["mean"], row]], rtol=1e-12)
+            np.testing.assert_allclose(bars, [[[own["low"], row], [own["high"], row]]], rtol=1e-11)
+
+
 def test_split_panels_read_the_test_set(simulate):
-    _, table = FIGURES["correct_incorrect"].draw(simulate())
+    _, table = draw_figure("correct_incorrect", simulate())
     assert set(table["split"]) == {"test"}
     parts = ("correct", "incorrect")
     assert list(table["metric"].unique()) == [f"{m}_{part}" for m in ("nll", "entropy", "nc1") for part in parts]

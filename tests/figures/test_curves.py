@@ -3,7 +3,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from nclens.figures import style
-from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
+from nclens.figures.tables import over_seeds
+from tests.figures.artists import bands_of, notes_of
 
 NC1 = Panel("NC1", (Series("nc1", "train", "train"), Series("nc1", "test", "test")), log=True)
 ERROR = Panel("error (%)", (Series("error", "train", "train"),), percent=True)
@@ -12,7 +14,7 @@ STROKES = {"train": "training set", "test": "test set"}
 
 def draw(inputs, panels=(NC1, ERROR), **options):
     with style.look():
-        return draw_curves(inputs, panels, columns=2, strokes=STROKES, height=3.0, **options)
+        return draw_curves(inputs, panels, columns=2, legend=STROKES, height=3.0, **options)
 
 
 def test_lines_are_the_metrics_of_a_single_seed(simulate):
@@ -31,9 +33,40 @@ def test_the_table_is_what_was_drawn(simulate):
     keys = ["panel", "metric", "split", "loss"]
     for (_, own), line in zip(table.groupby(keys, sort=False), lines, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), own["epoch"])
-        np.testing.assert_array_equal(line.get_ydata(), own["mean"])
+        np.testing.assert_allclose(line.get_ydata(), own["mean"], rtol=1e-12)
     assert set(table.loc[table["metric"] == "nc1", "average"]) == {"geometric"}
     assert set(table.loc[table["metric"] == "error", "average"]) == {"arithmetic"}
+
+
+def test_the_bands_are_the_intervals_of_the_table(simulate):
+    inputs = simulate()
+    figure, table = draw(inputs)
+    for number, axes in enumerate(figure.axes, start=1):
+        for loss in inputs.losses:
+            bands = bands_of(axes, inputs.colours[loss])
+            own = table[(table["panel"] == number) & (table["loss"] == loss)]
+            for band, (_, series) in zip(bands, own.groupby(["metric", "split"], sort=False), strict=True):
+                for drawn, column in zip(band, ("epoch", "low", "high"), strict=True):
+                    np.testing.assert_allclose(drawn, series[column], rtol=1e-11)
+
+
+def test_no_band_without_an_interval(simulate):
+    figure, _ = draw(simulate(seeds=(4,)))
+    assert not any(axes.collections for axes in figure.axes)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_line_ends_where_a_mean_is_missing(simulate, log):
+    inputs = simulate(losses=("ce",), seeds=(0, 1))
+    rows = inputs.select("nc1", "train")
+    epochs = sorted(rows["epoch"].unique())
+    rows = rows.assign(value=rows["value"].mask(rows["epoch"] == epochs[4], np.inf))
+    with style.look():
+        _, grid = style.page(1, 1, 2.0)
+        draw_lines(grid[0, 0], inputs, rows, over_seeds(rows, log), log)
+    parts = [list(line.get_xdata()) for line in grid[0, 0].lines]
+    assert parts == [epochs[:4], epochs[5:]]
+    assert [list(band[0]) for band in bands_of(grid[0, 0], inputs.colours["ce"])] == parts
 
 
 def test_means_agree_with_a_slow_reference(simulate):
@@ -62,10 +95,6 @@ def test_until_leaves_out_later_epochs(simulate):
     assert table["epoch"].max() <= 5
 
 
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
-
-
 def test_gaps_are_counted_and_named(simulate):
     def change(table):
         gone = (table["metric"] == "nc1") & (table["split"] == "train") & (table["epoch"] == 60)
@@ -88,5 +117,5 @@ def test_a_panel_without_values_says_so(simulate):
 
 def test_one_stroke_needs_no_legend_entry(simulate):
     with style.look():
-        figure, _ = draw_curves(simulate(), [ERROR], columns=1, strokes={"train": "training set"}, height=3.0)
+        figure, _ = draw_curves(simulate(), [ERROR], columns=1, legend={"train": "training set"}, height=3.0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "LS (δ = 0.05)"]

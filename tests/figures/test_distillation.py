@@ -3,9 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
-from nclens.figures import FIGURES, FigureInputs
+from nclens.figures.distillation import LOOKS
 from nclens.figures.style import encode
+from nclens.figures.tables import FigureInputs
+from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import lines_of, notes_of
 
 ALONE = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.3": 0.3}
 SEEDS = (0, 1, 2)
@@ -50,11 +54,7 @@ def students(teachers=TEACHERS, seeds=SEEDS, change=lambda table: table):
 
 
 def draw(inputs):
-    return FIGURES["distillation"].draw(inputs)
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    return draw_figure("distillation", inputs)
 
 
 def values(table, panel, series):
@@ -80,6 +80,16 @@ def test_a_point_is_the_mean_and_a_bar_goes_from_the_least_to_the_largest():
         assert (row.seeds, row.left_out) == (3, 0)
 
 
+def test_lines_and_bars_are_those_of_the_table():
+    figure, table = draw(students())
+    left = table[(table["panel"] == "smoothing") & (table["series"] == "alone")]
+    (line,) = (line for line in lines_of(figure.axes[0], LOOKS["alone"][1], True) if line.get_linestyle() == "-")
+    np.testing.assert_allclose(line.get_ydata(), left["mean"], rtol=1e-12)
+    bars = [part for part in figure.axes[0].collections if to_hex(part.get_colors()[0]) == LOOKS["alone"][1].lower()]
+    ends = np.array([segment[:, 1] for segment in bars[0].get_segments()])
+    np.testing.assert_allclose(ends, left[["low", "high"]], rtol=1e-12)
+
+
 def test_levels_are_the_network_alone_with_cross_entropy_and_with_its_best_smoothing():
     figure, table = draw(students())
     levels = table[table["x"].isna()].set_index("series")
@@ -99,8 +109,8 @@ def test_teachers_that_neither_panel_can_place_are_named():
     more = TEACHERS | {"of_maxsup": teacher("maxsup", None, 1.0)}
     figure, table = draw(students(more))
     assert "of_maxsup" not in set(table["loss"])
-    assert "In neither panel: label of of_maxsup." in notes_of(figure)
-    assert "In neither panel" not in notes_of(draw(students())[0])
+    assert "Not in either panel: label of of_maxsup." in notes_of(figure)
+    assert "Not in either panel" not in notes_of(draw(students())[0])
 
 
 def test_weights_and_experiments_have_lines_of_their_own():

@@ -18,7 +18,8 @@ def matrix_of(table, loss, what):
 
 
 def images(figure):
-    return [axes for axes in figure.axes if axes.images]
+    """The heat maps: axes of the page's cells, without the colour bar."""
+    return [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -50,6 +51,8 @@ def test_the_closed_form_is_the_models_and_keeps_its_scale():
     arrays = [inputs.last_features("ufm", seed)["weight"] for seed in (0, 1, 2)]
     np.testing.assert_allclose(matrix_of(table, "ufm", "last"), np.mean([w @ w.T for w in arrays], axis=0))
     assert len(images(figure)) == 3
+    for axes, what in zip(images(figure), ("first", "last", "predicted"), strict=True):
+        np.testing.assert_allclose(axes.collections[0].get_array().reshape(2, 2), matrix_of(table, "ufm", what))
     assert "λ_W = 0.1, λ_H = 0.1" in notes_of(figure)
 
 

@@ -5,14 +5,16 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from nclens.figures.smoothing_sweep import FIGURES, smoothing_calibration, smoothing_collapse
+from nclens.figures import style
+from nclens.figures.smoothing_sweep import smoothing_calibration, smoothing_collapse
+from tests.figures.artists import bands_of, bars_of, lines_of, notes_of
 from tests.figures.simulate import SMOOTHINGS, SWEEP
 
 PREDICTED = {"feature_norm": "feature_norm", "classifier_norm": "weight_norm"}
 
 
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+def is_filled(line):
+    return to_hex(line.get_markerfacecolor()) != style.GROUND
 
 
 def keys_of(figure):
@@ -39,9 +41,35 @@ def test_points_stand_at_their_smoothing_in_the_colour_of_their_loss(simulate):
     inputs = simulate(losses=SWEEP)
     figure, table = smoothing_calibration(inputs)
     own = table[(table["source"] == "measured") & (table["metric"] == "logit_gap") & (table["split"] == "train")]
-    points = next(c for c in figure.axes[0].collections if len(c.get_offsets()) == 7)
-    np.testing.assert_allclose(points.get_offsets(), own[["smoothing", "mean"]])
-    assert [to_hex(colour) for colour in points.get_facecolors()] == [inputs.colours[loss].lower() for loss in SWEEP]
+    for row in own.itertuples():
+        filled = [line for line in lines_of(figure.axes[0], inputs.colours[row.loss], True) if is_filled(line)]
+        points = np.concatenate([line.get_xydata() for line in filled])
+        np.testing.assert_allclose(points[np.isfinite(points).all(axis=1)], [[row.smoothing, row.mean]])
+
+
+@pytest.mark.parametrize("draw", [smoothing_collapse, smoothing_calibration])
+def test_bars_and_bands_are_the_intervals_of_the_table(simulate, draw):
+    inputs = simulate(losses=SWEEP)
+    figure, table = draw(inputs)
+    for number, own in table.groupby("panel"):
+        axes = figure.axes[number - 1]
+        measured, predicted = own[own["source"] == "measured"], own[own["source"] != "measured"]
+        for loss in SWEEP:
+            bars = bars_of(axes, inputs.colours[loss])
+            expected = measured.loc[measured["loss"] == loss, ["smoothing", "low", "smoothing", "high"]]
+            np.testing.assert_allclose(bars.reshape(-1, 4), expected, rtol=1e-11)
+        if len(predicted):
+            ((_, low, high),) = bands_of(axes, style.INK)
+            ordered = predicted.sort_values("smoothing")
+            np.testing.assert_allclose([low, high], [ordered["low"], ordered["high"]], rtol=1e-11)
+
+
+def test_losses_of_the_same_smoothing_are_separate_points(simulate):
+    inputs = simulate(losses=("ce", "ls", "ls_0.1"))
+    figure, table = smoothing_calibration(replace(inputs, smoothings=inputs.smoothings | {"ls_0.1": 0.05}))
+    own = table[(table["panel"] == 1) & (table["source"] == "predicted, effective")]
+    crosses = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if line.get_marker() == "x"])
+    np.testing.assert_allclose(np.sort(crosses[:, 1]), np.sort(own["mean"]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [SWEEP, SWEEP[::-1]])
@@ -70,7 +98,7 @@ def test_both_kinds_of_penalties_and_an_unknown_one_each_have_a_line(simulate):
     inputs = simulate()
     kinds = [inputs.predictions.assign(penalties=kind) for kind in ("explicit", "effective", "guessed")]
     figure, table = smoothing_calibration(replace(inputs, predictions=pd.concat(kinds)))
-    assert len(figure.axes[0].lines) == 3
+    assert len([line for line in figure.axes[0].lines if line.get_marker() == "x"]) == 3
     assert "UFM, guessed penalties" in keys_of(figure)
     assert table["source"].nunique() == 4
 
@@ -95,7 +123,7 @@ def test_losses_without_a_prediction_or_a_smoothing_are_named(simulate):
     inputs = simulate(losses=("ce", "ls", "maxsup"))
     predictions = inputs.predictions[inputs.predictions["loss"] == "ce"]
     figure, table = smoothing_collapse(replace(inputs, predictions=predictions))
-    assert "Not shown, having no smoothing: MaxSup with a rather long name" in notes_of(figure)
+    assert "Not shown, without a smoothing: MaxSup with a rather long name" in notes_of(figure)
     assert "No prediction for LS (δ = 0.05)" in notes_of(figure)
     assert set(table["loss"]) == {"ce", "ls"}
 
@@ -132,10 +160,6 @@ def test_values_that_cannot_be_drawn_are_counted_and_named(simulate):
 
 def test_before_and_after_scaling_differ_in_their_fill(simulate):
     figure, _ = smoothing_calibration(simulate())
-    fills = [len(c.get_facecolors()) and to_hex(c.get_facecolors()[0]) for c in figure.axes[3].collections]
-    assert "#ffffff" in fills
+    marked = [line for line in figure.axes[3].lines if line.get_marker() == "s"]
+    assert {is_filled(line) for line in marked} == {True, False}
     assert keys_of(figure).index("before scaling") < keys_of(figure).index("after scaling")
-
-
-def test_the_registry_names_the_papers_figures():
-    assert [spec.source[:24] for spec in FIGURES.values()] == ["a figure of the paper, 6", "a figure of the paper, 7"]

@@ -1,9 +1,11 @@
 import re
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 
 from nclens.figures import style
 
@@ -12,8 +14,9 @@ def drawing(height: float = 2.0):
     with style.look():
         figure, grid = style.page(1, 1, height)
         axes = grid[0, 0]
-        table = pd.DataFrame({"epoch": [1, 2, 3], "mean": [3.0, 2.0, 1.0], "low": [2.5, 1.5, 0.5], "high": [4, 3, 2.0]})
-        style.mean_and_band(axes, table, "#0072B2", "o")
+        table = pd.DataFrame({"epoch": [1, 2, 3], "mean": [3.0, 2.0, 1.0]})
+        sns.lineplot(table, x="epoch", y="mean", color="#0072B2", marker="o", ax=axes)
+        style.clear_labels(axes)
         style.epoch_axis(axes)
         style.legend(figure, [style.loss_key("CE", "#0072B2", "o")])
         style.notes(figure, ["n = 3 seeds"])
@@ -51,14 +54,19 @@ def test_page_width_in_pixels_and_room_for_legend_and_notes():
     assert 220 < height < 280
 
 
-def test_band_only_where_there_is_an_interval():
+def test_no_figure_is_left_with_pyplot():
+    drawing()
+    assert plt.get_fignums() == []
+
+
+def test_seaborns_labels_are_cleared_also_where_they_were_hidden():
     with style.look():
-        _, grid = style.page(1, 2, 2.0)
-        without = pd.DataFrame({"epoch": [1, 2], "mean": [1.0, 2.0], "low": np.nan, "high": np.nan})
-        style.mean_and_band(grid[0, 0], without, "#0072B2", "o")
-        style.mean_and_band(grid[0, 1], without.assign(low=[0.5, 1.5], high=[1.5, 2.5]), "#0072B2", "o")
-    assert len(grid[0, 0].collections) == 0
-    assert len(grid[0, 1].collections) == 1
+        _, grid = style.page(2, 1, 2.0, sharex=True)
+        sns.lineplot(x=[1, 2], y=[1, 2], ax=grid[0, 0])
+        style.clear_labels(grid[0, 0])
+        grid[0, 0].set_xlabel("epoch")
+    assert grid[0, 0].xaxis.label.get_visible()
+    assert (grid[0, 0].get_xlabel(), grid[0, 0].get_ylabel()) == ("epoch", "")
 
 
 @pytest.mark.parametrize("log", [False, True])

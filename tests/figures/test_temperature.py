@@ -3,13 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
 
 from nclens.figures.temperature import TEMPERATURES, ece_temperature
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+from tests.figures.artists import bands_of, notes_of
 
 
 def two_samples(loss, seed):
@@ -57,13 +55,23 @@ def test_halving_the_logits_moves_the_line_by_a_factor_of_two(simulate):
 def test_dots_stand_at_the_fitted_temperatures(simulate):
     inputs = simulate(losses=("ce", "ls"))
     figure, table = ece_temperature(inputs)
-    dots = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+    dots = [marks.get_offsets()[0] for marks in figure.axes[0].collections if isinstance(marks, PathCollection)]
     expected = [
         np.exp(np.log(inputs.select("temperature", "test", 60).query("loss == @loss")["value"]).mean())
         for loss in ("ce", "ls")
     ]
-    np.testing.assert_allclose([line.get_xdata()[0] for line in dots], expected)
+    np.testing.assert_allclose([x for x, _ in dots], expected)
     np.testing.assert_allclose(table.groupby("loss", sort=False)["fitted"].first(), expected)
+
+
+def test_the_bands_are_the_intervals_of_the_table(simulate):
+    inputs = simulate(losses=("ce", "ls"))
+    figure, table = ece_temperature(inputs)
+    for axes, metric in zip(figure.axes, ("ece", "nll"), strict=True):
+        for loss in inputs.losses:
+            own = table[(table["metric"] == metric) & (table["loss"] == loss)]
+            ((x, low, high),) = bands_of(axes, inputs.colours[loss])
+            np.testing.assert_allclose([x, low, high], own[["temperature", "low", "high"]].T, rtol=1e-11)
 
 
 def test_a_temperature_beyond_the_panel_or_missing_is_named(simulate):

@@ -5,14 +5,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from nclens.figures import style
 from nclens.figures.ufm_dynamics import DISTANCES, VERDICTS, ufm_dynamics
-from nclens.figures.unconstrained_feature_model import READINGS
-from nclens.ufm.readings import explanations, relative_iterations
+from nclens.figures.unconstrained_feature_model import DEFINITIONS
+from nclens.ufm.explanations import explanations, relative_iterations
+from tests.figures.artists import bars_of, notes_of, points_of
 from tests.figures.simulate import dynamics_table
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def keys_of(figure):
@@ -38,7 +36,7 @@ def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(simulate)
     assert set(own.loc[own["smoothing"] == 0, "mean"].round(12)) == {1.0}
     # The claimed reading's line in the first panel is the table's.
     first = own[(own["row"] == 1) & (own["distance"] == "orbit")]
-    claimed = next(line for line in figure.axes[0].lines if line.get_color() == READINGS["kappa_ce"].colour)
+    claimed = next(line for line in figure.axes[0].lines if line.get_color() == DEFINITIONS["kappa_ce"].colour)
     np.testing.assert_allclose(claimed.get_ydata(), first.loc[first["quantity"] == "rate_kappa_ce", "mean"])
 
 
@@ -57,9 +55,23 @@ def test_lines_and_discs_are_those_of_the_rates_of_plain_gradient_descent(simula
     assert here["orbit", "rate"] == pytest.approx(found, rel=1e-2)  # of one of the two starts
 
 
+def test_discs_and_bars_are_those_of_the_table(simulate):
+    figure, table = ufm_dynamics(simulate())
+    first = table[(table["row"] == 1) & (table["distance"] == "nc1")]
+    for quantity, marker, colour in (("rate", "o", style.INK), ("iterations", "D", style.FAINT)):
+        own = first[(first["quantity"] == quantity) & ((first["momentum"] == 0) == (quantity == "rate"))]
+        np.testing.assert_allclose(
+            points_of(figure.axes[2], colour, marker), own[["smoothing", "mean"]].to_numpy(float), rtol=1e-11
+        )
+        bars = bars_of(figure.axes[2], colour).reshape(-1, 4)
+        expected = own[["smoothing", "low", "smoothing", "high"]].to_numpy(float)
+        for row in expected[1:]:  # at the smallest smoothing all are 1
+            assert np.isclose(bars, row, rtol=1e-11).all(axis=1).any()
+
+
 def test_cells_judge_every_reading(simulate):
     figure, table = ufm_dynamics(simulate())
-    judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "reading"])
+    judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "predictor"])
     cells = table[table["row"] == 3]
     assert len(cells) == len(judged) == 2 * 4 * 8
     for cell in cells.itertuples():
@@ -69,11 +81,12 @@ def test_cells_judge_every_reading(simulate):
     names = [text.get_text() for text in orbit.get_yticklabels()]
     assert names[0] == r"$\kappa_\mathrm{CE}$"
     joint = next(place for place, name in enumerate(names) if name.startswith(r"$\kappa_\mathrm{joint}$"))
-    shown = {text.get_position(): text for text in orbit.texts}
+    # Seaborn puts the number into the middle of its cell.
+    shown = {(int(x), int(y)): text for text in orbit.texts for x, y in [text.get_position()]}
     assert shown[0, joint].get_text() == f"×{judged.loc[('relative', 'orbit', 'kappa_joint'), 'factor']:.2f}"
     assert shown[0, joint].get_fontweight() == "bold"
     assert shown[0, 0].get_fontweight() == "normal"
-    colours = [to_hex(patch.get_facecolor()) for patch in orbit.patches]
+    colours = [to_hex(colour) for colour in orbit.collections[0].get_facecolors()]
     assert len(colours) == 2 * len(names)
     assert set(colours) <= {colour for colour, _ in VERDICTS.values()}
     assert "explains: within 10 % at every δ" in keys_of(figure)
@@ -110,9 +123,9 @@ def test_what_was_not_reached_is_a_triangle_and_counted(simulate):
     assert own["mean"].isna().all()
     assert (own["starts"] == 2).all()
     for panel in (3, 7):
-        marks = figure.axes[panel].collections
-        triangles = [c for c in marks if len(c.get_offsets()) and c.get_offsets()[0][1] == 0.96]
-        assert [list(c.get_offsets()[0]) for c in triangles] == [[0.5, 0.96]]
+        marks = [line for line in figure.axes[panel].lines if line.get_marker() == "^" and not line.is_dashed()]
+        triangles = [line.get_xydata() for line in marks if len(line.get_xydata()) and line.get_ydata()[0] == 0.96]
+        assert [place.tolist() for place in triangles] == [[[0.5, 0.96]]]
     assert "some start did not arrive, here or at the smallest δ (ratios: nc2 iterations: 2)" in notes_of(figure)
 
 
@@ -122,7 +135,7 @@ def test_nothing_reached_and_no_rate_at_all(simulate):
     late = raw[~kappas & ~((raw["quantity"] == "iterations") & (raw["tolerance"] > 0.01))]
     figure, table = ufm_dynamics(replace(simulate(), dynamics=late))
     assert [axes.texts[0].get_text() for axes in figure.axes[:8]] == ["not reached"] * 8
-    assert "Not drawn, for some start has no finite rate, here or at the smallest δ (ratios: orbit rate" in notes_of(
+    assert "Not drawn, as some start has no finite rate, here or at the smallest δ (ratios: orbit rate" in notes_of(
         figure
     )
     assert table["mean"].isna().all()

@@ -3,19 +3,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
 
-from nclens.figures.unconstrained_feature_model import READINGS, ufm_conditioning
+from nclens.figures.unconstrained_feature_model import DEFINITIONS, ufm_conditioning
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
+from tests.figures.artists import lines_of
 
 PROBLEM = UnconstrainedFeatureModel(3, 2, 4, 0.01, 0.01, 0.01)
 
 
-def rings(axes):
-    """(place, row, size) of each mark, rings and dots alternating."""
-    marks = [mark for mark in axes.collections if isinstance(mark, PathCollection)]
-    return [(*mark.get_offsets()[0], mark.get_sizes()[0]) for mark in marks]
+def marks_of(axes, inputs, row, hollow):
+    """Positions of the open or of the filled markers in a row, loss by loss."""
+    found = []
+    for loss in inputs.losses:
+        for line in lines_of(axes, inputs.colours[loss], marked=True):
+            if (line.get_markerfacecolor() == "none") == hollow:
+                found += [x for x, y in line.get_xydata() if y == row and np.isfinite(x)]
+    return found
 
 
 def test_rings_are_the_closed_form_and_dots_the_numeric_value(simulate):
@@ -23,11 +27,9 @@ def test_rings_are_the_closed_form_and_dots_the_numeric_value(simulate):
     theory = inputs.theory.assign(numeric=inputs.theory["closed_form"] * 1.01)
     figure, table = ufm_conditioning(replace(inputs, theory=theory))
     axes = figure.axes[0]
-    marks = rings(axes)
     for row, quantity in enumerate(("kappa_ce", "kappa_full")):
         own = table[table["quantity"] == quantity]
-        closed = [place for place, at, size in marks if at == row and size > 50]
-        numeric = [place for place, at, size in marks if at == row and size < 50]
+        closed, numeric = (marks_of(axes, inputs, row, hollow) for hollow in (True, False))
         np.testing.assert_allclose(closed, own["closed_form"])
         np.testing.assert_allclose(numeric, own["numeric"])
     # papers.md: kappa_full is 6.96, 15.7 and 21.9 at smoothing 0, 0.05 and 0.1.
@@ -50,8 +52,8 @@ def test_all_definitions_of_the_theory_are_drawn(simulate):
     inputs = simulate()
     theory = pd.concat([inputs.theory.assign(quantity=name).head(2) for name in condition_numbers(PROBLEM)])
     figure, table = ufm_conditioning(replace(inputs, theory=theory))
-    assert list(table["quantity"].unique()) == list(READINGS)
-    assert len(figure.axes[0].get_yticklabels()) == len(READINGS)
+    assert list(table["quantity"].unique()) == list(DEFINITIONS)
+    assert len(figure.axes[0].get_yticklabels()) == len(DEFINITIONS)
 
 
 def test_losses_without_theory_and_values_that_are_not_finite_are_named(simulate):

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.figures import FIGURES
 from nclens.figures.when_does_it_help import gradient_variance, mutual_information, probe_accuracy
+from nclens.workflow.build.figures import draw_figure
 from tests.figures.simulate import PROBES
 
 STEMS = ("projections", "ece_temperature", "mutual_information", "gradient_variance", "probe_accuracy")
@@ -78,7 +78,7 @@ def test_epoch_0_is_left_out_of_the_log_axis_and_that_is_said(simulate):
 
     figure, table = gradient_variance(simulate(change=with_start))
     assert table["epoch"].min() == 1
-    assert "Epoch 0 has no place on the log axis" in notes_of(figure)
+    assert "Epoch 0 is not on the log axis" in notes_of(figure)
     assert "Epoch 0" not in notes_of(gradient_variance(simulate())[0])
 
 
@@ -98,13 +98,13 @@ def test_without_a_probe_a_figure_says_that_there_are_no_values(simulate, stem):
     def without(table):
         return table[~table["metric"].str.match("mutual_information|gradient_variance|probe_accuracy")]
 
-    figure, _ = FIGURES[stem].draw(replace(simulate(change=without), probes=()))
+    figure, _ = draw_figure(stem, replace(simulate(change=without), probes=()))
     assert "no values" in notes_of(figure)
 
 
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("losses", [("ce",), ("ce", "ls"), ("ce", "ls", "ls_0.1", "ls_0.2", "maxsup")])
 def test_any_number_of_losses_can_be_drawn(simulate, stem, losses):
-    figure, table = FIGURES[stem].draw(simulate(losses=losses))
+    figure, table = draw_figure(stem, simulate(losses=losses))
     assert set(table["loss"]) == set(losses)
     assert "digits" in notes_of(figure)

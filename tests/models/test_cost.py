@@ -1,4 +1,4 @@
-"""Floating-point operations against numbers by hand, and that counting leaves no trace."""
+"""Floating-point operations equal hand-computed numbers, and counting has no side effects."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from nclens.workflow.build.models import build_network
 
 
 def convolution(channels_in, channels, kernel, side):
-    """Multiply-adds of a convolution whose output has `side` pixels a side."""
+    """Multiply-adds of a convolution whose output has `side` pixels per side."""
     return channels_in * kernel**2 * channels * side**2
 
 
@@ -70,7 +70,7 @@ def test_attention():
     assert count_flops(network, (tokens, width)) == 2 * expected
 
 
-def test_counting_leaves_no_trace():
+def test_counting_has_no_side_effects():
     network = build_network({"name": "resnet8", "width": 2}, (1, 16, 16), 3).train()
     network.backbone.append(nn.Dropout())
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""The head of a network that somebody else built is found by running it."""
+"""The head of any network is found by a forward pass."""
 
 from typing import NamedTuple
 
@@ -113,7 +113,7 @@ def test_a_bare_linear_layer_is_a_head_of_its_inputs():
         (Unused(), "runs none of its linear layers"),
         (nn.Sequential(nn.Linear(4, 6)), "6 rows; the data need 3"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(1)), "something comes after it"),
-        (nn.Sequential(nn.Linear(7, 3)), r"does not take inputs of shape \(4,\)"),
+        (nn.Sequential(nn.Linear(7, 3)), r"does not accept inputs of shape \(4,\)"),
         (Tokens(), "something comes after it"),
         (Auxiliary(always=True), r"must return logits \(N, 3\), not Pair"),
         ("linear", r"must be a torch\.nn\.Module, not str"),
@@ -135,7 +135,7 @@ def test_a_lack_of_memory_is_no_wrong_shape():
         split_at_head(Full(), (4,), 3, "mine")
 
 
-def test_finding_the_head_moves_neither_statistics_nor_chance():
+def test_finding_the_head_changes_neither_statistics_nor_random_numbers():
     module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(), nn.Linear(5, 3))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""A lack of memory is told from other errors, as PyTorch and Python really say it."""
+"""Out-of-memory errors are recognised, by the messages of PyTorch, NumPy and Python."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,10 @@ import torch
 from nclens.models.memory import is_out_of_memory
 
 
-@pytest.mark.parametrize("ask", [lambda: torch.empty(10**15), lambda: np.empty(10**15), lambda: bytearray(10**15)])
-def test_what_really_does_not_fit(ask):
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(10**15), lambda: np.empty(10**15), lambda: bytearray(10**15)])
+def test_real_allocations_that_fail(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as caught:
-        ask()
+        allocate()
     assert is_out_of_memory(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Every network: a backbone whose features make the logits through a linear head; one seed, one set of weights."""
+"""Every network: a backbone and a linear head on its features; the seed determines the weights."""
 
 import inspect
 
@@ -43,7 +43,7 @@ def build(key, shape=(3, 32, 32), outputs=5, seed=0):
     return build_network({"entry": "x", **ENTRIES[key][0]}, shape, outputs)
 
 
-def chance(seed):
+def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
@@ -51,7 +51,7 @@ def chance(seed):
 @pytest.mark.parametrize("key", ENTRIES)
 def test_logits_are_the_head_of_the_features_at_every_size(key, side):
     network = build(key, (3, side, side)).eval()
-    inputs = torch.rand(1, 3, side, side, generator=chance(1))
+    inputs = torch.rand(1, 3, side, side, generator=seeded(1))
     with torch.no_grad():
         features = network.backbone(inputs)
         logits = network(inputs)
@@ -89,7 +89,7 @@ def test_the_configurations_defaults_are_the_builders(name):
 @pytest.mark.parametrize("key", CHEAP)
 def test_a_gradient_reaches_every_parameter(key):
     network = build(key, (3, 32, 32)).train()
-    network(torch.rand(4, 3, 32, 32, generator=chance(1))).square().sum().backward()
+    network(torch.rand(4, 3, 32, 32, generator=seeded(1))).square().sum().backward()
     without = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert not without
 
@@ -104,7 +104,7 @@ def test_one_seed_one_set_of_weights(key):
 @pytest.mark.parametrize("key", CHEAP)
 def test_the_memory_format_changes_no_value(key):
     plain = build(key).eval()
-    inputs = torch.rand(2, 3, 32, 32, generator=chance(1))
+    inputs = torch.rand(2, 3, 32, 32, generator=seeded(1))
     with torch.no_grad():
         expected = plain(inputs)
         placed = place_network(plain, (3, 32, 32), torch.device("cpu"))
@@ -112,10 +112,10 @@ def test_the_memory_format_changes_no_value(key):
 
 
 @pytest.mark.parametrize("key", [key for key in ENTRIES if key != "torchvision"])
-def test_features_have_both_signs_only_where_asked_for(key):
+def test_features_have_both_signs_only_with_signed_features(key):
     network = build(key).train()
     with torch.no_grad():
-        features = network.backbone(torch.rand(8, 3, 32, 32, generator=chance(1)))
+        features = network.backbone(torch.rand(8, 3, 32, 32, generator=seeded(1)))
     assert bool((features > 0).any())
     assert bool((features < 0).any()) == ("signed" in key)
 
@@ -133,14 +133,14 @@ def test_images_of_one_channel_and_28_pixels_fit(key):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_trial_leaves_no_trace(training):
+def test_a_trial_has_no_side_effects(training):
     network = build("resnet8").train(not training)
     network.backbone[1].eval()
     network.backbone.append(torch.nn.Dropout())
     modes = [layer.training for layer in network.modules()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
-    try_out(network, torch.rand(4, 3, 32, 32, generator=chance(1)), training)
+    try_out(network, torch.rand(4, 3, 32, 32, generator=seeded(1)), training)
     assert torch.equal(torch.get_rng_state(), state)
     assert [layer.training for layer in network.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

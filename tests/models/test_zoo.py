@@ -1,4 +1,4 @@
-"""Networks of torchvision: theirs but for the stem, and any classifier that ends in a linear layer."""
+"""Networks of torchvision: its ResNets with another stem, and any classifier that ends in a linear layer."""
 
 import subprocess
 import sys
@@ -84,17 +84,17 @@ def test_a_classifier_by_name_is_split_at_its_head(builder, dim, parameters):
         ("squeezenet1_1", {}, "`squeezenet1_1` of torchvision has no linear layer that could be its head"),
         ("densenet121", {"growth": 3}, "`densenet121` of torchvision cannot be built with .*unexpected.*'growth'"),
         ("vit_b_32", {"image_size": 33}, "cannot be built with .*'image_size': 33"),
-        ("vit_b_32", {}, r"does not take inputs of shape \(3, 64, 64\): AssertionError: Wrong image height"),
-        ("googlenet", {"init_weights": False}, "GoogLeNetOutputs in training .* switch its auxiliary outputs off"),
+        ("vit_b_32", {}, r"does not accept inputs of shape \(3, 64, 64\): AssertionError: Wrong image height"),
+        ("googlenet", {"init_weights": False}, "GoogLeNetOutputs in training .* switch off its auxiliary outputs"),
     ],
 )
-def test_what_does_not_fit_is_named(builder, parameters, words):
+def test_unsuitable_models_are_refused(builder, parameters, words):
     with pytest.raises(ValueError, match=words):
         classifier(builder, **parameters)
 
 
 def test_a_classifier_takes_colour_images():
-    with pytest.raises(ValueError, match="takes images of 3 channels, not of 1"):
+    with pytest.raises(ValueError, match="takes images with 3 channels, not 1"):
         classifier("densenet121", (1, 28, 28))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from nclens.claims import CLAIMS, Comparison, Measurements, claim_rows, claims_table
 from nclens.report import report_page
-from nclens.report.words import number
+from nclens.report.text import number
 from tests.claims.simulate_regression import DECAYS
 from tests.figures.simulate_regression import COLOURS, UFM, simulate
 from tests.report.test_report import Reader, page, simulated_metrics, simulated_study, table_rows
@@ -31,7 +31,7 @@ def simulated(names=("grid", "ufm"), **changes):
             tables = (Measurements(metrics[-1]), NO_THEORY, None, predictions[-1])
             place = (name, "reacher", "mlp", "", loss, (0, 1, 2), 400)
             comparison = Comparison(*place, *tables, "regression", decays, inputs.regularised)
-            rows += [row for claim in CLAIMS if not claim.paired for row in claim_rows(claim, comparison)]
+            rows += [row for claim in CLAIMS.values() if not claim.paired for row in claim_rows(claim, comparison)]
     given = {"study": {"name": "r", "title": "Regression", "command": "make", "experiments": experiments}}
     given |= {"claims": claims_table(rows), "metrics": pd.concat(metrics)}
     theories = [table.assign(relative_error=1e-8) for table in theory if len(table)]
@@ -52,13 +52,13 @@ def test_the_section_is_well_formed_and_explains_the_measures_first():
     sections = [attributes["id"] for attributes in reader.all("section")]
     assert sections.index("regression") == sections.index("verdicts") + 1
     words = reader.text
-    assert words.index("What is measured") < words.index("What came out") < words.index("Why it should happen")
+    assert words.index("What is measured") < words.index("Results: reacher") < words.index("Theory of the collapse")
     for name in ("NRC1", "NRC2", "NRC3"):
-        assert name in words[words.index("What is measured") : words.index("What came out")]
+        assert name in words[words.index("What is measured") : words.index("Results: reacher")]
     assert len(reader.all("math")) > 20
 
 
-def test_what_came_out_is_the_tables_last_snapshot_with_its_verdicts():
+def test_results_are_the_tables_last_snapshot_with_its_verdicts():
     given = simulated()
     rows = table_rows(report_page(**given), "regression")
     assert rows[0] == [
@@ -76,7 +76,7 @@ def test_what_came_out_is_the_tables_last_snapshot_with_its_verdicts():
     assert "mean over 3 seeds ± half its 95% interval" in Reader(report_page(**given)).text
 
 
-def test_the_closed_form_stands_beside_the_networks():
+def test_the_closed_form_is_compared_with_the_networks():
     given = simulated()
     rows = {row[0]: row for row in table_rows(report_page(**given), "regression") if "gram" in row[0]}
     assert list(rows) == [f"W W′, row {i}, column {j} gram_{i - 1}{j - 1}" for i, j in ((1, 1), (1, 2), (2, 2))]
@@ -89,7 +89,7 @@ def test_the_closed_form_stands_beside_the_networks():
 
 
 @pytest.mark.parametrize(("variance", "said"), [(0.01, False), (0.007, True)])
-def test_a_direction_that_is_not_fitted_is_told(variance, said):
+def test_a_direction_that_is_not_fitted_is_reported(variance, said):
     given = simulated(("ufm",))
     row = given["regression"].iloc[[0]].assign(quantity="residual_variance", closed_form=variance, numeric=variance)
     given["regression"] = pd.concat([given["regression"], row])
@@ -149,7 +149,7 @@ def test_seeds_that_are_missing_are_not_made_up(seeds):
     assert f"mean over {min(len(seeds), 3)} seed" in Reader(report_page(**given)).text
 
 
-def test_seeds_that_differ_are_told_loss_by_loss():
+def test_seeds_that_differ_are_reported_for_each_loss():
     given = simulated(("grid",))
     metrics = given["metrics"]
     given["metrics"] = metrics[(metrics["loss"] != "wd_0") | (metrics["seed"] != 1)]

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from nclens.claims import RULES
 from nclens.report import Drawn, report_page
-from nclens.report.figures import CLAIM_FIGURES
+from nclens.report.effects import VERDICTS
 from nclens.report.summary import side_by_side
-from nclens.report.verdicts import VERDICTS, judged_claims
-from nclens.report.words import Names, number
+from nclens.report.text import Names, number
+from nclens.report.verdicts import judged_claims
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow.files import FileError
@@ -63,8 +63,8 @@ def simulated_claims():
             *("C1", "Networks trained with label smoothing reach neural collapse in fewer epochs."),
             *(0.3517, 0.2981, 0.4149, "ratio of epochs", 1, "supported"),
             measures=[
-                ("epochs_to_nc1", 0.3517, 0.2981, 0.4149, "supported"),
-                ("epochs_to_nc2", 0.52, 0.21, 1.29, "inconclusive"),
+                ("epochs_to_final_nc1", 0.3517, 0.2981, 0.4149, "supported"),
+                ("epochs_to_nc1_at_75_percent", 0.52, 0.21, 1.29, "inconclusive"),
                 ("epochs_to_error", 1.31, 1.12, 1.53, "contradicted"),
             ],
         ),
@@ -81,7 +81,7 @@ def simulated_claims():
             *("C4", "Label smoothing improves calibration."),
             *(0.0712, 0.0655, 0.0769, "difference in ECE", 0, "contradicted"),
             note="Cross entropy is calibrated already on this data set (ECE 0.006).",
-            measures=[("ece", 0.0712, 0.0655, 0.0769, "contradicted"), ("nll", 0.05, -0.01, 0.11, "inconclusive")],
+            measures=[("ece", 0.0712, 0.0655, 0.0769, "contradicted"), ("ece_20", 0.05, -0.01, 0.11, "inconclusive")],
         ),
         *claim(
             *("C6", "The Hessian is better conditioned under label smoothing."),
@@ -331,7 +331,7 @@ def test_verdict_table_says_what_the_claims_table_says():
     rows = [row for row in table_rows(page(), "verdicts") if row and row[0] == "mnist5k, resnet8"]
     pair = ["mnist5k, resnet8", "LS 0.05 against CE"]
     assert rows == [
-        [*pair, "epochs to NC1 0.352 [0.298, 0.415] ratio of epochs", "3", "supported"],
+        [*pair, "epochs to final NC1 0.352 [0.298, 0.415] ratio of epochs", "3", "supported"],
         [*pair, "NC1 0.402 [0.377, 0.429] ratio", "3", "supported"],
         [*pair, "not measured", "3", "inconclusive"],
         [*pair, "ECE, 15 bins 0.0712 [0.0655, 0.0769] difference in ECE", "3", "contradicted"],
@@ -339,11 +339,11 @@ def test_verdict_table_says_what_the_claims_table_says():
     ]
 
 
-def test_measures_notes_and_rules_stand_in_the_verdict_table():
+def test_measures_notes_and_rules_are_in_the_verdict_table():
     text = page()
     rows = table_rows(text, "verdicts")
     assert ["NC3 nc3", "0.0130 [4.20×10⁻⁴, 0.410] ratio", "", "1", "supported"] in rows
-    assert ["NLL nll", "0.0500 [−0.0100, 0.110] difference in ECE", "", "0", "inconclusive"] in rows
+    assert ["ECE, 20 bins ece_20", "0.0500 [−0.0100, 0.110] difference in ECE", "", "0", "inconclusive"] in rows
     assert "Cross entropy is calibrated already on this data set (ECE 0.006)." in Reader(text).text
     assert "C1 the interval excludes 1" in Reader(text).text
 
@@ -362,27 +362,28 @@ def test_contradicted_claims_are_counted_named_and_badged_like_the_others():
 
 def test_open_interval_is_written_as_one():
     claims = simulated_claims()
-    claims.loc[claims["quantity"] == "epochs_to_nc2", "high"] = np.inf
+    claims.loc[claims["quantity"] == "epochs_to_nc1_at_75_percent", "high"] = np.inf
     rows = table_rows(page(claims=claims), "verdicts")
-    assert ["epochs to NC2 epochs_to_nc2", "0.520 [0.210, ∞) ratio of epochs", "", "1", "inconclusive"] in rows
+    measure = "epochs to NC1 at 75% epochs_to_nc1_at_75_percent"
+    assert [measure, "0.520 [0.210, ∞) ratio of epochs", "", "1", "inconclusive"] in rows
 
 
-def test_strokes_keep_order_and_scale():
+def test_drawn_intervals_keep_order_and_scale():
     text = page()
-    strokes = [
+    intervals = [
         tuple(float(number) for number in found)
         for found in re.findall(
             r'd="M([\d.]+) 1V15"/><path class="range" d="M([\d.]+) 8H([\d.]+)"/><circle cx="([\d.]+)"', text
         )
     ]
-    assert len(strokes) == 7  # of the measures those with an interval
-    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in strokes)
-    nulls = [null for null, *_ in strokes]
+    assert len(intervals) == 7  # of the measures those with an interval
+    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in intervals)
+    nulls = [null for null, *_ in intervals]
     assert nulls[0] == nulls[1] == nulls[2]
     # Ratios on a log scale: places are affine in the logarithm, so the first measure fixes where the third one lies.
-    (null, low, _, _), *_ = strokes
+    (null, low, _, _), *_ = intervals
     per_unit = (null - low) / -np.log(0.2981)
-    assert strokes[2][3] == pytest.approx(null + per_unit * np.log(1.31), abs=0.15)
+    assert intervals[2][3] == pytest.approx(null + per_unit * np.log(1.31), abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +392,8 @@ def test_strokes_keep_order_and_scale():
         ("verdict", "maybe", "verdict 'maybe' of C1; allowed: supported, contradicted, inconclusive"),
         ("level", "other", "level 'other' of C1; allowed: claim, measure"),
         ("level", "measure", "belongs to no verdict"),
+        ("claim", "C0", "claim 'C0'; allowed: C1, C2"),
+        ("quantity", "nc9", "claim C1: the measure 'nc9' has no label; known: epochs_to_final_nc1"),
     ],
 )
 def test_claims_that_cannot_be_shown_are_refused(column, value, message):
@@ -400,16 +403,16 @@ def test_claims_that_cannot_be_shown_are_refused(column, value, message):
         page(claims=claims)
 
 
-def test_a_loss_held_against_two_others_has_two_verdicts():
+def test_a_loss_compared_with_two_others_has_two_verdicts():
     claims = simulated_claims().query("claim == 'C2'")
     other = claims.assign(baseline="other", effect=0.77)
     names = Names(simulated_study())
     (judged,) = judged_claims(pd.concat([claims, other]), names)
-    assert [(row["baseline"]["label"], row["effect"]) for row in judged["rows"]] == [
+    assert [(row["baseline"]["label"], row["effect"].value) for row in judged["rows"]] == [
         ("CE", "0.402"),
         ("other", "0.770"),
     ]
-    assert [{measure["effect"] for measure in row["measures"]} for row in judged["rows"]] == [
+    assert [{measure["effect"].value for measure in row["measures"]} for row in judged["rows"]] == [
         {"0.402", "0.0130"},
         {"0.770"},
     ]
@@ -423,10 +426,10 @@ def test_many_verdicts_of_a_kind_on_a_claim_are_counted():
 
 def test_a_note_calls_its_measures_by_their_names():
     claims = simulated_claims().query("claim == 'C1'")
-    claims["note"] = "epochs_to_nc1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+    claims["note"] = "epochs_to_error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
     (judged,) = judged_claims(claims, Names(simulated_study()))
     note = judged["rows"][0]["note"]
-    assert note == "epochs to NC1 is supported, epochs_to_nc10 and a/epochs_to_nc1 are none of its measures"
+    assert note == "epochs to error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
 
 
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
@@ -436,7 +439,7 @@ def test_table_without_a_column_is_refused(name):
         page(**{name: table.drop(columns="experiment")})
 
 
-def test_several_experiments_and_losses_are_told_apart():
+def test_several_experiments_and_losses_are_distinguished():
     study = simulated_study()
     first = study["experiments"][0]
     study["experiments"] += [first | {"name": "again"}, first | {"name": "other", "dataset": "cifar10"}]
@@ -499,12 +502,6 @@ def test_figures_that_are_missing_are_named():
     assert "Not found" not in Reader(page()).text
 
 
-def test_every_figure_of_a_claim_exists():
-    from nclens.figures import FIGURES
-
-    assert {stem for stems in CLAIM_FIGURES.values() for stem in stems} <= set(FIGURES)
-
-
 @pytest.mark.parametrize("image", [b"", b"not an image", png()[:-20], b"x" + png()])
 def test_image_that_is_not_a_whole_png_is_refused(image):
     with pytest.raises(ValueError, match="figure digits_nc1_nc2: the image is not a whole PNG"):
@@ -563,7 +560,7 @@ def test_provenance_says_where_the_numbers_come_from():
     assert ["digits", "LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
 
 
-def test_runs_that_differ_in_versions_or_data_are_told():
+def test_runs_that_differ_in_versions_or_data_are_reported():
     runs = simulated_runs()
     odd = runs["mnist5k", "resnet8", "ls", 2]
     runs["mnist5k", "resnet8", "ls", 2] = odd | {"versions": {"torch": "2.12.0"}, "data_sha256": "cd" * 32}
@@ -572,7 +569,7 @@ def test_runs_that_differ_in_versions_or_data_are_told():
     assert "runs trained on exactly this 5 of 6" in words
 
 
-def test_command_stands_on_the_page_as_it_is_typed():
+def test_command_is_on_the_page_as_it_is_typed():
     text = page(study=simulated_study() | {"command": "snakemake --configfile 'a b.yaml' && echo <done>"})
     code = re.search(r"<pre.*?><code>(.*?)</code></pre>", text, re.S).group(1)
     assert html.unescape(code) == "snakemake --configfile 'a b.yaml' && echo <done>"
@@ -605,7 +602,6 @@ def test_hostile_names_are_shown_and_nothing_more():
     study |= {"title": HOSTILE, "command": HOSTILE, "name": HOSTILE}
     claims = simulated_claims().assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE, statement=HOSTILE)
     claims = claims.assign(paper=HOSTILE, unit=HOSTILE, note=HOSTILE)
-    claims["quantity"] = [value and HOSTILE for value in claims["quantity"]]
     metrics = simulated_metrics().astype(object).assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE)
     manifest = dict.fromkeys(("source", "licence", "citation", "sha256", "classes", "train"), HOSTILE)
     record = {"versions": {HOSTILE: HOSTILE}, "device": HOSTILE, "git_revision": HOSTILE, "wall_time": 1.0}
@@ -614,7 +610,7 @@ def test_hostile_names_are_shown_and_nothing_more():
         claims=claims,
         metrics=metrics,
         losses=side_by_side(study["experiments"], metrics).assign(quantity=HOSTILE),
-        theory=simulated_theory().assign(experiment=HOSTILE, quantity=HOSTILE),
+        theory=simulated_theory().assign(experiment=HOSTILE),
         figures={(HOSTILE, "nc1_nc2"): Drawn(png(), HOSTILE, HOSTILE, HOSTILE)},
         datasets={HOSTILE: manifest},
         runs={(HOSTILE, HOSTILE, "ls", 0): record},
@@ -728,7 +724,7 @@ def test_stage_writes_the_page_of_the_files(root):
     report(simulated_study(), root, root / "report.html")
     text = (root / "report.html").read_text(encoding="utf-8")
     # The same page as from memory, where the figures have the words of the registry and the rules those of the claims.
-    from nclens.figures import FIGURES
+    from nclens.figures.catalogue import FIGURES
 
     figures = {
         ("digits", stem): Drawn(png(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)

@@ -119,7 +119,7 @@ def taught(*ways):
     return side_by_side([losses, students | {"teachers": teachers}], metrics)
 
 
-def test_the_error_of_students_stands_beside_the_loss_that_taught_them():
+def test_the_error_of_students_is_in_the_row_of_the_loss_of_their_teacher():
     table = taught((4.0, 1.0)).query("experiment == 'main' and metric == 'student_error'").set_index("loss")
     assert table["mean"].to_dict() == pytest.approx({"ce": 0.1, "ls": 0.2, "maxsup": math.nan}, nan_ok=True)
     assert table["seeds"].to_dict() == {"ce": 3, "ls": 3, "maxsup": 0}

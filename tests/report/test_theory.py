@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.report.words import number
+from nclens.report.text import number
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
-from nclens.ufm.readings import explanations, relative_iterations
+from nclens.ufm.explanations import explanations, relative_iterations
 from nclens.ufm.spectra import joint_spectrum
 from tests.report.test_report import (
     LOSSES,
@@ -124,7 +124,8 @@ def test_too_few_dimensions_have_dashes():
 
 
 def test_verdicts_are_repeated():
-    claims = pd.concat([simulated_claims(), simulated_claims().query("claim == 'C6'").assign(claim="C7", loss="ce")])
+    own = simulated_claims().query("claim == 'C6' and level == 'claim'")
+    claims = pd.concat([simulated_claims(), own.assign(claim="C7", loss="ce")])
     _, words = section(claims=claims)
     assert "The verdict on C6 here: supported for LS 0.05." in words
     assert "The verdict on C7 here: supported for CE." in words
@@ -139,7 +140,7 @@ def test_several_settings_have_headings_of_their_own():
     for heading in ("mnist5k, resnet8", "cifar10, resnet8"):
         assert text.count(f"<h4>{heading}</h4>") == 2  # minimisers and condition numbers
     assert "cifar10, resnet8: s=" in words
-    assert text.count("Measured on the model itself") == 1  # one model stands for both: the same N lambda_H
+    assert text.count("Measured on the model itself") == 1  # one model for both: the same N lambda_H
 
 
 def test_formulas_evaluate_to_the_closed_forms():
@@ -147,25 +148,24 @@ def test_formulas_evaluate_to_the_closed_forms():
     text, _ = section()
     table = simulated_theory().query("loss == 'ls'").set_index("quantity")["closed_form"]
     given = {"K": 10, "n": 5000, "λ_W": 1e-3, "λ_H": 1e-6, "δ": 0.05, "a": table["logit_gap"]}
-    given |= {"p_true": table["p_true"], "p_other": table["p_other"], "s": np.sqrt(10 * 50_000 * 1e-9)}
+    given |= {"p": table["p_true"], "q": table["p_other"], "s": np.sqrt(10 * 50_000 * 1e-9)}
     given |= {"κ_full": table["kappa_full"]}
     values = {}
     for found in re.finditer(r'<code>(\w+)</code><span class="form"><math>(.*?)</math>', text, re.S):
         quantity, formula = found.groups()
-        if "munder" not in formula:  # those of the joint Hessian say which eigenvalues are meant
+        if ">min<" not in formula:  # those of the joint Hessian say which eigenvalues are meant
             expression = as_expression(ElementTree.fromstring(formula)).split("=", 1)[1]
             values[quantity] = eval(expression, {"__builtins__": {}, "log": np.log, "sqrt": np.sqrt, "e": np.e}, given)
     assert len(values) == 10
     for quantity, value in values.items():
-        assert value == pytest.approx(table[quantity], rel=1e-12), quantity
+        squared = "norm" in quantity
+        assert value == pytest.approx(table[quantity] ** (1 + squared), rel=1e-12), quantity
 
 
 def test_formula_of_the_joint_eigenvalues():
     text, _ = section()
-    formula = re.search(
-        r'aria-label="Eigenvalues in weights and features together".*?(<math.*?</math>)', text, re.S
-    ).group(1)
-    line, unit = as_expression(ElementTree.fromstring(formula.replace("<mspace", "<mo>;</mo><mspace"))).split(",;")
+    formulas = re.search(r'aria-label="Eigenvalues in weights and features together".*?</div>', text, re.S).group(0)
+    line, unit = (as_expression(ElementTree.fromstring(f)) for f in re.findall(r"<math.*?</math>", formulas, re.S))
     problem = UnconstrainedFeatureModel(10, 5000, 64, 1e-3, 1e-6, 1e-2, 0.05)
     names = {"λ_W": 1e-3, "λ_H": 1e-6, "a": problem.logit_gap, "s": problem.s}
     for name, mu in (("pairs", problem.p_other), ("gap", 10 * problem.p_true * problem.p_other)):
@@ -182,16 +182,16 @@ def as_expression(node):
     if node.tag in ("mi", "mn"):
         return node.text
     if node.tag == "mo":
-        return {"−": "-", "\u2061": ""}.get(node.text, node.text)
+        return {"−": "-", "[": "(", "]": ")"}.get(node.text, node.text)
     parts = [as_expression(child) for child in node]
     if node.tag == "mfrac":
         return f"(({parts[0]})/({parts[1]}))"
     if node.tag == "msqrt":
         return f"sqrt({joined(parts)})"
-    if node.tag == "msup":
-        return f"(({parts[0]})**({parts[1]}))"
+    if node.tag == "msup":  # a bracket's exponent follows it
+        return f")**({parts[1]})" if parts[0] == ")" else f"(({parts[0]})**({parts[1]}))"
     if node.tag == "msub":
-        return f"{parts[0]}_{''.join(parts[1:]).replace(',', '_')}"
+        return f"{parts[0]}_{''.join(node[1].itertext()).replace(',', '_')}"
     return joined(parts)
 
 
@@ -212,7 +212,7 @@ def test_speeds_and_what_explains_them():
     rows = [row for row in table_rows(text, "theory") if row[0].startswith(("found: ", "κCE predicts"))]
     assert len(rows) == 2 * (1 + 4)
     ratios = relative_iterations(table)
-    judged = explanations(ratios).set_index(["step_rule", "distance", "reading"])
+    judged = explanations(ratios).set_index(["step_rule", "distance", "predictor"])
     plain = ratios[(ratios["momentum"] == 0) & (ratios["step_rule"] == "relative") & (ratios["distance"] == "orbit")]
     means = np.exp(np.log(plain["value"]).groupby([plain["quantity"], plain["smoothing"]]).mean())
     assert rows[0][1:3] == [number(means["rate_kappa_ce", delta]) for delta in (0.05, 0.5)]
@@ -223,13 +223,13 @@ def test_speeds_and_what_explains_them():
     words = Reader(text).text
     assert "K=4, n=2, d=5" in words
     assert "from 2 random starts, fraction 0.25: iterations" in words
-    claimed = judged.xs("kappa_ce", level="reading")["verdict"]
+    claimed = judged.xs("kappa_ce", level="predictor")["verdict"]
     assert f"κCE explains {(claimed == 'explained').sum() or 'none'} of the 8 rows" in words
     # Here the smallest curvatures are too small for momentum 0.9 to hide them; where all are hidden the rate is one.
     assert "the condition numbers predict rates of 0.0108 to 0.0527 a step; measured are" in words
     kappas = (table["momentum"] > 0) & table["quantity"].str.startswith("rate_kappa")
     hidden = table.assign(value=table["value"].astype(float).mask(kappas, 0.0527))
-    assert "predict one and the same rate for every δ, 0.0527 a step" in section(dynamics=hidden)[1]
+    assert "predict the same rate for every δ, 0.0527 a step" in section(dynamics=hidden)[1]
 
 
 def test_what_was_not_reached_is_said():
@@ -255,9 +255,9 @@ def test_the_figure_of_the_speeds_is_linked_where_the_page_shows_it():
     text, _ = section(
         study=simulated_study(figures=stems), figures=simulated_figures(stems), dynamics=simulated_dynamics()
     )
-    link = re.search(r'All readings are drawn in <a href="#(figure-\d+)">Figure (\d+)</a>', text)
+    link = re.search(r'All of them are drawn in <a href="#(figure-\d+)">Figure (\d+)</a>', text)
     assert link.group(1) == f"figure-{link.group(2)}"
-    assert "All readings are drawn in" not in section(dynamics=simulated_dynamics())[1]
+    assert "All of them are drawn in" not in section(dynamics=simulated_dynamics())[1]
 
 
 # --- networks -------------------------------------------------------------------------------------------------------
@@ -268,8 +268,8 @@ def test_predictions_by_the_penalties_of_training():
     rows = table_rows(page(predictions=simulated_predictions()), "theory")
     own = next(row for row in rows if row[:2] == ["CE", "3"])
     assert own[2:] == [f"{1.02 * value:#.3g}{value:#.3g} (+2.0 %)" for value in (5.0, 0.9, 3.0, 2.0)]
-    assert "predicted by the penalties of training" in words
-    assert "one row a smoothing that was left out" not in words
+    assert "the prediction by the penalties of training" in words
+    assert "one row for each smoothing that was left out" not in words
     assert "Nothing is predicted" not in words
 
 
@@ -279,7 +279,7 @@ def test_fits_and_how_good_they_are():
     rows = table_rows(page(**changes), "theory")
     fits = [row for row in rows if row[0].startswith("δ=") or row[0].startswith("δ =")]
     assert ["δ = 0.05", "2 smoothings", "0.0100 to 0.0200", "1.4", "1.2 %", "3.4 %"] in fits
-    assert "predicted by effective penalties" in words
+    assert "the prediction by effective penalties" in words
     assert "A standard error above 1 is a factor of more than e" in words
     vast = table_rows(page(**changes | {"effective": changes["effective"].assign(log_s_standard_error=1e9)}), "theory")
     assert ["δ = 0.05", "2 smoothings", "0.0100 to 0.0200", "above 100", "1.2 %", "3.4 %"] in vast
@@ -302,11 +302,11 @@ def test_infinite_and_missing_predictions_are_shown_as_such():
 def test_studies_without_predictions_say_so():
     assert "The table of predictions is missing." in section()[1]
     _, words = section(predictions=simulated_predictions()[:0])
-    assert "This study has no predictions: they take training with the model’s penalties" in words
+    assert "This study has no predictions: they require training with the model’s penalties" in words
     study = simulated_study()
     study["experiments"] += [study["experiments"][0] | {"name": "other", "dataset": "cifar10"}]
     _, words = section(study=study, predictions=simulated_predictions())
-    assert "Nothing is predicted for cifar10, resnet8: they take" in words
+    assert "Nothing is predicted for cifar10, resnet8: they require" in words
 
 
 @pytest.mark.parametrize("name", ["dynamics", "predictions", "effective"])

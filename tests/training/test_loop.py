@@ -1,4 +1,4 @@
-"""The loop: saved between any two steps it ends with the same bits, and it trains what it says."""
+"""The training loop: an interrupted run ends with the same bits, and the trained objective is the documented one."""
 
 from dataclasses import replace
 
@@ -83,19 +83,19 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
 
 
 def taught(precision="float32", **settings):
-    """A student, its teacher of another width, and what the teacher is asked, batch by batch."""
+    """A student, its teacher of another width, and the teacher's inputs, batch by batch."""
     torch.manual_seed(99)
     network = build_network({"name": "resnet8", "width": 3}, (1, 8, 8), 3)
-    network(torch.randn(20, 1, 8, 8))  # statistics of batch normalisation that are not their start
-    ask, asked = as_teacher(network, precision), []
+    network(torch.randn(20, 1, 8, 8))  # changes the statistics of batch normalisation
+    teach, seen_by_teacher = as_teacher(network, precision), []
 
     def listen(inputs):
-        asked.append(inputs.clone())
-        return ask(inputs)
+        seen_by_teacher.append(inputs.clone())
+        return teach(inputs)
 
     loss = build_loss(entry("distillation", temperature=2.0, weight=0.5), 3, listen)
     defaults = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1, "augmentation": "flip_crop"}
-    return trainer(Settings(**defaults | settings), loss=loss), network, asked
+    return trainer(Settings(**defaults | settings), loss=loss), network, seen_by_teacher
 
 
 @pytest.mark.parametrize("stops", [[1], [2, 5], [4]])
@@ -115,13 +115,13 @@ def test_a_student_interrupted_between_any_two_steps_equals_uninterrupted(stops)
 
 
 def test_a_teacher_sees_the_batch_that_its_student_sees_and_stays_as_it_is():
-    student, teacher, asked = taught()
+    student, teacher, given = taught()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     seen = []
     student.network.backbone.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
     finish(student)
-    assert len(asked) == len(seen) > 3 * student.steps_per_epoch
-    assert all(torch.equal(*pair) for pair in zip(asked, seen, strict=True))
+    assert len(given) == len(seen) > 3 * student.steps_per_epoch
+    assert all(torch.equal(*pair) for pair in zip(given, seen, strict=True))
     assert student.network.training is False  # evaluated last
     assert teacher.training is False
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
@@ -234,7 +234,7 @@ def test_evaluation_does_not_depend_on_its_batches():
     assert whole == pytest.approx(parts, rel=1e-5)
 
 
-def test_features_come_in_order_and_make_the_logits():
+def test_features_are_in_order_and_give_the_logits():
     trained = trainer()
     features, logits = extract_features(trained.network, split(30), batch_size=7)
     assert features.shape == (30, 8)
@@ -415,6 +415,6 @@ def test_an_interrupted_regression_ends_with_the_same_bits(stops):
     assert current.history == reference.history
 
 
-def test_a_diverging_regression_is_told_at_the_next_record():
+def test_a_diverging_regression_is_reported_at_the_next_record():
     with pytest.raises(FloatingPointError, match=r"epoch \d+ \(learning rate 1e\+20\)"):
         finish(regression(record_every=2, learning_rate=1e20))

@@ -1,4 +1,4 @@
-"""From a loss entry to the function that is minimised."""
+"""Losses during training, built from their entries."""
 
 import inspect
 
@@ -31,7 +31,7 @@ def own(tmp_path):
     return make
 
 
-def test_the_users_own_loss_may_return_one_value_a_sample_or_one_number(own):
+def test_the_users_own_loss_may_return_one_value_per_sample_or_one_number(own):
     torch.testing.assert_close(own("return scale * logits[:, 0]")(LOGITS, TARGETS), torch.tensor([3.0, 0.0]))
     torch.testing.assert_close(own("return scale * logits.sum()")(LOGITS, TARGETS), torch.tensor(9.0))
 
@@ -44,7 +44,7 @@ def test_the_users_own_loss_may_return_one_value_a_sample_or_one_number(own):
         ("1 / 0", "failed: Zero"),
     ],
 )
-def test_the_users_mistakes_are_told_with_the_functions_name(own, body, words):
+def test_mistakes_in_the_users_function_are_reported_with_its_name(own, body, words):
     with pytest.raises(ValueError, match=f"mine:loss .*{words}"):
         own(body)(LOGITS, TARGETS)
 
@@ -138,7 +138,7 @@ def test_an_epoch_outside_the_training_is_refused(epoch):
         build_loss(entry("ce"), 3).begin_epoch(epoch)
 
 
-def test_a_loss_with_a_memory_is_made_anew_for_each_run():
+def test_a_stateful_loss_is_created_for_each_run():
     first, second = (build_loss(entry("online_label_smoothing", soft_weight=0.5)) for _ in range(2))
     first(LOGITS.clone().requires_grad_(), TARGETS)
     first.end_epoch()
@@ -148,13 +148,13 @@ def test_a_loss_with_a_memory_is_made_anew_for_each_run():
     torch.testing.assert_close(second(LOGITS, TARGETS), first(LOGITS, TARGETS), rtol=0, atol=0)
 
 
-def test_a_loss_without_memory_has_no_state():
+def test_a_stateless_loss_has_no_state():
     loss = build_loss(entry("ce"))
     loss.end_epoch()
     assert (loss.remembers, loss.state_dict()) == (False, {})
 
 
-def test_a_taught_loss_asks_its_teacher_about_the_inputs():
+def test_a_distillation_loss_calls_its_teacher_on_the_inputs():
     loss = build_loss(entry("distillation", temperature=2.0, weight=1.0), 3, lambda inputs: 3 * inputs)
     expected = -((3 * LOGITS / 2).softmax(1) * (LOGITS / 2).log_softmax(1)).sum(1)
     torch.testing.assert_close(loss(LOGITS, TARGETS, LOGITS), expected)
@@ -162,8 +162,8 @@ def test_a_taught_loss_asks_its_teacher_about_the_inputs():
     assert not build_loss(entry("ce")).is_taught
 
 
-def test_a_taught_loss_without_teacher_or_inputs_says_so():
+def test_a_distillation_loss_without_teacher_or_inputs_is_refused():
     student = entry("distillation", temperature=2.0, weight=1.0)
     for loss, inputs in ((build_loss(student), LOGITS), (build_loss(student, teacher=lambda inputs: inputs), None)):
-        with pytest.raises(ValueError, match="asks a teacher: it needs one, and the inputs of the batch"):
+        with pytest.raises(ValueError, match="needs a teacher, and the inputs of the batch"):
             loss(LOGITS, TARGETS, inputs)

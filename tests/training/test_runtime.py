@@ -1,4 +1,4 @@
-"""What a process computes with, and what it says when the machine cannot."""
+"""Precision and determinism of a process, and readable errors."""
 
 import os
 
@@ -25,7 +25,7 @@ def state():
     return cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.deterministic
 
 
-def test_float32_is_ieee_unless_tf32_is_asked_for():
+def test_float32_is_ieee_without_tf32():
     configure(1)
     assert state() == (False, "highest", False, True)
     configure(1, precision="tf32", autotune=True)
@@ -34,7 +34,7 @@ def test_float32_is_ieee_unless_tf32_is_asked_for():
     assert state() == (False, "highest", True, False)
 
 
-def test_deterministic_leaves_nothing_to_chance():
+def test_deterministic_settings():
     configure(1, deterministic=True, autotune=True)
     assert state()[2:] == (False, True)
     assert torch.are_deterministic_algorithms_enabled()
@@ -43,8 +43,8 @@ def test_deterministic_leaves_nothing_to_chance():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_an_operation_without_a_deterministic_form_is_named():
-    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic form; set it to false"
+def test_an_operation_without_a_deterministic_implementation_is_named():
+    words = r"^training\.deterministic is true, but kthvalue CUDA has no deterministic implementation; set it to false"
     with pytest.raises(ValueError, match=words), explained():
         raise RuntimeError("kthvalue CUDA does not have a deterministic implementation, but you set\n...")
 
@@ -55,7 +55,7 @@ def test_other_errors_pass():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_an_operation_without_a_deterministic_form_is_named_on_cuda():
+def test_an_operation_without_a_deterministic_implementation_is_named_on_cuda():
     configure(1, deterministic=True)
     with pytest.raises(ValueError, match="deterministic is true, but"), explained():
         torch.rand(4, 4, 4, device="cuda").kthvalue(2)

@@ -1,4 +1,4 @@
-"""A thread beside the loop: everything is done, in order, and nothing goes wrong in silence."""
+"""The background thread: every call is made, in order, and no error is lost."""
 
 import threading
 
@@ -15,7 +15,7 @@ def test_calls_are_made_in_order_and_all_before_the_block_ends():
     assert done == list(range(100))
 
 
-def test_the_caller_goes_on_while_a_call_runs_and_waits_for_a_third():
+def test_the_caller_continues_while_a_call_runs_and_waits_for_a_third():
     gate, begun, done = threading.Event(), threading.Event(), []
 
     def slow(number):
@@ -63,7 +63,7 @@ def test_an_error_is_raised_in_the_loop_and_later_calls_are_dropped(where):
     assert reached == (["end"] if where == "end" else [])
 
 
-def test_an_error_of_the_loop_goes_first_and_what_was_asked_for_is_done():
+def test_an_error_of_the_loop_comes_first_and_queued_calls_are_made():
     done = []
     with pytest.raises(ZeroDivisionError), Background(failing(done)) as background:
         background.put(0)

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from nclens.ufm import classification, dynamics, effective, hessian, numeric, readings, spectra, squared
+from nclens.ufm import classification, dynamics, effective, explanations, hessian, numeric, spectra, squared
 from nclens.ufm.classification import UnconstrainedFeatureModel as Model
 from nclens.ufm.effective import EffectivePenalties
 
-MODULES = (classification, dynamics, effective, hessian, numeric, readings, spectra, squared)
+MODULES = (classification, dynamics, effective, hessian, numeric, explanations, spectra, squared)
 GOOD = {"classes": 4, "per_class": 2, "dim": 5, "lambda_w": 1e-2, "lambda_h_sum": 1e-2, "lambda_b": 1e-2}
 TOTAL = {name: value for name, value in GOOD.items() if name != "lambda_h_sum"} | {"lambda_h_total": 0.08}
 PROBLEM = Model(**GOOD)
@@ -38,7 +38,7 @@ def counts(least):
 
 
 def rows():
-    """(public name, call, words of the message)."""
+    """(public name, call, message)."""
     for build, good in ((Model, GOOD), (Model.from_total, TOTAL)):
         name = "UnconstrainedFeatureModel"
         for key, least in (("classes", 2), ("per_class", 1), ("dim", 1)):
@@ -67,7 +67,7 @@ def rows():
         yield name, spectrum, {"problem": PROBLEM, "part": "whole"}, "part must be 'ce' or 'full', got 'whole'"
         yield name, spectrum, {"problem": APART}, "too far apart for float64"
     for name in ("joint_spectrum", "condition_numbers"):
-        yield name, getattr(spectra, name), {"problem": TINY}, "float64 resolves it for s in"
+        yield name, getattr(spectra, name), {"problem": TINY}, "s must lie in .* for float64 to resolve it"
     yield "condition_numbers", spectra.condition_numbers, {"problem": NARROW}, "no known closed form"
     check = hessian.numeric_condition_numbers
     for place, key in enumerate(("weight", "class_features", "bias")):
@@ -79,11 +79,18 @@ def rows():
         yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 0}, f"{key} must be an integer >= 1, got 0"
         yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 2.5}, f"{key} must be an integer >= 1, got 2.5"
     yield "minimise", numeric.minimise, {"problem": TINY}, "s must be >= 1e-07"
+    for bad in (0, -1, 2.5):
+        yield (
+            "UnconstrainedFeatureModel",
+            PROBLEM.with_per_class,
+            {"per_class": bad},
+            f"per_class must be an integer >= 1, got {bad}",
+        )
     yield from dynamics_rows()
     yield from effective_rows()
     for bad in ([], ["0.5"]):
-        yield "verdict", readings.verdict, {"predicted": [0.5, 0.5], "found": bad}, "argument 2 is shorter"
-        yield "trend", readings.trend, {"smoothings": [0.1, 0.5], "values": bad}, "argument 2 is shorter"
+        yield "verdict", explanations.verdict, {"predicted": [0.5, 0.5], "found": bad}, "argument 2 is shorter"
+        yield "trend", explanations.trend, {"smoothings": [0.1, 0.5], "values": bad}, "argument 2 is shorter"
 
 
 def dynamics_rows():
@@ -101,7 +108,7 @@ def dynamics_rows():
     yield "descend", descend, {"problems": [PROBLEM, Model(**GOOD | {"dim": 6})]}, "the same classes, per_class and dim"
     for problem in (ZERO, NARROW):
         yield "descend", descend, {"problems": [problem]}, r"needs s \+ smoothing < 1 and dim >= classes - 1"
-    yield "descend", descend, {"problems": [TINY]}, "float64 resolves it for s in"
+    yield "descend", descend, {"problems": [TINY]}, "s must lie in .* for float64 to resolve it"
     yield (
         "descend",
         descend,
@@ -121,7 +128,7 @@ def dynamics_rows():
     yield "orbit_distance", dynamics.orbit_distance, call, "W = H = 0 has no relative size"
     for features in (FEATURES, torch.ones(1, 4, 2, 2, dtype=torch.float64), FEATURES[:, :1]):
         call = {"weight": HEAD[..., : features.shape[3]], "features": features}
-        yield "collapse_distances", dynamics.collapse_distances, call, "nc1 takes at least 2 classes"
+        yield "collapse_distances", dynamics.collapse_distances, call, "nc1 needs at least 2 classes"
 
 
 def effective_rows():
@@ -150,7 +157,12 @@ def effective_rows():
     for key, name in (("gaps", "logit gaps"), ("weight_norms", "weight norms"), ("feature_norms", "feature norms")):
         for bad in (0.0, -1.0, math.nan, math.inf):
             yield "fit_effective_penalties", fit, good | {key: [1.0, bad]}, f"{name} must be finite numbers > 0"
-        yield "fit_effective_penalties", fit, good | {key: [1.0]}, "as many smoothings, gaps and norms are needed"
+        yield (
+            "fit_effective_penalties",
+            fit,
+            good | {key: [1.0]},
+            "smoothings, gaps and norms must have the same length",
+        )
     yield "fit_effective_penalties", fit, good | {"classes": 1}, "classes must be an integer >= 2"
     yield "fit_effective_penalties", fit, good | {"smoothings": [0.0, 1.0]}, "smoothings must lie"
     yield "fit_effective_penalties", fit, good | {"weight_norms": [1e-200, 1]}, "norms too far apart for float64"
@@ -169,6 +181,7 @@ def test_input_outside_its_range_gets_one_clear_message(call, arguments, message
 #: What has no range of its own: results of other functions, or functions of a checked problem alone.
 UNCHECKED = {
     "Mode",  # made by the spectra
+    "condition_number",  # of any eigenvalues
     "NumericMinimum",  # made by `minimise`
     "softmax",  # of any numbers
     "cross_entropy",  # of any logits and targets
@@ -245,9 +258,9 @@ def test_limits_are_the_right_ones():
     assert alone.linear_rate("nc1") == math.inf
     assert RUN.predicted_rate(math.inf) == 0
     assert [effective.logit_gaps(4, s, [0.0])[0] for s in (0.0, 1.0, 7.0)] == [math.inf, 0, 0]
-    assert readings.trend([0.1], [math.inf]) == ""
+    assert explanations.trend([0.1], [math.inf]) == ""
     assert list(dynamics.records([])) == []
-    assert readings.explanations(readings.relative_iterations(pd.DataFrame(dynamics.records([RUN])))).empty
+    assert explanations.explanations(explanations.relative_iterations(pd.DataFrame(dynamics.records([RUN])))).empty
     assert numeric.reduce_samples(PROBLEM, largest=0).per_class == 1
 
 

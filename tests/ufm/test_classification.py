@@ -130,10 +130,15 @@ def test_only_n_lambda_h_matters(problem):
 def test_a_fixed_total_carries_penalties_over_to_another_training_set(problem, per_class):
     penalties = {name: getattr(problem, name) for name in ("lambda_w", "lambda_h_total", "lambda_b")}
     sizes = {"classes": problem.classes, "per_class": per_class, "dim": problem.dim}
-    other = UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=problem.smoothing)
-    assert other.lambda_h_total == pytest.approx(problem.lambda_h_total, rel=1e-14)
-    for name in ("s", "logit_gap", "weight_norm", "feature_norm", "p_true", "objective"):
-        assert getattr(other, name) == pytest.approx(getattr(problem, name), rel=1e-9)
+    others = (
+        UnconstrainedFeatureModel.from_total(**sizes, **penalties, smoothing=problem.smoothing),
+        problem.with_per_class(per_class),
+    )
+    for other in others:
+        assert (other.classes, other.per_class, other.dim) == tuple(sizes.values())
+        assert other.lambda_h_total == pytest.approx(problem.lambda_h_total, rel=1e-14)
+        for name in ("s", "logit_gap", "weight_norm", "feature_norm", "p_true", "objective"):
+            assert getattr(other, name) == pytest.approx(getattr(problem, name), rel=1e-9)
 
 
 def test_the_edge_between_the_regimes_is_continuous():

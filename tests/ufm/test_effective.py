@@ -84,7 +84,7 @@ def test_the_fit_finds_the_penalties_that_made_the_data(classes, log_s, log_rati
     found = fit_effective_penalties(classes, smoothings, *data(truth, smoothings))
     assert found.points == len(smoothings)
     assert found.lambda_w_over_n_lambda_h == pytest.approx(truth.lambda_w_over_n_lambda_h, rel=1e-9)
-    # Where s is small beside every smoothing, the gaps barely feel it.
+    # If s is much smaller than every smoothing, the gaps hardly depend on it.
     assert found.s == pytest.approx(truth.s, rel=1e-4, abs=1e-7 * min(smoothings))
     assert found.rms_relative_residual < 1e-6
     assert found.ratio_rms_relative_residual < 1e-12
@@ -135,7 +135,7 @@ def test_gaps_above_every_fit_leave_no_penalty():
     assert fit([30.0], [0.0]).s == pytest.approx(10 / (math.exp(30) + 9))
 
 
-def test_standard_error_grows_where_the_gaps_do_not_feel_s():
+def test_standard_error_grows_where_the_gaps_do_not_depend_on_s():
     errors = []
     for s in (1e-2, 1e-3, 1e-4):
         gaps = np.array(data(replace(PENALTIES, s=s), [0.5, 0.6, 0.8])[0]) * np.exp([1e-5, -2e-5, 1e-5])
@@ -176,7 +176,7 @@ def test_scaling_both_norms_changes_nothing():
         ({"gaps": [5.0, math.inf]}, "logit gaps must be finite numbers > 0"),
         ({"weight_norms": [0.0, 1.0]}, "weight norms must be finite numbers > 0"),
         ({"feature_norms": [math.nan, 1.0]}, "feature norms must be finite numbers > 0"),
-        ({"gaps": [5.0]}, "at least one each; got 2, 1, 2 and 2"),
+        ({"gaps": [5.0]}, "at least 1; got 2, 1, 2 and 2"),
         ({"smoothings": [], "gaps": [], "weight_norms": [], "feature_norms": []}, "got 0, 0, 0 and 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The formulas of docs/theory.md as they stand there, section by section, against the code."""
+"""The formulas of docs/theory.md, section by section, against the code."""
 
 import math
 import re

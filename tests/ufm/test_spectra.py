@@ -171,7 +171,7 @@ def test_condition_numbers_formulas(classes, spare, log_scale, smoothing):
     assert kappas["kappa_joint"] >= kappas["kappa_full"] * (1 - 1e-9)  # a block's spectrum lies inside, rotations apart
 
 
-def test_the_two_readings_move_in_opposite_directions():
+def test_two_definitions_move_in_opposite_directions():
     table = [condition_numbers(UnconstrainedFeatureModel(**RELEASE, smoothing=delta)) for delta in (0, 0.05, 0.1, 0.2)]
     assert np.all(np.diff([row["kappa_ce"] for row in table]) < 0)
     for name in ("kappa_full", "kappa_full_range", "kappa_joint", "kappa_joint_logits", "kappa_joint_scaled"):
@@ -213,7 +213,7 @@ def test_refusals():
         weight_spectrum(build(CASES[0]), "both")
     with pytest.raises(ValueError, match="no known closed form"):
         weight_spectrum(UnconstrainedFeatureModel(5, 1, 2, 1e-3, 1e-3, 0.1))
-    with pytest.raises(ValueError, match="float64 resolves it for s"):
+    with pytest.raises(ValueError, match="for float64 to resolve it"):
         joint_spectrum(UnconstrainedFeatureModel(5, 1, 5, 1e-300, 1e-300, 0.1))
     with pytest.raises(ValueError, match="too far apart"):
         weight_spectrum(UnconstrainedFeatureModel(5, 1, 5, 1e300, 5e-324, 0.1))

@@ -63,7 +63,7 @@ def test_closed_form_agrees_with_the_numeric_minimiser(best, seed):
     for name in ("logit_gap", "weight_norm", "feature_norm", "objective"):
         closed = getattr(best, name)
         assert getattr(found, name) == pytest.approx(closed, rel=1e-6, abs=1e-6 if closed == 0 else 0), name
-    # W and H can stand in for a bias at little cost: where its own penalty is tiny, its value is a flat direction.
+    # W and H can replace the bias at little cost: if its penalty is tiny, its value is a flat direction.
     np.testing.assert_allclose(found.bias, best.bias_value, atol=1e-6 + 1e-9 / problem.lambda_b)
 
 

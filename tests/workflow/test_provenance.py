@@ -4,10 +4,50 @@ import shutil
 
 import pytest
 
+from nclens.figures.catalogue import FIGURES
+from nclens.study import load_study
 from nclens.study.models import MODEL_KINDS as MODELS
 from nclens.workflow import provenance
+from nclens.workflow.plan import Plan
 
 STAGES = ("prepare", "train", "extract", "measure", "theory", "collect", "judge", "draw", "report", "track", "resolve")
+
+#: Folder or module -> the steps that run again when it is edited, for a run of resnet8 with label smoothing on mnist5k,
+#: with a probe. A module in the table is an exception to its folder; what is neither runs nothing again.
+RERUN = {
+    "claims": "judge report",
+    "data": "",
+    **dict.fromkeys(("data.dataset", "data.mnist5k", "data.regression"), "prepare"),
+    **dict.fromkeys(("data.prepared", "data.tasks", "data.tensors"), "extract probe track train"),
+    "figures": "draw report",
+    "losses": "measure probe train",
+    "metrics": "",
+    **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure probe report"),
+    **dict.fromkeys(("metrics.collapse", "metrics.measurement"), "measure"),
+    **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),
+    "models": "",
+    **dict.fromkeys(("models.head", "models.network"), "extract probe track train"),
+    "models.cost": "train",
+    "models.small": "extract probe train",
+    "probes": "probe",
+    "report": "report",
+    "report.terminal": "",
+    **dict.fromkeys(("training.loop", "training.runtime"), "extract probe train"),
+    "training.history": "collect extract probe track train",
+    "training.loss": "measure train",
+    "ufm": "",
+    **dict.fromkeys(("ufm.classification", "ufm.regression", "ufm.regression_tables"), "predict theory"),
+    **dict.fromkeys(("ufm.dynamics", "ufm.hessian", "ufm.numeric", "ufm.spectra"), "theory"),
+    "ufm.effective": "predict",
+    "ufm.readings": "draw report",
+    "workflow.build.data": "prepare",
+    "workflow.build.functions": "extract measure prepare probe track train",
+    "workflow.build.losses": "measure train",
+    "workflow.build.models": "extract probe track train",
+    **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
+    "workflow.tables": "collect draw judge measure predict probe report theory track train",
+    "workflow.tracking": "track",
+}
 
 
 @pytest.fixture
@@ -21,14 +61,15 @@ def package(tmp_path, monkeypatch):
 
 
 def _forget():
-    for function in (provenance._tree, provenance._imports, provenance._module_parts, provenance._name_parts):
-        function.cache_clear()
+    for name in ("_tree", "_syntax", "_imports", "_module_parts", "_name_parts"):
+        getattr(provenance, name).cache_clear()
 
 
 def digests():
     """The digests of every step, as the rules ask for them."""
     _forget()
     made = {stage: provenance.code_digest(stage) for stage in STAGES}
+    made["draw"] = provenance.code_digest("draw", functions=[entry.draw for entry in FIGURES.values()])
     for loss in ("ce", "ls"):
         made[f"train {loss}"] = provenance.code_digest(
             "train", functions=["nclens.models:resnet8", f"nclens.losses:{loss}"]
@@ -55,6 +96,34 @@ def replace(path, old, new):
         path.write_text(content.replace(old, new, 1))
 
     return edit
+
+
+def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study):
+    """The table is complete: an edit changes the digests of the steps that have a part of the module, as below."""
+    raw_study["probes"] = {"variance": {"kind": "gradient_variance"}}
+    raw_study["experiments"]["smoke"]["probes"] = ["variance"]
+    plan = Plan(load_study(raw_study))
+    run = next(run for run in plan.study.runs() if run.loss == "ls")
+    used = {stage: plan.code_used(stage, run) for stage in (*STAGES, "predict", "probe")}
+    used["prepare"] = plan.data_code_used("mnist5k")
+    found = {}
+    for stage, arguments in used.items():
+        for key, _ in provenance.code_parts(stage, **arguments):
+            found.setdefault(key.split(":")[0].removeprefix("nclens."), set()).add(stage)
+    expected = {}
+    for path in sorted(provenance.PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(provenance.PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        families = [module.rsplit(".", n)[0] for n in range(module.count(".") + 1)]
+        expected[module] = next((RERUN[family] for family in families if family in RERUN), "")
+    assert {module: " ".join(sorted(found.get(module, ()))) for module in expected} == expected
+    assert set(RERUN) <= {family for module in expected for family in (module, module.rsplit(".", 1)[0])}
+
+
+def test_a_registry_counts_by_the_names_that_are_taken_from_it(package):
+    path = package / "workflow" / "tables.py"
+    edited = replace(path, 'EFFECTIVE = Table(\n    "predict"', 'EFFECTIVE = Table(\n    "other"')
+    assert changed_by(edited) == {"report"}
+    assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
 
 
 def test_comments_and_formatting_change_nothing(package):
@@ -136,6 +205,20 @@ def test_a_function_of_the_catalogue_counts_where_it_is_called(package):
 def test_a_figure_changes_drawing_and_the_page(package):
     assert changed_by(append(package / "figures" / "style.py", "\n\nEXTRA = 1\n")) <= {"draw", "report"}
     assert "draw" in changed_by(append(package / "figures" / "style.py", "\n\nMORE = 1\n"))
+    curves = package / "figures" / "maxsup.py"
+    assert changed_by(replace(curves, "height=4.3", "height=4.4")) == {"draw"}
+
+
+def test_a_figure_that_a_study_does_not_draw_changes_nothing_there(package):
+    def draw():
+        _forget()
+        return provenance.code_digest("draw", functions=[FIGURES["norms"].draw])
+
+    before = draw()
+    replace(package / "figures" / "maxsup.py", "height=4.3", "height=4.4")()
+    assert draw() == before
+    replace(package / "figures" / "per_loss.py", "0.36 * len", "0.37 * len")()
+    assert draw() != before
 
 
 def test_a_source_of_data_counts_for_its_own_data_only(package):

@@ -8,6 +8,7 @@ import pytest
 
 from nclens.study import load_study, read_study
 from nclens.workflow import specs
+from nclens.workflow.paths import path_of
 
 ROOT = Path(__file__).parents[2]
 STUDIES = {path.stem: path for path in [*(ROOT / "studies").glob("*.yaml"), ROOT / "workflow_config.yaml"]}
@@ -31,7 +32,7 @@ def of_study(study):
     for run in study.runs():
         probe = (specs.probe,) if study.experiments[run.experiment].probes else ()
         for step in (specs.train, specs.extract, specs.measure, specs.track_run, *probe):
-            made[f"{step.__name__} {run.path}"] = step(study, run)
+            made[f"{step.__name__} {path_of(run)}"] = step(study, run)
     return made
 
 

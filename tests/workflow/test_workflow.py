@@ -153,8 +153,8 @@ def test_without_a_configfile_the_default_study_runs(finished):
 @pytest.mark.parametrize(
     ("study", "jobs"),
     [
-        ("when_does_it_help", {"probe_help": 12, "prepare": 2}),
-        ("when_does_it_help_full", {"probe_cifar10": 35, "probe_cifar100": 35, "prepare": 2}),
+        ("when_does_it_help", {"probe": 12, "prepare": 2}),
+        ("when_does_it_help_full", {"probe": 70, "prepare": 2}),
     ],
 )
 def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, jobs):
@@ -315,7 +315,7 @@ def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
     failed = place.snakemake("--cores", "1", target, check=False)
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
-    assert f"no file {place.path('raw', 'mine.npz')}; `path` is below `data_dir`" in output
+    assert f"no file {place.path('raw', 'mine.npz')}; `path` is relative to `data_dir`" in output
     assert "Traceback" not in output
     place.path("raw").mkdir()
     np.savez(place.path("raw", "mine.npz"), inputs=np.arange(90.0).reshape(18, 5), targets=np.arange(18) % 3)

@@ -1,8 +1,10 @@
 """What is claimed, and the verdicts on it: one file a paper or theory; `CLAIMS` is the registry of all claims.
 
-Each claim is a pure function of tables: a `Comparison` of two losses (or one loss, where the claim is on a loss alone)
-in, its measures out.
+Each claim is a pure function of tables: a `Comparison` of two losses (or of one, where the claim is on a single loss)
+in, its measures out. A claim's file holds all that is specific to it: statement, rule, measures, labels, figures.
 """
+
+from collections.abc import Sequence
 
 from nclens.claims import (
     cross_entropy_vs_label_smoothing,
@@ -29,15 +31,25 @@ __all__ = [
     "pairs",
 ]
 
-CLAIMS: tuple[Claim, ...] = (
-    *cross_entropy_vs_label_smoothing.CLAIMS,
-    *unconstrained_feature_model.CLAIMS,
-    *maxsup.CLAIMS,
-    *two_stage.CLAIMS,
-    *when_does_it_help.CLAIMS,
-    *neural_regression_collapse.CLAIMS,
+PAPERS = (
+    cross_entropy_vs_label_smoothing,
+    unconstrained_feature_model,
+    maxsup,
+    two_stage,
+    when_does_it_help,
+    neural_regression_collapse,
 )
-"""Every claim, in the order in which they are judged and shown."""
 
-RULES: dict[str, str] = {**verdict.RULES, **{claim.id: claim.rule for claim in CLAIMS}}
-"""How a verdict is reached, in words: the rule that all claims share, then what is measured for each."""
+
+def _in_order(claims: Sequence[Claim]) -> dict[str, Claim]:
+    """Return the claims by id, the letters in the order of the papers, each by number."""
+    letters = list(dict.fromkeys(claim.id[0] for claim in claims))
+    ordered = sorted(claims, key=lambda claim: (letters.index(claim.id[0]), int(claim.id[1:])))
+    return {claim.id: claim for claim in ordered}
+
+
+CLAIMS: dict[str, Claim] = _in_order([claim for paper in PAPERS for claim in paper.CLAIMS])
+"""Id -> claim, in the order in which they are judged and shown."""
+
+RULES: dict[str, str] = {**verdict.RULES, **{claim.id: claim.rule for claim in CLAIMS.values()}}
+"""How a verdict is reached: the rule that all claims share, then what is measured for each."""

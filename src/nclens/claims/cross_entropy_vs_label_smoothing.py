@@ -1,8 +1,8 @@
 """The claims C1 to C4 of "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective", as pure functions.
 
-Guo, Andriopoulos, Zhao, Dong, Ling, Ross: arXiv 2402.03979. They are judged by the metrics over paired seeds; how each
-is measured is our choice and stands in its `rule`: the paper gives no test. Its claims C5 and C6 are theory and stand
-in `unconstrained_feature_model`.
+Guo, Andriopoulos, Zhao, Dong, Ling, Ross: arXiv 2402.03979. They are judged by the metrics over paired seeds. The paper
+gives no test: how each is measured is our choice, stated in its `rule`. Its claims C5 and C6 are theory, in
+`unconstrained_feature_model`.
 """
 
 import math
@@ -124,6 +124,13 @@ CLAIMS = (
         "as linear in epoch between snapshots; and its final error, or 1% where that is lower, at the first snapshot "
         "at or below it. One snapshot step, divided by the baseline's epoch, is what the ratio resolves.",
         converges_faster,
+        labels={
+            "epochs_to_final_nc1": "epochs to final NC1",
+            "epochs_to_nc1_at_75_percent": "epochs to NC1 at 75%",
+            "epochs_to_nc1_at_50_percent": "epochs to NC1 at 50%",
+            "epochs_to_error": "epochs to error",
+        },
+        figures=("collapse_curves",),
     ),
     Claim(
         "C2",
@@ -131,6 +138,14 @@ CLAIMS = (
         "Training with label smoothing ends at a stronger level of neural collapse than training with cross entropy.",
         "Ratios of nc1 (the main measure), nc2, nc2_means, nc2_classifier and nc3 after the last epoch, training set.",
         collapses_more,
+        labels={
+            "nc1": "NC1",
+            "nc2": "NC2",
+            "nc2_means": "NC2 means",
+            "nc2_classifier": "NC2 classifier",
+            "nc3": "NC3",
+        },
+        figures=("collapse_curves", "train_test"),
     ),
     Claim(
         "C3",
@@ -139,6 +154,8 @@ CLAIMS = (
         "Ratio of nc2 when each run first reaches the same nc1, interpolated between snapshots and averaged on the log "
         "scale over all nc1 that both runs of a seed come down through; training set.",
         has_lower_nc2_at_same_nc1,
+        labels={"nc2_at_same_nc1": "NC2 at same NC1"},
+        figures=("nc1_nc2",),
     ),
     Claim(
         "C4",
@@ -147,6 +164,14 @@ CLAIMS = (
         "Differences of the expected calibration error before temperature scaling, after the last epoch, test set: "
         "15 bins (the main measure), 20 and 25 bins, adaptive and classwise.",
         calibrates_better,
+        labels={
+            "ece": "ECE, 15 bins",
+            "ece_20": "ECE, 20 bins",
+            "ece_25": "ECE, 25 bins",
+            "ece_adaptive": "adaptive ECE",
+            "ece_classwise": "classwise ECE",
+        },
+        figures=("reliability",),
     ),
 )
 """The paper's claims on trained networks, in its order."""

@@ -11,7 +11,7 @@ import pandas as pd
 from nclens.claims.verdict import Comparison, Measure, Scale, Side, judge_pairs, log_ratio
 
 LOWEST_ERROR_LEVEL = 0.01
-"""Training errors below 1% count as 1%, since a few last samples say little about the speed of training."""
+"""Errors below 1% count as 1%: the last few samples carry little information on the speed of training."""
 
 Curves = dict[str, dict[int, pd.Series]]
 
@@ -46,14 +46,14 @@ def curves_of(comparison: Comparison, loss: str, split: str, metric: str) -> dic
         ValueError: a run has two values for the same epoch.
     """
     rows = comparison.metrics.of(loss, split, metric)
-    # Ordered once, a seed is a slice: to search the rows for each seed takes the square of their number.
+    # In sorted rows a seed is a slice; searching all rows for each seed would take quadratic time.
     rows = rows.sort_values(["seed", "epoch"], kind="stable")
     seeds, epochs, values = (rows[column].to_numpy() for column in ("seed", "epoch", "value"))
     found: dict[int, pd.Series] = {}
     for seed in comparison.seeds:
         own = slice(*np.searchsorted(seeds, [seed, seed + 1]))
         if (np.diff(epochs[own]) == 0).any():
-            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, stands twice")
+            raise ValueError(f"{comparison.experiment}: {split} {metric} of {loss}, seed {seed}, occurs twice")
         if (epochs[own] == comparison.epochs).any():
             index = pd.Index(epochs[own], name="epoch")
             found[seed] = pd.Series(values[own].astype(float), index=index, name="value")
@@ -66,8 +66,8 @@ def first_reach(curve: pd.Series, level: float, *, interpolate: bool) -> Reach:
     Args:
         curve: values indexed by epoch, ascending.
         level: on the scale of the values.
-        interpolate: take the curve as linear in epoch between snapshots; without it, and beside a value that is not
-            finite, the level is reached at the snapshot that is first at or below it.
+        interpolate: take the curve as linear in epoch between snapshots; otherwise, and next to a value that is not
+            finite, the level is reached at the first snapshot at or below it.
     """
     epochs, values = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
     steps = np.diff(epochs, prepend=0.0)
@@ -190,12 +190,12 @@ def time_ratio(
 
 
 def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach]]) -> list[str]:
-    """Say when the runs get there, and which never do or are there by their first snapshot."""
+    """Notes on the mean epochs of the runs, and on those that never reach the level or have by their first snapshot."""
     if not reaches:
         return []
     means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
     notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
-    for when, words in (("never", "never gets there"), ("first", "is there by its first snapshot")):
+    for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
         if seeds := [str(seed) for seed, (reach, _) in reaches.items() if reach.when == when]:
-            notes.append(f"{comparison.loss} {words}: seed {', '.join(seeds)}")
+            notes.append(f"{comparison.loss} {what}: seed {', '.join(seeds)}")
     return notes

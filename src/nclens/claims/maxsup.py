@@ -1,14 +1,14 @@
 """The claims of "MaxSup: Overcoming Representation Collapse in Label Smoothing", arXiv 2502.15798, and two of our own.
 
-MaxSup is held against the label smoothing that starts from the same strength, label smoothing against its regularising
-part alone. How each claim is measured is our choice and stands in its `rule`: the paper gives no test.
+MaxSup is compared with the label smoothing that starts from the same strength, and label smoothing with its
+regularising part alone. The paper gives no test: how each claim is measured is our choice, stated in its `rule`.
 """
 
 from nclens.claims.effects import final
 from nclens.claims.verdict import Claim, Comparison, Measure, Side
 
 PAPER = "MaxSup: Overcoming Representation Collapse in Label Smoothing (arXiv 2502.15798)"
-OWN = "Our own, on where MaxSup stands in neural collapse"
+OWN = "Our own, on MaxSup and neural collapse"
 
 MAXSUP = ("maxsup", "maxsup_linear")
 SMOOTHING = ("ls", "ls_linear")
@@ -16,8 +16,12 @@ REGULARISATION = ("ls_regularisation", "ls_regularisation_linear")
 
 ERROR_MARGIN = 0.01
 """A test error that is higher by less than this counts as no higher: M1 is on accuracy kept, not gained."""
-COLLAPSE = ("nc1", "nc2", "nc3")
+COLLAPSE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
 PROBE = "probe_accuracy"
+ON_ERRORS = {
+    "confidence_incorrect": "confidence on wrong predictions",
+    "top_logit_gap_incorrect": "lead of the top logit on wrong predictions",
+}
 
 
 def keeps_accuracy(comparison: Comparison) -> list[Measure]:
@@ -92,6 +96,8 @@ CLAIMS = (
         "margin of ours: the measure is supported when the whole interval lies below the margin, contradicted when it "
         "lies above.",
         keeps_accuracy,
+        labels={"error": "error"},
+        figures=("collapse_curves",),
         compared=MAXSUP,
         against=SMOOTHING,
     ),
@@ -102,6 +108,11 @@ CLAIMS = (
         "Ratio of d_within, the spread of the features' directions within classes, after the last epoch: training set "
         "(the main measure) and test set.",
         spreads_within_classes,
+        labels={
+            "d_within_train": "spread within classes, training set",
+            "d_within_test": "spread within classes, test set",
+        },
+        figures=("class_spread",),
         compared=MAXSUP,
         against=SMOOTHING,
     ),
@@ -112,6 +123,8 @@ CLAIMS = (
         "Difference of the accuracies of linear classifiers on the frozen features of another data set, its test "
         "split; the first probe is the main measure. Inconclusive where the study has no such probe.",
         transfers_better,
+        labels={PROBE: "accuracy of the linear probe"},
+        figures=("probe_accuracy",),
         compared=MAXSUP,
         against=SMOOTHING,
     ),
@@ -124,6 +137,8 @@ CLAIMS = (
         "top_logit_gap on them, the lead of the largest logit over the mean of all. Each network is measured on its "
         "own errors. That this comparison is what the paper means is an inference.",
         is_overconfident_on_errors,
+        labels=ON_ERRORS,
+        figures=("smoothing_parts",),
         compared=SMOOTHING,
         against=REGULARISATION,
     ),
@@ -134,6 +149,8 @@ CLAIMS = (
         "MaxSup against label smoothing: difference of the mean confidence on wrong test predictions (the main "
         "measure), and ratio of top_logit_gap on them. Each network is measured on its own errors.",
         is_less_confident_on_errors,
+        labels=ON_ERRORS,
+        figures=("smoothing_parts",),
         compared=MAXSUP,
         against=SMOOTHING,
     ),
@@ -142,8 +159,10 @@ CLAIMS = (
         OWN,
         "A network trained with MaxSup collapses less than one trained with label smoothing.",
         "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set. The losses have the same "
-        "gradient on correct predictions, so that on a training set that is fitted they can only differ by their past.",
+        "gradient on correct predictions, so that on a fitted training set they can differ only by earlier training.",
         collapses_less,
+        labels=COLLAPSE,
+        figures=("nc1_nc2", "collapse_curves"),
         compared=MAXSUP,
         against=SMOOTHING,
     ),
@@ -153,8 +172,10 @@ CLAIMS = (
         "A network trained with MaxSup collapses more than one trained with cross entropy.",
         "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set.",
         collapses_more,
+        labels=COLLAPSE,
+        figures=("nc1_nc2", "collapse_curves"),
         compared=MAXSUP,
         against=("ce",),
     ),
 )
-"""The paper's claims, then our own questions put as claims."""
+"""The paper's claims, then our own."""

@@ -1,4 +1,4 @@
-"""What was measured on an experiment's networks, as the claims look it up."""
+"""The measurements of an experiment's networks, as the claims look them up."""
 
 from functools import cached_property
 from typing import cast
@@ -10,10 +10,10 @@ KEYS = ["loss", "split", "metric"]
 
 
 class Measurements:
-    """The measurements of one experiment, ordered once.
+    """The measurements of one experiment, indexed once.
 
-    Each comparison of the experiment's losses looks into the same object: to search the whole table anew for each takes
-    the square of the number of losses.
+    All comparisons of the experiment's losses share this object: searching the whole table for each of them would take
+    time quadratic in the number of losses.
 
     Attributes:
         table: rows with the columns loss, seed, split, epoch, metric, value (more are allowed).
@@ -43,7 +43,7 @@ class Measurements:
         return sorted(set().union(*self._of_losses.values()))
 
     def probed(self, metric: str) -> list[str]:
-        """Return the metrics of the probes of a kind: one of that name, or several that add their own after a slash."""
+        """Return the metrics of a kind of probe: of that name, or of that name with the probe's after a slash."""
         return [name for name in self._metrics if name == metric or name.startswith(f"{metric}/")]
 
     def metrics_of(self, loss: str) -> set[str]:

@@ -1,7 +1,7 @@
 """Claims on neural regression collapse (NRC): arXiv 2409.04180 on trained regressors, and one of our own.
 
-The paper's claims are judged by the metrics over seeds, each loss entry (weight decay) on its own; how each is measured
-is our choice and stands in its `rule`. Two of them speak of networks that were trained with the penalties of the
+The paper's claims are judged by the metrics over seeds, each loss entry (weight decay) by itself; how each is measured
+is our choice, stated in its `rule`. Two of them are about networks that were trained with the penalties of the
 unconstrained feature model, lambda_W/2 |W|_F^2 + lambda_H/(2M) |H|_F^2, with c = lambda_W lambda_H.
 """
 
@@ -25,13 +25,14 @@ SHARES = ("onehot_nrc1", "onehot_nrc2")
 GRAM_TOLERANCE = 0.1
 """Relative error up to which W W' is taken to be the closed form's."""
 PERFECT_FIT = 1.0
-"""|C - c I|_F / |c I|_F of a network without residuals, C = 0: what fitting alone leads to."""
+"""|C - c I|_F / |c I|_F of a network without residuals, C = 0: the result of fitting alone."""
 NORMS = ("weight_norm_frobenius", "feature_norm_rms")
 CLASSIFICATION = {
     **{key: f"NC{key[2:]}" for key in ("nc1", "nc2", "nc3")},
     **{f"onehot_{key}": f"NRC{key[3:]} on one-hot targets" for key in ("nrc1", "nrc2", "nrc3")},
 }
-"""Metrics of R6, in both senses of collapse -> what each is."""
+"""Metrics of R6, in both senses of collapse -> what each is, as a note."""
+OVER_HIGHEST = "{} at the end, over its highest value"
 
 
 def falls_with_weight_decay(comparison: Comparison, metric: str) -> list[Measure]:
@@ -60,7 +61,7 @@ def gram_is_predicted(comparison: Comparison) -> list[Measure]:
     table = table[(table["loss"] == comparison.loss) & (table["penalties"] == "explicit")]
     table = table[table["seed"].isin(comparison.seeds)]
     if table.duplicated(["seed", "quantity"]).any():
-        raise ValueError(f"{comparison.experiment}: a prediction for {comparison.loss} stands twice")
+        raise ValueError(f"{comparison.experiment}: a prediction for {comparison.loss} occurs twice")
     rows = {"gram": table[table["quantity"].str.match(r"gram_\d+$")]}
     rows |= {norm: table[table["quantity"] == norm] for norm in NORMS}
     return [
@@ -82,7 +83,7 @@ def relative_distance(entries: pd.DataFrame) -> float:
     """Frobenius distance |A - G|_F / |G|_F of a symmetric matrix, or of a number; nan for G = 0.
 
     Args:
-        entries: columns quantity, measured, predicted; `gram_ij` with i < j stands for the two entries ij and ji.
+        entries: columns quantity, measured, predicted; `gram_ij` with i < j counts for both entries, ij and ji.
     """
     places = entries["quantity"].str.removeprefix("gram_")
     weight = places.map(lambda place: 2.0 if place[: len(place) // 2] != place[len(place) // 2 :] else 1.0)
@@ -125,8 +126,8 @@ def collapses_in_both_senses(comparison: Comparison) -> list[Measure]:
     if "onehot_nrc1" not in comparison.metrics.metrics_of(comparison.loss) or not _is_penalised(comparison):
         return []
     return [
-        _fall(comparison, metric, "below", [words], least=LEAST_SHARE if metric in SHARES else 0.0)
-        for metric, words in CLASSIFICATION.items()
+        _fall(comparison, metric, "below", [name], least=LEAST_SHARE if metric in SHARES else 0.0)
+        for metric, name in CLASSIFICATION.items()
     ]
 
 
@@ -186,7 +187,7 @@ def _over_highest(curve: pd.Series, least: float) -> float:
 
 
 def _course(curves: Mapping[int, pd.Series]) -> str:
-    """Say what a metric was on average over seeds at the first snapshot, at its highest and at the end."""
+    """A note on the metric's mean over seeds at the first snapshot, at its highest and at the end."""
     means = [sum(pick(curve) for curve in curves.values()) / len(curves) for pick in (_first, pd.Series.max, _last)]
     return "mean {:.3g} at the first snapshot, {:.3g} at its highest, {:.3g} at the end".format(*means)
 
@@ -231,6 +232,15 @@ _FALL = (
     "ratio after the last epoch to the same seed's network without weight decay."
 )
 
+
+def _fall_labels(metric: str, name: str) -> dict[str, str]:
+    """Labels of the two measures of `falls_with_weight_decay`."""
+    return {
+        f"{metric}_end_over_highest": OVER_HIGHEST.format(name),
+        f"{metric}_end_over_no_decay": f"{name} at the end, over its value without weight decay",
+    }
+
+
 CLAIMS = (
     Claim(
         "R1",
@@ -239,6 +249,8 @@ CLAIMS = (
         "targets (NRC1 falls); without, they do not.",
         "NRC1 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc1"),
+        labels=_fall_labels("nrc1", "NRC1"),
+        figures=("nrc_curves",),
         paired=False,
         task="regression",
     ),
@@ -249,6 +261,8 @@ CLAIMS = (
         "not.",
         "NRC2 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc2"),
+        labels=_fall_labels("nrc2", "NRC2"),
+        figures=("nrc_curves",),
         paired=False,
         task="regression",
     ),
@@ -260,6 +274,8 @@ CLAIMS = (
         "NRC3 after the last epoch over " + _FALL + " NRC3's gamma is the one that fits the run's own final weights "
         "best, also without weight decay; with the model's penalties it is c.",
         partial(falls_with_weight_decay, metric="nrc3"),
+        labels=_fall_labels("nrc3", "NRC3"),
+        figures=("nrc_gram", "nrc_curves"),
         paired=False,
         task="regression",
     ),
@@ -272,6 +288,12 @@ CLAIMS = (
         f"{GRAM_TOLERANCE:g}, contradicted when it lies above. The relative errors of the norms of head and features "
         "are shown as well and decide nothing.",
         gram_is_predicted,
+        labels={
+            "gram_by_explicit_penalties": "error of the head's W W′",
+            "weight_norm_frobenius_by_explicit_penalties": "error of the head's norm",
+            "feature_norm_rms_by_explicit_penalties": "error of the features' norm",
+        },
+        figures=("nrc_gram",),
         combine=the_main_one,
         paired=False,
         task="regression",
@@ -281,11 +303,16 @@ CLAIMS = (
         PAPER,
         "Trained with the model's penalties, the residuals' covariance tends to c times the identity.",
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
-        f"last epoch, mean over seeds, against {PERFECT_FIT:g}: where a network ends that fits without "
+        f"last epoch, mean over seeds, compared with {PERFECT_FIT:g}, the distance of a network that fits without "
         "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, against {FALLEN:g}. Judged where c is smaller than every "
-        "eigenvalue of the targets' covariance: beyond, the model predicts another covariance.",
+        f"identity, over the highest value that it had, compared with {FALLEN:g}. Judged where c is smaller than every "
+        "eigenvalue of the targets' covariance: elsewhere the model predicts another covariance.",
         residuals_are_isotropic,
+        labels={
+            "residual_deviation": "distance of the residuals' covariance to c I",
+            "residual_anisotropy_end_over_highest": OVER_HIGHEST.format("anisotropy of the residuals' covariance"),
+        },
+        figures=("residuals", "nrc_curves"),
         paired=False,
         task="regression",
     ),
@@ -295,10 +322,15 @@ CLAIMS = (
         "With weight decay, classification under squared error collapses in both senses: NC1 to NC3, and NRC1 to NRC3 "
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
-        f"mean over seeds, against {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start where "
-        f"there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as {LEAST_SHARE:g}. "
+        f"mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start "
+        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as that. "
         "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
         collapses_in_both_senses,
+        labels={
+            **{f"nc{k}_end_over_highest": OVER_HIGHEST.format(f"NC{k}") for k in (1, 2, 3)},
+            **{f"onehot_nrc{k}_end_over_highest": OVER_HIGHEST.format(f"NRC{k} of one-hot targets") for k in (1, 2, 3)},
+        },
+        figures=("nrc_classification",),
         combine=all_of_them,
         paired=False,
     ),

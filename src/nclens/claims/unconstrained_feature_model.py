@@ -1,8 +1,8 @@
 """Claims on the unconstrained feature model (UFM): C5 and C6 of arXiv 2402.03979, and C7, our own.
 
-C5 and C6 are judged by the theory table and by descents on the UFM, C7 by trained networks held against what the UFM
-predicts for them. How each is measured is our choice and stands in its `rule`: the paper gives no test. The paper does
-not say which condition number C6 means, nor in which sense convergence is faster: every reading is a measure.
+C5 and C6 are judged by the theory table and by gradient descents on the UFM, C7 by what the UFM predicts for trained
+networks. The paper gives no test: how each is measured is our choice, stated in its `rule`. The paper does not say
+which condition number C6 means, nor in which sense convergence is faster: every definition is a measure.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
-from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio
+from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio, within
 
 OWN = "Our own, on the unconstrained feature model"
 
@@ -38,7 +38,7 @@ CONDITION_NUMBERS = {
     "moves the logits",
     "kappa_joint_scaled": "as kappa_joint, in coordinates that give both ridge terms the curvature 1",
 }
-"""The condition numbers of C6, the main one first -> what each reading is."""
+"""The condition numbers of C6, the main one first -> how each is defined."""
 DISTANCES = {
     "orbit": "(W, H) to the orbit of minimisers",
     "logits": "the centred logits to the minimisers'",
@@ -48,7 +48,13 @@ DISTANCES = {
 """Distances whose decrease C6 measures, the main one first -> what each is."""
 STEP_RULES = {"relative": "same_fraction", "absolute": "same_step"}
 STEPS = {"relative": "the same fraction of 1/L", "absolute": "the same step"}
-PREDICTED = ("logit_gap", "confidence", "weight_norm", "feature_norm")
+PREDICTED = {
+    "logit_gap": "logit gap",
+    "confidence": "confidence",
+    "weight_norm": "classifier norm",
+    "feature_norm": "feature norm",
+}
+"""Quantities of C7 -> what each is called."""
 DECISIVE = ("logit_gap", "confidence")
 PENALTIES = {
     "explicit": "the penalties are those of training",
@@ -79,7 +85,7 @@ def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
 
 
 def is_better_conditioned_and_faster(comparison: Comparison) -> list[Measure]:
-    """C6: ratios of the condition numbers, one a reading, then of the iterations of gradient descent on the UFM.
+    """C6: ratios of the condition numbers, one a definition, then of the iterations of gradient descent on the UFM.
 
     Quantities ``kappa_...`` (the first half of the claim; those that the theory table has, kappa_ce always) and
     ``iterations_{distance}_same_fraction`` and ``..._same_step`` (the second half; none where no descents were run).
@@ -87,16 +93,16 @@ def is_better_conditioned_and_faster(comparison: Comparison) -> list[Measure]:
     descents = _descents(comparison)
     speeds = {} if descents is None else _speeds(comparison, descents)
     present = set(comparison.theory["quantity"])
-    readings = [name for place, name in enumerate(CONDITION_NUMBERS) if place == 0 or name in present]
-    return [*(_conditioning(comparison, name, descents, speeds) for name in readings), *speeds.values()]
+    names = [name for place, name in enumerate(CONDITION_NUMBERS) if place == 0 or name in present]
+    return [*(_conditioning(comparison, name, descents, speeds) for name in names), *speeds.values()]
 
 
 def halves(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine C6: each half by its main measure, which no other of the half may contradict; then both.
 
     A half is supported when its first measure is and none of it is contradicted, contradicted when its first measure
-    is and none of it is supported, and inconclusive otherwise, since the claim does not say which reading it means. The
-    claim is supported when both halves are, contradicted when one of them is, and inconclusive otherwise.
+    is and none of it is supported, and inconclusive otherwise, since the claim does not say which definition it means.
+    The claim is supported when both halves are, contradicted when one of them is, and inconclusive otherwise.
     """
     notes, verdicts = [], []
     for name, prefix in (("condition number lower", "kappa_"), ("therefore faster", "iterations_")):
@@ -149,15 +155,15 @@ def _conditioning(
 def _explanations(
     comparison: Comparison, quantity: str, descents: pd.DataFrame, speeds: dict[tuple[str, str], Measure]
 ) -> Iterable[str]:
-    """Hold the ratio of iterations to the orbit that a condition number predicts against the one that was found."""
-    for rule, words in STEPS.items():
+    """Compare the ratio of iterations to the orbit that a condition number predicts with the one that was found."""
+    for rule, same in STEPS.items():
         rows = descents[(descents["quantity"] == f"rate_{quantity}") & (descents["step_rule"] == rule)]
         # The predicted rate is the same for every start.
         rates = [_only(rows.loc[rows["loss"] == loss, "value"].drop_duplicates()) for loss in _losses(comparison)]
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
-                f"descents to the orbit at {words}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
+                f"descents to the orbit at {same}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
                 f"{_explained(predicted, found)}"
             )
 
@@ -247,7 +253,7 @@ def _feature_penalty(model: Any) -> Any:
 def _prediction(comparison: Comparison, rows: pd.DataFrame, quantity: str, penalties: str) -> Measure:
     """Mean relative error over seeds, supported within the tolerance, contradicted beyond it."""
     if rows["seed"].duplicated().any():
-        raise ValueError(f"{comparison.experiment}: the prediction of {quantity} for {comparison.loss} stands twice")
+        raise ValueError(f"{comparison.experiment}: the prediction of {quantity} for {comparison.loss} occurs twice")
     seeds = rows[rows["seed"].isin(comparison.seeds)].set_index("seed")
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = seeds["measured"].astype(float) / seeds["predicted"].astype(float) - 1
@@ -263,13 +269,7 @@ def _prediction(comparison: Comparison, rows: pd.DataFrame, quantity: str, penal
             f"{seeds['predicted'].mean():.3g}; {PENALTIES[penalties]}"
         ],
     )
-    return replace(found, verdict=_within(found.low, found.high, PREDICTION_TOLERANCE))
-
-
-def _within(low: float, high: float, tolerance: float) -> Verdict:
-    if -tolerance <= low and high <= tolerance:
-        return "supported"
-    return "contradicted" if low > tolerance or high < -tolerance else "inconclusive"
+    return replace(found, verdict=within(found.low, found.high, PREDICTION_TOLERANCE))
 
 
 def _unanimous(measures: Sequence[Measure]) -> Verdict:
@@ -313,6 +313,8 @@ CLAIMS = (
         "Largest relative error between the closed form and a numeric minimiser, over both losses and all quantities "
         f"that have both; supported up to {THEORY_TOLERANCE:g}, contradicted above.",
         closed_form_is_minimum,
+        labels={"largest_relative_error": "largest relative error"},
+        figures=("ufm_conditioning",),
         compared=("ls",),
     ),
     Claim(
@@ -320,18 +322,34 @@ CLAIMS = (
         PAPER,
         "The condition number of the unconstrained feature model is lower under label smoothing, and convergence in "
         "theory therefore faster.",
-        "Two halves. First, ratios of the condition numbers at the closed-form minimiser, one a reading (kappa_ce, of "
-        "the cross-entropy part alone, is the main one). Second, ratios of the iterations that plain gradient descent "
-        "on the model needs from the same random starts, at the same fraction of 1/L, L the largest curvature, which "
-        "is what a condition number speaks of (the main one: to the orbit of minimisers), and at the same step; to "
-        "the smallest tolerance that all descents reach, with an interval over starts. Each reading's note says what "
-        "ratio of iterations to the orbit it predicts (at the same step together with L) and whether that explains "
+        "Two halves. First, ratios of the condition numbers at the closed-form minimiser, one a definition (kappa_ce, "
+        "of the cross-entropy part alone, is the main one). Second, ratios of the iterations that plain gradient "
+        "descent on the model needs from the same random starts, at the same fraction of 1/L, L the largest curvature, "
+        "which is what a condition number speaks of (the main one: to the orbit of minimisers), and at the same step; "
+        "to the smallest tolerance that all descents reach, with an interval over starts. The note on each condition "
+        "number says what ratio of iterations to the orbit it predicts (at the same step together with L) and whether "
+        "that explains "
         f"the ratio found: to {PREDICTION_TOLERANCE:.0%}, in its direction only, or not. A half is supported when its "
         "main measure is and no other of it is contradicted, contradicted when its main measure is and no other of it "
-        "is supported, and otherwise inconclusive: then the answer depends on the reading, which the claim leaves "
+        "is supported, and otherwise inconclusive: then the answer depends on the definition, which the claim leaves "
         "open. The claim is supported when both halves are, contradicted when one of them is, and otherwise "
         "inconclusive.",
         is_better_conditioned_and_faster,
+        labels={
+            "kappa_ce": "condition number, cross entropy alone",
+            "kappa_full": "condition number, whole objective",
+            "kappa_full_features": "condition number, whole objective in the features",
+            "kappa_full_range": "condition number, whole objective in the directions of cross entropy",
+            "kappa_joint": "condition number, classifier and features together",
+            "kappa_joint_logits": "condition number, together, directions that move the logits",
+            "kappa_joint_scaled": "condition number, together, coordinates that scale both penalties to 1",
+            **{
+                f"iterations_{distance}_{step}": f"iterations to the {target}, {same}"
+                for distance, target in {"orbit": "minimisers", "logits": "logits", "nc1": "NC1", "nc2": "NC2"}.items()
+                for step, same in {"same_fraction": "same fraction of 1/L", "same_step": "same step size"}.items()
+            },
+        },
+        figures=("ufm_dynamics", "ufm_conditioning"),
         combine=halves,
         compared=("ls",),
     ),
@@ -348,6 +366,12 @@ CLAIMS = (
         "Confidences near 1 differ little in relative terms: there the gap is the sharper of the two. The norms are "
         "shown as well and decide nothing.",
         is_predicted,
+        labels={
+            f"{quantity}_by_{kind}_penalties": f"{label}, predicted by {kind} penalties"
+            for quantity, label in PREDICTED.items()
+            for kind in PENALTIES
+        },
+        figures=("theory_error", "smoothing_calibration"),
         combine=gap_and_confidence,
         paired=False,
     ),

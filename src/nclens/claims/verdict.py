@@ -13,15 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nclens.claims.measurements import Measurements
+from nclens.metrics.intervals import t_interval
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
 Scale = Literal["ratio", "difference"]
 
-CONFIDENCE = 0.95
 TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
 NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
@@ -31,10 +30,10 @@ THEORY = ("loss", "quantity", "closed_form", "numeric", "relative_error")
 MODEL = ("classes", "per_class", "lambda_w", "lambda_h", "lambda_b", "smoothing")
 DYNAMICS = (*MODEL, "momentum", "step_rule", "start", "distance", "quantity", "tolerance", "value")
 PREDICTIONS = ("loss", "smoothing", "penalties", "seed", "quantity", "measured", "predicted")
-"""Columns that the claims read of each table, beside the name of the experiment."""
+"""Columns that the claims read of each table, in addition to the name of the experiment."""
 
 RULES: dict[str, str] = {
-    "Effect": "A loss is held against the baseline seed by seed: by the difference of the two numbers, or, where they "
+    "Effect": "A loss is compared with the baseline seed by seed: by the difference of the two numbers or, where they "
     "are positive, by their ratio, which is averaged over seeds on the log scale.",
     "Interval": "The 95% interval is Student's t interval of the mean of the paired differences or log ratios. An "
     "interval narrower than what the measurement resolves (one step between snapshots, or between checkpoints of a "
@@ -44,20 +43,19 @@ RULES: dict[str, str] = {
     "runs there is no interval and the measure is inconclusive.",
     "Claim": "A claim is supported when its main measure, the first, is supported and no other is contradicted; "
     "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
-    "main one are named. The number of measures is not corrected for. Where a claim has a rule of its own, it stands "
-    "below.",
-    "Pairs": "Where a claim holds one kind of loss against another, an entry is held against those entries that start "
-    "from the same strength; where there is none, against every entry of the other kind.",
-    "Missing or undefined values": "A seed of which a run is missing is left out and named. A value that is there but "
-    "gives no finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since "
-    "that would choose seeds by their outcome: the measure is then inconclusive.",
+    "main one are named. The number of measures is not corrected for. Claims with another rule state it below.",
+    "Pairs": "Where a claim compares two kinds of losses, each loss is compared with those of the other kind that "
+    "start from the same strength or, where there are none, with all of the other kind.",
+    "Missing or undefined values": "A seed with a missing run is left out and named. A value that exists but gives no "
+    "finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since that would "
+    "choose seeds by their outcome: the measure is then inconclusive.",
     "Never reached": "A run that never reaches a level is counted at the last epoch, where its effect is only known to "
     "be larger: the interval is open above, so that it cannot support a claim of fewer epochs. When no run of the loss "
     "reaches it, the measure is contradicted.",
     "Theory": "Numbers of the theory have no seeds and no interval; they are compared directly. Only the speed of "
     "descents has an interval, over random starts.",
 }
-"""How a verdict is reached, in words: name of a part of the rule -> the part."""
+"""How a verdict is reached: name of a part of the rule -> the part."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Measure:
         null: the value of no effect, 1 for ratios and 0 for differences; nan where there is none.
         seeds: number of pairs of runs; None for theory.
         verdict: supported, contradicted or inconclusive.
-        note: what a reader has to know beside the numbers.
+        note: what a reader has to know in addition to the numbers.
     """
 
     quantity: str
@@ -88,7 +86,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A loss held against a baseline in one experiment, with the tables that its claims are judged by.
+    """A loss and its baseline in one experiment, with the tables that the claims on them are judged by.
 
     Attributes:
         experiment, dataset, model: names, as the tables have them.
@@ -97,7 +95,7 @@ class Comparison:
         epochs: length of training; the last snapshot is taken then.
         metrics: what was measured in this experiment.
         theory: rows of this experiment with the columns loss, quantity, closed_form, numeric, relative_error (more are
-            allowed, and needed beside dynamics: those of `MODEL`).
+            allowed; with dynamics, those of `MODEL` are required).
         dynamics: descents on the unconstrained feature model, of any experiment, with the columns `DYNAMICS`; None
             where they were not run.
         predictions: rows of this experiment with the columns `PREDICTIONS`; None where nothing was predicted.
@@ -107,7 +105,7 @@ class Comparison:
         teachers: distilled loss entry -> `experiment` and `loss` of its teacher, `temperature` and `weight`.
 
     Raises:
-        ValueError: a column is missing, a seed stands twice, the loss is its own baseline, or the metrics go past the
+        ValueError: a column is missing, a seed is repeated, the loss is its own baseline, or the metrics go past the
             last epoch.
     """
 
@@ -140,7 +138,7 @@ class Comparison:
             if absent := [column for column in columns if column not in table.columns]:
                 raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds of {self.experiment}: {list(self.seeds)}; each must stand once")
+            raise ValueError(f"seeds of {self.experiment}: {list(self.seeds)}; each is allowed once")
         if self.baseline == self.loss:
             raise ValueError(f"{self.experiment}: the loss {self.loss} is its own baseline; allowed: another loss")
         if (last := self.metrics.last_epoch) > self.epochs:
@@ -170,27 +168,6 @@ class ClaimRow:
     seeds: int | None
     verdict: Verdict
     note: str
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return (m, low, high): the mean and its 95% t interval, m ± t(0.975, n-1) s / √n.
-
-    s is the standard deviation with n - 1 in its denominator; where all values are the same the interval is a point.
-
-    Raises:
-        ValueError: fewer than two values, or one that is not finite.
-
-    >>> [round(end, 4) for end in t_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.4841, 4.4841]
-    """
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        raise ValueError(f"an interval of {list(values)}: at least two finite values are needed")
-    if min(values) == max(values):
-        return (float(values[0]),) * 3
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return mean, mean - half, mean + half
 
 
 def decide(low: float, high: float, null: float, claimed: Side) -> Verdict:
@@ -244,7 +221,7 @@ def judge_pairs(
         unit: unit of the effect.
         only_above: seeds whose effect is only known to lie above both the number given and no effect.
         resolution: what the measurement resolves, in the unit shown (for `ratio`, of the ratio and not of its log).
-        null: the value that the interval is held against, in the unit shown: a margin of ours; by default no effect.
+        null: the value that the interval is compared with, in the unit shown: a margin of ours; by default no effect.
         notes: remarks that open the note.
 
     Raises:
@@ -280,6 +257,19 @@ def judge_pairs(
     return Measure(quantity, effect, low, high, unit, null, len(values), verdict, "; ".join(remarks))
 
 
+def within(low: float, high: float, margin: float) -> Verdict:
+    """Return the verdict on the claim that an effect is at most `margin` in size, by its interval [low, high].
+
+    Supported where -margin <= low and high <= margin, contradicted where the whole interval is beyond, on one side.
+
+    >>> within(-0.1, 0.1, 0.1), within(0.2, 0.3, 0.1), within(0.1, 0.2, 0.1), within(math.nan, math.nan, 0.1)
+    ('supported', 'contradicted', 'inconclusive', 'inconclusive')
+    """
+    if -margin <= low and high <= margin:
+        return "supported"
+    return "contradicted" if low > margin or high < -margin else "inconclusive"
+
+
 def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Return a claim's verdict from those of its measures, the main one first, and a note that names who differs."""
     main, *others = measures
@@ -293,20 +283,22 @@ def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper and how it is judged.
+    """A claim of a paper and how it is judged: everything that is specific to it.
 
     Attributes:
-        id: short name, unique within the paper.
+        id: a letter and a number, unique. Claims are judged and shown by letter, then by number.
         paper: title and identifier.
-        statement: what it says, in one sentence of our own.
-        rule: what is measured for it, in words.
+        statement: what it says, in one sentence.
+        rule: what is measured for it.
         measures: Comparison -> the measures, the main one first; none where the claim does not apply.
+        labels: quantity of a measure -> what a reader calls it. Every quantity that `measures` can return has a label;
+            of a quantity with a probe's name after a slash, the part before the slash has it.
+        figures: stems of the figures in which the claim can be seen, the best first.
         combine: measures -> the claim's verdict and a note on it.
-        paired: whether it holds a loss against a baseline; else it is on a loss alone.
+        paired: whether it compares a loss with a baseline; else it is on a single loss.
         compared: kinds of losses that a paired claim is on.
-        against: kinds of losses that these are held against, each with every one of them; none for the experiment's
-            baseline.
-        task: what the networks that it is on learn.
+        against: kinds of losses that these are compared with; empty for the experiment's baseline.
+        task: what the networks learn.
     """
 
     id: str
@@ -314,18 +306,31 @@ class Claim:
     statement: str
     rule: str
     measures: Callable[[Comparison], list[Measure]]
+    labels: Mapping[str, str]
+    figures: tuple[str, ...] = ()
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
     paired: bool = True
     compared: tuple[str, ...] = ("ls", "ls_linear")
     against: tuple[str, ...] = ()
     task: str = "classification"
 
+    def label(self, quantity: str) -> str:
+        """Return what a quantity is called, with the name of its probe in brackets.
+
+        Raises:
+            ValueError: the quantity has no label.
+        """
+        name, _, probe = quantity.partition("/")
+        if name not in self.labels:
+            raise ValueError(f"claim {self.id}: the measure {name!r} has no label; known: {', '.join(self.labels)}")
+        return f"{self.labels[name]} ({probe})" if probe else self.labels[name]
+
 
 def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str | None) -> list[tuple[str, str]]:
-    """Return the pairs (loss, what it is held against) that a claim is judged on in an experiment.
+    """Return the pairs (loss, what it is compared with) that a claim is judged on in an experiment.
 
-    A loss is held against those losses of a kind that start from the same strength, and where there is none against
-    every one of the kind.
+    A loss is compared with those losses of a kind that start from the same strength, or with all of the kind where
+    there are none.
 
     Args:
         claim: a claim; one that is not paired has no pairs.
@@ -346,11 +351,16 @@ def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str |
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
     """Judge a claim: the row of its verdict, with the numbers of the main measure, then a row for each measure.
 
-    No rows where the claim is on another task or has no measures: it does not apply.
+    No rows where the claim does not apply: it is on another task, or has no measures.
+
+    Raises:
+        ValueError: a measure without a label.
     """
     measures = claim.measures(comparison) if claim.task == comparison.task else []
     if not measures:
         return []
+    for measure in measures:
+        claim.label(measure.quantity)
     verdict, note = claim.combine(measures)
 
     def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
@@ -362,7 +372,7 @@ def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
-    """Return the rows as a table; the number of seeds is a nullable integer, what is not defined is missing."""
+    """Return the rows as a table; the number of seeds is a nullable integer, undefined numbers are missing."""
     table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(ClaimRow)])
     return table.astype({"seeds": "Int64"} | dict.fromkeys(("effect", "low", "high", "null"), "float64"))
 

@@ -1,29 +1,23 @@
-"""Claims of "When Does Label Smoothing Help?" (arXiv 1906.02629), and one of "Towards Understanding Label Smoothing".
+"""The claims of "When Does Label Smoothing Help?", arXiv 1906.02629.
 
-The latter (TSLA, arXiv 2006.11653) is on the variance of gradients, which the same probes measure. How each claim is
-measured, and every margin, is our choice and stands in its `rule`.
+How each claim is measured, and every margin, is our choice, stated in its `rule`.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import pandas as pd
-
 from nclens.claims.effects import curves_of, final
-from nclens.claims.verdict import Claim, Comparison, Measure, Scale, Verdict, judge_pairs, log_ratio
+from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, within
 
 PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"
-TSLA = "Towards Understanding Label Smoothing (arXiv 2006.11653)"
 
 ECE_MARGIN = 0.01
-"""A calibration error that is higher by less counts as no worse; the paper's own pair is .024 beside .021."""
+"""A calibration error that is higher by less counts as no worse; the paper itself has .024 and .021."""
 INFORMATION_MARGIN = 0.1
 """Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
 ERROR_MARGIN = 0.005
 """An error that is lower by less counts as no better: five of a thousand test samples."""
-EARLY = 0.1
-"""Share of training that counts as its beginning."""
 
 
 def replaces_scaling(comparison: Comparison) -> list[Measure]:
@@ -47,7 +41,7 @@ def replaces_scaling(comparison: Comparison) -> list[Measure]:
 
 
 def tightens_clusters(comparison: Comparison) -> list[Measure]:
-    """W2: ratios of the clusters' spread beside the distance of their centres, after the last epoch."""
+    """W2: ratios of the clusters' spread relative to the distance of their centres, after the last epoch."""
     return [
         final(comparison, split, metric, scale="ratio", quantity=f"{metric}_{split}")
         for split, metric in (("train", "template_spread"), ("test", "template_spread"), ("train", "nc1_quotient"))
@@ -55,58 +49,20 @@ def tightens_clusters(comparison: Comparison) -> list[Measure]:
 
 
 def erases_information(comparison: Comparison) -> list[Measure]:
-    """W3: mutual information of the loss minus log 2, and minus the baseline's, after the last epoch; none unasked."""
+    """W3: mutual information of the loss minus log 2, and minus the baseline's, after the last epoch.
+
+    None without a probe.
+    """
     measures = []
     for metric in comparison.metrics.probed("mutual_information"):
         own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
         effects = {seed: value - math.log(2) for seed, value in own.items()}
         suffix = metric.removeprefix("mutual_information")
-        found = _judge(comparison, f"mutual_information_minus_log_2{suffix}", effects, "difference", "nats")
-        measures.append(replace(found, verdict=_within(found.low, found.high, INFORMATION_MARGIN)))
+        found = _difference(comparison, f"mutual_information_minus_log_2{suffix}", effects, "nats")
+        measures.append(replace(found, verdict=within(found.low, found.high, INFORMATION_MARGIN)))
         effects = {seed: own[seed] - base[seed] for seed in own if seed in base}
-        measures.append(_judge(comparison, metric, effects, "difference", "nats"))
+        measures.append(_difference(comparison, metric, effects, "nats"))
     return measures
-
-
-def reduces_gradient_variance(comparison: Comparison) -> list[Measure]:
-    """W4: ratios of the gradient variance of smoothed to that of one-hot targets at the same weights; none unasked."""
-    measures = []
-    for metric in comparison.metrics.probed("gradient_variance_network_onehot"):
-        suffix = metric.removeprefix("gradient_variance_network_onehot")
-        for name, (part, of_loss, span) in VARIANCES.items():
-            place = comparison.loss if of_loss else comparison.baseline
-            effects = {}
-            for seed, curve in _log_variance_ratios(comparison, place, part, suffix).items():
-                first, last = span[0] * comparison.epochs, span[1] * comparison.epochs
-                # The first snapshot counts as early also where it comes late.
-                early = max(last, curve.index[0])
-                effects[seed] = float(curve[(curve.index >= first) & (curve.index <= early)].mean(skipna=False))
-            measures.append(_judge(comparison, name + suffix, effects, "ratio", "ratio of variances"))
-    return measures
-
-
-VARIANCES = {
-    "gradient_variance_at_loss_weights": ("network", True, (0.0, 1.0)),
-    "gradient_variance_at_loss_weights_at_end": ("network", True, (1.0, 1.0)),
-    "gradient_variance_of_head_at_loss_weights": ("head", True, (0.0, 1.0)),
-    "gradient_variance_at_baseline_weights": ("network", False, (0.0, 1.0)),
-    "gradient_variance_at_baseline_weights_early": ("network", False, (0.0, EARLY)),
-}
-"""Measure of W4 -> over which weights the gradient is, at whose weights, and over which part of training."""
-
-
-def _log_variance_ratios(comparison: Comparison, loss: str, part: str, suffix: str) -> dict[int, pd.Series]:
-    """Log of the variance of smoothed over that of one-hot targets, by seed and epoch, epoch 0 left out."""
-    smoothed, onehot = (
-        curves_of(comparison, loss, "train", f"gradient_variance_{part}_{targets}{suffix}")
-        for targets in ("smoothed", "onehot")
-    )
-    found = {}
-    for seed in smoothed.keys() & onehot.keys():
-        curve = smoothed[seed]
-        ratios = [log_ratio(value, onehot[seed].get(epoch, math.nan)) for epoch, value in curve.items()]
-        found[seed] = pd.Series(ratios, index=curve.index)[curve.index > 0]
-    return found
 
 
 def distils_worse(comparison: Comparison) -> list[Measure]:
@@ -114,7 +70,7 @@ def distils_worse(comparison: Comparison) -> list[Measure]:
 
     Of the temperatures that cross entropy's students have, one comparison is judged: with the best.
     """
-    candidates = _of_the_same_school(comparison)
+    candidates = _students_of_the_same_teacher(comparison)
     if not candidates:
         return []
     errors = {loss: _last(comparison, loss, "test", "error") for loss in candidates}
@@ -136,7 +92,7 @@ def distils_worse(comparison: Comparison) -> list[Measure]:
         for quantity, values in effects.items()
     ]
     of_teachers = {seed: teachers[seed] - others[seed] for seed in teachers if seed in others}
-    return [*measures, _judge(comparison, "teacher_error", of_teachers, "difference", unit)]
+    return [*measures, _difference(comparison, "teacher_error", of_teachers, unit)]
 
 
 def no_better_than_smoothing(comparison: Comparison) -> list[Measure]:
@@ -155,8 +111,8 @@ def no_better_than_smoothing(comparison: Comparison) -> list[Measure]:
     ]
 
 
-def _of_the_same_school(comparison: Comparison) -> list[str]:
-    """The baseline and its like: students at T > 1 of the same teacher and weight, from the loss's own experiment."""
+def _students_of_the_same_teacher(comparison: Comparison) -> list[str]:
+    """Students at T > 1 with the baseline's teacher and weight; none if the loss differs in experiment or weight."""
     own, other = comparison.teachers[comparison.loss], comparison.teachers[comparison.baseline]
     if (own["experiment"], own["weight"]) != (other["experiment"], other["weight"]):
         return []
@@ -179,14 +135,8 @@ def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[in
     return {seed: float(curve.iloc[-1]) for seed, curve in curves_of(comparison, loss, split, metric).items()}
 
 
-def _judge(comparison: Comparison, quantity: str, effects: Mapping[int, float], scale: Scale, unit: str) -> Measure:
-    return judge_pairs(quantity, effects, comparison.seeds, scale=scale, claimed="below", unit=unit)
-
-
-def _within(low: float, high: float, margin: float) -> Verdict:
-    if -margin < low and high < margin:
-        return "supported"
-    return "contradicted" if low > margin or high < -margin else "inconclusive"
+def _difference(comparison: Comparison, quantity: str, effects: Mapping[int, float], unit: str) -> Measure:
+    return judge_pairs(quantity, effects, comparison.seeds, scale="difference", claimed="below", unit=unit)
 
 
 CLAIMS = (
@@ -199,38 +149,43 @@ CLAIMS = (
         f"temperature was not fitted on. Up to {ECE_MARGIN:g} more counts as no worse, a margin of ours: a measure is "
         "supported when its whole interval lies below the margin, contradicted when it lies above.",
         replaces_scaling,
+        labels={
+            "ece_against_scaled": "ECE, 15 bins, against the scaled baseline",
+            "ece_adaptive_against_scaled": "adaptive ECE, against the scaled baseline",
+        },
+        figures=("ece_temperature", "reliability"),
     ),
     Claim(
         "W2",
         PAPER,
         "Label smoothing draws the samples of a class into tight clusters at the corners of a simplex.",
         "Ratios, after the last epoch, of template_spread, the mean squared distance of features from their class mean "
-        "over that of the class means from their centre, both in the span of the differences of the classifier's rows: "
-        "all classes at once, where the picture has three. Training set (the main measure) and test set; and of the "
+        "over that of the class means from their centre, both in the span of the differences of the classifier's rows, "
+        "for all classes (the paper's figure has three). Training set (the main measure) and test set; and of the "
         "same in the whole feature space, nc1_quotient, training set.",
         tightens_clusters,
+        labels={
+            "template_spread_train": "spread of the clusters on the templates, training set",
+            "template_spread_test": "spread of the clusters on the templates, test set",
+            "nc1_quotient_train": "spread of the clusters in all directions, training set",
+        },
+        figures=("projections",),
     ),
     Claim(
         "W3",
         PAPER,
-        "Label smoothing erases what logits tell of the single input: its mutual information ends near log 2.",
+        "Label smoothing erases information on single inputs: their mutual information with the logits ends near log "
+        "2.",
         "Mutual information between input and the logit difference of two classes under random augmentation, after the "
         "last epoch, training set: minus log 2, what the class alone is worth (the main measure), supported when the "
         f"whole interval lies within ±{INFORMATION_MARGIN:g} nats, about the bias of the estimate, and contradicted "
         "when it lies beyond; and minus the baseline's.",
         erases_information,
-    ),
-    Claim(
-        "W4",
-        TSLA,
-        "Smoothed targets give gradients of a smaller variance than one-hot targets.",
-        "Ratios of the variance over samples of the gradient with smoothed targets to that with one-hot targets at the "
-        "same weights, in evaluation mode, geometric mean over snapshots: over all weights of the network, along the "
-        "training with label smoothing (the main measure) and at its end; over the classifier's alone; and at the "
-        f"weights of the baseline's training, all of it and its first {EARLY:.0%}. The smoothing is the probe's. That "
-        "the comparison is made at the same weights is ours.",
-        reduces_gradient_variance,
-        compared=("ls", "ls_linear", "ls_drop"),
+        labels={
+            "mutual_information_minus_log_2": "mutual information, above log 2",
+            "mutual_information": "mutual information, above the baseline's",
+        },
+        figures=("mutual_information",),
     ),
     Claim(
         "W5",
@@ -242,6 +197,14 @@ CLAIMS = (
         "temperature is chosen on the test set favours the claim), and minus the mean over all temperatures above 1; "
         "and error of the smoothed teacher minus that of cross entropy's. The weight of the teacher is the same.",
         distils_worse,
+        labels={
+            "student_error_against_best_temperature": "the student's error, against cross entropy's at the best "
+            "temperature",
+            "student_error_against_mean_temperature": "the student's error, against cross entropy's at all "
+            "temperatures",
+            "teacher_error": "the teacher's error, against cross entropy's",
+        },
+        figures=("distillation",),
         compared=("distillation_ls",),
         against=("distillation_ce",),
     ),
@@ -253,8 +216,12 @@ CLAIMS = (
         f"last epoch, test set. Up to {ERROR_MARGIN:.1%} less counts as no better, a margin of ours: supported when "
         "the whole interval lies above minus the margin, contradicted when it lies below.",
         no_better_than_smoothing,
+        labels={
+            "student_error_against_smoothed": "the student's error, against the network trained with smoothing itself",
+        },
+        figures=("distillation",),
         compared=("distillation_ls",),
         against=("ls",),
     ),
 )
-"""The paper's claims, then that on gradients."""
+"""The paper's claims."""

@@ -1,1 +1,1 @@
-"""Data sources, one small file a kind, and batches on the device."""
+"""Data sets, one module per source, and their batches on the device."""

@@ -1,9 +1,9 @@
-"""A data set as every source returns it: two splits of inputs and targets, checked."""
+"""The data set that every source returns: a training and a test split, validated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,17 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(ABC):
-    """Two splits of inputs and targets; each task has its own kind.
+    """A training and a test split of inputs and targets; each task has a subclass.
 
     Attributes:
         task: `classification` or `regression`.
         train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
-        train_targets, test_targets: one a sample, as the task has them.
-        source, licence, citation: where the data come from, in words.
-        facts: what else the manifest says of the data.
+        train_targets, test_targets: one target per sample; type and shape depend on the task.
+        source, licence, citation: provenance, as free text.
+        facts: further entries of the manifest.
 
     Raises:
-        ValueError: shapes, types or values do not fit.
+        ValueError: shapes, types or values are invalid.
     """
 
     task: ClassVar[str]
@@ -35,7 +35,7 @@ class Splits(ABC):
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the data once, so that no later stage has to."""
+        """Validate the data once, so that no later stage has to."""
         for split in ("train", "test"):
             inputs, targets = getattr(self, f"{split}_inputs"), getattr(self, f"{split}_targets")
             if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
@@ -50,18 +50,18 @@ class Splits(ABC):
             self._check_targets(split, targets, len(inputs))
         if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
             raise ValueError(
-                f"train and test inputs must have one shape, not {tuple(self.train_inputs.shape[1:])} "
+                f"train and test inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
                 f"and {tuple(self.test_inputs.shape[1:])}"
             )
 
     @abstractmethod
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
-        """Raise a ValueError if the targets of a split do not fit."""
+        """Raise a ValueError if the targets of a split are invalid."""
 
     @property
     @abstractmethod
     def target_facts(self) -> dict[str, Any]:
-        """What the manifest says of the targets."""
+        """The manifest's entries about the targets."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -76,18 +76,35 @@ class Splits(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Splits):
-    """Two splits for classification.
+    """A data set for classification.
 
     Attributes:
-        train_targets, test_targets: int64 class numbers (N,), in 0..K-1.
+        train_targets, test_targets: int64 class labels (N,), in 0..K-1.
         classes: the names of the K classes.
 
     Raises:
-        ValueError: as `Splits`, and for class numbers that do not fit or a class that lacks samples in a split.
+        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two samples in a split.
     """
 
     task: ClassVar[str] = "classification"
     classes: list[str]
+
+    @classmethod
+    def from_pool(
+        cls, inputs: Tensor, targets: Tensor, train_per_class: int, test_per_class: int, seed: int, **fields: Any
+    ) -> Self:
+        """Return a random split of inputs (N, ...) and class labels (N,), stratified by `class_balanced_split`.
+
+        `fields` are the remaining attributes, `classes` among them.
+        """
+        train, test = class_balanced_split(targets, train_per_class, test_per_class, len(fields["classes"]), seed)
+        return cls(
+            train_inputs=inputs[train],
+            train_targets=targets[train],
+            test_inputs=inputs[test],
+            test_targets=targets[test],
+            **fields,
+        )
 
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
         if targets.dtype != torch.int64 or targets.shape != (samples,):
@@ -105,21 +122,21 @@ class Dataset(Splits):
 
     @property
     def target_facts(self) -> dict[str, Any]:
-        """Names of the classes, and the samples of each in the training split."""
+        """Names of the classes, and the number of training samples of each."""
         return {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
 
 
 def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel of images scaled to [0, 1], or per column of rows.
 
-    A constant channel gets standard deviation 1, so that dividing by it changes nothing.
+    A constant channel gets standard deviation 1, so that division by it has no effect.
     """
     scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     count = inputs.numel() // inputs.shape[1]
-    # A sum in another type copies its input into that type first, so it is taken over parts of at most 64 MiB.
+    # A sum with another dtype first copies its input to that dtype: chunks keep that copy to 64 MiB.
     parts = inputs.split(min(4096, max(1, 2**23 * len(inputs) // inputs.numel())))
-    # Sums over uint8 are exact in int64; float rows are few enough for float64.
+    # Integer sums are exact; for float rows float64 is precise enough.
     exact = torch.int64 if inputs.dtype == torch.uint8 else torch.float64
     total = sum((part.sum(dim=axes, dtype=exact) for part in parts), torch.zeros(inputs.shape[1], dtype=exact)).double()
     mean = total / count
@@ -135,10 +152,13 @@ def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
 def class_balanced_split(
     labels: Tensor, train_per_class: int, test_per_class: int, classes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the indices of a stratified split: per class a seeded permutation, train first, then test; ascending.
+    """Return the training and the test indices of a stratified random split, each in ascending order.
+
+    A seeded permutation of each class gives its first samples to the training split and the next ones to the test
+    split.
 
     Raises:
-        ValueError: a class has fewer samples than the two parts need.
+        ValueError: a class has fewer samples than the two splits need.
     """
     generator = torch.Generator().manual_seed(seed)
     train, test = [], []
@@ -158,23 +178,23 @@ def class_balanced_split(
 def class_balanced_subsets(
     pools: Sequence[Tensor], per_class: tuple[int | None, int | None], classes: int, seed: int, what: str
 ) -> list[Tensor]:
-    """Return the indices of the training and of the test samples, balanced and seeded, each ascending.
+    """Return the indices of class-balanced random training and test subsets, each in ascending order.
 
     Args:
-        pools: class numbers (N,) of the training and of the test split; or of one pool, which both are drawn from
+        pools: class labels (N,) of the training and of the test split; or of one pool, from which both are drawn
             without overlap.
-        per_class: samples of each class in the two; None takes the whole split.
+        per_class: samples per class in the training and in the test subset; None takes the whole split.
         classes: K.
-        seed: of the choice.
-        what: the data's name in a message.
+        seed: seed of the random choice.
+        what: name of the data in error messages.
 
     Raises:
-        ValueError: a class has fewer samples, or one pool has to be split and a number is missing.
+        ValueError: a class has too few samples, or a single pool is given and a size is None.
     """
     if len(pools) == 1:
         train, test = per_class
         if train is None or test is None:
-            raise ValueError(f"{what} has no test split of its own: set `train_per_class` and `test_per_class`")
+            raise ValueError(f"{what} has no separate test split: set `train_per_class` and `test_per_class`")
         return list(class_balanced_split(pools[0], train, test, classes, seed))
     chosen = []
     for split, targets, count in zip(("train", "test"), pools, per_class, strict=True):

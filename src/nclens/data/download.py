@@ -1,4 +1,4 @@
-"""A file from the network: resumable, verified by checksum, renamed into place only when it is right."""
+"""Resumable downloads, renamed into place only after their checksum is verified."""
 
 import contextlib
 import hashlib
@@ -9,53 +9,54 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-#: Seconds between two lines of progress, and without a byte after which a server counts as silent.
+#: Seconds between two lines of progress, and until a connection without data times out.
 REPORT_EVERY = 5.0
 SILENT_AFTER = 30.0
-#: Broken connections in a row, without a new byte, after which a server is given up; seconds between them.
+#: Consecutive broken connections without new data after which a download fails, and the pause in seconds that grows
+#: with their number.
 ATTEMPTS = 4
 PAUSE = 1.0
 CHUNK = 2**20
 
 
 class DownloadError(OSError):
-    """A file is not what its publisher describes, or cannot be written."""
+    """A file has the wrong checksum, or cannot be written."""
 
 
 class NotFetchedError(DownloadError):
-    """No server gave the file."""
+    """No server delivered the file."""
 
 
 def checksum_of(path: Path, algorithm: str) -> str:
     """Return a file's checksum in hexadecimal; `algorithm` is `md5` or `sha256`."""
     with open(path, "rb") as file:
-        # MD5 is what the publishers of most data sets give.
+        # Most data sets are published with an MD5.
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def verify(path: Path, checksum: str) -> None:
-    """Compare a file with a checksum, `md5:...` or `sha256:...`; it is not changed.
+    """Verify the checksum, `md5:...` or `sha256:...`, of a file; the file is not changed.
 
     Raises:
-        DownloadError: they differ; names the file, its size and both checksums.
+        DownloadError: it differs; names the file, its size and both checksums.
     """
     algorithm, _, expected = checksum.partition(":")
     found = checksum_of(path, algorithm)
     if found != expected:
         raise DownloadError(
             f"{path} ({path.stat().st_size:,} bytes) is truncated or altered: its {algorithm.upper()} is {found}, "
-            f"not {expected}. It was neither used nor deleted; move it away or delete it, then run again"
+            f"not {expected}. It was neither used nor deleted; move or delete it, then run again"
         )
 
 
 def download(urls: Sequence[str], target: Path, checksum: str, say: Callable[[str], None]) -> None:
-    """Fetch `target` from the first of `urls` that gives it, and verify it.
+    """Download `target` from the first of `urls` that delivers it, and verify it.
 
-    What arrives stands in `target` + `.part`, which a later call goes on with where the server allows it (HTTP ranges).
-    A complete `.part` with a wrong checksum stays where it is, named in the error.
+    Data are written to `target` + `.part`. A later call resumes from that file if the server supports HTTP ranges. A
+    complete `.part` with a wrong checksum is kept, and named in the error.
 
     Raises:
-        NotFetchedError: no server gave the file.
+        NotFetchedError: no server delivered the file.
         DownloadError: it cannot be written, or its checksum is wrong.
     """
     part = target.with_name(target.name + ".part")
@@ -81,7 +82,7 @@ def download(urls: Sequence[str], target: Path, checksum: str, say: Callable[[st
 
 
 def _retrieve(url: str, part: Path, say: Callable[[str], None]) -> None:
-    """Receive all of a file into `part`, again and again as long as a broken connection brings new bytes."""
+    """Download a file into `part`; reconnect as long as each connection delivers new data."""
     fruitless = 0
     while True:
         before = _size(part)
@@ -91,12 +92,12 @@ def _retrieve(url: str, part: Path, say: Callable[[str], None]) -> None:
                 return
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                return  # nothing is left to send: the checksum decides
+                return  # nothing is left to send; the checksum decides
             if error.code < 500:
                 raise
             problem = error
         except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-            # A name that cannot be resolved, a refused connection: waiting does not help.
+            # An unknown host, a refused connection: a retry does not help.
             if isinstance(error, DownloadError) or (isinstance(error, urllib.error.URLError) and not before):
                 raise
             problem = error
@@ -107,13 +108,13 @@ def _retrieve(url: str, part: Path, say: Callable[[str], None]) -> None:
 
 
 def _receive(url: str, part: Path, say: Callable[[str], None]) -> bool:
-    """Receive what is missing of a file; return whether it is complete, as far as the server says how long it is."""
+    """Download the missing part of a file; return whether it is complete, judged by the server's Content-Length."""
     begin = _size(part)
     headers = {"User-Agent": "nclens", "Accept-Encoding": "identity"}
     if begin:
         headers["Range"] = f"bytes={begin}-"
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=SILENT_AFTER) as response:
-        # A server that does not know ranges sends the whole file again.
+        # A server without support for ranges sends the whole file again.
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and response.headers.get(
             "Content-Range", ""
         ).startswith(f"bytes {begin}-")
@@ -131,7 +132,7 @@ def _receive(url: str, part: Path, say: Callable[[str], None]) -> bool:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read the next bytes; a connection that breaks ends the file here, and the loop above takes it up again."""
+    """Read the next chunk; a broken connection reads as the end of the file, and `_retrieve` reconnects."""
     try:
         return response.read1(CHUNK)
     except (http.client.HTTPException, OSError):
@@ -140,7 +141,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Tell an error of the disk from one of the network, both of which are an OSError."""
+    """Distinguish disk errors from network errors, since both are an OSError."""
     try:
         yield
     except OSError as error:
@@ -159,24 +160,24 @@ def _reason(error: Exception) -> str:
 
 
 class _Report:
-    """Tells how far a download is, now and then."""
+    """Reports the progress of a download every `REPORT_EVERY` seconds."""
 
     def __init__(self, name: str, begin: int, total: int | None, say: Callable[[str], None]) -> None:
         self.name, self.begin, self.total, self.say = name, begin, total, say
-        self.started = self.told = time.monotonic()
+        self.started = self.reported = time.monotonic()
         if begin:
-            say(f"{name}: goes on after {begin / 1e6:.1f} MB")
+            say(f"{name}: resuming after {begin / 1e6:.1f} MB")
 
     def at(self, done: int) -> None:
         now = time.monotonic()
-        if now - self.told < REPORT_EVERY and done != self.total:
+        if now - self.reported < REPORT_EVERY and done != self.total:
             return
-        self.told = now
+        self.reported = now
         self.say(progress(self.name, self.begin, done, self.total, max(now - self.started, 1e-9)))
 
 
 def progress(name: str, begin: int, done: int, total: int | None, seconds: float) -> str:
-    """Return a line of progress: bar, share, megabytes, speed since `begin`, time left.
+    """Return a line of progress: bar, percentage, megabytes, speed since `begin`, remaining time.
 
     >>> progress("a.zip", 0, 25_000_000, 100_000_000, 5.0)
     'a.zip [#####...............] 25% of 100.0 MB, 5.0 MB/s, 0:15 left'

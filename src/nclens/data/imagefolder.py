@@ -1,4 +1,4 @@
-"""Image files in folders named after their classes."""
+"""Image files in one folder per class."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from nclens.data.dataset import Dataset, class_balanced_subsets
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData
 
-#: Names of the folder of the test split, the first that is there.
+#: Accepted folder names of the test split, in order of preference.
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -25,23 +25,23 @@ def load(
 ) -> Dataset:
     """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
 
-    The folder holds `train/` and one of `test/`, `val/`, each with a folder a class; or the class folders themselves,
-    which are then split at random, balanced and seeded, into `train_per_class` and `test_per_class` images a class.
+    The folder contains `train/` and one of `TEST_FOLDERS`, each with one folder per class; or the class folders
+    themselves, which are then split at random into `train_per_class` and `test_per_class` images per class.
 
     Args:
         raw: the folder of raw data.
-        path: the folder, below that of raw data unless absolute.
-        image_size: side in pixels that images are scaled and centrally cropped to; None where all have one size.
+        path: the folder, relative to that of raw data unless absolute.
+        image_size: side in pixels to which images are scaled and centre-cropped; None if all have the same size.
         channels: 3 for RGB, 1 for grayscale.
-        train_per_class, test_per_class: images a class; None for all, where the splits have folders of their own.
-        split_seed: seed of the choice.
+        train_per_class, test_per_class: images per class; None takes all, if the splits have separate folders.
+        split_seed: seed of the random choice of images.
 
     Raises:
-        ValueError: the folder is not there, has not that form, or an image cannot be read.
+        ValueError: the folder is missing or has another layout, or an image cannot be read.
     """
     root = raw.place(path)
     if not root.is_dir():
-        raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is below `data_dir` unless absolute")
+        raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
     splits = _splits(root)
     pools = [torch.tensor(split.targets) for split in splits]
     per_class = (train_per_class, test_per_class)
@@ -68,17 +68,17 @@ def load(
 
 
 def _splits(root: Path) -> list[Any]:
-    """Return the lists of the training and of the test images, or of all where the folder has no `train/`."""
+    """Return the lists of training and test images, or one list of all images if there is no `train/`."""
     if not (root / "train").is_dir():
         return [_listed(root)]
     test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
     if test is None:
-        raise ValueError(f"{root} has train/ and no folder of the test split; one of: {', '.join(TEST_FOLDERS)}")
+        raise ValueError(f"{root} has train/ but no test folder; allowed names: {', '.join(TEST_FOLDERS)}")
     splits = [_listed(root / "train"), _listed(test)]
     alone = set(splits[0].classes) ^ set(splits[1].classes)
     if alone:
         raise ValueError(
-            f"{root}: train/ and {test.name}/ must have the same classes; in one of them only: "
+            f"{root}: train/ and {test.name}/ must have the same classes; only in one of them: "
             f"{', '.join(sorted(alone))}"
         )
     return splits

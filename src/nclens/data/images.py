@@ -1,4 +1,4 @@
-"""From pictures to one uint8 tensor, filled picture by picture: nothing else of their size is ever in memory."""
+"""Stack PIL images into one uint8 tensor, in place, so that they are never in memory twice."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,15 +12,15 @@ def stack_images(pictures: Iterable[Any], count: int, size: int | None, channels
     """Return PIL images as uint8 (N, C, H, W).
 
     Args:
-        pictures: PIL images, taken one at a time.
-        count: how many, N.
-        size: side in pixels that each is scaled (its shorter side, bilinear with antialiasing) and centrally cropped
-            to; None leaves them as they are.
-        channels: 3 turns every picture into RGB, 1 into grayscale; None does what the first one is.
-        what: their name in a message.
+        pictures: PIL images, consumed one at a time.
+        count: number of images N.
+        size: side in pixels: the shorter side is scaled to it (bilinear, antialiased), then the centre is cropped;
+            None keeps the original size.
+        channels: 3 converts every image to RGB, 1 to grayscale; None follows the first image.
+        what: name of the images in error messages.
 
     Raises:
-        ValueError: the pictures differ in size and `size` is None.
+        ValueError: there are no images, or they differ in size and `size` is None.
     """
     from PIL import Image, ImageOps
 
@@ -36,7 +36,7 @@ def stack_images(pictures: Iterable[Any], count: int, size: int | None, channels
         if pixels.shape != stacked.shape[1:]:
             raise ValueError(
                 f"{what}: image {position} has {picture.height} x {picture.width} pixels, the first one "
-                f"{stacked.shape[2]} x {stacked.shape[3]}; set `image_size` to bring all to one size"
+                f"{stacked.shape[2]} x {stacked.shape[3]}; set `image_size` to scale all to the same size"
             )
         stacked[position] = pixels
     if stacked is None:

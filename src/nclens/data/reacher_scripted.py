@@ -1,32 +1,25 @@
-"""MuJoCo's Reacher, its fingertip led to the goal by inverse kinematics."""
+"""MuJoCo's Reacher, with a controller by inverse kinematics."""
+
+from functools import partial
 
 import numpy as np
 
-from nclens.data.regression import RegressionDataset, Scaling
 from nclens.data.simulator import Array, Expert, scripted_dataset
 
-#: Lengths of the two links and the limit of the second joint, of reacher.xml; metres and radians.
+#: Lengths of the two links (metres) and the limit of the second joint (radians), from reacher.xml.
 LINKS = (0.1, 0.11)
 LIMIT = 3.0
-#: Torque on a joint at action 1; its inertia and damping are 1, next to which the links weigh nothing.
+#: Torque on a joint at action 1; its inertia and damping are 1, and the inertia of the links is negligible.
 GEAR = 200.0
-#: Natural frequency (1/s) and damping ratio of the joints under the controller: about the best mean return.
+#: Natural frequency (1/s) and damping ratio of the controlled joints, tuned for the mean return.
 FREQUENCY, DAMPING = 8.0, 0.85
 
 
-def load(
-    train_rollouts: int, test_rollouts: int, every: int, seed: int, scale_targets: Scaling, targets: list[str]
-) -> RegressionDataset:
-    """Return rollouts of 50 steps: observations (10 numbers) as inputs, the torques on the joints as targets."""
-    chosen = [int(name.removeprefix("joint")) for name in targets]
-    return scripted_dataset(EXPERT, train_rollouts, test_rollouts, every, seed, scale_targets, chosen)
-
-
 def act(observation: Array) -> Array:
-    """Return the torques, in [-1, 1], that make each joint a damped oscillator about the angle that it should have.
+    """Return the torques, in [-1, 1], that make each joint a damped oscillator about its target angle.
 
-    The observation (Reacher-v5) holds cosines and sines of the two angles, the goal, the angular velocities, and the
-    way from goal to fingertip.
+    The observation (Reacher-v5) contains the cosines and sines of the two angles, the goal, the angular velocities, and
+    the vector from goal to fingertip.
     """
     angles = np.arctan2(observation[2:4], observation[:2])
     velocity = observation[6:8]
@@ -35,10 +28,10 @@ def act(observation: Array) -> Array:
 
 
 def way_to_goal(goal: Array, angles: Array) -> Array:
-    """Return by how far the joints have to turn to bring the fingertip to the goal (x, y): the shorter of two ways.
+    """Return the rotations of the two joints that bring the fingertip to the goal (x, y): the smaller of two solutions.
 
     The elbow's angle follows from the law of cosines, up to its sign; a goal out of reach is replaced by the nearest
-    point within.
+    reachable point.
     """
     first, second = LINKS
     distance = np.clip(np.hypot(*goal), abs(second - first), second + first)
@@ -48,7 +41,7 @@ def way_to_goal(goal: Array, angles: Array) -> Array:
     for bend in (elbow, -elbow):
         inner = np.arctan2(second * np.sin(bend), first + second * np.cos(bend))
         shoulder = np.arctan2(goal[1], goal[0]) - inner - angles[0]
-        # The shoulder turns freely; the elbow cannot go round.
+        # The shoulder rotates freely; the elbow has limits.
         ways.append(np.array([(shoulder + np.pi) % (2 * np.pi) - np.pi, bend - angles[1]]))
     return min(ways, key=lambda way: float(way @ way))
 
@@ -58,6 +51,9 @@ EXPERT = Expert(
     steps=50,
     policy=act,
     controller="an arm led to its goal by inverse kinematics and a damped spring on each joint",
-    # Read on the model's card; it does not say which version of the environment, nor of how many episodes.
+    # From the model card, which states neither the version of the environment nor the number of episodes.
     published=[(-4.53, 1.79, "Sample Factory, APPO: huggingface.co/andrewzhang505/sample-factory-2-mujoco-reacher")],
 )
+
+#: Returns rollouts of 50 steps: observations (N, 10) as inputs, joint torques as targets.
+load = partial(scripted_dataset, EXPERT)

@@ -1,4 +1,4 @@
-"""Data sets for regression: targets are numbers, several a sample, in units that the manifest names."""
+"""Data sets for regression: n real targets per sample, in units that the manifest records."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -8,22 +8,22 @@ from torch import Tensor
 
 from nclens.data.dataset import Splits
 
-#: In what units targets are stored: each divided by its own standard deviation, all by one number, or as they come.
+#: Units of the stored targets: each divided by its own standard deviation, all by one number, or unscaled.
 Scaling = Literal["each", "common", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionDataset(Splits):
-    """Two splits for regression.
+    """A data set for regression.
 
     Attributes:
         train_targets, test_targets: float32 (N, n), n >= 1, in the stored units.
         targets: the names of the n targets.
-        target_offset, target_scale: original units = stored * target_scale + target_offset, n numbers each; by default
-            the stored units are the original ones.
+        target_offset, target_scale: original = stored * target_scale + target_offset, n numbers each; by default 0 and
+            1.
 
     Raises:
-        ValueError: as `Splits`, and for targets that are not finite, are constant, or do not match their names.
+        ValueError: as `Splits`, or for targets that are not finite, are constant, or do not match their names.
     """
 
     task: ClassVar[str] = "regression"
@@ -32,10 +32,10 @@ class RegressionDataset(Splits):
     target_scale: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Check the data once, so that no later stage has to."""
+        """Validate the data once, so that no later stage has to."""
         n = len(self.targets)
         if n == 0 or len(set(self.targets)) != n:
-            raise ValueError(f"targets need at least one name, each another, not {self.targets}")
+            raise ValueError(f"targets need at least one name, and all names must differ, got {self.targets}")
         object.__setattr__(self, "target_offset", self.target_offset or [0.0] * n)
         object.__setattr__(self, "target_scale", self.target_scale or [1.0] * n)
         if not len(self.target_offset) == len(self.target_scale) == n:
@@ -57,7 +57,7 @@ class RegressionDataset(Splits):
 
     @property
     def target_facts(self) -> dict[str, Any]:
-        """Names and units of the targets, and mean and covariance (divisor M) of the training split as stored."""
+        """Names and units of the targets, and mean and covariance (divisor M) of the stored training targets."""
         values = self.train_targets.double()
         centred = values - values.mean(0)
         return {
@@ -70,18 +70,18 @@ class RegressionDataset(Splits):
 
 
 def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
-    """Return the targets in their stored units, with what leads back: the target fields of `RegressionDataset`.
+    """Return the scaled targets, their offset and their scale, as the target fields of `RegressionDataset`.
 
     `each` centres every target and divides it by its standard deviation in the training split. `common` centres them
-    and divides all by one number, the root of their mean variance, so that the covariance keeps its shape and has mean
-    eigenvalue 1. `none` stores them as they are.
+    and divides all by the root of their mean variance, so that the covariance keeps its shape and has mean eigenvalue
+    1. `none` stores them unchanged.
 
     Args:
         train, test: (N, n) in the original units.
         scaling: see above.
 
     Raises:
-        ValueError: the values are not finite, or a target that is to be divided by its deviation is constant.
+        ValueError: the values are not finite, or a target is constant where the scaling divides by its deviation.
     """
     train, test = train.double(), test.double()
     if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):

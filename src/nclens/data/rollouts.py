@@ -1,4 +1,4 @@
-"""Rollouts of the user's: inputs and targets step by step, in one .npz file, split by rollout."""
+"""The user's own rollouts in one .npz or .safetensors file, split by rollout."""
 
 import torch
 from torch import Tensor
@@ -22,24 +22,24 @@ def load(
     scale_targets: Scaling,
     targets: list[int] | None,
 ) -> RegressionDataset:
-    """Return whole rollouts for training and others for testing, chosen by chance; samples stay in the file's order.
+    """Return a random split by whole rollouts; samples keep the order of the file.
 
     Args:
         raw: the folder of raw data.
-        path: the file, below that folder unless absolute.
-        sha256: the checksum that the file must have; None for any.
+        path: the file, relative to that folder unless absolute.
+        sha256: the expected checksum; None skips the check.
         inputs: key of the inputs, numbers (N, F).
         outputs: key of the targets, numbers (N, n) or (N,).
-        rollout: key of each sample's rollout, whole numbers (N,); None: every sample is a rollout of its own.
+        rollout: key of the rollout index of each sample, integers (N,); None treats every sample as one rollout.
         train_rollouts, test_rollouts: rollouts of each split.
-        every: keep one step in so many of each rollout, the first one first.
-        split_seed: seed of the choice.
-        scale_targets: units of the targets.
-        targets: columns of the targets to regress; None for all. They are named by the key and their number.
+        every: stride: step 0, `every`, 2 `every`, ... of each rollout is kept.
+        split_seed: seed of the random choice of rollouts.
+        scale_targets: units of the targets, as in `nclens.data.regression.scaled`.
+        targets: columns of the targets to regress; None for all. Column i is named `{outputs}_{i}`.
 
     Raises:
         DownloadError: the checksum is wrong.
-        ValueError: the file is not there, does not hold such arrays, or has too few rollouts or columns.
+        ValueError: the file is missing, lacks such arrays, or has too few rollouts or columns.
     """
     file, arrays = read_own_arrays(raw, path, sha256, "rollouts")
     wanted = [inputs, outputs] if rollout is None else [inputs, outputs, rollout]
@@ -49,12 +49,14 @@ def load(
     numbers = torch.arange(len(rows)) if rollout is None else arrays[rollout]
     if numbers.is_floating_point() or not len(rows) == len(values) == numbers.numel() == len(numbers):
         raise ValueError(
-            f"{file}: {', '.join(wanted)} must have one entry a sample, and rollouts be whole numbers, not "
+            f"{file}: {', '.join(wanted)} must have one entry per sample, and rollouts must be integers, not "
             f"{', '.join(f'{key}: {arrays[key].dtype} {tuple(arrays[key].shape)}' for key in wanted)}"
         )
     chosen = list(range(values.shape[1])) if targets is None else targets
     if max(chosen) >= values.shape[1]:
-        raise ValueError(f"{file}: `targets` names column {max(chosen)}; {outputs} has {values.shape[1]}, from 0")
+        raise ValueError(
+            f"{file}: `targets` names column {max(chosen)}; {outputs} has {values.shape[1]} columns, numbered from 0"
+        )
     train, test = choose_rollouts(numbers, train_rollouts, test_rollouts, every, split_seed, str(file))
     return RegressionDataset(
         train_inputs=rows[train].float(),
@@ -67,23 +69,25 @@ def load(
 
 
 def choose_rollouts(numbers: Tensor, train: int, test: int, every: int, seed: int, what: str) -> tuple[Tensor, Tensor]:
-    """Return the indices of the training and of the test samples, each ascending; no rollout is in both.
+    """Return the indices of the training and of the test samples, in ascending order; no rollout is in both.
 
     Args:
-        numbers: (N,), each sample's rollout.
-        train, test: how many rollouts.
-        every: keep the first of so many samples of each rollout, in their order.
-        seed: of the choice.
-        what: the data's name in a message.
+        numbers: rollout index of each sample (N,).
+        train, test: number of rollouts of each split.
+        every: stride: step 0, `every`, 2 `every`, ... of each rollout is kept.
+        seed: seed of the random choice of rollouts.
+        what: name of the data in error messages.
 
     Raises:
-        ValueError: there are fewer rollouts.
+        ValueError: there are too few rollouts.
     """
     names, which, lengths = torch.unique(numbers, return_inverse=True, return_counts=True)
     if train + test > len(names):
-        raise ValueError(f"{what} has {len(names)} rollouts; train_rollouts + test_rollouts = {train + test} are more")
+        raise ValueError(
+            f"{what} has {len(names)} rollouts, fewer than train_rollouts + test_rollouts = {train + test}"
+        )
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
-    # The step within its rollout: a stable sort lays the rollouts one after the other, each in its own order.
+    # Step within the rollout: a stable sort groups the samples by rollout and keeps their order.
     arranged = torch.argsort(which, stable=True)
     step = torch.empty_like(which)
     step[arranged] = torch.arange(len(which)) - (lengths.cumsum(0) - lengths)[which[arranged]]

@@ -1,4 +1,4 @@
-"""Rollouts of a scripted expert in one of gymnasium's MuJoCo environments, without a display."""
+"""Rollouts of a scripted policy in a MuJoCo environment of gymnasium, without a display."""
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ class Expert:
     Attributes:
         environment: gymnasium's name of the environment.
         steps: length of a rollout.
-        policy: observation to action.
-        controller: what the policy does, in words.
-        published: mean and standard deviation of published experts' returns, and where they stand.
+        policy: maps an observation to an action.
+        controller: description of the policy.
+        published: mean and standard deviation of the returns of published policies, and their source.
     """
 
     environment: str
@@ -42,31 +42,32 @@ def scripted_dataset(
     test_rollouts: int,
     every: int,
     seed: int,
-    scaling: Scaling,
-    chosen: Sequence[int],
+    scale_targets: Scaling,
+    targets: Sequence[str],
 ) -> RegressionDataset:
-    """Return observations as inputs and the actions taken on them as targets; no rollout is in both splits.
+    """Return observations as inputs and the policy's actions as targets; no rollout is in both splits.
 
     Args:
-        expert: who acts, and where.
+        expert: the policy and its environment.
         train_rollouts, test_rollouts: rollouts of each split.
-        every: keep one step in so many of each rollout.
-        seed: of the initial states and goals.
-        scaling: units of the targets.
-        chosen: the actions that are targets, by column; their names are `joint0`, `joint1`, ...
+        every: stride: step 0, `every`, 2 `every`, ... of each rollout is kept.
+        seed: seed of the initial states and goals.
+        scale_targets: units of the targets, as in `nclens.data.regression.scaled`.
+        targets: the actions to regress, by column: `joint0`, `joint1`, ...
 
     Raises:
         ValueError: MuJoCo is not installed.
     """
+    chosen = [int(name.removeprefix("joint")) for name in targets]
     observations, actions, returns = simulate(expert, train_rollouts + test_rollouts, seed)
     parts = []
-    for values in (observations, actions[:, :, list(chosen)]):
+    for values in (observations, actions[:, :, chosen]):
         kept = torch.from_numpy(values[:, ::every])
         parts += [kept[:train_rollouts].flatten(0, 1), kept[train_rollouts:].flatten(0, 1)]
     return RegressionDataset(
         train_inputs=parts[0].float(),
         test_inputs=parts[1].float(),
-        targets=[f"joint{column}" for column in chosen],
+        targets=list(targets),
         source=f"{expert.environment} of gymnasium, {expert.controller}",
         licence=LICENCE,
         citation=CITATION,
@@ -81,7 +82,7 @@ def scripted_dataset(
             },
             "simulator": {name: importlib.metadata.version(name) for name in ("gymnasium", "mujoco")},
         },
-        **scaled(parts[2], parts[3], scaling),
+        **scaled(parts[2], parts[3], scale_targets),
     )
 
 
@@ -94,7 +95,7 @@ def simulate(expert: Expert, count: int, seed: int) -> tuple[Array, Array, Array
     environment = _make(expert.environment, expert.steps)
     observations, actions, returns = [], [], np.zeros(count)
     for rollout in range(count):
-        # A seed of its own, so that rollout i is the same whatever their number.
+        # One seed per rollout, so that rollout i does not depend on their number.
         start = int(np.random.SeedSequence([seed, rollout]).generate_state(1)[0])
         observation, _ = environment.reset(seed=start)
         for _ in range(expert.steps):
@@ -118,7 +119,7 @@ def _make(name: str, steps: int) -> Any:
             f"{name} needs MuJoCo, which is not installed ({error}): pip install 'nclens[mujoco]'"
         ) from None
     except Exception as error:
-        # gymnasium has an error of its own for a package that it lacks.
+        # gymnasium's own error for a missing package is no ImportError.
         if type(error).__name__ != "DependencyNotInstalled":
             raise
         raise ValueError(f"{name} needs MuJoCo, which is not installed: pip install 'nclens[mujoco]'") from None

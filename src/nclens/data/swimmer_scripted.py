@@ -1,27 +1,21 @@
-"""MuJoCo's Swimmer, on a gait that a linear feedback keeps up."""
+"""MuJoCo's Swimmer, with a gait from linear feedback."""
+
+from functools import partial
 
 import numpy as np
 
-from nclens.data.regression import RegressionDataset, Scaling
 from nclens.data.simulator import Array, Expert, scripted_dataset
 
-#: From the angles and angular velocities of the two joints to the torques: the first against the second's angle and the
-#: second along the first's, so that a wave runs down the body, kept up by the first's velocity.
+#: From the angles and angular velocities of the two joints to the torques. The first torque opposes the second joint's
+#: angle and the second follows the first joint's, so that a wave travels down the body; the first joint's velocity
+#: sustains it.
 GAIN = np.array([[-1.0, -2.0, 0.4, 0.0], [1.5, -0.5, 0.4, 0.0]])
 
 
-def load(
-    train_rollouts: int, test_rollouts: int, every: int, seed: int, scale_targets: Scaling, targets: list[str]
-) -> RegressionDataset:
-    """Return steps of rollouts of 1,000: observations (8 numbers) as inputs, the torques on the joints as targets."""
-    chosen = [int(name.removeprefix("joint")) for name in targets]
-    return scripted_dataset(EXPERT, train_rollouts, test_rollouts, every, seed, scale_targets, chosen)
-
-
 def act(observation: Array) -> Array:
-    """Return the torques, in (-1, 1): the tangent hyperbolic of the linear feedback.
+    """Return the torques, in (-1, 1): the hyperbolic tangent of the linear feedback.
 
-    The observation (Swimmer-v5) holds the body's angle, the joints' angles, the velocities, and the three angular
+    The observation (Swimmer-v5) contains the body's angle, the joints' angles, the velocities, and the three angular
     velocities in the same order.
     """
     return np.tanh(GAIN @ observation[[1, 2, 6, 7]])
@@ -32,6 +26,9 @@ EXPERT = Expert(
     steps=1000,
     policy=act,
     controller="a swimmer on a gait of linear feedback from its joints",
-    # Read on the model's card; it does not say which version of the environment, nor of how many episodes.
+    # From the model card, which states neither the version of the environment nor the number of episodes.
     published=[(117.28, 2.91, "Sample Factory, APPO: huggingface.co/andrewzhang505/sample-factory-2-mujoco-swimmer")],
 )
+
+#: Returns rollouts of 1,000 steps: observations (N, 8) as inputs, joint torques as targets.
+load = partial(scripted_dataset, EXPERT)

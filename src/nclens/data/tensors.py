@@ -1,4 +1,4 @@
-"""Batches without a loader: the whole data set is one tensor on the device, a batch is an index."""
+"""Batches without a data loader: each split is one tensor on the device, indexed by batch."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """One split on the device, with the normalisation that turns stored values into network inputs.
+    """One split on the device, with the normalisation from stored values to network inputs.
 
     Attributes:
         inputs: uint8 images (N, C, H, W) or float32 rows (N, F), as stored.
@@ -34,7 +34,7 @@ class Split:
         device: torch.device | str,
         task: str = "classification",
     ) -> Self:
-        """Move a split to the device; `mean` and `std` are of images scaled to [0, 1], or of columns."""
+        """Move a split to the device; `mean` and `std` are per channel of images scaled to [0, 1], or per column."""
         scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
         shape = [1, -1] + [1] * (inputs.ndim - 2)
         if inputs.ndim == 4:
@@ -53,16 +53,15 @@ class Split:
 
     def normalise(self, stored: Tensor) -> Tensor:
         """Return stored values as float32 network inputs, (x - mean) / std."""
-        # The first step makes a tensor of its own: rows are stored as float32 already, and must stay as they are.
+        # `sub` allocates: stored float32 rows must not be changed in place.
         return stored.to(torch.float32).sub(self.mean).div_(self.std)
 
 
 def flip_crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Return each image flipped left to right with probability 1/2, then cropped at random after zero padding.
 
-    Equal in distribution to torchvision's RandomHorizontalFlip and RandomCrop(size, padding=4), on the whole batch at
-    once: images (N, C, H, W) of any type, padded with zeros in stored units, as the published recipe does before it
-    normalises.
+    Equal in distribution to torchvision's RandomHorizontalFlip and RandomCrop(size, padding=4), for a whole batch of
+    images (N, C, H, W) of any dtype. Zeros are padded in stored units: like the published recipe, before normalisation.
     """
     count, _, height, width = images.shape
     device = images.device

@@ -1,4 +1,4 @@
-"""Tiny ImageNet: 200 classes of ImageNet at 64 x 64 pixels, read straight out of its official archive."""
+"""Tiny ImageNet: 200 classes of ImageNet at 64 x 64 pixels, read directly from its official archive."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from nclens.data.dataset import Dataset, class_balanced_subsets
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData, RawFile
 
-#: Its publisher names no checksum: this one, of 248,100,043 bytes, is what public code that reads it agrees on.
+#: Stanford publishes no checksum: this one, of 248,100,043 bytes, is the one in common use in public code.
 ARCHIVE = RawFile(
     "tiny-imagenet-200.zip",
     "md5:90528d7ca1a48142e341f4ef8d21d0de",
@@ -26,7 +26,7 @@ CLASSES, SAMPLES = 200, [100_000, 10_000]
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of the archive or of the unpacked folder: their names, `tiny-imagenet-200/...`, and how one is read."""
+    """The files in the archive or the unpacked folder: their names, `tiny-imagenet-200/...`, and a reader."""
 
     where: str
     names: frozenset[str]
@@ -35,25 +35,25 @@ class _Files:
     def lines(self, name: str) -> list[list[str]]:
         """Return the tab-separated lines of a text file."""
         if name not in self.names:
-            raise ValueError(f"{self.where} is not complete: it has no {name}")
+            raise ValueError(f"{self.where} is incomplete: it has no {name}")
         return [line.split("\t") for line in self.read(name).decode().splitlines()]
 
 
 def load(raw: RawData, train_per_class: int | None, test_per_class: int | None, split_seed: int) -> Dataset:
-    """Return the training split, and the validation split as test split: the classes of the test split are unpublished.
+    """Return the training split, and the validation split as test split: the original test labels are not public.
 
-    Images are uint8 (N, 3, 64, 64); grayscale ones are turned RGB. Classes are numbered in the order of their WordNet
-    identifiers. The archive is read where it stands; an unpacked folder is read where there is no archive, and the
-    number of its files checked.
+    Images are uint8 (N, 3, 64, 64); grayscale images are converted to RGB. Classes are numbered in the order of their
+    WordNet identifiers. The archive is read in place. Without an archive an unpacked folder is read, and its classes
+    and images are counted.
 
     Args:
         raw: the folder of raw data.
         train_per_class, test_per_class: size of class-balanced subsets; None for all.
-        split_seed: their seed.
+        split_seed: seed of the random choice of subsets.
 
     Raises:
-        DownloadError: the archive is damaged, or missing and cannot be fetched.
-        ValueError: the archive or folder is not complete.
+        DownloadError: the archive has the wrong checksum, or is missing and cannot be downloaded.
+        ValueError: the archive or folder is incomplete.
     """
     with _files(raw) as files:
         identifiers = sorted(line[0] for line in files.lines(f"{FOLDER}/wnids.txt"))
@@ -62,8 +62,8 @@ def load(raw: RawData, train_per_class: int | None, test_per_class: int | None, 
         counts = [len(names) for names, _ in listed]
         if len(identifiers) != CLASSES or counts != SAMPLES or not files.names.issuperset(listed[1][0]):
             raise ValueError(
-                f"{files.where} is not complete: it has {len(identifiers)} classes and {counts[0]:,} + {counts[1]:,} "
-                f"images, not {CLASSES} and {SAMPLES[0]:,} + {SAMPLES[1]:,}, or images of its list are missing"
+                f"{files.where} is incomplete: it has {len(identifiers)} classes and {counts[0]:,} + {counts[1]:,} "
+                f"images, not {CLASSES} and {SAMPLES[0]:,} + {SAMPLES[1]:,}, or listed images are missing"
             )
         targets = [numbers for _, numbers in listed]
         chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), CLASSES, split_seed, files.where)
@@ -88,7 +88,7 @@ def _files(raw: RawData) -> Iterator[_Files]:
     folder, path = raw.place(FOLDER), raw.place(ARCHIVE.path)
     if not raw.is_there(ARCHIVE):
         if folder.is_dir():
-            raw.say(f"{folder} found without its archive: there is no checksum of it, so its files are counted")
+            raw.say(f"{folder} found without its archive: no checksum to verify, so its files are counted")
             names = frozenset(file.relative_to(raw.folder).as_posix() for file in folder.rglob("*.*"))
             yield _Files(str(folder), names, lambda name: raw.place(name).read_bytes())
             return
@@ -99,7 +99,7 @@ def _files(raw: RawData) -> Iterator[_Files]:
 
 
 def _train(files: _Files, identifiers: list[str]) -> tuple[list[str], Tensor]:
-    """Return the names of the training images, in the order of classes and names, and their class numbers."""
+    """Return the names of the training images, ordered by class and name, and their class labels."""
     numbers = {identifier: number for number, identifier in enumerate(identifiers)}
     found = [
         (numbers[parts[2]], name)
@@ -111,7 +111,7 @@ def _train(files: _Files, identifiers: list[str]) -> tuple[list[str], Tensor]:
 
 
 def _validation(files: _Files, identifiers: list[str]) -> tuple[list[str], Tensor]:
-    """Return the names of the validation images, in the order of their list, and their class numbers."""
+    """Return the names of the validation images, in the order of their list, and their class labels."""
     numbers = {identifier: number for number, identifier in enumerate(identifiers)}
     lines = files.lines(f"{FOLDER}/val/val_annotations.txt")
     names = [f"{FOLDER}/val/images/{line[0]}" for line in lines]

@@ -1,4 +1,4 @@
-"""Classification data sets of torchvision, by its own readers."""
+"""Classification data sets of torchvision, read by torchvision."""
 
 from typing import Any
 
@@ -29,16 +29,16 @@ def load(
     Args:
         raw: the folder of raw data.
         name: the data set's class in `torchvision.datasets`.
-        arguments: what that class is called with for the training and for the test split.
-        expected: `classes` K and `samples` [training, test] of the whole set, which must be found.
-        image_size: side in pixels that images are scaled and cropped to; None where all have one size.
+        arguments: keyword arguments of that class for the training and for the test split.
+        expected: `classes` K and `samples` [training, test] of the complete data set.
+        image_size: side in pixels to which images are scaled and centre-cropped; None if all have the same size.
         train_per_class, test_per_class: size of class-balanced subsets; None for all.
-        split_seed: their seed.
-        licence, citation: in words.
+        split_seed: seed of the random choice of subsets.
+        licence, citation: free text for the manifest.
 
     Raises:
-        DownloadError: a file is damaged, or missing and cannot be fetched.
-        ValueError: what the files hold is not what is expected.
+        DownloadError: a file has the wrong checksum, or is missing and cannot be downloaded.
+        ValueError: the number of classes or of images is not the expected one.
     """
     kind = _without_unlabelled(getattr(import_torchvision().datasets, name))
     splits = _open(kind, name, arguments, raw)
@@ -50,7 +50,7 @@ def load(
             f"{name} in {raw.folder} has {len(numbers)} classes and {len(found[0]):,} + {len(found[1]):,} images, "
             f"not {expected['classes']} and {expected['samples'][0]:,} + {expected['samples'][1]:,}: files are missing"
         )
-    # Some sets number their classes from 1.
+    # Some data sets number their classes from 1.
     targets = [torch.searchsorted(numbers, values) for values in found]
     chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), len(numbers), split_seed, name)
     images = [
@@ -70,14 +70,14 @@ def load(
 
 
 def _without_unlabelled(kind: type) -> type:
-    """Return the class without the files of unlabelled images, which nobody here reads (2.8 GB of STL10)."""
+    """Return the class without its files of unlabelled images, which are not used (2.8 GB of STL10)."""
     files = getattr(kind, "train_list", [])
     labelled = [file for file in files if not file[0].startswith("unlabeled")]
     return type(kind.__name__, (kind,), {"train_list": labelled}) if len(labelled) < len(files) else kind
 
 
 def _open(kind: type, name: str, arguments: Arguments, raw: RawData) -> list[Any]:
-    """Return the two splits, read from verified files, fetched first where they are missing."""
+    """Return the two splits, read from verified files; missing files are downloaded."""
     archives, unpacked = archives_of(kind, arguments), unpacked_of(kind)
     absent = [file.path for file in archives if not raw.is_there(file)]
     for file in unpacked:
@@ -88,25 +88,29 @@ def _open(kind: type, name: str, arguments: Arguments, raw: RawData) -> list[Any
         splits = _read(kind, name, arguments, raw)
     except (RuntimeError, FileNotFoundError) as error:
         if not archives:
-            raise ValueError(f"{name} has to be put into {raw.folder.resolve()} by hand: {error}") from error
+            raise ValueError(f"{name} must be put into {raw.folder.resolve()} by hand: {error}") from error
     else:
         if absent and not unpacked:
-            raw.say(f"{name}: unpacked, without {', '.join(absent)}: no checksum; classes and images are counted")
+            raw.say(
+                f"{name} found unpacked, without {', '.join(absent)}: no checksum to verify, so classes and images are "
+                "counted"
+            )
         return splits
     with raw.alone(name), downloads_into(raw, kind, [*archives, *unpacked]):
         try:
             return _read(kind, name, arguments, raw, download=True)
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(
-                f"{name} in {raw.folder} cannot be read ({error}): move its unpacked files away, and they are made anew"
+                f"{name} in {raw.folder} cannot be read ({error}): move its unpacked files away, then run again"
             ) from error
 
 
 def _read(kind: type, name: str, arguments: Arguments, raw: RawData, **options: bool) -> list[Any]:
-    """Return the two splits as torchvision reads them; a RuntimeError or FileNotFoundError says that files are missing.
+    """Return the two splits as torchvision reads them.
 
     Raises:
-        ValueError: something else is wrong with them.
+        RuntimeError, FileNotFoundError: files are missing.
+        ValueError: the files cannot be read.
     """
     try:
         return [kind(str(raw.folder), **chosen, **options) for chosen in arguments]
@@ -117,19 +121,19 @@ def _read(kind: type, name: str, arguments: Arguments, raw: RawData, **options: 
 
 
 def _targets(split: Any, name: str) -> Tensor:
-    """Return the class numbers (N,) of a split, without reading images where they are listed."""
+    """Return the class labels (N,) of a split, without reading images if torchvision lists the labels."""
     for attribute in ("targets", "labels", "_labels"):
         listed = getattr(split, attribute, None)
         if listed is not None and torch.as_tensor(listed).ndim == 1:
             return torch.as_tensor(listed).long()
     numbers = [number for _, number in getattr(split, "_samples", split)]
     if None in numbers:
-        raise ValueError(f"{name}: the files that are there hold no classes of the test split")
+        raise ValueError(f"{name}: the files contain no labels for the test split")
     return torch.tensor(numbers)
 
 
 def _class_names(split: Any, numbers: list[int]) -> list[str]:
-    """Return the names of the classes; where torchvision has several for one, the first; where it has none, numbers."""
+    """Return the names of the classes: torchvision's, the first of several synonyms, or numbers if it has none."""
     names = getattr(split, "classes", None) or []
     if len(names) <= max(numbers):
         return [str(number) for number in numbers]

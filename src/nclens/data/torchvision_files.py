@@ -1,8 +1,8 @@
-"""The files of torchvision's data sets: its addresses and checksums, our downloads.
+"""The files of torchvision's data sets: torchvision's addresses and checksums, our downloads.
 
-torchvision's own download starts again from zero when it breaks, and writes over files that it takes for damaged. So
-its download code runs with our functions in the place of those that fetch and unpack: first to learn which files a set
-consists of, without touching anything, then, where something is missing, to fetch it.
+torchvision's own download cannot be resumed, and overwrites files with a wrong checksum. Its download code therefore
+runs with our functions in place of those that download and unpack: first without side effects, to list the files of a
+data set, then to download the missing ones.
 """
 
 import contextlib
@@ -18,17 +18,21 @@ from typing import Any
 from nclens._torchvision import import_torchvision
 from nclens.data.raw import RawData, RawFile
 
-#: The arguments of the two splits, training and test.
+#: Keyword arguments of the training and of the test split.
 Arguments = Sequence[dict[str, Any]]
 
 _ALTERED = (
-    "{} is truncated or altered: it is not what its archive holds. It was neither used nor deleted; move it away or "
-    "delete it, then run again"
+    "{} is truncated or altered: it differs from its archive. It was neither used nor deleted; move or delete it, then "
+    "run again"
 )
 
 
 def compare(archive: Path) -> None:
-    """Compare a file with the verified .gz beside it that it was unpacked from, where both are there."""
+    """Compare a verified .gz with the unpacked file beside it, if both exist.
+
+    Raises:
+        ValueError: they differ.
+    """
     unpacked = archive.with_suffix("")
     if archive.suffix != ".gz" or not archive.is_file() or not unpacked.is_file():
         return
@@ -41,7 +45,7 @@ def compare(archive: Path) -> None:
 
 
 def unpacked_of(kind: Any) -> list[RawFile]:
-    """Return the unpacked files for which torchvision has checksums."""
+    """Return the unpacked files whose checksums torchvision knows."""
     listed = [*getattr(kind, "train_list", []), *getattr(kind, "test_list", [])]
     if hasattr(kind, "meta"):
         listed.append((kind.meta["filename"], kind.meta["md5"]))
@@ -49,7 +53,7 @@ def unpacked_of(kind: Any) -> list[RawFile]:
 
 
 def archives_of(kind: type, arguments: Arguments) -> list[RawFile]:
-    """Return the files that torchvision would download, learnt from its own code in an empty folder."""
+    """Return the files that torchvision would download, found by a dry run of its code in an empty folder."""
     found: dict[str, RawFile] = {}
 
     def note(url: str, root: Any, filename: Any = None, md5: str | None = None, **options: Any) -> None:
@@ -64,16 +68,16 @@ def archives_of(kind: type, arguments: Arguments) -> list[RawFile]:
     with tempfile.TemporaryDirectory() as folder, _replaced(kind, note, note_archive, lambda *a, **b: None):
         nowhere = Path(folder)
         for chosen in arguments:
-            # It finds nothing to read, which is all that can go wrong: all archives are known by then.
+            # Reading fails in an empty folder, but by then all archives are known.
             with contextlib.suppress(RuntimeError, OSError, TypeError):
                 kind(folder, download=True, **chosen)
     return list(found.values())
 
 
 def _described(kind: type, url: str, place: Path, md5: str | None, folder: Path) -> RawFile:
-    """Return a file that torchvision asks for, with every mirror that it knows of it."""
+    """Return a file that torchvision would download, with all its mirrors."""
     if md5 is None:
-        raise ValueError(f"torchvision knows no checksum of {url}")
+        raise ValueError(f"torchvision has no checksum for {url}")
     mirrors = getattr(kind, "mirrors", ())
     mirror = next((mirror for mirror in mirrors if url.startswith(mirror)), None)
     urls = (url,) if mirror is None else tuple(other + url.removeprefix(mirror) for other in mirrors)
@@ -82,12 +86,12 @@ def _described(kind: type, url: str, place: Path, md5: str | None, folder: Path)
 
 @contextlib.contextmanager
 def downloads_into(raw: RawData, kind: type, needed: Sequence[RawFile]) -> Iterator[None]:
-    """Let torchvision's download code fetch into the folder of raw data by our functions.
+    """Let torchvision's download code use our functions, which download into the folder of raw data.
 
     Args:
-        raw: the folder.
+        raw: the folder of raw data.
         kind: the data set's class.
-        needed: all its files, packed and unpacked.
+        needed: all its files, packed and unpacked, for the error message.
     """
 
     def fetch(url: str, root: Any, filename: Any = None, md5: str | None = None, **_: Any) -> Path:
@@ -108,7 +112,7 @@ def downloads_into(raw: RawData, kind: type, needed: Sequence[RawFile]) -> Itera
 
 @contextlib.contextmanager
 def _replaced(kind: type, *replacements: Callable[..., Any]) -> Iterator[None]:
-    """Let a class of torchvision fetch and unpack by other functions than its own."""
+    """Temporarily replace the functions with which a class of torchvision downloads and unpacks."""
     names = ("download_url", "download_and_extract_archive", "extract_archive")
     modules = [sys.modules[base.__module__] for base in kind.__mro__ if base.__module__.startswith("torchvision.")]
     own = [(module, name, getattr(module, name)) for module in modules for name in names if hasattr(module, name)]
@@ -122,13 +126,13 @@ def _replaced(kind: type, *replacements: Callable[..., Any]) -> Iterator[None]:
 
 
 def _unpack(archive: Path, destination: Path) -> None:
-    """Unpack an archive beside its destination and move what is new there; what is there stays as it is.
+    """Unpack an archive into a temporary folder and move new files to the destination; existing ones are kept.
 
     Raises:
-        ValueError: a file that is there has other content than the archive's.
+        ValueError: an existing file differs from the archive's.
     """
     extract = import_torchvision().datasets.utils.extract_archive
-    # A fixed name: what a killed process left behind is taken away here. One process at a time comes this far.
+    # A fixed name, so that the remains of a killed process are removed. The lock admits only one process.
     unpacked = destination / f".{archive.name}.unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)
@@ -140,7 +144,7 @@ def _unpack(archive: Path, destination: Path) -> None:
 
 
 def _settle(unpacked: Path, destination: Path) -> None:
-    """Move files to their destination, all of them or, where one is there with other content, none."""
+    """Move all files to their destination, or none if an existing file has other content."""
     for path in sorted(unpacked.rglob("*")):
         target = destination / path.relative_to(unpacked)
         if path.is_file() and target.is_file() and not filecmp.cmp(path, target, shallow=False):

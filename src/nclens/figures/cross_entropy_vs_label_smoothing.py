@@ -1,9 +1,8 @@
 """The figures of "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective" (arXiv 2402.03979).
 
-The figures follow the scripts of the authors' release. Their numbers here are those of our own list of them, which
-need not be the numbers in print. NC1 is `nc1`, the paper's equation (4) (the release plots K times it, `nc1_sum`); NC2
-is `nc2`, which the paper plots; NC3 is `nc3`, the paper's equation (6) (the release plots its square). All are means
-over seeds.
+The figures follow the scripts of the authors' release and have the numbers of our own list, which may differ from
+print. NC1 is `nc1`, the paper's equation (4) (the release plots K times it, `nc1_sum`); NC2 is `nc2`, which the paper
+plots; NC3 is `nc3`, the paper's equation (6) (the release plots its square). All are means over seeds.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
@@ -20,11 +20,9 @@ from matplotlib.patheffects import withStroke
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.reliability import reliability
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     interval_note,
     omissions,
     over_seeds,
@@ -36,7 +34,7 @@ NC2 = r"NC2 = $\Vert\,\mathrm{nrm}(WM^{T}) - E\,\Vert_F$"
 NC3 = r"NC3 = $\Vert\,\mathrm{nrm}(W) - \mathrm{nrm}(M)\,\Vert_F$"
 
 LOSS_FLOOR = 1e-3
-"""Added to loss - min, in nats, so that the epoch of the minimum has a place on the log axis."""
+"""Added to loss - min, in nats, so that a log axis can show the epoch of the minimum."""
 
 COLLAPSE_PANELS = (
     Panel("error (%)", (Series("error", "train", "train"), Series("error", "test", "test")), percent=True),
@@ -50,7 +48,7 @@ SPLITS = {"train": "training set", "test": "test set"}
 @style.look()
 def collapse_curves(inputs: FigureInputs) -> Drawing:
     """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1)."""
-    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, strokes=SPLITS, height=4.5)
+    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5)
 
 
 @style.look()
@@ -62,7 +60,7 @@ def first_epochs(inputs: FigureInputs) -> Drawing:
     epochs = np.unique(inputs.metrics.loc[inputs.metrics["metric"] == "nc1", "epoch"])
     until = max(inputs.last_epoch // 10, int(epochs[:5].max(initial=1)))
     remarks = [f"Shown: epochs up to {until} of {inputs.last_epoch}"]
-    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, strokes=SPLITS, height=4.5, until=until, remarks=remarks)
+    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5, until=until, remarks=remarks)
 
 
 @style.look()
@@ -76,15 +74,15 @@ def train_test(inputs: FigureInputs) -> Drawing:
         for metric, label in (("nc1", NC1), ("nc2", NC2), ("nc3", NC3))
     ]
     remarks = ["The class means are those of the set that is measured"]
-    return draw_curves(inputs, panels, columns=3, strokes=SPLITS, height=2.5, remarks=remarks)
+    return draw_curves(inputs, panels, columns=3, legend=SPLITS, height=2.5, remarks=remarks)
 
 
 @style.look()
 def training_loss(inputs: FigureInputs) -> Drawing:
     """Training loss, and loss - min + ε on a log axis, against epoch (figure 3).
 
-    The loss is the trained objective as the epoch's running mean in training mode; the minimum is each run's own over
-    its epochs. ε is `LOSS_FLOOR`: the paper's is not known.
+    The loss is the training objective, averaged over the batches of the epoch in training mode; the minimum is over the
+    epochs of the run. ε is `LOSS_FLOOR`; the paper does not give its value.
     """
     series = (Series("epoch_loss", "train", "train"),)
     panels = [
@@ -98,10 +96,10 @@ def training_loss(inputs: FigureInputs) -> Drawing:
         ),
     ]
     remarks = [
-        "Loss: each run's trained objective, mean over the epoch's batches in training mode; min: over the epochs of "
-        rf"the same run; $\epsilon$ = {LOSS_FLOOR:g} nats"
+        "Loss: training objective, mean over the batches of the epoch in training mode; min: over the epochs of the "
+        rf"run; $\epsilon$ = {LOSS_FLOOR:g} nats"
     ]
-    return draw_curves(inputs, panels, columns=2, strokes={"train": "training set"}, height=2.5, remarks=remarks)
+    return draw_curves(inputs, panels, columns=2, legend={"train": "training set"}, height=2.5, remarks=remarks)
 
 
 def above_minimum(rows: pd.DataFrame) -> pd.DataFrame:
@@ -117,26 +115,28 @@ def above_minimum(rows: pd.DataFrame) -> pd.DataFrame:
 
 @style.look()
 def correct_incorrect(inputs: FigureInputs) -> Drawing:
-    """Test loss, entropy and NC1, each of the correctly and of the wrongly classified, against epoch (figure 8)."""
-    strokes = {"correct": "correctly classified", "incorrect": "wrongly classified"}
+    """Test loss, entropy and NC1 of correctly and of incorrectly classified samples, against epoch (figure 8)."""
+    legend = {"correct": "correctly classified", "incorrect": "incorrectly classified"}
     panels = [
-        Panel(label, tuple(Series(f"{metric}_{part}", "test", part) for part in strokes), log=log)
+        Panel(label, tuple(Series(f"{metric}_{part}", "test", part) for part in legend), log=log)
         for metric, label, log in (
             ("nll", "test cross entropy (nats)", True),
             ("entropy", "test entropy (nats)", False),
             ("nc1", "test " + NC1, True),
         )
     ]
-    remarks = ["NC1 of either part: its scatter about the class means of the whole test set, over that set's $S_B$"]
-    return draw_curves(inputs, panels, columns=3, strokes=strokes, height=2.5, remarks=remarks)
+    remarks = [
+        "NC1 of each part: scatter about the class means of the whole test set, relative to the $S_B$ of that set"
+    ]
+    return draw_curves(inputs, panels, columns=3, legend=legend, height=2.5, remarks=remarks)
 
 
 @style.look()
 def nc1_nc2(inputs: FigureInputs) -> Drawing:
-    """NC2 against NC1 on the training set, one point an epoch, coloured by test error (figure 2).
+    """NC2 against NC1 on the training set, one point per epoch, coloured by test error (figure 2).
 
-    One panel a loss on the same axes, the baseline's path repeated in the others', so that NC2 can be compared at the
-    same NC1. NC1 is the geometric mean over seeds, NC2 and the test error the arithmetic one.
+    One panel per loss with the same axes; the baseline's path is repeated in the others, so that NC2 can be compared at
+    the same NC1. NC1 is averaged geometrically over seeds, NC2 and the test error arithmetically.
     """
     table, left_out = _nc1_nc2_table(inputs)
     columns = min(len(inputs.losses), 3)
@@ -148,12 +148,14 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
     for place, (loss, axes) in enumerate(zip(inputs.losses, grid.flat, strict=False)):
         lowest = place + columns >= len(inputs.losses)
         axes.set_title(inputs.labels[loss])
-        axes.set(xlabel=NC1 if lowest else "", ylabel=NC2 if place % columns == 0 else "")
-        axes.tick_params(labelbottom=lowest)
         if inputs.baseline not in (None, loss):
             base = table[table["loss"] == inputs.baseline]
-            axes.plot(base["nc1_mean"], base["nc2_mean"], color=inputs.colours[str(inputs.baseline)], linestyle=":")
+            dotted = {"color": inputs.colours[str(inputs.baseline)], "linestyle": ":"}
+            sns.lineplot(base, x="nc1_mean", y="nc2_mean", sort=False, estimator=None, ax=axes, **dotted)
         _path(axes, table[table["loss"] == loss], inputs.colours[loss], marks[loss], shade)
+        style.clear_labels(axes)
+        axes.set(xlabel=NC1 if lowest else "", ylabel=NC2 if place % columns == 0 else "")
+        axes.tick_params(labelbottom=lowest)
     for axes in grid.flat[len(inputs.losses) :]:
         axes.set_visible(False)
     cut = _fit_nc1_nc2(grid[0, 0], table)
@@ -164,10 +166,10 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Point, one an epoch", "thin lines", "for NC1"),
+            interval_note(inputs, "Points, one per epoch", "thin lines", "for NC1"),
             "Lines are cut at the panels' edges" if cut else "",
             "Hollow: no test error" if table["error_mean"].isna().any() else "",
-            f"Dotted: the path of {ghost} again" if ghost else "",
+            f"Dotted: path of {ghost}" if ghost else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -188,13 +190,13 @@ def _fit_nc1_nc2(axes: Axes, table: pd.DataFrame) -> bool:
 
 
 def _nc1_nc2_table(inputs: FigureInputs) -> tuple[pd.DataFrame, list[str]]:
-    """One row a loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn."""
+    """One row per loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn."""
     parts, left_out = [], []
     for metric, split, log in (("nc1", "train", True), ("nc2", "train", False), ("error", "test", False)):
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", log)
         parts.append(over_seeds(rows, log).set_index(["loss", "epoch"]).add_prefix(f"{metric}_"))
-    # The test error is measured at more epochs than have a place here; an epoch with a place but no error is hollow.
+    # The test error is measured at more epochs than are shown; a point without an error is hollow.
     table = parts[0].join(parts[1], how="outer").join(parts[2], how="left").reset_index()
     rank = table["loss"].map({loss: place for place, loss in enumerate(inputs.losses)})
     return table.assign(rank=rank).sort_values(["rank", "epoch"]).drop(columns="rank").reset_index(drop=True), left_out
@@ -207,14 +209,19 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
         style.empty_panel(axes, "no finite values")
         return
     x, y = own["nc1_mean"].to_numpy(), own["nc2_mean"].to_numpy()
-    axes.plot(x, y, color=colour, linewidth=1, zorder=2)
+    path: dict[str, Any] = {"data": own, "x": "nc1_mean", "y": "nc2_mean", "ax": axes}
+    sns.lineplot(**path, sort=False, estimator=None, color=colour, linewidth=1, zorder=2)
     crowded = len(own) > 30
     fine: dict[str, Any] = {"color": colour, "linewidth": 0.6, "alpha": 0.15 if crowded else 0.35}
     axes.hlines(y, own["nc1_low"], own["nc1_high"], **fine)
     axes.vlines(x, own["nc2_low"], own["nc2_high"], **fine)
-    fill: list[Any] = [shade.to_rgba(error) if np.isfinite(error) else style.GROUND for error in own["error_mean"]]
     size, edge = (10, 0.25) if crowded else (26, 0.8)
-    axes.scatter(x, y, s=size, c=fill, marker=marker, edgecolors=colour, linewidths=edge, zorder=3)
+    known = own["error_mean"].notna()
+    look = path | {"s": size, "marker": marker, "edgecolor": colour, "linewidth": edge, "zorder": 3, "legend": False}
+    if not known.all():
+        sns.scatterplot(**look | {"data": own[~known]}, color=style.GROUND)
+    if known.any():
+        sns.scatterplot(**look | {"data": own[known]}, hue="error_mean", hue_norm=shade.norm, palette=shade.cmap)
     # The path comes down from the upper right, so the free corners are left of its start and right of its end.
     ends = {0: ((-6, 4), "right")} | ({len(own) - 1: ((6, -9), "left")} if len(own) > 1 else {})
     for place, (offset, side) in ends.items():
@@ -227,8 +234,8 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
 def norms(inputs: FigureInputs) -> Drawing:
     """Feature and classifier norm, temperature, ECE before and after scaling, at the last epoch (figure 7).
 
-    The paper draws them against the smoothing; here a row is a loss. The temperature is fitted by NLL on a held-out
-    part of the test set, both ECEs are those of the rest.
+    The paper draws them against the smoothing; here each row is a loss. The temperature is fitted by NLL on a held-out
+    part of the test set; both ECEs are of the rest.
     """
     panels = (
         DotPanel("feature norm\n" r"mean$_k\ \Vert\bar h_k - h_G\Vert$", (Dots("feature_norm", "train"),)),
@@ -246,64 +253,6 @@ def norms(inputs: FigureInputs) -> Drawing:
         names={True: "ECE before scaling", False: "after scaling"},
         remarks=[
             f"Epoch {inputs.last_epoch}, norms of the training set",
-            "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest",
+            "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest",
         ],
     )
-
-
-FIGURES = {
-    "collapse_curves": FigureSpec(
-        title="Error and neural collapse against epoch",
-        source="a figure of the paper, 1 in our list of them",
-        caption="Training and test error, and NC1 (log axis), NC2 and NC3 of the training set, against epoch. Lower is "
-        "more collapsed.",
-        draw=collapse_curves,
-    ),
-    "first_epochs": FigureSpec(
-        title="The first epochs",
-        source="a figure of the paper, 11 in our list of them",
-        caption="Error, NC1 (log axis), NC2 and NC3 in the first epochs of training.",
-        draw=first_epochs,
-    ),
-    "nc1_nc2": FigureSpec(
-        title="NC2 at the same NC1",
-        source="a figure of the paper, 2 in our list of them",
-        caption="NC2 against NC1 of the training set, one point an epoch, coloured by test error. Where a loss runs "
-        "below the dotted path, its NC2 is stronger than the baseline's at the same NC1.",
-        draw=nc1_nc2,
-    ),
-    "train_test": FigureSpec(
-        title="Neural collapse of the training set and of the test set",
-        source="a figure of the paper, 12 in our list of them",
-        caption="NC1 (log axis), NC2 and NC3 of the training set (solid) and of the test set (dashed), against epoch.",
-        draw=train_test,
-    ),
-    "training_loss": FigureSpec(
-        title="Training loss",
-        source="a figure of the paper, 3 in our list of them",
-        caption="The trained objective, and its distance from its own minimum on a log axis, against epoch. Objectives "
-        "of different losses have different minima, so only the second panel compares speeds.",
-        draw=training_loss,
-    ),
-    "norms": FigureSpec(
-        title="Norms, temperature and calibration after training",
-        source="a figure of the paper, 7 in our list of them",
-        caption="Norms of class means and classifier rows, optimal temperature, and ECE before and after scaling.",
-        draw=norms,
-    ),
-    "correct_incorrect": FigureSpec(
-        title="Correctly and wrongly classified test samples",
-        source="a figure of the paper, 8 in our list of them",
-        caption="Cross entropy (log axis), entropy of the prediction and NC1 (log axis) of correctly (solid) and "
-        "wrongly (dashed) classified test samples, against epoch.",
-        draw=correct_incorrect,
-    ),
-    "reliability": FigureSpec(
-        title="Reliability before and after temperature scaling",
-        source="a figure of the paper, 9 in our list of them",
-        caption="Accuracy against confidence in 15 equal-width bins. On the diagonal, confidence is what it says; "
-        "below it the network is overconfident. Beneath: the number of samples in each bin.",
-        draw=reliability,
-    ),
-}
-"""The paper's figures by file stem."""

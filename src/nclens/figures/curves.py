@@ -1,37 +1,49 @@
-"""Metrics against epoch: panels of lines, one a loss, each the mean over seeds with its interval."""
+"""Metrics against epoch: one line per loss, the mean over seeds with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.tables import (
+    Drawing,
+    FigureInputs,
+    can_be_drawn,
+    centre,
+    interval,
+    interval_note,
+    omissions,
+    over_seeds,
+    seeds_note,
+)
 
 
 @dataclass(frozen=True)
 class Series:
-    """One metric on one split, and the name of the stroke that it is drawn with."""
+    """One metric on one split; `key` tells series of one panel apart, by line style."""
 
     metric: str
     split: str
-    stroke: str
+    key: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
-    """How the vertical axis of a panel reads.
+    """The vertical axis of a panel.
 
     Attributes:
         label: of the axis, with the unit.
         log: whether the axis is logarithmic; the mean over seeds is then the geometric one.
         percent: whether fractions, at most 1, are shown as percentages.
-        reference: where to draw a thin level line.
+        reference: where to draw a thin horizontal line.
     """
 
     label: str = field(kw_only=False)
@@ -42,10 +54,10 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Panel(Scaled):
-    """One panel of metrics against epoch: what is drawn in it.
+    """One panel of metrics against epoch.
 
     Attributes:
-        series: what is drawn, each loss once a series.
+        series: what is drawn, once for each loss.
         transform: rows (loss, seed, epoch, value) -> the same rows with other values, before averaging.
         name: what the transformed metric is called in the table; the metric's own key by default.
     """
@@ -59,7 +71,7 @@ def draw_curves(
     inputs: FigureInputs,
     panels: Sequence[Panel],
     columns: int,
-    strokes: Mapping[str, str],
+    legend: Mapping[str, str],
     height: float,
     until: int | None = None,
     marks: Mapping[str, float] | None = None,
@@ -72,11 +84,11 @@ def draw_curves(
         inputs: what to draw from.
         panels: left to right, then down.
         columns: panels in a row.
-        strokes: stroke -> its name in the legend, solid first; one alone needs no legend.
+        legend: key of a series -> its name in the legend, solid line first; one alone is not listed.
         height: of the panels, inches.
         until: the last epoch shown; all by default.
-        marks: loss -> an epoch at which a dotted upright in its colour stands in each panel.
-        log_epochs: a logarithmic axis of epochs, for what happens early; epoch 0 has no place on it.
+        marks: loss -> an epoch that a dotted vertical line in its colour marks in each panel.
+        log_epochs: whether the axis of epochs is logarithmic, which leaves out epoch 0.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -84,7 +96,7 @@ def draw_curves(
         low, high, seeds, left_out; `panel` counts from 1.
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
-    dashes = dict(zip(strokes, style.STROKES, strict=False))
+    line_styles, keys = dict(zip(legend, style.LINE_STYLES, strict=False)), style.markers(inputs.losses)
     tables, left_out, cut, hidden = [], [], False, False
     for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
         drawn = []
@@ -97,7 +109,7 @@ def draw_curves(
             name = panel.name or series.metric
             left_out += omissions(inputs, rows, f"{name} ({series.split})", panel.log)
             table = over_seeds(rows, panel.log)
-            _draw_losses(inputs, axes, table, dashes[series.stroke])
+            draw_lines(axes, inputs, rows, table, panel.log, line_styles[series.key], keys)
             key: dict[str, Any] = {"panel": number, "metric": name, "split": series.split}
             drawn.append(
                 table.assign(**key, average="geometric" if panel.log else "arithmetic")[
@@ -113,10 +125,9 @@ def draw_curves(
         if log_epochs and (epochs := [epoch for table in tables for epoch in table["epoch"]]):
             axes.set_xlim(min(epochs) / 1.1, 1.1 * max(epochs))
             style.log_axis(axes.xaxis)
-    keys = style.markers(inputs.losses)
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in inputs.losses]
-    if len(strokes) > 1:
-        handles += [style.stroke_key(text, dashes[stroke]) for stroke, text in strokes.items()]
+    if len(legend) > 1:
+        handles += [style.line_style_key(text, line_styles[key]) for key, text in legend.items()]
     style.legend(figure, handles)
     style.notes(
         figure,
@@ -124,7 +135,7 @@ def draw_curves(
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
             "Bands are cut at the panels' edges" if cut else "",
-            "Epoch 0 has no place on the log axis" if hidden else "",
+            "Epoch 0 is not on the log axis" if hidden else "",
             *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
@@ -132,11 +143,55 @@ def draw_curves(
     return Drawing(figure, pd.concat(tables, ignore_index=True))
 
 
-def _draw_losses(inputs: FigureInputs, axes: Axes, table: pd.DataFrame, dashes: object) -> None:
-    for loss, marker in style.markers(inputs.losses).items():
-        own = table[table["loss"] == loss]
-        if own["mean"].notna().any():
-            style.mean_and_band(axes, own, inputs.colours[loss], marker, dashes)
+def draw_lines(
+    axes: Axes,
+    inputs: FigureInputs,
+    rows: pd.DataFrame,
+    means: pd.DataFrame,
+    log: bool = False,
+    line_style: Any = "-",
+    markers: Mapping[str, str] | None = None,
+) -> None:
+    """Draw each loss's mean over seeds as a line against epoch, its interval as a band where there is one.
+
+    Args:
+        axes: the panel; its scale is set afterwards.
+        inputs: order and colours of the losses.
+        rows: columns loss, seed, epoch, value.
+        means: `over_seeds` of the rows.
+        log: as given to `over_seeds`.
+        line_style: of all lines.
+        markers: loss -> marker; with many epochs only some points are marked. Without them no point is.
+    """
+    # Seaborn joins the points that there are; a line has to end where a mean is missing.
+    stretch = means["mean"].isna().groupby(means["loss"], sort=False).cumsum()
+    stretches = means[["loss", "epoch"]].assign(stretch=means["loss"].astype(str) + "/" + stretch.astype(str))
+    drawn = rows[can_be_drawn(rows["value"], log)].merge(stretches, on=["loss", "epoch"])
+    if drawn.empty:
+        return
+    loss_of = drawn.drop_duplicates("stretch").set_index("stretch")["loss"]
+    marks = (markers or {}).get
+    few = drawn.groupby("loss")["epoch"].nunique().max() <= 20
+    sns.lineplot(
+        drawn,
+        x="epoch",
+        y="value",
+        hue="loss",
+        hue_order=[loss for loss in inputs.losses if (drawn["loss"] == loss).any()],
+        palette=dict(inputs.colours),
+        style="stretch",
+        dashes=dict.fromkeys(loss_of.index, "" if line_style == "-" else line_style[1]),
+        markers={key: marks(str(loss), "") for key, loss in loss_of.items()} if markers else False,
+        markeredgecolor=style.GROUND,
+        markeredgewidth=0.4,
+        markevery=1 if few else 0.07,  # of the panel's diagonal
+        estimator=partial(centre, log=log),
+        errorbar=partial(interval, log=log) if (means["seeds"] > 1).any() else None,
+        err_kws={"alpha": 0.16, "linewidth": 0},
+        legend=False,
+        ax=axes,
+    )
+    style.clear_labels(axes)
 
 
 def finish_panel(axes: Axes, panel: Scaled, drawn: pd.DataFrame, margin: float = 0.05) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -21,18 +22,18 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 }
 """Kind of line -> its name, colour and marker."""
 LEVELS = {"CE": "alone, with CE", "LS": "alone, with its best LS"}
-"""Level line of the right panel -> what it stands for."""
+"""Horizontal line of the right panel -> its name."""
 COLUMNS = ["panel", "series", "label", "loss", "x", "mean", "low", "high", "seeds", "left_out"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a panel: what it stands for, and the loss entries at its points.
+    """One line of a panel, with the loss entries at its points.
 
     Attributes:
         series: key of `LOOKS`.
         label: what it is called in the legend.
-        losses: where on the horizontal axis -> the entry that is shown there.
+        losses: position on the horizontal axis -> the entry shown there.
         metric: of the entry, on the test set.
     """
 
@@ -46,8 +47,8 @@ class Line:
 def distillation(inputs: FigureInputs) -> Drawing:
     """Test error of students against their teacher's smoothing (left) and the temperature (right), last epoch.
 
-    Teachers are those trained with cross entropy or label smoothing. Points are means over seeds, bars go from the
-    least to the largest value. Beside the students stand their teachers, and the student's network trained alone.
+    Only teachers trained with cross entropy or label smoothing are shown. Points are means over seeds, bars range from
+    the smallest to the largest value. For comparison: the teachers, and the student's network trained alone.
     """
     rows = pd.concat(
         [
@@ -60,7 +61,7 @@ def distillation(inputs: FigureInputs) -> Drawing:
     tables = []
     for (panel, lines), axes in zip(panels.items(), grid.flat, strict=True):
         table = pd.concat([_points(panel, line, rows) for line in lines] or [pd.DataFrame(columns=COLUMNS)])
-        _draw(axes, lines, table, log=panel == "temperature")
+        _draw(axes, lines, rows, log=panel == "temperature")
         tables.append(table)
     levels = _levels(inputs, rows) if panels["temperature"] else pd.DataFrame(columns=COLUMNS)
     for level in levels.itertuples():
@@ -74,9 +75,9 @@ def distillation(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, test set",
-            "Point: mean over seeds, bar: from the least to the largest; points of one place stand side by side",
-            "α = 0: cross entropy. A student of a seed learns from its teacher's run of that seed",
-            "In neither panel: " + ", ".join(hidden) if hidden else "",
+            "Point: mean over seeds, bar: smallest to largest value; points at the same position are shifted apart",
+            "δ = 0: cross entropy. Each student learns from the teacher of its own seed",
+            "Not in either panel: " + ", ".join(hidden) if hidden else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -85,9 +86,9 @@ def distillation(inputs: FigureInputs) -> Drawing:
 
 
 def _against_smoothing(inputs: FigureInputs) -> Iterator[Line]:
-    """Students of one temperature and weight whose teachers differ in α; those teachers; the student's network alone.
+    """Students of one temperature and weight whose teachers differ in δ; those teachers; the student's network alone.
 
-    A group with no smoothed teacher is left to the other panel.
+    A group without a smoothed teacher is only in the other panel.
     """
     groups: dict[tuple[str, float, float], dict[float, str]] = {}
     for loss, teacher in inputs.teachers.items():
@@ -103,7 +104,7 @@ def _against_smoothing(inputs: FigureInputs) -> Iterator[Line]:
         yield Line("student", _words(f"T = {temperature:g}", weight, experiment if several else ""), losses)
     alone = {smoothing: loss for loss, smoothing in inputs.smoothings.items() if loss not in inputs.teachers}
     if groups and alone:
-        yield Line("alone", "student's network alone, with α", alone)
+        yield Line("alone", "student's network alone, with δ", alone)
 
 
 def _against_temperature(inputs: FigureInputs) -> Iterator[Line]:
@@ -132,7 +133,7 @@ def _words(what: str, weight: float, experiment: str) -> str:
 
 
 def _points(panel: str, line: Line, rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a point: mean, least and largest over seeds."""
+    """One row per point: mean, smallest and largest value over seeds."""
     made = []
     for x, loss in sorted(line.losses.items()):
         values = rows.loc[(rows["metric"] == line.metric) & (rows["loss"] == loss), "value"]
@@ -162,39 +163,50 @@ def _levels(inputs: FigureInputs, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _level_look(series: str) -> dict[str, Any]:
-    return {"color": LOOKS["alone"][1], "linestyle": style.STROKES[2 if series == "CE" else 1], "linewidth": 1.2}
+    return {"color": LOOKS["alone"][1], "linestyle": style.LINE_STYLES[2 if series == "CE" else 1], "linewidth": 1.2}
 
 
-def _draw(axes: Axes, lines: Sequence[Line], table: pd.DataFrame, *, log: bool) -> None:
-    """Lines through the means, bars from the least to the largest; points of one place stand side by side."""
-    if not table["mean"].notna().any():
+def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, *, log: bool) -> None:
+    """Lines through the means, bars from the smallest to the largest value; points at the same x are shifted."""
+    places = [x for line in lines for x in line.losses]
+    if not places:
         return
-    x = table["x"].to_numpy(float)
-    span = np.log(x.max() / x.min()) if log else np.ptp(x)
-    for (place, line), stroke in zip(enumerate(lines), _strokes(lines), strict=True):
-        own = table[(table["series"] == line.series) & (table["label"] == line.label)].sort_values("x")
+    span = np.log(max(places) / min(places)) if log else max(places) - min(places)
+    for (place, line), line_style in zip(enumerate(lines), _line_styles(lines), strict=True):
         shift = 0.012 * (place - (len(lines) - 1) / 2) * (span or 1.0)
-        at = own["x"].to_numpy(float)
-        at = at * np.exp(shift) if log else at + shift
+        at = {loss: x * np.exp(shift) if log else x + shift for x, loss in line.losses.items()}
+        own = rows[(rows["metric"] == line.metric) & rows["loss"].isin(list(at)) & can_be_drawn(rows["value"])]
         _, colour, marker = LOOKS[line.series]
-        axes.vlines(at, own["low"].to_numpy(float), own["high"].to_numpy(float), color=colour, linewidth=1.0, alpha=0.6)
-        axes.plot(at, own["mean"].to_numpy(float), color=colour, linestyle=stroke, marker=marker, markersize=4.5)
+        sns.lineplot(
+            x=own["loss"].map(at).astype(float),
+            y=own["value"],
+            errorbar=("pi", 100),
+            err_style="bars",
+            err_kws={"elinewidth": 1.0},
+            color=colour,
+            linestyle=line_style,
+            marker=marker,
+            markersize=4.5,
+            markeredgecolor=colour,
+            ax=axes,
+        )
+    style.clear_labels(axes)
 
 
-def _strokes(lines: Sequence[Line]) -> list[Any]:
-    """Dashes that tell the lines of one kind apart."""
+def _line_styles(lines: Sequence[Line]) -> list[Any]:
+    """Line styles that tell the lines of one kind apart."""
     seen: dict[str, int] = {}
-    strokes = []
+    styles = []
     for line in lines:
-        strokes.append(style.STROKES[seen.get(line.series, 0) % len(style.STROKES)])
+        styles.append(style.LINE_STYLES[seen.get(line.series, 0) % len(style.LINE_STYLES)])
         seen[line.series] = seen.get(line.series, 0) + 1
-    return strokes
+    return styles
 
 
 def _finish(panels: np.ndarray, lines: Sequence[Sequence[Line]]) -> None:
     """Name the axes, whose vertical one both panels share; say where there is nothing to draw."""
     left, right = panels
-    left.set(xlabel="smoothing α (the teacher's, or the network's own)", ylabel="test error (%)")
+    left.set(xlabel="smoothing δ (the teacher's, or the network's own)", ylabel="test error (%)")
     right.set(xlabel="temperature T")
     style.percent_axis(left.yaxis)
     if lines[0]:
@@ -215,14 +227,14 @@ def _finish(panels: np.ndarray, lines: Sequence[Sequence[Line]]) -> None:
 
 def _keys(panels: Sequence[Sequence[Line]], levels: pd.DataFrame) -> list[Line2D]:
     """The legend: a kind of line once, or line by line where a panel has several of the kind; and the levels."""
-    drawn = [(line, stroke) for lines in panels for line, stroke in zip(lines, _strokes(lines), strict=True)]
+    drawn = [(line, look) for lines in panels for line, look in zip(lines, _line_styles(lines), strict=True)]
     keys = []
     for series, (name, colour, marker) in LOOKS.items():
-        own = {line.label: stroke for line, stroke in drawn if line.series == series}
-        if all(stroke == style.STROKES[0] for stroke in own.values()):
-            own = {name: style.STROKES[0]} if own else {}
+        own = {line.label: look for line, look in drawn if line.series == series}
+        if all(look == style.LINE_STYLES[0] for look in own.values()):
+            own = {name: style.LINE_STYLES[0]} if own else {}
         looks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5}
-        keys += [Line2D([], [], linestyle=stroke, label=label, **looks) for label, stroke in own.items()]
+        keys += [Line2D([], [], linestyle=look, label=label, **looks) for label, look in own.items()]
     return keys + [
         Line2D([], [], label=LEVELS[str(level.series)], **_level_look(str(level.series)))
         for level in levels.itertuples()

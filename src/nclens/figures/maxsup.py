@@ -1,4 +1,4 @@
-"""Figures on MaxSup (arXiv 2502.15798): what smoothing's penalty does to logits and to the spread of the features.
+"""Figures on MaxSup (arXiv 2502.15798): effect of the smoothing penalty on logits and on the spread of the features.
 
 The quantities are the paper's, the figures our own.
 """
@@ -8,33 +8,33 @@ from __future__ import annotations
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PART_PANELS = (
     ("regularisation, correct\n(logits)", "ls_regularisation_correct"),
-    ("regularisation, wrong\n(logits)", "ls_regularisation_incorrect"),
-    ("error amplification, wrong\n(logits)", "ls_error_amplification_incorrect"),
+    ("regularisation, incorrect\n(logits)", "ls_regularisation_incorrect"),
+    ("error amplification, incorrect\n(logits)", "ls_error_amplification_incorrect"),
     ("gradient on top logit, correct\n" r"mean $\partial L/\partial z_{top}$", "top_logit_gradient_correct"),
-    ("gradient on top logit, wrong\n" r"mean $\partial L/\partial z_{top}$", "top_logit_gradient_incorrect"),
-    ("confidence, wrong (%)", "confidence_incorrect"),
+    ("gradient on top logit, incorrect\n" r"mean $\partial L/\partial z_{top}$", "top_logit_gradient_incorrect"),
+    ("confidence, incorrect (%)", "confidence_incorrect"),
 )
 
 
 @style.look()
 def smoothing_parts(inputs: FigureInputs) -> Drawing:
-    """The parts of smoothing's penalty, the loss's gradient on the top logit, and confidence, by right and wrong.
+    """The parts of the smoothing penalty, the gradient with respect to the top logit, and confidence.
 
-    All on the test set, against epoch, as means over the samples that the network itself predicts correctly or wrongly.
+    On the test set, against epoch, as means over the samples that the network predicts correctly or incorrectly.
     """
     panels = [Panel(label, (Series(metric, "test", "test"),), percent="%" in label) for label, metric in PART_PANELS]
     remarks = [
-        "Test set; each network's own correct and wrong predictions",
-        "Regularisation: mean of (1/K) Σ (z_y − z_m) over the logits below the label's, error amplification: the same "
-        "over those above it, none on correct predictions; both per unit of α, whatever the loss trained with",
-        "Gradient: of the loss trained with, at the epoch's strength; where it is positive, training lowers the logit; "
-        "not known for losses with a memory and for the user's own",
+        "Test set; correct and incorrect predictions of each network",
+        "Regularisation: mean of (1/K) Σ (z_y − z_m) over the logits below the label's; error amplification: the same "
+        "over those above it, none on correct predictions; both per unit of δ, for every training loss",
+        "Gradient: of the training loss, with the smoothing of the epoch; where it is positive, training lowers the "
+        "logit; not available for losses with a state and for user-defined losses",
     ]
-    return draw_curves(inputs, panels, columns=3, strokes={"test": "test set"}, height=4.3, remarks=remarks)
+    return draw_curves(inputs, panels, columns=3, legend={"test": "test set"}, height=4.3, remarks=remarks)
 
 
 @style.look()
@@ -55,23 +55,3 @@ def class_spread(inputs: FigureInputs) -> Drawing:
         "of all classes",
     ]
     return draw_dots(inputs, panels, names={False: "training set", True: "test set"}, remarks=remarks)
-
-
-FIGURES = {
-    "smoothing_parts": FigureSpec(
-        title="The two parts of smoothing's penalty on correct and wrong predictions",
-        source="our own, after the decomposition of the MaxSup paper",
-        caption="Test set, against epoch: the regularising part of label smoothing's penalty on correct and on wrong "
-        "predictions, its error-amplifying part, the gradient of each loss on the top logit, and the confidence of "
-        "wrong predictions.",
-        draw=smoothing_parts,
-    ),
-    "class_spread": FigureSpec(
-        title="Spread of the features within classes and in total",
-        source="our own, after the feature metrics of the MaxSup paper",
-        caption="Spread of the features' directions within classes and in total after training, and the share of the "
-        "total that lies between classes. Less spread within classes, a larger R²: more collapsed.",
-        draw=class_spread,
-    ),
-}
-"""The figures on MaxSup by file stem."""

@@ -1,6 +1,6 @@
 """Neural regression collapse against epoch, after arXiv 2409.04180: a column of panels for each weight decay.
 
-With it, our own figure of classification under squared error, measured in both senses of collapse.
+Also our own figure of classification with squared error, with the measures of both kinds of collapse.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     interval_note,
     omissions,
     over_seeds,
@@ -27,7 +26,7 @@ from nclens.figures.tables import (
 )
 
 TRAIN, TEST, CENTRED = "training set", "test set", "training set, components of the centred features"
-STROKES = dict(zip((TRAIN, TEST, CENTRED), style.STROKES, strict=True))
+STYLES = dict(zip((TRAIN, TEST, CENTRED), style.LINE_STYLES, strict=True))
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Row:
 
     Attributes:
         label: of the vertical axis, with the unit.
-        series: metric, split and stroke of each line.
+        series: metric, split and name of each line.
         log: whether the vertical axis is logarithmic; the mean over seeds is then the geometric one.
         percent: whether fractions, at most 1, are shown as percentages.
         predicted: the quantity of the predictions that is drawn as a thin line, if any.
@@ -66,9 +65,9 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
     """NRC1 to NRC3, explained variance and the mean squared error at every snapshot, a column for each loss.
 
     The explained variance is that of as many principal components as there are targets; the mean squared error is
-    summed over the targets, in the targets' units squared. With the model's penalties the distance of the residuals'
-    covariance to c I joins them, and the predicted squared error is drawn as a thin line. A single loss has its panels
-    side by side instead of in a column.
+    summed over the targets, in the targets' units squared. With the penalties of the model the figure adds the
+    distance of the residuals' covariance from c I, and the predicted squared error as a thin line. The panels of a
+    single loss are side by side instead of in a column.
     """
     rows = (*ROWS, RESIDUALS) if inputs.regularised else ROWS
     single = len(inputs.losses) == 1
@@ -98,7 +97,7 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes"),
-            "Explained var.: share of the features' variance on as many principal components as there are targets",
+            "Explained var.: share of the features' variance that as many principal components as targets explain",
             "MSE: summed over the targets, in the units of the stored targets, squared",
             "Bands are cut at the panels' edges" if cut else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
@@ -108,7 +107,7 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
 
 
 def title_of(inputs: FigureInputs, loss: str) -> str:
-    """What a column is called: the weight decay where the losses differ in it, else the loss's label."""
+    """Title of a column: the weight decay where the losses differ in it, else the loss's label."""
     decays = [inputs.weight_decays.get(name) for name in inputs.losses]
     if inputs.regularised or None in decays or len(set(decays)) < len(decays):
         return inputs.labels[loss]
@@ -116,19 +115,19 @@ def title_of(inputs: FigureInputs, loss: str) -> str:
 
 
 def predicted_of(inputs: FigureInputs, loss: str, quantity: str) -> float:
-    """What the model predicts of a quantity, at the penalties of training; nan where nothing is predicted."""
+    """The model's prediction of a quantity, at the penalties of training; nan where there is none."""
     table = inputs.predictions
     own = table[(table["loss"] == loss) & (table["quantity"] == quantity) & (table["penalties"] == "explicit")]
     return float(own["predicted"].astype(float).mean()) if len(own) else np.nan
 
 
 def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
-    """The means of a row's series with the stroke of each, and what of them cannot be drawn."""
+    """The means of a row's series with the name of each, and what of them cannot be drawn."""
     tables, left_out = [], []
-    for metric, split, stroke in row.series:
+    for metric, split, name in row.series:
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", row.log)
-        key = {"metric": metric, "split": split, "series": stroke}
+        key = {"metric": metric, "split": split, "series": name}
         means = over_seeds(rows, row.log).assign(**key, average="geometric" if row.log else "arithmetic")
         tables.append(means[[*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]])
     return pd.concat(tables, ignore_index=True), left_out
@@ -136,21 +135,23 @@ def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
 
 def _draw_row(inputs: FigureInputs, row: Row, panels: Sequence[Axes], table: pd.DataFrame) -> bool:
     """Draw a quantity, a panel for each loss; True where a band is cut."""
-    panels[0].set_ylabel(row.label)
     if table["mean"].notna().sum() == 0:
         for axes in panels:
             style.empty_panel(axes, "no finite values")
+        panels[0].set_ylabel(row.label)
         return False
     shown = table[["mean", "low", "high"]]
-    for axes, (loss, marker) in zip(panels, style.markers(inputs.losses).items(), strict=True):
-        for _, _, stroke in row.series:
-            own = table[(table["loss"] == loss) & (table["series"] == stroke)]
-            if own["mean"].notna().any():
-                style.mean_and_band(axes, own, inputs.colours[loss], marker, STROKES[stroke])
+    markers = style.markers(inputs.losses)
+    for axes, loss in zip(panels, inputs.losses, strict=True):
+        for metric, split, name in row.series:
+            values = inputs.select(metric, split)
+            own = table[(table["loss"] == loss) & (table["series"] == name)]
+            draw_lines(axes, inputs, values[values["loss"] == loss], own, row.log, STYLES[name], markers)
         predicted = predicted_of(inputs, loss, row.predicted)
         if np.isfinite(predicted):
             axes.axhline(predicted, color=style.INK, linewidth=0.8, zorder=1)
             shown = pd.concat([shown, pd.DataFrame({"mean": [predicted]})])
+    panels[0].set_ylabel(row.label)
     cut = style.fit_to_means(panels[0].yaxis, shown, row.log, most=1.0 if row.percent else np.inf)
     for axes in panels:
         if row.log:
@@ -172,11 +173,11 @@ def _epochs(axes: Axes, inputs: FigureInputs) -> None:
 
 
 def _handles(inputs: FigureInputs, rows: Sequence[Row], single: bool) -> list[Line2D]:
-    used = {stroke for row in rows for *_, stroke in row.series}
+    used = {name for row in rows for *_, name in row.series}
     keys = style.markers(inputs.losses)
     losses = inputs.losses if single else []
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in losses]
-    handles += [style.stroke_key(text, stroke) for text, stroke in STROKES.items() if text in used]
+    handles += [style.line_style_key(name, line_style) for name, line_style in STYLES.items() if name in used]
     if any(np.isfinite(predicted_of(inputs, loss, row.predicted)) for loss in inputs.losses for row in rows):
         handles.append(Line2D([], [], color=style.INK, linewidth=0.8, label="predicted by the model"))
     return handles
@@ -186,12 +187,12 @@ SENSES: Mapping[str, Mapping[str, str]] = {
     "NC": {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"},
     "NRC": {f"onehot_nrc{k}": f"NRC{k}, one-hot targets" for k in (1, 2, 3)},
 }
-"""Both senses of collapse: the metrics of classification, and those of regression on one-hot targets."""
+"""Kind of collapse -> its metrics: of classification, and of regression on one-hot targets."""
 
 
 @style.look()
 def nrc_classification(inputs: FigureInputs) -> Drawing:
-    """NC1 to NC3 above NRC1 to NRC3 of the same networks, for the losses that were measured in both senses."""
+    """NC1 to NC3 above NRC1 to NRC3 of the same networks, for the losses that have both measures."""
     both = inputs.metrics.loc[inputs.metrics["metric"] == "onehot_nrc1", "loss"].unique()
     losses = [loss for loss in inputs.losses if loss in both] or inputs.losses
     baseline = inputs.baseline if inputs.baseline in losses else None
@@ -200,36 +201,12 @@ def nrc_classification(inputs: FigureInputs) -> Drawing:
         for metrics in SENSES.values()
         for metric, label in metrics.items()
     ]
-    remarks: list[Any] = ["Above: as a classifier; below: the same networks as regressors of the one-hot labels"]
+    remarks: list[Any] = ["Top: as classifiers; bottom: the same networks as regressors of the one-hot labels"]
     return draw_curves(
         replace(inputs, losses=losses, baseline=baseline),
         panels,
         columns=3,
-        strokes={TRAIN: TRAIN, TEST: TEST},
+        legend={TRAIN: TRAIN, TEST: TEST},
         height=4.2,
         remarks=remarks,
     )
-
-
-SOURCE = "after arXiv 2409.04180; the layout is ours"
-
-FIGURES = {
-    "nrc_curves": FigureSpec(
-        title="Neural regression collapse along training",
-        source=SOURCE,
-        caption="NRC1, NRC2 and NRC3 of the training set (0 is collapse), the share of the features' variance on as "
-        "many principal components as there are targets, and the mean squared error of training and test set, against "
-        "epoch; a column for each weight decay, or, with the penalties of the unconstrained feature model, one panel "
-        "each, with the distance of the residuals' covariance to c I.",
-        draw=nrc_curves,
-    ),
-    "nrc_classification": FigureSpec(
-        title="Classification under squared error, in both senses of collapse",
-        source="our own",
-        caption="NC1, NC2 and NC3 (above) and NRC1, NRC2 and NRC3 of the one-hot targets (below) of the same networks "
-        "against epoch; log axes. For one-hot targets of balanced classes NRC3 compares W W' with the same simplex as "
-        "neural collapse does.",
-        draw=nrc_classification,
-    ),
-}
-"""The figures of curves by file stem."""

@@ -1,4 +1,4 @@
-"""The head's W W' as a matrix, before and after training and as the theory has it (arXiv 2409.04180)."""
+"""W W' of the last layer before and after training, and as predicted (arXiv 2409.04180)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.colors import Normalize
-from matplotlib.image import AxesImage
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn, over_seeds, seeds_note
+from nclens.figures.neural_regression_collapse import title_of
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, over_seeds, seeds_note
 
 MOST_NUMBERS = 4
 """Matrices up to this size have their numbers written into them."""
@@ -39,8 +39,8 @@ class Shown:
 def nrc_gram(inputs: FigureInputs) -> Drawing:
     """W W' at the first and at the last snapshot above its predicted form, a column for each loss; means over seeds.
 
-    With plain weight decay the form is known up to its size: W W' is shown over its Frobenius norm, and the prediction
-    is Sigma^{1/2} - gamma^{1/2} I over its own, with the gamma of the run's NRC3 and negative eigenvalues set to 0.
+    With plain weight decay the form is known up to scale: W W' is divided by its Frobenius norm, and the prediction is
+    Sigma^{1/2} - gamma^{1/2} I over its own, with the gamma of the run's NRC3 and negative eigenvalues set to 0.
     With the penalties of the unconstrained feature model it is known altogether: W W' is shown as it is beside the
     closed form of the theory table.
     """
@@ -141,23 +141,29 @@ def _table(row: Shown) -> pd.DataFrame:
     return table
 
 
-def _draw(axes: Axes, table: pd.DataFrame, scale: Normalize) -> AxesImage | None:
-    """Draw one matrix of means; the image, or None where there is nothing to draw."""
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _draw(axes: Axes, table: pd.DataFrame, scale: Normalize) -> Collection | None:
+    """Draw one matrix of means; the cells, or None where there is nothing to draw."""
     if table["mean"].notna().sum() == 0:
-        axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
+        style.empty_panel(axes, "not defined")
+        axes.set_xticks([])
         return None
-    matrix = table.pivot(index="i", columns="j", values="mean").to_numpy(float)
-    image = axes.imshow(matrix, cmap=COLOURS, norm=scale)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    if len(matrix) <= MOST_NUMBERS:
-        for i, j, mean, high in table[["i", "j", "mean", "high"]].to_numpy(dtype=float).tolist():
-            colour = style.GROUND if abs(2 * float(scale(mean)) - 1) > 0.65 else style.INK
-            axes.text(j, i, _number(mean, high - mean), ha="center", va="center", size=7, color=colour)
-    return image
+    matrix = table.pivot(index="i", columns="j", values="mean").astype(float)
+    half = table.pivot(index="i", columns="j", values="high").astype(float) - matrix
+    numbers = [
+        [_number(*entry) for entry in zip(*rows, strict=True)] for rows in zip(matrix.values, half.values, strict=True)
+    ]
+    style.heat_map(
+        axes,
+        matrix,
+        cmap=COLOURS,
+        vmin=scale.vmin,
+        vmax=scale.vmax,
+        annot=numbers if len(matrix) <= MOST_NUMBERS else None,
+        square=True,
+        xticklabels=False,
+        yticklabels=False,
+    )
+    return axes.collections[0]
 
 
 def _number(mean: float, half: float) -> str:
@@ -169,10 +175,10 @@ def _number(mean: float, half: float) -> str:
 
 
 def _remarks(inputs: FigureInputs, table: pd.DataFrame, sized: bool) -> list[str]:
-    form = "[Σ^(1/2) − γ^(1/2) I]₊ over its own; Σ: covariance of the training targets"
-    remarks = [f"Shown is W W′ over its Frobenius norm, and as predicted {form}"]
+    form = "[Σ^(1/2) − γ^(1/2) I]₊ divided by its own; Σ: covariance of the training targets"
+    remarks = [f"W W′ is divided by its Frobenius norm; predicted: {form}"]
     if sized:
-        remarks = ["Shown is W W′ as it is, and as predicted the closed form (λ_H/λ_W)^(1/2) [Σ^(1/2) − c^(1/2) I]₊"]
+        remarks = ["W W′ is unscaled; predicted: the closed form (λ_H/λ_W)^(1/2) [Σ^(1/2) − c^(1/2) I]₊"]
     names = f" ({', '.join(inputs.target_names)})" if inputs.target_names else ""
     remarks.append(f"Rows and columns: the targets, in the order of the data set{names}")
     remarks.append("Numbers: mean over seeds" + (", ± half its 95% t-interval" if (table["seeds"] > 1).any() else ""))
@@ -183,21 +189,8 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, sized: bool) -> list[str
         return remarks
     gammas = inputs.select("nrc3_gamma", "train", inputs.last_epoch)
     means = [
-        # The search's lower end is 0, which it comes as close to as rounding lets it.
+        # The lower end of the search is 0, reached up to rounding.
         f"{own['value'].mean() if own['value'].mean() > 1e-12 else 0:.2g} ({title_of(inputs, str(loss))})"
         for loss, own in gammas[can_be_drawn(gammas["value"])].groupby("loss", sort=False)
     ]
     return [*remarks, "Mean γ: " + ", ".join(means) if means else "No γ: NRC3 is not defined"]
-
-
-FIGURES = {
-    "nrc_gram": FigureSpec(
-        title="The head's W W' and its predicted form",
-        source=SOURCE,
-        caption="W W' of the head at the first and the last snapshot, and the form that the covariance Σ of the "
-        "training targets predicts: Σ^(1/2) − γ^(1/2) I up to scale, with γ found once on the final weights, or, where "
-        "the penalties of the unconstrained feature model were trained with, its closed form, scale included.",
-        draw=nrc_gram,
-    ),
-}
-"""The figure of matrices by file stem."""

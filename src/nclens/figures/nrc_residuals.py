@@ -1,4 +1,4 @@
-"""The residuals of a regression before and after training, against the circle that the model predicts of them."""
+"""The residuals of a regression before and after training, and the circle that the model predicts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
-from nclens.figures.neural_regression_collapse import SOURCE, title_of
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.neural_regression_collapse import title_of
+from nclens.figures.tables import Drawing, FigureInputs
 
 MOST_POINTS = 1000
 """Samples drawn in a panel, evenly spaced through the training set where it has more."""
@@ -91,11 +92,14 @@ def predicted_variance(inputs: FigureInputs, loss: str) -> float:
 
 def _draw(axes: Axes, table: pd.DataFrame, colour: str, variance: float) -> None:
     samples, outline = (table[table["mark"] == mark] for mark in ("sample", "covariance"))
-    axes.scatter(samples["x"], samples["y"], s=4, color=colour, alpha=0.35, linewidths=0, rasterized=True)
-    axes.plot(outline["x"], outline["y"], color=style.INK, linewidth=1.1)
+    look: dict[str, Any] = {"s": 4, "color": colour, "alpha": 0.35, "linewidth": 0, "rasterized": True}
+    sns.scatterplot(samples, x="x", y="y", ax=axes, **look)
+    path: dict[str, Any] = {"sort": False, "estimator": None, "color": style.INK, "ax": axes}
+    sns.lineplot(outline, x="x", y="y", linewidth=1.1, **path)
     if np.isfinite(variance):
-        radius = np.sqrt(variance)
-        axes.plot(radius * np.cos(CIRCLE), radius * np.sin(CIRCLE), color=style.INK, linewidth=1, linestyle=(0, (3, 2)))
+        x, y = np.sqrt(variance) * np.cos(CIRCLE), np.sqrt(variance) * np.sin(CIRCLE)
+        sns.lineplot(x=x, y=y, linewidth=1, linestyle=(0, (3, 2)), **path)
+    style.clear_labels(axes)
 
 
 def _finish(axes: Axes, table: pd.DataFrame, targets: int, variance: float) -> int:
@@ -138,7 +142,7 @@ def _handles(inputs: FigureInputs, targets: int) -> list[Line2D]:
 
 def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int, outside: int) -> list[str]:
     remarks = ["Residual: target minus prediction, in the units of the stored targets"]
-    remarks.append("Each panel has a scale of its own")
+    remarks.append("Each panel has its own scale")
     if outside:
         remarks.append(f"{outside:,} of {(table['mark'] == 'sample').sum():,} samples drawn lie outside their panel")
     if targets > 2:
@@ -150,16 +154,3 @@ def _remarks(inputs: FigureInputs, table: pd.DataFrame, targets: int, outside: i
     if np.isfinite(variances).any():
         remarks.append(f"c = {np.nanmin(variances):.3g}")
     return remarks
-
-
-FIGURES = {
-    "residuals": FigureSpec(
-        title="Residuals before and after training",
-        source=SOURCE,
-        caption="Residuals of the training samples at the first and the last snapshot of one seed, with their ellipse "
-        "of one standard deviation. Where the penalties of the unconstrained feature model were trained with, the "
-        "predicted covariance is c times the identity: a circle of radius √c.",
-        draw=residuals,
-    ),
-}
-"""The figure of residuals by file stem."""

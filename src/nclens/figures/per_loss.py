@@ -1,4 +1,4 @@
-"""Numbers of trained networks, one row a loss: seeds as small dots, their mean with its interval on top."""
+"""Metrics of trained networks, one row per loss: seeds as small dots, their mean with its interval."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -16,6 +17,8 @@ from nclens.figures.tables import (
     Drawing,
     FigureInputs,
     can_be_drawn,
+    centre,
+    interval,
     interval_note,
     omissions,
     over_seeds,
@@ -34,13 +37,13 @@ class Dots:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """One panel: what is drawn in it and how its axis reads.
+    """One panel and its axis.
 
     Attributes:
         label: of the horizontal axis, with the unit.
         dots: what is drawn; the first one uppermost.
         percent: whether fractions, at most 1, are shown as percentages.
-        reference: where to draw a thin upright line.
+        reference: where to draw a thin vertical line.
     """
 
     label: str
@@ -52,12 +55,12 @@ class DotPanel:
 def draw_dots(
     inputs: FigureInputs, panels: Sequence[DotPanel], names: Mapping[bool, str], remarks: Sequence[str]
 ) -> Drawing:
-    """Draw each panel's metrics at the last epoch, one row a loss.
+    """Draw each panel's metrics at the last epoch, one row per loss.
 
     Args:
         inputs: what to draw from.
         panels: left to right.
-        names: what hollow (True) and filled (False) dots stand for where a panel has both; else empty.
+        names: meaning of hollow (True) and filled (False) dots where a panel has both; else empty.
         remarks: sentences for the notes below the panels.
 
     Returns:
@@ -71,17 +74,18 @@ def draw_dots(
         for place, dots in enumerate(panel.dots):
             rows = inputs.select(dots.metric, dots.split, inputs.last_epoch)
             left_out += omissions(inputs, rows, f"{dots.metric} ({dots.split})")
-            seeds = rows[can_be_drawn(rows["value"])].rename(columns={"value": "mean"})
-            table = pd.concat([seeds, over_seeds(rows)], ignore_index=True)
+            seeds = rows[can_be_drawn(rows["value"])]
+            table = pd.concat([seeds.rename(columns={"value": "mean"}), over_seeds(rows)], ignore_index=True)
             table = table.assign(metric=dots.metric, split=dots.split, seed=table["seed"].astype("Int64"))
             shift = 0.0 if len(panel.dots) == 1 else (place / (len(panel.dots) - 1) - 0.5) * 0.4
-            _draw_rows(axes, inputs, table, shift, dots.hollow)
+            _draw_rows(axes, inputs, seeds, shift, dots.hollow)
             drawn.append(
                 table[["metric", "split", "loss", "epoch", "seed", "mean", "low", "high", "seeds", "left_out"]]
             )
+        style.clear_labels(axes)
+        axes.set_xlabel(panel.label)
         if panel.percent:
             style.percent_axis(axes.xaxis)
-        axes.set_xlabel(panel.label)
         cut |= _finish_panel(axes, panel, pd.concat(drawn))
         tables += drawn
     loss_rows(grid, inputs)
@@ -95,7 +99,7 @@ def draw_dots(
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Large dot", "bar"),
-            "Small dots beneath: the seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
+            "Small dots below: seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
             "Bars are cut at the panels' edges" if cut else "",
             *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
@@ -112,16 +116,33 @@ def loss_rows(grid: np.ndarray, inputs: FigureInputs) -> None:
         axes.tick_params(axis="y", length=0)
 
 
-def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shift: float, hollow: bool) -> None:
-    for row, loss in enumerate(inputs.losses):
-        colour, height = inputs.colours[loss], row + shift
-        own = table[(table["loss"] == loss) & table["mean"].notna()]
-        single, mean = own[own["seed"].notna()], own[own["seed"].isna()]
-        axes.hlines(np.full(len(mean), height), mean["low"], mean["high"], color=colour, linewidth=1.2, alpha=0.7)
-        if len(single) > 1:
-            axes.scatter(single["mean"], np.full(len(single), height + 0.13), s=5, color=colour, linewidths=0)
-        fill = style.GROUND if hollow else colour
-        axes.scatter(mean["mean"], np.full(len(mean), height), s=34, c=fill, edgecolors=colour, zorder=3)
+def _draw_rows(axes: Axes, inputs: FigureInputs, seeds: pd.DataFrame, shift: float, hollow: bool) -> None:
+    """The mean and interval of each loss in its row, and below them the seeds where there are several."""
+    if seeds.empty:
+        return
+    place = seeds["loss"].map({loss: row + shift for row, loss in enumerate(inputs.losses)}).astype(float)
+    losses = [loss for loss in inputs.losses if (seeds["loss"] == loss).any()]
+    look: dict[str, Any] = {"hue_order": losses, "palette": dict(inputs.colours), "legend": False, "ax": axes}
+    several = seeds.groupby("loss", sort=False)["seed"].transform("size") > 1
+    if several.any():
+        sns.scatterplot(seeds[several], x="value", y=place[several] + 0.13, hue="loss", s=5, linewidth=0, **look)
+    sns.pointplot(
+        seeds,
+        x="value",
+        y=place,
+        hue="loss",
+        orient="y",
+        native_scale=True,
+        estimator=centre,
+        errorbar=interval if several.any() else None,
+        linestyle="none",
+        markersize=5.8,
+        markeredgewidth=1,
+        **({"markerfacecolor": style.GROUND} if hollow else {}),
+        err_kws={"linewidth": 1.2, "alpha": 0.7, "zorder": 2.5},
+        zorder=3,
+        **look,
+    )
 
 
 def _finish_panel(axes: Axes, panel: DotPanel, drawn: pd.DataFrame) -> bool:

@@ -1,9 +1,10 @@
-"""Penultimate features on the plane through the templates of three classes, one pair of panels a loss."""
+"""Penultimate features on the plane through the templates of three classes, one pair of panels per loss."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -25,7 +26,7 @@ COLUMNS = ("loss", "seed", "split", "class", "x", "y", "spread")
 def projections(inputs: FigureInputs) -> Drawing:
     """Features of three classes on the plane of their templates, training set above test set, for each loss.
 
-    One network a loss, that of the first seed after the last epoch: points have no mean. The first 100 samples of each
+    One network per loss, that of the first seed after the last epoch. The first 100 samples of each
     class in the split's order; all panels have one scale, the origin at the centre of the triangle of the training
     set's class means. The table has every point, and the spread of all samples of the three classes.
     """
@@ -35,7 +36,7 @@ def projections(inputs: FigureInputs) -> Drawing:
     table = pd.concat(parts.values(), ignore_index=True)
     columns = min(len(inputs.losses), 4)
     blocks = -(-len(inputs.losses) // columns)
-    # A single loss stands in the middle, no larger than two are.
+    # The panels of a single loss are no larger than those of two.
     figure, grid = style.page(2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, sharex=True, sharey=True)
     for place, axes in np.ndenumerate(grid):
         row, column = place
@@ -59,13 +60,13 @@ def projections(inputs: FigureInputs) -> Drawing:
     style.notes(
         figure,
         [
-            f"{inputs.experiment}, epoch {inputs.last_epoch}, one network a loss: "
+            f"{inputs.experiment}, epoch {inputs.last_epoch}, one network per loss: "
             f"seed {', '.join(map(str, seeds))} of {_seed_counts(inputs)}",
             f"Penultimate features of the first {PER_CLASS} samples of each class on the plane through its three "
             "templates (rows of the classifier), in the features' own unit, all panels on one scale; origin: centre of "
             "the training set's class means",
-            "s: mean squared distance from the class's mean over that of the class means from their centre, of all the "
-            "split's samples of the three classes",
+            "s: mean squared distance from the class mean, divided by that of the class means from their centre, over "
+            "all samples of the three classes in the split",
             "No plane: " + ", ".join(absent) if absent else "",
         ],
     )
@@ -104,8 +105,9 @@ def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
 
 def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
     for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=True):
-        points = own[own["class"] == label]
-        axes.scatter(points["x"], points["y"], s=7, c=colour, marker=marker, alpha=0.6, linewidths=0)
+        look = {"color": colour, "marker": marker, "s": 7, "alpha": 0.6, "linewidth": 0}
+        sns.scatterplot(own[own["class"] == label], x="x", y="y", ax=axes, **look)
+    style.clear_labels(axes)
     axes.set_box_aspect(1)
     if own.empty:
         axes.text(0.5, 0.5, "no plane", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -18,7 +19,7 @@ from nclens.metrics.calibration import reliability_bins
 SCALINGS = {"before": "before scaling (T = 1)", "after": "after scaling (each run's T)"}
 # Behind and hollow: before; in front and filled: after.
 LOOKS: dict[str, dict[str, Any]] = {
-    "before": {"linestyle": style.STROKES[1], "linewidth": 1.1, "markerfacecolor": style.GROUND, "markersize": 4.5},
+    "before": {"linestyle": style.LINE_STYLES[1], "linewidth": 1.1, "markerfacecolor": style.GROUND, "markersize": 4.5},
     "after": {"linestyle": "-", "linewidth": 1.5, "markersize": 4.5},
 }
 
@@ -30,16 +31,16 @@ COLUMNS = (
 
 RESAMPLES = 1000
 FEWEST_SAMPLES = 10
-"""A bin with fewer test samples gets no interval: resampling a handful of them says nothing of the others."""
+"""A bin with fewer test samples gets no interval: resampling so few says nothing of other samples."""
 
 
 @style.look()
 def reliability(inputs: FigureInputs) -> Drawing:
     """Reliability diagrams before and after scaling with the counts of the bins beneath (figure 9).
 
-    One panel a loss. The samples of all seeds are pooled: every test sample counts once for each seed, with the
+    One panel per loss. The samples of all seeds are pooled: every test sample counts once for each seed, with the
     probabilities, and after scaling the temperature, of that seed's network. T was fitted on a held-out part of the
-    test set; the diagram shows the whole of it. Upright lines are bootstrap intervals, see `bootstrap_accuracy`.
+    test set; the diagram shows the whole of it. Vertical lines are bootstrap intervals, see `bootstrap_accuracy`.
     """
     temperatures = inputs.select("temperature", "test", inputs.last_epoch)
     table = pd.concat([_pooled_bins(inputs, loss, temperatures) for loss in inputs.losses], ignore_index=True)
@@ -81,9 +82,9 @@ def reliability(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, pooled: each test sample counts "
-            "once a seed",
-            "Points: mean confidence and accuracy in a bin; upright lines: 95% bootstrap interval of the accuracy over "
-            f"test samples, a sample with all its seeds; none under {FEWEST_SAMPLES} samples",
+            "once per seed",
+            "Points: mean confidence and accuracy in a bin; vertical lines: 95% bootstrap interval of the accuracy "
+            f"over test samples, a sample with all its seeds; none under {FEWEST_SAMPLES} samples",
             "Whole test set, of which a held-out part was used to fit T; T and ECE above the panels: means over seeds, "
             "ECE of the part that was not used to fit T",
             "No diagram after scaling where T is missing: " + "; ".join(left_out) if left_out else "",
@@ -134,7 +135,7 @@ def bootstrap_accuracy(confidence: np.ndarray, correct: np.ndarray, bins: int) -
 
     A test set of the same size is drawn from the samples with replacement, 1,000 times from a fixed seed; a sample
     brings its predictions by all networks, which are not independent of each other. The interval is from the 2.5th to
-    the 97.5th percentile of the bin's accuracy. It tells what another test set would do, not another training.
+    the 97.5th percentile of the bin's accuracy. It describes another test set, not another training run.
 
     Args:
         confidence, correct: (S, N) of S networks on the same N samples.
@@ -171,7 +172,9 @@ def _draw_diagram(axes: Axes, own: pd.DataFrame, colour: str) -> None:
         bins = own[(own["scaling"] == name) & (own["count"] > 0)]
         ends = bins["accuracy_low"], bins["accuracy_high"]
         axes.vlines(bins["confidence"], *ends, color=colour, linewidth=LOOKS[name]["linewidth"], alpha=0.45)
-        axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", **LOOKS[name])
+        look = {"estimator": None, "color": colour, "marker": "o", "markeredgecolor": colour, **LOOKS[name]}
+        sns.lineplot(bins, x="confidence", y="accuracy", ax=axes, **look)
+    style.clear_labels(axes)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     style.percent_axis(axes.xaxis)
     style.percent_axis(axes.yaxis)

@@ -1,18 +1,19 @@
-"""Trained networks against the smoothing δ they were trained with, and what the unconstrained feature model predicts.
+"""Trained networks against the smoothing δ of their training, and the prediction of the unconstrained feature model.
 
-Points are means over seeds at the last epoch; lines are the prediction, which saw none of the points it is held against
-(its penalties are the training's own, or fitted on the experiment's other smoothings). After figures 6 and 7 of our
-list of the paper's (arXiv 2402.03979).
+Points are means over seeds at the last epoch. Lines are predictions that do not use the points they are compared with:
+the penalties are those of the training, or fitted on the experiment's other smoothings. After figures 6 and 7 of arXiv
+2402.03979, in our numbering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -23,8 +24,9 @@ from nclens.figures.curves import Scaled, finish_panel
 from nclens.figures.tables import (
     Drawing,
     FigureInputs,
-    FigureSpec,
     can_be_drawn,
+    centre,
+    interval,
     interval_note,
     omissions,
     over_seeds,
@@ -37,13 +39,13 @@ LOOKS: dict[str, tuple[str, bool]] = {
     "after scaling": ("s", True),
     "before scaling": ("s", False),
 }
-"""What a point stands for -> its marker, and whether it is filled."""
+"""Kind of point -> its marker, and whether it is filled."""
 
 PENALTIES = {
-    "explicit": ("UFM, the training's penalties", style.STROKES[0]),
-    "effective": ("UFM, fitted on the other δ", style.STROKES[1]),
+    "explicit": ("UFM, the training's penalties", style.LINE_STYLES[0]),
+    "effective": ("UFM, fitted on the other δ", style.LINE_STYLES[1]),
 }
-"""Kind of penalties in the table of predictions -> name and stroke of its line."""
+"""Kind of penalties in the table of predictions -> name and style of its line."""
 
 
 QUANTITIES = {
@@ -57,7 +59,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Points:
-    """One metric on one split, and what its points stand for: a key of `LOOKS`."""
+    """One metric on one split, and the kind of its points, a key of `LOOKS`."""
 
     metric: str
     split: str
@@ -103,7 +105,7 @@ def smoothing_collapse(inputs: FigureInputs) -> Drawing:
 def smoothing_calibration(inputs: FigureInputs) -> Drawing:
     """Logit gap (log) and confidence with their prediction, temperature, ECE before and after scaling, against δ.
 
-    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are those of the rest.
+    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are of the rest.
     """
     panels = (
         SweepPanel(
@@ -127,7 +129,7 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
             percent=True,
         ),
     )
-    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are those of the rest"
+    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest"
     return draw_sweep(inputs, panels, columns=2, height=4.4, remarks=[remark])
 
 
@@ -137,7 +139,7 @@ def draw_sweep(
     """Draw each panel's metrics at the last epoch against the smoothing of the losses.
 
     Args:
-        inputs: what to draw from; losses without a smoothing have no place here and are named on the figure.
+        inputs: what to draw from; losses without a smoothing are not drawn and named on the figure.
         panels: left to right, then down.
         columns: panels in a row.
         height: of the panels, inches.
@@ -153,10 +155,9 @@ def draw_sweep(
         measured, missing = _measured(inputs, panel)
         predicted = _predicted(inputs, panel)
         left_out += [*missing, *_unpredicted(inputs, panel, predicted)]
-        _draw_lines(axes, predicted)
+        _draw_lines(axes, inputs, panel)
         for points in panel.points:
-            own = measured[(measured["metric"] == points.metric) & (measured["split"] == points.split)]
-            _draw_points(axes, own, points.look, inputs.colours)
+            _draw_points(axes, inputs, points, panel.log)
         drawn = pd.concat([measured, predicted], ignore_index=True)
         cut |= finish_panel(axes, panel, drawn, margin=0.08)
         tables.append(drawn.assign(panel=number)[["panel", *drawn.columns]])
@@ -175,7 +176,7 @@ def draw_sweep(
             "Bars and bands are cut at the panels' edges" if cut else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
-            "Not shown, having no smoothing: " + ", ".join(outside) if outside else "",
+            "Not shown, without a smoothing: " + ", ".join(outside) if outside else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -197,16 +198,24 @@ def _measured(inputs: FigureInputs, panel: SweepPanel) -> tuple[pd.DataFrame, li
 
 def _predicted(inputs: FigureInputs, panel: SweepPanel) -> pd.DataFrame:
     """Means over seeds of a panel's predictions, in the order of the smoothings, for each kind of penalties."""
-    table = inputs.predictions
-    table = table[(table["quantity"] == panel.predicted) & table["loss"].isin(list(inputs.smoothings))]
     parts = []
-    for penalties, own in table.groupby("penalties", sort=False):
-        rows = own[["loss", "seed"]].assign(epoch=inputs.last_epoch, value=own["predicted"].astype(float))
+    for penalties, rows in _prediction_rows(inputs, panel):
         summary = _summary(inputs, rows, panel.log).sort_values("smoothing", kind="stable")
         first = panel.points[0]
         parts.append(summary.assign(source=f"predicted, {penalties}", metric=first.metric, split=first.split))
     empty = _summary(inputs, pd.DataFrame(columns=["loss", "seed", "epoch", "value"]), panel.log)
     return _ordered(pd.concat(parts) if parts else empty.assign(source="", metric="", split=""))
+
+
+def _prediction_rows(inputs: FigureInputs, panel: SweepPanel) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Kind of penalties -> loss, seed, epoch, value of a panel's predictions."""
+    table = inputs.predictions
+    table = table[(table["quantity"] == panel.predicted) & table["loss"].isin(list(inputs.smoothings))]
+    for penalties, own in table.groupby("penalties", sort=False):
+        yield (
+            str(penalties),
+            own[["loss", "seed"]].assign(epoch=inputs.last_epoch, value=own["predicted"].astype(float)),
+        )
 
 
 def _unpredicted(inputs: FigureInputs, panel: SweepPanel, predicted: pd.DataFrame) -> list[str]:
@@ -229,23 +238,60 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     return table[[*keys, "mean", "low", "high", "seeds", "left_out"]]
 
 
-def _draw_lines(axes: Axes, predicted: pd.DataFrame) -> None:
+def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel) -> None:
     """The prediction: a cross at each smoothing that it was made for, straight lines between, its interval a band."""
-    for source, own in predicted[predicted["mean"].notna()].groupby("source", sort=False):
-        _, stroke = _penalties(str(source))
-        x, mean, low, high = (own[name].to_numpy(float) for name in ("smoothing", "mean", "low", "high"))
-        if np.isfinite(low).any():
-            axes.fill_between(x, low, high, color=style.FAINT, alpha=0.22, linewidth=0)
-        axes.plot(x, mean, color=style.INK, linestyle=stroke, linewidth=1.1, marker="x", markersize=3.6, zorder=2)
+    for penalties, rows in _prediction_rows(inputs, panel):
+        drawn = rows[can_be_drawn(rows["value"], panel.log)]
+        drawn = drawn.assign(smoothing=drawn["loss"].map(dict(inputs.smoothings)).astype(float))
+        # Losses of the same smoothing are separate points, as in the table.
+        place = drawn.groupby("smoothing")["loss"].rank("dense")
+        for _, own in drawn.groupby(place):
+            sns.lineplot(
+                own,
+                x="smoothing",
+                y="value",
+                estimator=partial(centre, log=panel.log),
+                errorbar=partial(interval, log=panel.log) if own["loss"].duplicated().any() else None,
+                err_kws={"alpha": 0.12, "linewidth": 0},
+                color=style.INK,
+                linestyle=_penalties(penalties)[1],
+                linewidth=1.1,
+                marker="x",
+                markersize=3.6,
+                markeredgecolor=style.INK,
+                zorder=2,
+                ax=axes,
+            )
+    style.clear_labels(axes)
 
 
-def _draw_points(axes: Axes, own: pd.DataFrame, look: str, colours: Mapping[str, str]) -> None:
-    marker, filled = LOOKS[look]
-    own = own[own["mean"].notna()]
-    edges = [colours[loss] for loss in own["loss"]]
-    axes.vlines(own["smoothing"], own["low"], own["high"], colors=edges, linewidth=1.2, alpha=0.7, zorder=3)
-    fill = edges if filled else style.GROUND
-    axes.scatter(own["smoothing"], own["mean"], s=24, marker=marker, c=fill, edgecolors=edges, linewidths=1.1, zorder=4)
+def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, log: bool) -> None:
+    rows = inputs.select(points.metric, points.split, inputs.last_epoch)
+    rows = rows[can_be_drawn(rows["value"], log) & rows["loss"].isin(list(inputs.smoothings))]
+    if rows.empty:
+        return
+    marker, filled = LOOKS[points.look]
+    sns.pointplot(
+        rows,
+        x=rows["loss"].map(dict(inputs.smoothings)).astype(float),
+        y="value",
+        hue="loss",
+        hue_order=[loss for loss in inputs.losses if (rows["loss"] == loss).any()],
+        palette=dict(inputs.colours),
+        native_scale=True,
+        estimator=partial(centre, log=log),
+        errorbar=partial(interval, log=log) if rows["loss"].duplicated().any() else None,
+        linestyle="none",
+        marker=marker,
+        markersize=4.9,
+        markeredgewidth=1.1,
+        **({} if filled else {"markerfacecolor": style.GROUND}),
+        err_kws={"linewidth": 1.2, "alpha": 0.7, "zorder": 3},
+        zorder=4,
+        legend=False,
+        ax=axes,
+    )
+    style.clear_labels(axes)
 
 
 def _limits(smoothings: Sequence[float]) -> tuple[float, float]:
@@ -255,9 +301,9 @@ def _limits(smoothings: Sequence[float]) -> tuple[float, float]:
 
 
 def _penalties(source: str) -> tuple[str, Any]:
-    """Name and stroke of a line; a kind that is not known keeps its own name."""
+    """Name and style of a line; a kind that is not known keeps its own name."""
     kind = source.removeprefix("predicted, ")
-    return PENALTIES.get(kind, (f"UFM, {kind} penalties", style.STROKES[2]))
+    return PENALTIES.get(kind, (f"UFM, {kind} penalties", style.LINE_STYLES[2]))
 
 
 def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
@@ -269,8 +315,8 @@ def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
             Line2D([], [], linestyle="", marker=marker, markersize=5, color=style.FAINT, mfc=fill, label=look)
         )
     for source in table.loc[table["source"].str.startswith("predicted"), "source"].unique():
-        name, stroke = _penalties(source)
-        handles.append(Line2D([], [], color=style.INK, linestyle=stroke, marker="x", markersize=4, label=name))
+        name, line_style = _penalties(source)
+        handles.append(Line2D([], [], color=style.INK, linestyle=line_style, marker="x", markersize=4, label=name))
     return handles
 
 
@@ -285,9 +331,7 @@ def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table:
         "its 95% t-interval; the lines between are straight"
     ]
     if (predictions["penalties"] == "effective").any():
-        notes.append(
-            "Fitted penalties: for each seed and δ anew, from the same seed's runs at the experiment's other δ"
-        )
+        notes.append("Fitted penalties: for each seed and δ separately, from the runs of the same seed at the other δ")
     for penalties, own in predictions.groupby("penalties", sort=False):
         listed = ", ".join(f"{QUANTITIES[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
         notes.append(f"Median error relative to the prediction, {penalties} penalties (runs): {listed}")
@@ -303,22 +347,3 @@ def _error(own: pd.DataFrame) -> str:
     error = (measured - predicted).abs() / predicted.abs()
     usable = can_be_drawn(error)
     return f"{100 * error[usable].median():.2g}% ({int(usable.sum())})" if usable.any() else "not defined"
-
-
-FIGURES = {
-    "smoothing_collapse": FigureSpec(
-        title="Collapse and norms against the smoothing",
-        source="a figure of the paper, 6 in our list of them",
-        caption="NC1 (log axis), NC2, NC3, test error and norms after training, against the smoothing δ. Lines: the "
-        "norms that the unconstrained feature model predicts.",
-        draw=smoothing_collapse,
-    ),
-    "smoothing_calibration": FigureSpec(
-        title="Logit gap, confidence and calibration against the smoothing",
-        source="a figure of the paper, 7 in our list of them",
-        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after scaling, against the "
-        "smoothing δ. Lines: what the unconstrained feature model predicts for the training set.",
-        draw=smoothing_calibration,
-    ),
-}
-"""The figures against the smoothing by file stem."""

@@ -1,8 +1,8 @@
-"""One look for all figures: page width, legible type, a light ground, and one place for the legend and the notes.
+"""One look for all figures: page width, legible type, and one place for the legend and the notes.
 
-Nothing here touches pyplot or any other global state: figures are plain `matplotlib.figure.Figure` objects, drawn and
-encoded inside `look()`, so the user's own matplotlib settings neither change them nor are changed by them. The same
-input gives the same bytes: no dates or versions are written into the files.
+Seaborn draws into our axes; nothing uses pyplot's figures or changes other global state. Figures are plain
+`matplotlib.figure.Figure` objects, drawn and encoded inside `look()`, so the user's own matplotlib settings neither
+change them nor are changed by them. The same input gives the same bytes: no dates or versions are written into files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
@@ -33,9 +34,6 @@ FAINT = "#767676"
 GROUND = "#ffffff"
 
 LOOK: dict[str, Any] = {
-    "figure.facecolor": GROUND,
-    "savefig.facecolor": GROUND,
-    "axes.facecolor": GROUND,
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
     "font.size": 8,
     "axes.labelsize": 8,
@@ -47,15 +45,22 @@ LOOK: dict[str, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#555555",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.size": 1.8,
+    "ytick.minor.size": 1.8,
+    "xtick.minor.width": 0.5,
+    "ytick.minor.width": 0.5,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.5,
@@ -68,16 +73,17 @@ LOOK: dict[str, Any] = {
     "figure.constrained_layout.w_pad": 0.06,
     "pdf.fonttype": 42,  # TrueType: text in the PDF stays text
 }
+"""What differs from seaborn's style `ticks` and context `paper`."""
 
-# Losses differ in marker as well as in colour, strokes in dashes: no figure is read by colour alone.
+# Losses differ in marker as well as in colour, series in line style: no figure is read by colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
-STROKES: tuple[Any, ...] = ("-", (0, (2.6, 1.4)), (0, (1, 1)))
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (2.6, 1.4)), (0, (1, 1)))
 
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The settings that figures are drawn and encoded in; also a decorator. Matplotlib's defaults, then ours."""
-    with matplotlib.style.context(["default", LOOK]):
+    """The settings that figures are drawn and encoded in; also a decorator. Matplotlib's defaults, seaborn's, ours."""
+    with matplotlib.style.context(["default", sns.plotting_context("paper"), sns.axes_style("ticks"), LOOK]):
         yield
 
 
@@ -126,29 +132,35 @@ def markers(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, islice(cycle(MARKERS), len(names)), strict=True))
 
 
-def mean_and_band(axes: Axes, table: pd.DataFrame, colour: str, marker: str, stroke: Any = "-") -> None:
-    """The mean over seeds as a line against epoch, its interval as a band where there is one.
+def clear_labels(axes: Axes) -> None:
+    """Remove the labels that seaborn takes from the names of columns."""
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(text="", visible=True)
+
+
+def heat_map(axes: Axes, values: pd.DataFrame, **options: Any) -> None:
+    """Seaborn's heat map, without a colour bar.
+
+    To see whether labels overlap seaborn draws the whole figure for every map, and a figure that is not up to date then
+    makes it open one of pyplot's. Our labels are short, so drawing is switched off meanwhile.
 
     Args:
         axes: the panel.
-        table: columns epoch, mean, low, high (as from `over_seeds`), one row an epoch.
-        colour: of line and band.
-        marker: of the points; with many epochs only some of them are marked.
-        stroke: the line's dashes.
+        values: the cells; nan leaves one empty.
+        options: passed on to `seaborn.heatmap`.
     """
-    epoch, mean, low, high = (table[name].to_numpy(float) for name in ("epoch", "mean", "low", "high"))
-    if np.isfinite(low).any():
-        axes.fill_between(epoch, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot(
-        epoch,
-        mean,
-        color=colour,
-        marker=marker,
-        linestyle=stroke,
-        markeredgecolor=GROUND,
-        markeredgewidth=0.4,
-        markevery=1 if len(epoch) <= 20 else 0.07,  # of the panel's diagonal
-    )
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+
+    def draw() -> None:
+        figure.stale = False
+
+    figure.canvas.draw = draw  # type: ignore[method-assign]
+    try:
+        sns.heatmap(values, fmt="", annot_kws={"size": 7}, cbar=False, ax=axes, **options)
+    finally:
+        del figure.canvas.draw
+    clear_labels(axes)
 
 
 def fit_to_means(
@@ -236,9 +248,9 @@ def loss_key(label: str, colour: str, marker: str) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, markersize=4.5, markeredgecolor=GROUND, label=label)
 
 
-def stroke_key(label: str, stroke: Any) -> Line2D:
-    """The legend's entry of a kind of line, whatever its loss."""
-    return Line2D([], [], color=FAINT, linestyle=stroke, label=label)
+def line_style_key(label: str, line_style: Any) -> Line2D:
+    """The legend's entry of a line style, whatever the loss."""
+    return Line2D([], [], color=FAINT, linestyle=line_style, label=label)
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:

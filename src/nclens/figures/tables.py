@@ -1,7 +1,7 @@
-"""What a figure is given, what it returns, and how it averages: over seeds, never over anything else.
+"""Inputs and outputs of figures, and their averages over seeds.
 
-Figures select and aggregate, they never edit: each one returns the very table that it drew, and each value that could
-not be drawn (missing, nan, inf, not positive on a log axis) is counted in that table and named on the figure.
+Each figure returns the table that it was drawn from. Each value that cannot
+be drawn (missing, nan, inf, not positive on a log axis) is counted in that table and named on the figure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
-from scipy import stats
+
+from nclens.metrics.intervals import half_width, t_interval
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = ("loss", "quantity", "closed_form", "numeric")
@@ -57,9 +58,9 @@ class FigureInputs:
         metrics: the rows of this experiment, columns `METRIC_COLUMNS` (more are allowed).
         theory: the rows of this experiment, columns `THEORY_COLUMNS` (more are allowed); may be empty.
         losses: names of the loss entries in the order of drawing.
-        labels: what to call each loss on the figure.
+        labels: name of each loss on the figure.
         colours: a colour for each loss, such as "#0072B2"; the same on every figure.
-        baseline: the loss that the others are held against, one of `losses`; None where the experiment has none.
+        baseline: the loss that the others are compared with, one of `losses`; None where the experiment has none.
         last_features: (loss, seed) -> the arrays of the last epoch, keys as in the features file (`test.logits`
             (N, K), `test.targets` (N,), ...); called only by the figures that need them.
         dynamics: how fast the unconstrained feature model was reached, columns `DYNAMICS_COLUMNS` (more are allowed);
@@ -70,8 +71,8 @@ class FigureInputs:
         drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
         teachers: of each distilled loss the `experiment`, `loss` and `label` of its teacher, the teacher's `smoothing`
             (None where it is neither cross entropy nor label smoothing), and `temperature` and `weight`.
-        probes: what the networks were asked: `kind`, `suffix` (of the metrics' names) and what else the study says of
-            it (`dataset`, `smoothing`, `classes`, ...).
+        probes: the probes of the networks: `kind`, `suffix` (of the metrics' names) and the other settings of
+            each (`dataset`, `smoothing`, `classes`, ...).
         projection_classes: the three classes that the projections show.
         class_names: of all classes, in the order of their numbers; without them classes are called by number.
         first_features: (loss, seed) -> the arrays of the first snapshot, as `last_features`; None where they were not
@@ -142,10 +143,10 @@ class FigureInputs:
         return sorted(int(seed) for seed in self.metrics.loc[self.metrics["loss"] == loss, "seed"].unique())
 
     def class_name(self, label: int) -> str:
-        """What to call a class."""
+        """Name of a class."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
-    def asked(self, kind: str) -> list[Mapping[str, Any]]:
+    def probes_of(self, kind: str) -> list[Mapping[str, Any]]:
         """The probes of a kind, in the study's order."""
         return [probe for probe in self.probes if probe["kind"] == kind]
 
@@ -166,23 +167,6 @@ class FigureInputs:
         return rows.assign(rank=rank).sort_values(["rank", "epoch", "seed"]).drop(columns="rank").reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class FigureSpec:
-    """One entry of the registry of figures.
-
-    Attributes:
-        title: what the figure shows, a few words.
-        source: the figure of the paper that it follows, or that it is our own.
-        caption: how to read it, plain text.
-        draw: the figure itself, a pure function.
-    """
-
-    title: str
-    source: str
-    caption: str
-    draw: Callable[[FigureInputs], Drawing]
-
-
 def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     """Mean over seeds with its 95% t-interval, m ± t(0.975, n-1) s / √n, for each loss and epoch.
 
@@ -200,7 +184,7 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     groups = (np.log(values) if log else values).groupby([rows["loss"], rows["epoch"]], sort=False)
     table = groups.agg(["mean", "std", "count"]).reset_index()
     count = table["count"].to_numpy()
-    half = stats.t.ppf(0.975, np.where(count > 1, count - 1, np.nan)) * table["std"].to_numpy() / np.sqrt(count.clip(1))
+    half = half_width(table["std"], count)
     back = np.exp if log else np.asarray
     mean = table["mean"].to_numpy()
     return pd.DataFrame(
@@ -216,13 +200,32 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     )
 
 
+def centre(values: pd.Series, log: bool = False) -> float:
+    """The mean of one group of values as `over_seeds` has it, geometric where `log`: seaborn's `estimator`.
+
+    >>> round(centre(pd.Series([1.0, 100.0]), log=True), 9)
+    10.0
+    """
+    array = values.to_numpy(float)
+    return float(np.exp(np.log(array).mean()) if log else array.mean())
+
+
+def interval(values: pd.Series, log: bool = False) -> tuple[float, float]:
+    """The interval of one group of values as `over_seeds` has it: seaborn's `errorbar`."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    array = values.to_numpy(float)
+    _, low, high = t_interval(np.log(array) if log else array)  # type: ignore[arg-type]
+    return (float(np.exp(low)), float(np.exp(high))) if log else (low, high)
+
+
 def can_be_drawn(values: pd.Series, log: bool = False) -> pd.Series:
     """True where a value is finite and, on a log axis, positive."""
     return pd.Series(np.isfinite(values) & ((values > 0) if log else True), index=values.index)
 
 
 def omissions(inputs: FigureInputs, rows: pd.DataFrame, name: str, log: bool = False) -> list[str]:
-    """What could not be drawn of a metric, one phrase for each loss that it befell.
+    """What cannot be drawn of a metric, one phrase for each loss concerned.
 
     Counted are the values that are nan, infinite or (on a log axis) not positive, and the seeds that have no value at
     an epoch at which the loss's other seeds have one. Empty where all is drawn.
@@ -230,7 +233,7 @@ def omissions(inputs: FigureInputs, rows: pd.DataFrame, name: str, log: bool = F
     Args:
         inputs: what the figure is drawn from.
         rows: columns loss, seed, epoch, value, as from `select`.
-        name: what to call the metric.
+        name: of the metric, as shown.
         log: whether the axis is logarithmic.
     """
     if rows.empty:
@@ -265,7 +268,7 @@ def seeds_note(inputs: FigureInputs) -> str:
 
 
 def interval_note(inputs: FigureInputs, mark: str, interval: str, geometric: str = "") -> str:
-    """How to read the marks, such as "Line: mean over seeds, band: its 95% t-interval"; says where there is none.
+    """Meaning of the marks, such as "Line: mean over seeds, band: its 95% t-interval"; says where there is none.
 
     Args:
         inputs: what the figure is drawn from.

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 
 from nclens.figures import style
+from nclens.figures.curves import draw_lines
 from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
@@ -41,16 +43,21 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
     marks, tables, beyond, cut = style.markers(inputs.losses), [], [], False
     means = over_seeds(fitted, log=True).set_index("loss")["mean"]
     for axes, (metric, (label, _, average)) in zip(grid.flat, PANELS.items(), strict=True):
-        table = over_seeds(rows[rows["metric"] == metric], log=average == "geometric")
+        own_rows = rows[rows["metric"] == metric]
+        table = over_seeds(own_rows, log=average == "geometric")
+        draw_lines(axes, inputs, own_rows, table, log=average == "geometric")
         table = table.rename(columns={"epoch": "temperature"}).assign(metric=metric, average=average or "arithmetic")
         for loss in inputs.losses:
             own = table[(table["loss"] == loss) & table["mean"].notna()]
             if own.empty:
                 continue
             best = float(means.get(loss, np.nan))
-            beyond += (
-                [f"{inputs.labels[loss]} {best:.3g}"] if not _draw_line(axes, own, best, inputs, loss, marks) else []
-            )
+            if np.isfinite(best) and not TEMPERATURES[0] <= best <= TEMPERATURES[-1]:
+                beyond.append(f"{inputs.labels[loss]} {best:.3g}")
+            elif np.isfinite(best):
+                at = np.interp(np.log(best), np.log(own["temperature"].astype(float)), own["mean"].astype(float))
+                mark: dict[str, Any] = {"marker": marks[loss], "s": 36, "edgecolor": style.GROUND, "zorder": 4}
+                sns.scatterplot(x=[best], y=[at], color=inputs.colours[loss], ax=axes, **mark)
         cut |= _finish_panel(axes, table, label, percent=metric == "ece", log=average == "geometric")
         tables.append(table)
     style.legend(
@@ -96,24 +103,6 @@ def _curves(inputs: FigureInputs, loss: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["loss", "seed", "epoch", "metric", "value"]).astype(
         {"epoch": float, "value": float}
     )
-
-
-def _draw_line(
-    axes: Axes, own: pd.DataFrame, fitted: float, inputs: FigureInputs, loss: str, marks: dict[str, str]
-) -> bool:
-    """A loss's line with its band and the dot at its fitted temperature; False where that is beyond the panel."""
-    colour = inputs.colours[loss]
-    x, mean, low, high = (own[name].to_numpy(float) for name in ("temperature", "mean", "low", "high"))
-    if np.isfinite(low).any():
-        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot(x, mean, color=colour)
-    if not np.isfinite(fitted):
-        return True
-    if not x[0] <= fitted <= x[-1]:
-        return False
-    at = np.interp(np.log(fitted), np.log(x), mean)
-    axes.plot(fitted, at, color=colour, marker=marks[loss], markersize=6, markeredgecolor=style.GROUND, zorder=4)
-    return True
 
 
 def _finish_panel(axes: Axes, table: pd.DataFrame, label: str, *, percent: bool, log: bool) -> bool:

@@ -1,6 +1,6 @@
 """How far trained networks are from the unconstrained feature model's minimiser, against epoch.
 
-After figure 10 of our list of the paper's (arXiv 2402.03979), which has the two norms; the logit gap is our addition.
+After figure 10 of arXiv 2402.03979, in our numbering, which has the two norms; the logit gap is our addition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PREDICTED = {
     "classifier_norm": (
@@ -26,7 +26,7 @@ PREDICTED = {
     ),
     "logit_gap": ("logit_gap", "error of logit gap\n" r"$|\,$logit gap$\,/\,a^{*} - 1\,|$"),
 }
-"""Metric -> the theory's quantity that it is held against, and the label of its relative error."""
+"""Metric -> the theory's quantity that it is compared with, and the label of its relative error."""
 
 PENALTIES = {"lambda_w": "classifier", "lambda_h": "features", "lambda_b": "bias"}
 """Column of the theory table -> what it penalises."""
@@ -34,7 +34,7 @@ PENALTIES = {"lambda_w": "classifier", "lambda_h": "features", "lambda_b": "bias
 
 @style.look()
 def theory_error(inputs: FigureInputs) -> Drawing:
-    """Relative error of the norms and the logit gap to the UFM's closed form, and NC1-NC3, all on log axes.
+    """Relative error of the norms and the logit gap with respect to the UFM's closed form, and NC1-NC3, on log axes.
 
     |measured / closed form - 1| on the training set for each run, then the geometric mean over seeds. The closed form
     is the theory table's, at the study's penalties. The predicted NC1, NC2 and NC3 are 0, so that a relative error is
@@ -55,7 +55,7 @@ def theory_error(inputs: FigureInputs) -> Drawing:
         for metric, label in (("nc1", NC1), ("nc2", NC2), ("nc3", NC3))
     ]
     return draw_curves(
-        inputs, panels, columns=3, strokes={"train": "training set"}, height=4.2, remarks=_remarks(inputs)
+        inputs, panels, columns=3, legend={"train": "training set"}, height=4.2, remarks=_remarks(inputs)
     )
 
 
@@ -95,15 +95,3 @@ def _remarks(inputs: FigureInputs) -> list[str]:
     elif "explicit" not in penalties:
         remarks.append("These networks were not trained with the closed form's penalties")
     return remarks
-
-
-FIGURES = {
-    "theory_error": FigureSpec(
-        title="From the theory to the network",
-        source="a figure of the paper, 10 in our list of them",
-        caption="Relative error of classifier norm, feature norm and logit gap to the unconstrained feature model's "
-        "closed form, and NC1, NC2 and NC3, whose predicted value is 0, of the training set, against epoch; log axes.",
-        draw=theory_error,
-    ),
-}
-"""The figures of theory against network by file stem."""

@@ -6,7 +6,7 @@ from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
+from nclens.figures.tables import Drawing, FigureInputs
 
 PANELS = (
     Panel("test error (%)", (Series("epoch_error", "test", "all"),), log=True, percent=True),
@@ -21,15 +21,15 @@ def two_stage(inputs: FigureInputs) -> Drawing:
     """Test error of every epoch, NC1 (both log), NC2 and NC3 of the training set; marks where a loss is dropped."""
     remarks = [
         "Test error of every epoch; NC1, NC2 and NC3 of the training set at the snapshots",
-        "Dotted upright: from this epoch on the loss of its colour is cross entropy" if inputs.drops else "",
+        "Dotted vertical line: from this epoch on the loss of that colour is cross entropy" if inputs.drops else "",
     ]
-    strokes = {"all": "every loss"}
-    return draw_curves(inputs, PANELS, columns=2, strokes=strokes, height=4.5, marks=inputs.drops, remarks=remarks)
+    legend = {"all": "every loss"}
+    return draw_curves(inputs, PANELS, columns=2, legend=legend, height=4.5, marks=inputs.drops, remarks=remarks)
 
 
 @style.look()
 def drop_epoch(inputs: FigureInputs) -> Drawing:
-    """Test error, and NC1, NC2 and NC3 of the training set, at the last epoch, one row a loss."""
+    """Test error, and NC1, NC2 and NC3 of the training set, at the last epoch, one row per loss."""
     panels = (
         DotPanel("test error (%)", (Dots("error", "test"),), percent=True),
         DotPanel("NC1", (Dots("nc1", "train"),)),
@@ -38,22 +38,3 @@ def drop_epoch(inputs: FigureInputs) -> Drawing:
     )
     remarks = [f"Epoch {inputs.last_epoch}; NC1, NC2 and NC3 of the training set"]
     return draw_dots(inputs, panels, names={}, remarks=remarks)
-
-
-FIGURES = {
-    "two_stage": FigureSpec(
-        title="Error and neural collapse before and after smoothing is dropped",
-        source="our own, on two-stage smoothing; hyper-parameters ours",
-        caption="Test error of every epoch and NC1 (log axes), NC2 and NC3 of the training set. From the dotted "
-        "upright on, the loss of its colour is plain cross entropy.",
-        draw=two_stage,
-    ),
-    "drop_epoch": FigureSpec(
-        title="After training, by the epoch at which smoothing was dropped",
-        source="our own, on two-stage smoothing; hyper-parameters ours",
-        caption="Test error, and NC1, NC2 and NC3 of the training set after training: from cross entropy, which never "
-        "smooths, to label smoothing, which is never dropped.",
-        draw=drop_epoch,
-    ),
-}
-"""The figures on two-stage smoothing by file stem."""

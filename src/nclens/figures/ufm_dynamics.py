@@ -1,4 +1,4 @@
-"""How fast gradient descent reaches the unconstrained feature model's minimisers, and which condition number says so.
+"""Speed of gradient descent on the unconstrained feature model, and the condition number that explains it.
 
 Our own figure for claim C6 of "Cross Entropy versus Label Smoothing" (arXiv 2402.03979), which says that the
 conditioning number is lower under label smoothing and that training therefore converges faster.
@@ -7,19 +7,22 @@ conditioning number is lower under label smoothing and that training therefore c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, over_seeds
-from nclens.figures.unconstrained_feature_model import READINGS, Reading
-from nclens.ufm.readings import TOLERANCE, explanations, relative_iterations
+from nclens.figures.tables import Drawing, FigureInputs, centre, interval, over_seeds
+from nclens.figures.unconstrained_feature_model import DEFINITIONS, Definition
+from nclens.ufm.explanations import TOLERANCE, explanations, relative_iterations
 
 DISTANCES = {
     "orbit": "to the minimisers",
@@ -33,13 +36,13 @@ RULES = {"relative": "same fraction of 1/L", "absolute": "same step for all δ"}
 """Step rule -> its name; a row of panels each."""
 
 CLAIMED = "kappa_ce"
-SLOWEST = Reading("slowest error", "that changes this distance", style.INK)
+SLOWEST = Definition("slowest error", "that changes this distance", style.INK)
 VERDICTS = {
     "explained": ("#00755a", style.GROUND),
     "direction only": ("#bfe3d8", style.INK),
     "not explained": ("#f1f1f1", style.FAINT),
 }
-"""Verdict on a reading -> colour of its cell and of the number in it."""
+"""Verdict on a condition number -> colour of its cell and of the number in it."""
 
 SETTING = {
     "classes": "K =",
@@ -50,6 +53,7 @@ SETTING = {
     "lambda_b": "bias penalty",
 }
 """What tells one model of the table from another -> its name in the notes."""
+KEYS = ("momentum", "step_rule", "distance", "quantity", "tolerance")
 COLUMNS = (
     *("row", "momentum", "step_rule", "distance", "quantity", "tolerance", "smoothing"),
     *("mean", "low", "high", "starts", "not_reached", "factor", "verdict"),
@@ -58,21 +62,24 @@ COLUMNS = (
 
 @style.look()
 def ufm_dynamics(inputs: FigureInputs) -> Drawing:
-    """Iterations relative to those at the smallest smoothing, found and predicted, and which prediction is right.
+    """Iterations relative to those at the smallest smoothing, measured and predicted.
 
-    One column a distance. Rows 1 and 2, one a step rule: discs are iterations per e-fold (a factor e) near the
-    minimiser, each line is what one reading of "condition number" predicts for them, diamonds are iterations from the
-    start to the smallest tolerance of the table. Row 3 judges the readings: by how much the worst prediction of each is
-    off. All are ratios to the smallest smoothing, start by start; means over random starts are geometric.
+    One column per distance. Rows 1 and 2, one per step rule: discs are iterations per e-fold (a factor e) near the
+    minimiser, each line is the prediction of one condition number for them, diamonds are iterations from the
+    start to the smallest tolerance of the table. Row 3 rates the condition numbers: by how much the worst prediction of
+    each is off. All are ratios to the smallest smoothing, start by start; means over random starts are geometric.
     """
     table, others = _setting(inputs)
     ratios = relative_iterations(table)
-    drawn = pd.concat([_lines(ratios), _cells(ratios)], ignore_index=True)[list(COLUMNS)]
+    rows = _shown(ratios)
+    drawn = pd.concat([_lines(rows), _cells(ratios)], ignore_index=True)[list(COLUMNS)]
     merged = _merged(drawn)
     figure, grid = style.page(3, len(DISTANCES), 5.0, sharey="row", height_ratios=[1, 1, 0.95])
-    for place, axes_row in enumerate(grid[:2], start=1):
+    for place, (rule, axes_row) in enumerate(zip(RULES, grid[:2], strict=True), start=1):
         for distance, axes in zip(DISTANCES, axes_row, strict=True):
-            _draw_lines(axes, drawn[(drawn["row"] == place) & (drawn["distance"] == distance)], merged)
+            own = drawn[(drawn["row"] == place) & (drawn["distance"] == distance)]
+            _draw_lines(axes, own, merged)
+            _draw_points(axes, own, rows[(rows["step_rule"] == rule) & (rows["distance"] == distance)])
         _finish_row(axes_row, drawn[drawn["row"] == place])
     for distance, axes in zip(DISTANCES, grid[2], strict=True):
         _draw_cells(axes, drawn[(drawn["row"] == 3) & (drawn["distance"] == distance)], merged)
@@ -98,16 +105,20 @@ def _setting(inputs: FigureInputs) -> tuple[pd.DataFrame, int]:
     return table[(table[columns] == chosen).all(axis=1)], len(models) - 1
 
 
-def _lines(ratios: pd.DataFrame) -> pd.DataFrame:
-    """Means over starts: rates of plain gradient descent, and iterations to the smallest tolerance of every momentum.
+def _shown(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Rates of plain gradient descent, and iterations to the smallest tolerance of every momentum, start by start."""
+    plain, last = ratios["momentum"] == ratios["momentum"].min(), ratios["tolerance"] == ratios["tolerance"].min()
+    return ratios[(plain & ratios["quantity"].str.startswith("rate")) | (last & (ratios["quantity"] == "iterations"))]
+
+
+def _lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over starts of `_shown`.
 
     A mean over only those starts that arrived would look faster than it is: it is left empty where one did not.
     """
-    plain, last = ratios["momentum"] == ratios["momentum"].min(), ratios["tolerance"] == ratios["tolerance"].min()
-    rows = ratios[(plain & ratios["quantity"].str.startswith("rate")) | (last & (ratios["quantity"] == "iterations"))]
     if rows.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    keys = ["momentum", "step_rule", "distance", "quantity", "tolerance"]
+    keys = list(KEYS)
     # `over_seeds` averages for each loss and epoch: here for each combination of keys, and each smoothing.
     group = rows.groupby(keys, sort=False, dropna=False).ngroup()
     means = over_seeds(rows.assign(loss=group, epoch=rows["smoothing"]), log=True)
@@ -121,83 +132,130 @@ def _lines(ratios: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(ratios: pd.DataFrame) -> pd.DataFrame:
     judged = explanations(ratios)
-    quantity = "rate_" + judged["reading"].astype(str)
+    quantity = "rate_" + judged["predictor"].astype(str)
     return judged.assign(row=3, momentum=ratios["momentum"].min(), quantity=quantity)
 
 
 def _merged(drawn: pd.DataFrame) -> dict[str, list[str]]:
-    """Readings that are drawn -> themselves and those that predict the same everywhere, to a part in 10^9."""
+    """Condition numbers that are drawn -> themselves and those that predict the same everywhere, to a part in 10^9."""
     predicted = drawn[(drawn["row"] < 3) & drawn["quantity"].astype(str).str.startswith("rate_kappa")]
     wide = predicted.pivot_table(
         index=["row", "distance", "smoothing"], columns="quantity", values="mean", dropna=False, sort=False
     )
     wide = wide.rename(columns=lambda name: str(name).removeprefix("rate_"))
     groups: dict[str, list[str]] = {}
-    for name in [*(name for name in READINGS if name in wide), *(name for name in wide if name not in READINGS)]:
+    for name in [*(name for name in DEFINITIONS if name in wide), *(name for name in wide if name not in DEFINITIONS)]:
         same = next((first for first in groups if np.allclose(wide[first], wide[name], 1e-9, 0, equal_nan=True)), None)
         groups.setdefault(same or str(name), []).append(str(name))
     return groups
 
 
-def _reading(name: str) -> Reading:
-    return READINGS.get(name, Reading(name.replace("_", " "), "", style.FAINT))
+def _definition(name: str) -> Definition:
+    return DEFINITIONS.get(name, Definition(name.replace("_", " "), "", style.FAINT))
 
 
 def _symbols(names: Sequence[str]) -> str:
-    return " = ".join(_reading(name).symbol for name in names)
+    return " = ".join(_definition(name).symbol for name in names)
 
 
 def _draw_lines(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> None:
+    """The predictions, one line per condition number, and that of the slowest error."""
     axes.axhline(1, color=style.FAINT, linewidth=0.8, zorder=1)
     marks = style.markers(list(merged))
-    for name in merged:
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": _definition(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1, "marker": marks[name]}
+        for name in merged
+    }
+    looks["linear"] = {"color": style.INK, "linewidth": 1.0, "linestyle": style.LINE_STYLES[2], "zorder": 3}
+    for name, look in looks.items():
         line = own[own["quantity"] == f"rate_{name}"]
-        look: dict[str, Any] = {"color": _reading(name).colour, "linewidth": 2.0 if name == CLAIMED else 1.1}
-        axes.plot(line["smoothing"], line["mean"], marker=marks[name], markersize=2.6, zorder=2.5, **look)
-    line = own[own["quantity"] == "rate_linear"]
-    axes.plot(line["smoothing"], line["mean"], color=style.INK, linestyle=style.STROKES[2], linewidth=1.0, zorder=3)
+        # A line ends where a prediction is missing.
+        for _, part in line.groupby(line["mean"].isna().cumsum()):
+            more = {"markersize": 2.6, "markeredgewidth": 0, "zorder": 2.5} | look
+            sns.lineplot(part, x="smoothing", y="mean", estimator=None, ax=axes, **more)
+    style.clear_labels(axes)
+
+
+def _draw_points(axes: Axes, own: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Iterations: geometric means over starts with their intervals; a triangle where a start did not arrive."""
     found = own[own["quantity"].isin(["rate", "iterations"])]
-    for (quantity, momentum), line in found.groupby(["quantity", "momentum"], sort=True):
+    for (quantity, momentum), means in found.groupby(["quantity", "momentum"], sort=True):
         look = _points(quantity == "rate", momentum == found["momentum"].min())
-        axes.vlines(line["smoothing"], line["low"], line["high"], color=look["edgecolors"], linewidth=0.9, zorder=3.5)
-        axes.scatter(line["smoothing"], line["mean"], zorder=4, **look)
-        absent = line.loc[line["mean"].isna() & (line["not_reached"] > 0), "smoothing"]
+        arrived = means.loc[means["mean"].notna(), "smoothing"]
+        values = rows[(rows["quantity"] == quantity) & (rows["momentum"] == momentum)]
+        values = values[values["smoothing"].isin(arrived)]
+        if len(values):
+            sns.pointplot(
+                values,
+                x="smoothing",
+                y="value",
+                native_scale=True,
+                estimator=partial(centre, log=True),
+                errorbar=partial(interval, log=True),
+                linestyle="none",
+                color=look["markeredgecolor"],
+                err_kws={"linewidth": 0.9, "zorder": 3.5},
+                zorder=4,
+                ax=axes,
+                **look,
+            )
+        absent = means.loc[means["mean"].isna() & (means["not_reached"] > 0), "smoothing"]
         # At the panel's upper edge, for there is no number.
-        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": 4}
-        axes.scatter(absent, np.full(len(absent), 0.96), **(look | {"marker": "^"}), **where)
+        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "linestyle": "", "zorder": 4}
+        axes.plot(absent, np.full(len(absent), 0.96), **(look | {"marker": "^"}), **where)
+    style.clear_labels(axes)
 
 
 def _points(local: bool, plain: bool) -> dict[str, Any]:
     ink = style.INK if plain else style.FAINT
-    shape = {"marker": "o", "s": 18} if local else {"marker": "D", "s": 13}
-    return {**shape, "c": ink if local else style.GROUND, "edgecolors": ink, "linewidths": 0.8}
+    shape = {"marker": "o", "markersize": 4.2} if local else {"marker": "D", "markersize": 3.6}
+    fill = ink if local else style.GROUND
+    return {**shape, "markerfacecolor": fill, "markeredgecolor": ink, "markeredgewidth": 0.8}
 
 
 def _draw_cells(axes: Axes, own: pd.DataFrame, merged: dict[str, list[str]]) -> None:
-    """One cell a reading and step rule: the colour is the verdict, the number how far the worst prediction is off."""
-    names = [*merged, "linear"]
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set(xlim=(-0.5, len(RULES) - 0.5), ylim=(len(names) - 0.5, -0.5))
-    axes.set_xticks(range(len(RULES)), ["same\nfraction", "same\nstep"])
-    axes.set_yticks(range(len(names)), [_symbols(merged[name]) if name in merged else SLOWEST.symbol for name in names])
+    """One cell per prediction and step rule: the colour is the verdict, the number how far the worst ratio is off."""
+    names, verdicts = [*merged, "linear"], list(VERDICTS)
     if own.empty:
+        axes.grid(False)
         style.empty_panel(axes, "no values")
-    for _, cell in own.iterrows():
-        name = str(cell["quantity"]).removeprefix("rate_")
-        if name in names:
-            x, y = list(RULES).index(cell["step_rule"]), names.index(name)
-            colour, ink = VERDICTS[cell["verdict"]]
-            axes.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, color=colour, linewidth=0))
-            text = "–" if np.isnan(cell["factor"]) else f"×{cell['factor']:.3g}"
-            text = f"×{cell['factor']:.2f}" if cell["factor"] < 10 else text
-            weight = "bold" if cell["verdict"] == "explained" else "normal"
-            axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=7, fontweight=weight)
+        return
+    cells = own.assign(
+        name=own["quantity"].str.removeprefix("rate_"),
+        code=own["verdict"].map(verdicts.index).astype(float),
+        text=[_factor(factor) for factor in own["factor"].astype(float)],
+    )
+    codes, texts = (
+        cells.pivot(index="name", columns="step_rule", values=column).reindex(index=names, columns=list(RULES))
+        for column in ("code", "text")
+    )
+    style.heat_map(
+        axes,
+        codes,
+        cmap=ListedColormap([colour for colour, _ in VERDICTS.values()]),
+        vmin=0,
+        vmax=len(VERDICTS) - 1,
+        annot=texts.to_numpy(),
+        linewidths=1.5,
+        linecolor=style.GROUND,
+        xticklabels=["same\nfraction", "same\nstep"],
+        yticklabels=[_symbols(merged[name]) if name in merged else SLOWEST.symbol for name in names],
+    )
+    axes.tick_params(length=0, rotation=0)
+    shown = codes.to_numpy().ravel()
+    for text, code in zip(axes.texts, shown[np.isfinite(shown)], strict=True):
+        verdict = verdicts[int(code)]
+        text.set(color=VERDICTS[verdict][1], fontweight="bold" if verdict == "explained" else "normal")
+
+
+def _factor(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"×{value:.2f}" if value < 10 else f"×{value:.3g}"
 
 
 def _finish_row(axes_row: np.ndarray, own: pd.DataFrame) -> None:
-    """A log axis that holds all means of a row of panels, and words where a panel is empty."""
+    """A log axis that holds all means of a row of panels, and a note where a panel is empty."""
     for distance, axes in zip(DISTANCES, axes_row, strict=True):
         here = own[own["distance"] == distance]
         text = "not reached" if (here["not_reached"] > 0).any() else "no values"
@@ -229,21 +287,19 @@ def _keys(drawn: pd.DataFrame, merged: dict[str, list[str]]) -> list[Artist]:
     handles: list[Artist] = []
     marks = style.markers(list(merged))
     for name, same in merged.items():
-        meanings = [text for text in (_reading(other).meaning for other in same) if text]
+        meanings = [text for text in (_definition(other).meaning for other in same) if text]
         meaning = " or ".join([*meanings[:1], *(text.removeprefix("whole objective, ") for text in meanings[1:])])
         label = f"{_symbols(same)}: {meaning}" if meaning else _symbols(same)
-        handles.append(style.loss_key(label, _reading(name).colour, marks[name]))
+        handles.append(style.loss_key(label, _definition(name).colour, marks[name]))
     if (drawn["quantity"] == "rate_linear").any():
         label = f"{SLOWEST.symbol} {SLOWEST.meaning}"
-        handles.append(Line2D([], [], color=style.INK, linestyle=style.STROKES[2], linewidth=1.0, label=label))
+        handles.append(Line2D([], [], color=style.INK, linestyle=style.LINE_STYLES[2], linewidth=1.0, label=label))
     found = drawn.loc[drawn["quantity"].isin(["rate", "iterations"]), ["quantity", "momentum", "tolerance"]]
     for quantity, momentum, tolerance in found.drop_duplicates().itertuples(index=False):
         look = _points(quantity == "rate", momentum == found["momentum"].min())
         method = "gradient descent" if momentum == 0 else f"momentum {momentum:g}"
         what = "near the minimiser" if quantity == "rate" else f"from the start to {_power(tolerance)}"
-        shape = {"marker": look["marker"], "markersize": look["s"] ** 0.5, "markerfacecolor": look["c"]}
-        edge = {"markeredgecolor": look["edgecolors"], "markeredgewidth": look["linewidths"]}
-        handles.append(Line2D([], [], linestyle="", label=f"{method}, {what}", **shape, **edge))
+        handles.append(Line2D([], [], linestyle="", label=f"{method}, {what}", **look))
     tolerance = f"{TOLERANCE:.0%}".replace("%", " %")
     words = {"explained": f"explains: within {tolerance} at every δ", "direction only": "direction only"}
     for name, (colour, _) in VERDICTS.items():
@@ -273,8 +329,8 @@ def _notes(inputs: FigureInputs, table: pd.DataFrame, drawn: pd.DataFrame, other
         "them explains the speed. Cells: the largest factor between prediction and disc",
         "Distances are relative: to the orbit of minimisers under rotations, of the logits, and NC1 and NC2 over their "
         "value at the start",
-        rf"Claim C6's condition number falls with δ as {READINGS[CLAIMED].symbol} does: that the paper means this one "
-        "is an inference",
+        rf"Claim C6's condition number falls with δ as {DEFINITIONS[CLAIMED].symbol} does; that the paper means this "
+        "one is an inference",
         *_momentum_notes(table),
         *_gaps(table, drawn),
         f"Not drawn: {others} other model{'s' if others > 1 else ''} of the table" if others else "",
@@ -309,7 +365,7 @@ def _gaps(table: pd.DataFrame, drawn: pd.DataFrame) -> list[str]:
     if len(reached):
         notes.append(f"Triangles: some start did not arrive, here or at the smallest δ ({_counts(reached)})")
     if len(rates):
-        notes.append(f"Not drawn, for some start has no finite rate, here or at the smallest δ ({_counts(rates)})")
+        notes.append(f"Not drawn, as some start has no finite rate, here or at the smallest δ ({_counts(rates)})")
     if diverged := int(table.loc[table["quantity"] == "diverged", "value"].astype(float).sum()):
         notes.append(f"{diverged} runs diverged")
     return notes
@@ -322,18 +378,3 @@ def _counts(gaps: pd.DataFrame) -> str:
     return "ratios: " + ", ".join(
         f"{distance} {name}: {int(count)}" for distance, name, count in zip(*parts, strict=True)
     )
-
-
-FIGURES = {
-    "ufm_dynamics": FigureSpec(
-        title="Which condition number explains the speed of gradient descent in the unconstrained feature model",
-        source="our own, for claim C6",
-        caption="Iterations relative to those without smoothing, for steps of the same fraction of 1/L (row 1) and of "
-        "the same size (row 2), near the minimiser (discs) and from the start (diamonds); each line is what one "
-        "condition number predicts for the discs. Row 3 judges the lines: dark cells explain the speed at every "
-        "smoothing, pale ones its direction only, the others neither; the number is the factor by which the worst "
-        "prediction is off.",
-        draw=ufm_dynamics,
-    ),
-}
-"""The figures of the dynamics by file stem."""

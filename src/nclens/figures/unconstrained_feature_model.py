@@ -1,4 +1,4 @@
-"""The unconstrained feature model's condition numbers, one row a reading: our own figure for claims C5 and C6."""
+"""The unconstrained feature model's condition numbers, one row per definition: our own figure for claims C5 and C6."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec, can_be_drawn
-from nclens.ufm.readings import trend
+from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn
+from nclens.ufm.explanations import trend
 
 
-class Reading(NamedTuple):
+class Definition(NamedTuple):
     """How a condition number is written: its symbol, which Hessian it is of, and its colour."""
 
     symbol: str
@@ -22,31 +23,38 @@ class Reading(NamedTuple):
     colour: str
 
 
-READINGS = {
-    "kappa_ce": Reading(r"$\kappa_\mathrm{CE}$", "cross entropy part, W or H", "#D55E00"),
-    "kappa_full": Reading(r"$\kappa_\mathrm{full}$", "whole objective, W", "#E69F00"),
-    "kappa_full_features": Reading(r"$\kappa_\mathrm{full,H}$", "whole objective, H", "#8C564B"),
-    "kappa_full_range": Reading(
+DEFINITIONS = {
+    "kappa_ce": Definition(r"$\kappa_\mathrm{CE}$", "cross entropy part, W or H", "#D55E00"),
+    "kappa_full": Definition(r"$\kappa_\mathrm{full}$", "whole objective, W", "#E69F00"),
+    "kappa_full_features": Definition(r"$\kappa_\mathrm{full,H}$", "whole objective, H", "#8C564B"),
+    "kappa_full_range": Definition(
         r"$\kappa_\mathrm{full,range}$", r"whole objective, directions of $\kappa_\mathrm{CE}$", "#CC79A7"
     ),
-    "kappa_joint": Reading(r"$\kappa_\mathrm{joint}$", "whole objective, (W, H)", "#0072B2"),
-    "kappa_joint_logits": Reading(r"$\kappa_\mathrm{joint,logits}$", "(W, H), what moves the logits", "#009E73"),
-    "kappa_joint_scaled": Reading(r"$\kappa_\mathrm{joint,scaled}$", "whole objective, scaled (W, H)", "#56B4E9"),
+    "kappa_joint": Definition(r"$\kappa_\mathrm{joint}$", "whole objective, (W, H)", "#0072B2"),
+    "kappa_joint_logits": Definition(r"$\kappa_\mathrm{joint,logits}$", "(W, H), what moves the logits", "#009E73"),
+    "kappa_joint_scaled": Definition(r"$\kappa_\mathrm{joint,scaled}$", "whole objective, scaled (W, H)", "#56B4E9"),
 }
 """Condition number -> how it is written."""
 
 
+MARKS: dict[str, dict[str, Any]] = {
+    "closed_form": {"markersize": 7.9, "markeredgewidth": 1.2, "markerfacecolor": "none"},
+    "numeric": {"markersize": 3.6, "markeredgewidth": 0},
+}
+"""Column of the theory table -> how its markers look."""
+
+
 @style.look()
 def ufm_conditioning(inputs: FigureInputs) -> Drawing:
-    """Every condition number of the Hessian at the UFM's global minimiser, closed form and numeric, one mark a loss.
+    """Condition numbers of the Hessian at the UFM's global minimiser, closed form and numeric, one marker per loss.
 
-    Rings are closed forms, dots eigenvalues at the point that the numeric minimiser found. A loss's mark right of the
-    baseline's is worse conditioned. The definitions need not order the losses alike, so all are drawn.
+    Open markers are closed forms, filled ones eigenvalues at the point that the numeric minimiser found. A loss to the
+    right of the baseline is worse conditioned. The definitions may order the losses differently, so all are drawn.
     """
     columns = ["loss", "quantity", "closed_form", "numeric"]
     theory = inputs.theory[inputs.theory["loss"].isin(list(inputs.losses))]
-    table = theory.loc[theory["quantity"].isin(list(READINGS)), columns].reset_index(drop=True)
-    shown = [name for name in READINGS if (table["quantity"] == name).any()]
+    table = theory.loc[theory["quantity"].isin(list(DEFINITIONS)), columns].reset_index(drop=True)
+    shown = [name for name in DEFINITIONS if (table["quantity"] == name).any()]
     figure, grid = style.page(1, 1, 0.6 + 0.34 * max(len(shown), 2))
     axes = grid[0, 0]
     _draw_rows(axes, inputs, table, shown)
@@ -73,8 +81,7 @@ def ufm_conditioning(inputs: FigureInputs) -> Drawing:
         figure,
         [
             inputs.experiment,
-            "Largest over smallest eigenvalue of the Hessian at the global minimiser; left is better, 1 is the best "
-            "there is",
+            "Largest over smallest eigenvalue of the Hessian at the global minimiser; left is better, 1 is the optimum",
             "W or H: with the other one fixed, the two are the same. Scaled: in coordinates that give both ridges the "
             "curvature 1",
             "No seeds: theory",
@@ -99,7 +106,7 @@ def _omissions(inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> l
 
 
 def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> None:
-    """Rings at the closed forms, dots at the numeric values, a thin line along each row; a log axis from 1."""
+    """Open markers at the closed forms, filled ones at the numeric values, a thin line along each row."""
     marks = style.markers(list(inputs.losses))
     finite = table[["closed_form", "numeric"]].to_numpy(float)
     finite = finite[np.isfinite(finite)]
@@ -112,10 +119,26 @@ def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
         values = own["closed_form"].astype(float).dropna()
         if len(values):
             axes.hlines(row, values.min(), values.max(), color="#c8c8c8", linewidth=1, zorder=1)
-        for loss, closed, numeric in own[["loss", "closed_form", "numeric"]].itertuples(index=False):
-            look: dict[str, Any] = {"marker": marks[loss], "zorder": 3}
-            axes.scatter(closed, row, s=62, facecolors="none", edgecolors=inputs.colours[loss], linewidths=1.2, **look)
-            axes.scatter(numeric, row, s=13, color=inputs.colours[loss], linewidths=0, **look)
+    for column, look in MARKS.items():
+        losses = [loss for loss in inputs.losses if can_be_drawn(table.loc[table["loss"] == loss, column]).any()]
+        sns.pointplot(
+            table,
+            x=column,
+            y=table["quantity"].map({name: row for row, name in enumerate(shown)}).astype(float),
+            hue="loss",
+            hue_order=losses,
+            palette=dict(inputs.colours),
+            markers=[marks[loss] for loss in losses],
+            orient="y",
+            native_scale=True,
+            errorbar=None,
+            linestyle="none",
+            zorder=3,
+            legend=False,
+            ax=axes,
+            **look,
+        )
+    style.clear_labels(axes)
     axes.set_xlim(0.9 * min(finite.min(), 1), 1.15 * max(finite.max(), 10))
     style.log_axis(axes.xaxis)
     axes.axvline(1, color=style.FAINT, linewidth=0.8, zorder=1)
@@ -126,7 +149,7 @@ def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
     """The definition at the left of a row, how it moves with the smoothing at the right."""
     if not shown:
         return
-    axes.set_yticks(range(len(shown)), [f"{READINGS[name].symbol}: {READINGS[name].meaning}" for name in shown])
+    axes.set_yticks(range(len(shown)), [f"{DEFINITIONS[name].symbol}: {DEFINITIONS[name].meaning}" for name in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     moves = axes.secondary_yaxis("right")
@@ -141,15 +164,3 @@ def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
     moves.set_yticks(range(len(shown)), words)
     if any(words):
         axes.set_title("with growing δ", loc="right", fontsize=8)
-
-
-FIGURES = {
-    "ufm_conditioning": FigureSpec(
-        title="Condition numbers of the unconstrained feature model",
-        source="our own, for claims C5 and C6",
-        caption="Condition number of the Hessian at the global minimiser, one row a definition, one mark a loss; log "
-        "axis, left is better. Rings: closed form; dots: eigenvalues at the numeric minimiser.",
-        draw=ufm_conditioning,
-    ),
-}
-"""The figures of the unconstrained feature model by file stem."""

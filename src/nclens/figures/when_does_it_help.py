@@ -1,8 +1,8 @@
-"""The figures of "When Does Label Smoothing Help?" (arXiv 1906.02629), and of what else networks are asked.
+"""The figures of "When Does Label Smoothing Help?" (arXiv 1906.02629), and of the probes.
 
 Projections on the plane of three templates, mutual information along training, calibration against temperature, and
-transfer; beside them the gradient variance that "Towards Understanding Label Smoothing" (arXiv 2006.11653) speaks of.
-What is drawn of probes is what the experiment asks: one panel, or pair of panels, a probe.
+transfer, and the gradient variance of "Towards Understanding Label Smoothing" (arXiv 2006.11653). Probes have one
+panel, or pair of panels, each.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import math
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.distillation import distillation
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.projections import projections
-from nclens.figures.tables import Drawing, FigureInputs, FigureSpec
-from nclens.figures.temperature import ece_temperature
+from nclens.figures.tables import Drawing, FigureInputs
 
-STROKES = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
+TARGETS = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
 PARTS = {"network": "all weights", "head": "classifier alone"}
 
 
@@ -25,7 +22,7 @@ PARTS = {"network": "all weights", "head": "classifier alone"}
 def mutual_information(inputs: FigureInputs) -> Drawing:
     """The proxy of the information between input and logit difference of two classes, against epoch."""
     panels = []
-    for probe in inputs.asked("mutual_information") or [{"suffix": "", "classes": ()}]:
+    for probe in inputs.probes_of("mutual_information") or [{"suffix": "", "classes": ()}]:
         names = " and ".join(inputs.class_name(label) for label in probe["classes"])
         label = "mutual information (nats)" + (f"\n{names}" if names else "")
         series = (Series(f"mutual_information{probe['suffix']}", "train", "train"),)
@@ -35,12 +32,12 @@ def mutual_information(inputs: FigureInputs) -> Drawing:
         inputs,
         panels,
         columns,
-        strokes={"train": "training set"},
+        legend={"train": "training set"},
         height=2.7 * -(-len(panels) // columns),
         log_epochs=True,
         remarks=[
-            "Thin line: log 2 = 0.693 nats, what the class alone is worth; the most is log N for N samples. Estimated "
-            "from a few random augmentations it is biased by about 0.1 nats; it is not clipped",
+            "Thin line: log 2 = 0.693 nats, the information in the class alone; the maximum is log N for N samples. "
+            "The estimate from a few random augmentations has a bias of about 0.1 nats and is not clipped",
         ],
     )
 
@@ -49,23 +46,23 @@ def mutual_information(inputs: FigureInputs) -> Drawing:
 def gradient_variance(inputs: FigureInputs) -> Drawing:
     """Gradient variance of one-hot and of smoothed targets at the same weights, against epoch, on log axes."""
     panels, smoothings = [], []
-    for probe in inputs.asked("gradient_variance") or [{"suffix": "", "smoothing": math.nan}]:
+    for probe in inputs.probes_of("gradient_variance") or [{"suffix": "", "smoothing": math.nan}]:
         smoothings += [] if math.isnan(probe["smoothing"]) else [f"{probe['smoothing']:g}"]
-        for part, words in PARTS.items():
-            label = f"gradient variance (nats²)\n{words}" + (f", δ = {probe['smoothing']:g}" if probe["suffix"] else "")
-            names = (f"gradient_variance_{part}_{targets}{probe['suffix']}" for targets in ("onehot", "smoothed"))
-            series = tuple(Series(name, "train", stroke) for name, stroke in zip(names, STROKES, strict=True))
+        for part, name in PARTS.items():
+            label = f"gradient variance (nats²)\n{name}" + (f", δ = {probe['smoothing']:g}" if probe["suffix"] else "")
+            metrics = (f"gradient_variance_{part}_{targets}{probe['suffix']}" for targets in ("onehot", "smoothed"))
+            series = tuple(Series(metric, "train", key) for metric, key in zip(metrics, TARGETS, strict=True))
             panels.append(Panel(label, series, log=True))
     return draw_curves(
         inputs,
         panels,
         columns=2,
-        strokes=STROKES,
+        legend=TARGETS,
         height=2.7 * (len(panels) // 2),
         log_epochs=True,
         remarks=[
             "Variance of the samples' gradients about their mean, summed over weights; samples of the training set, in "
-            "evaluation mode; both kinds of targets at the same weights, whatever the network was trained with",
+            "evaluation mode; both kinds of targets at the same weights, for every training loss",
             f"Smoothed targets: δ = {', '.join(smoothings)}" if smoothings else "",
         ],
     )
@@ -74,7 +71,7 @@ def gradient_variance(inputs: FigureInputs) -> Drawing:
 @style.look()
 def probe_accuracy(inputs: FigureInputs) -> Drawing:
     """Accuracy of the network on its own test set, and of a linear probe on its frozen features elsewhere."""
-    asked = inputs.asked("transfer") or [{"suffix": "", "dataset": "another data set"}]
+    probes = inputs.probes_of("transfer") or [{"suffix": "", "dataset": "another data set"}]
     panels = [DotPanel("own test set\naccuracy (%)", (Dots("accuracy", "test"),), percent=True)]
     panels += [
         DotPanel(
@@ -82,7 +79,7 @@ def probe_accuracy(inputs: FigureInputs) -> Drawing:
             (Dots(f"probe_accuracy{probe['suffix']}", "test"),),
             percent=True,
         )
-        for probe in asked
+        for probe in probes
     ]
     return draw_dots(
         inputs,
@@ -94,52 +91,3 @@ def probe_accuracy(inputs: FigureInputs) -> Drawing:
             "data's test split",
         ],
     )
-
-
-FIGURES = {
-    "projections": FigureSpec(
-        title="Features on the plane of three templates",
-        source="a figure of the paper, arXiv 1906.02629",
-        caption="Penultimate features of three classes on the plane through their templates, training set above test "
-        "set. With label smoothing clusters should be tight beside the triangle of their centres (small s).",
-        draw=projections,
-    ),
-    "ece_temperature": FigureSpec(
-        title="Calibration against temperature",
-        source="our own, on the claim of arXiv 1906.02629 that smoothing does what temperature scaling does",
-        caption="ECE and cross entropy of the test set with all logits divided by T. Where a line's lowest point is "
-        "near T = 1 the loss needs no scaling.",
-        draw=ece_temperature,
-    ),
-    "probe_accuracy": FigureSpec(
-        title="Transfer of the frozen features",
-        source="our own, after the transfer table of arXiv 2502.15798",
-        caption="Accuracy on the network's own test set, and of a linear classifier on its frozen features on other "
-        "data.",
-        draw=probe_accuracy,
-    ),
-    "mutual_information": FigureSpec(
-        title="Information about the single input",
-        source="a figure of the paper, arXiv 1906.02629",
-        caption="How much the difference of two classes' logits tells of the input, under random augmentation. At "
-        "log 2 it tells the class and nothing else.",
-        draw=mutual_information,
-    ),
-    "distillation": FigureSpec(
-        title="Students of cross entropy and of label smoothing",
-        source="after arXiv 1906.02629",
-        caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
-        "of labels. Left: smoothing makes better teachers where the students' line falls with the teacher's α; where "
-        "it lies above that of the same network alone, labels teach more. Right: a temperature above 1 softens a "
-        "teacher's probabilities; below the level lines a student has learned more from its teacher than from labels.",
-        draw=distillation,
-    ),
-    "gradient_variance": FigureSpec(
-        title="Gradient variance of one-hot and smoothed targets",
-        source="our own, on the claim of arXiv 2006.11653",
-        caption="Variance over samples of the gradient at the weights of each epoch, for one-hot (solid) and smoothed "
-        "(dashed) targets. The claim puts the dashed line of a loss below its solid one.",
-        draw=gradient_variance,
-    ),
-}
-"""The figures of this paper, and of the probes, by file stem."""

@@ -1,7 +1,7 @@
-"""Networks: a backbone that makes features, and a linear head that makes logits.
+"""Networks: a backbone that returns features, and a linear head that returns logits.
 
-Each builder is registered under its own name, which is its name in the configuration; its keyword arguments are the
-entry's keys. A builder takes the shape of an input and the number of outputs, and returns the network.
+Each builder is registered under the name that the configuration uses; its keyword arguments are the entry's keys. A
+builder takes the shape of an input and the number of outputs, and returns the network.
 """
 
 from nclens.models.cost import count_flops

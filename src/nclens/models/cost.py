@@ -1,4 +1,4 @@
-"""What a network costs: floating-point operations of a forward pass."""
+"""Floating-point operations of a network's forward pass."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from nclens.models.network import Network, try_out
 def count_flops(network: Network, shape: Sequence[int]) -> int:
     """Return the floating-point operations of the forward pass of one sample of `shape`, in evaluation mode.
 
-    Counted are the convolutions and matrix products (linear layers and attention among them), a multiply-add as two
-    operations: 2 C_in k^2 C_out H_out W_out of a k x k convolution, 2 d K of the head. Not counted are biases,
-    normalisation, activations, pooling and recurrent layers. A step of training costs about three times as much a
-    sample: the gradients of inputs and of weights are as many products again, each.
+    Convolutions and matrix products (including linear layers and attention) are counted, a multiply-add as two
+    operations: 2 C_in k^2 C_out H_out W_out for a k x k convolution, 2 d K for the head. Biases, normalisation,
+    activations, pooling and recurrent layers are not counted. A training step costs about three times as much per
+    sample: the gradients with respect to inputs and weights each need as many operations again.
 
-    Weights, statistics and chance are afterwards as they were.
+    Weights, buffers and the state of the random generators are unchanged.
     """
     example = torch.zeros(1, *shape, device=network.head.weight.device)
-    # With gradients and plain attention everything runs as products that the counter knows; the fast paths of
-    # inference are operators of their own, which it would pass over.
+    # The fused kernels of inference are operators that the counter does not know. With gradients and plain attention
+    # everything runs as matrix products.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         try_out(network, example, training=False)
     return int(counter.get_total_flops())

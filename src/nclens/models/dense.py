@@ -1,4 +1,4 @@
-"""Networks of linear layers, for rows."""
+"""Multilayer perceptrons, for rows."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ def mlp(
 ) -> Network:
     """Return a multilayer perceptron: hidden linear layers of these widths, each followed by a ReLU.
 
-    Inputs are flattened; features are the last hidden layer, d its width. With `signed_features` the ReLU before the
-    head is left out, so that features have both signs.
+    Inputs are flattened. Features are the output of the last hidden layer, and d is its width. `signed_features`
+    removes the ReLU before the head, so that features take both signs.
     """
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
     inputs = math.prod(shape)

@@ -1,4 +1,4 @@
-"""The head of a network that somebody else built: its last linear layer, found by running it."""
+"""Find the head of any network, its last linear layer, by a forward pass."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,16 +14,16 @@ from nclens.models.network import Network, try_out
 def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: str) -> Network:
     """Return the network whose backbone is `module` without its last linear layer, and whose head is that layer.
 
-    The last linear layer is the one that runs last, wherever it stands in the module and whatever it is called. The
-    module keeps its weights; a trial on two samples shows that the two parts make the same logits.
+    The last linear layer is the one that runs last, whatever its position and name in the module. The weights are
+    unchanged. A forward pass of two samples verifies that backbone and head together return the module's logits.
 
     Raises:
-        ValueError: there is no linear layer, the last one has not `outputs` rows, the module does not take inputs of
-            `shape`, does not return logits (N, K), or something comes after its last linear layer.
+        ValueError: there is no linear layer, the last one does not have `outputs` rows, the module does not accept
+            inputs of `shape`, does not return logits (N, K), or does anything after its last linear layer.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"the model {name} must be a torch.nn.Module, not {type(module).__name__}")
-    # Chance of the trial must not reach the weights or what is drawn after them.
+    # A separate generator: the trial must not affect the random numbers drawn for the run.
     example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     training = module.training
     path, expected = _run_to_last_linear(module.eval(), example, name)
@@ -31,14 +31,14 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
     assert isinstance(head, nn.Linear)
     called = f"linear layer `{path}`" if path else "linear layer"
     if head.out_features != outputs:
-        raise ValueError(f"the model {name} ends in a {called} of {head.out_features} rows; the data need {outputs}")
+        raise ValueError(f"the model {name} ends in a {called} with {head.out_features} rows; the data need {outputs}")
     if not isinstance(expected, Tensor):
         raise ValueError(f"the model {name} must return logits (N, {outputs}), not {type(expected).__name__}")
     network = Network(nn.Identity(), head.in_features, outputs)
     network.head = head
     if path:
-        parent, _, leaf = path.rpartition(".")
-        setattr(module.get_submodule(parent), leaf, nn.Identity())
+        parent, _, attribute = path.rpartition(".")
+        setattr(module.get_submodule(parent), attribute, nn.Identity())
         network.backbone = module
     try:
         with torch.no_grad():
@@ -54,7 +54,7 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
 
 
 def _run_to_last_linear(module: nn.Module, example: Tensor, name: str) -> tuple[str, Any]:
-    """Return the path of the linear layer that runs last, and what the module makes of the example."""
+    """Return the path of the linear layer that runs last, and the module's output for the example."""
     ran: list[str] = []
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output, path=path: ran.append(path))
@@ -69,18 +69,18 @@ def _run_to_last_linear(module: nn.Module, example: Tensor, name: str) -> tuple[
         for hook in hooks:
             hook.remove()
     if not ran:
-        raise ValueError(f"the model {name} runs none of its linear layers, so that none could be its head")
+        raise ValueError(f"the model {name} runs none of its linear layers, so none could be its head")
     return ran[-1], made
 
 
 def _check_training(network: Network, example: Tensor, name: str) -> None:
-    """Refuse a backbone that does something else in training, such as returning auxiliary outputs beside."""
+    """Refuse a backbone that returns something else in training mode, such as auxiliary outputs."""
     made = _run(partial(try_out, network.backbone, training=True), example, name)
     wanted = (2, network.head.in_features)
     if not isinstance(made, Tensor) or made.shape != wanted:
         raise ValueError(
             f"the model {name} returns {type(made).__name__} in training where features (N, {wanted[1]}) are needed; "
-            "switch its auxiliary outputs off"
+            "switch off its auxiliary outputs"
         )
 
 
@@ -92,5 +92,5 @@ def _run(module: Callable[[Tensor], Any], example: Tensor, name: str) -> Any:
         if is_out_of_memory(error):
             raise
         shape = tuple(example.shape[1:])
-        message = f"the model {name} does not take inputs of shape {shape}: {type(error).__name__}: {error}"
+        message = f"the model {name} does not accept inputs of shape {shape}: {type(error).__name__}: {error}"
         raise ValueError(message) from error

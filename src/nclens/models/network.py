@@ -1,4 +1,4 @@
-"""What every network is, where it lies, and the table of those who build one."""
+"""The class of all networks, their placement on a device, and the registry of builders."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def register(builder: Callable[..., Network]) -> Callable[..., Network]:
 
 
 def place_network(network: Network, shape: Sequence[int], device: torch.device) -> Network:
-    """Move a network to the device, in the memory format that is fast for its inputs: channels last for images."""
+    """Move a network to the device, in channels-last memory format for images (C, H, W), which is faster."""
     network = network.to(device)
     if len(shape) == 3:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -44,10 +44,10 @@ def place_network(network: Network, shape: Sequence[int], device: torch.device) 
 
 
 def check_images(name: str, shape: Sequence[int], smallest: int = 1) -> None:
-    """Refuse inputs that are no images (C, H, W) of at least `smallest` pixels a side.
+    """Require images (C, H, W) with at least `smallest` pixels per side.
 
     Raises:
-        ValueError: they are rows, or too small.
+        ValueError: the inputs are rows, or too small.
     """
     if len(shape) != 3:
         raise ValueError(f"{name} needs images (C, H, W), not inputs of shape {tuple(shape)}")
@@ -56,10 +56,10 @@ def check_images(name: str, shape: Sequence[int], smallest: int = 1) -> None:
 
 
 def try_out(module: nn.Module, inputs: Tensor, training: bool) -> Any:
-    """Return what a module makes of `inputs`, in training or evaluation mode, without a trace.
+    """Return a module's output for `inputs`, in training or evaluation mode, without side effects.
 
-    Statistics of batch normalisation and every other buffer, the modes of all layers and the global chance are
-    afterwards as they were.
+    Buffers such as the statistics of batch normalisation, the modes of all layers and the state of the global random
+    generators are restored.
     """
     modes = {layer: layer.training for layer in module.modules()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}

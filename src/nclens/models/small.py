@@ -1,4 +1,4 @@
-"""Networks for small images, of any width, with features after global average pooling."""
+"""Convolutional networks of any width for small images, with global average pooling before the head."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from nclens.models.network import Network, check_images, register
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation and a shortcut (1x1 where the shape changes)."""
+    """Two 3x3 convolutions with batch normalisation and a shortcut (1x1 convolution if the shape changes)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -24,16 +24,16 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the block's output, after ReLU."""
+        """Return the output (N, C, H, W) of the block, after the ReLU."""
         hidden = torch.relu_(self.norm1(self.conv1(inputs)))
         return torch.relu_(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
 
 
 def pooled(layers: Sequence[nn.Module], dim: int, outputs: int, signed_features: bool) -> Network:
-    """Return the network of convolutional layers with `dim` channels at their end, global average pooling and a head.
+    """Return the network of convolutional layers with `dim` output channels, global average pooling and a head.
 
-    With `signed_features` a batch normalisation follows the pooling, so that features have both signs, as the
-    unconstrained feature model's have; without, they are as non-negative as what the layers make.
+    With `signed_features` a batch normalisation follows the pooling, so that features take both signs, as in the
+    unconstrained feature model; otherwise they are non-negative if the outputs of the layers are.
     """
     backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if signed_features:
@@ -47,12 +47,12 @@ def resnet8(
 ) -> Network:
     """Return a small ResNet: 3x3 stem, three stages of one basic block, global average pooling.
 
-    The stages have `width`, 2 `width` and 4 `width` channels, the last two with stride 2; features are taken after the
-    last ReLU and the pooling, so they are non-negative and d = 4 `width`. With `signed_features` a batch normalisation
-    follows the pooling, so that features have both signs.
+    The stages have `width`, 2 `width` and 4 `width` channels, the last two with stride 2. Features are the output of
+    the pooling after the last ReLU, so they are non-negative, and d = 4 `width`. With `signed_features` a batch
+    normalisation follows the pooling, so that features take both signs.
 
     Raises:
-        ValueError: the inputs are no images.
+        ValueError: the inputs are not images.
     """
     check_images("resnet8", shape)
     layers = [
@@ -66,7 +66,7 @@ def resnet8(
     return pooled(layers, 4 * width, outputs, signed_features)
 
 
-#: Convolutions of each of the five groups of a VGG, by its depth; the name counts the original's three linear layers.
+#: Depth of a VGG, which counts the three linear layers of the original -> convolutions of each of its five groups.
 VGG_GROUPS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 
 
@@ -77,11 +77,11 @@ def vgg(
     """Return a VGG with batch normalisation for small images: five groups of 3x3 convolutions, global average pooling.
 
     The groups have 1, 2, 4, 8 and 8 times `width` channels, with 2x2 max-pooling between them. Global average pooling
-    takes the place of the last max-pooling and of the hidden linear layers, so that one linear head is left and
-    features are non-negative, with d = 8 `width`. `depth` is 11, 13 or 16, `signed_features` as for `resnet8`.
+    replaces the last max-pooling and the hidden linear layers, so that a single linear head follows the features, which
+    are non-negative, with d = 8 `width`. `depth` is 11, 13 or 16; `signed_features` is as for `resnet8`.
 
     Raises:
-        ValueError: the inputs are no images, or smaller than 16 x 16.
+        ValueError: the inputs are not images, or are smaller than 16 x 16.
     """
     check_images("vgg", shape, smallest=16)
     layers: list[nn.Module] = []

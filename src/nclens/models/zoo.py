@@ -1,4 +1,4 @@
-"""Networks of torchvision, imported only when one is built; their weights are random, nothing is downloaded."""
+"""Networks of torchvision, imported when one is built, with random weights: nothing is downloaded."""
 
 import difflib
 from collections.abc import Sequence
@@ -37,26 +37,26 @@ def published_resnet(name: str, shape: Sequence[int], outputs: int, stem: str, s
 
     Args:
         name: the ResNet's name in torchvision.
-        shape: of an image, (C, H, W).
-        outputs: K.
-        stem: `paper`: first convolution 3x3, stride 1, padding 1, no bias, and no max-pooling (2402.03979, setup), for
-            small images; `imagenet`: torchvision's own, 7x7 with stride 2, and max-pooling.
-        signed_features: a batch normalisation follows the pooling, as in the release's UFM-regularised runs, so that
-            features have both signs.
+        shape: shape of an image, (C, H, W).
+        outputs: number of outputs K.
+        stem: `paper`, for small images: first convolution 3x3, stride 1, padding 1, no bias, and no max-pooling
+            (2402.03979, setup); `imagenet`: torchvision's own, 7x7 with stride 2, and max-pooling.
+        signed_features: a batch normalisation follows the pooling, as in the released code's UFM-regularised runs, so
+            that features take both signs.
 
     Raises:
-        ValueError: the inputs are no images.
+        ValueError: the inputs are not images.
     """
     check_images(name, shape)
     trunk = getattr(import_torchvision().models, name)(num_classes=outputs)
     kernel, stride = (3, 1) if stem == "paper" else (7, 2)
     trunk.conv1 = nn.Conv2d(shape[0], trunk.conv1.out_channels, kernel, stride, padding=kernel // 2, bias=False)
-    # Drawn as torchvision draws all its convolutions; how the release draws this one is not known.
+    # torchvision's initialisation of convolutions; that of the paper's code is unknown for this layer.
     nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
     if stem == "paper":
         trunk.maxpool = nn.Identity()
     dim = trunk.fc.in_features
-    # What follows the pooling in torchvision's forward pass.
+    # `fc` follows the pooling in torchvision's forward pass.
     trunk.fc = nn.BatchNorm1d(dim) if signed_features else nn.Identity()
     return Network(trunk, dim, outputs)
 
@@ -66,14 +66,14 @@ def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters:
     """Return any classifier of torchvision whose last linear layer is its head.
 
     Args:
-        shape: of an image, (3, H, W).
-        outputs: K.
+        shape: shape of an image, (3, H, W).
+        outputs: number of outputs K.
         builder: its name in torchvision, such as `densenet121`.
         parameters: further keyword arguments of the builder.
 
     Raises:
-        ValueError: torchvision has no such classifier, it does not take the parameters or the images, or its head is
-            no linear layer.
+        ValueError: torchvision has no such classifier, it does not accept the parameters or the images, or its head is
+            not a linear layer.
     """
     models = import_torchvision().models
     known = models.list_models(module=models)
@@ -84,7 +84,7 @@ def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters:
     name = f"`{builder}` of torchvision"
     check_images(name, shape)
     if shape[0] != 3:
-        raise ValueError(f"{name} takes images of 3 channels, not of {shape[0]}")
+        raise ValueError(f"{name} takes images with 3 channels, not {shape[0]}")
     try:
         module = models.get_model(builder, weights=None, num_classes=outputs, **parameters)
     except Exception as error:

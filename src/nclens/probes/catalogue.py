@@ -1,4 +1,4 @@
-"""Every kind of probe: its configuration, the function that computes it, its metrics, figures and cost.
+"""Every kind of probe: its configuration, the function that computes it, its metrics and its cost.
 
 Plain data: functions and models are named, so that reading the catalogue imports nothing heavy. A new kind is a model
 in `nclens.study.probes`, a function in this package and an entry here. The stage `probe` calls the function at each
@@ -47,7 +47,6 @@ class Probe:
         function: `module:name`.
         split: whose rows of `probes.csv` its metrics are; for a probe on other data, `test` is that data's test split.
         metrics: what it yields, in this order.
-        figures: those that an experiment with such a probe has, by file stem.
         cost: of one application, from the probe's keys and the sizes.
     """
 
@@ -55,7 +54,6 @@ class Probe:
     function: str
     split: Split
     metrics: tuple[Metric, ...]
-    figures: tuple[str, ...]
     cost: Callable[[Mapping[str, Any], Size], Cost]
 
 
@@ -82,7 +80,6 @@ PROBES: dict[str, Probe] = {
             Metric("probe_accuracy", "probe accuracy", "higher"),
             Metric("probe_strength", "penalty of the linear probe"),
         ),
-        figures=("probe_accuracy",),
         cost=_transfer,
     ),
     "gradient_variance": Probe(
@@ -95,7 +92,6 @@ PROBES: dict[str, Probe] = {
             Metric("gradient_variance_head_smoothed", "gradient variance of the head, smoothed targets"),
             Metric("gradient_variance_network_smoothed", "gradient variance, smoothed targets"),
         ),
-        figures=("gradient_variance",),
         cost=_gradient_variance,
     ),
     "mutual_information": Probe(
@@ -103,7 +99,6 @@ PROBES: dict[str, Probe] = {
         function="nclens.probes.information:logit_information",
         split="train",
         metrics=(Metric("mutual_information", "mutual information", unit="nats"),),
-        figures=("mutual_information",),
         cost=_mutual_information,
     ),
 }

@@ -1,8 +1,8 @@
-"""The report of a study: one HTML page that holds all it shows, made from tables, images and plain dicts.
+"""The report of a study: one self-contained HTML page, made from tables, images and plain dicts.
 
-The page is a list of sections, so that what another paper needs is one more function that returns a `Section`, and one
-more template in `nclens/templates`. Nothing here reads a file, a clock or a network: the same inputs give the same
-bytes. All text is escaped by the templates, never here.
+The page is a list of sections; a new one is a function that returns a `Section`, and a template in
+`nclens/report/templates`. Nothing here reads a file, a clock or a network: the same inputs give the same bytes. The
+templates escape all text.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.report.figures import Drawn, Plates, claim_figures, other_figures, png_size
+from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
 from nclens.report.provenance import provenance, reproduce
 from nclens.report.regression import regression as regression_section
 from nclens.report.tables import run_table
+from nclens.report.text import Names
 from nclens.report.theory import GIVEN, ufm_theory
 from nclens.report.verdicts import judged_claims, verdicts
-from nclens.report.words import Names
 
 __all__ = [
     "CLAIM_COLUMNS",
@@ -74,31 +74,32 @@ def report_page(
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
     rules: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the whole report as one HTML page, which loads nothing and needs no script.
+    """Return the report as one HTML page, which loads nothing and needs no script.
 
     Args:
-        study: name, title, command (that reproduces it), experiments: each with name, dataset, model, losses
-            (entry -> label and colour, #rrggbb), baseline, seeds, epochs, figures (stems), and, where they are known,
-            task (by default classification) and for regression weight_decays (entry -> weight decay), regularised.
-        claims: verdicts and the measures behind them, columns `CLAIM_COLUMNS`; the order of rows is kept.
+        study: name, title, command (that reproduces it), and experiments, each with name, dataset, model, losses
+            (entry -> label and colour, #rrggbb), baseline, seeds, epochs and figures (stems). Optional for an
+            experiment: task (default classification), transfer (further data sets) and, for regression,
+            weight_decays (entry -> weight decay) and regularised.
+        claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
-        losses: every loss's means, columns of `nclens.report.summary.COLUMNS` and experiment; without it there is no
-            such section.
-        theory: closed forms beside numeric values, columns `THEORY_COLUMNS`; without it there is no such section.
+        losses: means of every loss, columns of `nclens.report.summary.COLUMNS` and experiment; None for no section.
+        theory: closed forms and numeric values, columns `THEORY_COLUMNS`; None for no section.
         dynamics: descents on the unconstrained feature model, columns `DYNAMICS_COLUMNS`.
-        predictions: what it predicts for each run, columns `PREDICTION_COLUMNS`.
+        predictions: the model's predictions for each run, columns `PREDICTION_COLUMNS`.
         effective: the fits behind the predictions by effective penalties, columns `EFFECTIVE_COLUMNS`.
-        regression: the model of regression, closed form beside numeric values, columns `REGRESSION_COLUMNS`.
+        regression: the model of regression, closed forms and numeric values, columns `REGRESSION_COLUMNS`.
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
-        rules: how a verdict is reached: name of a part of the rule, or claim -> in words.
+        rules: how a verdict is reached: part of the rule, or id of a claim -> text.
 
-    What is missing of figures, manifests and records is named on the page.
+    Figures, manifests and records that are missing are named on the page.
 
     Raises:
-        ValueError: a table lacks a column, a verdict or a level is none of the allowed ones, a measure belongs to no
-            verdict, a colour is not #rrggbb, or an image is not a whole PNG.
+        ValueError: a table lacks a column; a claim, measure, verdict or level of the claims, or a quantity of the
+            theory, is unknown; a measure belongs to no verdict; a colour is not #rrggbb; or an image is not a whole
+            PNG.
     """
     for name, table, columns in (
         ("claims", claims, CLAIM_COLUMNS),
@@ -113,15 +114,15 @@ def report_page(
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
     names = Names(study)
     judged = judged_claims(claims, names)
-    plates = Plates(names, figures or {})
+    shown = Figures(names, figures or {})
     sections = [
         verdicts(judged, rules or {}),
         regression_section(names, judged, metrics, regression, predictions),
-        claim_figures(judged, plates),
-        other_figures(plates),
+        claim_figures(judged, shown),
+        other_figures(shown),
         losses_side_by_side(names, losses) if losses is not None else None,
         run_table(names, metrics, runs or {}),
-        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, plates.shown)
+        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, shown.shown)
         if theory is not None and len(theory)
         else None,
         provenance(names, datasets or {}, runs or {}),
@@ -131,7 +132,7 @@ def report_page(
 
 
 def _classified(names: Names, predictions: pd.DataFrame | None) -> pd.DataFrame | None:
-    """The predictions without those for regression, which is another model's."""
+    """The predictions for classification; those for regression are another model's."""
     if predictions is None:
         return None
     return predictions[~predictions["experiment"].isin(list(names.of_task("regression")))]

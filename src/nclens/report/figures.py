@@ -1,4 +1,4 @@
-"""The figures: one beside each claim that it shows, with a caption made from the verdict's numbers, then the rest."""
+"""The figures: one for each claim, with a caption made from the verdict's numbers, then all others."""
 
 import base64
 import struct
@@ -6,42 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nclens.claims import CLAIMS
 from nclens.report.page import Section
+from nclens.report.text import Names, listed
 from nclens.report.verdicts import findings
-from nclens.report.words import Names, listed
-
-CLAIM_FIGURES = {
-    "C1": ("collapse_curves",),
-    "C2": ("collapse_curves", "train_test"),
-    "C3": ("nc1_nc2",),
-    "C4": ("reliability",),
-    "C5": ("ufm_conditioning",),
-    "C6": ("ufm_dynamics", "ufm_conditioning"),
-    "C7": ("theory_error", "smoothing_calibration"),
-    "M1": ("collapse_curves",),
-    "M2": ("class_spread",),
-    "M3": ("probe_accuracy",),
-    "M4": ("smoothing_parts",),
-    "M5": ("smoothing_parts",),
-    "M6": ("nc1_nc2", "collapse_curves"),
-    "M7": ("nc1_nc2", "collapse_curves"),
-    "R1": ("nrc_curves",),
-    "R2": ("nrc_curves",),
-    "R3": ("nrc_gram", "nrc_curves"),
-    "R4": ("nrc_gram",),
-    "R5": ("residuals", "nrc_curves"),
-    "R6": ("nrc_classification",),
-    "T1": ("two_stage",),
-    "T2": ("two_stage", "drop_epoch"),
-    "T3": ("two_stage", "drop_epoch"),
-    "W1": ("ece_temperature", "reliability"),
-    "W2": ("projections",),
-    "W3": ("mutual_information",),
-    "W4": ("gradient_variance",),
-    "W5": ("distillation",),
-    "W6": ("distillation",),
-}
-"""The figures in which a claim can be seen; the first that the page does not show yet is drawn beside it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +18,9 @@ class Drawn:
 
     Attributes:
         png: the bytes of a PNG file.
-        title: what it shows, a few words.
-        source: where it comes from, such as "figure 1 of the paper"; may be empty.
-        caption: how to read it, whole sentences; may be empty.
+        title: what it shows, in a few words.
+        source: its origin, such as "figure 1 of the paper"; may be empty.
+        caption: how to read it, in whole sentences; may be empty.
     """
 
     png: bytes
@@ -62,15 +30,25 @@ class Drawn:
 
 
 @dataclass
-class Plates:
-    """The study's figures; each is shown once, under the next number."""
+class Figures:
+    """The study's figures, each shown once, numbered in the order of the page.
+
+    Attributes:
+        names: of the study.
+        drawn: (experiment, stem) -> what was drawn.
+        shown: (experiment, stem) -> what the template shows of it, for the figures shown so far.
+    """
 
     names: Names
     drawn: Mapping[tuple[str, str], Drawn]
     shown: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def show(self, experiment: str, stem: str, remark: str = "") -> dict[str, Any]:
-        """Return what the template draws of a figure, its caption opened by the remark."""
+        """Show a figure: return its content for the template, the caption preceded by the remark.
+
+        Raises:
+            ValueError: the image is not a whole PNG.
+        """
         drawn = self.drawn[experiment, stem]
         try:
             width, height = png_size(drawn.png)
@@ -94,7 +72,7 @@ class Plates:
         self.shown[experiment, stem] = figure
         return figure
 
-    def promised(self) -> list[tuple[str, str]]:
+    def listed(self) -> list[tuple[str, str]]:
         """Return the (experiment, stem) of every figure that the study lists."""
         return [(name, stem) for name, entry in self.names.experiments.items() for stem in entry["figures"]]
 
@@ -111,28 +89,28 @@ def png_size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
-def claim_figures(judged: Sequence[Mapping[str, Any]], plates: Plates) -> Section | None:
+def claim_figures(judged: Sequence[Mapping[str, Any]], figures: Figures) -> Section | None:
     """Return a figure for each claim and experiment, its caption made from the verdict table's numbers."""
-    shelves = []
+    entries = []
     for claim in judged:
         views = []
         for experiment in dict.fromkeys(row["experiment"] for row in claim["rows"]):
-            keys = [(experiment, stem) for stem in CLAIM_FIGURES.get(claim["id"], ())]
-            keys = [key for key in keys if key in plates.drawn]
-            seen = [plates.shown[key] for key in keys if key in plates.shown]
-            new = next((key for key in keys if key not in plates.shown), None)
+            keys = [(experiment, stem) for stem in CLAIMS[claim["id"]].figures]
+            keys = [key for key in keys if key in figures.drawn]
+            seen = [figures.shown[key] for key in keys if key in figures.shown]
+            new = next((key for key in keys if key not in figures.shown), None)
             text = findings(row for row in claim["rows"] if row["experiment"] == experiment)
-            figure = plates.show(*new, remark=text) if new else None
+            figure = figures.show(*new, remark=text) if new else None
             views.append({"figure": figure, "findings": text, "shown": seen})
         found = list(dict.fromkeys(row["verdict"] for row in claim["rows"]))
-        shelves.append({"id": claim["id"], "statement": claim["statement"], "verdicts": found, "views": views})
-    return Section("evidence", "Evidence", "claim_figures.html.j2", {"claims": shelves}) if shelves else None
+        entries.append({"id": claim["id"], "statement": claim["statement"], "verdicts": found, "views": views})
+    return Section("evidence", "Evidence", "claim_figures.html.j2", {"claims": entries}) if entries else None
 
 
-def other_figures(plates: Plates) -> Section | None:
+def other_figures(figures: Figures) -> Section | None:
     """Return the figures that no claim has shown yet, and the names of those that are missing."""
-    rest = [plates.show(*key) for key in plates.drawn if key not in plates.shown]
-    missing = [f"figures/{name}_{stem}.png" for name, stem in plates.promised() if (name, stem) not in plates.drawn]
+    rest = [figures.show(*key) for key in figures.drawn if key not in figures.shown]
+    missing = [f"figures/{name}_{stem}.png" for name, stem in figures.listed() if (name, stem) not in figures.drawn]
     if not rest and not missing:
         return None
     return Section("figures", "More figures", "figures.html.j2", {"figures": rest, "missing": missing})

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.words import Names, number
+from nclens.report.text import Names, number
 
 
 def losses_side_by_side(names: Names, losses: pd.DataFrame) -> Section | None:

@@ -1,4 +1,4 @@
-"""The page itself: a list of sections, each a template with the content that it is filled with."""
+"""The page: a list of sections, each a template and its content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from typing import Any, Self
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nclens.report.words import number
+from nclens.report.mathml import assignment, mathml
+from nclens.report.text import number
+from nclens.ufm.formulas import CLOSED_FORMS, FORMULAS, REGRESSION, SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Section:
     Attributes:
         anchor: its address within the page, letters and hyphens.
         title: its heading.
-        template: the template that draws it, a file of `nclens/report/templates`.
+        template: a file of `nclens/report/templates`.
         content: what the template calls `content`.
     """
 
@@ -42,18 +44,27 @@ def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Se
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("nclens.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {
+        "tex": mathml,
+        "assignment": assignment,
+        "symbols": SYMBOLS,
+        "closed_forms": CLOSED_FORMS,
+        "formulas": FORMULAS,
+        "regression": REGRESSION,
+    }
+    return environment
 
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a table's column: its heading, a detail in small type, and whether numbers stand below it."""
+    """The head of a table's column: its heading, a detail in small type, and whether the column holds numbers."""
 
     text: str
     detail: str = ""

@@ -1,4 +1,4 @@
-"""Where the numbers come from, and how to make them again."""
+"""Where the numbers come from, and how to reproduce them."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.words import Names, as_text, duration, number, plural
+from nclens.report.text import Names, as_text, duration, number, plural
 
 
 def _tally(values: Iterable[Any]) -> str:
@@ -100,7 +100,7 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
 
 
 def _expert(expert: Mapping[str, Any]) -> str:
-    """The mean return of a data set's expert, beside published ones."""
+    """The mean return of a data set's expert, with published ones."""
 
     def returns(entry: Mapping[str, Any]) -> str:
         return f"mean return {number(entry['mean_return'])} ± {number(entry['std_return'])}"
@@ -110,7 +110,7 @@ def _expert(expert: Mapping[str, Any]) -> str:
 
 
 def reproduce(study: Mapping[str, Any], theory: bool) -> Section:
-    """Return the command that makes the study again, and what it leaves behind."""
+    """Return the command that reproduces the study, and the files that it writes."""
     places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
     content = {"command": study["command"], "name": study["name"], "theory": theory, "runs": list(places)}
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content)

@@ -1,4 +1,4 @@
-"""Neural regression collapse, told from a study's tables: what is measured, what came out, and what the model says."""
+"""Neural regression collapse: the measures, the results of the study, and the predictions of the model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims.verdict import t_interval
+from nclens.metrics.intervals import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
-from nclens.report.words import Names, number, plural, readable, sentence
+from nclens.report.text import Names, number, plural, sentence
+from nclens.ufm.formulas import REGRESSION as FORMULAS
+from nclens.ufm.quantities import REGRESSION
 
 MEASURED = (
     ("NRC1", "train", "nrc1"),
@@ -20,10 +22,10 @@ MEASURED = (
     ("MSE", "test", "mse"),
     ("R²", "test", "r2"),
 )
-"""Columns of the table of what came out: heading, split, key of the metric; one that no run has is left out."""
+"""Columns of the table of results: heading, split, key of the metric; one that no run has is left out."""
 
 CLAIMS = {"nrc1": "R1", "nrc2": "R2", "nrc3": "R3"}
-"""Metric -> the claim that it falls; the verdict stands below its value."""
+"""Metric -> the claim that it falls; the verdict is shown below its value."""
 MODEL_CLAIMS = ("R4", "R5")
 
 
@@ -37,11 +39,11 @@ def regression(
     """Return the section on regression; None for a study without an experiment of the task.
 
     Args:
-        names: what experiments and losses are called.
+        names: of the study.
         judged: the claims with their verdicts, as `verdicts.judged_claims` returns them.
         metrics: every metric of every run.
-        theory: the closed form beside the numeric minimiser, for experiments trained with the model's penalties.
-        predictions: what the model predicts for each of their runs.
+        theory: closed form and numeric minimiser, for experiments trained with the model's penalties.
+        predictions: the model's predictions for each of their runs.
     """
     experiments = names.of_task("regression")
     if not experiments:
@@ -111,7 +113,7 @@ def _models(
     for (experiment, loss), rows in theory.groupby(["experiment", "loss"], sort=False):
         networks = _networks(predictions, str(experiment), str(loss))
         lambda_w, lambda_h = (float(rows[name].iloc[0]) for name in ("lambda_w", "lambda_h_mean"))
-        given = {"λ_W": lambda_w, "λ_H": lambda_h, "c = λ_W λ_H": lambda_w * lambda_h}
+        given = {r"\lambda_W": lambda_w, r"\lambda_H": lambda_h, FORMULAS["c"]: lambda_w * lambda_h}
         judged = {claim: verdicts.get((claim, str(experiment), str(loss)), "") for claim in MODEL_CLAIMS}
         models.append(
             {
@@ -134,18 +136,23 @@ def _partial(rows: pd.DataFrame, c: float) -> bool:
 
 def _row(record: Mapping[Any, Any], networks: Mapping[str, dict[str, str]]) -> dict[str, Any]:
     quantity = str(record["quantity"])
-    label = sentence(readable(quantity))
-    if quantity.startswith("gram_"):
-        place = quantity.removeprefix("gram_")
-        label = f"W W′, row {int(place[: len(place) // 2]) + 1}, column {int(place[len(place) // 2 :]) + 1}"
     return {
         "quantity": quantity,
-        "label": label,
+        "label": _label(quantity),
         "closed_form": number(record["closed_form"], 5),
         "numeric": number(record["numeric"], 5),
         "relative_error": number(record["relative_error"], 2),
         "network": networks.get(quantity, _mean([])),
     }
+
+
+def _label(quantity: str) -> str:
+    if quantity.startswith("gram_"):
+        place = quantity.removeprefix("gram_")
+        return f"W W′, row {int(place[: len(place) // 2]) + 1}, column {int(place[len(place) // 2 :]) + 1}"
+    if quantity not in REGRESSION:
+        raise ValueError(f"regression: quantity {quantity!r}; known: {', '.join((*REGRESSION, 'gram_ij'))}")
+    return sentence(REGRESSION[quantity])
 
 
 def _networks(predictions: pd.DataFrame | None, experiment: str, loss: str) -> dict[str, dict[str, str]]:

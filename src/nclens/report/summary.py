@@ -1,4 +1,4 @@
-"""One table over all losses of an experiment: each quantity's mean over seeds, its interval, and which loss is best."""
+"""All losses of an experiment in one table: the mean of each quantity over seeds, its interval, and the best loss."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.effects import first_reach, interpolated, logs
-from nclens.claims.verdict import FEWEST_PAIRS, t_interval
+from nclens.claims.verdict import FEWEST_PAIRS
 from nclens.metrics.catalogue import METRICS, Better
+from nclens.metrics.intervals import t_interval
 from nclens.probes.catalogue import PROBES
 
 COLUMNS = ("loss", "quantity", "metric", "split", "better", "mean", "low", "high", "seeds", "best")
@@ -27,8 +28,8 @@ class Quantity:
         name: what it is called.
         metric: key of the metrics table, or `EPOCHS_TO_COLLAPSE`.
         split: train or test.
-        better: which way is better: lower, higher, or empty where neither is. For the collapse it is lower: of two
-            losses the better one at collapsing.
+        better: which direction is better: lower, higher, or empty for neither. For measures of collapse it is lower,
+            the more collapsed loss.
     """
 
     name: str
@@ -70,8 +71,8 @@ def summarise(
     baseline's run of the same seed, log nc1 linear between snapshots; infinite where it never does.
 
     A loss is `best` where its mean is, and where for each other loss the 95% interval of the paired differences over
-    seeds lies whole on the same side of 0 (at least three pairs; not corrected for the number of losses). So no loss is
-    best where the seeds leave it open.
+    seeds lies on the same side of 0 (at least three pairs; not corrected for the number of losses). Otherwise no loss
+    is best.
 
     Args:
         metrics: of one experiment, columns loss, seed, split, epoch, metric, value (more are allowed).
@@ -87,8 +88,8 @@ def summarise(
     metrics = metrics.astype({"loss": object, "metric": object, "split": object, "value": float})
     found = sorted(metrics["metric"].unique())
     named = (
-        Quantity(words + name.removeprefix(metric), name, "test", better)
-        for metric, (words, better) in MORE.items()
+        Quantity(label + name.removeprefix(metric), name, "test", better)
+        for metric, (label, better) in MORE.items()
         for name in found
         if name == metric or name.startswith(f"{metric}/")
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.words import Names, as_text
+from nclens.report.text import Names, as_text
 
 RUN_METRICS = {
     "classification": (

@@ -1,7 +1,10 @@
-"""What a person sees in the terminal at the end of a study."""
+"""The summary of a finished study in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from nclens.report.effects import Effect, pair
+from nclens.report.text import plural
 
 _STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -11,33 +14,24 @@ def print_verdicts(root: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
     Args:
         root: folder of the study.
-        rows: of its claims.csv, as text.
+        rows: of its claims.csv, every cell as text.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"Verdicts of the study {root.name}", title_justify="left", show_lines=True)
-    for heading in ("claim", "verdict", "what it says, and the effect with its 95% interval"):
+    for heading in ("claim", "verdict", "statement, and effect with its 95% interval"):
         table.add_column(heading, overflow="fold")
     for row in (row for row in rows if row["level"] == "claim"):
         style = _STYLES.get(row["verdict"], "default")
-        said = f"{escape(row['statement'])}\n[dim]{escape(_effect(row))}[/]"
-        table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", said)
+        effect = Effect.of(row)
+        seeds = f", {plural(int(effect.seeds), 'seed')}" if effect.seeds.isdigit() else ""
+        line = f"{effect.numbers}; {pair(row['loss'], row['baseline'])} on {row['dataset']}, {row['model']}{seeds}"
+        text = f"{escape(row['statement'])}\n[dim]{escape(line)}[/]"
+        table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", text)
     console = Console(highlight=False)
     console.print(table)
     # Not folded: a path must stay whole to be copied.
     console.print(f"The page with figures and reasons: {root / 'report.html'}", soft_wrap=True)
     console.print("The recorded runs: make ui")
-
-
-def _effect(row: Mapping[str, str]) -> str:
-    """Return effect, interval, unit, seeds and place of a verdict in one line."""
-    where = f"{row['loss']} on {row['dataset']}, {row['model']}"
-    if not row["effect"]:
-        return f"no effect could be measured; {where}"
-    effect = f"{float(row['effect']):.3g}"
-    if row["low"] and row["high"]:
-        effect += f" [{float(row['low']):.3g}, {float(row['high']):.3g}]".replace("inf]", "∞)")
-    seeds = f", {row['seeds']} seeds" if row["seeds"] else ""
-    return f"{effect} {row['unit']}; {where}{seeds}"

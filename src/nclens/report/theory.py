@@ -1,4 +1,4 @@
-"""The unconstrained feature model, told from a study's tables: its minimisers, and its condition numbers by reading."""
+"""The unconstrained feature model: its minimisers and its condition numbers, from a study's tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,31 +6,21 @@ from typing import Any
 import pandas as pd
 
 from nclens.report.page import Section
+from nclens.report.text import Names, as_text, number, sentence
 from nclens.report.theory_networks import networks
-from nclens.report.theory_speed import SYMBOLS, speed
-from nclens.report.words import Names, as_text, number, readable, sentence
-from nclens.ufm.readings import trend
+from nclens.report.theory_speed import speed
+from nclens.ufm.explanations import trend
+from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER
 
 GIVEN = {
     "classes": "K",
     "per_class": "n",
     "dim": "d",
-    "lambda_w": "λ_W",
-    "lambda_h": "λ_H",
-    "lambda_b": "λ_b",
+    "lambda_w": r"\lambda_W",
+    "lambda_h": r"\lambda_H",
+    "lambda_b": r"\lambda_b",
 }
-"""Columns of the theory table that hold the setting, and their symbols."""
-
-READINGS = {
-    "kappa_ce": "cross entropy alone; W with H fixed, or H with W fixed; non-zero eigenvalues",
-    "kappa_full": "whole objective; W with H fixed; all eigenvalues",
-    "kappa_full_features": "whole objective; H with W fixed; all eigenvalues",
-    "kappa_full_range": "whole objective; W with H fixed, or H with W fixed; the directions of the first row",
-    "kappa_joint": "whole objective; W and H together; all eigenvalues but the zeros",
-    "kappa_joint_logits": "whole objective; W and H together; smallest among the directions that move the logits",
-    "kappa_joint_scaled": "as the joint one, in coordinates that give both penalties the curvature 1",
-}
-"""Condition number -> which function, in which variables, on which directions."""
+"""Columns of the theory table that hold the setting -> their symbols in LaTeX."""
 
 
 def ufm_theory(
@@ -45,11 +35,11 @@ def ufm_theory(
     """Return the theory: model, minimiser, condition numbers, gradient descent, and what it predicts for networks.
 
     Args:
-        names: what experiments and losses are called.
+        names: of the study.
         judged: the claims with their verdicts, as `verdicts.judged_claims` returns them.
-        theory: closed forms beside numeric values, one row a loss and quantity.
+        theory: closed forms and numeric values, one row a loss and quantity.
         dynamics: descents on the model; None where the study has no such table.
-        predictions: what the model predicts for each run; None likewise.
+        predictions: the model's predictions for each run; None likewise.
         effective: the fits behind predictions by effective penalties; None likewise.
         shown: (experiment, stem) -> the figures that the page shows so far, each with its number and anchor.
     """
@@ -60,7 +50,7 @@ def ufm_theory(
     errors = theory["relative_error"].dropna()
     content = {
         "settings": settings,
-        "readings": [name for name in READINGS if (theory["quantity"] == name).any()],
+        "condition_numbers": [name for name in CONDITION_NUMBERS if (theory["quantity"] == name).any()],
         "agreement": number(errors.max(), 2) if len(errors) else "",
         "verdicts": {claim: _verdict_lines(judged, claim) for claim in ("C5", "C6", "C7")},
         "speed": speed(names, theory, dynamics),
@@ -80,15 +70,18 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
         "where": names.where(experiment) if known else experiment,
         "given": [(symbol, number(given[column], 6, trim=True)) for column, symbol in GIVEN.items()],
         "losses": [_heading(names.loss(experiment, loss)) for loss in losses],
-        "minimiser": [_row(name, group, losses) for name, group in groups.items() if name not in READINGS],
+        "minimiser": [
+            _row(name, group, losses) | {"label": sentence(_label(name))}
+            for name, group in groups.items()
+            if name not in CONDITION_NUMBERS
+        ],
         "conditioning": [
             _row(name, groups[name], losses)
             | {
-                "symbol": SYMBOLS[name],
-                "label": READINGS[name],
+                "label": CONDITION_NUMBERS[name],
                 "trend": trend(groups[name]["smoothing"].tolist(), groups[name]["closed_form"].tolist()),
             }
-            for name in READINGS
+            for name in CONDITION_NUMBERS
             if name in groups
         ],
         "unknown": bool(rows.loc[rows["quantity"] == "logit_gap", "closed_form"].isna().any()),
@@ -101,13 +94,18 @@ def _heading(loss: Mapping[str, str]) -> dict[str, str]:
     return {**loss, "label": loss["label"].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")}
 
 
+def _label(quantity: str) -> str:
+    if quantity not in MINIMISER:
+        raise ValueError(f"theory: quantity {quantity!r}; known: {', '.join((*MINIMISER, *CONDITION_NUMBERS))}")
+    return MINIMISER[quantity]
+
+
 def _row(quantity: str, group: pd.DataFrame, losses: Iterable[str]) -> dict[str, Any]:
     """A quantity: its closed form for each loss, and the largest relative error of the numeric values."""
     values = dict(zip(group["loss"].astype(str), group["closed_form"], strict=True))
     errors = group["relative_error"].dropna()
     return {
         "quantity": quantity,
-        "label": sentence(readable(quantity)),
         "values": [number(values.get(loss), 4) for loss in losses],
         "error": number(errors.max(), 2) if len(errors) else "–",
     }

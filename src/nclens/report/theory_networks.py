@@ -1,4 +1,4 @@
-"""What the unconstrained feature model predicts for trained networks, what was measured, and how good the fits are."""
+"""Predictions of the unconstrained feature model for trained networks, with measurements and quality of the fits."""
 
 import math
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.report.words import Names, number
+from nclens.report.text import Names, number
 
 QUANTITIES = ("logit_gap", "confidence", "weight_norm", "feature_norm")
 LOOSE, VAST = 1.0, 100.0
-"""Standard error of log s from which a fit leaves s open (a factor e), and from which its size is no matter."""
+"""Standard errors of log s: above the first (a factor e) a fit leaves s open, above the second no number is shown."""
 
 
 def networks(names: Names, predictions: pd.DataFrame | None, effective: pd.DataFrame | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How fast gradient descent reaches the unconstrained feature model's minimisers, and which reading explains it."""
+"""How fast gradient descent reaches the model's minimisers, and which condition number explains it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,23 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.report.words import Names, number
-from nclens.ufm.readings import READINGS, explanations, relative_iterations
+from nclens.report.text import Names, number
+from nclens.ufm.explanations import explanations, relative_iterations
+from nclens.ufm.quantities import CONDITION_NUMBERS
 
-SYMBOLS = {
-    "kappa_ce": "κ_CE",
-    "kappa_full": "κ_full",
-    "kappa_full_features": "κ_full,H",
-    "kappa_full_range": "κ_full,range",
-    "kappa_joint": "κ_joint",
-    "kappa_joint_logits": "κ_joint,logits",
-    "kappa_joint_scaled": "κ_joint,scaled",
-}
-"""Condition number -> its symbol, as in the figures."""
 DISTANCES = {"orbit": "(W, H) to the minimisers", "logits": "the logits", "nc1": "NC1", "nc2": "NC2"}
-RULES = {"relative": "The same fraction of 1/Λ", "absolute": "The same step for all δ"}
+RULES = {"relative": "The same fraction of 1/L", "absolute": "The same step for all δ"}
 SIZES = {"classes": "K", "per_class": "n", "dim": "d"}
-CLAIMED = READINGS[0]
+CLAIMED = next(iter(CONDITION_NUMBERS))
 NEAR = 1e-9
 
 
@@ -58,7 +49,7 @@ def _model_of(dynamics: pd.DataFrame, row: Mapping[Any, Any]) -> pd.DataFrame:
 def _entry(own: pd.DataFrame, places: list[str]) -> dict[str, Any]:
     ratios = relative_iterations(own)
     judged = explanations(ratios)
-    claimed = judged.loc[judged["reading"] == CLAIMED, "verdict"]
+    claimed = judged.loc[judged["predictor"] == CLAIMED, "verdict"]
     relative = own.loc[own["step_rule"] == "relative", "fraction"]
     smoothings = sorted(own["smoothing"].unique())
     return {
@@ -82,19 +73,19 @@ def _entry(own: pd.DataFrame, places: list[str]) -> dict[str, Any]:
 
 
 def _rule(ratios: pd.DataFrame, judged: pd.DataFrame, rule: str) -> dict[str, Any]:
-    """Ratios of iterations near the minimiser for one step rule: what the claimed reading predicts, what was found."""
+    """Ratios of iterations near the minimiser for one step rule: found, and predicted by the claimed definition."""
     plain = ratios[(ratios["momentum"] == ratios["momentum"].min()) & (ratios["step_rule"] == rule)]
     rows = []
     for distance, what in DISTANCES.items():
         here = judged[(judged["step_rule"] == rule) & (judged["distance"] == distance)]
-        kappas = here[here["reading"].isin(list(SYMBOLS))]
-        linear = here.loc[here["reading"] == "linear", "verdict"]
+        kappas = here[here["predictor"].isin(list(CONDITION_NUMBERS))]
+        linear = here.loc[here["predictor"] == "linear", "verdict"]
         rows.append(
             {
                 "distance": what,
                 "values": _means(plain[(plain["distance"] == distance) & (plain["quantity"] == "rate")]),
-                "explained": [SYMBOLS[name] for name in kappas.loc[kappas["verdict"] == "explained", "reading"]],
-                "direction": [SYMBOLS[name] for name in kappas.loc[kappas["verdict"] == "direction only", "reading"]],
+                "explained": kappas.loc[kappas["verdict"] == "explained", "predictor"].tolist(),
+                "direction": kappas.loc[kappas["verdict"] == "direction only", "predictor"].tolist(),
                 "slowest": bool((linear == "explained").any()),
             }
         )

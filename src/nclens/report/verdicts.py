@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.claims import CLAIMS
+from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, pair
 from nclens.report.page import Section
-from nclens.report.words import Names, as_text, listed, number, plural, readable, sentence
+from nclens.report.text import Names, as_text, listed, plural, sentence
 
-VERDICTS = ("supported", "contradicted", "inconclusive")
 MOST_NAMED = 2
 """Verdicts of a kind on a claim that the summary names one by one."""
 
@@ -21,6 +22,8 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     verdict_rows: dict[tuple[str, ...], dict[str, Any]] = {}
     records = claims.to_dict("records")
     for record in records:
+        if record["claim"] not in CLAIMS:
+            raise ValueError(f"claims: claim {record['claim']!r}; allowed: {', '.join(CLAIMS)}")
         if record["level"] not in ("claim", "measure"):
             raise ValueError(f"claims: level {record['level']!r} of {record['claim']}; allowed: claim, measure")
         if record["verdict"] not in VERDICTS:
@@ -43,10 +46,10 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
             verdict_rows[key]["measures"].append(_verdict_row(record, names))
     for row in verdict_rows.values():
         # The claim's own row names no quantity: it repeats the numbers of its main measure.
-        same = [m for m in row["measures"] if (m["effect"], m["interval"]) == (row["effect"], row["interval"])]
-        row["quantity"] = same[0]["quantity"] if same and row["effect"] else row["quantity"]
-        row["note"] = _in_words(row["note"], row["measures"])
-        _place_strokes(row["measures"])
+        same = [measure for measure in row["measures"] if measure["effect"] == row["effect"]]
+        row["quantity"] = same[0]["quantity"] if same and row["effect"].value else row["quantity"]
+        row["note"] = _with_labels(row["note"], row["measures"])
+        _place_intervals(row["measures"])
     return list(found.values())
 
 
@@ -56,7 +59,7 @@ def _pair(record: Mapping[Any, Any]) -> tuple[str, str]:
 
 def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
     experiment = as_text(record["experiment"])
-    baseline = as_text(record["baseline"])
+    baseline, key = as_text(record["baseline"]), as_text(record["quantity"])
     return {
         "experiment": experiment,
         "where": names.where(experiment)
@@ -65,13 +68,9 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "entry": as_text(record["loss"]),
         "loss": names.loss(experiment, as_text(record["loss"])),
         "baseline": names.loss(experiment, baseline) if baseline and baseline != as_text(record["loss"]) else None,
-        "quantity": readable(as_text(record["quantity"])),
-        "key": as_text(record["quantity"]),
-        "effect": "" if pd.isna(record["effect"]) else number(record["effect"]),
-        "interval": _interval(record["low"], record["high"]),
-        "unit": as_text(record["unit"]),
-        "null": "" if pd.isna(record["null"]) else f"{record['null']:g}",
-        "seeds": as_text(record["seeds"]) or "–",
+        "quantity": CLAIMS[record["claim"]].label(key) if key else "",
+        "key": key,
+        "effect": Effect.of(record),
         "verdict": record["verdict"],
         "note": sentence(as_text(record["note"])),
         "ends": tuple(float(record[name]) for name in ("low", "effect", "high", "null")),
@@ -80,28 +79,21 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
     }
 
 
-def _in_words(note: str, measures: Sequence[Mapping[str, Any]]) -> str:
-    """Return a note with the keys of its measures replaced by what they are called."""
-    names = {measure["key"]: measure["quantity"] for measure in measures if measure["key"]}
-    if not names:
+def _with_labels(note: str, measures: Sequence[Mapping[str, Any]]) -> str:
+    """Return a note with the keys of its measures replaced by their labels."""
+    labels = {measure["key"]: measure["quantity"] for measure in measures if measure["key"]}
+    if not labels:
         return note
-    keys = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.sub(rf"(?<![\w/])({keys})(?![\w/])", lambda found: names[found[0]], note)
+    keys = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w/])({keys})(?![\w/])", lambda found: labels[found[0]], note)
 
 
-def _interval(low: float, high: float) -> str:
-    if pd.isna(low) or pd.isna(high):
-        return ""
-    ends = [bracket if math.isfinite(end) else open_ for end, bracket, open_ in ((low, "[", "("), (high, "]", ")"))]
-    return f"{ends[0]}{number(low)}, {number(high)}{ends[1]}"
-
-
-def _place_strokes(measures: Sequence[dict[str, Any]]) -> None:
+def _place_intervals(measures: Sequence[dict[str, Any]]) -> None:
     """Place each interval on a scale that it shares with all of the same unit and null; ratios on a log scale."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in measures:
         if all(math.isfinite(end) for end in row["ends"]):
-            groups.setdefault((row["unit"], row["null"]), []).append(row)
+            groups.setdefault((row["effect"].unit, row["effect"].null), []).append(row)
     for (unit, _), rows in groups.items():
         ends = [end for row in rows for end in row["ends"]]
         logarithmic = unit.startswith("ratio") and min(ends) > 0
@@ -137,12 +129,13 @@ def findings(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the verdicts on a claim as sentences, with the numbers of the verdict table."""
     sentences = []
     for row in rows:
-        pair = row["loss"]["label"] + (f" against {row['baseline']['label']}" if row["baseline"] else "")
-        seeds = f" over {plural(int(row['seeds']), 'seed')}" if row["seeds"].isdigit() else ""
-        numbers = ["not measured"]
-        if row["effect"]:
-            effect = " ".join(filter(None, (row["quantity"], row["effect"], row["unit"] and f"({row['unit']})")))
-            interval = f"95% interval {row['interval']}" if row["interval"] else ""
-            numbers = [effect, interval, f"held against {row['null']}" if row["null"] else ""]
-        sentences.append(f"{pair}{seeds}: {', '.join(filter(None, numbers))}: {row['verdict']}.")
+        effect = row["effect"]
+        losses = pair(row["loss"]["label"], row["baseline"]["label"] if row["baseline"] else "")
+        seeds = f" over {plural(int(effect.seeds), 'seed')}" if effect.seeds.isdigit() else ""
+        numbers = [NOT_MEASURED]
+        if effect.value:
+            value = " ".join(filter(None, (row["quantity"], effect.value, effect.unit and f"({effect.unit})")))
+            interval = f"95% interval {effect.interval}" if effect.interval else ""
+            numbers = [value, interval, f"null value {effect.null}" if effect.null else ""]
+        sentences.append(f"{losses}{seeds}: {', '.join(filter(None, numbers))}: {row['verdict']}.")
     return " ".join(sentences)

@@ -1,67 +1,14 @@
-"""Experiments, and how they are compared with theory, measured and tracked."""
+"""Experiments, and their theory, measurements and tracking."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.probes.catalogue import PROBES
+from nclens.figures.catalogue import FIGURES
 from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
 from nclens.study.probes import ClassNumber, ProbeName
 from nclens.study.training import Training
-
-#: Figures of a classification experiment, by file stem; the drawing functions stand in `nclens.figures`.
-CLASSIFICATION_FIGURES = (
-    "collapse_curves",
-    "first_epochs",
-    "nc1_nc2",
-    "train_test",
-    "training_loss",
-    "norms",
-    "correct_incorrect",
-    "reliability",
-    "ece_temperature",
-    "projections",
-    "ufm_conditioning",
-    "ufm_dynamics",
-)
-#: Figures of an experiment with at least three smoothings, and of one trained with the model's penalties.
-SWEEP_FIGURES = ("smoothing_collapse", "smoothing_calibration")
-REGULARISED_FIGURES = ("theory_error",)
-#: Figures of an experiment with MaxSup or one of its ablations, and of one that drops a loss.
-MAXSUP_FIGURES = ("smoothing_parts", "class_spread")
-TWO_STAGE_FIGURES = ("two_stage", "drop_epoch")
-#: Figure of a classification experiment with the squared error of one-hot targets.
-ONEHOT_FIGURES = ("nrc_classification",)
-#: Figure of an experiment with distilled losses.
-DISTILLATION_FIGURES = ("distillation",)
-#: Figures of a regression experiment.
-REGRESSION_FIGURES = ("nrc_curves", "nrc_gram", "residuals")
-#: Kind of probe -> the figures of an experiment that lists one.
-PROBE_FIGURES = {kind: probe.figures for kind, probe in PROBES.items()}
-#: The figures that an experiment of each task may name.
-FIGURES = {
-    "classification": (
-        *CLASSIFICATION_FIGURES,
-        *SWEEP_FIGURES,
-        *REGULARISED_FIGURES,
-        *MAXSUP_FIGURES,
-        *TWO_STAGE_FIGURES,
-        *ONEHOT_FIGURES,
-        *DISTILLATION_FIGURES,
-        *(stem for stems in PROBE_FIGURES.values() for stem in stems),
-    ),
-    "regression": REGRESSION_FIGURES,
-}
-#: What figures need that would have nothing to show without it.
-NEEDS = {
-    **dict.fromkeys(REGULARISED_FIGURES, "training.ufm_regularised"),
-    **dict.fromkeys(TWO_STAGE_FIGURES, "a loss with a schedule of kind drop"),
-    **dict.fromkeys(ONEHOT_FIGURES, "a loss mse"),
-    **dict.fromkeys(DISTILLATION_FIGURES, "a loss distillation"),
-    **{stem: f"a probe of kind {kind}" for kind, stems in PROBE_FIGURES.items() for stem in stems},
-}
-ALL_FIGURES = tuple(name for names in FIGURES.values() for name in names)
 
 
 def log_spaced(last: int, count: int) -> list[int]:
@@ -107,7 +54,7 @@ class Experiment(Closed):
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
     """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
-    figures: tuple[Literal[ALL_FIGURES], ...] | None = None  # type: ignore[valid-type]
+    figures: tuple[Literal[tuple(FIGURES)], ...] | None = None  # type: ignore[valid-type]
     """The figures to draw; by default every figure that applies."""
 
     @model_validator(mode="after")

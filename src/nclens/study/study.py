@@ -9,25 +9,11 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.figures.catalogue import FIGURES, described
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, same_shape
 from nclens.study.datasets import CustomData, DataEntry
-from nclens.study.experiments import (
-    CLASSIFICATION_FIGURES,
-    DISTILLATION_FIGURES,
-    MAXSUP_FIGURES,
-    NEEDS,
-    ONEHOT_FIGURES,
-    PROBE_FIGURES,
-    REGRESSION_FIGURES,
-    REGULARISED_FIGURES,
-    SWEEP_FIGURES,
-    TWO_STAGE_FIGURES,
-    Experiment,
-    Measure,
-    Theory,
-    Track,
-)
+from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Name, Positive
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
 from nclens.study.models import ModelEntry, TorchvisionModel
@@ -38,8 +24,6 @@ from nclens.study.teachers import check_teachers
 
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
-# MaxSup and its ablations, which have figures of their own.
-MAXSUP_LOSSES = {"maxsup", "ls_regularisation", "ls_error_amplification", "logit_penalty"}
 
 
 def _no_file(folder: str) -> str:
@@ -51,18 +35,13 @@ def _no_file(folder: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: its keys, and the folder they make."""
+    """One training run, by its keys."""
 
     experiment: str
     dataset: str
     model: str
     loss: str
     seed: int
-
-    @property
-    def path(self) -> str:
-        """Folder of the run below the study's: dataset/model/loss/seedN."""
-        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
 
 
 class Study(Closed):
@@ -133,9 +112,10 @@ class Study(Closed):
                 if probe.other is not None:
                     same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
             for figure in experiment.figures or ():
-                if figure in NEEDS and figure not in self._showing(name):
+                needs = FIGURES[figure].needs
+                if needs and not self.facts(name) & set(needs):
                     message = "{where}.figures = {figure}: has nothing to show here; it needs {needed}"
-                    context = {"where": where, "figure": figure, "needed": NEEDS[figure]}
+                    context = {"where": where, "figure": figure, "needed": " or ".join(map(described, needs))}
                     raise PydanticCustomError("figures", message, context)
         return self
 
@@ -255,28 +235,36 @@ class Study(Closed):
         return self.experiments[experiment].training.weight_decay if own is None else own
 
     def figures(self, experiment: str) -> list[str]:
-        """Return the figures of an experiment: those it names, or all that it has something to show in."""
+        """Return the figures of an experiment: those it names, or every figure of the catalogue that applies."""
         named = self.experiments[experiment].figures
-        return self._showing(experiment) if named is None else list(named)
+        if named is not None:
+            return list(named)
+        task, facts = self.task(experiment), self.facts(experiment)
+        return [stem for stem, figure in FIGURES.items() if figure.suitable(task, facts)]
 
-    def _showing(self, experiment: str) -> list[str]:
-        """Return all figures that an experiment has something to show in."""
+    def facts(self, experiment: str) -> set[str]:
+        """Return the facts about an experiment that the catalogue of figures refers to.
+
+        `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training.ufm_regularised`;
+        `sweep` for three smoothings or more; `three_classes` unless the data are known to have fewer.
+        """
         entry = self.experiments[experiment]
-        sweep = SWEEP_FIGURES if len(set(self.smoothings(experiment).values())) > 2 else ()
-        regularised = REGULARISED_FIGURES if entry.training.ufm_regularised else ()
-        names = {getattr(self.losses[loss], "name", None) for loss in entry.losses}
-        maxsup = MAXSUP_FIGURES if names & MAXSUP_LOSSES else ()
-        two_stage = TWO_STAGE_FIGURES if self.drops(experiment) else ()
-        onehot = ONEHOT_FIGURES if any(self.is_onehot(loss) for loss in entry.losses) else ()
+        losses = [self.losses[loss] for loss in entry.losses]
         classes = known_classes(self.datasets[entry.dataset])
-        plain = [stem for stem in CLASSIFICATION_FIGURES if stem != "projections" or classes is None or classes > 2]
-        taught = DISTILLATION_FIGURES if self.has_students(experiment) else ()
-        probes = dict.fromkeys(stem for name in entry.probes for stem in PROBE_FIGURES[self.probes[name].kind])
-        by_task = {
-            "classification": (*plain, *sweep, *regularised, *maxsup, *two_stage, *onehot, *taught, *probes),
-            "regression": REGRESSION_FIGURES,
+        facts = {f"loss:{loss.name}" for loss in losses if hasattr(loss, "name")}
+        facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
+        facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
+        others = {
+            "training.ufm_regularised": entry.training.ufm_regularised,
+            "sweep": len(set(self.smoothings(experiment).values())) > 2,
+            "three_classes": classes is None or classes > 2,
         }
-        return list(by_task[self.task(experiment)])
+        return facts | {fact for fact, holds in others.items() if holds}
+
+    def drawing_functions(self) -> list[str]:
+        """Return the functions that draw the figures of the study, as `module:name`."""
+        stems = dict.fromkeys(stem for name in self.experiments for stem in self.figures(name))
+        return [FIGURES[stem].draw for stem in stems]
 
     def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
         """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.

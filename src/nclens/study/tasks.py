@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from nclens.study.experiments import FIGURES, Experiment
+from nclens.figures.catalogue import FIGURES
+from nclens.study.experiments import Experiment
 
 
 def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str, Any]) -> None:
@@ -42,7 +43,7 @@ def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str
         message = "experiments.{name}.probes = {probes}: probes need classifiers, and the task of {dataset} is {task}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})
     for figure in experiment.figures or ():
-        if figure not in FIGURES[task]:
+        if FIGURES[figure].task != task:
             message = "experiments.{name}.figures = {figure}: does not go with {task}; allowed: {allowed}"
-            context["allowed"] = ", ".join(FIGURES[task])
+            context["allowed"] = ", ".join(stem for stem, known in FIGURES.items() if known.task == task)
             raise PydanticCustomError("figures", message, {**context, "figure": figure})

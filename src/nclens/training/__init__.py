@@ -1,1 +1,1 @@
-"""The training loop and what belongs to it."""
+"""The training loop, its losses, statistics and runtime settings."""

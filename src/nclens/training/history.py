@@ -1,14 +1,15 @@
-"""What the training loop's history is called among the measurements."""
+"""Names of the statistics that the training loop records: the columns of history.csv and their metrics."""
 
-#: The loop's own statistics of each task, in the order in which `nclens.data.tasks` computes them.
+#: Task -> statistics of the training loop beside the loss; `nclens.training.statistics` computes each.
 STATISTICS = {"classification": ("cross_entropy", "error"), "regression": ("mse",)}
 
-#: Columns of history.csv and the metrics that they become: of the loop, not of a snapshot.
+#: Task -> name and format of the statistic in a line of progress.
+PROGRESS = {"classification": ("error", ".2%"), "regression": ("mse", ".4g")}
+
+#: Column of history.csv -> metric. Its values belong to a training epoch, not to a snapshot.
 HISTORY = {
     "loss": "epoch_loss",
-    "cross_entropy": "epoch_cross_entropy",
-    "error": "epoch_error",
-    "mse": "epoch_mse",
+    **{name: f"epoch_{name}" for names in STATISTICS.values() for name in names},
     "learning_rate": "learning_rate",
     "seconds": "epoch_seconds",
 }

@@ -1,8 +1,8 @@
-"""The training loop: one network, one loss, one seed; every state of it can be saved and taken up again, bit for bit.
+"""The training loop: one network, one loss, one seed; training can be saved and resumed at any step, bit for bit.
 
-There is no loader: the data set lies on the device as one tensor and a batch is an index into it. Each purpose of
-chance (initial weights, order of the samples, augmentation) has a generator of its own, seeded by the run's seed and
-the purpose, so that two losses with one seed start from the same weights and see the same batches.
+There is no data loader: the data set is one tensor on the device, indexed by batch. Initial weights, order of the
+samples and augmentation each have a separate random generator, seeded by the run's seed and the purpose, so that two
+losses with the same seed start from the same weights and see the same batches.
 """
 
 import hashlib
@@ -16,35 +16,35 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-from nclens.data.tasks import TASKS
 from nclens.data.tensors import Split, flip_crop
 from nclens.models import Network
 from nclens.training.history import STATISTICS
+from nclens.training.statistics import batch_statistics
 
 
 class Loss(Protocol):
-    """A loss that goes with the epochs, such as :class:`nclens.training.loss.TrainedLoss`."""
+    """A loss that may change with the epoch, such as :class:`nclens.training.loss.TrainedLoss`."""
 
     def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs (N, K) and class numbers (N,) or targets (N, K) to one value a sample (N,), or to their mean.
+        """Return one value per sample (N,), or their mean, of outputs (N, K) and class labels (N,) or targets (N, K).
 
-        `inputs` (N, ...) are what the network saw, augmentation included: a teacher is asked about the same.
+        `inputs` (N, ...) are the network's, augmentation included: a teacher sees the same.
         """
 
     def begin_epoch(self, epoch: int) -> None:
-        """Be as in epoch 0, 1, ...; called before its first batch, and again when training is resumed within it."""
+        """Prepare for epoch 0, 1, ...; called before its first batch, and again when training resumes within it."""
 
     def end_epoch(self) -> None:
-        """Called when the epoch is trained and evaluated."""
+        """Finish the epoch; called after its training and evaluation."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the loss has learned from the samples; a checkpoint holds it."""
+        """Return what the loss has learned from the samples, for a checkpoint."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
-#: A network's backbone, perhaps compiled: inputs (N, ...) to features (N, d).
+#: A network's backbone, possibly compiled: maps inputs (N, ...) to features (N, d).
 Backbone = Callable[[Tensor], Tensor]
 
 
@@ -53,11 +53,11 @@ class Penalties:
     """The unconstrained feature model's penalties on the head and the penultimate features.
 
     lambda_W/2 |W|_F^2 + lambda_H/2 |H|_F^2 + lambda_b/2 |b|^2, with |H|_F^2 summed over all N training samples
-    (2402.03979, UFM). A batch estimates the middle term without bias by (N lambda_H)/2 times the mean of |h_i|^2.
+    (2402.03979, UFM). On a batch, (N lambda_H)/2 times the mean of |h_i|^2 is an unbiased estimate of the second term.
 
     Attributes:
         lambda_w: lambda_W, on the head's weight (K, d).
-        lambda_h_total: N lambda_H, over all N training samples: the product that the minimiser depends on.
+        lambda_h_total: N lambda_H for all N training samples: the product that determines the minimiser.
         lambda_b: lambda_b, on the head's bias (K,).
     """
 
@@ -75,22 +75,22 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained: SGD with momentum and a step schedule.
+    """Hyperparameters of training: SGD with momentum and a step schedule.
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: samples a step; the last partial batch of an epoch is dropped.
+        batch_size: samples per step; the last partial batch of an epoch is dropped.
         learning_rate: step size before the first milestone.
         momentum: momentum of SGD (no Nesterov), in [0, 1).
         weight_decay: L2 coefficient on all parameters.
         milestones: epochs after which the learning rate is multiplied by `decay`.
         decay: factor at each milestone.
         augmentation: `none` or `flip_crop`.
-        record_every: epochs between two rows of the history; the first and the last epoch have theirs always.
+        record_every: epochs between two rows of the history; the first and the last epoch are always recorded.
         precision: of the backbone's forward and backward pass: `float32`, `tf32` (see `nclens.training.runtime`), or
-            `bf16` for autocast to bfloat16; the weights, the head and the loss are float32 always.
+            `bf16` for autocast to bfloat16; weights, head and loss are always float32.
         compile: run the backbone's training steps through `torch.compile`.
-        penalties: of the unconstrained feature model, added to the loss; None for none.
+        penalties: penalties of the unconstrained feature model, added to the loss; None for none.
     """
 
     epochs: int
@@ -107,7 +107,7 @@ class Settings:
     penalties: "Penalties | None" = None
 
     def records(self, epoch: int) -> bool:
-        """Return whether epoch 1, 2, ..., `epochs` has rows in the history."""
+        """Return whether epoch 1, 2, ..., `epochs` is recorded in the history."""
         return epoch in (1, self.epochs) or epoch % self.record_every == 0
 
     def learning_rate_in(self, epoch: int) -> float:
@@ -116,19 +116,19 @@ class Settings:
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Return a 63-bit seed for one purpose of a run; different purposes and different seeds are unrelated."""
+    """Return a 63-bit seed for one purpose of a run; seeds of different purposes and runs are unrelated."""
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 class Trainer:
-    """Trains one network, a stretch at a time, and can be saved between any two steps.
+    """Trains one network, epoch by epoch, and can be saved between any two steps.
 
     Attributes:
         epoch: completed epochs.
-        step: completed steps of the epoch under way.
-        history: one dict a recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
-        seconds: time spent in training steps, evaluation left out.
+        step: completed steps of the current epoch.
+        history: one dict per recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
+        seconds: time spent in training steps, without evaluation.
     """
 
     def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
@@ -137,16 +137,16 @@ class Trainer:
                 f"batch_size {settings.batch_size} is larger than the training split ({len(train)} samples)"
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
-            raise ValueError("augmentation flip_crop needs images (C, H, W), not rows; allowed for rows: none")
+            raise ValueError("augmentation flip_crop needs images (C, H, W); rows allow only none")
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
-        # Rows are small and not augmented: they are normalised once.
+        # Rows are small and not augmented, so they are normalised once.
         self._rows = train.normalise(train.inputs) if train.inputs.ndim == 2 else None
-        # The compiled backbone shares the network's parameters; evaluation and the saved state see the plain one.
+        # The compiled backbone shares the network's parameters; evaluation and checkpoints use the original.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
-        # From zero the first step leaves the gradient there, as torch.optim.SGD does.
+        # Buffers of zeros give the same first step as torch.optim.SGD, which starts without them.
         self.momentum = [torch.zeros_like(weight) if settings.momentum else None for weight in self.parameters]
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
@@ -154,24 +154,25 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._columns = ("loss", *STATISTICS[train.task])
         self._sums = torch.zeros(len(self._columns), dtype=torch.float64, device=self.device)
-        # Layers with chance of their own, such as dropout, draw from the global generator.
+        # Random layers such as dropout draw from the global generator.
         torch.manual_seed(derived_seed(seed, "layers"))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
+        """Number of full batches in the training split."""
         return len(self.train_split) // self.settings.batch_size
 
     def advance(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end of the epoch under way and evaluate; return False as soon as `stop()` is true after a step.
+        """Train to the end of the current epoch and evaluate; return False as soon as `stop()` is true after a step.
 
         Raises:
             FloatingPointError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
+            ValueError: the loss does not depend on the logits.
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
         rate = self.settings.learning_rate_in(number)
-        # The order is drawn on the CPU, so that it is the same on every device.
+        # Drawn on the CPU, so that the order is the same on every device.
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
         batches = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
@@ -183,7 +184,7 @@ class Trainer:
             if stop():
                 self.seconds += time.monotonic() - begun
                 return False
-        sums = self._sums.tolist()  # waits for the device
+        sums = self._sums.tolist()  # synchronises with the device
         self.seconds += time.monotonic() - begun
         self._finish_epoch(number, rate, sums)
         return True
@@ -207,11 +208,11 @@ class Trainer:
         with torch.no_grad():
             self._descend(rate)
             if record:
-                # Kept on the device: reading a number here would wait for it at every step.
-                self._sums += torch.stack([loss, *TASKS[self.train_split.task].statistics(logits, targets)])
+                # Summed on the device: reading a value would synchronise at every step.
+                self._sums += torch.stack([loss, *batch_statistics(self.train_split.task, logits, targets)])
 
     def _descend(self, rate: float) -> None:
-        """Take a step of SGD: the function behind torch.optim.SGD, whose `step` takes as long as a small layer."""
+        """Take an SGD step by the function behind torch.optim.SGD, whose `step` has the overhead of a small layer."""
         learned = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
         sgd(
             [self.parameters[place] for place in learned],
@@ -260,7 +261,7 @@ class Trainer:
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the rest of the training depends on: tensors, and plain values."""
+        """Return everything that the rest of training depends on, as tensors and as plain values."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"momentum.{place}": kept for place, kept in enumerate(self.momentum) if kept is not None}
         tensors |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
@@ -271,7 +272,7 @@ class Trainer:
         return tensors, {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
 
     def resume(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go back to a state that `state` returned."""
+        """Restore a state that `state` returned."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
@@ -280,7 +281,7 @@ class Trainer:
         self.loss.load_state_dict(part("loss."))
         for place, kept in enumerate(self.momentum):
             if kept is not None:
-                # The fused step walks memory, so a buffer must lie in it as its parameter does (channels last).
+                # Copied in place: the fused step needs buffers with the memory layout of their parameters.
                 kept.copy_(tensors[f"momentum.{place}"])
         self._sums.copy_(tensors["sums"])
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
@@ -303,8 +304,8 @@ def objective(
 ) -> tuple[Tensor, Tensor]:
     """Return the logits (B, K) of a batch and the trained objective, a scalar: mean loss plus penalties.
 
-    With `precision` bf16 the backbone runs under autocast; head, loss and penalties are float32 always. `backbone`
-    stands in for the network's own, which it is a compiled form of.
+    With `precision` bf16 the backbone runs under autocast; head, loss and penalties are always float32. `backbone`
+    replaces the network's own, for instance by its compiled form.
     """
     features = _features(backbone or network.backbone, inputs, precision)
     logits = network.head(features)
@@ -313,19 +314,19 @@ def objective(
 
 
 def as_teacher(network: Network, precision: str = "float32") -> Callable[[Tensor], Tensor]:
-    """Return the function from inputs (B, ...) to a trained network's logits (B, K), float32, for a student's loss.
+    """Return a trained network as a function from inputs (B, ...) to float32 logits (B, K), for a student's loss.
 
-    The network is frozen: it is in evaluation mode, whatever mode the student is in, and gets no gradients. `precision`
-    is as in `Settings`.
+    The network is frozen: it stays in evaluation mode, whatever the mode of the student, and gets no gradients.
+    `precision` is as in `Settings`.
     """
     network.eval().requires_grad_(False)
 
-    def ask(inputs: Tensor) -> Tensor:
+    def teach(inputs: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = network.head(_features(network.backbone, inputs, precision))
         return logits
 
-    return ask
+    return teach
 
 
 def _features(backbone: Backbone, inputs: Tensor, precision: str) -> Tensor:
@@ -335,10 +336,10 @@ def _features(backbone: Backbone, inputs: Tensor, precision: str) -> Tensor:
 
 
 def evaluation_batch(inputs: Tensor) -> int:
-    """Return how many of a split's inputs (N, C, H, W) or (N, F) are evaluated at once.
+    """Return the batch size of evaluation for inputs (N, C, H, W) or (N, F).
 
-    250 rows or images of up to 32 x 32 pixels, and of larger images so many that they have no more pixels together:
-    the memory of a convolutional network's hidden layers grows with both.
+    250 for rows and for images of up to 32 x 32 pixels. For larger images the number of pixels in a batch is kept: the
+    memory of a convolutional network's hidden layers grows with it.
     """
     pixels = math.prod(inputs.shape[2:])
     return max(1, 250 * 32 * 32 // max(32 * 32, pixels))
@@ -353,9 +354,9 @@ def evaluate(
     penalties: Penalties | None = None,
     precision: str = "float32",
 ) -> dict[str, float]:
-    """Return the trained objective (`loss`), and the task's statistics of a split in evaluation mode.
+    """Return the trained objective (`loss`) and the task's statistics on a split, in evaluation mode.
 
-    `precision` is as in `Settings`; the logits are float32 always.
+    `precision` is as in `Settings`; the logits are always float32.
     """
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
@@ -365,16 +366,16 @@ def evaluate(
         targets = split.targets[start : start + batch_size]
         inputs = split.normalise(split.inputs[start : start + batch_size])
         logits, value = objective(network, loss, penalties, inputs, targets, precision=precision)
-        sums += torch.stack([value, *TASKS[split.task].statistics(logits, targets)]) * len(targets)
+        sums += torch.stack([value, *batch_statistics(split.task, logits, targets)]) * len(targets)
     return dict(zip(columns, (sums / len(split)).tolist(), strict=True))
 
 
 @torch.no_grad()
 def extract_features(network: Network, split: Split, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in its order, float32 on the CPU."""
+    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU."""
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
-    # Filled in place: batches that are put together at the end would need the memory twice.
+    # Filled in place: concatenating batches at the end would need twice the memory.
     features = torch.empty(len(split), network.head.in_features)
     logits = torch.empty(len(split), network.head.out_features)
     for start in range(0, len(split), batch_size):

@@ -1,4 +1,4 @@
-"""A loss over the epochs of a training: its schedule, its memory, its teacher."""
+"""A loss during training, with its schedule, its memory and its teacher."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,16 +7,15 @@ from torch import Tensor
 
 from nclens.losses import Schedule, StatefulLoss, is_taught
 
-#: A trained network that is asked for its logits (N, K) on inputs (N, ...), such as `nclens.training.loop.as_teacher`.
+#: A trained network: maps inputs (N, ...) to logits (N, K), such as `nclens.training.loop.as_teacher` returns.
 Teacher = Callable[[Tensor], Tensor]
 
 
 class TrainedLoss:
-    """A loss over the epochs of a training: logits (N, K), class numbers (N,) -> one value a sample (N,).
+    """A loss during training: maps logits (N, K) and class labels (N,) to one value per sample (N,).
 
     Attributes:
-        parameters: keyword arguments that the function is called with in the epoch that `begin_epoch` named last, or,
-            before that, in the first one.
+        parameters: the function's keyword arguments in the current epoch, set by `begin_epoch`; at first, epoch 0.
     """
 
     def __init__(
@@ -28,18 +27,18 @@ class TrainedLoss:
         epochs: int | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        """Set up the loss for its first epoch.
+        """Prepare the loss for its first epoch.
 
         Args:
-            function: the loss itself.
+            function: the loss function.
             parameters: its keyword arguments.
-            strength: which of them the schedule varies; None for none.
-            schedule: of the strength; constant by default.
-            epochs: length of the training; a constant strength needs none.
-            teacher: whose logits a loss that is taught is given, on the inputs of each batch.
+            strength: name of the parameter that the schedule varies; None for none.
+            schedule: schedule of that parameter; constant by default.
+            epochs: number of epochs of training; not needed for a constant schedule.
+            teacher: the teacher of a distillation loss, called on the inputs of each batch.
 
         Raises:
-            ValueError: the strength varies and there is no number of epochs, or it varies after the last of them.
+            ValueError: the schedule is not constant and `epochs` is missing, or it ends after the last epoch.
         """
         self._function, self._start, self._strength = function, dict(parameters or {}), strength
         self._schedule, self._epochs, self._teacher = schedule or Schedule(), epochs, teacher
@@ -49,27 +48,27 @@ class TrainedLoss:
         self.begin_epoch(0)
 
     def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Loss of each sample at the strength of this epoch.
+        """Return the loss of each sample (N,) with the parameters of the current epoch.
 
         Args:
             logits: (N, K).
-            targets: class numbers (N,).
-            inputs: (N, ...), as the network saw them; only a loss that is taught needs them.
+            targets: class labels (N,).
+            inputs: the network's inputs (N, ...); only a distillation loss needs them.
 
         Raises:
-            ValueError: the loss is taught, and inputs or a teacher are missing.
+            ValueError: a distillation loss lacks its teacher or the inputs.
         """
         if not self.is_taught:
             return self._function(logits, targets, **self.parameters)
         if self._teacher is None or inputs is None:
-            raise ValueError("this loss asks a teacher: it needs one, and the inputs of the batch")
+            raise ValueError("this loss needs a teacher, and the inputs of the batch")
         return self._function(logits, targets, self._teacher(inputs), **self.parameters)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the strength of epoch 0, 1, ..., `epochs` - 1.
+        """Set the parameters of epoch 0, 1, ..., `epochs` - 1.
 
         Raises:
-            ValueError: the epoch is none of these, or the schedule goes on after the last.
+            ValueError: the epoch is out of range, or the schedule ends after the last epoch.
         """
         if epoch < 0 or (self._epochs is not None and epoch >= self._epochs):
             allowed = "0 or more" if self._epochs is None else f"in [0, {self._epochs})"
@@ -80,13 +79,13 @@ class TrainedLoss:
             self.parameters[self._strength] = self._schedule.at(value, epoch, self._epochs)
 
     def end_epoch(self) -> None:
-        """Let a loss with a memory make use of the epoch behind it."""
+        """Let a stateful loss update its memory after an epoch."""
         if isinstance(self._function, StatefulLoss):
             self._function.end_epoch()
 
     @property
     def remembers(self) -> bool:
-        """Whether its values depend on the samples of the epochs before."""
+        """Whether its values depend on the samples of previous epochs."""
         return isinstance(self._function, StatefulLoss)
 
     @property
@@ -95,10 +94,10 @@ class TrainedLoss:
         return self._is_taught
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A copy of the memory: named tensors, none for most losses."""
+        """Return a copy of the memory as named tensors; empty for a stateless loss."""
         return self._function.state_dict() if isinstance(self._function, StatefulLoss) else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         if isinstance(self._function, StatefulLoss):
             self._function.load_state_dict(state)

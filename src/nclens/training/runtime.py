@@ -1,4 +1,4 @@
-"""How a process computes: threads, precision, determinism; and what it says when the machine cannot."""
+"""Threads, precision, determinism and device of a process, and readable errors where the machine lacks support."""
 
 import contextlib
 import os
@@ -8,51 +8,66 @@ import torch
 
 
 def configure(threads: int, *, precision: str = "float32", deterministic: bool = False, autotune: bool = False) -> None:
-    """Set PyTorch up for the rest of the process.
+    """Configure PyTorch for the rest of the process.
 
-    Denormal numbers are flushed to zero: they appear in trained-out weights and make a CPU many times slower.
+    Denormal numbers are flushed to zero: they occur in decayed weights and make a CPU many times slower.
 
     Args:
-        threads: CPU threads; another number gives other bits.
+        threads: CPU threads; results depend on their number in the last bits.
         precision: `tf32` lets CUDA round the factors of float32 products to TensorFloat-32 (10 bits of mantissa);
-            otherwise float32 is IEEE's everywhere, which is not PyTorch's default for convolutions on CUDA.
-        deterministic: refuse operations whose result depends on the order of atomic additions; the same bits on CUDA.
-        autotune: let cuDNN try its algorithms and keep the fastest, which may be another one the next time; not where
-            `deterministic` is asked for.
+            otherwise float32 is IEEE everywhere, which is not PyTorch's default for convolutions on CUDA.
+        deterministic: refuse operations whose result depends on the order of atomic additions, so that CUDA gives the
+            same bits every time.
+        autotune: let cuDNN time its algorithms and keep the fastest, which may differ between runs; ignored with
+            `deterministic`.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    # What `torch.compile` would start beside the job: one compiler a thread, not one a core of the machine.
+    # `torch.compile` would otherwise start one compiler process per core of the machine.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = autotune and not deterministic
     torch.backends.cudnn.deterministic = not torch.backends.cudnn.benchmark
     if deterministic:
-        # cuBLAS reads it when it starts.
+        # cuBLAS reads it at initialisation.
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(deterministic)
 
 
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn what PyTorch says where an option asks for too much into one message.
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for `cpu`, `cuda` or `auto` (CUDA if available).
 
     Raises:
-        OSError: `compile` is asked for and this machine cannot compile.
-        ValueError: `deterministic` is asked for, and the network has an operation that is not.
+        ValueError: CUDA is requested and not available.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ValueError("training.device is `cuda`, but PyTorch finds no CUDA device; use `auto` or `cpu`")
+    return torch.device("cuda" if wanted != "cpu" and available else "cpu")
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Replace PyTorch's errors about unsupported options by one readable message.
+
+    Raises:
+        OSError: `compile` is set and this machine cannot compile.
+        ValueError: `deterministic` is set and the network has an operation without a deterministic implementation.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
         if "does not have a deterministic implementation" in text:
-            message = f"training.deterministic is true, but {text.split(' does')[0]} has no deterministic form"
+            message = (
+                f"training.deterministic is true, but {text.split(' does')[0]} has no deterministic implementation"
+            )
             raise ValueError(f"{message}; set it to false, or choose another model") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         reason = next((line for line in reversed(text.splitlines()) if "Error" in line or "ompiler" in line), text)
         raise OSError(
             "training.compile is true, but PyTorch cannot compile the network on this machine; on a CPU it needs a C++ "
-            f"compiler (g++, or what the variable CXX names). Install one, or set it to false. It says: {reason}"
+            f"compiler (g++, or the one in the variable CXX). Install one, or set it to false. PyTorch says: {reason}"
         ) from error

@@ -1,4 +1,4 @@
-"""Work beside the loop: a thread that writes while training goes on."""
+"""A background thread that writes files while training continues."""
 
 import queue
 import threading
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 
 class Background:
-    """Calls one function in a thread of its own, in the order in which the calls were asked for.
+    """Calls a function in a separate thread, in the order of the calls to `put`.
 
-    At most one call waits while another runs: whoever asks for a third stands still until there is room, so that memory
-    stays bounded. What a call raises is raised again by the next `put`, by `finish` or at the end of the `with` block;
-    calls after a failed one are dropped.
+    At most one call is queued while another runs, and a further `put` blocks, so that memory stays bounded. An error of
+    a call is raised by the next `put`, by `finish` or at the end of the `with` block; calls after a failed one are
+    dropped.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
@@ -23,7 +23,7 @@ class Background:
         self._thread.start()
 
     def put(self, *arguments: Any) -> None:
-        """Ask for a call; the arguments must not change any more."""
+        """Queue a call; the arguments must not change afterwards."""
         self._raise()
         self._calls.put(arguments)
 
@@ -39,7 +39,7 @@ class Background:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait until every call has returned, and end the thread; an error of the block goes before one of a call."""
+        """Wait until every call has returned, and end the thread; an error of the block precedes one of a call."""
         self._calls.put(None)
         self._thread.join()
         if error is None:
@@ -53,7 +53,7 @@ class Background:
             except BaseException as error:
                 self._error = error
             finally:
-                del arguments  # a written state is not kept until the next one comes
+                del arguments  # free a written state at once
                 self._calls.task_done()
 
     def _raise(self) -> None:

@@ -1,1 +1,1 @@
-"""The unconstrained feature model: closed forms, their Hessians and their numeric checks."""
+"""The unconstrained feature model: closed forms, Hessians, gradient descent, and numeric checks."""

@@ -4,45 +4,41 @@ The model treats the features themselves as free parameters. With :math:`N = nK`
 :math:`R^d`, head :math:`W` (K, d), bias :math:`b` (K,) and smoothed targets
 :math:`y = (1 - \delta)\,\mathrm{onehot} + \delta/K`, it minimises
 
-.. math:: L = \frac1N \sum_i CE_\delta(W h_i + b, y_i) + \frac{\lambda_W}{2}|W|_F^2
+.. math:: \mathcal L = \frac1N \sum_i CE_\delta(W h_i + b, y_i) + \frac{\lambda_W}{2}|W|_F^2
           + \frac{\lambda_H}{2}|H|_F^2 + \frac{\lambda_b}{2}|b|^2 .
 
-:math:`|H|_F^2` is a sum over all N samples while the cross entropy is a mean: the weight is therefore called
-``lambda_h_sum``. Everything below is derived in docs/theory.md. Needs numpy only.
+:math:`|H|_F^2` is a sum over all N samples while the cross entropy is a mean: the penalty is therefore called
+``lambda_h_sum``. Derivations are in docs/theory.md. Needs numpy only.
 
 Source: Guo et al., "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective", arXiv 2402.03979, claim C5.
 """
 
 import math
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nclens.ufm.checks import check_integer, check_positive
+
 Array = NDArray[np.float64]
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"unconstrained feature model: {name} must be an integer >= {least}, got {value!r}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
-        raise ValueError(f"unconstrained feature model: {name} must be a finite number > 0, got {value!r}")
+WHERE = "unconstrained feature model"
 
 
 def simplex_frame(classes: int, dim: int) -> Array:
-    """Rows of a simplex equiangular tight frame: M (classes, dim) with ``M M' = I - 11'/K``, zeros from column K on.
+    """Return a simplex equiangular tight frame: rows of M (K, dim) with ``M M' = I - 11'/K``, zero from column K on.
 
-    The basis is Helmert's, so the same arguments give the same bits. Needs ``classes >= 2`` and ``dim >= classes - 1``,
-    else ValueError.
+    The basis is Helmert's, so the same arguments give the same bits.
+
+    Raises:
+        ValueError: ``classes < 2`` or ``dim < classes - 1``.
     """
-    _check_integer("classes", classes, 2)
-    _check_integer("dim", dim, 0)
+    check_integer(WHERE, "classes", classes, 2)
+    check_integer(WHERE, "dim", dim, 0)
     if dim < classes - 1:
         raise ValueError(f"simplex frame: {classes} classes need dim >= {classes - 1}, got {dim}")
     frame = np.zeros((classes, dim))
@@ -55,7 +51,7 @@ def simplex_frame(classes: int, dim: int) -> Array:
 
 @dataclass(frozen=True)
 class UnconstrainedFeatureModel:
-    r"""One UFM problem, and its global minimisers in closed form.
+    r"""A UFM problem and its global minimisers in closed form.
 
     Args:
         classes: K >= 2.
@@ -67,16 +63,16 @@ class UnconstrainedFeatureModel:
         smoothing: delta in [0, 1); 0 is cross entropy.
 
     Raises:
-        ValueError: an argument outside its range, or, on reading a property, what is not known for ``dim < K - 1``.
+        ValueError: an argument outside its range, or access to a property that is not known for ``dim < K - 1``.
 
     With :math:`s = K\sqrt{n\lambda_W\lambda_H}` there are two regimes. For :math:`s + \delta < 1` (``"simplex"``) the
     minimisers are simplex frames with logit gap :math:`a = \log(K/(s+\delta) - K + 1)`. For
     :math:`s + \delta \ge 1` (``"zero"``) the only minimiser is W = H = b = 0. Minimisers form an orbit under the
     orthogonal group: (W R', R H) has the same value for every orthogonal R; one representative is returned.
 
-    For ``dim < K - 1`` a frame with K - 1 dimensions does not fit. Known and returned: the regime, the zero minimiser
-    of the ``"zero"`` regime, and ``objective_lower_bound``, which is then not attained in the ``"simplex"`` regime.
-    Everything else is refused.
+    For ``dim < K - 1`` the frame, which spans K - 1 dimensions, does not fit. Then only the regime, the zero minimiser
+    of the ``"zero"`` regime and ``objective_lower_bound`` are known; the bound is not attained in the ``"simplex"``
+    regime. Every other property raises.
 
     Source: Guo et al., claim C5 (closed form; derivation in docs/theory.md).
 
@@ -94,12 +90,12 @@ class UnconstrainedFeatureModel:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_integer("classes", self.classes, 2)
-        _check_integer("per_class", self.per_class, 1)
-        _check_integer("dim", self.dim, 1)
-        _check_positive("lambda_w", self.lambda_w)
-        _check_positive("lambda_h_sum", self.lambda_h_sum)
-        _check_positive("lambda_b", self.lambda_b)
+        check_integer(WHERE, "classes", self.classes, 2)
+        check_integer(WHERE, "per_class", self.per_class, 1)
+        check_integer(WHERE, "dim", self.dim, 1)
+        check_positive(WHERE, "lambda_w", self.lambda_w)
+        check_positive(WHERE, "lambda_h_sum", self.lambda_h_sum)
+        check_positive(WHERE, "lambda_b", self.lambda_b)
         if not (isinstance(self.smoothing, Real) and 0 <= self.smoothing < 1):
             raise ValueError(f"unconstrained feature model: smoothing must lie in [0, 1), got {self.smoothing!r}")
 
@@ -115,16 +111,21 @@ class UnconstrainedFeatureModel:
         lambda_b: float,
         smoothing: float = 0.0,
     ) -> Self:
-        r"""The problem whose N lambda_H is ``lambda_h_total``, > 0, on its own N = nK samples.
+        r"""Return the problem with N lambda_H = ``lambda_h_total``, > 0.
 
-        :math:`N\lambda_H` and not :math:`\lambda_H` decides the minimiser of given K, since
-        :math:`s = K\sqrt{n\lambda_W\lambda_H}`: a penalty that was published for one training set is carried over to
-        another by holding the product. Raises ValueError as the class does.
+        For given K the minimiser depends on :math:`N\lambda_H`, not on :math:`\lambda_H` alone, since
+        :math:`s = K\sqrt{n\lambda_W\lambda_H}`: a penalty published for one size of the training set transfers to
+        another if the product is held fixed. Raises ValueError as the class does.
         """
-        _check_integer("classes", classes, 2)
-        _check_integer("per_class", per_class, 1)
-        _check_positive("lambda_h_total", lambda_h_total)
+        check_integer(WHERE, "classes", classes, 2)
+        check_integer(WHERE, "per_class", per_class, 1)
+        check_positive(WHERE, "lambda_h_total", lambda_h_total)
         return cls(classes, per_class, dim, lambda_w, lambda_h_total / (classes * per_class), lambda_b, smoothing)
+
+    def with_per_class(self, per_class: int) -> Self:
+        """Return the problem with ``per_class`` samples of each class and the same N lambda_H (see `from_total`)."""
+        check_integer(WHERE, "per_class", per_class, 1)
+        return replace(self, per_class=per_class, lambda_h_sum=self.lambda_h_sum * (self.per_class / per_class))
 
     @property
     def samples(self) -> int:
@@ -133,7 +134,7 @@ class UnconstrainedFeatureModel:
 
     @property
     def lambda_h_total(self) -> float:
-        """N lambda_H, the product that `from_total` takes."""
+        """N lambda_H, the argument of `from_total`."""
         return self.lambda_h_sum * self.samples
 
     @property
@@ -184,14 +185,14 @@ class UnconstrainedFeatureModel:
     def objective(self) -> float:
         r"""Value at the minimiser.
 
-        :math:`L^* = \log(1 + (K-1)e^{-a}) + \delta\frac{K-1}{K}a + \sqrt{n\lambda_W\lambda_H}(K-1)a`.
+        :math:`\mathcal L^* = \log(1 + (K-1)e^{-a}) + \delta\frac{K-1}{K}a + \sqrt{n\lambda_W\lambda_H}(K-1)a`.
         """
         self._require_known("objective")
         return self.objective_lower_bound
 
     @property
     def objective_lower_bound(self) -> float:
-        """The value of ``objective`` for d >= K - 1: a lower bound of the minimum for every d >= 1."""
+        """The value of ``objective`` for d >= K - 1, which is a lower bound of the minimum for every d >= 1."""
         others, gap = self.classes - 1, self._gap
         penalty = 0.0 if gap == 0 else (self.smoothing + self.s) * others / self.classes * gap
         return math.log1p(others * math.exp(-gap)) + penalty
@@ -201,11 +202,11 @@ class UnconstrainedFeatureModel:
         return self._frame(self.weight_norm)
 
     def class_features(self) -> Array:
-        """Features h_k (K, d), one row a class, of the same minimiser as ``weight``."""
+        """Features h_k (K, d), one row per class, of the same minimiser as ``weight``."""
         return self._frame(self.feature_norm)
 
     def features(self) -> Array:
-        """Features of all samples (N, d), n rows of class 0 first, then class 1 and so on."""
+        """Features of all samples (N, d), sorted by class."""
         return np.repeat(self.class_features(), self.per_class, axis=0)
 
     def bias(self) -> Array:
@@ -214,7 +215,7 @@ class UnconstrainedFeatureModel:
         return np.zeros(self.classes)
 
     def logits(self) -> Array:
-        """Logits (K, K), row k those of class k's samples: a (I - 11'/K)."""
+        """Logits (K, K), a (I - 11'/K); row k holds for the samples of class k."""
         return self.logit_gap * (np.eye(self.classes) - 1 / self.classes)
 
     @property
@@ -222,13 +223,13 @@ class UnconstrainedFeatureModel:
         total, classes = self.s + self.smoothing, self.classes
         if total >= 1:
             return 0.0
-        if total >= 0.5:  # log1p keeps every digit of a small gap
+        if total >= 0.5:  # log1p is accurate for small gaps
             return math.log1p(classes * (1 - total) / total)
         return math.log1p(-(classes - 1) * total / classes) - math.log(total) + math.log(classes)
 
     @property
     def _balance(self) -> float:
-        # (n lambda_H / lambda_W)^(1/4), root by root: neither the quotient nor the product may overflow.
+        # (n lambda_H / lambda_W)^(1/4); separate roots, so that neither quotient nor product overflows.
         return self.per_class**0.25 * self.lambda_h_sum**0.25 / self.lambda_w**0.25
 
     def _row_norm(self, gap: float) -> float:

@@ -1,22 +1,23 @@
-r"""How fast gradient descent reaches the minimisers of the unconstrained feature model, and what predicts it.
+r"""The speed at which gradient descent reaches the minimisers of the unconstrained feature model, and its predictions.
 
-Gradient descent, with or without heavy-ball momentum, on W and H from random starts, the bias held at its minimiser 0
-(so that the Hessian in (W, H) of ``nclens.ufm.spectra`` is the whole story). All problems, starts, momenta and step
-rules run side by side in one float64 batch. Two step rules, since "the same step" has two readings:
+Gradient descent, with or without heavy-ball momentum, on W and H from random starts, with the bias fixed at its
+minimiser 0 (so the Hessian in (W, H) of ``nclens.ufm.spectra`` applies). All problems, starts, momenta and step rules
+run in one float64 batch. "The same step" can mean two things, hence two step rules:
 
-* ``relative``: ``fraction / L`` with L the largest eigenvalue of the joint Hessian at the problem's own minimiser;
+* ``relative``: ``fraction / L`` with L the largest curvature, the largest eigenvalue of the joint Hessian at the
+  problem's own minimiser;
 * ``absolute``: the smallest of these steps, the same for every problem.
 
-Distances that are followed, all relative (1 is "as far as ..."):
+The distances are relative:
 
 * ``orbit``: ``min_R |(W, H) - (W* R', R H*)| / |(W*, H*)|`` over orthogonal R (Procrustes);
-* ``logits``: ``|C W H - W* H*| / |W* H*|`` with C the centring over classes, to which softmax is blind;
+* ``logits``: ``|C W H - W* H*| / |W* H*|``, where C centres over classes, since softmax is invariant to shifts;
 * ``nc1``, ``nc2``: as in ``nclens.metrics.collapse`` (arXiv 2402.03979, equation (4) and the plotted NC2), over their
   value at the start.
 
 A condition number kappa predicts a local rate: on a quadratic whose curvatures lie between L / kappa and L, the slowest
-error shrinks per step by the factor 1 - step L / kappa (momentum: ``contraction``). ``Run.linear_rate`` is sharper: for
-each distance, that of the slowest error which changes it. docs/theory.md has the details.
+error shrinks per step by the factor 1 - step L / kappa (with momentum: ``contraction``). ``Run.linear_rate`` is
+sharper: it is the rate of the slowest error that changes the given distance. docs/theory.md has the details.
 """
 
 import math
@@ -34,29 +35,30 @@ from nclens.ufm.spectra import STILL, condition_numbers, joint_spectrum
 DISTANCES = ("orbit", "logits", "nc1", "nc2")
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 STEP_RULES = ("relative", "absolute")
-# Least size of a start: fourth powers of it, and of its inverse, are float64 numbers.
+# Smallest norm of a start whose fourth power, and that of its inverse, are finite in float64.
 SMALLEST_START = 1e-70
-# Below this the distance is rounding; above the other end it is not yet the local regime.
+# Distances in the local regime: smaller ones are rounding errors.
 LOCAL = (1e-11, 1e-3)
-# Checkpoints are one iteration apart at first, then 1%.
+# Ratio of successive checkpoints, once they are more than one iteration apart.
 SPACING = 1.01
+# A run with an entry of W or H beyond this has diverged.
 HUGE = 1e9
 
 
 @dataclass(frozen=True)
 class Run:
-    """One descent: what was run, and its distances at the checkpoints.
+    """One run of gradient descent, and its distances at the checkpoints.
 
     Attributes:
-        problem: what was minimised.
-        start: index of the random start; the same for every problem.
+        problem: the problem.
+        start: index of the random start; the starts are the same for every problem.
         momentum: beta in [0, 1).
         step_rule: ``"relative"`` or ``"absolute"``.
         step: learning rate.
-        top: L, the largest eigenvalue of the joint Hessian at the minimiser.
-        iterations: checkpoints (C,), increasing, the first is 0.
+        top: largest curvature L, the largest eigenvalue of the joint Hessian at the minimiser.
+        iterations: checkpoints (C,), increasing from 0.
         distances: (C, 4), columns as in ``DISTANCES``.
-        diverged: whether a number left the floats' comfortable range; the run ends there, and reaches nothing.
+        diverged: whether an entry of W or H exceeded 1e9 or was nan; the run then ends, and reaches no tolerance.
     """
 
     problem: UnconstrainedFeatureModel
@@ -70,7 +72,7 @@ class Run:
     diverged: bool
 
     def reached(self, distance: str, tolerance: float) -> float | None:
-        """Iterations until the distance is at or below the tolerance for the first time; None where it never was.
+        """Return the iterations until the distance first is at or below the tolerance; None if it never is.
 
         Between two checkpoints (1% apart) the logarithm of the distance is interpolated linearly.
         """
@@ -86,10 +88,10 @@ class Run:
         return float(self.iterations[after - 1] + share * (self.iterations[after] - self.iterations[after - 1]))
 
     def rate(self, distance: str) -> float | None:
-        """Local linear rate, -d log(distance) / d iteration: least squares over the last half of the local regime.
+        """Return the local linear rate, -d log(distance) / d iteration, by least squares.
 
-        The local regime starts where the distance has fallen to 1e-3 for good. None where it has fewer than 10
-        checkpoints, or the run diverged.
+        The fit uses the last half of the local regime, which starts where the distance stays below 1e-3. None if it has
+        fewer than 10 checkpoints, or the run diverged.
         """
         values = self.distances[:, DISTANCES.index(distance)]
         usable = np.isfinite(values) & (values > LOCAL[0])
@@ -103,20 +105,20 @@ class Run:
         return -float(np.polyfit(self.iterations[chosen], np.log(values[chosen]), 1)[0])
 
     def predicted_rate(self, kappa: float) -> float:
-        """Rate per iteration that a condition number >= 1 predicts for this step and momentum; 0 for inf."""
+        """Return the rate per iteration that a condition number >= 1 predicts for this step and momentum; 0 for inf."""
         if not kappa >= 1:
             raise ValueError(f"dynamics: a condition number must be >= 1, got {kappa!r}")
         return -math.log(contraction(self.step * self.top / kappa, self.momentum))
 
     def linear_rate(self, distance: str) -> float:
-        """Rate per iteration of the slowest error that changes the distance to leading order; inf if none does.
+        """Return the rate per iteration of the slowest error that changes the distance; inf if none does.
 
-        That of ``slowest_curvature``, or of a product of two errors that do not change the distance by themselves: it
-        decays at the sum of their rates, and counts where that is slower. Rows of W that leave their span (``outside``)
-        see what all features (``feature_mean``) or those of a class (``within_flat``) have outside it. Where both
-        ridges are equal, W may be too large by what H is too small (the lowest of ``pairs``, ``classes`` and ``gap``),
-        which the logits see by its square. nc1 is quadratic in deviations within a class along the rows of W: twice
-        their rate, or twice that of ``outside`` and ``within_flat`` together.
+        This is the rate of ``slowest_curvature``, or of a product of two errors, neither of which changes the distance
+        alone. A product decays at the sum of their rates, and counts if that is slower. Errors of W outside the span
+        (``outside``) combine with those of all features (``feature_mean``) or of a class (``within_flat``) outside it.
+        For equal penalties W may be too large where H is too small (the lowest of ``pairs``, ``classes`` and ``gap``),
+        which changes the logits to second order. nc1 is quadratic in deviations within a class along the rows of W:
+        twice their rate, or twice that of the product of ``outside`` and ``within_flat``.
         """
 
         def rate(curvature: float) -> float:
@@ -138,11 +140,11 @@ class Run:
 
 
 def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> float:
-    """Smallest joint eigenvalue whose eigenvectors change the distance to leading order.
+    """Return the smallest joint eigenvalue whose eigenvectors change the distance to leading order.
 
-    ``orbit``: all but the rotations. ``logits``: those that move the logits. ``nc1``: within-class ones in the rows of
-    W (inf for n = 1). ``nc2``: those that move the class means' logits, and ``row_mean``: W is not centred there.
-    A product of two errors may decay more slowly than this: see ``Run.linear_rate``.
+    ``orbit``: all but the rotations. ``logits``: those that change the logits. ``nc1``: within-class ones along the
+    rows of W (inf for n = 1). ``nc2``: those that change the logits of the class means, and ``row_mean``, since NC2
+    does not centre W. A product of two errors may decay more slowly: see ``Run.linear_rate``.
     """
     modes = [mode for mode in joint_spectrum(problem) if mode.name != "rotation"]
     still = STILL * max(mode.logit_change for mode in modes)
@@ -161,11 +163,13 @@ def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> floa
 
 
 def contraction(curvature: float, momentum: float = 0.0) -> float:
-    """Factor per step by which (heavy-ball) gradient descent shrinks the error of a quadratic mode.
+    """Return the factor per step by which (heavy-ball) gradient descent shrinks the error of a quadratic mode.
 
-    ``curvature`` is step times eigenvalue. It is the spectral radius of [[1 + beta - c, -beta], [1, 0]];
-    for beta = 0 that is |1 - c|. Raises ValueError for a curvature that is negative or not finite, or beta outside
-    [0, 1).
+    It is the spectral radius of [[1 + beta - c, -beta], [1, 0]], where c, the argument ``curvature``, is step times
+    eigenvalue, and beta is the momentum; for beta = 0 it is |1 - c|.
+
+    Raises:
+        ValueError: a curvature that is negative or not finite, or a momentum outside [0, 1).
     """
     if not 0 <= curvature < math.inf:
         raise ValueError(f"dynamics: curvature must be a finite number >= 0, got {curvature!r}")
@@ -190,14 +194,14 @@ def descend(
     """Run gradient descent on every problem from the same random starts.
 
     Args:
-        problems: the same classes, per_class and dim; all in the simplex regime with d >= K - 1.
-        starts: number of random starts, >= 1: Gaussian W and H.
-        seed: of the starts.
+        problems: problems with the same classes, per_class and dim, in the simplex regime, with d >= K - 1.
+        starts: number of random starts, >= 1, with Gaussian W and H.
+        seed: seed of the starts.
         start_norm: root mean square of |w_k| and |h_i| at the start, in [1e-70, 1e70].
-        fraction: of 1/L, in (0, 2).
-        momenta: heavy-ball betas, each in [0, 1).
-        step_rules: of ``STEP_RULES``.
-        iterations: cap, >= 1. A run ends earlier once all its distances are at or below the last tolerance.
+        fraction: step in units of 1/L, in (0, 2).
+        momenta: heavy-ball momenta beta, each in [0, 1).
+        step_rules: any of ``STEP_RULES``.
+        iterations: largest number, >= 1; a run ends earlier when all distances reach the smallest tolerance.
 
     Raises:
         ValueError: an argument outside its range.
@@ -243,12 +247,12 @@ def descend(
 
 
 def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]]:
-    """Tidy rows of the runs: iterations to each tolerance, the measured rate, the rate each condition number predicts.
+    """Yield tidy rows of the runs: iterations to each tolerance, and measured and predicted rates.
 
     Keys: smoothing, momentum, step_rule, step, fraction (step times L), start, distance, quantity, tolerance, value.
-    ``quantity`` is ``iterations`` (value None: not reached; with a tolerance), ``rate`` (measured, per iteration),
+    ``quantity`` is ``iterations`` (to the tolerance; value None if not reached), ``rate`` (measured, per iteration),
     ``rate_linear`` (predicted by ``Run.linear_rate``), or, with an empty ``distance``, ``rate_kappa_...`` (predicted
-    by that condition number for whatever distance) and ``diverged`` (0 or 1).
+    by that condition number for every distance) and ``diverged`` (0 or 1).
     """
     for run in runs:
         keys: dict[str, str | float | int | None] = {
@@ -277,10 +281,13 @@ def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]
 
 
 def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_features: Tensor) -> Tensor:
-    """Distance (...,) of (W, H) to the orbit of (W*, H*) under rotations of the features, over |(W*, H*)|.
+    """Return the distance (...,) of (W, H) to the orbit of (W*, H*) under rotations of the features, over |(W*, H*)|.
 
-    Shapes (..., K, d) and (..., N, d), any leading dimensions. The best rotation is the polar factor of
-    W*' W + H*' H (orthogonal Procrustes problem). Raises ValueError where (W*, H*) is zero: nothing to be relative to.
+    Shapes are (..., K, d) and (..., N, d) with any leading dimensions. The best rotation is the polar factor of
+    W*' W + H*' H (orthogonal Procrustes problem).
+
+    Raises:
+        ValueError: (W*, H*) is zero, so that no relative distance is defined.
     """
     left, _, right = torch.linalg.svd(best_weight.mT @ weight + best_features.mT @ features)
     rotation = left @ right
@@ -293,17 +300,23 @@ def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_f
 
 
 def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """nc1 and nc2 of a batch: tr(S_W pinv(S_B)) / K and |nrm(W M') - E|_F, weight (B, K, d), features (B, K, n, d).
+    """Return nc1 = tr(S_W pinv(S_B)) / K and nc2 = |nrm(W M') - E|_F, each (B,), of a batch of models.
 
-    The same quantities as ``nclens.metrics.collapse``, for many models at once; S_B is inverted on its K - 1 leading
-    directions. Raises ValueError where the class means span fewer than K - 1 dimensions: nc1 has no inverse there.
+    The same quantities as in ``nclens.metrics.collapse``; S_B is inverted on its K - 1 leading directions.
+
+    Args:
+        weight: (B, K, d).
+        features: (B, K, n, d).
+
+    Raises:
+        ValueError: the class means span fewer than K - 1 dimensions, so that nc1 is not defined.
     """
     classes, per_class = features.shape[1:3]
     means = features.mean(dim=2)
     centred = means - means.mean(dim=1, keepdim=True)
     _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
     if classes < 2 or strengths.shape[1] < classes - 1 or not (strengths[:, classes - 2] > 0).all():
-        raise ValueError(f"dynamics: nc1 takes at least 2 classes with means in {classes - 1} dimensions or more")
+        raise ValueError(f"dynamics: nc1 needs at least 2 classes with means that span {classes - 1} dimensions")
     deviations = (features - means[:, :, None]).flatten(1, 2) @ directions[:, : classes - 1].mT
     nc1 = (deviations / strengths[:, None, : classes - 1]).square().sum((1, 2)) / (classes * per_class)
     product_ = weight @ centred.mT
@@ -313,7 +326,7 @@ def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor
 
 
 class _Batch:
-    """Many descents side by side: W and H of each stacked as one (K + N, d) block."""
+    """Runs in one batch: W and H of each are stacked as one (K + N, d) block."""
 
     def __init__(self, problems: Sequence[UnconstrainedFeatureModel], steps: list[float], momenta: list[float]) -> None:
         first = problems[0]
@@ -329,7 +342,7 @@ class _Batch:
         )
 
     def run(self, point: Tensor, iterations: int) -> tuple[Array, Array, Array]:
-        """Checkpoints (C,), the distances (C, B, 4) there (nan after a run's end), and which runs (B,) diverged."""
+        """Return checkpoints (C,), distances (C, B, 4), nan after the end of a run, and which runs (B,) diverged."""
         diverged = torch.zeros(len(point), dtype=torch.bool)
         active = torch.arange(len(point))
         velocity = torch.zeros_like(point)
@@ -359,7 +372,7 @@ class _Batch:
         return torch.cat([slope.mT @ features, slope @ weight], 1) + self.ridge[active] * point
 
     def _measure(self, point: Tensor, active: Tensor) -> Tensor:
-        """Columns of ``DISTANCES``; nc1 and nc2 as they are, not yet over their start."""
+        """Return the columns of ``DISTANCES``, with nc1 and nc2 not yet divided by their values at the start."""
         weight, features = point[:, : self.classes], point[:, self.classes :]
         best_weight, best_features = self.best[active, : self.classes], self.best[active, self.classes :]
         goal = best_features @ best_weight.mT

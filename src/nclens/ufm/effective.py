@@ -1,21 +1,20 @@
 r"""The penalties of the unconstrained feature model (UFM) that describe a network trained with plain weight decay.
 
-Such a network has no penalty on its features: their size is held down by the weight decay on the layers below. If its
-penultimate features and its head end where the UFM says, for some penalties, then these *effective* penalties can be
-read off from two numbers for each smoothing delta, the logit gap and the ratio of the norms:
+Such a network has no penalty on its features: weight decay on the layers below limits their size. If its penultimate
+features and its head agree with the UFM's minimiser for some penalties, these *effective* penalties follow from two
+numbers for each smoothing delta, the logit gap and the ratio of the norms:
 
 .. math:: a_\delta = \log\left(\frac{K}{s+\delta} - K + 1\right), \qquad
           \frac{|h_k|}{|w_k|} = \sqrt r, \qquad s = K\sqrt{n\lambda_W\lambda_H}, \qquad
           r = \frac{\lambda_W}{n\lambda_H} .
 
-That one pair (s, r) holds for every smoothing is an assumption, and what the residuals test.
+That the same pair (s, r) holds for every smoothing is an assumption, which the residuals test.
 
-What can be identified: s and r, hence :math:`\lambda_W = \sqrt r\,s/K` and :math:`n\lambda_H = s/(K\sqrt r)`. What
-cannot: n and :math:`\lambda_H` apart from each other (n is known from the data), and :math:`\lambda_b`, since b = 0 at
-the minimiser whatever its value. And s only as far as the gaps feel it: for :math:`s \ll \delta` the gap is that of
-s = 0 up to a correction of order s / delta, so that gaps at large smoothings alone leave s open, and with it the gap at
-delta = 0; ``log_s_standard_error`` says how far. The product of the norms is not used in the fit: with the gap it is
-predicted, :math:`|w_k||h_k| = \frac{K-1}{K} a_\delta`.
+Identifiable are s and r, hence :math:`\lambda_W = \sqrt r\,s/K` and :math:`n\lambda_H = s/(K\sqrt r)`. Not identifiable
+are n and :math:`\lambda_H` separately (n is known from the data), and :math:`\lambda_b`, since b = 0 at the minimiser
+whatever its value. For :math:`s \ll \delta` the gap depends on s only by a term of relative order s / delta, so gaps at
+large smoothings alone hardly determine s, nor the gap at delta = 0: see ``log_s_standard_error``. The product of the
+norms is not used in the fit; the gap predicts it, :math:`|w_k||h_k| = \frac{K-1}{K} a_\delta`.
 
 Source: the closed form is claim C5 of Guo et al., arXiv 2402.03979; fitting it to trained networks is derived here.
 Needs scipy (the ``metrics`` extra).
@@ -29,26 +28,27 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from nclens.ufm.checks import check_integer
 from nclens.ufm.classification import Array
 
-# s / (1 - largest smoothing) is searched as expit(u), u on a grid over this range.
+# The search is over u with s = (1 - largest smoothing) expit(u), first on a grid of u in this range.
 LOGITS = (-40.0, 40.0)
 GRID = 1601
 
 
 @dataclass(frozen=True)
 class EffectivePenalties:
-    r"""Effective penalties of a network, and how well they describe what they were fitted to.
+    r"""Effective penalties of a network, and the quality of their fit.
 
     Attributes:
         classes: K >= 2.
-        s: :math:`K\sqrt{n\lambda_W\lambda_H}`, in [0, 1); 0 where the gaps are so large that none is left.
+        s: :math:`K\sqrt{n\lambda_W\lambda_H}`, in [0, 1); 0 if the gaps exceed those of every s > 0.
         lambda_w_over_n_lambda_h: r > 0.
-        rms_relative_residual: root mean square over the points of measured over fitted logit gap, minus 1.
-        ratio_rms_relative_residual: the same of the ratio of the norms.
+        rms_relative_residual: root mean square over the points of (measured / fitted logit gap) - 1.
+        ratio_rms_relative_residual: the same for the ratio of the norms.
         log_s_standard_error: standard error of log s, from the scatter of the log gaps about the fit and their slope in
-            log s; nan for a single point, inf where no gap depends on s.
-        points: number of smoothings fitted to.
+            log s; nan for a single point, inf if no gap depends on s.
+        points: number of smoothings in the fit.
 
     Raises:
         ValueError: classes, s or lambda_w_over_n_lambda_h outside their range.
@@ -63,7 +63,7 @@ class EffectivePenalties:
     points: int
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
+        check_integer("effective penalties", "classes", self.classes, 2)
         for name, value, fine, allowed in (
             ("s", self.s, 0 <= self.s < 1, "in [0, 1)"),
             ("lambda_w_over_n_lambda_h", self.lambda_w_over_n_lambda_h, self.lambda_w_over_n_lambda_h > 0, "> 0"),
@@ -82,12 +82,12 @@ class EffectivePenalties:
         return self.s / (self.classes * math.sqrt(self.lambda_w_over_n_lambda_h))
 
     def predict(self, smoothing: float) -> dict[str, float]:
-        r"""Return what the UFM with these penalties predicts at a smoothing in [0, 1).
+        r"""Return the predictions of the UFM with these penalties at a smoothing in [0, 1).
 
         Returns:
             ``logit_gap`` a (nats), ``weight_norm`` :math:`\sqrt{(K-1)a/K}\,r^{-1/4}`, ``feature_norm``
-            :math:`\sqrt{(K-1)a/K}\,r^{1/4}` and ``p_true`` :math:`1-(K-1)(s+\delta)/K`. Gap and norms are 0 and p_true
-            is 1/K where s + delta >= 1; gap and norms are inf where s + delta = 0.
+            :math:`\sqrt{(K-1)a/K}\,r^{1/4}` and ``p_true`` :math:`1-(K-1)(s+\delta)/K`. For s + delta >= 1 gap and
+            norms are 0 and p_true is 1/K; for s + delta = 0 gap and norms are inf.
 
         Raises:
             ValueError: a smoothing outside [0, 1).
@@ -100,15 +100,15 @@ class EffectivePenalties:
 
 
 def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
-    r"""Logit gaps (D,) of the UFM at D smoothings: ``UnconstrainedFeatureModel.logit_gap``, and its limit for s = 0.
+    r"""Return the logit gaps (D,) of the UFM at D smoothings: ``UnconstrainedFeatureModel.logit_gap``, also for s = 0.
 
-    :math:`a_\delta = \log(K/(s+\delta)-K+1)`, 0 where s + delta >= 1, inf where s + delta = 0.
+    :math:`a_\delta = \log(K/(s+\delta)-K+1)`; 0 for s + delta >= 1, inf for s + delta = 0.
 
     Raises:
         ValueError: K < 2, s negative or not finite, a smoothing outside [0, 1).
     """
     deltas = np.asarray(smoothings, dtype=np.float64)
-    _check_classes(classes)
+    check_integer("effective penalties", "classes", classes, 2)
     if not 0 <= s < math.inf:
         raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
     if not ((deltas >= 0) & (deltas < 1)).all():
@@ -123,12 +123,12 @@ def fit_effective_penalties(
     weight_norms: Sequence[float],
     feature_norms: Sequence[float],
 ) -> EffectivePenalties:
-    r"""Fit effective penalties to networks that differ in their smoothing only.
+    r"""Fit effective penalties to networks that differ only in their smoothing.
 
-    s minimises the sum of squares of log measured gap minus log :math:`a_\delta`, over 0 < s < 1 - (largest delta):
-    where a gap is measured the UFM cannot be in its zero regime. One dimension, a grid and then a bounded search about
-    its best point, since the sum may have more than one minimum. r is the mean over the points of log(|h|/|w|), twice,
-    exponentiated. A single point determines both exactly (up to s = 0).
+    s minimises the sum of squares of log measured gap minus log :math:`a_\delta`, over 0 < s < 1 - (largest delta),
+    since the UFM has positive gaps only in its simplex regime. The sum may have several minima: a grid search is
+    followed by a bounded search about its best point. r = exp(2 mean log(|h|/|w|)), over the points. A single point
+    determines both exactly (up to s = 0).
 
     Args:
         classes: K >= 2.
@@ -138,20 +138,20 @@ def fit_effective_penalties(
         feature_norms: measured mean |h_k|, features centred by their global mean, > 0 and finite.
 
     Raises:
-        ValueError: an argument outside its range, none or unequally many points. A gap <= 0 is refused and not passed
-            over: the log has no value there, and whether to leave the point out is the caller's choice.
+        ValueError: an argument outside its range, no points, or sequences of different lengths. A gap <= 0 has no
+            logarithm and is an error: the caller decides whether to omit the point.
     """
     points = len(smoothings)
     if points == 0 or not points == len(gaps) == len(weight_norms) == len(feature_norms):
         raise ValueError(
-            "effective penalties: as many smoothings, gaps and norms are needed, at least one each; got "
+            "effective penalties: smoothings, gaps and norms must have the same length, at least 1; got "
             f"{points}, {len(gaps)}, {len(weight_norms)} and {len(feature_norms)}"
         )
     logit_gaps(classes, 0.0, smoothings)  # checks classes and smoothings
     measured = _positive("logit gaps", gaps)
     with np.errstate(over="ignore", under="ignore"):
         ratios = _positive("feature norms", feature_norms) / _positive("weight norms", weight_norms)
-    # The square is the effective lambda_W over n lambda_H: a number too.
+    # The square, the effective lambda_W / (n lambda_H), must be finite too.
     if not ((ratios > 1e-150) & (ratios < 1e150)).all():
         raise ValueError(f"effective penalties: norms too far apart for float64, feature over weight {ratios.tolist()}")
     s = _fit_s(classes, smoothings, measured)
@@ -168,19 +168,14 @@ def fit_effective_penalties(
     )
 
 
-def _check_classes(classes: int) -> None:
-    if isinstance(classes, bool) or not isinstance(classes, (int, np.integer)) or classes < 2:
-        raise ValueError(f"effective penalties: classes must be an integer >= 2, got {classes!r}")
-
-
 def _gaps(classes: int, total: Array) -> Array:
-    """Gap at each s + delta, any shape."""
+    """Return the gap at each s + delta, any shape."""
     with np.errstate(divide="ignore"):
         return np.log1p(classes * np.maximum(1 - total, 0) / total)
 
 
 def _fit_s(classes: int, smoothings: Sequence[float], measured: Array) -> float:
-    # The logit of s over its largest value: a log gap is smooth in it, and near both ends linear or constant.
+    # In the logit of s / (largest s) the log gap is smooth, and linear or constant towards both ends.
     deltas, room = np.asarray(smoothings, dtype=np.float64), 1 - max(smoothings)
 
     def misfit(s: Array) -> Array:
@@ -197,12 +192,12 @@ def _fit_s(classes: int, smoothings: Sequence[float], measured: Array) -> float:
         method="bounded",
         options={"xatol": 1e-10},
     )
-    # Gaps that are larger than at any s fit best in the limit.
+    # Gaps larger than those of every s > 0 fit best in the limit s = 0.
     return 0.0 if float(misfit(np.zeros(()))) <= found.fun else room * float(expit(found.x))
 
 
 def _log_s_standard_error(classes: int, s: float, smoothings: Sequence[float], errors: Array) -> float:
-    """Gauss-Newton: sqrt(sum of squares / (points - 1)) over the norm of the slopes d log a / d log s."""
+    """Return the Gauss-Newton estimate: sqrt(sum of squares / (points - 1)) / norm of the slopes d log a / d log s."""
     if len(smoothings) < 2:
         return math.nan
     if s == 0:

@@ -1,15 +1,16 @@
-r"""Condition numbers of the unconstrained feature model from eigenvalues of its Hessians: the check of ``spectra``.
+r"""Condition numbers of the unconstrained feature model from eigenvalues of its Hessians, to verify ``spectra``.
 
-The Hessians are taken as operators at any collapsed point (W, h_k, b), for example one from ``numeric.minimise``; no
-closed form and no symmetry between classes is used. Structure that is used, so that K = 100, d = 512 takes seconds:
+The Hessians are operators at any collapsed point (W, h_k, b), for example one from ``numeric.minimise``; neither a
+closed form nor a symmetry between classes is used. The following structure is used, so that K = 100, d = 512 takes
+seconds:
 
 * the Hessian in H is block diagonal, and samples of one class share one (d, d) block;
 * in W and in (W, H) it is applied through the (K, K) logits, ``J_k x = p_k * (x - p_k . x)``: no K d x K d matrix;
-* all directions of R^d outside the span of W and the h_k act alike: one of them stands for all;
-* variations of H split into class means and within-class deviations, which do not mix.
+* all directions of R^d outside the span of W and the h_k are equivalent: one of them represents all;
+* variations of H split into class means and within-class deviations, which are not coupled.
 
-Small problems get all eigenvalues of the reduced matrix; large ones the extreme ones by Lanczos with full
-reorthogonalisation, started inside the part of the spectrum that is asked for.
+For small problems all eigenvalues of the reduced matrix are computed; for large ones the extreme eigenvalues, by
+Lanczos with full reorthogonalisation, started in the wanted part of the spectrum.
 """
 
 import math
@@ -19,14 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
+from nclens.ufm.spectra import condition_number
 
-# As for `numeric.minimise`: below it rounding hides the ridges.
+# As in `numeric.minimise`: for smaller s rounding obscures the penalties.
 SMALLEST_S = 1e-7
 DENSE = 800
 STEPS = 120
-# Directions in which scaled W and H are this small (squared, in units of s) are outside their span.
+# Directions in which scaled W and H are smaller than this (squared, in units of s) count as outside their span.
 EMPTY = 1e-10
-# A change of the logits below this share of the largest counts as none.
+# An eigenvector leaves the logits unchanged if its logit change is below this fraction of the largest.
 STILL = 1e-6
 
 Operator = Callable[[Array], Array]
@@ -35,7 +37,7 @@ Operator = Callable[[Array], Array]
 def numeric_condition_numbers(
     problem: UnconstrainedFeatureModel, weight: Array, class_features: Array, bias: Array
 ) -> dict[str, float | None]:
-    """The condition numbers of ``spectra.condition_numbers``, by the same names, from numeric eigenvalues.
+    """Return the condition numbers of ``spectra.condition_numbers``, by the same names, from numeric eigenvalues.
 
     Args:
         problem: K, n, d, lambdas and smoothing.
@@ -44,15 +46,15 @@ def numeric_condition_numbers(
         bias: b (K,).
 
     Returns:
-        name -> condition number; None where there is no such eigenvalue, inf where the smallest is not positive.
+        name -> condition number; None if there is no such eigenvalue, inf if the smallest is not positive.
 
     Raises:
-        ValueError: wrong shapes, non-finite entries, or s < 1e-7 (float64 does not resolve the ridges beside the loss).
+        ValueError: wrong shapes, non-finite entries, or s < 1e-7 (float64 does not resolve the penalties).
     """
     if problem.s < SMALLEST_S:
         raise ValueError(
             f"numeric Hessian: s must be >= {SMALLEST_S} for float64 to resolve it, got {problem.s:.3g}; "
-            "the closed forms reach further"
+            "the closed forms allow smaller s"
         )
     shape = (problem.classes, problem.dim)
     for name, array, wanted in (("weight", weight, shape), ("class_features", class_features, shape)):
@@ -63,7 +65,7 @@ def numeric_condition_numbers(
     point = _reduce(problem, weight, class_features, bias)
     weight_range, feature_range = _weight_range(point), _feature_range(point)
     ridge_w, ridge_h = problem.lambda_w, problem.lambda_h_sum
-    # A row common to all classes is always flat in W; a feature direction is flat in H where C W does not reach it.
+    # A row added to all classes is always flat in W; a feature direction is flat in H if C W is zero on it.
     full_w = [ridge_w, *(ridge_w + value for value in weight_range)]
     full_h = [ridge_h + value for value in feature_range]
     if len(feature_range) == 0 or len(point.rows) < problem.dim:
@@ -71,36 +73,30 @@ def numeric_condition_numbers(
     joint, moving = _joint(point, 1.0, 1.0)
     scaled, _ = _joint(point, math.sqrt(ridge_w), math.sqrt(ridge_h))
     return {
-        "kappa_ce": _ratio(weight_range),
-        "kappa_full": _ratio(full_w),
-        "kappa_full_features": _ratio(full_h),
-        "kappa_full_range": _ratio([ridge_w + value for value in weight_range]),
-        "kappa_joint": _ratio(joint),
-        "kappa_joint_logits": _ratio([max(joint), *moving]) if moving else None,
-        "kappa_joint_scaled": _ratio(scaled),
+        "kappa_ce": condition_number(weight_range),
+        "kappa_full": condition_number(full_w),
+        "kappa_full_features": condition_number(full_h),
+        "kappa_full_range": condition_number([ridge_w + value for value in weight_range]),
+        "kappa_joint": condition_number(joint),
+        "kappa_joint_logits": condition_number([max(joint), *moving]) if moving else None,
+        "kappa_joint_scaled": condition_number(scaled),
     }
-
-
-def _ratio(values: list[float]) -> float | None:
-    if not values:
-        return None
-    return max(values) / min(values) if min(values) > 0 else math.inf
 
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The point in coordinates of the span of W and H, plus one coordinate for all that is outside (if anything is)."""
+    """The point in coordinates of the span of W and H, plus one coordinate for the outside, if there is any."""
 
     problem: UnconstrainedFeatureModel
     weight: Array  # (K, r)
     features: Array  # (K, r), rows h_k
-    spare: int  # 1 if the last coordinate stands for all that is outside, else 0
+    spare: int  # 1 if the last coordinate represents the outside of the span, else 0
     rows: Array  # (rank, r): orthonormal basis of the row space of the centred head
-    probabilities: Array  # (K, K), row k those of class k's samples
-    slopes: Array  # (K, K): gradient of the cross-entropy part in the logits, summed over each class's samples
+    probabilities: Array  # (K, K), row k for the samples of class k
+    slopes: Array  # (K, K): gradient of the cross-entropy part in the logits, summed over the samples of each class
 
     def curve(self, change: Array) -> Array:
-        """J_k applied to row k of logit changes (..., K, K)."""
+        """Apply J_k to row k of logit changes (..., K, K)."""
         p = self.probabilities
         return p * (change - (p * change).sum(axis=-1, keepdims=True))
 
@@ -131,10 +127,10 @@ def _reduce(problem: UnconstrainedFeatureModel, weight: Array, features: Array, 
 
 
 def _weight_range(point: _Reduced) -> list[float]:
-    """Eigenvalues (extreme ones) of the cross-entropy Hessian in W, on the complement of its null directions.
+    """Return (extreme) eigenvalues of the cross-entropy Hessian in W, on the complement of its null space.
 
-    The null directions are a row added to all classes, and rows orthogonal to all features; they are taken out by the
-    coordinates: an orthonormal basis of the complement of 1 on the left, of the features' span on the right.
+    The null space consists of a row added to all classes, and of rows orthogonal to all features. The coordinates
+    exclude it: an orthonormal basis of the complement of 1 on the left, of the features' span on the right.
     """
     classes = point.problem.classes
     left = simplex_frame(classes, classes - 1)
@@ -154,7 +150,7 @@ def _weight_range(point: _Reduced) -> list[float]:
 
 
 def _feature_range(point: _Reduced) -> list[float]:
-    """Eigenvalues of the cross-entropy Hessian in H on the row space of the centred head, one block a class."""
+    """Return eigenvalues of the cross-entropy Hessian in H on the row space of the centred head, a block per class."""
     if len(point.rows) == 0:
         return []
     head = (point.weight - point.weight.mean(axis=0)) @ point.rows.T
@@ -165,12 +161,12 @@ def _feature_range(point: _Reduced) -> list[float]:
 
 
 def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], list[float]]:
-    """Eigenvalues of the joint Hessian without its rotations: all (or the extreme ones), and those that move logits."""
+    """Return (extreme) eigenvalues of the joint Hessian without its rotations: all, and those that change logits."""
     problem = point.problem
     within = [(problem.lambda_h_sum + value) / size_h**2 for value in _feature_range(point)]
     flat = problem.lambda_h_sum / size_h**2
     alone, alone_moving = ([flat, *within], within) if problem.per_class > 1 else ([], [])
-    if len(point.rows) == point.weight.shape[1]:  # nothing outside: no flat within-class direction
+    if len(point.rows) == point.weight.shape[1]:  # no flat within-class direction
         alone = alone_moving
     operator, logits, adjoint, normal = _joint_operators(point, size_w, size_h)
     shape = (2, *point.weight.shape)
@@ -179,8 +175,8 @@ def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], 
         means, moving = _dense_joint(operator, logits, normal, shape)
     else:
         means = _lanczos(operator, normal(generator.standard_normal(shape)), normal)
-        # Every eigenvector that moves the logits overlaps with what a change of the logits pushes, and no other does.
-        # A row added to all classes and the coordinate outside the span never move them: taken out, against rounding.
+        # The image of the adjoint overlaps exactly with the eigenvectors that change the logits. A row added to all
+        # classes and the coordinate outside the span never do: they are projected out, against rounding errors.
         inside = np.ones(shape[-1])
         inside[len(inside) - point.spare :] = 0
 
@@ -195,7 +191,10 @@ def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], 
 
 
 def _joint_operators(point: _Reduced, size_w: float, size_h: float) -> tuple[Operator, Operator, Operator, Operator]:
-    """On (..., 2, K, r) = (W, sqrt(n) h_k): Hessian, centred logits, their adjoint, projection normal to the orbit."""
+    """Return operators on (..., 2, K, r) = (W, sqrt(n) h_k).
+
+    These are the Hessian, the change of the centred logits, its adjoint, and the projection normal to the orbit.
+    """
     problem = point.problem
     root = math.sqrt(problem.per_class)
     features, weight, slopes = point.features / size_w, point.weight / (root * size_h), point.slopes
@@ -223,7 +222,7 @@ def _joint_operators(point: _Reduced, size_w: float, size_h: float) -> tuple[Ope
     sums[sums <= 1e-12 * max(float(strengths[-1]), EMPTY * problem.s)] = np.inf
 
     def normal(vectors: Array) -> Array:
-        # Best antisymmetric A with (W A, H A) close to the vectors: gram A + A gram = orbit' vectors - transposed.
+        # The antisymmetric A with (W A, H A) closest to the vectors: gram A + A gram = orbit' vectors - transposed.
         product = np.einsum("skr,...skt->...rt", orbit, vectors)
         right = basis.T @ (product - np.swapaxes(product, -1, -2)) @ basis
         turn = basis @ (right / sums) @ basis.T
@@ -239,7 +238,7 @@ def _dense_joint(
     identity = np.eye(size).reshape(size, *shape)
     matrix = operator(identity).reshape(size, size)
     projection = normal(identity).reshape(size, size)
-    # An orthonormal basis of the normal space: the projection's eigenvectors of eigenvalue 1.
+    # An orthonormal basis of the normal space: the projection's eigenvectors with eigenvalue 1.
     shares, directions = np.linalg.eigh((projection + projection.T) / 2)
     basis = directions[:, shares > 0.5]
     reduced = basis.T @ matrix @ basis
@@ -251,7 +250,7 @@ def _dense_joint(
 
 
 def _eigenvalues(operator: Operator, start: Array) -> list[float]:
-    """All eigenvalues of a small symmetric operator, the extreme ones of a large one."""
+    """Return all eigenvalues of a small symmetric operator, the extreme eigenvalues of a large one."""
     if start.size > DENSE:
         return _lanczos(operator, start, lambda vectors: vectors)
     matrix = operator(np.eye(start.size).reshape(start.size, *start.shape)).reshape(start.size, start.size)
@@ -259,11 +258,10 @@ def _eigenvalues(operator: Operator, start: Array) -> list[float]:
 
 
 def _lanczos(operator: Operator, start: Array, project: Operator) -> list[float]:
-    """Ritz values of the Krylov space of ``start``, projected at every step: its extreme ones are eigenvalues.
+    """Return Ritz values of the Krylov space of ``start``, projected at every step; the extreme ones are eigenvalues.
 
-    Eigenvalues whose eigenvectors are orthogonal to ``start`` do not appear: that is how a part of the spectrum is
-    chosen. Every step is reorthogonalised and projected
-    twice, so that rounding does not bring them back.
+    Eigenvalues whose eigenvectors are orthogonal to ``start`` do not appear, so ``start`` selects a part of the
+    spectrum. Every step is reorthogonalised and projected twice, so that rounding does not reintroduce them.
     """
     basis = [project(start) / np.linalg.norm(project(start))]
     diagonal: list[float] = []

@@ -1,18 +1,18 @@
-r"""An independent numeric minimiser of the unconstrained feature model, to hold the closed forms against.
+r"""An independent numeric minimiser of the unconstrained feature model, to verify the closed forms.
 
-It runs L-BFGS in float64 from several random starts, over W, b and all N = nK columns of H: no collapse, no symmetry
-and no closed form is assumed. Needs scipy (the ``metrics`` extra).
+L-BFGS in float64 from several random starts, over W, b and all N = nK columns of H: neither collapse nor symmetry nor
+any closed form is assumed. Needs scipy (the ``metrics`` extra).
 
-Small lambdas make the ridge a flat valley that the rounding of the objective hides. Two measures against it: every
-start descends through problems with larger lambdas first (shaken in between, since a minimiser of one may be a saddle
-of the next), and Newton steps on the gradient finish the best start.
+For small lambdas the penalties vary less along the valley than the objective's rounding error. Therefore every start
+first minimises problems with larger lambdas (with a perturbation in between, since a minimiser of one problem may be a
+saddle of the next), and Newton steps on the gradient refine the best result.
 
-Large problems. Given (W, b), the objective is a sum of strictly convex problems, one a sample, and samples of one class
-have the same one: so at every minimiser :math:`h_{ki} = h_k`. On such points
-:math:`L = \frac1K\sum_k CE_\delta(W h_k + b, k) + \frac{\lambda_W}2|W|^2 + \frac{n\lambda_H}2\sum_k|h_k|^2 +
-\frac{\lambda_b}2|b|^2`, which knows n and :math:`\lambda_H` only through :math:`n\lambda_H`. Where N d is too large, n
-is therefore reduced with :math:`n\lambda_H` held fixed, and the result says which n was used. W, b, the h_k, the
-probabilities and the objective are the same; |H|_F is not (it is a sum over samples).
+Large problems. Given (W, b), the objective is a sum of strictly convex problems, one per sample, and identical for
+samples of the same class: at every minimiser :math:`h_{ki} = h_k`. On such points
+:math:`\mathcal L = \frac1K\sum_k CE_\delta(W h_k + b, k) + \frac{\lambda_W}2|W|^2 + \frac{n\lambda_H}2\sum_k|h_k|^2 +
+\frac{\lambda_b}2|b|^2`, which depends on n and :math:`\lambda_H` only through :math:`n\lambda_H`. If N d is too large,
+n is therefore reduced with :math:`n\lambda_H` held fixed, and the result records the n that was used. W, b, the h_k,
+the probabilities and the objective are unchanged; |H|_F is not (it is a sum over samples).
 """
 
 from collections.abc import Callable
@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 
+from nclens.ufm.checks import check_integer
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel
 
 LARGEST_FEATURES = 20_000
-# Below this s rounding hides the balance of |W| and |H|: with smoothing, the norms are then wrong in their sixth digit.
+# Below this s rounding obscures the balance of |W| and |H|: with smoothing, the norms are accurate to five digits only.
 SMALLEST_S = 1e-7
-# Size of the shake between two problems of the continuation, over the largest coordinate.
-SHAKE = 1e-3
+# Size of the perturbation between two problems of the continuation, relative to the largest coordinate.
+PERTURBATION = 1e-3
 
 
 def smoothed_targets(problem: UnconstrainedFeatureModel) -> Array:
@@ -61,17 +62,17 @@ def half_squared_error(logits: Array, targets: Array) -> tuple[float, Array]:
 
 @dataclass(frozen=True)
 class NumericMinimum:
-    """The best point found, and how it was found.
+    """The best point found by `minimise`.
 
     Attributes:
         problem: the problem as given.
-        per_class: n used in the search (smaller than the problem's where N d was too large).
+        per_class: n used in the search, smaller than the problem's if N d was too large.
         weight: W (K, d).
         features: H' (N, d) with N = K * per_class, sorted by class.
         bias: b (K,).
         objective: value at this point.
-        gradient_norm: Euclidean norm of the gradient at this point in the search's scaled coordinates.
-        objectives: values that the starts ended with, one a start.
+        gradient_norm: Euclidean norm of the gradient at this point, in scaled coordinates.
+        objectives: final value of each start.
         iterations: L-BFGS iterations of the best start.
     """
 
@@ -92,7 +93,7 @@ class NumericMinimum:
 
     @property
     def within_class_spread(self) -> float:
-        """Largest distance of a feature from its class mean, over the mean feature norm (0 where that norm is 0)."""
+        """Largest distance of a feature from its class mean, over the mean feature norm (0 if that norm is 0)."""
         deviations = self.features - np.repeat(self.class_features, self.per_class, axis=0)
         size = self.feature_norm
         return float(np.linalg.norm(deviations, axis=1).max()) / size if size > 0 else 0.0
@@ -109,7 +110,7 @@ class NumericMinimum:
 
     @property
     def logit_gap(self) -> float:
-        """Mean over samples of the true logit minus the mean of the wrong ones."""
+        """Mean over samples of the true logit minus the mean of the wrong logits."""
         logits, own = self._logits, self._own
         wrong = (logits.sum(axis=1) - logits[own]) / (self.problem.classes - 1)
         return float(np.mean(logits[own] - wrong))
@@ -136,9 +137,8 @@ class NumericMinimum:
 
 
 def reduce_samples(problem: UnconstrainedFeatureModel, largest: int = LARGEST_FEATURES) -> UnconstrainedFeatureModel:
-    """The problem with the largest n for which N d <= ``largest`` (n = 1 at least), n * lambda_h_sum held fixed."""
-    fits = max(1, min(problem.per_class, largest // (problem.classes * problem.dim)))
-    return replace(problem, per_class=fits, lambda_h_sum=problem.lambda_h_sum * (problem.per_class / fits))
+    """Return the problem with the largest n for which N d <= ``largest`` (at least n = 1), N lambda_H held fixed."""
+    return problem.with_per_class(max(1, min(problem.per_class, largest // (problem.classes * problem.dim))))
 
 
 def minimise(
@@ -153,22 +153,21 @@ def minimise(
     """Minimise the objective numerically: L-BFGS, float64, the best of several random starts.
 
     Args:
-        problem: what to minimise; any d >= 1.
-        starts: random starts, >= 1.
-        seed: of the starts.
-        iterations: cap on the L-BFGS iterations of a start.
-        largest: largest N d to search over; beyond it n is reduced (see the module's docstring).
-        fit: mean fit term and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
+        problem: the problem; any d >= 1.
+        starts: number of random starts, >= 1.
+        seed: seed of the starts.
+        iterations: largest number of L-BFGS iterations per start, >= 1.
+        largest: largest N d in the search, >= 1; beyond it n is reduced (see the module's docstring).
+        fit: mean loss and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
 
     Raises:
         ValueError: starts, iterations or largest < 1, or s < 1e-7 (too flat a problem for float64).
     """
     for name, value in (("starts", starts), ("iterations", iterations), ("largest", largest)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"numeric minimiser: {name} must be an integer >= 1, got {value!r}")
+        check_integer("numeric minimiser", name, value)
     if problem.s < SMALLEST_S:
         raise ValueError(
-            f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to see the penalties, got {problem.s:.3g}; "
+            f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to resolve it, got {problem.s:.3g}; "
             "the closed form has no such limit"
         )
     stages = [_Search(stage, fit) for stage in _continuation(reduce_samples(problem, largest))]
@@ -180,7 +179,7 @@ def minimise(
         point = stages[0].random_start(generator)
         for before, stage in zip([stages[0], *stages], stages, strict=False):
             point = stage.pack(*before.unpack(point))
-            point = point + SHAKE * np.abs(point).max() * generator.standard_normal(len(point))
+            point = point + PERTURBATION * np.abs(point).max() * generator.standard_normal(len(point))
             result = minimize(stage, point, jac=True, method="L-BFGS-B", options=options)
             point = result.x
         results.append(result)
@@ -202,9 +201,9 @@ def minimise(
 
 
 def _continuation(problem: UnconstrainedFeatureModel) -> list[UnconstrainedFeatureModel]:
-    """The problem, after problems with lambda_w and lambda_h_sum 10, 100, ... times larger, the strongest first.
+    """Return the problem, preceded by those with lambda_w and lambda_h_sum 10, 100, ... times larger, largest first.
 
-    The strongest has s below (1 - smoothing) / 30, far inside the regime where the minimiser is not zero.
+    The first has s below (1 - smoothing) / 30, far inside the regime where the minimiser is not zero.
     """
     stages = [problem]
     while stages[0].s < (1 - problem.smoothing) / 300 and max(stages[0].lambda_w, stages[0].lambda_h_sum) < 1e300:
@@ -214,10 +213,10 @@ def _continuation(problem: UnconstrainedFeatureModel) -> list[UnconstrainedFeatu
 
 
 def _polish(search: "_Search", point: Array, steps: int = 10) -> Array:
-    """Newton steps from a point close to a minimiser; the one with the shortest gradient is returned.
+    """Take Newton steps from a point close to a minimiser; return the point with the smallest gradient norm.
 
-    The first steps may lengthen it: along a flat, curved valley they leave its floor, and the next ones fall back.
-    MINRES copes with the zero modes of the rotation orbit: the gradient has no part in them.
+    The first steps may increase the norm: they leave the floor of a flat, curved valley, and later steps return to it.
+    MINRES tolerates the zero modes of the rotations, to which the gradient is orthogonal.
     """
     best, shortest, ceiling = point, np.inf, search(point)[0] * (1 + 1e-6)
     for _ in range(steps):
@@ -232,7 +231,7 @@ def _polish(search: "_Search", point: Array, steps: int = 10) -> Array:
 
 
 def _hessian(search: "_Search", point: Array) -> LinearOperator:
-    """Hessian as an operator, by central differences of the gradient."""
+    """Return the Hessian as an operator, by central differences of the gradient."""
     size = max(float(np.linalg.norm(point)), 1e-3)
 
     def product(direction: Array) -> Array:
@@ -248,9 +247,9 @@ def _hessian(search: "_Search", point: Array) -> LinearOperator:
 class _Search:
     """The objective and its gradient in scaled coordinates.
 
-    The coordinates are sqrt(lambda) times the parameter, so that both ridges have curvature 1 and L-BFGS is not slowed
-    by lambda_w and lambda_h_sum being far apart. The bias has curvature up to 1/K from the fit, which its scale
-    includes; but not for the shift common to all classes: cross entropy is blind to it, and lambda_b alone holds it.
+    The coordinates are sqrt(lambda) times the parameter, so that both penalties have curvature 1 and very different
+    lambdas do not slow L-BFGS. The scale of the bias includes a curvature of 1/K from the loss, except along the shift
+    common to all classes, to which cross entropy is invariant: there only lambda_b counts.
     """
 
     def __init__(self, problem: UnconstrainedFeatureModel, fit: Callable[[Array, Array], tuple[float, Array]]) -> None:
@@ -260,7 +259,7 @@ class _Search:
         self.scales = (problem.lambda_w**0.5, problem.lambda_h_sum**0.5)
         flat = np.zeros_like(self.targets)
         shifted = fit(flat + 1, self.targets)[0] + fit(flat - 1, self.targets)[0] - 2 * fit(flat, self.targets)[0]
-        # Curvature per unit of |b|^2, of which a shift of 1 has K; rounding leaves nothing of less than 1e-12.
+        # Curvature of the loss per unit of |b|^2, which is K for a shift by 1; below 1e-12 it is rounding error.
         held = shifted / problem.classes if shifted > 1e-12 else 0.0
         self.bias_scales = (problem.lambda_b + 1 / problem.classes) ** 0.5, (problem.lambda_b + held) ** 0.5
         classes, dim = problem.classes, problem.dim
@@ -268,27 +267,27 @@ class _Search:
         self.cuts = (classes * dim, (classes + problem.samples) * dim)
 
     def random_start(self, generator: np.random.Generator) -> Array:
-        """Gaussian entries; the sizes of W and H are balanced and of the order of the regularisation's scale."""
+        """Return a Gaussian start with balanced W and H; scaled rows have norms of order sqrt(min(s, 1))."""
         size = min(self.problem.s, 1.0) ** 0.5 / self.problem.dim**0.5
         weight = size * generator.standard_normal(self.shapes[0])
         features = size / self.problem.per_class**0.5 * generator.standard_normal(self.shapes[1])
         return np.concatenate([weight.ravel(), features.ravel(), 0.1 * generator.standard_normal(self.shapes[2])])
 
     def pack(self, weight: Array, features: Array, bias: Array) -> Array:
-        """The scaled point of W, H' and b."""
+        """Return the scaled coordinates of W, H' and b."""
         head, means = self.scales[0] * weight.ravel(), self.scales[1] * features.ravel()
         apart, together = self.bias_scales
         return np.concatenate([head, means, apart * (bias - bias.mean()) + together * bias.mean()])
 
     def unpack(self, point: Array) -> tuple[Array, Array, Array]:
-        """W, H' and b of a scaled point."""
+        """Return W, H' and b of scaled coordinates."""
         weight, features, bias = (
             part.reshape(shape) for part, shape in zip(np.split(point, self.cuts), self.shapes, strict=True)
         )
         return weight / self.scales[0], features / self.scales[1], self._from_scaled(bias)
 
     def _from_scaled(self, bias: Array) -> Array:
-        """The bias of its scaled coordinates; also, the map being symmetric, their gradient of that of the bias."""
+        """Map scaled coordinates to the bias; the map is symmetric, so it also maps gradients to scaled coordinates."""
         apart, together = self.bias_scales
         return (bias - bias.mean()) / apart + bias.mean() / together
 

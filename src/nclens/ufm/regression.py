@@ -3,41 +3,41 @@ r"""The unconstrained feature model (UFM) of multivariate regression: closed for
 The model treats the features themselves as free parameters. Samples are **rows** here (arXiv 2409.04180, "the paper",
 NeurIPS 2024, writes columns): targets Y (M, n), features H (M, d), head W (n, d), bias b (n,). It minimises
 
-.. math:: L = \frac{1}{2M}|H W' + 1 b' - Y|_F^2 + \frac{\lambda_H}{2M}|H|_F^2 + \frac{\lambda_W}{2}|W|_F^2 .
+.. math:: \mathcal L = \frac{1}{2M}|H W' + 1 b' - Y|_F^2 + \frac{\lambda_H}{2M}|H|_F^2 + \frac{\lambda_W}{2}|W|_F^2 .
 
 The squared error is **summed over the n targets and averaged over the M samples**, and :math:`|H|_F^2` is divided by M
-too: its weight is therefore called ``lambda_h_mean``, another quantity than ``lambda_h_sum`` of classification. The
-bias has no penalty. All that matters is :math:`c = \lambda_H\lambda_W` against the eigenvalues of Sigma, the targets'
+too: the penalty is therefore called ``lambda_h_mean``; it is not ``lambda_h_sum`` of classification. The bias has no
+penalty. The solution depends on :math:`c = \lambda_H\lambda_W` relative to the eigenvalues of Sigma, the targets'
 covariance. An objective that averages over the targets has another c: `equivalent_penalties`.
 
 `UnconstrainedRegression` is the closed form, `minimise` an independent numeric check. Given P = H W', the penalties are
-at least sqrt(c/M) times the nuclear norm of P, so that the problem shrinks the singular values of Y - 1 ybar': this
-gives the closed form for every d. What goes beyond the paper is marked *ours*.
+at least sqrt(c/M) times the nuclear norm of P, so the solution shrinks the singular values of Y - 1 ybar'. This gives
+the closed form for every d. Results beyond the paper are marked *ours*.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
 
+from nclens.ufm.checks import check_integer, check_positive
 from nclens.ufm.classification import Array
 
-# Least product and quotient of the penalties: their squares, and those of their inverses, are float64 numbers.
+WHERE = "unconstrained regression"
+# Smallest product and quotient of the penalties whose squares, and those of their inverses, are finite in float64.
 SMALLEST = 1e-150
 Fit = Literal["sum", "half_mean", "mse_loss"]
 Regime = Literal["full", "partial", "zero"]
 
 
 def equivalent_penalties(lambda_w: float, lambda_h_mean: float, *, targets: int, fit: Fit) -> tuple[float, float]:
-    r"""Penalties of the model above that has the same minimisers as an objective with another squared error (*ours*).
+    r"""Return penalties with which the model above has the same minimisers as an objective with another fit (*ours*).
 
-    The objective at hand is ``fit`` + :math:`\frac{\lambda_H}{2M}|H|_F^2 + \frac{\lambda_W}{2}|W|_F^2`, with R the
-    (M, n) residuals:
+    The given objective is ``fit`` + :math:`\frac{\lambda_H}{2M}|H|_F^2 + \frac{\lambda_W}{2}|W|_F^2`, with R the (M, n)
+    residuals:
 
     ============== ======================================= ============= ===================================
     ``fit``        squared error                           both lambdas  :math:`c`
@@ -47,14 +47,14 @@ def equivalent_penalties(lambda_w: float, lambda_h_mean: float, *, targets: int,
     ``mse_loss``   :math:`|R|_F^2 / (Mn)`, `F.mse_loss`    times n / 2   :math:`n^2\lambda_W\lambda_H / 4`
     ============== ======================================= ============= ===================================
 
-    At n = 2 ``mse_loss`` happens to agree with ``sum``, which hides a mistake: check with n = 3. The model's objective
-    is the one at hand times the same factor.
+    For n = 2 ``mse_loss`` agrees with ``sum``, which can hide a mistake: test with n = 3. The model's objective is the
+    given one times the same factor.
 
     Args:
-        lambda_w: weight of :math:`|W|_F^2 / 2` in the objective at hand, > 0.
-        lambda_h_mean: weight of :math:`|H|_F^2 / (2M)` in the objective at hand, > 0.
+        lambda_w: weight of :math:`|W|_F^2 / 2` in the given objective, > 0.
+        lambda_h_mean: weight of :math:`|H|_F^2 / (2M)` in the given objective, > 0.
         targets: n >= 1.
-        fit: which squared error it has.
+        fit: its squared error.
 
     Returns:
         ``(lambda_w, lambda_h_mean)`` for `UnconstrainedRegression`.
@@ -65,9 +65,9 @@ def equivalent_penalties(lambda_w: float, lambda_h_mean: float, *, targets: int,
     >>> equivalent_penalties(0.25, 0.5, targets=3, fit="mse_loss")
     (0.375, 0.75)
     """
-    _check_positive("lambda_w", lambda_w)
-    _check_positive("lambda_h_mean", lambda_h_mean)
-    _check_integer("targets", targets)
+    check_positive(WHERE, "lambda_w", lambda_w)
+    check_positive(WHERE, "lambda_h_mean", lambda_h_mean)
+    check_integer(WHERE, "targets", targets)
     factors = {"sum": 1.0, "half_mean": float(targets), "mse_loss": targets / 2}
     if fit not in factors:
         raise ValueError(f"unconstrained regression: fit must be one of {', '.join(factors)}, got {fit!r}")
@@ -76,31 +76,31 @@ def equivalent_penalties(lambda_w: float, lambda_h_mean: float, *, targets: int,
 
 @dataclass(frozen=True, eq=False)
 class UnconstrainedRegression:
-    r"""One problem, and its global minimisers in closed form.
+    r"""A problem and its global minimisers in closed form.
 
     With :math:`\lambda_1 \ge \dots \ge \lambda_n` and :math:`u_j` the eigenvalues and eigenvectors of Sigma and
-    :math:`p_j = \max(\sqrt{\lambda_j} - \sqrt c, 0)`, the fitted targets have standard deviation :math:`p_j` along
-    :math:`u_j` where the targets have :math:`\sqrt{\lambda_j}`. Regimes:
+    :math:`p_j = \max(\sqrt{\lambda_j} - \sqrt c, 0)`, the standard deviation along :math:`u_j` is
+    :math:`\sqrt{\lambda_j}` for the targets and :math:`p_j` for the fitted targets. Regimes:
 
     * ``"full"``: c < lambda_n. With :math:`A = \Sigma^{1/2} - \sqrt c I`: W W' = sqrt(lambda_h_mean/lambda_w) A, the
       residual covariance is c I, and the objective is n c/2 + sqrt(c) tr A.
     * ``"partial"``: lambda_n <= c < lambda_1. Only the eigenvectors with lambda_j > c are fitted.
     * ``"zero"``: c >= lambda_1. W = H = 0, b = ybar.
 
-    The paper's j* counts the eigenvalues >= c; one equal to c has p_j = 0, so that ``rank`` does not count it and the
+    The paper's j* counts the eigenvalues >= c. An eigenvalue equal to c has p_j = 0, so ``rank`` does not count it; the
     minimiser is the same.
 
     Minimisers form an orbit under the orthogonal group: (W Q, H Q) has the same value for every orthogonal Q (d, d).
-    One representative is returned; W W', H W' and the objective are those of all. The bias is ybar.
+    One representative is returned; W W', H W' and the objective are the same for all. The bias is ybar.
 
-    For d < n (*ours*) at most d directions fit: those of the largest eigenvalues, by von Neumann's trace inequality.
-    Then ``rank`` is at most d, the rest stays in the residuals, and W W' has rank d: the collapse is not the paper's,
-    and ``nrc3`` is not zero if more than d eigenvalues exceed c. Where lambda_d = lambda_{d+1} > c the choice among
-    equal directions is arbitrary.
+    For d < n (*ours*) at most d directions are fitted: those of the largest eigenvalues, by von Neumann's trace
+    inequality. Then ``rank`` is at most d, the other directions remain in the residuals, and W W' has rank d: the
+    collapse is not the paper's, and ``nrc3`` is not zero if more than d eigenvalues exceed c. If
+    lambda_d = lambda_{d+1} > c the choice among equal directions is arbitrary.
 
-    lambda_w = 0 or lambda_h_mean = 0 is refused. With one of them 0 the infimum is not attained (one factor goes to
-    infinity, the other to zero); with both 0 every H that allows a perfect fit is a minimiser: no regularisation, no
-    collapse.
+    lambda_w and lambda_h_mean must be positive. If one of them is 0 the infimum is not attained (one factor goes to
+    infinity, the other to zero); if both are 0 every H that allows a perfect fit is a minimiser: without
+    regularisation there is no collapse.
 
     Args:
         targets: Y (M, n), finite, M >= 1, n >= 1; copied to float64.
@@ -135,10 +135,10 @@ class UnconstrainedRegression:
         if not np.isfinite(targets).all():
             raise ValueError("unconstrained regression: targets must be finite, got nan or inf")
         object.__setattr__(self, "targets", targets)
-        _check_integer("dim", self.dim)
-        _check_positive("lambda_w", self.lambda_w)
-        _check_positive("lambda_h_mean", self.lambda_h_mean)
-        # Both are needed as float64 numbers: their product is c, their quotient balances W and H.
+        check_integer(WHERE, "dim", self.dim)
+        check_positive(WHERE, "lambda_w", self.lambda_w)
+        check_positive(WHERE, "lambda_h_mean", self.lambda_h_mean)
+        # Both must be finite in float64: the product is c, the quotient balances W and H.
         for what, value in (("product", self.c), ("quotient", self.lambda_h_mean / self.lambda_w)):
             if not SMALLEST <= value <= 1 / SMALLEST:
                 raise ValueError(
@@ -169,24 +169,24 @@ class UnconstrainedRegression:
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues (n,) of Sigma, falling."""
+        """Eigenvalues (n,) of Sigma, in descending order."""
         return self._eigen[0]
 
     @property
     def regime(self) -> Regime:
-        """``"full"``, ``"partial"`` or ``"zero"``, by c against the eigenvalues; d plays no part in it."""
+        """``"full"``, ``"partial"`` or ``"zero"``, by c relative to the eigenvalues, whatever d is."""
         if self.c >= self.eigenvalues[0]:
             return "zero"
         return "full" if self.c < self.eigenvalues[-1] else "partial"
 
     @property
     def rank(self) -> int:
-        """Rank of W and of H at the minimiser: eigenvalues above c, at most d."""
+        """Rank of W and of H at the minimiser: the number of eigenvalues above c, at most d."""
         return min(int((self.eigenvalues > self.c).sum()), self.dim)
 
     @property
     def objective(self) -> float:
-        """Value at the minimiser: c/2 + sqrt(c) p_j for every fitted eigenvalue, lambda_j/2 for every other one."""
+        """Value at the minimiser: the sum of c/2 + sqrt(c) p_j over fitted eigenvalues and lambda_j/2 over others."""
         fitted = self.rank * self.c / 2 + math.sqrt(self.c) * float(self._fitted.sum())
         return fitted + float(self.eigenvalues[self.rank :].sum()) / 2
 
@@ -220,22 +220,22 @@ class UnconstrainedRegression:
         return self.targets.mean(axis=0)
 
     def value(self, weight: Array, features: Array, bias: Array) -> float:
-        """The objective L at W (n, d), H (M, d), b (n,)."""
+        """Return the objective at W (n, d), H (M, d), b (n,)."""
         residuals = features @ weight.T + bias - self.targets
         fit = (residuals**2).sum() + self.lambda_h_mean * (features**2).sum()
         return float(fit / self.samples + self.lambda_w * (weight**2).sum()) / 2
 
     def predictions(self) -> dict[str, float]:
-        """What `nclens.metrics.regression.regression_collapse` measures at the minimiser with gamma = c, by its keys.
+        """Return the values of `nclens.metrics.regression.regression_collapse` at the minimiser with gamma = c.
 
-        All of them but ``zero_features``. ``nrc1``, ``nrc1_centred`` and ``nrc2`` are 0, and so is ``nrc3`` unless
-        d < n (see the class); where W = H = 0, they and the ``evr`` are nan.
+        The keys are the same, without ``zero_features``. ``nrc1``, ``nrc1_centred`` and ``nrc2`` are 0, and so is
+        ``nrc3`` unless d < n (see the class). If W = H = 0, these and the ``evr`` are nan.
 
         Raises:
             ValueError: a constant target, whose R2 is not defined.
         """
         variances, residual = self.covariance.diagonal(), self.residual_covariance
-        # The mean of equal numbers may round, and leave a variance of rounding errors.
+        # Rounding of the mean may give a constant target a small positive variance.
         if not (variances > (64 * np.finfo(np.float64).eps * np.abs(self.targets).max(axis=0)) ** 2).all():
             raise ValueError("unconstrained regression: targets must not be constant for R2 to be defined")
         nothing = math.nan if self.rank == 0 else 0.0
@@ -285,15 +285,15 @@ class UnconstrainedRegression:
 
 @dataclass(frozen=True, eq=False)
 class NumericRegressionMinimum:
-    """The best point that `minimise` found.
+    """The best point found by `minimise`.
 
     Attributes:
         weight: W (n, d).
         features: H (M, d).
         bias: b (n,).
         objective: value at this point.
-        gradient_norm: Euclidean norm of the gradient there, in the search's scaled coordinates (order 1).
-        objectives: values that the starts ended with, one a start.
+        gradient_norm: Euclidean norm of the gradient at this point, in scaled coordinates (order 1).
+        objectives: final value of each start.
     """
 
     weight: Array
@@ -312,22 +312,22 @@ class NumericRegressionMinimum:
 def minimise(problem: UnconstrainedRegression, *, starts: int = 3, seed: int = 0) -> NumericRegressionMinimum:
     """Minimise numerically over W, b and all of H, by L-BFGS in float64 from several random starts.
 
-    Nothing of the closed form is used: not the collapse, not b = ybar, not the balance of |W| and |H|. The variables
-    are rescaled so that both penalties have the same weight, which changes no minimiser. Convergence is slow where an
-    eigenvalue of Sigma all but equals c: there the objective is quartic in the direction that is about to vanish.
+    The closed form is not used: neither the collapse, nor b = ybar, nor the balance of |W| and |H|. The variables are
+    rescaled so that both penalties have the same weight, which does not change the minimisers. Convergence is slow if
+    an eigenvalue of Sigma almost equals c: the objective is then quartic in the direction that vanishes.
 
-    The search holds about 30 (M + n) d numbers. d matters only through min(d, n): for large networks a dim of n or a
-    little more gives the same objective, W W' and residuals.
+    Memory: about 30 (M + n) d numbers. The result depends on d only through min(d, n): for large networks a dim of n or
+    a little more gives the same objective, W W' and residuals.
 
     Args:
-        problem: what to minimise.
+        problem: the problem.
         starts: number of random starts, >= 1.
-        seed: of the starts' generator.
+        seed: seed of the starts.
 
     Raises:
         ValueError: starts below 1.
     """
-    _check_integer("starts", starts)
+    check_integer(WHERE, "starts", starts)
     search = _Search(problem)
     generator = np.random.default_rng(seed)
     results = [
@@ -353,10 +353,10 @@ def minimise(problem: UnconstrainedRegression, *, starts: int = 3, seed: int = 0
 
 
 class _Search:
-    """The objective over lambda_1 and its gradient, in coordinates V, G, a of order 1.
+    """The objective divided by lambda_1, and its gradient, in coordinates V, G, a of order 1.
 
-    W = t V, H = sqrt(M) G lambda_1^{1/2} / t and b = ybar + lambda_1^{1/2} a with t^4 = lambda_1 lambda_h_mean /
-    lambda_w, which leaves |G V' + 1 a'/sqrt(M) - Z|^2/2 + sqrt(c/lambda_1) (|V|^2 + |G|^2)/2 with Z the centred targets
+    With W = t V, H = sqrt(M) G lambda_1^{1/2} / t, b = ybar + lambda_1^{1/2} a and t^4 = lambda_1 lambda_h_mean /
+    lambda_w it is |G V' + 1 a'/sqrt(M) - Z|^2/2 + sqrt(c/lambda_1) (|V|^2 + |G|^2)/2, where Z are the centred targets
     over sqrt(M lambda_1).
     """
 
@@ -382,7 +382,7 @@ class _Search:
         return weight.reshape(self.shapes[0]), features.reshape(self.shapes[1]), bias
 
     def unpack(self, point: Array) -> tuple[Array, Array, Array]:
-        """W, H and b of a scaled point."""
+        """Return W, H and b of scaled coordinates."""
         weight, features, bias = self._split(point)
         size = math.sqrt(self.scale)
         return self.head_unit * weight, self.root * size / self.head_unit * features, self.offset + size * bias
@@ -397,13 +397,3 @@ class _Search:
             residuals.sum(axis=0) / self.root,
         ]
         return float(value) / 2, np.concatenate(gradient)
-
-
-def _check_integer(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"unconstrained regression: {name} must be an integer >= 1, got {value!r}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
-        raise ValueError(f"unconstrained regression: {name} must be a finite number > 0, got {value!r}")

@@ -1,4 +1,4 @@
-"""The unconstrained regression as tables: closed forms beside numeric values, and what networks are held against."""
+"""Tables of the unconstrained regression: closed forms beside numeric values, and predictions for networks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +21,14 @@ def problem_of(
     lambda_w: float,
     lambda_h_mean: float,
 ) -> UnconstrainedRegression:
-    """Return the model of targets of which only mean (n,) and covariance (n, n) are known.
+    """Return the model for targets with given mean (n,) and covariance (n, n).
 
-    Nothing of the model's minimisers depends on more: 2n targets ybar +- sqrt(n lambda_j) u_j stand for all.
+    The objective, W W' and the covariance of the residuals depend on the targets only through these. The 2n targets
+    ybar +- sqrt(n lambda_j) u_j have the same mean and covariance.
 
     Args:
-        mean, covariance: of the training split's targets, divisor M.
-        dim: length of a feature; None, or beyond n + 2, for n + 2, from which on it makes no difference.
+        mean, covariance: mean and covariance (divisor M) of the training targets.
+        dim: length of a feature; None for n + 2. Larger values give the same results and are reduced to n + 2.
         lambda_w, lambda_h_mean: penalties, see `UnconstrainedRegression`.
     """
     values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
@@ -39,16 +40,16 @@ def problem_of(
 
 
 def predictions(problem: UnconstrainedRegression) -> dict[str, float]:
-    """Return what is predicted of a network trained with the penalties: `PREDICTED`, and `gram_ij`, i <= j, of W W'."""
+    """Return the predictions for a network trained with the penalties: `PREDICTED`, and `gram_ij`, i <= j, of W W'."""
     found = problem.predictions()
     return _gram(problem.gram) | {name: found[name] for name in PREDICTED}
 
 
 def theory_rows(problem: UnconstrainedRegression) -> list[dict[str, Any]]:
-    """Rows quantity, closed_form, numeric, relative_error = |numeric - closed_form| / scale of one problem.
+    """Return rows quantity, closed_form, numeric, relative_error = |numeric - closed_form| / scale of one problem.
 
-    The numeric values are those of the point that a search finds which knows nothing of the closed form. The scale is
-    |closed_form|, for the entries of W W' the norm |W W'|_F, for some of them vanish; where it is 0 the error is empty.
+    The numeric values are those of `nclens.ufm.regression.minimise`. The scale is |closed_form|, and |W W'|_F for the
+    entries of W W', some of which are 0. If the scale is 0 the error is None.
     """
     found = minimise(problem)
     residuals = problem.targets - (found.features @ found.weight.T + found.bias)

@@ -6,9 +6,9 @@ Three Hessians, each of the cross-entropy part (``part="ce"``) and of the whole 
 * ``feature_spectrum``: in H, head and bias fixed;
 * ``joint_spectrum``: in (W, H) together, bias fixed at its minimiser 0.
 
-Permutations of the classes and of the samples of a class, and rotations of the feature space, map a minimiser to a
-minimiser; they split each Hessian into blocks of at most 3 x 3 (derivation: docs/theory.md). Nothing here grows with K,
-d or n. ``nclens.ufm.hessian`` computes the same from eigenvalues of the Hessian itself.
+Permutations of the classes and of the samples of a class, and rotations of the feature space, map minimisers to
+minimisers; these symmetries split each Hessian into blocks of at most 3 x 3 (derivation: docs/theory.md). The cost does
+not depend on K, d or n. ``nclens.ufm.hessian`` computes the same from eigenvalues of the Hessian itself.
 
 Notation: p, q are the probabilities of the true and of a wrong class, g = p - q, a the logit gap; N = nK.
 """
@@ -24,9 +24,9 @@ from nclens.ufm.classification import Array, UnconstrainedFeatureModel
 
 Part = Literal["ce", "full"]
 
-# Below this share of the largest logit change in a spectrum, an eigendirection counts as not moving the logits.
+# An eigenvector leaves the logits unchanged if its logit change is below this fraction of the spectrum's largest.
 STILL = 1e-9
-# Range of s in which float64 resolves the joint Hessian's blocks, and of |W|, |h| in which their squares stay finite.
+# Smallest s for which float64 resolves the joint Hessian's blocks, and a bound on s, |W| and |h| with finite squares.
 SMALLEST_S = 1e-20
 LARGEST_NORM = 1e100
 
@@ -36,11 +36,11 @@ class Mode:
     """One eigenvalue of a Hessian.
 
     Attributes:
-        name: what its eigenvectors do (listed in the docstrings of the spectra).
+        name: the kind of its eigenvectors (listed in the docstrings of the spectra).
         value: the eigenvalue.
         multiplicity: >= 1.
-        logit_change: Frobenius norm of the first-order change of the (N, K) logits, shifts common to all classes left
-            out, for a unit step along the eigenvector.
+        logit_change: Frobenius norm of the first-order change of the centred (N, K) logits for a unit step along the
+            eigenvector.
     """
 
     name: str
@@ -51,10 +51,11 @@ class Mode:
 
 @dataclass(frozen=True)
 class _Point:
-    """What the blocks need: sizes, ridges, probabilities, and scales of W and H at the minimiser.
+    """The minimiser as the blocks need it: sizes, ridges, probabilities, and scales of W and H.
 
-    In the span of the frame M (M M' = I - 11'/K): W = omega M and h_k = eta m_k. ``coupling`` is the size of the
-    gradient in the logits, which couples W to H: <G, V U> with G = -coupling / sqrt(n) (I - 11'/K) (x) 1_n'.
+    In the span of the frame M (M M' = I - 11'/K): W = omega M and h_k = eta m_k. ``coupling`` is the scale of the
+    gradient G with respect to the logits, which couples W to H by <G, V U>:
+    G = -coupling / sqrt(n) (I - 11'/K) (x) 1_n'.
     """
 
     classes: int
@@ -73,7 +74,7 @@ class _Point:
 
     @property
     def theta(self) -> float:
-        """Scale of the logits per unit of a class's features taken together, omega / sqrt(n)."""
+        """Change of the logits per unit change of a class's features together, omega / sqrt(n)."""
         return self.omega / math.sqrt(self.per_class)
 
     @property
@@ -82,7 +83,7 @@ class _Point:
 
     @property
     def outside(self) -> int:
-        """Dimensions of the feature space that the frame leaves empty."""
+        """Dimensions of the feature space outside the frame's span."""
         return self.dim - self.classes + 1
 
 
@@ -113,14 +114,14 @@ def _point(problem: UnconstrainedFeatureModel, part: Part, scaled: bool = False)
 
 
 def weight_spectrum(problem: UnconstrainedFeatureModel, part: Part = "full") -> tuple[Mode, ...]:
-    r"""Eigenvalues of the Hessian in W (K d of them), features fixed: ``ridge + (eta^2 / K) mu``.
+    r"""Return the K d eigenvalues of the Hessian in W, features fixed: ``ridge + (eta^2 / K) mu``.
 
     ===========  ==================  ==================  ==========================================
     name         mu                  multiplicity        eigenvectors V, seen through V h_k
     ===========  ==================  ==================  ==========================================
     ``flat``     0                   K d - (K-1)^2       change no probability at any feature
-    ``pairs``    q                   K^2 - 3K + 1        leave every class's own logit alone
-    ``classes``  q (1 + (K-2) g)     K - 1 (0 for K=2)   raise some classes' own logits, lower others
+    ``pairs``    q                   K^2 - 3K + 1        leave the true logit of every class unchanged
+    ``classes``  q (1 + (K-2) g)     K - 1 (0 for K=2)   raise some true logits and lower others
     ``gap``      q (1 + (K-1) g)     1                   raise all gaps together; mu = K p q
     ===========  ==================  ==================  ==========================================
 
@@ -141,14 +142,14 @@ def weight_spectrum(problem: UnconstrainedFeatureModel, part: Part = "full") -> 
 
 
 def feature_spectrum(problem: UnconstrainedFeatureModel, part: Part = "full") -> tuple[Mode, ...]:
-    r"""Eigenvalues of the Hessian in H (N d of them), head fixed: ``ridge + (omega^2 / N) mu``.
+    r"""Return the N d eigenvalues of the Hessian in H, head fixed: ``ridge + (omega^2 / N) mu``.
 
     ==========  ==================  =============  =================================================
     name        mu                  multiplicity   eigenvectors u of one sample, seen through W u
     ==========  ==================  =============  =================================================
     ``flat``    0                   N (d - K + 1)  orthogonal to the rows of W
-    ``others``  q                   N (K - 2)      trade wrong classes against each other
-    ``gap``     q (1 + (K-1) g)     N              raise the true logit against all others; K p q
+    ``others``  q                   N (K - 2)      change wrong logits relative to each other
+    ``gap``     q (1 + (K-1) g)     N              raise the true logit over all others; mu = K p q
     ==========  ==================  =============  =================================================
 
     ``omega^2 = a sqrt(n lambda_H / lambda_W)``. In the zero regime W = 0 and all N d are ``flat``.
@@ -175,7 +176,7 @@ def _per_sample(at: _Point, copies: int, prefix: str = "") -> Iterator[Mode]:
 def joint_spectrum(
     problem: UnconstrainedFeatureModel, part: Part = "full", *, scaled: bool = False
 ) -> tuple[Mode, ...]:
-    r"""Eigenvalues of the Hessian in (W, H), K d + N d of them.
+    r"""Return the K d + N d eigenvalues of the Hessian in (W, H).
 
     =====================  =============================================  ==============================
     name                   eigenvectors                                   multiplicity
@@ -185,19 +186,20 @@ def joint_spectrum(
     ``row_mean``           a row common to all classes added to W         d
     ``feature_mean``       a feature outside the span added to all        d - K + 1
     ``within_flat``        within a class, outside the rows of W          K(n-1)(d-K+1)
-    ``within_others``      within a class, wrong logits traded            K(n-1)(K-2)
-    ``within_gap``         within a class, true logit against all         K(n-1)
+    ``within_others``      within a class, wrong logits among themselves  K(n-1)(K-2)
+    ``within_gap``         within a class, true logit over all others     K(n-1)
     ``antisymmetric``      stretching against the rotations in the span   (K-1)(K-2)/2
     ``pairs``              2 x 2 block, pairs of classes                  K(K-3)/2 each (K >= 4)
     ``classes``            3 x 3 block (K=2: 1 x 1), single classes       K - 1 each
     ``gap``                2 x 2 block, all gaps together                 1 each
     =====================  =============================================  ==============================
 
-    ``rotation`` is exactly zero for the whole objective: the symmetry directions. In the zero regime there is no orbit
-    and the modes are ``balance`` (2 x 2 block, d (K-1) each), ``row_mean`` (d), ``feature_mean`` (d), ``within_flat``.
+    ``rotation`` is exactly zero for the whole objective, which is invariant along the orbit. In the zero regime there
+    is no orbit, and the modes are ``balance`` (2 x 2 block, d (K-1) each), ``row_mean`` (d), ``feature_mean`` (d) and
+    ``within_flat``.
 
-    The cross-entropy part alone (``part="ce"``) is not stationary at the minimiser and its joint Hessian is
-    indefinite (``outside`` and ``rotation`` become +-coupling): it has no condition number.
+    The minimiser is not stationary for the cross-entropy part alone (``part="ce"``), whose joint Hessian is indefinite
+    (``outside`` and ``rotation`` become +-coupling): it has no condition number.
 
     Args:
         problem: the problem; its minimiser must be known and s >= 1e-20, else ValueError.
@@ -207,7 +209,8 @@ def joint_spectrum(
     at = _point(problem, part, scaled)
     if not SMALLEST_S <= problem.s < LARGEST_NORM:
         raise ValueError(
-            f"Hessian in (W, H): float64 resolves it for s in [{SMALLEST_S}, {LARGEST_NORM}), got s = {problem.s:.3g}"
+            f"Hessian in (W, H): s must lie in [{SMALLEST_S}, {LARGEST_NORM}) for float64 to resolve it, got "
+            f"s = {problem.s:.3g}"
         )
     modes = _zero_modes(at) if at.omega == 0 else _simplex_modes(at)
     return tuple(mode for mode in modes if mode.multiplicity > 0)
@@ -241,24 +244,24 @@ def _simplex_modes(at: _Point) -> Iterator[Mode]:
 
 def _orbit(at: _Point, name: str, pair: list[tuple[float, float]], multiplicity: int) -> Iterator[Mode]:
     (low, low_change), (high, high_change) = pair
-    exact = at.ridge_w > 0  # the whole objective does not change along its orbit of minimisers
+    exact = at.ridge_w > 0  # the whole objective is constant along its orbit of minimisers
     yield Mode("rotation", 0.0 if exact else low, multiplicity, 0.0 if exact else low_change)
     yield Mode(name, high, multiplicity, high_change)
 
 
 def _block(at: _Point, mu: float, sign: int) -> list[tuple[float, float]]:
-    """Eigenvalues and logit changes of a 2 x 2 block, coordinates (W, class means of H), lowest first.
+    """Return eigenvalues, ascending, and logit changes of a 2 x 2 block with coordinates (W, class means of H).
 
-    ``sign`` is that of transposition on the block's matrices: <G, V U> = -coupling * sign * w h.
+    ``sign`` is +1 for symmetric and -1 for antisymmetric matrices: <G, V U> = -coupling * sign * w h.
     """
     return _solve(at, np.array([[at.eta, at.theta]]), np.array([[math.sqrt(mu)]]), sign)
 
 
 def _classes_block(at: _Point) -> list[tuple[float, float]]:
-    """The block of single classes: coordinates (W, class means of H, their part common to all classes).
+    """Return the block of single classes, with coordinates (W, class means of H, their part common to all classes).
 
-    The logits it reaches have two coordinates: C diag(x) C and x 1'. For K = 2 the first one is zero and with it the
-    block's first two coordinates.
+    It changes two coordinates of the logits: C diag(x) C and x 1'. For K = 2 the first is zero, and with it the block's
+    first two coordinates.
     """
     k, g = at.classes, at.g
     if k == 2:
@@ -271,15 +274,15 @@ def _classes_block(at: _Point) -> list[tuple[float, float]]:
 
 
 def _solve(at: _Point, logits: Array, root: Array, sign: int) -> list[tuple[float, float]]:
-    """Eigenvalues, lowest first, and logit changes of a block whose first two coordinates are coupled.
+    """Return eigenvalues, ascending, and logit changes of a block whose first two coordinates are coupled.
 
-    ``logits`` maps the block's coordinates to class logits, ``root' root`` is the curvature there.
+    ``logits`` maps the block's coordinates to class logits, whose Hessian is ``root' root``.
     """
     sizes = np.array([at.size_w, *[at.size_h] * (logits.shape[1] - 1)])
     seen = root @ logits / math.sqrt(at.classes)
     if at.ridge_w > 0:
         # The whole objective is a sum of squares, |sqrt(lw) w - tie sign sqrt(lh) h|^2 + (1 - tie^2) lh |h|^2 + ...:
-        # singular values keep twice the digits that eigenvalues of the matrix would.
+        # singular values are accurate to twice as many digits as eigenvalues of the matrix.
         squares = np.zeros((logits.shape[1], logits.shape[1]))
         np.fill_diagonal(squares, math.sqrt(at.ridge_h))
         squares[0, :2] = math.sqrt(at.ridge_w), -sign * at.tie * math.sqrt(at.ridge_h)
@@ -296,7 +299,9 @@ def _solve(at: _Point, logits: Array, root: Array, sign: int) -> list[tuple[floa
 
 
 def condition_numbers(problem: UnconstrainedFeatureModel) -> dict[str, float | None]:
-    r"""Every condition number by name; the definition decides how it moves with delta. None where not defined.
+    r"""Return every condition number by name, in the order of `quantities.CONDITION_NUMBERS`; None where not defined.
+
+    How a condition number depends on delta is a matter of its definition:
 
     ============================  ===================  ===========================  ==================================
     name                          Hessian of           in                           part of the spectrum
@@ -306,19 +311,22 @@ def condition_numbers(problem: UnconstrainedFeatureModel) -> dict[str, float | N
     ``kappa_full_features``       whole objective      H (W fixed)                  all; = kappa_full for d > K - 1
     ``kappa_full_range``          whole objective      W (H fixed); H (W fixed)     directions of kappa_ce
     ``kappa_joint``               whole objective      (W, H)                       all but ``rotation``
-    ``kappa_joint_logits``        whole objective      (W, H)                       eigenvectors that move the logits
+    ``kappa_joint_logits``        whole objective      (W, H)                       eigenvectors that change the logits
     ``kappa_joint_scaled``        whole objective      scaled (W, H)                all but ``rotation``
     ============================  ===================  ===========================  ==================================
 
-    ``kappa_joint_logits`` divides the largest joint eigenvalue by the smallest whose eigenvectors move the logits to
-    first order. "Scaled" is (sqrt(lambda_w) W, sqrt(lambda_h_sum) H).
+    ``kappa_joint_logits`` is the largest joint eigenvalue over the smallest whose eigenvectors change the logits to
+    first order. "Scaled" means (sqrt(lambda_w) W, sqrt(lambda_h_sum) H).
 
-    Raises ValueError where the minimiser is not known, and for lambdas too small (s < 1e-20) or too far apart.
+    ``kappa_ce = K p`` for K >= 3 and 1 for K = 2 (None in the zero regime, where the Hessian is 0), and
+    ``kappa_full = 1 + a K p q / s``. For s + delta = 1 the joint Hessian has further zeros, and its condition numbers
+    are inf.
 
-    ``kappa_ce = K p`` for K >= 3 and 1 for K = 2 (in the zero regime the Hessian is 0: None), and
-    ``kappa_full = 1 + a K p q / s``. On the edge s + delta = 1 the joint Hessian has further zeros: inf.
+    That ``kappa_ce`` is the conditioning number of the paper's claim C6 (arXiv 2402.03979) is an inference, not a
+    statement of the paper.
 
-    That ``kappa_ce`` is the conditioning number of the paper's claim C6 is an inference, not a statement of the paper.
+    Raises:
+        ValueError: the minimiser is not known, or the lambdas are too small (s < 1e-20) or too far apart.
     """
     weight, features = weight_spectrum(problem), feature_spectrum(problem)
     moved = [mode.value for mode in weight if mode.logit_change > 0]
@@ -328,18 +336,18 @@ def condition_numbers(problem: UnconstrainedFeatureModel) -> dict[str, float | N
     moving = [mode.value for mode in joint if mode.logit_change > still]
     top = max(mode.value for mode in joint)
     return {
-        "kappa_ce": _ratio([mode.value for mode in weight_spectrum(problem, "ce") if mode.logit_change > 0]),
-        "kappa_full": _ratio([mode.value for mode in weight]),
-        "kappa_full_features": _ratio([mode.value for mode in features]),
-        "kappa_full_range": _ratio(moved),
-        "kappa_joint": _ratio([mode.value for mode in joint]),
-        "kappa_joint_logits": _ratio([top, *moving]) if moving else None,
-        "kappa_joint_scaled": _ratio(scaled),
+        "kappa_ce": condition_number([mode.value for mode in weight_spectrum(problem, "ce") if mode.logit_change > 0]),
+        "kappa_full": condition_number([mode.value for mode in weight]),
+        "kappa_full_features": condition_number([mode.value for mode in features]),
+        "kappa_full_range": condition_number(moved),
+        "kappa_joint": condition_number([mode.value for mode in joint]),
+        "kappa_joint_logits": condition_number([top, *moving]) if moving else None,
+        "kappa_joint_scaled": condition_number(scaled),
     }
 
 
-def _ratio(values: list[float]) -> float | None:
-    """Largest over smallest; None for no values, inf where the smallest is zero."""
+def condition_number(values: list[float]) -> float | None:
+    """Return largest over smallest of some eigenvalues; None for no values, inf if the smallest is not positive."""
     if not values:
         return None
     return max(values) / min(values) if min(values) > 0 else math.inf

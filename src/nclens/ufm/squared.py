@@ -1,10 +1,10 @@
 r"""Closed-form global minimisers of the unconstrained feature model under the squared error.
 
-.. math:: L = \frac1{2N}|W H + b 1' - Y_\delta|_F^2 + \frac{\lambda_W}2|W|^2 + \frac{\lambda_H}2|H|^2
+.. math:: \mathcal L = \frac1{2N}|W H + b 1' - Y_\delta|_F^2 + \frac{\lambda_W}2|W|^2 + \frac{\lambda_H}2|H|^2
           + \frac{\lambda_b}2|b|^2 ,
 
 summed over classes and averaged over samples, for the same problem as ``nclens.ufm.classification``. Not in the paper:
-derived in docs/theory.md by the same nuclear-norm argument, and checked against ``numeric.minimise`` with
+derived in docs/theory.md by the same nuclear-norm argument, and verified by ``numeric.minimise`` with
 ``fit=half_squared_error``. Needs numpy only.
 """
 
@@ -18,14 +18,14 @@ from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_
 
 @dataclass(frozen=True)
 class SquaredErrorMinimiser:
-    r"""Global minimisers of one problem under the squared error (half, summed over classes, averaged over samples).
+    r"""Global minimisers of a problem under the squared error (half, summed over classes, averaged over samples).
 
     With the problem's s, the logits without bias are :math:`Z = (a (I - 11'/K) + c\,11'/K) \otimes 1_n'`, where
     :math:`a = \max(0, 1 - \delta - s)` and :math:`c = \max(0, 1 - s - s/\lambda_b)`, and the bias is
     :math:`\beta 1` with :math:`\beta = (1 - c) / (K (1 + \lambda_b))`. Where :math:`\lambda_b` is small, c = 0 and W, H
     are simplex frames; for large :math:`\lambda_b` (no bias) c = 1 - s, at delta = 0 an orthogonal frame.
 
-    Raises ValueError on reading where ``dim`` is less than the rank K - 1 (if a > 0) plus 1 (if c > 0).
+    Properties raise ValueError if ``dim`` is less than the rank of the logits, K - 1 (if a > 0) plus 1 (if c > 0).
     """
 
     problem: UnconstrainedFeatureModel
@@ -38,22 +38,22 @@ class SquaredErrorMinimiser:
     @property
     def common_scale(self) -> float:
         """Singular value c of the class logits along 1, in [0, 1)."""
-        # As one quotient: s / lambda_b alone may overflow.
+        # s / lambda_b may overflow.
         return max(0.0, 1 - self.problem.s * (1 + 1 / self.problem.lambda_b)) if self.problem.s < 1 else 0.0
 
     @property
     def bias_value(self) -> float:
-        """The entry of b, the same for every class."""
+        """The common entry beta of b."""
         return (1 - self.common_scale) / (self.problem.classes * (1 + self.problem.lambda_b))
 
     @property
     def weight_norm(self) -> float:
-        """|w_k|, the same for every row."""
+        """|w_k|, equal for all rows."""
         return self._row_norm * self._balance
 
     @property
     def feature_norm(self) -> float:
-        """|h_k|, the same for every sample."""
+        """|h_k|, equal for all samples."""
         return self._row_norm / self._balance
 
     @property
@@ -77,7 +77,7 @@ class SquaredErrorMinimiser:
         return self._balance * self._frame()
 
     def class_features(self) -> Array:
-        """Features h_k (K, d), one row a class, of the same minimiser."""
+        """Features h_k (K, d), one row per class, of the same minimiser."""
         return self._frame() / self._balance
 
     def bias(self) -> Array:
@@ -86,7 +86,7 @@ class SquaredErrorMinimiser:
         return np.full(self.problem.classes, self.bias_value)
 
     def logits(self) -> Array:
-        """Logits (K, K) with the bias, row k those of class k's samples."""
+        """Logits (K, K) including the bias; row k holds for the samples of class k."""
         self._require_room()
         k = self.problem.classes
         return self.simplex_scale * (np.eye(k) - 1 / k) + self.common_scale / k + self.bias_value
@@ -109,7 +109,7 @@ class SquaredErrorMinimiser:
         if self.simplex_scale > 0:
             frame += math.sqrt(self.simplex_scale) * simplex_frame(k, dim)
         if self.common_scale > 0:
-            # The simplex leaves every column from K - 1 on empty.
+            # The simplex frame has zeros from column K - 1 on.
             frame[:, k - 1 if self.simplex_scale > 0 else 0] = math.sqrt(self.common_scale / k)
         return frame
 
@@ -118,5 +118,5 @@ class SquaredErrorMinimiser:
         if self.problem.dim < rank:
             raise ValueError(
                 f"squared-error feature model: no known closed form for dim {self.problem.dim} < {rank}, the rank of "
-                "the best logits"
+                "the optimal logits"
             )

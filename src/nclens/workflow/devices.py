@@ -17,7 +17,7 @@ from typing import IO
 
 import torch
 
-from nclens.data.prepared import choose_device
+from nclens.training.runtime import choose_device
 from nclens.workflow.files import FileError
 
 

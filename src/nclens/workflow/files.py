@@ -1,7 +1,6 @@
 """Files that stages meet in: written whole or not at all, checked when read, one writer at a time."""
 
 import contextlib
-import csv
 import errno
 import hashlib
 import json
@@ -73,27 +72,19 @@ def read_json(path: str | Path, made_by: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
+        raise missing(path, made_by) from None
     except ValueError as error:
         raise damaged(path, made_by, str(error)) from None
 
 
-def read_rows(path: str | Path, made_by: str) -> list[dict[str, str]]:
-    """Read a CSV file that the rule `made_by` makes as text: column -> cell, row by row.
-
-    Raises:
-        FileError: the file is missing; names it and the rule that makes it.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
+def missing(path: str | Path, made_by: str) -> FileError:
+    """Return the error that says a file is missing, and which rule makes it."""
+    return FileError(f"{path} is missing: the rule `{made_by}` makes it")
 
 
 def damaged(path: str | Path, made_by: str, why: str) -> FileError:
-    """Return the error that says a file is damaged, and how it is made anew."""
-    return FileError(f"{path} is damaged ({why}): delete it and run again, the rule `{made_by}` makes it anew")
+    """Return the error that says a file is damaged, and how it is made again."""
+    return FileError(f"{path} is damaged ({why}): delete it and run again, the rule `{made_by}` makes it again")
 
 
 def sha256_of(path: str | Path) -> str:
@@ -145,7 +136,7 @@ def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], di
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
+        raise missing(path, made_by)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

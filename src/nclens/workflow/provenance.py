@@ -30,12 +30,12 @@ CLOCK_FIELDS = (
 )
 
 #: Where code does not change what a step computes: it checks, names, plans, reads, writes and fetches files, chooses a
-#: device, or tells a lack of memory from other errors. Of `workflow` only `stages`, `build` and `tables` count.
+#: device, or tells a lack of memory from other errors. Of `workflow` only what follows counts.
 PASSED_OVER = (
     *("nclens.cli", "nclens.study", "nclens.workflow"),
     *("nclens.data.raw", "nclens.data.download", "nclens.training.writer", "nclens.models.memory"),
 )
-COUNTED = ("nclens.workflow.stages", "nclens.workflow.build", "nclens.workflow.tables")
+COUNTED = tuple(f"nclens.workflow.{part}" for part in ("stages", "build", "tables", "tracking"))
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.
 REGISTRIES = ("nclens.losses", "nclens.models", "nclens.workflow.build", "nclens.workflow.tables")
@@ -60,6 +60,19 @@ def code_digest(
         own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
             in its file, what stands there outside functions, and the whole modules beside the file that it imports.
     """
+    digest = hashlib.sha256()
+    for key, text in sorted(code_parts(stage, modules, functions, own)):
+        digest.update(f"{key}\n{text}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def code_parts(
+    stage: str,
+    modules: Iterable[str] = (),
+    functions: Iterable[str] = (),
+    own: Iterable[tuple[str | Path, str]] = (),
+) -> set[tuple[str, str]]:
+    """Return (name, syntax) of all code that a stage runs, arguments as above; a name is `module` or `module:name`."""
     parts = set(_module_parts(f"nclens.workflow.stages.{stage}"))
     for module in modules:
         parts |= _module_parts(module)
@@ -68,10 +81,7 @@ def code_digest(
         parts |= _name_parts(module, name)
     for file, function in own:
         parts |= _own_parts(Path(file), Path(file).parent, function.split(":")[1], set())
-    digest = hashlib.sha256()
-    for key, text in sorted(parts):
-        digest.update(f"{key}\n{text}\n".encode())
-    return digest.hexdigest()[:16]
+    return parts
 
 
 @cache
@@ -87,7 +97,7 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
         tree = _tree(current)
         if tree is None:
             continue
-        parts.add((current, _dump(tree)))
+        parts.add((current, _syntax(current)))
         if current in RESOURCES:
             for path in sorted(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current]).iterdir()):
                 parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
@@ -191,6 +201,13 @@ def _tree(module: str) -> ast.Module | None:
     return _parse(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
 
 
+@cache
+def _syntax(module: str) -> str:
+    """Return the syntax of a module of the package as text."""
+    tree = _tree(module)
+    return "" if tree is None else _dump(tree)
+
+
 def _parse(text: str, filename: str) -> ast.Module:
     tree = ast.parse(text, filename)
     for node in ast.walk(tree):
@@ -217,7 +234,10 @@ def _defines(node: ast.stmt) -> list[str]:
 
 @cache
 def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
-    """Return what a module imports of the package, as (module, name) pairs; name is None for `import nclens.x`."""
+    """Return what a module imports of the package, as (module, name) pairs; name is None for a whole module.
+
+    Of a registry that is imported as a module, the names are those that the module takes from it: `tables.read`.
+    """
     tree = _tree(module)
     found: list[tuple[str, str | None]] = []
     for node in ast.walk(tree) if tree else []:
@@ -226,8 +246,19 @@ def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
-                found.append((submodule, None) if _tree(submodule) else (node.module, alias.name))
+                if not _tree(submodule):
+                    found.append((node.module, alias.name))
+                elif _is(submodule, REGISTRIES) and tree:
+                    found += [(submodule, name) for name in _attributes(tree, alias.asname or alias.name)]
+                else:
+                    found.append((submodule, None))
     return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
+
+
+def _attributes(tree: ast.Module, of: str) -> set[str]:
+    """Return the names that a module takes from another one by its name."""
+    accesses = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in accesses if isinstance(node.value, ast.Name) and node.value.id == of}
 
 
 def versions() -> dict[str, str]:

@@ -12,10 +12,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nclens.metrics.catalogue import MEASUREMENTS, Task
 from nclens.probes.catalogue import probe_of
+from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 
 if TYPE_CHECKING:
     from nclens.study.experiments import Experiment
@@ -388,6 +390,7 @@ class TrackRun(OfExperiment):
     run: str
     loss: str
     seed: int
+    task: str
     label: str
     colour: str
     tensors: bool
@@ -469,7 +472,7 @@ def probe(study: "Study", run: "Run") -> ProbeRun:
         model=_model(study, run.model),
         snapshots=tuple(study.probed_epochs(run.experiment)),
         device=study.experiments[run.experiment].training.device,
-        run=run.path,
+        run=path_of(run),
         seed=run.seed,
         probes=_probes(study, run.experiment),
     )
@@ -559,12 +562,13 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
     experiment = study.experiments[run.experiment]
     return TrackRun(
         study=study.study,
-        run=run.path,
+        run=path_of(run),
         experiment=run.experiment,
         dataset=run.dataset,
         model=run.model,
         loss=run.loss,
         seed=run.seed,
+        task=study.task(run.experiment),
         label=study.label(run.loss),
         colour=study.colour(run.loss),
         tensors=study.track.tensors,
@@ -576,15 +580,16 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
 
 def track_study(study: "Study") -> TrackStudy:
     """Return what `track` uses for the study: its name, title and files."""
-    theory = [f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective", "regression")]
-    figures = [
-        f"figures/{name}_{figure}.{ending}"
+    folder = StudyFolder(Path())
+    files = [folder.resolved, folder.claims, folder.claims_page, folder.metrics, folder.report, folder.losses]
+    files += [folder.theory(name) for name in THEORY]
+    files += [
+        folder.figure(name, figure, ending)
         for name in study.experiments
         for figure in study.figures(name)
-        for ending in ("png", "pdf", "csv")
+        for ending in ENDINGS
     ]
-    files = ["study.yaml", "claims.csv", "claims.md", "metrics.parquet", "report.html"]
-    return TrackStudy(study.study, study.title, (*files, "tables/losses.csv", *theory, *figures))
+    return TrackStudy(study.study, study.title, tuple(map(str, files)))
 
 
 def _runs(study: "Study", experiment: str) -> dict[str, Any]:
@@ -653,7 +658,7 @@ def _teacher(study: "Study", run: "Run") -> Teacher | None:
     if teacher is None:
         return None
     epoch = study.experiments[teacher.experiment].training.epochs
-    return Teacher(teacher.path, _model(study, teacher.model), epoch)
+    return Teacher(path_of(teacher), _model(study, teacher.model), epoch)
 
 
 def _teachers(study: "Study", experiment: str) -> dict[str, Teaching]:

@@ -98,7 +98,7 @@ def ended(cluster, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
         try:
-            place.cancelled = cancel_one(cluster, process, "train_smoke")
+            place.cancelled = cancel_one(cluster, process, "rule_train_")
             cluster.stop_node()
             cluster.start_node()
             code = process.wait(timeout=1000)

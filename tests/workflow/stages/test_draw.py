@@ -5,11 +5,18 @@ import pytest
 import torch
 from scipy.stats import gmean
 
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
+from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError, write_tensors
 from nclens.workflow.stages import draw as stage
 
 FIGURES = ("reliability", "ufm_conditioning")
+
+
+def whole(frame, table):
+    """A table with all its columns, 0 and "" where the simulation has none."""
+    kinds = {name: "" if kind is str else 0 for name, kind in table.columns.items() if name not in frame}
+    return frame.assign(**kinds)[list(table.columns)]
 
 
 def draw(experiments, **files):
@@ -20,10 +27,10 @@ def draw(experiments, **files):
 @pytest.fixture
 def study(simulate, tmp_path):
     """A study on disk with two experiments, and the arguments of the stage."""
-    tables, theories, experiments = [], [], []
+    measured, theories, experiments = [], [], []
     for name, model in (("first", "tiny"), ("second", "small")):
         inputs = simulate(seeds=(0, 1))
-        tables.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
+        measured.append(inputs.metrics.assign(experiment=name, dataset="digits", model=model))
         theories.append(inputs.theory.assign(experiment=name, dataset="digits", model=model))
         experiments.append(
             specs.DrawExperiment(
@@ -51,14 +58,13 @@ def study(simulate, tmp_path):
     (tmp_path / "theory").mkdir()
     metrics, theory = tmp_path / "metrics.parquet", tmp_path / "theory" / "ufm.csv"
     # Categories, as in the real table.
-    pd.concat(tables).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
-    pd.concat(theories).to_csv(theory, index=False)
+    pd.concat(measured).astype(dict.fromkeys(("experiment", "loss", "split", "metric"), "category")).to_parquet(metrics)
+    tables.write(tables.THEORY, theory, whole(pd.concat(theories), tables.THEORY))
     return {
         "experiments": experiments,
         "metrics": metrics,
         "theory": theory,
         "root": tmp_path,
-        "figures": tmp_path / "figures",
     }
 
 
@@ -67,24 +73,24 @@ def test_writes_every_figure_three_times_and_nothing_else(study):
     expected = {
         f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ("png", "pdf", "csv")
     }
-    assert {path.name for path in study["figures"].iterdir()} == expected
-    table = pd.read_csv(study["figures"] / "first_reliability.csv")
+    assert {path.name for path in study["root"].joinpath("figures").iterdir()} == expected
+    table = pd.read_csv(study["root"] / "figures" / "first_reliability.csv")
     assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4
 
 
 def test_again_the_same_bytes(study):
     study["experiments"] = study["experiments"][:1]
     draw(**study)
-    first = {path.name: path.read_bytes() for path in study["figures"].iterdir()}
+    first = {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()}
     draw(**study)
-    assert {path.name: path.read_bytes() for path in study["figures"].iterdir()} == first
+    assert {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()} == first
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
     study["experiments"][1] = replace(study["experiments"][1], figures=("reliabilty",))
     with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):
         draw(**study)
-    assert not study["figures"].exists()
+    assert not study["root"].joinpath("figures").exists()
 
 
 def test_a_figure_that_fails_names_itself(study):
@@ -116,10 +122,10 @@ def write_theory(study):
     from tests.figures.simulate import simulate
 
     inputs, folder = simulate(seeds=(0, 1, 2)), study["root"] / "theory"
-    inputs.dynamics.to_csv(folder / "dynamics.csv", index=False)
+    tables.write(tables.DYNAMICS, folder / "dynamics.csv", whole(inputs.dynamics, tables.DYNAMICS))
     named = [inputs.predictions.assign(experiment=name) for name in ("first", "second")]
     named[1]["predicted"] *= 2
-    pd.concat(named).to_csv(folder / "predictions.csv", index=False)
+    tables.write(tables.PREDICTIONS, folder / "predictions.csv", whole(pd.concat(named), tables.PREDICTIONS))
     figures, smoothings = ("smoothing_calibration", "ufm_dynamics"), {"ce": 0.0, "ls": 0.05}
     study["experiments"] = [replace(item, figures=figures, smoothings=smoothings) for item in study["experiments"]]
     study["dynamics"], study["predictions"] = folder / "dynamics.csv", folder / "predictions.csv"
@@ -129,21 +135,25 @@ def write_theory(study):
 def test_dynamics_and_predictions_reach_their_figures(study):
     inputs = write_theory(study)
     draw(**study)
+    folder = study["root"] / "figures"
     own = inputs.predictions[(inputs.predictions["quantity"] == "logit_gap") & (inputs.predictions["seed"] < 2)]
     for name, factor in (("first", 1), ("second", 2)):
-        table = pd.read_csv(study["figures"] / f"{name}_smoothing_calibration.csv")
+        table = pd.read_csv(study["root"] / "figures" / f"{name}_smoothing_calibration.csv")
         line = table[(table["source"] == "predicted, effective") & (table["metric"] == "logit_gap")]
         means = own.groupby("smoothing")["predicted"].agg(gmean)  # geometric: the axis is logarithmic
         assert line["mean"].tolist() == pytest.approx((factor * means).tolist())
         assert set(line["seeds"]) == {2}
-        assert set(pd.read_csv(study["figures"] / f"{name}_ufm_dynamics.csv")["distance"]) >= {"orbit", "logits"}
+        assert set(pd.read_csv(folder / f"{name}_ufm_dynamics.csv")["distance"]) >= {
+            "orbit",
+            "logits",
+        }
 
 
 def test_without_dynamics_predictions_and_smoothings_the_figures_are_drawn_empty(study):
     study["experiments"] = [replace(study["experiments"][0], figures=("smoothing_collapse", "ufm_dynamics"))]
     draw(**study)
     for stem in ("smoothing_collapse", "ufm_dynamics"):
-        assert pd.read_csv(study["figures"] / f"first_{stem}.csv").empty
+        assert pd.read_csv(study["root"] / "figures" / f"first_{stem}.csv").empty
 
 
 @pytest.mark.parametrize(("name", "rule"), [("dynamics", "theory"), ("predictions", "predict")])
@@ -170,11 +180,12 @@ def regression(tmp_path):
             write_tensors(folder / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors", tensors)
     (tmp_path / "theory").mkdir()
     paths = {name: tmp_path / "theory" / f"{name}.csv" for name in ("ufm", "predictions", "regression")}
-    inputs.theory.assign(experiment="").to_csv(paths["ufm"], index=False)
-    inputs.predictions.to_csv(paths["predictions"], index=False)
+    tables.write(tables.THEORY, paths["ufm"], whole(inputs.theory, tables.THEORY))
+    tables.write(tables.PREDICTIONS, paths["predictions"], whole(inputs.predictions, tables.PREDICTIONS))
     other = inputs.regression.assign(experiment="other", lambda_w=7.0)
-    pd.concat([inputs.regression, other]).to_csv(paths["regression"], index=False)
-    inputs.metrics.to_parquet(tmp_path / "metrics.parquet")
+    both = pd.concat([inputs.regression, other])
+    tables.write(tables.REGRESSION, paths["regression"], whole(both, tables.REGRESSION))
+    tables.write(tables.COLLECTED, tmp_path / "metrics.parquet", whole(inputs.metrics, tables.COLLECTED))
     experiment = specs.DrawExperiment(
         experiment="reacher",
         dataset="reacher",
@@ -192,17 +203,16 @@ def regression(tmp_path):
         regularised=True,
     )
     given = {"experiments": [experiment], "metrics": tmp_path / "metrics.parquet", "theory": paths.pop("ufm")}
-    return inputs, {**given, **paths, "root": tmp_path, "figures": tmp_path / "figures"}
+    return inputs, {**given, **paths, "root": tmp_path}
 
 
 def test_figures_of_regression_are_those_of_the_inputs(regression):
-    from nclens.figures import FIGURES
 
     inputs, study = regression
     draw(**study)
     for stem in ("nrc_curves", "nrc_gram", "residuals"):
-        written = pd.read_csv(study["figures"] / f"reacher_{stem}.csv")
-        expected = FIGURES[stem].draw(inputs).table.reset_index(drop=True)
+        written = pd.read_csv(study["root"] / "figures" / f"reacher_{stem}.csv")
+        expected = draw_figure(stem, inputs).table.reset_index(drop=True)
         pd.testing.assert_frame_equal(written, expected, check_dtype=False, check_categorical=False)
 
 
@@ -211,11 +221,11 @@ def test_first_features_that_were_not_kept_are_left_out(regression):
     for path in study["root"].rglob("epoch0.safetensors"):
         path.unlink()
     draw(**study)
-    assert set(pd.read_csv(study["figures"] / "reacher_residuals.csv")["what"]) == {"last"}
+    assert set(pd.read_csv(study["root"] / "figures" / "reacher_residuals.csv")["what"]) == {"last"}
 
 
 def test_seeds_of_other_studies_are_not_drawn(study):
     study["experiments"] = [replace(study["experiments"][1], seeds=(1,), figures=("reliability",))]
     draw(**study)
-    table = pd.read_csv(study["figures"] / "second_reliability.csv")
+    table = pd.read_csv(study["root"] / "figures" / "second_reliability.csv")
     assert set(table["seeds"]) == {1}

@@ -6,9 +6,9 @@ import pytest
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
 from nclens.workflow.files import FileError
-from nclens.workflow.stages.predict import COLUMNS, EFFECTIVE_COLUMNS, predict
+from nclens.workflow.stages.predict import predict
 
 PENALTIES = specs.Penalties(lambda_w=1e-3, lambda_h_total=0.05, lambda_b=1e-2)
 SWEEP = {"ce": 0.0, "ls_0.1": 0.1, "ls_0.5": 0.5, "ls_0.8": 0.8}
@@ -57,8 +57,8 @@ def run(tmp_path):
 def test_effective_penalties_predict_the_smoothing_that_they_have_not_seen(run):
     item = experiment()
     predictions, fits = run(item, metrics=metrics_of(item, seed_step=0.5))
-    assert list(predictions.columns) == COLUMNS
-    assert list(fits.columns) == EFFECTIVE_COLUMNS
+    assert list(predictions.columns) == list(tables.PREDICTIONS.columns)
+    assert list(fits.columns) == list(tables.EFFECTIVE.columns)
     assert len(predictions) == 4 * 2 * 4
     assert set(predictions["penalties"]) == {"effective"}
     assert predictions["relative_error"].max() < 1e-4
@@ -120,7 +120,8 @@ def test_nothing_to_predict_needs_no_metrics_and_leaves_headers(run):
     for experiments in ([], [pair, narrow, twins, experiment("none", losses={})]):
         predictions, fits = run(*experiments)
         assert (predictions.empty, fits.empty) == (True, True)
-        assert (list(predictions.columns), list(fits.columns)) == (COLUMNS, EFFECTIVE_COLUMNS)
+        assert (*predictions.columns,) == (*tables.PREDICTIONS.columns,)
+        assert (*fits.columns,) == (*tables.EFFECTIVE.columns,)
 
 
 def test_two_entries_of_one_smoothing_are_held_out_together(run):

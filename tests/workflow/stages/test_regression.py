@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from nclens.study import load_study
-from nclens.workflow import specs
+from nclens.workflow import specs, tables, tracking
 from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
 
 OWN = """
@@ -61,7 +62,7 @@ def run_stages(folder, n, **penalties):
     data, manifest = root / "data" / "mine.safetensors", root / "data" / "mine.json"
     prepare.prepare(specs.prepare(study, "mine"), data, manifest)
     for run in study.runs():
-        place = root / run.path
+        place = root / path_of(run)
         train.train(specs.train(study, run), "code", data, manifest, place, threads=1, waited=False)
         extract.extract(specs.extract(study, run), data, manifest, place, threads=1)
         measure.measure(specs.measure(study, run), place, threads=1)
@@ -154,7 +155,7 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
 def test_theory_stands_beside_the_networks_that_were_trained_with_its_penalties(finished):
     n, _, root = finished
     table = pd.read_csv(root / "theory" / "regression.csv")
-    assert list(table.columns) == list(theory.REGRESSION_COLUMNS)
+    assert list(table.columns) == list(tables.REGRESSION.columns)
     assert table["relative_error"].max() < 1e-6
     assert set(table["experiment"]) == {"penalties"}
     predicted = pd.read_csv(root / "theory" / "predictions.csv")
@@ -177,8 +178,8 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
     relative = root.relative_to(root.parents[1])
     track.track_setup(specs.TrackSetup("regression"), relative)
     track.track_run(specs.track_run(study, run), relative)
-    with track._client() as client:
-        identifier = read_json(root / run.path / "mlflow.json", "track")["run_id"]
+    with tracking.connected() as client:
+        identifier = read_json(root / path_of(run) / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
         assert found.data.params["training.weight_decay"] == "0.01"
@@ -219,4 +220,4 @@ def test_without_regressions_the_table_of_theory_has_its_columns(tmp_path):
     theory.write_regressions([], tmp_path, tmp_path / "regression.csv")
     table = pd.read_csv(tmp_path / "regression.csv")
     assert table.empty
-    assert list(table.columns) == list(theory.REGRESSION_COLUMNS)
+    assert list(table.columns) == list(tables.REGRESSION.columns)

@@ -6,10 +6,8 @@ import pytest
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES, TOLERANCES
 from nclens.ufm.spectra import condition_numbers
-from nclens.workflow import specs
+from nclens.workflow import specs, tables
 from nclens.workflow.stages.theory import (
-    COLUMNS,
-    DYNAMICS_COLUMNS,
     QUANTITIES,
     dynamics_rows,
     theory,
@@ -32,7 +30,7 @@ def read(path):
 def test_the_table_is_tidy_and_the_numbers_agree(tmp_path):
     write_tables([loss("ce", 0.0), loss("ls", 0.05)], tmp_path / "theory" / "ufm.csv")
     rows = read(tmp_path / "theory" / "ufm.csv")
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == list(tables.THEORY.columns)
     assert [path.name for path in (tmp_path / "theory").iterdir()] == ["ufm.csv"]
     names = [row["quantity"] for row in rows if row["loss"] == "ls"]
     assert names[:6] == list(QUANTITIES)
@@ -89,7 +87,7 @@ def test_dynamics_table(tmp_path, monkeypatch):
     losses = [item | {"classes": 3, "lambda_w": 1e-2, "lambda_h_total": 0.06} for item in losses]
     write_tables(losses, tmp_path / "ufm.csv", tmp_path / "dynamics.csv")
     rows = read(tmp_path / "dynamics.csv")
-    assert tuple(rows[0]) == DYNAMICS_COLUMNS
+    assert list(rows[0]) == list(tables.DYNAMICS.columns)
     assert {row["smoothing"] for row in rows} == {"0.0", "0.1"}
     assert {row["classes"] for row in rows} == {"3"}
     assert float(rows[0]["lambda_h"]) * 3 * 2 == pytest.approx(0.06)

@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from nclens.study import load_study
-from nclens.workflow import specs
+from nclens.workflow import specs, tracking
+from nclens.workflow.paths import path_of
 from nclens.workflow.stages import extract, measure, prepare, track, train
 
 ROOT = Path(__file__).parents[3]
@@ -30,11 +31,11 @@ def finished(tmp_path_factory):
     root = folder / R
     data, manifest = root / "data" / "mnist5k.safetensors", root / "data" / "mnist5k.json"
     prepare.prepare(specs.prepare(study, "mnist5k"), data, manifest)
-    train.train(specs.train(study, run), "code", data, manifest, root / run.path, threads=1, waited=False)
-    extract.extract(specs.extract(study, run), data, manifest, root / run.path, threads=1)
-    measure.measure(specs.measure(study, run), root / run.path, threads=1)
-    (root / "logs" / "train" / run.path).parent.mkdir(parents=True)
-    (root / "logs" / "train" / f"{run.path}.log").write_text("epoch 1/6\n")
+    train.train(specs.train(study, run), "code", data, manifest, root / path_of(run), threads=1, waited=False)
+    extract.extract(specs.extract(study, run), data, manifest, root / path_of(run), threads=1)
+    measure.measure(specs.measure(study, run), root / path_of(run), threads=1)
+    (root / "logs" / "train" / path_of(run)).parent.mkdir(parents=True)
+    (root / "logs" / "train" / f"{path_of(run)}.log").write_text("epoch 1/6\n")
     (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
     (root / "figures").mkdir()
     (root / "figures" / "smoke_norms.png").write_bytes(b"picture")
@@ -54,7 +55,7 @@ def recorded(finished, tmp_path, monkeypatch):
 
 
 def active_runs():
-    with track._client() as client:
+    with tracking.connected() as client:
         experiment = client.get_experiment_by_name("smoke")
         return client, client.search_runs([experiment.experiment_id])
 
@@ -132,14 +133,14 @@ def test_changed_files_replace_the_run(recorded):
     assert after.info.run_id != before.info.run_id
     assert after.data.metrics["test/extra"] == 1.5
     assert json.loads((R / recorded.run / "mlflow.json").read_text())["run_id"] == after.info.run_id
-    with track._client() as client:
+    with tracking.connected() as client:
         models = client.search_logged_models([after.info.experiment_id])
     assert [model.source_run_id for model in models] == [after.info.run_id]
 
 
 def test_a_run_left_behind_by_a_killed_process_is_replaced(recorded):
     client, (run,) = active_runs()
-    orphan = client.create_run(run.info.experiment_id, run_name=recorded.run, tags={track.KEY: recorded.run})
+    orphan = client.create_run(run.info.experiment_id, run_name=recorded.run, tags={tracking.KEY: recorded.run})
     track.track_run(recorded, R)
     _, runs = active_runs()
     assert orphan.info.run_id not in [run.info.run_id for run in runs]
@@ -187,7 +188,7 @@ def test_the_study_has_one_run_with_its_verdicts(recorded):
     for _ in range(2):
         track.track_study({"study": "smoke", "title": "Tiny", "files": ["claims.csv", "figures/smoke_norms.png"]}, R)
     client, runs = active_runs()
-    (run,) = [run for run in runs if run.data.tags[track.KEY] == "study"]
+    (run,) = [run for run in runs if run.data.tags[tracking.KEY] == "study"]
     assert run.data.params["C1/smoke/ls"] == "inconclusive"
     assert run.data.metrics["claims/inconclusive"] == 1
     assert [item.path for item in client.list_artifacts(run.info.run_id, "figures")] == ["figures/smoke_norms.png"]
@@ -221,10 +222,10 @@ def test_a_missing_file_is_named(recorded):
 
 def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
     _, (run,) = active_runs()
-    links = track.addresses(5001)["smoke"]
+    links = tracking.addresses(5001)["smoke"]
     assert links["runs"] == "http://127.0.0.1:5001/#/experiments/1/runs"
     assert run.info.run_id in links["comparison"]
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ValueError, match="nothing is recorded"):
-        track.addresses(5001)
+        tracking.addresses(5001)

@@ -166,7 +166,7 @@ print(json.dumps([time.monotonic() - begun, ends]))
 
 def interrupt(place, name, moments):
     """Interrupt a training at moments (seconds after its start, signal), then let it end."""
-    arguments = [json.dumps(specs.train(place[2], place[1])), name, json.dumps(moments)]
+    arguments = [specs.encode(specs.train(place[2], place[1])), name, json.dumps(moments)]
     command = [sys.executable, "-c", INTERRUPT, *arguments]
     done = subprocess.run(command, cwd=place[0], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_starts_anew(place, reference):
     checkpoint = place[0] / "damaged" / ".work" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
     resumed = nclens(*train_arguments(place, "damaged"), cwd=place[0])
-    assert "starts anew" in resumed.stderr
+    assert "starts again" in resumed.stderr
     assert_same_bits(place[0] / "damaged", reference)
 
 
@@ -361,7 +361,7 @@ def test_a_model_that_does_not_fit_the_data_is_told_before_training(place):
     failed = nclens(*arguments, cwd=folder, check=False)
     assert failed.returncode == 1
     assert failed.stderr.splitlines() == [
-        "nclens train: the model wide:net ends in a linear layer of 7 rows; the data need 10"
+        "nclens train: the model wide:net ends in a linear layer with 7 rows; the data need 10"
     ]
 
 

@@ -15,6 +15,7 @@ import yaml
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_tensors
+from nclens.workflow.paths import path_of
 
 ROOT = Path(__file__).parents[3]
 TEACHER, STUDENT, ALONE = (f"own/mnist5k/{name}/seed0" for name in ("resnet8/ls", "small/student", "small/ce"))
@@ -48,7 +49,7 @@ def trained(tmp_path_factory):
     study = load_study(raw)
     spec, files = specs.encode(specs.prepare(study, "mnist5k")), ["--data", "d.safetensors", "--manifest", "d.json"]
     nclens("prepare", "--spec", spec, *files, cwd=folder)
-    wanted = {f"own/{run.path}": specs.train(study, run) for run in study.runs()}
+    wanted = {f"own/{path_of(run)}": specs.train(study, run) for run in study.runs()}
     for run in (TEACHER, STUDENT, ALONE):
         nclens("train", *arguments(wanted, run), cwd=folder)
     return folder, wanted

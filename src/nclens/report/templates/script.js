@@ -34,7 +34,7 @@ const viewer = document.createElement("dialog");
 viewer.className = "viewer";
 viewer.addEventListener("click", () => viewer.close());
 document.body.append(viewer);
-for (const image of document.querySelectorAll(".plate img")) {
+for (const image of document.querySelectorAll(".image img")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "enlarge";

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nclens.training.history import HISTORY, history_columns
-from nclens.workflow.files import FileError, atomic_write, damaged
+from nclens.training.history import HISTORY
+from nclens.workflow import tables
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Collect, CollectExperiment
-
-TIDY = ["epoch", "split", "metric", "value"]
-COLUMNS = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
 
 
 def collect(spec: Collect, root: Path, output: Path) -> None:
@@ -17,39 +15,28 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
 
     A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it.
     """
-    tables = []
+    parts = []
     for item in spec.experiments:
         for loss in item.losses:
             for seed in item.seeds:
                 keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model}
-                run = root / item.dataset / item.model / loss / f"seed{seed}"
-                metrics = [_read(run / "metrics.csv", "measure", TIDY)]
+                run = StudyFolder(root).run(run_path(item.dataset, item.model, loss, seed))
+                metrics = [tables.read(tables.METRICS, run.metrics)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
                     metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
-                metrics += [_read(run / "probes.csv", "probe", TIDY)] if item.probed else []
-                history = _read(run / "history.csv", "train", history_columns(item.task))
+                metrics += [tables.read(tables.PROBES, run.probes)] if item.probed else []
+                history = tables.read(tables.HISTORY[item.task], run.history)
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
-                tables += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
-    table = pd.concat(tables, ignore_index=True)[COLUMNS]
-    names = ["experiment", "dataset", "model", "loss", "split", "metric"]
-    table = table.astype(dict.fromkeys(names, "category"))
-    with atomic_write(output) as temporary:
-        table.to_parquet(temporary, index=False)
+                parts += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
+    names = [name for name, kind in tables.COLLECTED.columns.items() if kind is tables.NAME]
+    table = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(names, "category"))
+    tables.write(tables.COLLECTED, output, table)
 
 
 def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: int, epoch: int) -> pd.DataFrame:
     """Return the last error of a teacher, a run of its own experiment, on both splits, under its student's epoch."""
-    run = root / experiment.dataset / experiment.model / loss / f"seed{seed}"
-    table = _read(run / "metrics.csv", "measure", TIDY)
+    run = StudyFolder(root).run(run_path(experiment.dataset, experiment.model, loss, seed))
+    table = tables.read(tables.METRICS, run.metrics)
     table = table[(table["metric"] == "error") & (table["epoch"] == experiment.epochs)]
     return table.assign(epoch=epoch, metric="teacher_error")
-
-
-def _read(path: Path, made_by: str, columns: list[str]) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)[columns]
-    except FileNotFoundError:
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
-    except (ValueError, KeyError) as error:
-        raise damaged(path, made_by, str(error)) from None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nclens.figures import FIGURES, FigureInputs
+from nclens.figures.catalogue import FIGURES
 from nclens.figures.style import encode
-from nclens.workflow.files import FileError, atomic_write, damaged, read_json, read_tensors, write_text
+from nclens.figures.tables import FigureInputs
+from nclens.workflow import tables
+from nclens.workflow.build.figures import draw_figure
+from nclens.workflow.files import FileError, atomic_write, read_json, read_tensors
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
 
 
@@ -20,7 +24,6 @@ def draw(
     metrics: Path,
     theory: Path,
     root: Path,
-    figures: Path,
     *,
     dynamics: Path | None = None,
     predictions: Path | None = None,
@@ -32,8 +35,7 @@ def draw(
         spec: the experiments; their losses are drawn in the order given.
         metrics: the study's table, R/metrics.parquet.
         theory: R/theory/ufm.csv.
-        root: the study's folder, R; features and the names of classes or targets are read below it.
-        figures: the folder to write to.
+        root: the study's folder, R; features and the names of classes or targets are read, figures written below it.
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
         regression: R/theory/regression.csv; likewise.
@@ -47,66 +49,49 @@ def draw(
             raise ValueError(
                 f"unknown figures of {experiment.experiment}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
-    tables = {
-        "metrics": _read_table(metrics, "collect", "experiment", pd.read_parquet),
-        "theory": _read_table(theory, "theory", "experiment"),
-    }
+    found = {"metrics": tables.read(tables.COLLECTED, metrics), "theory": tables.read(tables.THEORY, theory)}
     if dynamics is not None:
-        tables["dynamics"] = _read_table(dynamics, "theory", "smoothing")
+        found["dynamics"] = tables.read(tables.DYNAMICS, dynamics)
     if predictions is not None:
-        tables["predictions"] = _read_table(predictions, "predict", "experiment")
+        found["predictions"] = tables.read(tables.PREDICTIONS, predictions)
     if regression is not None:
-        tables["regression"] = _read_table(regression, "theory", "experiment")
+        found["regression"] = tables.read(tables.REGRESSION, regression)
     # Taken apart once, for a search of a whole table in each experiment takes the square of their number.
     parts = {
         key: dict(list(table.groupby("experiment", observed=True)))
-        for key, table in tables.items()
+        for key, table in found.items()
         if "experiment" in table
     }
+    folder = StudyFolder(root)
     for experiment in spec.experiments:
         own = {
             key: parts[key].get(experiment.experiment, table.iloc[:0]) if key in parts else table
-            for key, table in tables.items()
+            for key, table in found.items()
         }
         inputs = _inputs(experiment, own, root)
         for stem in experiment.figures:
             name = f"{experiment.experiment}_{stem}"
             try:
-                drawing = FIGURES[stem].draw(inputs)
+                drawing = draw_figure(stem, inputs)
                 content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
             except FileError:
                 raise
             except Exception as error:
                 raise ValueError(f"figure {name} cannot be drawn: {type(error).__name__}: {error}") from error
+            content["csv"] = drawing.table.to_csv(index=False, lineterminator="\n").encode()
             for kind, data in content.items():
-                with atomic_write(figures / f"{name}.{kind}") as temporary:
+                with atomic_write(folder.figure(experiment.experiment, stem, kind)) as temporary:
                     temporary.write_bytes(data)
-            write_text(figures / f"{name}.csv", drawing.table.to_csv(index=False, lineterminator="\n"))
 
 
-def _read_table(
-    path: Path, made_by: str, column: str, read: Callable[[Path], pd.DataFrame] = pd.read_csv
-) -> pd.DataFrame:
-    """The table in a file, which has at least this column."""
-    if not path.is_file():
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it")
-    try:
-        table = read(path)
-    except (ValueError, OSError) as error:
-        raise damaged(path, made_by, str(error)) from error
-    if column not in table.columns:
-        raise damaged(path, made_by, f"it has no column `{column}`")
-    return table
-
-
-def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
-    """What one experiment's figures are drawn from, by its own rows; features are read when a figure asks for them."""
-    runs = root / experiment.dataset / experiment.model
-    path = root / "data" / f"{experiment.dataset}.json"
+def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
+    """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
+    folder = StudyFolder(root)
+    path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
     def path_of(loss: str, seed: int, epoch: int) -> Path:
-        return runs / loss / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors"
+        return folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).features(epoch)
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
         return _arrays(path_of(loss, seed, experiment.epochs))
@@ -116,7 +101,7 @@ def _inputs(experiment: DrawExperiment, tables: Mapping[str, pd.DataFrame], root
         return _arrays(path) if path.is_file() else None
 
     own: dict[str, Any] = {}
-    for key, table in tables.items():
+    for key, table in found.items():
         own[key] = table[table["seed"].isin(experiment.seeds)] if "seed" in table else table
     of_losses: dict[str, Any] = {
         key: {loss: getattr(experiment, key)[loss] for loss in experiment.losses if loss in getattr(experiment, key)}

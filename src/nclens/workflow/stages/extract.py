@@ -14,6 +14,7 @@ from nclens.training.runtime import configure
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.files import read_json, read_tensors, read_weights, write_tensors
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Extract, flat
 
 
@@ -25,16 +26,16 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int) 
     Raises:
         FileError: a file is missing, damaged or cannot be written.
     """
-    described = read_json(manifest, "prepare")
-    with device_slot(spec.device, "/".join(run.parts[-4:])) as device:
+    described, folder = read_json(manifest, "prepare"), RunFolder(run)
+    with device_slot(spec.device, folder.name) as device:
         configure(threads)
         tensors, _ = read_tensors(data, "prepare")
         network = build_network(flat(spec.model), described["shape"], output_count(described))
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
         for epoch in spec.snapshots:
-            read_weights(network, run / "snapshots" / f"epoch{epoch}.safetensors")
-            write_tensors(run / "features" / f"epoch{epoch}.safetensors", _extracted(network, splits))
+            read_weights(network, folder.snapshot(epoch))
+            write_tensors(folder.features(epoch), _extracted(network, splits))
 
 
 def _extracted(network: Network, splits: dict[str, Split]) -> dict[str, Tensor]:

@@ -10,9 +10,11 @@ from torch import Tensor
 from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
+from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
-from nclens.workflow.files import atomic_write, read_tensors
+from nclens.workflow.files import read_tensors
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure
 
@@ -27,12 +29,10 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
     torch.set_num_threads(threads)
 
     def read(epoch: int) -> dict[str, Tensor]:
-        return read_tensors(run / "features" / f"epoch{epoch}.safetensors", "extract")[0]
+        return read_tensors(RunFolder(run).features(epoch), "extract")[0]
 
-    table = pd.DataFrame(MEASURES[spec.task](read, spec), columns=["epoch", "split", "metric", "value"])
-    with atomic_write(run / "metrics.csv") as temporary:
-        # 17 digits: a table read again has the same bits.
-        table.to_csv(temporary, index=False, float_format="%.17g")
+    rows = pd.DataFrame(MEASURES[spec.task](read, spec), columns=list(tables.METRICS.columns))
+    tables.write(tables.METRICS, RunFolder(run).metrics, rows)
 
 
 def _classification(read: Read, spec: Measure) -> Rows:

@@ -11,7 +11,9 @@ from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
 from nclens.ufm.regression_tables import predictions as regression_predictions
 from nclens.ufm.regression_tables import problem_of
-from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow import tables
+from nclens.workflow.files import read_json
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictRegression
 
 #: Quantity -> the metric that measures it.
@@ -23,11 +25,6 @@ MEASURED = {
 }
 #: Quantity -> the model's name for what predicts it, where that is another one.
 PREDICTED = {"confidence": "p_true"}
-LAMBDAS = ("lambda_w", "lambda_h", "lambda_b", "lambda_h_mean")
-COLUMNS = ["experiment", "dataset", "model", "loss", "smoothing", "penalties", *LAMBDAS]
-COLUMNS += ["seed", "quantity", "measured", "predicted", "relative_error"]
-EFFECTIVE_COLUMNS = ["experiment", "seed", "held_out", "s", "lambda_w_over_n_lambda_h", "rms_relative_residual"]
-EFFECTIVE_COLUMNS += ["ratio_rms_relative_residual", "log_s_standard_error", "points"]
 FEWEST_SMOOTHINGS = 3
 FEWEST_POINTS = 2
 
@@ -61,7 +58,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
     for experiment in spec.experiments:
-        manifest = read_json(root / "data" / f"{experiment.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(experiment.dataset), "prepare")
         classes = len(manifest["classes"])
         dim = experiment.dim or classes
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
@@ -77,25 +74,20 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
     for regression in spec.regressions:
-        manifest = read_json(root / "data" / f"{regression.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(regression.dataset), "prepare")
         predictions += _regression(regression, manifest, metrics)
-    for rows, columns, path in ((predictions, COLUMNS, output), (fits, EFFECTIVE_COLUMNS, effective_output)):
-        write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+    for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
+        tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
 
 
 def _measured(experiment: OfRuns, quantities: Mapping[str, str], path: Path) -> Table:
     """Return (loss entry, seed) -> quantity -> value after the last epoch, on the training split."""
-    if not path.is_file():
-        raise FileError(f"{path} is missing: the rule `collect` makes it")
     keys = ["loss", "seed", "metric"]
     chosen = [
         *(("experiment", "==", experiment.experiment), ("split", "==", "train"), ("epoch", "==", experiment.epochs)),
         ("metric", "in", list(quantities.values())),
     ]
-    try:
-        table = pd.read_parquet(path, columns=[*keys, "value"], filters=chosen)
-    except (ValueError, KeyError, OSError) as error:
-        raise damaged(path, "collect", str(error)) from error
+    table = tables.read(tables.COLLECTED, path, [*keys, "value"], chosen)
     values: dict[tuple[str, int, str], list[float]] = {}
     for loss, seed, metric, value in table.itertuples(index=False, name=None):
         values.setdefault((loss, seed, metric), []).append(float(value))
@@ -199,4 +191,4 @@ def _fit_row(
     experiment: PredictExperiment, seed: int, held_out: float, fit: EffectivePenalties | None
 ) -> dict[str, Any]:
     row = {"experiment": experiment.experiment, "seed": seed, "held_out": held_out, "points": 0}
-    return row | {name: getattr(fit, name) for name in EFFECTIVE_COLUMNS[3:]} if fit else row
+    return row | {name: getattr(fit, name) for name in list(tables.EFFECTIVE.columns)[3:]} if fit else row

@@ -12,10 +12,12 @@ from nclens.data.prepared import place_splits
 from nclens.models import place_network
 from nclens.training.loop import derived_seed
 from nclens.training.runtime import configure
+from nclens.workflow import tables
 from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.files import atomic_write, read_json, read_tensors, read_weights
+from nclens.workflow.files import read_json, read_tensors, read_weights
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Probe, ProbeRun, flat
 
 
@@ -34,22 +36,21 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
     configure(threads)
     with device_slot(spec.device, spec.run) as device:
         rows = list(_rows(spec, root, device))
-    with atomic_write(root / spec.run / "probes.csv") as temporary:
-        # 17 digits: a table read again has the same bits.
-        table = pd.DataFrame(rows, columns=["epoch", "split", "metric", "value"])
-        table.to_csv(temporary, index=False, float_format="%.17g")
+    found = pd.DataFrame(rows, columns=list(tables.PROBES.columns))
+    tables.write(tables.PROBES, StudyFolder(root).run(spec.run).probes, found)
 
 
 def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
     """Yield (epoch, split, metric, value), snapshot by snapshot."""
-    manifest = read_json(root / "data" / f"{spec.dataset}.json", "prepare")
-    tensors, _ = read_tensors(root / "data" / f"{spec.dataset}.safetensors", "prepare")
+    folder = StudyFolder(root)
+    manifest = read_json(folder.manifest(spec.dataset), "prepare")
+    tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, _ = place_splits(tensors, manifest, device)
     network = build_network(flat(spec.model), manifest["shape"], len(manifest["classes"]))
     network = place_network(network, manifest["shape"], device)
-    given = [_given(entry, spec.seed, manifest, root, device) for entry in spec.probes]
+    given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     for epoch in spec.snapshots:
-        read_weights(network, root / spec.run / "snapshots" / f"epoch{epoch}.safetensors")
+        read_weights(network, folder.run(spec.run).snapshot(epoch))
         for entry, arguments in zip(spec.probes, given, strict=True):
             if epoch not in entry.snapshots:
                 continue
@@ -60,18 +61,20 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             yield from ((epoch, entry.split, metric + entry.suffix, value) for metric, value in found.items())
 
 
-def _given(entry: Probe, seed: int, manifest: dict[str, Any], root: Path, device: torch.device) -> dict[str, Any]:
+def _given(
+    entry: Probe, seed: int, manifest: dict[str, Any], folder: StudyFolder, device: torch.device
+) -> dict[str, Any]:
     """Return a probe's keys, its seed, the same for all losses and epochs, and the data set that it names, if any."""
     given = entry.arguments | {"seed": derived_seed(seed, "probe", entry.kind)}
     if "dataset" not in given:
         return given
     name = given["dataset"]
-    other = read_json(root / "data" / f"{name}.json", "prepare")
+    other = read_json(folder.manifest(name), "prepare")
     if other["shape"] != manifest["shape"]:
         raise ValueError(
             f"the probe's data set {name} has inputs of shape {other['shape']}, the network takes {manifest['shape']}"
         )
-    tensors, _ = read_tensors(root / "data" / f"{name}.safetensors", "prepare")
+    tensors, _ = read_tensors(folder.data(name), "prepare")
     # Normalised as the network's own data: the normalisation is frozen with the network.
     return given | {"other": place_splits(tensors, manifest, device)}
 

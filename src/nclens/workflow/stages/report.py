@@ -4,40 +4,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nclens.claims import RULES
-from nclens.figures import FIGURES
-from nclens.report import (
-    CLAIM_COLUMNS,
-    DYNAMICS_COLUMNS,
-    EFFECTIVE_COLUMNS,
-    PREDICTION_COLUMNS,
-    REGRESSION_COLUMNS,
-    THEORY_COLUMNS,
-    Drawn,
-    png_size,
-    report_page,
-)
+from nclens.figures.catalogue import FIGURES
+from nclens.report import Drawn, png_size, report_page
 from nclens.report.summary import side_by_side
-from nclens.workflow.files import FileError, damaged, read_json, write_text
+from nclens.workflow import tables
+from nclens.workflow.files import damaged, read_json, write_text
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Report, ReportExperiment
 
-#: Columns of the tables that hold numbers; the others hold names, and a loss may well be named "null" or "nan".
-NUMBERS = {
-    *("effect", "low", "high", "null", "seeds", "smoothing", "classes", "per_class", "dim"),
-    *("lambda_w", "lambda_h", "lambda_b", "lambda_h_mean", "closed_form", "numeric", "relative_error"),
-    *("momentum", "fraction", "start", "tolerance", "value", "seed", "measured", "predicted", "held_out", "s"),
-    *("rms_relative_residual", "ratio_rms_relative_residual", "log_s_standard_error", "points"),
+#: Tables of the theory: the name of the file, and of the page's argument.
+THEORY = {
+    "ufm": ("theory", tables.THEORY),
+    "dynamics": ("dynamics", tables.DYNAMICS),
+    "predictions": ("predictions", tables.PREDICTIONS),
+    "effective": ("effective", tables.EFFECTIVE),
+    "regression": ("regression", tables.REGRESSION),
 }
-#: Tables of the theory: the name of the file and of the page's argument, the rule that makes it, its columns.
-THEORY = (
-    ("ufm", "theory", "theory", THEORY_COLUMNS),
-    ("dynamics", "dynamics", "theory", DYNAMICS_COLUMNS),
-    ("predictions", "predictions", "predict", PREDICTION_COLUMNS),
-    ("effective", "effective", "predict", EFFECTIVE_COLUMNS),
-    ("regression", "regression", "theory", REGRESSION_COLUMNS),
-)
 
 
 def report(spec: Report, root: Path, output: Path) -> None:
@@ -54,29 +37,30 @@ def report(spec: Report, root: Path, output: Path) -> None:
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
-    metrics = _metrics(root / "metrics.parquet")
+    folder = StudyFolder(root)
+    metrics = tables.read(tables.COLLECTED, folder.metrics)
     experiments = [_facts(experiment) for experiment in spec.experiments]
     losses = side_by_side(experiments, metrics)
-    write_text(root / "tables" / "losses.csv", losses.to_csv(index=False, lineterminator="\n"))
+    tables.write(tables.LOSSES, folder.losses, losses)
     page = report_page(
         {"name": spec.study, "title": spec.title, "command": spec.command, "experiments": experiments},
-        _csv(root / "claims.csv", "judge", CLAIM_COLUMNS),
+        tables.read(tables.CLAIMS, folder.claims),
         metrics,
         losses=losses,
         **{
-            argument: _csv(path, made_by, columns)
-            for name, argument, made_by, columns in THEORY
-            if (path := root / "theory" / f"{name}.csv").is_file()
+            argument: tables.read(table, path)
+            for name, (argument, table) in THEORY.items()
+            if (path := folder.theory(name)).is_file()
         },
-        figures=dict(_figures(spec, root / "figures")),
+        figures=dict(_figures(spec, folder)),
         datasets={
             dataset: read_json(path, "prepare")
             for dataset in dict.fromkeys(
                 name for experiment in spec.experiments for name in (experiment.dataset, *experiment.transfer)
             )
-            if (path := root / "data" / f"{dataset}.json").is_file()
+            if (path := folder.manifest(dataset)).is_file()
         },
-        runs=dict(_runs(spec, root)),
+        runs=dict(_runs(spec, folder)),
         rules=RULES,
     )
     write_text(output, page)
@@ -93,29 +77,10 @@ def _facts(experiment: ReportExperiment) -> dict[str, Any]:
     }
 
 
-def _csv(path: Path, made_by: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, keep_default_na=False, na_values={name: ["", "nan", "NaN"] for name in NUMBERS})
-        return table[list(columns)]
-    except FileNotFoundError:
-        raise FileError(f"{path} is missing: the rule `{made_by}` makes it") from None
-    except (ValueError, KeyError) as error:
-        raise damaged(path, made_by, str(error)) from None
-
-
-def _metrics(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileError(f"{path} is missing: the rule `collect` makes it")
-    try:
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise damaged(path, "collect", str(error)) from None
-
-
-def _figures(spec: Report, folder: Path) -> Iterator[tuple[tuple[str, str], Drawn]]:
+def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:
     for experiment in spec.experiments:
         for stem in experiment.figures:
-            path = folder / f"{experiment.experiment}_{stem}.png"
+            path = folder.figure(experiment.experiment, stem, "png")
             if path.is_file():
                 png, known = path.read_bytes(), FIGURES[stem]
                 try:
@@ -125,10 +90,10 @@ def _figures(spec: Report, folder: Path) -> Iterator[tuple[tuple[str, str], Draw
                 yield (experiment.experiment, stem), Drawn(png, known.title, known.source, known.caption)
 
 
-def _runs(spec: Report, root: Path) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
+def _runs(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:
     for experiment in spec.experiments:
         for loss in experiment.losses:
             for seed in experiment.seeds:
-                path = root / experiment.dataset / experiment.model / loss / f"seed{seed}" / "run.json"
+                path = folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).run
                 if path.is_file():
                     yield (experiment.dataset, experiment.model, loss, seed), read_json(path, "train")

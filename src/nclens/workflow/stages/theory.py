@@ -1,6 +1,5 @@
 """Evaluate the unconstrained feature model: closed forms beside their numeric values, and how fast it is reached."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,23 @@ from nclens.ufm.numeric import minimise
 from nclens.ufm.regression_tables import problem_of
 from nclens.ufm.regression_tables import theory_rows as regression_rows
 from nclens.ufm.spectra import condition_numbers
-from nclens.workflow.files import atomic_write, read_json
+from nclens.workflow import tables
+from nclens.workflow.files import read_json
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Theory, TheoryRegression
 
-SIZES = ("classes", "per_class", "dim")
+SIZES = tuple(tables.SIZES)
 KEYS = ("experiment", "dataset", "model", "loss", "smoothing", *SIZES)
-LAMBDAS = ("lambda_w", "lambda_h", "lambda_b")
+LAMBDAS = tuple(tables.LAMBDAS)
 PENALTIES = ("lambda_w", "lambda_h_total", "lambda_b")
-COLUMNS = (*KEYS, *LAMBDAS, "quantity", "closed_form", "numeric", "relative_error")
 QUANTITIES = ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective")
 
 #: The dynamics run on a small model of their own, so that their cost does not grow with the data set.
 LARGEST_CLASSES, PER_CLASS, SPARE_DIMS = 10, 10, 7
 SMOOTHINGS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
 FRACTION = 0.25
-RUN = ("momentum", "step_rule", "step", "fraction", "start", "distance", "quantity", "tolerance", "value")
-DYNAMICS_COLUMNS = (*SIZES, *LAMBDAS, "smoothing", *RUN)
 
 REGRESSION_KEYS = ("experiment", "dataset", "model", "loss", "lambda_w", "lambda_h_mean")
-REGRESSION_COLUMNS = (*REGRESSION_KEYS, "quantity", "closed_form", "numeric", "relative_error")
 
 
 def theory(
@@ -42,7 +39,7 @@ def theory(
     """Write the theory tables of a study; classes and sample counts come from the data sets' manifests."""
     losses = []
     for item in spec.experiments:
-        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
         if len(set(manifest.get("train_counts", []))) > 1:
             names = ", ".join(item.losses)
             print(f"{item.dataset} is not balanced, which the closed forms presume: no theory for {names}")
@@ -64,14 +61,14 @@ def write_regressions(experiments: Iterable[TheoryRegression], root: Path, outpu
     """
     rows = []
     for item in experiments:
-        manifest = read_json(root / "data" / f"{item.dataset}.json", "prepare")
+        manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
         penalties = item.lambda_w, item.lambda_h_mean
         problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, *penalties)
         found = regression_rows(problem)
         for loss in item.losses:
             keys = {key: {**vars(item), "loss": loss}[key] for key in REGRESSION_KEYS}
             rows += [keys | row for row in found]
-    _write(rows, REGRESSION_COLUMNS, output)
+    tables.write_rows(tables.REGRESSION, output, rows)
 
 
 def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_output: Path | None = None) -> None:
@@ -89,9 +86,9 @@ def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_out
         problem = UnconstrainedFeatureModel.from_total(**given)
         keys = {key: item[key] for key in KEYS} | _lambdas(problem)
         rows += [keys | row for row in theory_rows(problem)]
-    _write(rows, COLUMNS, output)
+    tables.write_rows(tables.THEORY, output, rows)
     if dynamics_output is not None:
-        _write(dynamics_rows(losses), DYNAMICS_COLUMNS, dynamics_output)
+        tables.write_rows(tables.DYNAMICS, dynamics_output, dynamics_rows(losses))
 
 
 def theory_rows(problem: UnconstrainedFeatureModel) -> list[dict[str, Any]]:
@@ -149,10 +146,3 @@ def _relative_error(closed: float | None, numeric: float | None) -> float | None
     if closed is None or numeric is None or closed == 0:
         return None
     return abs(numeric - closed) / abs(closed)
-
-
-def _write(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from nclens.data.prepared import place_splits
-from nclens.data.tasks import TASKS, output_count
+from nclens.data.tasks import output_count
 from nclens.models import Network, count_flops, place_network
-from nclens.training.history import history_columns
+from nclens.training.history import PROGRESS
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
 from nclens.training.runtime import configure, explained
 from nclens.training.writer import Background
+from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
@@ -43,6 +44,7 @@ from nclens.workflow.files import (
     write_json,
     write_tensors,
 )
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Train, flat, plain
 
@@ -72,25 +74,25 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
     described = read_json(manifest, "prepare")
-    with device_slot(spec.training.device, _name(run)) as device:
+    with device_slot(spec.training.device, RunFolder(run).name) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
         snapshot = _teachers_snapshot(spec, run)
         taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
         identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
-        if waited and _is_complete(run, spec, identity):
+        if waited and _is_complete(RunFolder(run), spec, identity):
             _say(run, "already complete: the other process ended it")
             return
         chosen = spec.training
         configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
-        work = run / ".work"
+        work = RunFolder(run).work
         with remembered(run, identity), explained():
             trainer = _build(spec, data, described, snapshot, device)
             record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
-            seconds = _resume(trainer, work / "checkpoint.safetensors", spec.snapshots, identity, run)
+            seconds = _resume(trainer, work, spec.snapshots, identity, run)
             seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
-        _publish(trainer, spec, work, run, seconds, record, described)
+        _publish(trainer, spec, work, RunFolder(run), seconds, record, described)
         _discard(work)
 
 
@@ -98,8 +100,7 @@ def _teachers_snapshot(spec: Train, run: Path) -> Path | None:
     """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
     if spec.teacher is None:
         return None
-    root = run.absolute().parents[3]
-    return Path(os.path.relpath(root / spec.teacher.run / "snapshots" / f"epoch{spec.teacher.epoch}.safetensors"))
+    return Path(os.path.relpath(RunFolder(run).study.run(spec.teacher.run).snapshot(spec.teacher.epoch)))
 
 
 def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device) -> Trainer:
@@ -126,32 +127,32 @@ def _network(entry: Entry, manifest: dict[str, Any], device: torch.device) -> Ne
     return place_network(network, manifest["shape"], device)
 
 
-def _discard(work: Path) -> None:
+def _discard(work: RunFolder) -> None:
     """Delete the working files, the checkpoint first: a checkpoint without its snapshots would be of no use."""
-    (work / "checkpoint.safetensors").unlink(missing_ok=True)
-    shutil.rmtree(work)
+    work.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(work.folder)
 
 
-def _resume(trainer: Trainer, checkpoint: Path, snapshots: Sequence[int], identity: str, run: Path) -> float:
+def _resume(trainer: Trainer, work: RunFolder, snapshots: Sequence[int], identity: str, run: Path) -> float:
     """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
-    if not checkpoint.is_file():
+    if not work.checkpoint.is_file():
         return 0.0
     try:
-        tensors, metadata = read_tensors(checkpoint, "train")
+        tensors, metadata = read_tensors(work.checkpoint, "train")
     except FileError as error:
-        _say(run, f"starts anew: {error}")
+        _say(run, f"starts again: {error}")
         return 0.0
     if metadata["identity"] != identity:
         # Left by an earlier specification, code or data set; its snapshots are not ours either.
-        _discard(checkpoint.parent)
+        _discard(work)
         return 0.0
     values = json.loads(metadata["values"])
     try:
         # The finished run publishes these: one that is lost or damaged cannot be made without its epoch.
         for epoch in (epoch for epoch in snapshots if epoch <= values["epoch"]):
-            read_tensors(checkpoint.parent / "snapshots" / f"epoch{epoch}.safetensors", "train")
+            read_tensors(work.snapshot(epoch), "train")
     except FileError as error:
-        _say(run, f"starts anew: {error}")
+        _say(run, f"starts again: {error}")
         return 0.0
     trainer.resume(tensors, values)
     _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
@@ -159,7 +160,7 @@ def _resume(trainer: Trainer, checkpoint: Path, snapshots: Sequence[int], identi
 
 
 def _train_to_the_end(
-    trainer: Trainer, spec: Train, work: Path, identity: str, seconds: float, pauses: "_Pauses", run: Path
+    trainer: Trainer, spec: Train, work: RunFolder, identity: str, seconds: float, pauses: "_Pauses", run: Path
 ) -> float:
     """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
     epochs, snapshots = trainer.settings.epochs, set(spec.snapshots)
@@ -195,16 +196,16 @@ def _train_to_the_end(
     return spent
 
 
-def _write_snapshot(trainer: Trainer, work: Path, write: Callable[..., object]) -> None:
-    write(work / "snapshots" / f"epoch{trainer.epoch}.safetensors", _copied(trainer.network.state_dict()))
+def _write_snapshot(trainer: Trainer, work: RunFolder, write: Callable[..., object]) -> None:
+    write(work.snapshot(trainer.epoch), _copied(trainer.network.state_dict()))
 
 
 def _write_checkpoint(
-    trainer: Trainer, work: Path, write: Callable[..., object], identity: str, seconds: float
+    trainer: Trainer, work: RunFolder, write: Callable[..., object], identity: str, seconds: float
 ) -> None:
     tensors, values = trainer.state()
     metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(seconds)}
-    write(work / "checkpoint.safetensors", _copied(tensors), metadata)
+    write(work.checkpoint, _copied(tensors), metadata)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -214,7 +215,7 @@ def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _progress(trainer: Trainer, left: float) -> str:
     train_row, test_row = trainer.history[-2:]
-    name, form = TASKS[trainer.train_split.task].progress
+    name, form = PROGRESS[trainer.train_split.task]
     minutes, seconds = divmod(round(left), 60)
     return (
         f"epoch {trainer.epoch}/{trainer.settings.epochs}  loss {train_row['loss']:.4f}  "
@@ -225,18 +226,17 @@ def _progress(trainer: Trainer, left: float) -> str:
 def _publish(
     trainer: Trainer,
     spec: Train,
-    work: Path,
-    run: Path,
+    work: RunFolder,
+    run: RunFolder,
     seconds: float,
     record: dict[str, Any],
     manifest: dict[str, Any],
 ) -> None:
     """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
     for epoch in spec.snapshots:
-        with atomic_write(run / "snapshots" / f"epoch{epoch}.safetensors") as temporary:
-            shutil.copyfile(work / "snapshots" / f"epoch{epoch}.safetensors", temporary)
-    with atomic_write(run / "history.csv") as temporary:
-        pd.DataFrame(trainer.history)[history_columns(trainer.train_split.task)].to_csv(temporary, index=False)
+        with atomic_write(run.snapshot(epoch)) as temporary:
+            shutil.copyfile(work.snapshot(epoch), temporary)
+    tables.write(tables.HISTORY[trainer.train_split.task], run.history, pd.DataFrame(trainer.history))
     device = trainer.device
     cuda = device.type == "cuda"
     peak = (
@@ -244,7 +244,7 @@ def _publish(
     )
     steps = trainer.settings.epochs * trainer.steps_per_epoch
     write_json(
-        run / "run.json",
+        run.run,
         {
             "spec": plain(spec),
             "seed": spec.seed,
@@ -266,12 +266,12 @@ def _publish(
     )
 
 
-def _is_complete(run: Path, spec: Train, identity: str) -> bool:
+def _is_complete(run: RunFolder, spec: Train, identity: str) -> bool:
     """Return whether another process has completed this very run meanwhile."""
-    outputs = [run / "snapshots" / f"epoch{epoch}.safetensors" for epoch in spec.snapshots]
-    if not all(path.is_file() for path in [*outputs, run / "history.csv", run / "run.json"]):
+    outputs = [*map(run.snapshot, spec.snapshots), run.history, run.run]
+    if not all(path.is_file() for path in outputs):
         return False
-    return read_json(run / "run.json", "train")["identity"] == identity
+    return read_json(run.run, "train")["identity"] == identity
 
 
 def _digest(content: Any) -> str:
@@ -279,11 +279,7 @@ def _digest(content: Any) -> str:
 
 
 def _say(run: Path, text: str) -> None:
-    print(f"{_name(run)}: {text}", file=sys.stderr, flush=True)
-
-
-def _name(run: Path) -> str:
-    return "/".join(run.parts[-4:])
+    print(f"{RunFolder(run).name}: {text}", file=sys.stderr, flush=True)
 
 
 class _Pauses:

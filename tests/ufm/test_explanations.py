@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
-from nclens.ufm.readings import READINGS, explanations, relative_iterations, trend, verdict
+from nclens.ufm.explanations import explanations, relative_iterations, trend, verdict
+from nclens.ufm.quantities import CONDITION_NUMBERS
 from nclens.ufm.spectra import condition_numbers
 
 PROBLEM = UnconstrainedFeatureModel(4, 2, 5, 5e-3, 5e-3, 1e-2)
 
 
 def rows(quantity, values, *, distance="orbit", rule="relative", momentum=0.0, start=0, tolerance=None):
-    """One row a smoothing, 0, 0.1, ..."""
+    """One row per smoothing, 0, 0.1, ..."""
     keys = {"momentum": momentum, "step_rule": rule, "distance": distance, "quantity": quantity, "start": start}
     return [keys | {"tolerance": tolerance, "smoothing": place / 10, "value": v} for place, v in enumerate(values)]
 
@@ -26,7 +27,7 @@ def ratios_of(*parts):
 
 
 def test_the_names_are_those_of_the_condition_numbers():
-    assert set(READINGS) == set(condition_numbers(PROBLEM))
+    assert list(condition_numbers(PROBLEM)) == list(CONDITION_NUMBERS)
 
 
 def test_ratios_by_hand():
@@ -42,7 +43,7 @@ def test_ratios_by_hand():
     assert values["orbit", "iterations", 0] == pytest.approx([1, 0.5, math.nan], nan_ok=True)
     assert values["orbit", "rate", 0] == pytest.approx([1, 0.5, 2])
     assert values["orbit", "rate", 1] == [1, 1, 1]  # start by start
-    # What is predicted for any distance stands there for each; a rate of 0 takes for ever.
+    # A prediction for any distance is repeated for each; a rate of 0 takes infinitely long.
     for distance in ("orbit", "nc1"):
         assert values[distance, "rate_kappa_ce", 0] == pytest.approx([1, 1 / 3, math.nan], nan_ok=True)
     assert len(values) == 6
@@ -68,7 +69,7 @@ def test_explanations_by_hand():
             rows("rate_linear", [2, 1, 0.5]),
             rows("rate", [1, 1, 1], momentum=0.9),  # not plain
         )
-    ).set_index("reading")
+    ).set_index("predictor")
     assert found["verdict"].to_dict() == {
         "kappa_ce": "not explained",
         "kappa_full": "explained",
@@ -86,10 +87,10 @@ def test_nothing_found_explains_nothing():
     assert explanations(ratios_of(rows("rate", [1.0]), rows("rate_kappa_ce", [1.0], distance=""))).empty
 
 
-def test_real_descents_are_explained_by_the_joint_reading_and_not_by_the_claimed_one():
+def test_real_descents_are_explained_by_kappa_joint_and_not_by_kappa_ce():
     problems = [UnconstrainedFeatureModel(4, 2, 5, 5e-3, 5e-3, 1e-2, delta) for delta in (0.0, 0.05, 0.2, 0.5)]
     table = pd.DataFrame(records(descend(problems, starts=2, momenta=(0.0,), iterations=3000)))
-    judged = explanations(relative_iterations(table)).set_index(["step_rule", "distance", "reading"])
+    judged = explanations(relative_iterations(table)).set_index(["step_rule", "distance", "predictor"])
     for rule in ("relative", "absolute"):
         assert judged.loc[(rule, "orbit", "kappa_joint"), "verdict"] == "explained"
         assert judged.loc[(rule, "orbit", "linear"), "factor"] < 1.01
@@ -110,7 +111,7 @@ def test_verdicts_are_symmetric_in_speed_and_slowness(pairs):
 def test_trend_names_the_turns(values):
     smoothings = np.linspace(0, 0.9, len(values)).tolist()
     words = trend(smoothings, values).split(", then ")
-    assert trend(smoothings[::-1], values[::-1]).split(", then ") == words  # the order of the rows is no matter
+    assert trend(smoothings[::-1], values[::-1]).split(", then ") == words  # the order of the rows does not matter
     assert all(one != two for one, two in pairwise(words))
     if sorted(values) == values and values[-1] - values[0] > 1e-3:
         assert words == ["rises"]

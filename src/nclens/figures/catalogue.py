@@ -1,0 +1,305 @@
+"""Every figure: its title, source and caption, the function that draws it, and the experiments that it suits.
+
+Plain data: importing it loads no plotting library. To add a figure, add an entry here and its function to the file of
+its paper. Figures 1 to 12 of arXiv 2402.03979 are numbered as in our list of them, which may differ from print.
+"""
+
+from dataclasses import dataclass
+
+PAPER = "figure {} of arXiv 2402.03979, in our numbering"
+OWN = "our own"
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """A figure of the catalogue.
+
+    Attributes:
+        stem: its name in the configuration and in file names.
+        title: what the figure shows, a few words.
+        source: the figure of a paper that it follows, or that it is our own.
+        caption: how to read it, plain text.
+        draw: `module:function`, a pure function of `FigureInputs` to a `Drawing`.
+        task: the task of the experiments that it is for, classification or regression.
+        needs: facts (see `nclens.study.study.Study.facts`) one of which an experiment must have; otherwise the figure
+            has nothing to show and is refused. None: it is always possible.
+        suits: facts one of which an experiment must have for the figure to be drawn by default; otherwise it is drawn
+            only when the experiment names it. None: it is a default figure.
+    """
+
+    stem: str
+    title: str
+    source: str
+    caption: str
+    draw: str
+    task: str = "classification"
+    needs: tuple[str, ...] = ()
+    suits: tuple[str, ...] = ()
+
+    def suitable(self, task: str, facts: set[str]) -> bool:
+        """Return whether it is a default figure of an experiment with this task and these facts."""
+        return self.task == task and all(not one_of or facts & set(one_of) for one_of in (self.needs, self.suits))
+
+
+def described(fact: str) -> str:
+    """Return a fact as messages name it.
+
+    >>> described("probe:transfer")
+    'a probe of kind transfer'
+    """
+    kind, _, name = fact.rpartition(":")
+    forms = {"loss": "a loss {}", "schedule": "a loss with a schedule of kind {}", "probe": "a probe of kind {}"}
+    return forms.get(kind, "{}").format(name)
+
+
+MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
+
+_ENTRIES = (
+    FigureEntry(
+        stem="collapse_curves",
+        title="Error and neural collapse during training",
+        source=PAPER.format(1),
+        caption="Training and test error, and NC1 (log axis), NC2 and NC3 of the training set, against epoch. Lower is "
+        "more collapsed.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:collapse_curves",
+    ),
+    FigureEntry(
+        stem="first_epochs",
+        title="The first epochs",
+        source=PAPER.format(11),
+        caption="Error, NC1 (log axis), NC2 and NC3 in the first epochs of training.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:first_epochs",
+    ),
+    FigureEntry(
+        stem="nc1_nc2",
+        title="NC2 at the same NC1",
+        source=PAPER.format(2),
+        caption="NC2 against NC1 of the training set, one point per epoch, coloured by test error. Where a loss runs "
+        "below the dotted path, its NC2 is stronger than the baseline's at the same NC1.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:nc1_nc2",
+    ),
+    FigureEntry(
+        stem="train_test",
+        title="Neural collapse of the training set and of the test set",
+        source=PAPER.format(12),
+        caption="NC1 (log axis), NC2 and NC3 of the training set (solid) and of the test set (dashed), against epoch.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:train_test",
+    ),
+    FigureEntry(
+        stem="training_loss",
+        title="Training loss",
+        source=PAPER.format(3),
+        caption="The training objective, and its distance from its minimum over epochs on a log axis, against epoch. "
+        "Objectives of different losses have different minima, so only the second panel compares speeds.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:training_loss",
+    ),
+    FigureEntry(
+        stem="norms",
+        title="Norms, temperature and calibration after training",
+        source=PAPER.format(7),
+        caption="Norms of class means and classifier rows, optimal temperature, and ECE before and after temperature "
+        "scaling.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:norms",
+    ),
+    FigureEntry(
+        stem="correct_incorrect",
+        title="Correctly and incorrectly classified test samples",
+        source=PAPER.format(8),
+        caption="Cross entropy (log axis), predictive entropy and NC1 (log axis) of correctly (solid) and incorrectly "
+        "(dashed) classified test samples, against epoch.",
+        draw="nclens.figures.cross_entropy_vs_label_smoothing:correct_incorrect",
+    ),
+    FigureEntry(
+        stem="reliability",
+        title="Reliability before and after temperature scaling",
+        source=PAPER.format(9),
+        caption="Accuracy against confidence in 15 equal-width bins. On the diagonal the network is calibrated; below "
+        "it, overconfident. Lower panels: number of samples in each bin.",
+        draw="nclens.figures.reliability:reliability",
+    ),
+    FigureEntry(
+        stem="ece_temperature",
+        title="Calibration against temperature",
+        source="our own, on the claim of arXiv 1906.02629 that label smoothing acts like temperature scaling",
+        caption="ECE and cross entropy of the test set with all logits divided by T. A loss whose curve has its "
+        "minimum near T = 1 needs no scaling.",
+        draw="nclens.figures.temperature:ece_temperature",
+    ),
+    FigureEntry(
+        stem="projections",
+        title="Features on the plane of three templates",
+        source="after a figure of arXiv 1906.02629",
+        caption="Penultimate features of three classes on the plane through their templates, training set above test "
+        "set. With label smoothing the clusters are expected to be tight compared with the triangle of their centres "
+        "(small s).",
+        draw="nclens.figures.projections:projections",
+        suits=("three_classes",),
+    ),
+    FigureEntry(
+        stem="ufm_conditioning",
+        title="Condition numbers of the unconstrained feature model",
+        source="our own, for claims C5 and C6",
+        caption="Condition number of the Hessian at the global minimiser, one row per definition, one marker per loss; "
+        "log axis, left is better. Open markers: closed form; filled markers: eigenvalues at the numeric minimiser.",
+        draw="nclens.figures.unconstrained_feature_model:ufm_conditioning",
+    ),
+    FigureEntry(
+        stem="ufm_dynamics",
+        title="Which condition number explains the speed of gradient descent in the unconstrained feature model",
+        source="our own, for claim C6",
+        caption="Iterations relative to those without smoothing, for steps of the same fraction of 1/L (row 1) and of "
+        "the same size (row 2), near the minimiser (discs) and from the start (diamonds); each line is the prediction "
+        "of one condition number for the discs. Row 3 rates the predictions: dark cells explain the speed at every "
+        "smoothing, pale ones its direction only, the others neither; the number is the factor by which the worst "
+        "prediction is off.",
+        draw="nclens.figures.ufm_dynamics:ufm_dynamics",
+    ),
+    FigureEntry(
+        stem="smoothing_collapse",
+        title="Collapse and norms against the smoothing",
+        source=PAPER.format(6),
+        caption="NC1 (log axis), NC2, NC3, test error and norms after training, against the smoothing δ. Lines: norms "
+        "predicted by the unconstrained feature model.",
+        draw="nclens.figures.smoothing_sweep:smoothing_collapse",
+        suits=("sweep",),
+    ),
+    FigureEntry(
+        stem="smoothing_calibration",
+        title="Logit gap, confidence and calibration against the smoothing",
+        source=PAPER.format(7),
+        caption="Logit gap (log axis), confidence, optimal temperature, and ECE before and after temperature scaling, "
+        "against the smoothing δ. Lines: predictions of the unconstrained feature model for the training set.",
+        draw="nclens.figures.smoothing_sweep:smoothing_calibration",
+        suits=("sweep",),
+    ),
+    FigureEntry(
+        stem="theory_error",
+        title="From the theory to the network",
+        source=PAPER.format(10),
+        caption="Relative error of classifier norm, feature norm and logit gap with respect to the closed form of the "
+        "unconstrained feature model, and NC1, NC2 and NC3, whose predicted value is 0, of the training set, against "
+        "epoch; log axes.",
+        draw="nclens.figures.theory_to_network:theory_error",
+        needs=("training.ufm_regularised",),
+    ),
+    FigureEntry(
+        stem="smoothing_parts",
+        title="The two parts of the smoothing penalty on correct and incorrect predictions",
+        source="our own, after the decomposition of arXiv 2502.15798",
+        caption="Test set, against epoch: the regularising part of label smoothing's penalty on correct and on "
+        "incorrect predictions, its error-amplifying part, the gradient of each loss with respect to the top logit, "
+        "and the confidence of incorrect predictions.",
+        draw="nclens.figures.maxsup:smoothing_parts",
+        suits=MAXSUP,
+    ),
+    FigureEntry(
+        stem="class_spread",
+        title="Spread of the features within classes and in total",
+        source="our own, after the feature metrics of arXiv 2502.15798",
+        caption="Spread of the features' directions within classes and in total after training, and the share of the "
+        "total that lies between classes. Less spread within classes and a larger R²: more collapsed.",
+        draw="nclens.figures.maxsup:class_spread",
+        suits=MAXSUP,
+    ),
+    FigureEntry(
+        stem="two_stage",
+        title="Error and neural collapse before and after smoothing is dropped",
+        source="our own, on two-stage label smoothing (arXiv 2006.11653) with our hyper-parameters",
+        caption="Test error of every epoch and NC1 (log axes), NC2 and NC3 of the training set. From the dotted "
+        "vertical line on, the loss of that colour is plain cross entropy.",
+        draw="nclens.figures.two_stage:two_stage",
+        needs=("schedule:drop",),
+    ),
+    FigureEntry(
+        stem="drop_epoch",
+        title="After training, by the epoch at which smoothing was dropped",
+        source="our own, on two-stage label smoothing (arXiv 2006.11653) with our hyper-parameters",
+        caption="Test error, and NC1, NC2 and NC3 of the training set after training: from cross entropy, which never "
+        "smooths, to label smoothing, which is never dropped.",
+        draw="nclens.figures.two_stage:drop_epoch",
+        needs=("schedule:drop",),
+    ),
+    FigureEntry(
+        stem="nrc_classification",
+        title="Classification with squared error: neural collapse and neural regression collapse",
+        source=OWN,
+        caption="NC1, NC2 and NC3 (top) and NRC1, NRC2 and NRC3 of the one-hot targets (bottom) of the same networks "
+        "against epoch; log axes. For one-hot targets of balanced classes NRC3 compares W W' with the same simplex as "
+        "neural collapse does.",
+        draw="nclens.figures.neural_regression_collapse:nrc_classification",
+        needs=("loss:mse",),
+    ),
+    FigureEntry(
+        stem="distillation",
+        title="Students of cross entropy and of label smoothing",
+        source="after arXiv 1906.02629",
+        caption="A student is a smaller network that learns the probabilities of a trained one, its teacher, in place "
+        "of labels. Left: smoothing makes better teachers where the students' error falls with the teacher's δ; where "
+        "it is above that of the same network trained alone, labels teach more. Right: a temperature above 1 softens "
+        "the teacher's probabilities; below the horizontal lines a student has learned more from its teacher than from "
+        "labels.",
+        draw="nclens.figures.distillation:distillation",
+        needs=("loss:distillation",),
+    ),
+    FigureEntry(
+        stem="probe_accuracy",
+        title="Transfer of the frozen features",
+        source="our own, after the transfer table of arXiv 2502.15798",
+        caption="Accuracy on the network's own test set, and of a linear classifier on its frozen features on another "
+        "data set.",
+        draw="nclens.figures.when_does_it_help:probe_accuracy",
+        needs=("probe:transfer",),
+    ),
+    FigureEntry(
+        stem="gradient_variance",
+        title="Gradient variance of one-hot and smoothed targets",
+        source="our own, on the claim of arXiv 2006.11653",
+        caption="Variance over samples of the gradient at the weights of each epoch, for one-hot (solid) and smoothed "
+        "(dashed) targets. According to the claim the dashed line of a loss is below its solid one.",
+        draw="nclens.figures.when_does_it_help:gradient_variance",
+        needs=("probe:gradient_variance",),
+    ),
+    FigureEntry(
+        stem="mutual_information",
+        title="Information about the single input",
+        source="after a figure of arXiv 1906.02629",
+        caption="Estimated mutual information between the input and the difference of two classes' logits, under "
+        "random augmentation. At log 2 the difference determines the class and nothing else.",
+        draw="nclens.figures.when_does_it_help:mutual_information",
+        needs=("probe:mutual_information",),
+    ),
+    FigureEntry(
+        stem="nrc_curves",
+        title="Neural regression collapse during training",
+        source="after arXiv 2409.04180, with a layout of our own",
+        caption="NRC1, NRC2 and NRC3 of the training set (0 is collapse), the share of the features' variance "
+        "explained by as many principal components as there are targets, and the mean squared error of training and "
+        "test set, against epoch; one column per weight decay, or, with the penalties of the unconstrained feature "
+        "model, one panel each, with the distance of the residuals' covariance from c I.",
+        draw="nclens.figures.neural_regression_collapse:nrc_curves",
+        task="regression",
+    ),
+    FigureEntry(
+        stem="nrc_gram",
+        title="W W' of the last layer and its predicted form",
+        source="after arXiv 2409.04180, with a layout of our own",
+        caption="W W' of the last layer at the first and the last snapshot, and the form predicted from the covariance "
+        "Σ of the training targets: Σ^(1/2) − γ^(1/2) I up to scale, with γ found once on the final weights, or, for "
+        "training with the penalties of the unconstrained feature model, its closed form, scale included.",
+        draw="nclens.figures.nrc_matrices:nrc_gram",
+        task="regression",
+    ),
+    FigureEntry(
+        stem="residuals",
+        title="Residuals before and after training",
+        source="after arXiv 2409.04180, with a layout of our own",
+        caption="Residuals of the training samples at the first and the last snapshot of one seed, with the ellipse of "
+        "one standard deviation. With the penalties of the unconstrained feature model the predicted covariance is c "
+        "times the identity: a circle of radius √c.",
+        draw="nclens.figures.nrc_residuals:residuals",
+        task="regression",
+    ),
+)
+
+FIGURES = {entry.stem: entry for entry in _ENTRIES}
+"""Every figure by stem, in the order in which an experiment shows them."""

@@ -1,0 +1,182 @@
+"""Every path of a study's results, once: below R, the folder of the study, and below RUN, that of a run.
+
+The parts of a path may be wildcards of the workflow, such as `{dataset}`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nclens.study.study import Run
+
+#: What a table of the theory is called.
+THEORY = ("ufm", "dynamics", "regression", "predictions", "effective")
+#: The forms in which a figure is written: two pictures, and the numbers that they show.
+ENDINGS = ("png", "pdf", "csv")
+#: Name of the record of what MLflow holds, of a run and of the study.
+RECORD = "mlflow.json"
+
+
+def run_path(dataset: str, model: str, loss: str, seed: int | str) -> str:
+    """Return the path of a run below the study's folder."""
+    return f"{dataset}/{model}/{loss}/seed{seed}"
+
+
+def path_of(run: "Run") -> str:
+    """Return the path of a run of a study below the study's folder."""
+    return run_path(run.dataset, run.model, run.loss, run.seed)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, RUN."""
+
+    folder: Path
+
+    def snapshot(self, epoch: int | str) -> Path:
+        """Weights after an epoch."""
+        return self.folder / "snapshots" / f"epoch{epoch}.safetensors"
+
+    def features(self, epoch: int | str) -> Path:
+        """Features, logits and head after an epoch."""
+        return self.folder / "features" / f"epoch{epoch}.safetensors"
+
+    @property
+    def name(self) -> str:
+        """What the run is called in messages: its path below the study's folder."""
+        return "/".join(self.folder.parts[-4:])
+
+    @property
+    def study(self) -> "StudyFolder":
+        """The folder of the study that the run belongs to."""
+        return StudyFolder(self.folder.absolute().parents[3])
+
+    @property
+    def history(self) -> Path:
+        """Statistics of the training, epoch by epoch."""
+        return self.folder / "history.csv"
+
+    @property
+    def run(self) -> Path:
+        """What was run: specification, versions, device, time."""
+        return self.folder / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured at each snapshot."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def probes(self) -> Path:
+        """What the probes found."""
+        return self.folder / "probes.csv"
+
+    @property
+    def record(self) -> Path:
+        """What MLflow holds of the run."""
+        return self.folder / RECORD
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the stages that write the run."""
+        return self.folder / ".lock"
+
+    @property
+    def probe_lock(self) -> Path:
+        """The lock of the run's probes, which may run beside the other stages."""
+        return self.folder / ".probe.lock"
+
+    @property
+    def work(self) -> "RunFolder":
+        """What an unfinished training has written."""
+        return RunFolder(self.folder / ".work")
+
+    @property
+    def checkpoint(self) -> Path:
+        """From where an interrupted training goes on; it lies in `work`."""
+        return self.folder / "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of a study, R."""
+
+    root: Path
+
+    def run(self, path: str) -> RunFolder:
+        """Return the folder of a run, named as by `run_path`."""
+        return RunFolder(self.root / path)
+
+    def data(self, dataset: str) -> Path:
+        """A prepared data set."""
+        return self.root / "data" / f"{dataset}.safetensors"
+
+    def manifest(self, dataset: str) -> Path:
+        """What a prepared data set is."""
+        return self.root / "data" / f"{dataset}.json"
+
+    def theory(self, name: str) -> Path:
+        """A table of the theory, one of `THEORY`."""
+        return self.root / "theory" / f"{name}.csv"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of all figures."""
+        return self.root / "figures"
+
+    def figure(self, experiment: str, stem: str, ending: str) -> Path:
+        """A figure of an experiment, in one of `ENDINGS`."""
+        return self.figures / f"{experiment}_{stem}.{ending}"
+
+    def log(self, step: str, of: str = "") -> Path:
+        """What a job printed: of a step of the study, or of one data set or run."""
+        return self.root / "logs" / (f"{step}/{of}.log" if of else f"{step}.log")
+
+    def benchmark(self, step: str, of: str = "") -> Path:
+        """What Snakemake measured of a job; named as its log."""
+        return self.root / "benchmarks" / (f"{step}/{of}.tsv" if of else f"{step}.tsv")
+
+    def lock(self, step: str) -> Path:
+        """The lock of a step of the study."""
+        return self.root / ".locks" / step
+
+    @property
+    def resolved(self) -> Path:
+        """The study with every default written out."""
+        return self.root / "study.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """The one table of all measurements."""
+        return self.root / "metrics.parquet"
+
+    @property
+    def claims(self) -> Path:
+        """The verdicts, with every measure behind them."""
+        return self.root / "claims.csv"
+
+    @property
+    def claims_page(self) -> Path:
+        """The verdicts in Markdown."""
+        return self.root / "claims.md"
+
+    @property
+    def losses(self) -> Path:
+        """The losses side by side."""
+        return self.root / "tables" / "losses.csv"
+
+    @property
+    def report(self) -> Path:
+        """The study's page."""
+        return self.root / "report.html"
+
+    @property
+    def setup(self) -> Path:
+        """The experiment that MLflow has for the study."""
+        return self.root / "logs" / "track_setup.json"
+
+    @property
+    def record(self) -> Path:
+        """What MLflow holds of the study."""
+        return self.root / RECORD

@@ -1,0 +1,242 @@
+"""What the workflow plans for a study: its runs, their files, the code that makes them, and what their jobs need."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nclens.study.experiments import Experiment
+from nclens.study.study import Run, Study
+from nclens.workflow import specs
+from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
+from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
+from nclens.workflow.provenance import code_digest
+
+#: The most ended runs of an experiment that are read for what the next one needs.
+MOST_RECORDS = 8
+
+
+@dataclass(frozen=True)
+class RunSet:
+    """Runs that keep the same files: their rules have this suffix, and this constraint on the wildcard `run`."""
+
+    suffix: str
+    epochs: tuple[int, ...]
+    kept: tuple[int, ...]
+    pattern: str
+
+
+class Plan:
+    """The runs of a study by their paths, and what each step reads, writes and needs."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.folder = StudyFolder(Path(study.root))
+        self.runs = {path_of(run): run for run in study.runs()}
+
+    def pattern(self, experiments: Iterable[str]) -> str:
+        """Return the regular expression that matches the runs of some experiments and no others."""
+        entries = (self.study.experiments[name] for name in experiments)
+        return "|".join(map(_pattern, entries)) or "(?!)"
+
+    @cached_property
+    def sets(self) -> list[RunSet]:
+        """The runs by the epochs of their snapshots and kept features.
+
+        An output of a rule cannot be a function of wildcards, so each set has rules to itself; most studies have one.
+        """
+        found: dict[tuple[tuple[int, ...], str], list[str]] = {}
+        for name, entry in self.study.experiments.items():
+            found.setdefault((tuple(entry.snapshot_epochs), entry.keep_features), []).append(name)
+        return [
+            RunSet(f"_{n}" if n > 1 else "", epochs, _kept(epochs, keep), self.pattern(names))
+            for n, ((epochs, keep), names) in enumerate(found.items(), start=1)
+        ]
+
+    @cached_property
+    def probed(self) -> str:
+        """The pattern of the runs that have probes."""
+        return self.pattern(name for name, entry in self.study.experiments.items() if entry.probes)
+
+    def of(self, run: Run) -> RunFolder:
+        """Return the folder of a run."""
+        return self.folder.run(path_of(run))
+
+    def experiment(self, run: Run) -> Experiment:
+        """Return the experiment of a run."""
+        return self.study.experiments[run.experiment]
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def data(self, run: Run) -> Path:
+        """Return the prepared data set of a run."""
+        return self.folder.data(run.dataset)
+
+    def manifest(self, run: Run) -> Path:
+        """Return the manifest of a run's data set."""
+        return self.folder.manifest(run.dataset)
+
+    def snapshots(self, run: Run) -> list[Path]:
+        """Return the snapshots of a run."""
+        return [self.of(run).snapshot(epoch) for epoch in self.experiment(run).snapshot_epochs]
+
+    def probed_snapshots(self, run: Run) -> list[Path]:
+        """Return the snapshots that a run's probes read."""
+        return [self.of(run).snapshot(epoch) for epoch in self.study.probed_epochs(run.experiment)]
+
+    def features(self, run: Run) -> list[Path]:
+        """Return the features of all snapshots of a run."""
+        return [self.of(run).features(epoch) for epoch in self.experiment(run).snapshot_epochs]
+
+    def kept_features(self, run: Run) -> list[Path]:
+        """Return the features of a run that stay once they are measured."""
+        return list(_kept(self.features(run), self.experiment(run).keep_features))
+
+    def probes(self, run: Run) -> list[Path]:
+        """Return the table of a run's probes, if it has some."""
+        return [self.of(run).probes] if self.experiment(run).probes else []
+
+    def teachers_snapshot(self, run: Run) -> list[Path]:
+        """Return the snapshot that a run's teacher ends with, if it has one."""
+        teacher = self.study.teacher(run)
+        return [] if teacher is None else self.snapshots(teacher)[-1:]
+
+    def transfer_data(self, run: Run) -> list[Path]:
+        """Return the data sets, with their manifests, that a run's probes transfer to."""
+        names = self.study.transfer_datasets(run.experiment)
+        return [path for name in names for path in (self.folder.data(name), self.folder.manifest(name))]
+
+    def of_all(self, files: Callable[[Run], Any]) -> list[Path]:
+        """Return a file, or files, of every run."""
+        found = (files(run) for run in self.runs.values())
+        return list(dict.fromkeys(path for made in found for path in (made if isinstance(made, list) else [made])))
+
+    def manifests(self) -> list[Path]:
+        """Return the manifests of the data sets that the study trains on."""
+        return self.of_all(self.manifest)
+
+    def theory(self) -> list[Path]:
+        """Return the tables of the theory."""
+        return [self.folder.theory(name) for name in THEORY]
+
+    def figures(self, *endings: str) -> list[Path]:
+        """Return the figures of every experiment, in all forms or some."""
+        return [
+            self.folder.figure(name, figure, ending)
+            for ending in endings or ENDINGS
+            for name in self.study.experiments
+            for figure in self.study.figures(name)
+        ]
+
+    def promised(self) -> list[Path]:
+        """Return every file that the study promises: a missing one is made again."""
+        folder = self.folder
+        return [
+            *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.report, folder.losses),
+            folder.record,
+            *self.of_all(self._promised_of),
+            *self.theory(),
+            *self.figures(),
+        ]
+
+    def _promised_of(self, run: Run) -> list[Path]:
+        of = self.of(run)
+        tensors = [*self.snapshots(run), *self.kept_features(run)]
+        data = [self.data(run), self.manifest(run), *self.transfer_data(run)]
+        return [*data, *tensors, of.history, of.run, of.metrics, of.record, *self.probes(run)]
+
+    # --- code --------------------------------------------------------------------------------------------------------
+
+    def code(self, stage: str, run: Run | None = None) -> str:
+        """Return the digest of the code that a stage runs, or that it runs for one run."""
+        return code_digest(stage, **self.code_used(stage, run))
+
+    def data_code(self, dataset: str) -> str:
+        """Return the digest of the code that prepares a data set."""
+        return code_digest("prepare", **self.data_code_used(dataset))
+
+    def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
+        """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
+        modules = {function.partition(":")[0] for function in self._called(stage, run)}
+        return _used(self._entries(stage, run) if run else []) | {"modules": sorted(modules)}
+
+    def data_code_used(self, dataset: str) -> dict[str, Any]:
+        """Return what `prepare` finds by name for a data set: the arguments of `code_digest` beside the stage."""
+        entry = self.study.datasets[dataset]
+        if hasattr(entry, "file"):
+            return _used([(entry, "")])
+        return {"modules": [f"nclens.data.{entry.source}"]}
+
+    def _called(self, stage: str, run: Run | None) -> list[str]:
+        """Return the functions of a catalogue that a stage calls, as `module:name`."""
+        if stage == "measure" and run:
+            return [call.function for call in specs.measure(self.study, run).measurements]
+        if stage == "probe" and run:
+            return [entry.function for entry in specs.probe(self.study, run).probes]
+        return self.study.drawing_functions() if stage == "draw" else []
+
+    def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
+        """Return the entries that a stage computes with, each with its registry."""
+        losses = [self.study.losses[run.loss]] if stage in ("train", "measure") else []
+        networks = [run] if stage in ("train", "extract", "probe") else []
+        if stage == "train" and (teacher := self.study.teacher(run)):
+            networks.append(teacher)
+        models = [self.study.models[network.model] for network in networks]
+        return [*((entry, "nclens.losses") for entry in losses), *((entry, "nclens.models") for entry in models)]
+
+    # --- what jobs need ----------------------------------------------------------------------------------------------
+
+    def training(self, run: Run) -> Needs:
+        """Return what a training job needs, by the experiment's ended runs or by estimate."""
+        records = (self.of(other).run for other in islice(self.study.runs(run.experiment), MOST_RECORDS))
+        return training_needs(specs.train(self.study, run), self.folder.manifest(run.dataset), records)
+
+    def measuring(self, run: Run) -> Needs:
+        """Return what extracting or measuring a run needs."""
+        dim = self.study.models[run.model].dim
+        return measuring_needs(specs.extract(self.study, run), self.folder.manifest(run.dataset), dim)
+
+    def probing(self, run: Run) -> Needs:
+        """Return what the probes of a run need."""
+        names = [run.dataset, *self.study.transfer_datasets(run.experiment)]
+        manifests = {name: self.folder.manifest(name) for name in names}
+        return probing_needs(specs.probe(self.study, run), manifests, self.study.models[run.model].dim)
+
+    def gpu_slots(self, run: Run, here: bool) -> int:
+        """Return how many slots of a GPU a job takes: none where it will compute on the CPU of this machine."""
+        device = self.experiment(run).training.device
+        return 0 if device == "auto" and here and not has_gpu() else int(device != "cpu")
+
+    def features_mb(self, run: Run) -> int:
+        """Return the disk that the features of a run's snapshots take, in MB; 0 before its data set is prepared."""
+        manifest = self.folder.manifest(run.dataset)
+        if not manifest.is_file():
+            return 0
+        return self.study.features_mb(run, json.loads(manifest.read_text(encoding="utf-8")))
+
+    def is_judged(self) -> bool:
+        """Return whether the verdicts are of the measurements that are there."""
+        table, page = self.folder.metrics, self.folder.report
+        return table.is_file() and page.is_file() and page.stat().st_mtime >= table.stat().st_mtime
+
+
+def _pattern(entry: Experiment) -> str:
+    dataset, model = re.escape(entry.dataset), re.escape(entry.model)
+    losses, seeds = "|".join(map(re.escape, entry.losses)), "|".join(map(str, entry.seeds))
+    return f"{dataset}/{model}/(?:{losses})/seed(?:{seeds})"
+
+
+def _kept(all_epochs: Sequence[Any], keep_features: str) -> Any:
+    return all_epochs[-1:] if keep_features == "last" else all_epochs
+
+
+def _used(entries: Iterable[tuple[Any, str]]) -> dict[str, Any]:
+    """Return the functions, registered or the user's own, that entries are computed by."""
+    entries = list(entries)
+    own = [(entry.file, entry.function) for entry, _ in entries if hasattr(entry, "file")]
+    functions = [f"{registry}:{entry.name}" for entry, registry in entries if not hasattr(entry, "file")]
+    return {"functions": functions, "own": own}

@@ -1,0 +1,167 @@
+"""Every table of a study's results: columns, types, the rule that makes it; the one reader and the one writer."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nclens.training.history import STATISTICS
+from nclens.workflow.files import atomic_write, damaged, missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Types of columns. Only a number may be missing: a loss may well be named "null" or "nan".
+NAME, WHOLE, NUMBER, TRUTH = str, int, float, bool
+#: What stands for a missing number.
+EMPTY = ("", "nan", "NaN")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the rule that makes it, and its columns by type, in order.
+
+    `float_format` is None for the shortest text that gives the same number again.
+    """
+
+    made_by: str
+    columns: Mapping[str, type]
+    float_format: str | None = None
+
+
+OF_EXPERIMENT = {"experiment": NAME, "dataset": NAME, "model": NAME}
+TIDY = {"epoch": WHOLE, "split": NAME, "metric": NAME, "value": NUMBER}
+COMPARED = {"quantity": NAME, "closed_form": NUMBER, "numeric": NUMBER, "relative_error": NUMBER}
+SIZES = {"classes": WHOLE, "per_class": WHOLE, "dim": WHOLE}
+LAMBDAS = {"lambda_w": NUMBER, "lambda_h": NUMBER, "lambda_b": NUMBER}
+
+#: RUN/metrics.csv and RUN/probes.csv.
+METRICS = Table("measure", TIDY, float_format="%.17g")
+PROBES = Table("probe", TIDY, float_format="%.17g")
+#: Task -> RUN/history.csv.
+HISTORY = {
+    task: Table(
+        "train",
+        {"epoch": WHOLE, "split": NAME, **dict.fromkeys(("loss", *names, "learning_rate", "seconds"), NUMBER)},
+    )
+    for task, names in STATISTICS.items()
+}
+#: R/metrics.parquet; its names are categories.
+COLLECTED = Table(
+    "collect",
+    OF_EXPERIMENT | {"loss": NAME, "seed": WHOLE, "split": NAME, "epoch": WHOLE, "metric": NAME, "value": NUMBER},
+)
+#: R/theory/ufm.csv, a row a loss and quantity.
+THEORY = Table("theory", OF_EXPERIMENT | {"loss": NAME, "smoothing": NUMBER} | SIZES | LAMBDAS | COMPARED)
+#: R/theory/dynamics.csv, a row a descent and quantity; `tolerance` and `value` may be missing.
+DYNAMICS = Table(
+    "theory",
+    {
+        **SIZES,
+        **LAMBDAS,
+        **{"smoothing": NUMBER, "momentum": NUMBER, "step_rule": NAME, "step": NUMBER, "fraction": NUMBER},
+        **{"start": WHOLE, "distance": NAME, "quantity": NAME, "tolerance": NUMBER, "value": NUMBER},
+    },
+)
+#: R/theory/regression.csv, a row a loss and quantity.
+REGRESSION = Table("theory", OF_EXPERIMENT | {"loss": NAME, "lambda_w": NUMBER, "lambda_h_mean": NUMBER} | COMPARED)
+#: R/theory/predictions.csv, a row a run and quantity.
+PREDICTIONS = Table(
+    "predict",
+    {
+        **OF_EXPERIMENT,
+        **{"loss": NAME, "smoothing": NUMBER, "penalties": NAME, **LAMBDAS, "lambda_h_mean": NUMBER, "seed": WHOLE},
+        **{"quantity": NAME, "measured": NUMBER, "predicted": NUMBER, "relative_error": NUMBER},
+    },
+)
+#: R/theory/effective.csv, a row a seed and held-out smoothing.
+EFFECTIVE = Table(
+    "predict",
+    {
+        **{"experiment": NAME, "seed": WHOLE, "held_out": NUMBER, "s": NUMBER, "lambda_w_over_n_lambda_h": NUMBER},
+        **{"rms_relative_residual": NUMBER, "ratio_rms_relative_residual": NUMBER, "log_s_standard_error": NUMBER},
+        "points": WHOLE,
+    },
+)
+#: R/claims.csv, a row a claim on a pair of losses, each followed by its measures; `seeds` may be missing.
+CLAIMS = Table(
+    "judge",
+    {
+        **{"claim": NAME, "paper": NAME, "statement": NAME, **OF_EXPERIMENT, "baseline": NAME, "loss": NAME},
+        **{"level": NAME, "quantity": NAME, "effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME},
+        **{"null": NUMBER, "seeds": NUMBER, "verdict": NAME, "note": NAME},
+    },
+)
+#: R/tables/losses.csv, a row a loss and quantity.
+LOSSES = Table(
+    "report",
+    {
+        **{"experiment": NAME, "loss": NAME, "quantity": NAME, "metric": NAME, "split": NAME, "better": NAME},
+        **{"mean": NUMBER, "low": NUMBER, "high": NUMBER, "seeds": WHOLE, "best": TRUTH},
+    },
+)
+
+
+def read(
+    table: Table,
+    path: Path,
+    columns: Iterable[str] | None = None,
+    filters: Sequence[tuple[str, str, Any]] = (),
+) -> "pd.DataFrame":
+    """Return a table that lies in a file, or some columns of it; names as they were written, "nan" and "" too.
+
+    Args:
+        table: which one it is.
+        path: its file, CSV or Parquet.
+        columns: those to read; by default all.
+        filters: of a Parquet file, the rows to read, as (column, comparison, value).
+
+    Raises:
+        FileError: the file is missing or damaged; names it and the rule that makes it.
+    """
+    import pandas as pd
+
+    wanted = list(table.columns if columns is None else columns)
+    if not path.is_file():
+        raise missing(path, table.made_by)
+    types = {name: table.columns[name] for name in wanted}
+    empty = {name: list(EMPTY) for name, kind in types.items() if kind is NUMBER}
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path, columns=wanted, filters=list(filters) or None)
+        found = pd.read_csv(path, usecols=wanted, dtype=types, keep_default_na=False, na_values=empty)
+        return found[wanted]
+    except (ValueError, KeyError, OSError) as error:
+        raise damaged(path, table.made_by, str(error)) from error
+
+
+def read_rows(table: Table, path: Path) -> list[dict[str, str]]:
+    """Return a CSV table as text, column -> cell, row by row: at once, for pandas takes a second to load.
+
+    Raises:
+        FileError: the file is missing; names it and the rule that makes it.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise missing(path, table.made_by) from None
+
+
+def write(table: Table, path: Path, content: "pd.DataFrame") -> None:
+    """Write a table, whole or not at all, its columns in their order."""
+    found = content[list(table.columns)]
+    with atomic_write(path) as temporary:
+        if path.suffix == ".parquet":
+            found.to_parquet(temporary, index=False)
+        else:
+            found.to_csv(temporary, index=False, lineterminator="\n", float_format=table.float_format)
+
+
+def write_rows(table: Table, path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table of rows as CSV, whole or not at all: numbers as they are, None and what a row lacks empty."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(table.columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

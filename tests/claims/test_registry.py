@@ -1,0 +1,113 @@
+"""Every claim is complete in itself: its figures exist, and its labels are those of its measures."""
+
+import re
+from functools import cache
+
+import pandas as pd
+import pytest
+
+from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows
+from nclens.claims.unconstrained_feature_model import CONDITION_NUMBERS, DISTANCES, PENALTIES, PREDICTED, STEP_RULES
+from nclens.figures.catalogue import FIGURES
+from tests.claims.runs import runs
+from tests.claims.simulate import simulate_metrics, simulate_theory
+from tests.claims.simulate_regression import DECAYS, simulate_predictions, simulate_regression
+
+SEEDS, EPOCHS = (0, 1, 2), 60
+PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
+MORE = ["d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
+MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
+"""Metrics that `simulate_metrics` lacks."""
+TEACHERS = {
+    loss: {"experiment": "main", "loss": loss, "temperature": 2.0, "weight": 1.0} for loss in ("student", "other")
+}
+
+
+def classification():
+    """A comparison that has all that the claims on classification can be judged by."""
+    more = [
+        runs(lambda epoch, seed: 1 / (1 + epoch + seed), loss, metric, split, SEEDS, (0, 1, 10, EPOCHS))
+        for loss in ("ce", "ls")
+        for metric in MORE
+        for split in ("train", "test")
+    ]
+    theory = simulate_theory()
+    kappas = [theory[theory["quantity"] == "kappa_ce"].assign(quantity=name) for name in CONDITION_NUMBERS]
+    theory = pd.concat([theory[~theory["quantity"].str.startswith("kappa")], *kappas])
+    model = {"classes": 10, "per_class": 4, "lambda_w": 1e-3, "lambda_h": 0.05 / 40, "lambda_b": 1e-2, "momentum": 0.0}
+    descents = [
+        model | {"smoothing": delta, "step_rule": rule, "start": start, "distance": distance, "value": 1e3 + start}
+        for delta in (0.0, 0.05)
+        for rule in STEP_RULES
+        for start in SEEDS
+        for distance in DISTANCES
+    ]
+    predictions = [
+        {"loss": "ls", "penalties": penalties, "seed": seed, "quantity": quantity, "measured": 1.0 + seed}
+        for penalties in PENALTIES
+        for seed in SEEDS
+        for quantity in PREDICTED
+    ]
+    return Comparison(
+        *("main", "mnist5k", "resnet8", "ce", "ls", SEEDS, EPOCHS),
+        Measurements(pd.concat([simulate_metrics(), *more])),
+        theory,
+        pd.DataFrame(descents).assign(quantity="iterations", tolerance=1e-3),
+        pd.DataFrame(predictions).assign(smoothing=0.05, predicted=1.0),
+        weight_decays={"ce": 5e-4, "ls": 5e-4},
+        teachers={"ce": TEACHERS["other"], "ls": TEACHERS["student"]},
+    )
+
+
+def regression(loss, regularised=False):
+    """A grid of weight decays, or networks trained with the model's penalties."""
+    decays = {loss: 0.0} if regularised else DECAYS
+    metrics = simulate_regression(tuple(decays.items()), regularised=regularised)
+    return Comparison(
+        *("main", "reacher", "mlp", "", loss, SEEDS, 400),
+        Measurements(metrics),
+        simulate_theory()[:0],
+        predictions=simulate_predictions(metrics) if regularised else None,
+        task="regression",
+        weight_decays=decays,
+        regularised=regularised,
+    )
+
+
+@cache
+def comparisons():
+    return classification(), regression("wd_5e-3"), regression("ufm", regularised=True)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_measure_has_a_label_and_no_label_is_unused(claim):
+    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison)]
+    assert {row.quantity.partition("/")[0] for row in rows if row.level == "measure"} == set(claim.labels)
+    assert all(label.strip() for label in claim.labels.values())
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_figure_of_a_claim_exists(claim):
+    assert claim.figures
+    assert set(claim.figures) <= set(FIGURES)
+
+
+def test_a_label_names_the_probe_and_one_that_is_missing_is_refused():
+    measure = Measure("nc9/digits", 0.5, 0.4, 0.6, "ratio", 1.0, 3, "supported")
+    claim = Claim("X1", "a paper", "", "", lambda _: [measure], {"nc1": "NC1"})
+    assert (claim.label("nc1"), claim.label("nc1/digits")) == ("NC1", "NC1 (digits)")
+    with pytest.raises(ValueError, match="claim X1: the measure 'nc9' has no label; known: nc1"):
+        claim_rows(claim, comparisons()[0])
+
+
+def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
+    names = [claim.id for paper in PAPERS for claim in paper.CLAIMS]
+    assert len(names) == len(CLAIMS)
+    assert all(re.fullmatch(r"[A-Z]\d+", name) for name in names)
+    assert list(CLAIMS) == [
+        *(f"C{k}" for k in range(1, 8)),
+        *(f"M{k}" for k in range(1, 8)),
+        *(f"T{k}" for k in range(1, 4)),
+        *(f"W{k}" for k in range(1, 7)),
+        *(f"R{k}" for k in range(1, 7)),
+    ]

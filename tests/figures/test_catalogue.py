@@ -1,0 +1,111 @@
+"""The catalogue of figures: complete, plain, and the same figures for every study."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from nclens.figures.catalogue import FIGURES, described
+from nclens.study import load_study
+from nclens.study.load import read_study
+from nclens.workflow.build.figures import draw_figure
+
+STUDIES = Path(__file__).parents[2] / "studies"
+PLAIN = (
+    *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "norms", "correct_incorrect"),
+    *("reliability", "ece_temperature", "projections", "ufm_conditioning", "ufm_dynamics"),
+)
+REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
+MAXSUP = ("smoothing_parts", "class_spread")
+DROPPED = ("two_stage", "drop_epoch")
+SWEEP = ("smoothing_collapse", "smoothing_calibration")
+DRAWN = {
+    "cifar10_5k": {"cifar10_5k": PLAIN},
+    "losses": {
+        "losses": (*PLAIN, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
+        "students": (),
+    },
+    "losses_full": {
+        "cifar10": (*PLAIN, *SWEEP, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
+        "cifar100": (*PLAIN, *SWEEP, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
+        "students": (),
+    },
+    "maxsup": {"maxsup": (*PLAIN, *MAXSUP, "probe_accuracy")},
+    "maxsup_full": {
+        "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
+        "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
+    },
+    "paper_cifar10": {"cifar10": PLAIN},
+    "paper_cifar100": {"cifar100": PLAIN},
+    "paper_stl10": {"stl10": PLAIN},
+    "paper_tinyimagenet": {"tinyimagenet": PLAIN},
+    "regression": {"weight_decay": REGRESSION, "regularised": REGRESSION},
+    "regression_more": {
+        "hopper": REGRESSION,
+        "swimmer": REGRESSION,
+        "univariate": REGRESSION,
+        "images": REGRESSION,
+        "classification": (*PLAIN, "nrc_classification"),
+    },
+    "smoke": {"smoke": PLAIN},
+    "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
+    "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
+    "two_stage": {"two_stage": (*PLAIN, *DROPPED, "gradient_variance")},
+    "two_stage_full": {
+        "cifar10": (*PLAIN, *DROPPED, "gradient_variance"),
+        "cifar100": (*PLAIN, *DROPPED, "gradient_variance"),
+    },
+    "ufm_regularised": {"regularised": (*PLAIN, *SWEEP, "theory_error")},
+    "when_does_it_help": {
+        "help": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
+        "students": ("distillation",),
+    },
+    "when_does_it_help_full": {
+        "cifar10": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
+        "cifar100": (*PLAIN, *SWEEP, "probe_accuracy", "mutual_information"),
+        "students": ("distillation",),
+    },
+}
+"""Study -> experiment -> its figures, in order."""
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in STUDIES.glob("*.yaml")))
+def test_a_study_draws_its_figures_in_this_order(study):
+    loaded = load_study(read_study(STUDIES / f"{study}.yaml"), [STUDIES])
+    assert {name: tuple(loaded.figures(name)) for name in loaded.experiments} == DRAWN[study]
+
+
+@pytest.mark.parametrize("stem", FIGURES)
+def test_entries_are_complete(stem):
+    entry = FIGURES[stem]
+    assert entry.stem == stem
+    assert entry.title
+    assert entry.caption.endswith(".")
+    assert entry.source.startswith(("figure ", "after arXiv", "after a figure of arXiv", "our own"))
+    assert entry.task in ("classification", "regression")
+    module, function = entry.draw.split(":")
+    assert callable(getattr(import_module(module), function))
+
+
+def test_the_sweeps_name_the_papers_figures():
+    sources = [FIGURES[stem].source for stem in ("smoothing_collapse", "smoothing_calibration")]
+    assert [source.split(" of ")[0] for source in sources] == ["figure 6", "figure 7"]
+
+
+def test_the_catalogue_is_plain_data():
+    code = "import sys, nclens.figures.catalogue; print({'torch', 'matplotlib', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_facts_are_named_in_words():
+    assert described("loss:mse") == "a loss mse"
+    assert described("schedule:drop") == "a loss with a schedule of kind drop"
+    assert described("training.ufm_regularised") == "training.ufm_regularised"
+
+
+def test_an_unknown_figure_is_refused(simulate):
+    with pytest.raises(ValueError, match="unknown figure pie; allowed: collapse_curves"):
+        draw_figure("pie", simulate())

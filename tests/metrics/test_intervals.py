@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nclens.metrics.intervals import CONFIDENCE, half_width, t_interval
+
+effects = st.floats(-5, 5).map(lambda x: round(x, 3))
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "half"),
+    [
+        # s / sqrt(n) by hand, times the tabulated quantile t(0.975, n - 1).
+        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),
+        ([0.0, 0.0, 2.0, 2.0], 1.0, 3.182446 * math.sqrt(4 / 3) / 2),
+        ([0.0, 1.0], 0.5, 12.706205 * 0.5),
+        ([0.25, 0.25, 0.25], 0.25, 0.0),
+    ],
+)
+def test_t_interval_by_hand(values, mean, half):
+    assert t_interval(values) == pytest.approx((mean, mean - half, mean + half), rel=1e-6)
+
+
+@given(st.lists(effects, min_size=3, max_size=12).filter(lambda values: len(set(values)) > 1))
+def test_t_interval_holds_the_nulls_that_a_t_test_does_not_reject(values):
+    _, low, high = t_interval(values)
+    for null in (low - 0.01, low + 0.3 * (high - low), high + 0.01):
+        assert (low <= null <= high) == (stats.ttest_1samp(values, null).pvalue >= 0.05)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan, 2.0], [1.0, math.inf]])
+def test_t_interval_wants_two_finite_values(values):
+    with pytest.raises(ValueError, match="at least two finite values"):
+        t_interval(values)
+
+
+def test_half_widths_of_many_groups_are_those_of_each():
+    random = np.random.default_rng(0)
+    groups = [random.standard_normal(n) for n in (2, 3, 3, 10, 40)]
+    halves = half_width([np.std(group, ddof=1) for group in groups], [len(group) for group in groups])
+    for group, half in zip(groups, halves, strict=True):
+        mean, low, high = t_interval(group)
+        assert (low, high) == (mean - half, mean + half)
+        own = stats.t.interval(CONFIDENCE, len(group) - 1, np.mean(group), stats.sem(group))
+        assert (low, high) == pytest.approx(own, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_interval_under_two_values(count):
+    assert math.isnan(half_width(1.0, count))
+    assert np.isnan(half_width(pd.Series([np.nan, 1.0]), np.array([count, count]))).all()

@@ -1,0 +1,118 @@
+"""The plan of a study: which runs keep the same files, and how the rules tell them apart."""
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from nclens.study import load_study
+from nclens.workflow.plan import Plan
+
+
+@pytest.fixture
+def raw(raw_study):
+    """Two experiments, on two data sets and models, that share losses."""
+    raw_study["datasets"]["digits8"] = {"source": "digits8"}
+    raw_study["models"]["a.b"] = {"name": "resnet8", "width": 2}
+    raw_study["experiments"]["other"] = copy.deepcopy(raw_study["experiments"]["smoke"])
+    raw_study["experiments"]["other"] |= {"dataset": "digits8", "model": "a.b", "seeds": [1, 12]}
+    return raw_study
+
+
+def plan(raw):
+    return Plan(load_study(raw))
+
+
+def matched(plan, pattern):
+    return {path for path in plan.runs if re.fullmatch(pattern, path)}
+
+
+def test_experiments_that_keep_the_same_epochs_share_their_rules(raw):
+    made = plan(raw)
+    (runs,) = made.sets
+    assert (runs.suffix, runs.epochs, runs.kept) == ("", (1, 2, 6), (1, 2, 6))
+    assert matched(made, runs.pattern) == set(made.runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [({"snapshots": [3, 6]}, (3, 6)), ({"keep_features": "last"}, (6,))],
+    ids=["epochs", "features"],
+)
+def test_experiments_that_keep_other_epochs_have_rules_to_themselves(raw, change, kept):
+    raw["experiments"]["other"] |= change
+    made = plan(raw)
+    first, second = made.sets
+    assert (first.suffix, second.suffix) == ("", "_2")
+    assert second.kept == kept
+    assert matched(made, first.pattern) == {path for path in made.runs if "mnist5k" in path}
+    assert matched(made, second.pattern) == {path for path in made.runs if "digits8" in path}
+
+
+def test_a_pattern_matches_no_combination_that_is_not_a_run(raw):
+    made = plan(raw)
+    for path in ("mnist5k/a.b/ce/seed1", "digits8/resnet8/ce/seed1", "digits8/aXb/ce/seed1", "digits8/a.b/ce/seed2"):
+        assert not re.fullmatch(made.sets[0].pattern, path)
+    assert "{" not in made.sets[0].pattern  # Snakemake would take it for a wildcard
+    assert not any(re.fullmatch(made.probed, path) for path in ("", *made.runs))
+
+
+def test_probes_have_their_runs_files_and_the_data_that_they_transfer_to(raw):
+    raw["probes"] = {"digits": {"kind": "transfer", "dataset": "digits8"}, "variance": {"kind": "gradient_variance"}}
+    raw["experiments"]["other"]["probes"] = ["digits"]
+    made = plan(raw)
+    assert matched(made, made.probed) == {path for path in made.runs if path.startswith("digits8/")}
+    smoke, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
+    assert (made.probes(smoke), made.transfer_data(smoke), made.probed_snapshots(smoke)) == ([], [], [])
+    assert made.transfer_data(other) == [made.folder.data("digits8"), made.folder.manifest("digits8")]
+    assert made.probed_snapshots(other) == [made.of(other).snapshot(6)]
+
+
+def test_a_student_reads_the_last_snapshot_of_its_teacher(raw):
+    raw["losses"]["student"] = {"name": "distillation", "teacher": {"experiment": "smoke", "loss": "ls"}}
+    raw["experiments"]["other"] |= {"dataset": "mnist5k", "losses": ["ce", "student"], "seeds": [1]}
+    made = plan(raw)
+    alone, student = made.study.runs("other")
+    assert made.teachers_snapshot(alone) == []
+    assert [str(path) for path in made.teachers_snapshot(student)] == [
+        "results/smoke/mnist5k/resnet8/ls/seed1/snapshots/epoch6.safetensors"
+    ]
+
+
+def test_every_promised_file_is_named_once_and_features_that_go_are_not(raw):
+    raw["experiments"]["other"]["keep_features"] = "last"
+    paths = plan(raw).promised()
+    assert len(set(paths)) == len(paths)
+    features = {str(path) for path in paths if "features" in path.parts}
+    assert {Path(path).name for path in features if "digits8" in path} == {"epoch6.safetensors"}
+    assert {Path(path).name for path in features if "mnist5k" in path} == {f"epoch{n}.safetensors" for n in (1, 2, 6)}
+
+
+@pytest.mark.parametrize(("device", "found", "slots"), [("cpu", True, 0), ("cuda", False, 1), ("auto", True, 1)])
+def test_slots_of_a_gpu(raw, monkeypatch, device, found, slots):
+    monkeypatch.setattr("nclens.workflow.plan.has_gpu", lambda: found)
+    raw["experiments"]["smoke"]["training"]["device"] = device
+    made = plan(raw)
+    run = next(made.study.runs())
+    assert made.gpu_slots(run, here=True) == slots
+    monkeypatch.setattr("nclens.workflow.plan.has_gpu", lambda: False)
+    assert made.gpu_slots(run, here=False) == int(device != "cpu")
+
+
+def test_disk_and_verdicts_are_read_off_the_files(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = plan(raw)
+    run = next(made.study.runs())
+    assert (made.features_mb(run), made.is_judged()) == (0, False)
+    made.manifest(run).parent.mkdir(parents=True)
+    made.manifest(run).write_text(json.dumps({"classes": list("ab"), "train": 50_000, "test": 10_000}))
+    assert made.features_mb(run) == made.study.features_mb(run, json.loads(made.manifest(run).read_text()))
+    for path, moment in ((made.folder.metrics, 2), (made.folder.report, 1)):
+        path.write_text("")
+        os.utime(path, (moment, moment))
+    assert not made.is_judged()
+    os.utime(made.folder.report, (3, 3))
+    assert made.is_judged()
