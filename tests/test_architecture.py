@@ -29,7 +29,7 @@ ARROWS = {
     "ufm": set(),
     "losses": set(),
     "_torchvision": set(),
-    "__init__": set(),
+    "__init__": {"losses", "metrics", "probes", "ufm"},
 }
 #: The packages that one room alone imports.
 HEAVY = {

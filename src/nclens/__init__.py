@@ -1,3 +1,121 @@
-"""nclens: what a loss does to a network's representation, seen through neural collapse."""
+"""nclens: what a loss does to a network's representation, seen through neural collapse.
+
+The names in `__all__` are what a researcher uses without the workflow: to measure features and calibration, at once or
+batch by batch, to probe trained networks, to train with the losses, and to compare with the unconstrained feature
+model. Each is imported when it is first used, so that `import nclens` loads neither torch nor pandas. The subpackages
+(`nclens.metrics`, `nclens.ufm`, ...) hold the rest, and are attributes too. What needs an extra that is not installed
+raises an ImportError that names it.
+
+>>> import nclens
+>>> nclens.neural_collapse.__module__
+'nclens.metrics.collapse'
+"""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nclens.losses import LOSSES, Schedule, StatefulLoss
+    from nclens.metrics.calibration import (
+        ReliabilityBins,
+        calibration_metrics,
+        expected_calibration_error,
+        fit_temperature,
+        reliability_bins,
+        stratified_mask,
+        temperature_metrics,
+    )
+    from nclens.metrics.collapse import class_means, neural_collapse
+    from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+    from nclens.metrics.regression import regression_collapse
+    from nclens.metrics.regression_streaming import RegressionCollapse
+    from nclens.metrics.representation import angular_spread, template_plane
+    from nclens.probes.gradients import gradient_variance
+    from nclens.probes.transfer import LinearProbe, linear_probe
+    from nclens.ufm.classification import UnconstrainedFeatureModel
+    from nclens.ufm.effective import fit_effective_penalties
+    from nclens.ufm.regression import UnconstrainedRegression
 
 __version__ = "0.1.0"
+
+#: Module -> the public names that it holds.
+_HOMES: dict[str, tuple[str, ...]] = {
+    "losses": ("LOSSES", "Schedule", "StatefulLoss"),
+    "metrics.calibration": (
+        *("ReliabilityBins", "calibration_metrics", "expected_calibration_error", "fit_temperature"),
+        *("reliability_bins", "stratified_mask", "temperature_metrics"),
+    ),
+    "metrics.collapse": ("class_means", "neural_collapse"),
+    "metrics.collapse_streaming": ("NearestClassMean", "NeuralCollapse"),
+    "metrics.regression": ("regression_collapse",),
+    "metrics.regression_streaming": ("RegressionCollapse",),
+    "metrics.representation": ("angular_spread", "template_plane"),
+    "probes.gradients": ("gradient_variance",),
+    "probes.transfer": ("LinearProbe", "linear_probe"),
+    "ufm.classification": ("UnconstrainedFeatureModel",),
+    "ufm.effective": ("fit_effective_penalties",),
+    "ufm.regression": ("UnconstrainedRegression",),
+}
+_MODULES = {name: f"nclens.{module}" for module, names in _HOMES.items() for name in names}
+_SUBMODULES = frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+#: Package -> the extra that installs it; what is in neither list is part of the plain installation.
+_EXTRAS = {
+    **dict.fromkeys(("scipy", "sklearn", "torchmetrics"), "metrics"),
+    **dict.fromkeys(
+        (
+            *("filelock", "jinja2", "matplotlib", "mlflow", "mlxtend", "pandas", "psutil", "pyarrow", "pydantic"),
+            *("pygments", "rich", "safetensors", "seaborn", "snakemake", "torchvision", "typer", "yaml"),
+        ),
+        "workflow",
+    ),
+    **dict.fromkeys(("gymnasium", "mujoco"), "mujoco"),
+}
+
+__all__ = [
+    "LOSSES",
+    "LinearProbe",
+    "NearestClassMean",
+    "NeuralCollapse",
+    "RegressionCollapse",
+    "ReliabilityBins",
+    "Schedule",
+    "StatefulLoss",
+    "UnconstrainedFeatureModel",
+    "UnconstrainedRegression",
+    "angular_spread",
+    "calibration_metrics",
+    "class_means",
+    "expected_calibration_error",
+    "fit_effective_penalties",
+    "fit_temperature",
+    "gradient_variance",
+    "linear_probe",
+    "neural_collapse",
+    "regression_collapse",
+    "reliability_bins",
+    "stratified_mask",
+    "temperature_metrics",
+    "template_plane",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a subpackage, when it is first used."""
+    if name not in _MODULES and name not in _SUBMODULES:
+        raise AttributeError(f"module 'nclens' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_MODULES.get(name, f"nclens.{name}"))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        needs = f"nclens.{name} needs the package {package}, which is not installed"
+        raise ImportError(f"{needs}: pip install 'nclens[{_EXTRAS[package]}]'", name=error.name) from error
+    return module if name in _SUBMODULES else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """The public names and the subpackages."""
+    return sorted({*__all__, *_SUBMODULES, "__version__"})

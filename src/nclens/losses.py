@@ -281,7 +281,7 @@ def distillation(
     if teacher_logits.shape != logits.shape:
         raise ValueError(
             f"the teacher's logits must have the shape of the student's, {tuple(logits.shape)}, got "
-            f"{tuple(teacher_logits.shape)}: they must tell the same classes apart"
+            f"{tuple(teacher_logits.shape)}: both must have the same classes"
         )
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")

@@ -1,4 +1,4 @@
-"""Calibration: do a network's probabilities tell how often it is right?
+"""Calibration: do a network's probabilities match how often it is right?
 
 All functions are pure: they take logits or probabilities of shape (N, K) and integer labels of shape (N,), on any
 device, and compute in float64. Entropies and likelihoods are in nats. The predicted class is the first of the largest
@@ -135,7 +135,7 @@ def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     The samples are sorted by confidence; the sample of rank r = 0..N-1 falls into bin floor(r J / N), so the sizes of
     the J bins differ by at most one. The error is ``(1/N) sum_j |sum_{i in j} (correct_i - confidence_i)|``.
 
-    Ties: samples of equal confidence cannot be told apart by it, so each of them counts with the mean correctness of
+    Ties: samples of equal confidence have no order, so each of them counts with the mean correctness of
     all of them. The result therefore does not depend on the order of the samples, also where an edge between two bins
     falls among equal confidences (as it does when many confidences are exactly 1).
 

@@ -72,16 +72,16 @@ _SCORES = (
 )
 
 
-def _variants(metrics: tuple[Metric, ...], suffix: str, words: str) -> tuple[Metric, ...]:
-    """The same metrics, each with a suffix on its name and words on its label."""
-    return tuple(Metric(f"{m.name}_{suffix}", f"{m.label} {words}", m.better, m.unit) for m in metrics)
+def _variants(metrics: tuple[Metric, ...], suffix: str, addition: str) -> tuple[Metric, ...]:
+    """The same metrics, each with a suffix on its name and an addition to its label."""
+    return tuple(Metric(f"{m.name}_{suffix}", f"{m.label} {addition}", m.better, m.unit) for m in metrics)
 
 
 def _by_correctness(*metrics: Metric) -> tuple[Metric, ...]:
     """Each metric on the samples that are predicted correctly, and on the others."""
     parts = {"correct": "on correct predictions", "incorrect": "on wrong predictions"}
     return tuple(
-        one for metric in metrics for part, words in parts.items() for one in _variants((metric,), part, words)
+        one for metric in metrics for part, addition in parts.items() for one in _variants((metric,), part, addition)
     )
 
 

@@ -1,4 +1,4 @@
-"""What a loss leaves in the representation: spread within classes, logits on errors, pictures, information.
+"""Measures of the representation: spread within classes, logits on errors, projections, mutual information.
 
 Pure functions of features (N, d) or logits (N, K), computed in float64 on the device of the input.
 """
@@ -206,7 +206,7 @@ def project(features: Tensor, plane: Tensor) -> Tensor:
 
 
 def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: Sequence[int] | None = None) -> float:
-    """How broad the classes' clusters are beside their distance, as far as the head's templates can tell.
+    """Spread of the classes' clusters relative to their distance, in the span of the head's templates.
 
     ``mean_k E_i |P(h_ki - hbar_k)|^2 / mean_k |P(hbar_k - hG)|^2`` with P the orthogonal projection onto the span of
     the differences ``w_k - w_l`` of the templates (rows of the head's weight) and hG the mean of the class means, each

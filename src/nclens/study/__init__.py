@@ -1,8 +1,8 @@
-"""The configuration of a study: a closed world, checked once, before any job starts.
+"""The configuration of a study, checked once, before any job starts; unknown keys are errors.
 
 A study is a YAML file. `load_study` turns its parsed content into a frozen `Study`, or raises `ConfigError` with one
 line per mistake: the key, the value and what is allowed. A `Study` lists its `Run`s. This package imports neither torch
-nor MLflow: it is read at every parse.
+nor MLflow, for it is imported at every parse of the workflow.
 """
 
 from nclens.study.experiments import log_spaced

@@ -1,6 +1,6 @@
 """Default colours of losses: a palette of kinds, and a scale for entries that differ in one number."""
 
-# Okabe and Ito's palette, told apart by colour-blind readers; yellow is left out because it is unreadable on white.
+# Okabe and Ito's palette, for colour-blind readers; yellow is left out because it is unreadable on white.
 PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
     # After those, dark ones of Tol's.

@@ -1,4 +1,4 @@
-"""The kinds of values that a study's configuration may hold, and the closed table that refuses every other key."""
+"""The types of values in a study's configuration, and the table that refuses unknown keys."""
 
 import ast
 import difflib
@@ -52,7 +52,7 @@ def _no_value(name: str) -> str:
     return name
 
 
-# A name becomes a folder and a wildcard of the workflow, so it holds no separator and no blank; it stands in tables,
+# A name becomes a folder and a wildcard of the workflow, so it has no separator and no blank; it is a cell of tables,
 # so it is no number either.
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$", max_length=64), AfterValidator(_no_value)
@@ -132,11 +132,11 @@ class Custom(Closed):
         try:
             tree = ast.parse(found.read_text(encoding="utf-8"))
         except (SyntaxError, ValueError) as error:
-            words = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
+            detail = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
             raise PydanticCustomError(
                 "function",
                 "function = {own}: cannot be read as Python: {place}",
-                {"own": self.function, "place": f"{found}{words}"},
+                {"own": self.function, "place": f"{found}{detail}"},
             ) from None
         known = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         if function not in known:
@@ -150,7 +150,7 @@ class Custom(Closed):
 
 
 def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | None = None) -> Any:
-    """Return the annotation of a table that is one of `kinds`, told apart by `key`, or the user's own (`function`)."""
+    """Return the annotation of a table that is one of `kinds`, chosen by `key`, or the user's own (`function`)."""
 
     def check(value: Any) -> Any:
         if isinstance(value, Closed):
@@ -175,7 +175,7 @@ def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | N
             return own if isinstance(value, Custom) else getattr(value, key)
         return own if custom and "function" in value else value[key]
 
-    own = "function:"  # as no key is called: mistakes are told with the keys of their place, and this is part of it
+    own = "function:"  # no key has this name: messages name the keys of a mistake's place, of which this is one
     members = ({own: custom} if custom else {}) | dict(kinds)
     union: Any = reduce(or_, (Annotated[member, Tag(tag)] for tag, member in members.items()))
     return Annotated[union, Discriminator(discriminate), BeforeValidator(check)]

@@ -11,11 +11,11 @@ from nclens.study.study import Study
 
 
 class ConfigError(ValueError):
-    """A mistake in a study's configuration, told in one message without a traceback."""
+    """A mistake in a study's configuration, reported in one message without a traceback."""
 
 
 class _Unrepeated(yaml.SafeLoader):
-    """YAML's loader, which keeps the last of several equal keys without a word; this one refuses them."""
+    """YAML's loader, but duplicate keys are errors; the original silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -63,7 +63,7 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
         raise ConfigError(f"The configuration has {count}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
-_PLAIN_WORDS = {
+_PLAIN_MESSAGES = {
     "missing": "is missing",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -81,12 +81,12 @@ def _lines(errors: list[Any], raw: Any) -> list[str]:
     """Turn pydantic's errors into a line for each wrong value."""
     # A list whose members were refused is empty to pydantic, which is no mistake besides.
     within = {item["loc"][:end] for item in errors for end in range(len(item["loc"]))}
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for item in errors:
         if item["type"] != "too_short" or item["loc"] not in within:
             where, text = _explain(item, raw)
-            told.setdefault(where, []).append(text)
-    return [where + ", or ".join(texts) for where, texts in told.items()]
+            found.setdefault(where, []).append(text)
+    return [where + ", or ".join(texts) for where, texts in found.items()]
 
 
 def _explain(item: Any, raw: Any) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def _explain(item: Any, raw: Any) -> tuple[str, str]:
         elif position == len(item["loc"]) - 1 and item["type"] == "missing":
             keys.append(str(part))
     kind, message = item["type"], item["msg"]
-    text = _PLAIN_WORDS.get(kind, message)
+    text = _PLAIN_MESSAGES.get(kind, message)
     if kind == "string_pattern_mismatch":
         text = f"must match {item['ctx']['pattern']}"
     text = text.replace("Input should be", "must be")

@@ -8,16 +8,24 @@ from pydantic_core import PydanticCustomError
 from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Count, Integer, Name, Number, kind
 
-#: A probe's name may stand in the name of a metric, so it has no sign that metrics of MLflow must not have.
+#: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
 ProbeName = Annotated[Name, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 ClassNumber = Annotated[Integer, Field(ge=0)]
 
 
 class ProbeBase(Closed):
-    """What every probe entry may say."""
+    """The keys of every probe entry.
+
+    A probe with a key `dataset` uses that data set too; one with a key `classes` names classes of the experiment's own.
+    """
 
     snapshots: Literal["all", "last"] = "all"
-    """At which of the run's snapshots the network is asked: all of them, or the last one."""
+    """The snapshots that are probed: all of the run, or the last."""
+
+    @property
+    def other(self) -> str | None:
+        """The other data set that the probe uses, if any."""
+        return getattr(self, "dataset", None)
 
 
 class Transfer(ProbeBase):
@@ -25,11 +33,12 @@ class Transfer(ProbeBase):
 
     kind: Literal["transfer"]
     dataset: Name
-    """An entry of `datasets`, with inputs of the shape of the experiment's own; its splits fit and judge the probe."""
+    """An entry of `datasets` with inputs of the same shape as the experiment's own; the probe is fitted to its training
+    split and evaluated on its test split."""
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.2
-    """Share of the training split, stratified, on which the penalty is picked."""
+    """Share of the training split, stratified, on which the penalty is chosen."""
     snapshots: Literal["all", "last"] = "last"
-    """At which of the run's snapshots the network is asked: all of them, or the last one."""
+    """The snapshots that are probed: all of the run, or the last."""
 
 
 class GradientVariance(ProbeBase):
@@ -51,7 +60,7 @@ class MutualInformation(ProbeBase):
     augmentation: Literal["shift", "flip_crop"] = "shift"
     """`shift`: up to 2 pixels up or down and left or right; `flip_crop`: as in training."""
     draws: Count = 5
-    """Augmentations behind the mean that stands for an input."""
+    """Augmentations per mean of an input."""
     samples: Annotated[Integer, Field(ge=2)] = 600
     """Training samples, half of each class; fewer where the data have fewer."""
 

@@ -17,7 +17,7 @@ from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Name, Positive
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
 from nclens.study.models import ModelEntry, TorchvisionModel
-from nclens.study.probes import MutualInformation, ProbeEntry, ProbeName, Transfer
+from nclens.study.probes import ProbeEntry, ProbeName
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
@@ -59,7 +59,7 @@ class Study(Closed):
     models: dict[Name, ModelEntry] = Field(min_length=1)
     losses: dict[Name, LossEntry] = Field(min_length=1)
     probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
-    """What may be asked of trained networks; an experiment lists those that it wants."""
+    """Measurements that run trained networks again; an experiment lists those that it uses."""
     experiments: dict[Name, Experiment] = Field(min_length=1)
     theory: Theory = Theory()
     measure: Measure = Measure()
@@ -98,19 +98,19 @@ class Study(Closed):
     @model_validator(mode="after")
     def _check_probes_and_classes(self) -> Self:
         for name, probe in self.probes.items():
-            if isinstance(probe, Transfer):
-                self._refer(f"probes.{name}.dataset", probe.dataset, "datasets", self.datasets)
+            if probe.other is not None:
+                self._refer(f"probes.{name}.dataset", probe.other, "datasets", self.datasets)
         for name, experiment in self.experiments.items():
             where, own = f"experiments.{name}", experiment.dataset
             if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
                 classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
-            for asked in experiment.probes:
-                self._refer(f"{where}.probes", asked, "probes", self.probes)
-                probe = self.probes[asked]
-                if isinstance(probe, MutualInformation):
-                    classes_exist(f"{where}.probes: probes.{asked}.classes", probe.classes, own, self.datasets[own])
-                if isinstance(probe, Transfer):
-                    same_shape(f"{where}.probes: probes.{asked}.dataset", probe.dataset, own, self.datasets)
+            for used in experiment.probes:
+                self._refer(f"{where}.probes", used, "probes", self.probes)
+                probe = self.probes[used]
+                if (classes := getattr(probe, "classes", None)) is not None:
+                    classes_exist(f"{where}.probes: probes.{used}.classes", classes, own, self.datasets[own])
+                if probe.other is not None:
+                    same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
             for figure in experiment.figures or ():
                 needs = FIGURES[figure].needs
                 if needs and not self.facts(name) & set(needs):
@@ -182,7 +182,7 @@ class Study(Closed):
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
 
-        A distilled loss is told apart by its teacher's kind: `distillation_ce`, `distillation_ls`, ...
+        A distilled loss has its teacher's kind as a suffix: `distillation_ce`, `distillation_ls`, ...
         """
         entry = self.losses[loss]
         if isinstance(entry, Distillation):
@@ -278,15 +278,15 @@ class Study(Closed):
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 
     def probed_epochs(self, experiment: str) -> list[int]:
-        """Return the epochs at which an experiment's probes ask its networks."""
+        """Return the epochs of the snapshots that an experiment's probes use."""
         entry = self.experiments[experiment]
         last = all(self.probes[name].snapshots == "last" for name in entry.probes)
         return entry.snapshot_epochs[-1 if last else 0 :] if entry.probes else []
 
     def transfer_datasets(self, experiment: str) -> list[str]:
-        """Return the data sets that an experiment's networks are asked to transfer to."""
+        """Return the other data sets that an experiment's probes use."""
         probes = (self.probes[name] for name in self.experiments[experiment].probes)
-        return list(dict.fromkeys(probe.dataset for probe in probes if isinstance(probe, Transfer)))
+        return list(dict.fromkeys(probe.other for probe in probes if probe.other is not None))
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole study with every default written out, as plain data.

@@ -40,7 +40,7 @@ def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str
         )
         raise PydanticCustomError("augmentation", message, context)
     if experiment.probes and task != "classification":
-        message = "experiments.{name}.probes = {probes}: probes ask classifiers, and the task of {dataset} is {task}"
+        message = "experiments.{name}.probes = {probes}: probes need classifiers, and the task of {dataset} is {task}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})
     for figure in experiment.figures or ():
         if FIGURES[figure].task != task:

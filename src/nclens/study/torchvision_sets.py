@@ -1,6 +1,6 @@
 """What is known of torchvision's classification data sets before any of their files is read.
 
-A set stands here if torchvision splits it into a training and a test part over the same classes and publishes checksums
+A set is listed if torchvision splits it into a training and a test part over the same classes and publishes checksums
 of its files. Numbers are those of the sets' own pages. Adding one is one entry: its reader, addresses and checksums are
 torchvision's. Left out: ImageNet and Places365 (more than a million images: the source `imagefolder` reads a part of
 them), PCAM (needs h5py and Google Drive), FGVCAircraft and StanfordCars (no checksum, no address),
@@ -21,7 +21,7 @@ class Known:
         least: the fewest images of a class in the two; None where it is not known beforehand.
         shape: (C, H, W) of every image; None where they differ, so that `image_size` is needed.
         train, test: the arguments by which torchvision's class chooses a split.
-        citation, licence: in words; an empty licence is one that the set does not name.
+        citation, licence: as text; an empty licence is one that the set does not name.
     """
 
     classes: int

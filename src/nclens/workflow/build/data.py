@@ -49,28 +49,28 @@ def _custom(entry: dict[str, Any]) -> Splits:
     for key in ("train_inputs", "test_inputs"):
         if tensors[key].dtype == torch.float64:
             tensors[key] = tensors[key].float()
-    words = {
+    texts = {
         "source": str(made.get("source") or f"{entry['function']} of {entry['file']}"),
         "licence": str(made.get("licence", "")),
         "citation": str(made.get("citation", "")),
     }
-    return _CUSTOM[entry.get("task", "classification")](tensors, made, words)
+    return _CUSTOM[entry.get("task", "classification")](tensors, made, texts)
 
 
-def _custom_classes(tensors: dict[str, Any], made: dict[str, Any], words: dict[str, Any]) -> Splits:
+def _custom_classes(tensors: dict[str, Any], made: dict[str, Any], texts: dict[str, Any]) -> Splits:
     for key in ("train_targets", "test_targets"):
         if not tensors[key].is_floating_point():
             tensors[key] = tensors[key].long()
     highest = int(tensors["train_targets"].max()) if tensors["train_targets"].numel() else 0
     classes = made.get("classes") or [str(label) for label in range(highest + 1)]
-    return Dataset(**tensors, classes=[str(name) for name in classes], **words)
+    return Dataset(**tensors, classes=[str(name) for name in classes], **texts)
 
 
-def _custom_numbers(tensors: dict[str, Any], made: dict[str, Any], words: dict[str, Any]) -> Splits:
+def _custom_numbers(tensors: dict[str, Any], made: dict[str, Any], texts: dict[str, Any]) -> Splits:
     for key in ("train_targets", "test_targets"):
         tensors[key] = tensors[key].float().reshape(len(tensors[key]), -1)
     names = made.get("targets") or [f"target_{j}" for j in range(tensors["train_targets"].shape[1])]
-    return RegressionDataset(**tensors, targets=[str(name) for name in names], **words)
+    return RegressionDataset(**tensors, targets=[str(name) for name in names], **texts)
 
 
 _CUSTOM = {"classification": _custom_classes, "regression": _custom_numbers}

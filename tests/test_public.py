@@ -1,0 +1,83 @@
+"""The public face: every name is importable, lazily, and none is a submodule's."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nclens
+
+HEAVY = ("torch", "pandas", "numpy", "scipy", "matplotlib", "mlflow", "pydantic")
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    done = run(f"import sys, nclens; dir(nclens); print([name for name in {HEAVY} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_name_is_the_same_at_each_reading_and_after_all_submodules_were_imported():
+    first = {name: getattr(nclens, name) for name in nclens.__all__}
+    assert first == {name: getattr(nclens, name) for name in nclens.__all__}
+    for module in pkgutil.walk_packages(nclens.__path__, "nclens."):
+        importlib.import_module(module.name)
+    for name, value in first.items():
+        assert getattr(nclens, name) is value, name
+
+
+def test_no_public_name_is_a_submodules():
+    submodules = {module.name for module in pkgutil.iter_modules(nclens.__path__)}
+    assert not submodules & set(nclens.__all__)
+
+
+def test_all_is_sorted_and_complete():
+    assert sorted(nclens.__all__) == sorted(nclens._MODULES)
+    assert set(nclens.__all__) <= set(dir(nclens))
+    assert {"metrics", "ufm", "losses", "probes", "__version__"} <= set(dir(nclens))
+
+
+def test_names_are_where_type_checkers_find_them():
+    tree = ast.parse(Path(nclens.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("nclens.")
+        for alias in node.names
+    }
+    assert seen == nclens._MODULES
+
+
+def test_subpackages_are_attributes():
+    code = "import nclens; print(nclens.metrics.__name__, nclens.ufm.__name__, nclens.losses.ls.__name__)"
+    assert run(code).stdout.split() == ["nclens.metrics", "nclens.ufm", "ls"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "_torchvison", "cli_"])
+def test_a_name_that_is_not_there_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"module 'nclens' has no attribute '{name}'"):
+        getattr(nclens, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"),
+    [
+        ("torchmetrics", "NeuralCollapse", "metrics"),
+        ("torchmetrics", "RegressionCollapse", "metrics"),
+        ("scipy", "calibration_metrics", "metrics"),
+        ("scipy", "regression_collapse", "metrics"),
+        ("pandas", "report", "workflow"),
+    ],
+)
+def test_what_needs_an_extra_names_it(package, name, extra):
+    code = f"import sys\nsys.modules[{package!r}] = None\nimport nclens\nnclens.{name}"
+    done = run(code)
+    assert done.returncode == 1
+    wanted = f"nclens.{name} needs the package {package}, which is not installed: pip install 'nclens[{extra}]'"
+    assert f"ImportError: {wanted}" in done.stderr
