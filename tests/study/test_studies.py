@@ -35,8 +35,8 @@ def test_a_study_plans_a_training_a_run(name, tmp_path):
     study = load_study(yaml.safe_load((ROOT / "studies" / f"{name}.yaml").read_text(encoding="utf-8")))
     for stage in ("train", "extract", "measure"):
         # A rule a set of runs that keep the same epochs: train, train_2, ...
-        jobs = re.findall(rf"^{stage}(?:_\d+)?\s+(\d+)$", done.stdout, flags=re.MULTILINE)
-        assert sum(map(int, jobs)) == len(list(study.runs()))
+        jobs = dict(re.findall(rf"^({stage}(?:_\d+)?)\s+(\d+)$", done.stdout, flags=re.MULTILINE))
+        assert sum(map(int, jobs.values())) == len(list(study.runs()))
 
 
 @pytest.mark.parametrize("name", STUDIES)
