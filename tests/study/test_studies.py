@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from nclens.study import load_study
+from nclens.workflow.paths import path_of
 from tests.project import PARTS, ROOT, Place, planned_runs
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
@@ -18,7 +19,7 @@ def test_a_study_plans_a_training_a_run(name, tmp_path):
     file = f"studies/{name}.yaml"
     output = Place(tmp_path).snakemake("--configfile", file, "--dry-run", configfile=False).stdout
     planned = planned_runs(output)
-    runs = sorted(run.path for run in load_study(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))).runs())
+    runs = sorted(path_of(run) for run in load_study(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))).runs())
     for stage in ("train", "extract", "measure"):
         assert sorted(planned[stage]) == runs
 
