@@ -26,6 +26,7 @@ from nclens.report.text import Names, number
 from nclens.report.verdicts import judged_claims
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
+from nclens.workflow import specs
 from nclens.workflow.files import FileError
 from nclens.workflow.stages.report import report
 
@@ -720,8 +721,22 @@ def root(tmp_path):
     return tmp_path
 
 
+def specification(**changes):
+    """The simulated study as the stage takes it."""
+    study = simulated_study(**changes)
+    experiments = []
+    for entry in study["experiments"]:
+        given = {key: entry[key] for key in ("dataset", "model", "baseline", "seeds", "epochs", "figures")}
+        looks = {f"{key}s": {loss: look[key] for loss, look in entry["losses"].items()} for key in ("label", "colour")}
+        rest = {"task": "classification", "first_epoch": 1, "weight_decays": {}, "regularised": False}
+        experiments.append(
+            specs.ReportExperiment(experiment=entry["name"], losses=tuple(entry["losses"]), **given, **looks, **rest)
+        )
+    return specs.Report(study["name"], study["title"], study["command"], tuple(experiments))
+
+
 def test_stage_writes_the_page_of_the_files(root):
-    report(simulated_study(), root, root / "report.html")
+    report(specification(), root, root / "report.html")
     text = (root / "report.html").read_text(encoding="utf-8")
     # The same page as from memory, where the figures have the words of the registry and the rules those of the claims.
     from nclens.figures.catalogue import FIGURES
@@ -740,14 +755,14 @@ def test_stage_reads_names_that_look_like_nothing(root):
     claims = simulated_claims().assign(loss="null", baseline="NA")
     claims.to_csv(root / "claims.csv", index=False)
     losses = {"NA": LOSSES["ce"], "null": LOSSES["ls"]}
-    report(simulated_study(losses=losses, baseline="NA"), root, root / "report.html")
+    report(specification(losses=losses, baseline="NA"), root, root / "report.html")
     assert "LS 0.05 against CE" in Reader((root / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_stage_shows_what_there_is(root):
     for path in [*root.glob("figures/*"), *root.glob("theory/*"), *root.glob("data/*"), *root.rglob("run.json")]:
         path.unlink()
-    report(simulated_study(), root, root / "report.html")
+    report(specification(), root, root / "report.html")
     assert (root / "report.html").read_text(encoding="utf-8") == page(
         theory=None, figures=None, datasets=None, runs=None, rules=RULES
     )
@@ -770,5 +785,5 @@ def test_stage_shows_what_there_is(root):
 def test_stage_names_the_file_that_is_at_fault_and_its_rule(root, name, content, message):
     (root / name).unlink() if content is None else (root / name).write_bytes(content)
     with pytest.raises(FileError, match=message):
-        report(simulated_study(), root, root / "report.html")
+        report(specification(), root, root / "report.html")
     assert not (root / "report.html").exists()

@@ -19,6 +19,7 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow.files import read_tensors
+from nclens.workflow.paths import path_of
 from tests.project import BIN, ROOT, Place, once, planned_runs
 
 OWN_LOSS = """
@@ -181,7 +182,7 @@ def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(
     output = finished.snakemake("--configfile", file, "--dry-run", configfile=False).stdout
     probed = planned_runs(output)["probe"]
     experiments = {
-        run.path: run.experiment for run in load_study(yaml.safe_load(finished.path(file).read_text())).runs()
+        path_of(run): run.experiment for run in load_study(yaml.safe_load(finished.path(file).read_text())).runs()
     }
     assert len(probed) == len(set(probed))
     assert Counter(experiments[run] for run in probed) == expected
