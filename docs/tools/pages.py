@@ -87,11 +87,11 @@ def _public_names() -> list[str]:
     rows = []
     for name in getattr(nclens, "__all__", []):
         value = getattr(nclens, name)
-        if isinstance(value, types.ModuleType) or not hasattr(value, "__module__"):
+        if isinstance(value, types.ModuleType):
             continue
-        module = value.__module__
+        module = getattr(value, "__module__", None) or nclens._MODULES[name]  # plain data, like LOSSES, do not know it
         room = module.split(".")[1]
-        rows.append(f"| [`nclens.{name}`]({room}.md#{module}.{value.__qualname__}) | `{module}` |")
+        rows.append(f"| [`nclens.{name}`]({room}.md#{module}.{getattr(value, '__qualname__', name)}) | `{module}` |")
     return rows
 
 
