@@ -23,13 +23,13 @@ setup: .venv/ready  ## set up the environment in .venv
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
 	@nclens unlock && $(SNAKEMAKE)
 
-quick: setup  ## run the unit tests, without Snakemake
+quick: setup  ## run the tests that need no Snakemake
 	@$(PYTEST) -m "not workflow and not slow"
 
-test: setup  ## run the unit tests and the smoke study with its plans
+test: setup  ## run every unit test and the smoke study
 	@$(PYTEST) -m "not slow"
 
-test-all: setup  ## run every test: faults, clusters, servers and every study's plan too
+test-all: setup  ## run every test: faults, kills, clusters, servers and every study's plan too
 	@$(PYTEST)
 
 check: setup  ## formatting, lint, types, workflow lint

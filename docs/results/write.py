@@ -40,7 +40,7 @@ def verdicts(claims: pd.DataFrame) -> list[str]:
 
 
 def losses(table: pd.DataFrame) -> list[str]:
-    """Return a table an experiment: a line a loss, a column a quantity; the best in bold where that is beyond doubt."""
+    """Return a table an experiment: a line a loss, a column a quantity; the best in bold where intervals show it."""
     lines = []
     for experiment, rows in table.groupby("experiment", sort=False):
         keys = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
@@ -134,7 +134,8 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
     if beside:
         lines += [
             "",
-            "Mean over seeds after the last epoch ± half its 95% interval; bold: best of all beyond doubt.",
+            "Mean over seeds after the last epoch ± half its 95% interval; bold: the best, where "
+            "the interval of its paired difference to every other loss excludes 0.",
             "",
         ]
         lines += losses(pd.read_csv(root / "tables" / "losses.csv"))

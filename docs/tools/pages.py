@@ -87,11 +87,11 @@ def _public_names() -> list[str]:
     rows = []
     for name in getattr(nclens, "__all__", []):
         value = getattr(nclens, name)
-        if isinstance(value, types.ModuleType) or not hasattr(value, "__module__"):
+        if isinstance(value, types.ModuleType):
             continue
-        module = value.__module__
+        module = getattr(value, "__module__", None) or nclens._MODULES[name]  # plain data, like LOSSES, do not know it
         room = module.split(".")[1]
-        rows.append(f"| [`nclens.{name}`]({room}.md#{module}.{value.__qualname__}) | `{module}` |")
+        rows.append(f"| [`nclens.{name}`]({room}.md#{module}.{getattr(value, '__qualname__', name)}) | `{module}` |")
     return rows
 
 
@@ -106,7 +106,8 @@ def configuration(schema: dict[str, Any]) -> str:
         if "description" in entry:
             lines += [entry["description"], ""]
         if "patternProperties" in entry:
-            lines += [f"`{key}: {{NAME: {{...}}}}`; an entry is one of the following:", ""]
+            kinds = "; an entry is one of the following" if len(_tables(entry)) > 1 else ""
+            lines += [f"`{key}: {{NAME: {{...}}}}`{kinds}:", ""]
         queue = _tables(entry)
         while queue:
             title = queue.pop(0)
@@ -145,6 +146,7 @@ def _rows(table: dict[str, Any], defs: dict[str, Any]) -> list[str]:
         name = f"**`{key}`**" if key in required else f"`{key}`"
         table_text = "".join(defs[name].get("description", "") for name in _tables(part)[:1] if "$ref" in part)
         text = " ".join(part.get("description", table_text.split("\n")[0]).split()).replace("|", "\\|")
+        text = text or ("Entries by name, at least one." if part.get("minProperties") else "")
         kind = f"[entries](#{key})" if "patternProperties" in part and _tables(part) else _type(part, defs)
         default = "" if "$ref" in part else default  # the table's own rows have its defaults
         lines.append(f"| {name} | {kind} | {default} | {text} |")
