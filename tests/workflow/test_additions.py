@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 LIBRARY = "src/nclens"
 
-#: Kind of addition -> the files that it edits -> (the text before which a part is inserted, None for the end; the part).
+#: Kind of addition -> the files that it edits -> (the text before which a part is inserted, or None for the end; the
+#: part).
 ADDITIONS = {
     "a loss": {
         "losses.py": [
@@ -50,7 +51,8 @@ def poly(logits: Tensor, targets: Tensor, *, epsilon: float) -> Tensor:
         "metrics/representation.py": [
             (
                 None,
-                "\n\ndef feature_sparsity(features: Tensor) -> float:\n    return float((features == 0).double().mean())\n",
+                "\n\ndef feature_sparsity(features: Tensor) -> float:\n"
+                "    return float((features == 0).double().mean())\n",
             )
         ],
         "metrics/catalogue.py": [

@@ -27,7 +27,7 @@ RERUN = {
     **dict.fromkeys(("data.prepared", "data.tasks", "data.tensors"), "extract probe track train"),
     "figures": "",
     "figures.catalogue": "draw report",
-    **dict.fromkeys((f"figures.{shared}" for shared in ("curves", "per_loss", "style", "tables")), "draw"),
+    **dict.fromkeys((f"figures.{shared}" for shared in ("curves", "inputs", "per_loss", "style")), "draw"),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure probe train",
     "metrics": "",

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Scaled, finish_panel
-from nclens.figures.tables import (
+from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     can_be_drawn,

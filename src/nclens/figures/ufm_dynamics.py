@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, centre, interval, over_seeds
+from nclens.figures.inputs import Drawing, FigureInputs, centre, interval, over_seeds
 from nclens.figures.unconstrained_feature_model import DEFINITIONS, Definition
 from nclens.ufm.explanations import TOLERANCE, explanations, relative_iterations
 
