@@ -53,6 +53,7 @@ RERUN = {
     "ufm": "",
     **dict.fromkeys(("ufm.classification", "ufm.regression", "ufm.regression_tables"), "predict theory"),
     "ufm.checks": "predict theory",
+    "ufm.classification_tables": "theory",
     **dict.fromkeys(("ufm.dynamics", "ufm.hessian", "ufm.numeric", "ufm.spectra"), "theory"),
     "ufm.effective": "predict",
     "ufm.explanations": "draw report",
