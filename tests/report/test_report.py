@@ -336,7 +336,7 @@ def test_verdict_table_says_what_the_claims_table_says():
         [*pair, "NC1 0.402 [0.377, 0.429] ratio", "3", "supported"],
         [*pair, "not measured", "3", "inconclusive"],
         [*pair, "ECE, 15 bins 0.0712 [0.0655, 0.0769] difference in ECE", "3", "contradicted"],
-        [*pair, "condition number, cross entropy alone 0.955 ratio", "–", "supported"],
+        [*pair, "condition number, cross entropy alone, W or H 0.955 ratio", "–", "supported"],
     ]
 
 

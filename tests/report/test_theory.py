@@ -92,7 +92,7 @@ def test_a_row_a_quantity_with_every_loss_and_the_largest_error():
     kappa = next(row for row in rows if "kappa_full_range" in row[0])
     assert kappa[1] == "rises"
     assert next(row for row in rows if "kappa_ce" in row[0])[1] == "falls"
-    # Every formula but that of the scaled reading, which has words; none is made up for a quantity without one.
+    # Every formula but that of the scaled condition number, which has words; none is made up where there is none.
     formulas = re.findall(r"<code>(\w+)</code><span class=\"form\">(.*?)</span>", text, re.S)
     assert {name for name, formula in formulas if not formula} == {"nuclear_norm", "kappa_joint_scaled"}
     assert len(formulas) == 14
