@@ -77,10 +77,10 @@ def report_page(
     """Return the report as one HTML page, which loads nothing and needs no script.
 
     Args:
-        study: name, title, command (that reproduces it), and experiments, each with name, dataset, model, losses
-            (entry -> label and colour, #rrggbb), baseline, seeds, epochs and figures (stems). Optional for an
-            experiment: task (default classification), transfer (further data sets) and, for regression,
-            weight_decays (entry -> weight decay) and regularised.
+        study: study (its name), title, command (that reproduces it), and experiments, each with experiment (its name),
+            dataset, model, losses, labels and colours (loss -> label, #rrggbb), baseline, seeds, epochs and figures
+            (stems). Optional for an experiment: task (default classification), transfer (further data sets) and, for
+            regression, weight_decays (loss -> weight decay) and regularised.
         claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
         losses: means of every loss, columns of `nclens.report.summary.COLUMNS` and experiment; None for no section.
