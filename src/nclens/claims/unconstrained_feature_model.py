@@ -15,7 +15,7 @@ import pandas as pd
 
 from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
 from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio, within
-from nclens.ufm.quantities import CONDITION_NUMBERS
+from nclens.ufm.quantities import CONDITION_NUMBERS, PREDICTED
 
 OWN = "Our own, on the unconstrained feature model"
 
@@ -35,13 +35,6 @@ DISTANCES = {
 """Distances whose decrease C6 measures, the main one first -> what each is."""
 STEP_RULES = {"relative": "same_fraction", "absolute": "same_step"}
 STEPS = {"relative": "the same fraction of 1/L", "absolute": "the same step"}
-PREDICTED = {
-    "logit_gap": "logit gap",
-    "confidence": "confidence",
-    "weight_norm": "classifier norm",
-    "feature_norm": "feature norm",
-}
-"""Quantities of C7 -> what each is called."""
 DECISIVE = ("logit_gap", "confidence")
 PENALTIES = {
     "explicit": "the penalties are those of training",

@@ -6,10 +6,12 @@ templates escape all text.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
+from nclens.claims import ClaimRow
 from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
@@ -35,10 +37,7 @@ __all__ = [
     "report_page",
 ]
 
-CLAIM_COLUMNS = (
-    *("claim", "paper", "statement", "experiment", "dataset", "model", "baseline", "loss", "level", "quantity"),
-    *("effect", "low", "high", "unit", "null", "seeds", "verdict", "note"),
-)
+CLAIM_COLUMNS = tuple(field.name for field in fields(ClaimRow))
 METRIC_COLUMNS = ("experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = (
     *("experiment", "dataset", "model", "loss", "smoothing", *GIVEN),

@@ -66,6 +66,14 @@ MINIMISER = {
 }
 """Quantity of `classification.UnconstrainedFeatureModel` -> what it is called."""
 
+PREDICTED = {
+    "logit_gap": "logit gap",
+    "confidence": "confidence",
+    "weight_norm": "classifier norm",
+    "feature_norm": "feature norm",
+}
+"""What the model predicts of trained networks -> what it is called."""
+
 REGRESSION = {
     "weight_norm_frobenius": "norm of the head",
     "feature_norm_rms": "root mean square norm of the features",
