@@ -19,7 +19,7 @@ ARROWS = {
     },
     "report": {"claims", "ufm", "figures", "metrics", "probes"},
     "figures": {"metrics", "ufm"},
-    "claims": {"metrics"},
+    "claims": {"metrics", "ufm"},
     "probes": {"training", "metrics", "models", "data", "losses"},
     "training": {"models", "data", "losses"},
     "study": {"figures", "metrics", "probes"},

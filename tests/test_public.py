@@ -73,6 +73,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name):
         ("scipy", "calibration_metrics", "metrics"),
         ("scipy", "regression_collapse", "metrics"),
         ("pandas", "report", "workflow"),
+        ("latex2mathml", "report", "workflow"),
     ],
 )
 def test_what_needs_an_extra_names_it(package, name, extra):
@@ -81,3 +82,14 @@ def test_what_needs_an_extra_names_it(package, name, extra):
     assert done.returncode == 1
     wanted = f"nclens.{name} needs the package {package}, which is not installed: pip install 'nclens[{extra}]'"
     assert f"ImportError: {wanted}" in done.stderr
+
+
+def test_every_package_that_the_library_imports_has_its_extra():
+    imported = set()
+    for path in Path(nclens.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    assert imported - sys.stdlib_module_names - {"nclens", "numpy", "torch"} <= set(nclens._EXTRAS)

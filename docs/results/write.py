@@ -15,6 +15,10 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from nclens.report.effects import Effect, pair
+from nclens.workflow import tables
+from nclens.workflow.paths import StudyFolder
+
 HERE = Path(__file__).parent
 WIDTH = 1200
 SHOWN = (
@@ -31,11 +35,11 @@ def number(value: float) -> str:
 def verdicts(claims: pd.DataFrame) -> list[str]:
     """Return the table of verdicts, a line a claim and pair of losses."""
     lines = ["| claim | where | losses | effect [95% interval] | verdict |", "|---|---|---|---|---|"]
-    for row in claims[claims["level"] == "claim"].itertuples():
-        losses = row.loss if pd.isna(row.baseline) else f"{row.loss} against {row.baseline}"
-        interval = "" if pd.isna(row.low) else f" [{number(row.low)}, {number(row.high)}]"
-        effect = "–" if pd.isna(row.effect) else f"{number(row.effect)}{interval} {row.unit}"
-        lines.append(f"| {row.claim}: {row.statement} | {row.experiment} | {losses} | {effect} | {row.verdict} |")
+    for row in claims[claims["level"] == "claim"].to_dict("records"):
+        effect, losses = Effect.of(row).numbers, pair(row["loss"], row["baseline"])
+        lines.append(
+            f"| {row['claim']}: {row['statement']} | {row['experiment']} | {losses} | {effect} | {row['verdict']} |"
+        )
     return lines
 
 
@@ -121,8 +125,9 @@ def picture(source: Path, target: Path) -> None:
 
 
 def main(root: Path, figures: list[str], *, beside: bool) -> None:
-    """Write README.md and the figures; with the losses side by side where asked."""
-    study = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
+    """Write README.md and the figures; with `beside` the losses side by side too."""
+    of = StudyFolder(root)
+    study = yaml.safe_load(of.resolved.read_text(encoding="utf-8"))
     folder = HERE / study["study"]
     folder.mkdir(exist_ok=True)
     lines = [
@@ -138,12 +143,12 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
             "the interval of its paired difference to every other loss excludes 0.",
             "",
         ]
-        lines += losses(pd.read_csv(root / "tables" / "losses.csv"))
+        lines += losses(tables.read(tables.LOSSES, of.losses))
     runs = runs_of(root)
-    lines += ["", *verdicts(pd.read_csv(root / "claims.csv")), "", "## Settings", "", *settings(study, runs), ""]
+    lines += ["", *verdicts(tables.read(tables.CLAIMS, of.claims)), "", "## Settings", "", *settings(study, runs), ""]
     lines += provenance(list(runs.values()))
     for figure in figures:
-        picture(root / "figures" / f"{figure}.png", folder / f"{figure}.png")
+        picture(of.figures / f"{figure}.png", folder / f"{figure}.png")
         lines += ["", f"![{figure.replace('_', ' ')}]({figure}.png)"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -65,8 +65,9 @@ _EXTRAS = {
     **dict.fromkeys(("scipy", "sklearn", "torchmetrics"), "metrics"),
     **dict.fromkeys(
         (
-            *("filelock", "jinja2", "matplotlib", "mlflow", "mlxtend", "pandas", "psutil", "pyarrow", "pydantic"),
-            *("pygments", "rich", "safetensors", "seaborn", "snakemake", "torchvision", "typer", "yaml"),
+            *("PIL", "filelock", "jinja2", "latex2mathml", "markupsafe", "matplotlib", "mlflow", "mlxtend", "pandas"),
+            *("psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "safetensors"),
+            *("seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "yaml"),
         ),
         "workflow",
     ),

@@ -259,7 +259,8 @@ def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
     from nclens.report.terminal import print_verdicts
 
-    print_verdicts(root, tables.read_rows(tables.CLAIMS, StudyFolder(root).claims))
+    folder = StudyFolder(root)
+    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report)
 
 
 @app.command()

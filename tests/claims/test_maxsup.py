@@ -85,7 +85,7 @@ def test_probes_are_judged_where_there_are_any():
 
 def test_each_claim_finds_its_losses():
     names = ("ce", "ls_linear", "maxsup_linear", "ls_regularisation_linear", "logit_penalty")
-    losses = {name: {"kind": name, "strength": None if name == "ce" else 0.1} for name in names}
-    found = {claim.id: pairs(claim, losses, "ce") for claim in CLAIMS}
+    kinds, strengths = {name: name for name in names}, dict.fromkeys(names, 0.1) | {"ce": None}
+    found = {claim.id: pairs(claim, names, kinds, strengths, "ce") for claim in CLAIMS}
     maxsup, amplified = [("maxsup_linear", "ls_linear")], [("ls_linear", "ls_regularisation_linear")]
     assert found == {name: maxsup for name in BY_ID} | {"M4": amplified, "M7": [("maxsup_linear", "ce")]}

@@ -54,10 +54,10 @@ def test_lower_is_what_is_claimed_at_the_end(claim, split, metric):
 
 
 def test_each_drop_is_compared_with_both_ends():
-    losses = {"ce": {"kind": "ce", "strength": None}, "ls": {"kind": "ls", "strength": 0.1}}
-    losses |= {f"drop_{at}": {"kind": "ls_drop", "strength": 0.1} for at in (50, 100)}
+    kinds = {"ce": "ce", "ls": "ls", "drop_50": "ls_drop", "drop_100": "ls_drop"}
+    strengths = dict.fromkeys(kinds, 0.1) | {"ce": None}
     for claim, against in (("T1", ["ce", "ls"]), ("T2", ["ce", "ls"]), ("T3", ["ce"])):
-        assert pairs(BY_ID[claim], losses, "ce") == [
+        assert pairs(BY_ID[claim], list(kinds), kinds, strengths, "ce") == [
             (loss, other) for loss in ("drop_50", "drop_100") for other in against
         ]
 

@@ -21,7 +21,8 @@ from nclens.ufm.dynamics import DISTANCES as DESCENT_DISTANCES
 from nclens.ufm.dynamics import STEP_RULES, descend, records
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow import tables
-from nclens.workflow.stages.theory import KEYS, LAMBDAS
+from nclens.workflow.stages.theory import KEYS
+from nclens.workflow.tables import LAMBDAS
 from tests.claims.simulate import simulate_theory
 
 SEEDS = (0, 1, 2)

@@ -332,9 +332,8 @@ LOSSES = {
 
 def found(compared, against=(), baseline="ce", paired=True):
     claim = Claim("X", "", "", "", lambda _: [], {}, paired=paired, compared=compared, against=against)
-    return pairs(
-        claim, {name: dict(zip(("kind", "strength"), of, strict=True)) for name, of in LOSSES.items()}, baseline
-    )
+    kinds, strengths = ({name: of[place] for name, of in LOSSES.items()} for place in (0, 1))
+    return pairs(claim, list(LOSSES), kinds, strengths, baseline)
 
 
 def test_without_a_kind_to_compare_with_it_is_the_baseline():

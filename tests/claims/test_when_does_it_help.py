@@ -169,9 +169,9 @@ def test_w5_compares_with_the_best_temperature_above_1_and_with_all_of_them():
 
 
 def test_w5_is_judged_once_whatever_the_number_of_temperatures():
-    losses = {loss: {"kind": f"distillation_{t['loss']}", "strength": None} for loss, t in TEACHERS.items()}
-    losses["of_ls"]["strength"] = 0.1
-    found = pairs(claim("W5"), losses, "ce")
+    kinds = {loss: f"distillation_{teacher['loss']}" for loss, teacher in TEACHERS.items()}
+    strengths = dict.fromkeys(TEACHERS) | {"of_ls": 0.1}
+    found = pairs(claim("W5"), list(TEACHERS), kinds, strengths, "ce")
     assert found == [("of_ls", other) for other in ("of_ce_1", "of_ce_2", "of_ce_8")]
     judged = {other: claim_rows(claim("W5"), taught(ERRORS, ACCURATE, other)) for _, other in found}
     assert [other for other, rows in judged.items() if rows] == ["of_ce_2"]
@@ -217,6 +217,8 @@ def test_w6_compares_a_student_with_smoothing_itself(better, verdict):
 
 
 def test_w6_compares_a_student_with_the_smoothing_of_its_teacher():
-    losses = {f"ls_{alpha}": {"kind": "ls", "strength": alpha} for alpha in (0.1, 0.3)}
-    losses |= {f"of_ls_{alpha}": {"kind": "distillation_ls", "strength": alpha} for alpha in (0.1, 0.3)}
-    assert pairs(claim("W6"), losses, "ce") == [("of_ls_0.1", "ls_0.1"), ("of_ls_0.3", "ls_0.3")]
+    kinds = {f"ls_{delta}": "ls" for delta in (0.1, 0.3)} | {
+        f"of_ls_{delta}": "distillation_ls" for delta in (0.1, 0.3)
+    }
+    strengths = {loss: float(loss.rpartition("_")[2]) for loss in kinds}
+    assert pairs(claim("W6"), list(kinds), kinds, strengths, "ce") == [("of_ls_0.1", "ls_0.1"), ("of_ls_0.3", "ls_0.3")]

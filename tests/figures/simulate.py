@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from nclens.figures.tables import FigureInputs
+from nclens.figures.inputs import FigureInputs
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import descend, records
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from nclens.figures.tables import FigureInputs
+from nclens.figures.inputs import FigureInputs
 from nclens.ufm.regression import UnconstrainedRegression
 from tests.claims.simulate_regression import (
     DECAYS,

@@ -4,7 +4,7 @@ from matplotlib.colors import to_hex
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
-from nclens.figures.tables import over_seeds
+from nclens.figures.inputs import over_seeds
 from tests.figures.artists import bands_of, notes_of
 
 NC1 = Panel("NC1", (Series("nc1", "train", "train"), Series("nc1", "test", "test")), log=True)

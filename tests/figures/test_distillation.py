@@ -6,8 +6,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from nclens.figures.distillation import LOOKS
+from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
-from nclens.figures.tables import FigureInputs
 from nclens.workflow.build.figures import draw_figure
 from tests.figures.artists import lines_of, notes_of
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nclens.figures.inputs import over_seeds
 from nclens.figures.neural_regression_collapse import (
     SENSES,
     TRAIN,
@@ -13,7 +14,6 @@ from nclens.figures.neural_regression_collapse import (
     title_of,
 )
 from nclens.figures.style import encode
-from nclens.figures.tables import over_seeds
 from tests.claims.simulate_regression import DECAYS, C
 from tests.figures.simulate import simulate as simulate_classification
 from tests.figures.simulate_regression import simulate

@@ -34,7 +34,7 @@ def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(simulate)
         assert row.starts == len(counts) == 2
         assert row.mean == pytest.approx(np.exp(np.log(counts[row.smoothing] / counts[0.0]).mean()), rel=1e-12)
     assert set(own.loc[own["smoothing"] == 0, "mean"].round(12)) == {1.0}
-    # The claimed reading's line in the first panel is the table's.
+    # The claimed definition's line in the first panel is the table's.
     first = own[(own["row"] == 1) & (own["distance"] == "orbit")]
     claimed = next(line for line in figure.axes[0].lines if line.get_color() == DEFINITIONS["kappa_ce"].colour)
     np.testing.assert_allclose(claimed.get_ydata(), first.loc[first["quantity"] == "rate_kappa_ce", "mean"])
@@ -69,7 +69,7 @@ def test_discs_and_bars_are_those_of_the_table(simulate):
             assert np.isclose(bars, row, rtol=1e-11).all(axis=1).any()
 
 
-def test_cells_judge_every_reading(simulate):
+def test_cells_judge_every_definition(simulate):
     figure, table = ufm_dynamics(simulate())
     judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "predictor"])
     cells = table[table["row"] == 3]
@@ -79,8 +79,8 @@ def test_cells_judge_every_reading(simulate):
         assert (cell.factor, cell.verdict) == (expected["factor"], expected["verdict"])
     orbit = figure.axes[8]
     names = [text.get_text() for text in orbit.get_yticklabels()]
-    assert names[0] == r"$\kappa_\mathrm{CE}$"
-    joint = next(place for place, name in enumerate(names) if name.startswith(r"$\kappa_\mathrm{joint}$"))
+    assert names[0] == r"$\kappa_{\mathrm{CE}}$"
+    joint = next(place for place, name in enumerate(names) if name.startswith(r"$\kappa_{\mathrm{joint}}$"))
     # Seaborn puts the number into the middle of its cell.
     shown = {(int(x), int(y)): text for text in orbit.texts for x, y in [text.get_position()]}
     assert shown[0, joint].get_text() == f"×{judged.loc[('relative', 'orbit', 'kappa_joint'), 'factor']:.2f}"
@@ -95,13 +95,13 @@ def test_cells_judge_every_reading(simulate):
 def test_readings_that_agree_everywhere_are_one_line(simulate):
     figure, _ = ufm_dynamics(simulate())
     assert any(
-        r"$\kappa_\mathrm{full}$ = $\kappa_\mathrm{full,H}$: whole objective, W or H" in k for k in keys_of(figure)
+        r"$\kappa_{\mathrm{full}}$ = $\kappa_{\mathrm{full},H}$: whole objective, W or H" in k for k in keys_of(figure)
     )
     raw = dynamics_table()
     some = (raw["quantity"] == "rate_kappa_full_features") & (raw["smoothing"] == 0.2)
     changed = raw.assign(value=raw["value"].mask(some, raw["value"] * 1.1))
     figure, _ = ufm_dynamics(replace(simulate(), dynamics=changed))
-    assert r"$\kappa_\mathrm{full,H}$: whole objective, H" in keys_of(figure)
+    assert r"$\kappa_{\mathrm{full},H}$: whole objective, H" in keys_of(figure)
 
 
 def test_a_reading_that_is_new_is_drawn_under_its_own_name(simulate):
@@ -161,7 +161,7 @@ def test_one_smoothing_one_start_and_no_momentum(simulate):
 
 
 def test_rates_with_momentum_are_given_in_words(simulate):
-    # Every reading predicts -log(sqrt(0.9)) = 0.0527 where momentum is all that limits.
+    # Every definition predicts -log(sqrt(0.9)) = 0.0527 where momentum is all that limits.
     assert "Momentum 0.9: the condition numbers predict rates of 0.0527 a step near" in notes_of(
         ufm_dynamics(simulate())[0]
     )

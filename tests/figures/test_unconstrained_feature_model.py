@@ -40,8 +40,8 @@ def test_every_row_says_which_definition_and_how_it_moves(simulate):
     figure, _ = ufm_conditioning(simulate())
     axes, moves = figure.axes[0], figure.axes[0].child_axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == [
-        r"$\kappa_\mathrm{CE}$: cross entropy part, W or H",
-        r"$\kappa_\mathrm{full}$: whole objective, W",
+        r"$\kappa_{\mathrm{CE}}$: cross entropy alone, W or H",
+        r"$\kappa_{\mathrm{full}}$: whole objective, W",
     ]
     assert [text.get_text() for text in moves.get_yticklabels()] == ["falls", "rises"]
     alone, _ = ufm_conditioning(replace(simulate(), smoothings={}))

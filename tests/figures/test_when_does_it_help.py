@@ -17,7 +17,7 @@ def notes_of(figure):
 
 
 def twice(table):
-    """Every metric of a probe under two names, as where two probes of a kind are asked; the second one larger."""
+    """Every metric of a probe under two names, as of two probes of one kind; the second one larger."""
     chosen = table["metric"].str.match("mutual_information|gradient_variance|probe_accuracy")
     rows = table[chosen]
     first = rows.assign(metric=rows["metric"] + "/a")

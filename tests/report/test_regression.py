@@ -8,7 +8,7 @@ from nclens.report import report_page
 from nclens.report.text import number
 from tests.claims.simulate_regression import DECAYS
 from tests.figures.simulate_regression import COLOURS, UFM, simulate
-from tests.report.test_report import Reader, page, simulated_metrics, simulated_study, table_rows
+from tests.report.test_report import Reader, looks_of, page, simulated_metrics, simulated_study, table_rows
 
 NO_THEORY = pd.DataFrame(columns=["loss", "quantity", "closed_form", "numeric", "relative_error"])
 EXPERIMENTS = {"grid": (simulate, {}, DECAYS), "ufm": (simulate, {"regularised": True}, UFM)}
@@ -21,7 +21,7 @@ def simulated(names=("grid", "ufm"), **changes):
         make, options, decays = EXPERIMENTS[name]
         inputs = make(**options)
         looks = {loss: {"label": inputs.labels[loss], "colour": colour} for loss, colour in zip(decays, COLOURS)}  # noqa: B905
-        experiment = {"name": name, "dataset": "reacher", "model": "mlp", "losses": looks, "baseline": None}
+        experiment = {"experiment": name, "dataset": "reacher", "model": "mlp", **looks_of(looks), "baseline": None}
         experiment |= {"seeds": [0, 1, 2], "epochs": 400, "figures": [], "task": "regression"}
         experiments.append(experiment | {"weight_decays": decays, "regularised": inputs.regularised})
         metrics.append(inputs.metrics.assign(experiment=name))
@@ -32,7 +32,7 @@ def simulated(names=("grid", "ufm"), **changes):
             place = (name, "reacher", "mlp", "", loss, (0, 1, 2), 400)
             comparison = Comparison(*place, *tables, "regression", decays, inputs.regularised)
             rows += [row for claim in CLAIMS.values() if not claim.paired for row in claim_rows(claim, comparison)]
-    given = {"study": {"name": "r", "title": "Regression", "command": "make", "experiments": experiments}}
+    given = {"study": {"study": "r", "title": "Regression", "command": "make", "experiments": experiments}}
     given |= {"claims": claims_table(rows), "metrics": pd.concat(metrics)}
     theories = [table.assign(relative_error=1e-8) for table in theory if len(table)]
     given |= {"predictions": pd.concat(predictions), "regression": pd.concat(theories or theory)}

@@ -38,10 +38,16 @@ PAPER = "Guo et al., arXiv 2402.03979"
 # --- simulated inputs -----------------------------------------------------------------------------------------------
 
 
-def simulated_study(**changes):
-    experiment = {"name": "digits", "dataset": "mnist5k", "model": "resnet8", "losses": LOSSES, "baseline": "ce"}
-    experiment |= {"seeds": [0, 1, 2], "epochs": 60, "figures": STEMS}
-    study = {"name": "demo", "title": "Cross entropy against label smoothing", "command": "make reproduce"}
+def looks_of(losses):
+    """The keys of an experiment that say how its losses look, from label and colour of each."""
+    looks = {f"{key}s": {loss: look[key] for loss, look in losses.items()} for key in ("label", "colour")}
+    return {"losses": tuple(losses), **looks}
+
+
+def simulated_study(losses=LOSSES, **changes):
+    experiment = {"experiment": "digits", "dataset": "mnist5k", "model": "resnet8", "baseline": "ce"}
+    experiment |= looks_of(losses) | {"seeds": [0, 1, 2], "epochs": 60, "figures": STEMS}
+    study = {"study": "demo", "title": "Cross entropy against label smoothing", "command": "make reproduce"}
     return {**study, "experiments": [experiment | changes]}
 
 
@@ -336,7 +342,7 @@ def test_verdict_table_says_what_the_claims_table_says():
         [*pair, "NC1 0.402 [0.377, 0.429] ratio", "3", "supported"],
         [*pair, "not measured", "3", "inconclusive"],
         [*pair, "ECE, 15 bins 0.0712 [0.0655, 0.0769] difference in ECE", "3", "contradicted"],
-        [*pair, "condition number, cross entropy alone 0.955 ratio", "–", "supported"],
+        [*pair, "condition number, cross entropy alone, W or H 0.955 ratio", "–", "supported"],
     ]
 
 
@@ -443,7 +449,7 @@ def test_table_without_a_column_is_refused(name):
 def test_several_experiments_and_losses_are_distinguished():
     study = simulated_study()
     first = study["experiments"][0]
-    study["experiments"] += [first | {"name": "again"}, first | {"name": "other", "dataset": "cifar10"}]
+    study["experiments"] += [first | {"experiment": "again"}, first | {"experiment": "other", "dataset": "cifar10"}]
     claims = simulated_claims()
     more = [
         claims.assign(experiment="again"),
@@ -599,8 +605,8 @@ HOSTILE = """"><script>alert(1)</script><img src=x onerror='alert(2)'>{{ 7*7 }}&
 
 def test_hostile_names_are_shown_and_nothing_more():
     losses = {"ce": LOSSES["ce"], "ls": {"label": HOSTILE, "colour": "#D55E00"}}
-    study = simulated_study(name=HOSTILE, dataset=HOSTILE, model=HOSTILE, losses=losses)
-    study |= {"title": HOSTILE, "command": HOSTILE, "name": HOSTILE}
+    study = simulated_study(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE, losses=losses)
+    study |= {"title": HOSTILE, "command": HOSTILE, "study": HOSTILE}
     claims = simulated_claims().assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE, statement=HOSTILE)
     claims = claims.assign(paper=HOSTILE, unit=HOSTILE, note=HOSTILE)
     metrics = simulated_metrics().astype(object).assign(experiment=HOSTILE, dataset=HOSTILE, model=HOSTILE)
@@ -726,13 +732,9 @@ def specification(**changes):
     study = simulated_study(**changes)
     experiments = []
     for entry in study["experiments"]:
-        given = {key: entry[key] for key in ("dataset", "model", "baseline", "seeds", "epochs", "figures")}
-        looks = {f"{key}s": {loss: look[key] for loss, look in entry["losses"].items()} for key in ("label", "colour")}
         rest = {"task": "classification", "first_epoch": 1, "weight_decays": {}, "regularised": False}
-        experiments.append(
-            specs.ReportExperiment(experiment=entry["name"], losses=tuple(entry["losses"]), **given, **looks, **rest)
-        )
-    return specs.Report(study["name"], study["title"], study["command"], tuple(experiments))
+        experiments.append(specs.ReportExperiment(**entry, **rest))
+    return specs.Report(study["study"], study["title"], study["command"], tuple(experiments))
 
 
 def test_stage_writes_the_page_of_the_files(root):

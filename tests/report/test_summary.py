@@ -100,13 +100,13 @@ def test_an_experiment_without_these_metrics_has_no_rows():
 
 def taught(*ways):
     """Two experiments: losses, and students of `ce` and `ls` by (temperature, weight); and their test errors."""
-    losses = {"name": "main", "losses": LOSSES, "seeds": SEEDS, "epochs": EPOCHS, "baseline": "ce"}
+    losses = {"experiment": "main", "losses": LOSSES, "seeds": SEEDS, "epochs": EPOCHS, "baseline": "ce"}
     teachers = {
         f"of_{loss}_{place}": {"experiment": "main", "loss": loss, "temperature": temperature, "weight": weight}
         for place, (temperature, weight) in enumerate(ways)
         for loss in ("ce", "ls")
     }
-    students = {"name": "students", "losses": list(teachers), "seeds": SEEDS, "epochs": 10, "baseline": None}
+    students = {"experiment": "students", "losses": list(teachers), "seeds": SEEDS, "epochs": 10, "baseline": None}
     errors = {name: [0.1 * (1 + place)] * 3 for place, name in enumerate(teachers)}
     metrics = pd.concat(
         [

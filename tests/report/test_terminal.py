@@ -17,9 +17,17 @@ def test_verdicts_effects_and_the_way_on_are_printed(tmp_path, capsys):
         + "C9,Open above.,mnist5k,resnet8,ls,,claim,2,1,inf,ratio,1,,contradicted\n",
         encoding="utf-8",
     )
-    print_verdicts(tmp_path, read_rows(CLAIMS, tmp_path / "claims.csv"))
+    print_verdicts("demo", read_rows(CLAIMS, tmp_path / "claims.csv"), tmp_path / "report.html")
     printed = capsys.readouterr().out
-    for words in ("C1", "supported", "LS is faster.", "0.240 [0.155, 0.372] ratio of epochs", "3 seeds", "report.html"):
+    for words in (
+        "C1",
+        "supported",
+        "LS is faster.",
+        "0.240 [0.155, 0.372] ratio of epochs",
+        "3 seeds",
+        "demo",
+        "report.html",
+    ):
         assert words in printed
     assert "a measure" not in printed
     assert "[b]LS is calibrated." in printed

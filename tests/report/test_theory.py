@@ -92,7 +92,7 @@ def test_a_row_a_quantity_with_every_loss_and_the_largest_error():
     kappa = next(row for row in rows if "kappa_full_range" in row[0])
     assert kappa[1] == "rises"
     assert next(row for row in rows if "kappa_ce" in row[0])[1] == "falls"
-    # Every formula but that of the scaled reading, which has words; none is made up for a quantity without one.
+    # Every formula but that of the scaled condition number, which has words; none is made up where there is none.
     formulas = re.findall(r"<code>(\w+)</code><span class=\"form\">(.*?)</span>", text, re.S)
     assert {name for name, formula in formulas if not formula} == {"nuclear_norm", "kappa_joint_scaled"}
     assert len(formulas) == 14
@@ -134,7 +134,7 @@ def test_verdicts_are_repeated():
 
 def test_several_settings_have_headings_of_their_own():
     study = simulated_study()
-    study["experiments"] += [study["experiments"][0] | {"name": "other", "dataset": "cifar10"}]
+    study["experiments"] += [study["experiments"][0] | {"experiment": "other", "dataset": "cifar10"}]
     other = simulated_theory(classes=100, per_class=500, dim=512).assign(experiment="other")
     text, words = section(study=study, theory=pd.concat([simulated_theory(), other]), dynamics=simulated_dynamics())
     for heading in ("mnist5k, resnet8", "cifar10, resnet8"):
@@ -304,7 +304,7 @@ def test_studies_without_predictions_say_so():
     _, words = section(predictions=simulated_predictions()[:0])
     assert "This study has no predictions: they require training with the model’s penalties" in words
     study = simulated_study()
-    study["experiments"] += [study["experiments"][0] | {"name": "other", "dataset": "cifar10"}]
+    study["experiments"] += [study["experiments"][0] | {"experiment": "other", "dataset": "cifar10"}]
     _, words = section(study=study, predictions=simulated_predictions())
     assert "Nothing is predicted for cifar10, resnet8: they require" in words
 

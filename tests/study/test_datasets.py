@@ -1,4 +1,4 @@
-"""Data set entries: what is known of a set is held against the study before anything runs."""
+"""Data set entries: what is known of a set is compared with the study before anything runs."""
 
 import subprocess
 import sys

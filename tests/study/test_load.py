@@ -1,4 +1,4 @@
-"""A wrong configuration is told in one message: key, value, what is allowed."""
+"""A wrong configuration is reported in one message: key, value, what is allowed."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def change(raw, path, value):
-    """Set the leaf at a dotted path."""
+    """Set the value at a dotted path."""
     *parents, last = path.split(".")
     for key in parents:
         raw = raw[key]

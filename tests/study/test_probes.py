@@ -14,7 +14,7 @@ PROBES = {
 
 @pytest.fixture
 def probed(raw_study):
-    """The smoke study, its networks asked everything."""
+    """The smoke study with every kind of probe."""
     raw_study["datasets"]["digits8"] = {"source": "digits8"}
     raw_study["probes"] = {name: dict(probe) for name, probe in PROBES.items()}
     raw_study["experiments"]["smoke"]["probes"] = list(PROBES)

@@ -212,7 +212,7 @@ def test_the_run_of_a_student_names_its_teachers_run(raw_study):
     others = [other for other in study.runs() if other != run]
     assert {study.teacher(other) for other in others} == {None}
     assert not any(specs.train(study, other).teacher for other in others)
-    assert (study.has_students("students"), study.has_students("smoke")) == (True, False)
+    assert (list(study.distilled("students")), study.distilled("smoke")) == (["student"], {})
 
 
 def test_a_student_is_called_after_its_teacher_and_judged_by_its_kind(raw_study):

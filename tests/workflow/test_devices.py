@@ -11,7 +11,7 @@ import torch
 
 from nclens.workflow.devices import device_slot
 
-#: Takes a slot, says which, and keeps it until it is told to go on.
+#: Takes a slot, says which, and keeps it until it may go on.
 HOLD = """
 import sys
 from nclens.workflow.devices import device_slot

@@ -1,4 +1,4 @@
-"""Every path of a study's results stands in one place."""
+"""Every path of a study's results is in one place."""
 
 import ast
 import re

@@ -15,6 +15,7 @@ import pandas as pd
 
 from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
 from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio, within
+from nclens.ufm.quantities import CONDITION_NUMBERS, PREDICTED
 
 OWN = "Our own, on the unconstrained feature model"
 
@@ -25,20 +26,6 @@ PREDICTION_TOLERANCE = 0.1
 CHECKPOINTS = 0.01
 """Distance between the checkpoints of a descent, over the number of iterations."""
 
-CONDITION_NUMBERS = {
-    "kappa_ce": "Hessian of the cross-entropy part alone, in W with H fixed or in H with W fixed, largest over "
-    "smallest non-zero eigenvalue; that the paper defines it so is an inference",
-    "kappa_full": "Hessian of the whole objective, ridge terms included, in W with H fixed, on the whole space",
-    "kappa_full_features": "Hessian of the whole objective in H with W fixed, on the whole space",
-    "kappa_full_range": "Hessian of the whole objective in W with H fixed or in H with W fixed, on the directions of "
-    "kappa_ce only",
-    "kappa_joint": "Hessian of the whole objective in (W, H) together, all eigenvalues but the zeros along the "
-    "orbit of minimisers",
-    "kappa_joint_logits": "Hessian of the whole objective in (W, H) together, largest over smallest eigenvalue that "
-    "moves the logits",
-    "kappa_joint_scaled": "as kappa_joint, in coordinates that give both ridge terms the curvature 1",
-}
-"""The condition numbers of C6, the main one first -> how each is defined."""
 DISTANCES = {
     "orbit": "(W, H) to the orbit of minimisers",
     "logits": "the centred logits to the minimisers'",
@@ -48,13 +35,6 @@ DISTANCES = {
 """Distances whose decrease C6 measures, the main one first -> what each is."""
 STEP_RULES = {"relative": "same_fraction", "absolute": "same_step"}
 STEPS = {"relative": "the same fraction of 1/L", "absolute": "the same step"}
-PREDICTED = {
-    "logit_gap": "logit gap",
-    "confidence": "confidence",
-    "weight_norm": "classifier norm",
-    "feature_norm": "feature norm",
-}
-"""Quantities of C7 -> what each is called."""
 DECISIVE = ("logit_gap", "confidence")
 PENALTIES = {
     "explicit": "the penalties are those of training",
@@ -144,7 +124,7 @@ def _conditioning(
         _only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in (comparison.loss, comparison.baseline)
     )
     effect = math.exp(log_ratio(value, baseline))
-    notes = [CONDITION_NUMBERS[quantity]]
+    notes = [CONDITION_NUMBERS[quantity].definition]
     if not math.isfinite(effect):
         notes.append("not exactly one finite value for each loss")
     if descents is not None:
@@ -336,13 +316,7 @@ CLAIMS = (
         "inconclusive.",
         is_better_conditioned_and_faster,
         labels={
-            "kappa_ce": "condition number, cross entropy alone",
-            "kappa_full": "condition number, whole objective",
-            "kappa_full_features": "condition number, whole objective in the features",
-            "kappa_full_range": "condition number, whole objective in the directions of cross entropy",
-            "kappa_joint": "condition number, classifier and features together",
-            "kappa_joint_logits": "condition number, together, directions that move the logits",
-            "kappa_joint_scaled": "condition number, together, coordinates that scale both penalties to 1",
+            **{name: f"condition number, {number.label}" for name, number in CONDITION_NUMBERS.items()},
             **{
                 f"iterations_{distance}_{step}": f"iterations to the {target}, {same}"
                 for distance, target in {"orbit": "minimisers", "logits": "logits", "nc1": "NC1", "nc2": "NC2"}.items()

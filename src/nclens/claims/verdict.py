@@ -326,7 +326,13 @@ class Claim:
         return f"{self.labels[name]} ({probe})" if probe else self.labels[name]
 
 
-def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str | None) -> list[tuple[str, str]]:
+def pairs(
+    claim: Claim,
+    losses: Sequence[str],
+    kinds: Mapping[str, str],
+    strengths: Mapping[str, float | None],
+    baseline: str | None,
+) -> list[tuple[str, str]]:
     """Return the pairs (loss, what it is compared with) that a claim is judged on in an experiment.
 
     A loss is compared with those losses of a kind that start from the same strength, or with all of the kind where
@@ -334,15 +340,17 @@ def pairs(claim: Claim, losses: Mapping[str, Mapping[str, Any]], baseline: str |
 
     Args:
         claim: a claim; one that is not paired has no pairs.
-        losses: the experiment's, entry -> its `kind` and `strength` (None for a loss without).
+        losses: the experiment's, in their order.
+        kinds: loss -> what sort of loss it is.
+        strengths: loss -> its strength before any schedule, None for a loss without.
         baseline: of the experiment, None where it has none.
     """
     found = []
-    for loss in (entry for entry in losses if claim.paired and losses[entry]["kind"] in claim.compared):
+    for loss in (entry for entry in losses if claim.paired and kinds[entry] in claim.compared):
         others = [] if claim.against or baseline is None else [baseline]
         for kind in claim.against:
-            of_kind = [other for other in losses if losses[other]["kind"] == kind]
-            alike = [other for other in of_kind if losses[other]["strength"] == losses[loss]["strength"]]
+            of_kind = [other for other in losses if kinds[other] == kind]
+            alike = [other for other in of_kind if strengths[other] == strengths[loss]]
             others += alike or of_kind
         found += [(loss, other) for other in others if other != loss]
     return found

@@ -19,8 +19,7 @@ from matplotlib.patheffects import withStroke
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import (
+from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     interval_note,
@@ -28,6 +27,7 @@ from nclens.figures.tables import (
     over_seeds,
     seeds_note,
 )
+from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 
 NC1 = r"NC1 = tr$(S_W S_B^{+})\,/\,K$"
 NC2 = r"NC2 = $\Vert\,\mathrm{nrm}(WM^{T}) - E\,\Vert_F$"

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from nclens.figures import style
-from nclens.figures.tables import (
+from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     can_be_drawn,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, omissions, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, seeds_note
 
 LOOKS: dict[str, tuple[str, str, str]] = {
     "teacher": ("teacher", style.FAINT, "s"),

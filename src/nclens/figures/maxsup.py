@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs
 
 PART_PANELS = (
     ("regularisation, correct\n(logits)", "ls_regularisation_correct"),

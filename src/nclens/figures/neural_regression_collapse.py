@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
-from nclens.figures.tables import (
+from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     interval_note,

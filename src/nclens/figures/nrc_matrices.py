@@ -12,8 +12,8 @@ from matplotlib.collections import Collection
 from matplotlib.colors import Normalize
 
 from nclens.figures import style
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, over_seeds, seeds_note
 from nclens.figures.neural_regression_collapse import title_of
-from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, over_seeds, seeds_note
 
 MOST_NUMBERS = 4
 """Matrices up to this size have their numbers written into them."""

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
+from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.figures.neural_regression_collapse import title_of
-from nclens.figures.tables import Drawing, FigureInputs
 
 MOST_POINTS = 1000
 """Samples drawn in a panel, evenly spaced through the training set where it has more."""

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs
+from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.metrics.representation import project, template_plane, template_spread
 
 PER_CLASS = 100

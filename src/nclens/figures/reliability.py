@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, over_seeds, seeds_note
 from nclens.metrics.calibration import reliability_bins
 
 SCALINGS = {"before": "before scaling (T = 1)", "after": "after scaling (each run's T)"}

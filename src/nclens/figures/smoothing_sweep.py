@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Scaled, finish_panel
-from nclens.figures.tables import (
+from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     can_be_drawn,
@@ -32,6 +32,7 @@ from nclens.figures.tables import (
     over_seeds,
     seeds_note,
 )
+from nclens.ufm.quantities import PREDICTED
 
 LOOKS: dict[str, tuple[str, bool]] = {
     "training set": ("o", True),
@@ -46,15 +47,6 @@ PENALTIES = {
     "effective": ("UFM, fitted on the other δ", style.LINE_STYLES[1]),
 }
 """Kind of penalties in the table of predictions -> name and style of its line."""
-
-
-QUANTITIES = {
-    "logit_gap": "logit gap",
-    "confidence": "confidence",
-    "feature_norm": "feature norm",
-    "weight_norm": "classifier norm",
-}
-"""Predicted quantity -> its name in the notes."""
 
 
 @dataclass(frozen=True)
@@ -333,7 +325,7 @@ def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table:
     if (predictions["penalties"] == "effective").any():
         notes.append("Fitted penalties: for each seed and δ separately, from the runs of the same seed at the other δ")
     for penalties, own in predictions.groupby("penalties", sort=False):
-        listed = ", ".join(f"{QUANTITIES[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
+        listed = ", ".join(f"{PREDICTED[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
         notes.append(f"Median error relative to the prediction, {penalties} penalties (runs): {listed}")
     placed = table[table["source"].str.startswith("predicted") & table["mean"].notna()]
     absent = [inputs.labels[loss] for loss in inputs.losses if loss in inputs.smoothings]

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from nclens.figures import style
 from nclens.figures.curves import draw_lines
-from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
 TEMPERATURES = tuple(float(value) for value in np.geomspace(0.25, 4, 49))

@@ -13,7 +13,7 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
-from nclens.figures.tables import Drawing, FigureInputs
+from nclens.figures.inputs import Drawing, FigureInputs
 
 PREDICTED = {
     "classifier_norm": (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs
 
 PANELS = (
     Panel("test error (%)", (Series("epoch_error", "test", "all"),), log=True, percent=True),

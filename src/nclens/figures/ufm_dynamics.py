@@ -20,9 +20,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, centre, interval, over_seeds
+from nclens.figures.inputs import Drawing, FigureInputs, centre, interval, over_seeds
 from nclens.figures.unconstrained_feature_model import DEFINITIONS, Definition
 from nclens.ufm.explanations import TOLERANCE, explanations, relative_iterations
+from nclens.ufm.quantities import CLAIMED
 
 DISTANCES = {
     "orbit": "to the minimisers",
@@ -35,7 +36,6 @@ DISTANCES = {
 RULES = {"relative": "same fraction of 1/L", "absolute": "same step for all δ"}
 """Step rule -> its name; a row of panels each."""
 
-CLAIMED = "kappa_ce"
 SLOWEST = Definition("slowest error", "that changes this distance", style.INK)
 VERDICTS = {
     "explained": ("#00755a", style.GROUND),

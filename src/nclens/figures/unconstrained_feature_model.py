@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.tables import Drawing, FigureInputs, can_be_drawn
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
 from nclens.ufm.explanations import trend
+from nclens.ufm.formulas import SYMBOLS
+from nclens.ufm.quantities import CONDITION_NUMBERS
 
 
 class Definition(NamedTuple):
@@ -23,19 +25,19 @@ class Definition(NamedTuple):
     colour: str
 
 
+COLOURS = {
+    "kappa_ce": "#D55E00",
+    "kappa_full": "#E69F00",
+    "kappa_full_features": "#8C564B",
+    "kappa_full_range": "#CC79A7",
+    "kappa_joint": "#0072B2",
+    "kappa_joint_logits": "#009E73",
+    "kappa_joint_scaled": "#56B4E9",
+}
 DEFINITIONS = {
-    "kappa_ce": Definition(r"$\kappa_\mathrm{CE}$", "cross entropy part, W or H", "#D55E00"),
-    "kappa_full": Definition(r"$\kappa_\mathrm{full}$", "whole objective, W", "#E69F00"),
-    "kappa_full_features": Definition(r"$\kappa_\mathrm{full,H}$", "whole objective, H", "#8C564B"),
-    "kappa_full_range": Definition(
-        r"$\kappa_\mathrm{full,range}$", r"whole objective, directions of $\kappa_\mathrm{CE}$", "#CC79A7"
-    ),
-    "kappa_joint": Definition(r"$\kappa_\mathrm{joint}$", "whole objective, (W, H)", "#0072B2"),
-    "kappa_joint_logits": Definition(r"$\kappa_\mathrm{joint,logits}$", "(W, H), what moves the logits", "#009E73"),
-    "kappa_joint_scaled": Definition(r"$\kappa_\mathrm{joint,scaled}$", "whole objective, scaled (W, H)", "#56B4E9"),
+    name: Definition(f"${SYMBOLS[name]}$", number.label, COLOURS[name]) for name, number in CONDITION_NUMBERS.items()
 }
 """Condition number -> how it is written."""
-
 
 MARKS: dict[str, dict[str, Any]] = {
     "closed_form": {"markersize": 7.9, "markeredgewidth": 1.2, "markerfacecolor": "none"},

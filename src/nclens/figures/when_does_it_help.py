@@ -11,8 +11,8 @@ import math
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.figures.tables import Drawing, FigureInputs
 
 TARGETS = {"onehot": "one-hot targets", "smoothed": "smoothed targets"}
 PARTS = {"network": "all weights", "head": "classifier alone"}

@@ -6,10 +6,12 @@ templates escape all text.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
+from nclens.claims import ClaimRow
 from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
@@ -35,10 +37,7 @@ __all__ = [
     "report_page",
 ]
 
-CLAIM_COLUMNS = (
-    *("claim", "paper", "statement", "experiment", "dataset", "model", "baseline", "loss", "level", "quantity"),
-    *("effect", "low", "high", "unit", "null", "seeds", "verdict", "note"),
-)
+CLAIM_COLUMNS = tuple(field.name for field in fields(ClaimRow))
 METRIC_COLUMNS = ("experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value")
 THEORY_COLUMNS = (
     *("experiment", "dataset", "model", "loss", "smoothing", *GIVEN),
@@ -77,10 +76,10 @@ def report_page(
     """Return the report as one HTML page, which loads nothing and needs no script.
 
     Args:
-        study: name, title, command (that reproduces it), and experiments, each with name, dataset, model, losses
-            (entry -> label and colour, #rrggbb), baseline, seeds, epochs and figures (stems). Optional for an
-            experiment: task (default classification), transfer (further data sets) and, for regression,
-            weight_decays (entry -> weight decay) and regularised.
+        study: study (its name), title, command (that reproduces it), and experiments, each with experiment (its name),
+            dataset, model, losses, labels and colours (loss -> label, #rrggbb), baseline, seeds, epochs and figures
+            (stems). Optional for an experiment: task (default classification), transfer (further data sets) and, for
+            regression, weight_decays (loss -> weight decay) and regularised.
         claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
         losses: means of every loss, columns of `nclens.report.summary.COLUMNS` and experiment; None for no section.

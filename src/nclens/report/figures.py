@@ -8,7 +8,7 @@ from typing import Any
 
 from nclens.claims import CLAIMS
 from nclens.report.page import Section
-from nclens.report.text import Names, listed
+from nclens.report.text import Names
 from nclens.report.verdicts import findings
 
 
@@ -55,7 +55,6 @@ class Figures:
         except ValueError as error:
             raise ValueError(f"figure {experiment}_{stem}: {error}") from None
         where = self.names.where(experiment)
-        losses = listed(looks["label"] for looks in self.names.experiments[experiment]["losses"].values())
         place = len(self.shown) + 1
         source = f"Origin: {drawn.source}." if drawn.source else ""
         figure = {
@@ -63,7 +62,7 @@ class Figures:
             "anchor": f"figure-{place}",
             "title": f"{drawn.title}: {where}",
             "caption": " ".join(filter(None, (remark, drawn.caption, source))),
-            "alt": f"Figure {place}: {drawn.title}, for {losses} on {where}.",
+            "alt": f"Figure {place}: {drawn.title}, for {self.names.losses(experiment)} on {where}.",
             "source": "data:image/png;base64," + base64.b64encode(drawn.png).decode("ascii"),
             "width": width,
             "height": height,

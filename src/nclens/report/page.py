@@ -34,12 +34,14 @@ def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Se
     """Return the page that holds the sections.
 
     Args:
-        study: name and title.
+        study: its name, `study`, and title.
         facts: lines below the title.
         sections: in the order of the page.
     """
     page = _environment().get_template("report.html.j2")
-    return page.render(title=study["title"] or study["name"], name=study["name"], facts=facts, sections=sections) + "\n"
+    return (
+        page.render(title=study["title"] or study["study"], name=study["study"], facts=facts, sections=sections) + "\n"
+    )
 
 
 @cache

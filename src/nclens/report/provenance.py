@@ -112,5 +112,5 @@ def _expert(expert: Mapping[str, Any]) -> str:
 def reproduce(study: Mapping[str, Any], theory: bool) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
     places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
-    content = {"command": study["command"], "name": study["name"], "theory": theory, "runs": list(places)}
+    content = {"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)}
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content)

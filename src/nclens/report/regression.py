@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.metrics.catalogue import METRICS
 from nclens.metrics.intervals import t_interval
 from nclens.report.page import Section
 from nclens.report.tables import last_values
@@ -14,15 +15,10 @@ from nclens.ufm.formulas import REGRESSION as FORMULAS
 from nclens.ufm.quantities import REGRESSION
 
 MEASURED = (
-    ("NRC1", "train", "nrc1"),
-    ("NRC2", "train", "nrc2"),
-    ("NRC3", "train", "nrc3"),
-    ("EVR", "train", "evr"),
-    ("MSE", "train", "mse"),
-    ("MSE", "test", "mse"),
-    ("R²", "test", "r2"),
+    *(("train", "nrc1"), ("train", "nrc2"), ("train", "nrc3"), ("train", "evr")),
+    *(("train", "mse"), ("test", "mse"), ("test", "r2")),
 )
-"""Columns of the table of results: heading, split, key of the metric; one that no run has is left out."""
+"""Columns of the table of results: split, key of the metric; one that no run has is left out."""
 
 CLAIMS = {"nrc1": "R1", "nrc2": "R2", "nrc3": "R3"}
 """Metric -> the claim that it falls; the verdict is shown below its value."""
@@ -63,17 +59,17 @@ def _outcome(
 ) -> dict[str, Any]:
     """One row a loss: its weight decay, and means over seeds at the last snapshot with half their intervals."""
     entry = names.experiments[experiment]
-    measured = last_values(metrics, {metric for *_, metric in MEASURED})
+    measured = last_values(metrics, {metric for _, metric in MEASURED})
     values: dict[tuple[str, tuple[str, str]], list[float]] = {}
     for name, key in names.runs():
-        for _, split, metric in MEASURED:
-            if name == experiment and (key, (split, metric)) in measured:
-                values.setdefault((key[2], (split, metric)), []).append(measured[key, (split, metric)])
-    chosen = [column for column in MEASURED if any(found == column[1:] for _, found in values)]
+        for column in MEASURED:
+            if name == experiment and (key, column) in measured:
+                values.setdefault((key[2], column), []).append(measured[key, column])
+    chosen = [column for column in MEASURED if any(found == column for _, found in values)]
     rows = []
     for loss in entry["losses"]:
-        own = [values.get((loss, column[1:]), []) for column in chosen]
-        judged = [verdicts.get((CLAIMS.get(metric, ""), experiment, loss), "") for *_, metric in chosen]
+        own = [values.get((loss, column), []) for column in chosen]
+        judged = [verdicts.get((CLAIMS.get(metric, ""), experiment, loss), "") for _, metric in chosen]
         rows.append(
             {
                 "loss": names.loss(experiment, loss),
@@ -87,7 +83,7 @@ def _outcome(
         "where": names.where(experiment),
         "seeds": counts.pop() if len(counts) == 1 else "",
         "regularised": bool(entry.get("regularised", False)),
-        "columns": [(heading, split) for heading, split, _ in chosen],
+        "columns": [(METRICS[metric].label, split) for split, metric in chosen],
         "rows": rows,
     }
 

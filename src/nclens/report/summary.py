@@ -117,20 +117,20 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
     and, where the study has several, a weight and an experiment of students.
 
     Args:
-        experiments: each with name, losses, seeds, epochs, baseline and, where losses are distilled, `teachers`
-            (entry -> experiment and loss of its teacher, temperature, weight).
+        experiments: each with experiment (its name), losses, seeds, epochs, baseline and, where losses are distilled,
+            `teachers` (loss -> experiment and loss of its teacher, temperature, weight).
         metrics: of all of them, with a column experiment.
     """
     students = _students(experiments, metrics)
     by_experiment = dict(list(pd.concat([metrics, students]).groupby("experiment", observed=True)))
     tables = [
         summarise(
-            by_experiment.get(entry["name"], metrics.iloc[:0]),
+            by_experiment.get(entry["experiment"], metrics.iloc[:0]),
             list(entry["losses"]),
             entry["seeds"],
             entry["epochs"],
             entry["baseline"],
-        ).assign(experiment=entry["name"])
+        ).assign(experiment=entry["experiment"])
         for entry in experiments
     ]
     columns = ["experiment", *COLUMNS]
@@ -139,9 +139,11 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
 
 def _students(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the last test errors of students as metrics of their teachers: `student_error`/what tells them apart."""
-    epochs = {entry["name"]: entry["epochs"] for entry in experiments}
+    epochs = {entry["experiment"]: entry["epochs"] for entry in experiments}
     taught = [
-        (entry["name"], loss, teacher) for entry in experiments for loss, teacher in entry.get("teachers", {}).items()
+        (entry["experiment"], loss, teacher)
+        for entry in experiments
+        for loss, teacher in entry.get("teachers", {}).items()
     ]
     ways = {"T": {teacher["temperature"] for *_, teacher in taught}, "b": {teacher["weight"] for *_, teacher in taught}}
     several = len({name for name, *_ in taught}) > 1

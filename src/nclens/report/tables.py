@@ -5,27 +5,21 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.metrics.catalogue import METRICS
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.text import Names, as_text
+from nclens.report.text import Names, as_text, sentence
 
 RUN_METRICS = {
     "classification": (
-        ("Accuracy", "test", "accuracy"),
-        ("ECE", "test", "ece"),
-        ("NC1", "train", "nc1"),
-        ("NC2", "train", "nc2"),
-        ("NC3", "train", "nc3"),
+        *(("test", "accuracy"), ("test", "ece")),
+        *(("train", "nc1"), ("train", "nc2"), ("train", "nc3")),
     ),
     "regression": (
-        ("R²", "test", "r2"),
-        ("MSE", "test", "mse"),
-        ("MSE", "train", "mse"),
-        ("NRC1", "train", "nrc1"),
-        ("NRC2", "train", "nrc2"),
-        ("NRC3", "train", "nrc3"),
+        *(("test", "r2"), ("test", "mse"), ("train", "mse")),
+        *(("train", "nrc1"), ("train", "nrc2"), ("train", "nrc3")),
     ),
 }
-"""Task -> columns of its run table: heading, split, key of the metric; one that no run has is left out."""
+"""Task -> columns of its run table: split, key of the metric; one that no run has is left out."""
 
 INTRODUCTIONS = {
     "classification": "Accuracy and the expected calibration error (15 bins, before scaling) are those of the test "
@@ -56,14 +50,14 @@ def last_values(metrics: pd.DataFrame, wanted: set[str]) -> dict[tuple[Any, ...]
 
 
 def _table(names: Names, task: str, metrics: pd.DataFrame, runs: Mapping[tuple[str, str, str, int], Any]) -> Table:
-    measured = last_values(metrics, {metric for *_, metric in RUN_METRICS[task]})
+    measured = last_values(metrics, {metric for _, metric in RUN_METRICS[task]})
     own = [(experiment, key) for experiment, key in names.runs() if names.task(experiment) == task]
     keys = {key for _, key in own}
-    chosen = [metric for metric in RUN_METRICS[task] if any((key, metric[1:]) in measured for key in keys)]
+    chosen = [column for column in RUN_METRICS[task] if any((key, column) in measured for key in keys)]
     rows = []
     for experiment, key in own:
         record = runs.get(key, {})
-        values = [measured.get((key, metric[1:])) for metric in chosen]
+        values = [measured.get((key, column)) for column in chosen]
         rows.append(
             [
                 Cell(experiment),
@@ -75,7 +69,7 @@ def _table(names: Names, task: str, metrics: pd.DataFrame, runs: Mapping[tuple[s
         )
     columns = [
         *(Column("Experiment"), Column("Loss"), Column("Seed", numeric=True)),
-        *(Column(heading, split, numeric=True) for heading, split, _ in chosen),
+        *(Column(sentence(METRICS[metric].label), split, numeric=True) for split, metric in chosen),
         *(Column("Training", "s", numeric=True), Column("Device")),
     ]
     return Table(columns, rows, sortable=True)

@@ -9,18 +9,19 @@ from nclens.report.text import plural
 _STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def print_verdicts(root: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def print_verdicts(study: str, rows: Sequence[Mapping[str, str]], page: Path) -> None:
     """Print the verdict table of a finished study and where to look next.
 
     Args:
-        root: folder of the study.
-        rows: of its claims.csv, every cell as text.
+        study: its name.
+        rows: of its table of claims, every cell as text.
+        page: its report.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Verdicts of the study {root.name}", title_justify="left", show_lines=True)
+    table = Table(title=f"Verdicts of the study {study}", title_justify="left", show_lines=True)
     for heading in ("claim", "verdict", "statement, and effect with its 95% interval"):
         table.add_column(heading, overflow="fold")
     for row in (row for row in rows if row["level"] == "claim"):
@@ -33,5 +34,5 @@ def print_verdicts(root: Path, rows: Sequence[Mapping[str, str]]) -> None:
     console = Console(highlight=False)
     console.print(table)
     # Not folded: a path must stay whole to be copied.
-    console.print(f"The page with figures and reasons: {root / 'report.html'}", soft_wrap=True)
+    console.print(f"The page with figures and reasons: {page}", soft_wrap=True)
     console.print("The recorded runs: make ui")

@@ -95,11 +95,11 @@ class Names:
     """
 
     def __init__(self, study: Mapping[str, Any]) -> None:
-        self.experiments = {entry["name"]: entry for entry in study["experiments"]}
+        self.experiments = {entry["experiment"]: entry for entry in study["experiments"]}
         for entry in self.experiments.values():
-            for loss, looks in entry["losses"].items():
-                if not re.fullmatch(r"#[0-9A-Fa-f]{6}", looks["colour"]):
-                    raise ValueError(f"colour of loss {loss}: {looks['colour']!r}; allowed: #rrggbb")
+            for loss, colour in entry["colours"].items():
+                if not re.fullmatch(r"#[0-9A-Fa-f]{6}", colour):
+                    raise ValueError(f"colour of loss {loss}: {colour!r}; allowed: #rrggbb")
 
     def task(self, experiment: str) -> str:
         """Return the task of an experiment, by default classification."""
@@ -111,8 +111,13 @@ class Names:
 
     def loss(self, experiment: str, entry: str) -> dict[str, str]:
         """Return label and colour of a loss; of one that is not in the study, its name and no colour."""
-        looks = self.experiments.get(experiment, {"losses": {}})["losses"].get(entry, {})
-        return {"label": looks.get("label", entry), "colour": looks.get("colour", "")}
+        looks = self.experiments.get(experiment, {"labels": {}, "colours": {}})
+        return {"label": looks["labels"].get(entry, entry), "colour": looks["colours"].get(entry, "")}
+
+    def losses(self, experiment: str) -> str:
+        """Return the labels of an experiment's losses as a list in a sentence."""
+        entry = self.experiments[experiment]
+        return listed(entry["labels"][loss] for loss in entry["losses"])
 
     def where(self, experiment: str) -> str:
         """Return data set and model of an experiment, with its name where these are not unique."""
@@ -124,7 +129,7 @@ class Names:
     def facts(self) -> list[str]:
         """Return one line an experiment: what was trained, how often, how long."""
         return [
-            f"{self.where(name)}: {listed(looks['label'] for looks in entry['losses'].values())}; "
+            f"{self.where(name)}: {self.losses(name)}; "
             f"{plural(len(entry['seeds']), 'seed')}, {plural(entry['epochs'], 'epoch')}"
             for name, entry in self.experiments.items()
         ]

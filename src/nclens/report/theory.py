@@ -78,7 +78,7 @@ def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.D
         "conditioning": [
             _row(name, groups[name], losses)
             | {
-                "label": CONDITION_NUMBERS[name],
+                "label": CONDITION_NUMBERS[name].summary,
                 "trend": trend(groups[name]["smoothing"].tolist(), groups[name]["closed_form"].tolist()),
             }
             for name in CONDITION_NUMBERS

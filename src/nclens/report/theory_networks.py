@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nclens.report.text import Names, number
+from nclens.ufm.quantities import PREDICTED
 
-QUANTITIES = ("logit_gap", "confidence", "weight_norm", "feature_norm")
 LOOSE, VAST = 1.0, 100.0
 """Standard errors of log s: above the first (a factor e) a fit leaves s open, above the second no number is shown."""
 
@@ -27,7 +27,7 @@ def networks(names: Names, predictions: pd.DataFrame | None, effective: pd.DataF
 
 
 def _entry(names: Names, experiment: str, rows: pd.DataFrame, fits: pd.DataFrame | None) -> dict[str, Any]:
-    quantities = [name for name in QUANTITIES if (rows["quantity"] == name).any()]
+    quantities = [name for name in PREDICTED if (rows["quantity"] == name).any()]
     losses = [str(loss) for loss in dict.fromkeys(rows["loss"])]
     own = fits if fits is not None and len(fits) else None
     return {

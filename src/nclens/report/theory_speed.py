@@ -9,12 +9,11 @@ import pandas as pd
 
 from nclens.report.text import Names, number
 from nclens.ufm.explanations import explanations, relative_iterations
-from nclens.ufm.quantities import CONDITION_NUMBERS
+from nclens.ufm.quantities import CLAIMED, CONDITION_NUMBERS
 
 DISTANCES = {"orbit": "(W, H) to the minimisers", "logits": "the logits", "nc1": "NC1", "nc2": "NC2"}
 RULES = {"relative": "The same fraction of 1/L", "absolute": "The same step for all δ"}
 SIZES = {"classes": "K", "per_class": "n", "dim": "d"}
-CLAIMED = next(iter(CONDITION_NUMBERS))
 NEAR = 1e-9
 
 

@@ -203,10 +203,6 @@ class Study(Closed):
         experiment = self.experiments[entry.teacher.experiment]
         return Run(entry.teacher.experiment, experiment.dataset, experiment.model, entry.teacher.loss, run.seed)
 
-    def has_students(self, experiment: str) -> bool:
-        """Return whether an experiment has a distilled loss."""
-        return bool(self.distilled(experiment))
-
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
         own, grid = self.losses[loss].colour, self._decay_grid()

@@ -13,12 +13,3 @@ HISTORY = {
     "learning_rate": "learning_rate",
     "seconds": "epoch_seconds",
 }
-
-
-def history_columns(task: str) -> list[str]:
-    """Return the columns of a run's history.csv, in order.
-
-    >>> history_columns("regression")
-    ['epoch', 'split', 'loss', 'mse', 'learning_rate', 'seconds']
-    """
-    return ["epoch", "split", "loss", *STATISTICS[task], "learning_rate", "seconds"]

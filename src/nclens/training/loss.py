@@ -22,7 +22,7 @@ class TrainedLoss:
         self,
         function: Callable[..., Tensor],
         parameters: Mapping[str, Any] | None = None,
-        strength: str | None = None,
+        parameter: str | None = None,
         schedule: Schedule | None = None,
         epochs: int | None = None,
         teacher: Teacher | None = None,
@@ -32,7 +32,7 @@ class TrainedLoss:
         Args:
             function: the loss function.
             parameters: its keyword arguments.
-            strength: name of the parameter that the schedule varies; None for none.
+            parameter: name of the one that the schedule varies, the strength; None for none.
             schedule: schedule of that parameter; constant by default.
             epochs: number of epochs of training; not needed for a constant schedule.
             teacher: the teacher of a distillation loss, called on the inputs of each batch.
@@ -40,7 +40,7 @@ class TrainedLoss:
         Raises:
             ValueError: the schedule is not constant and `epochs` is missing, or it ends after the last epoch.
         """
-        self._function, self._start, self._strength = function, dict(parameters or {}), strength
+        self._function, self._start, self._parameter = function, dict(parameters or {}), parameter
         self._schedule, self._epochs, self._teacher = schedule or Schedule(), epochs, teacher
         self._is_taught = is_taught(function)
         if epochs is None and self._schedule.kind != "constant":
@@ -74,9 +74,9 @@ class TrainedLoss:
             allowed = "0 or more" if self._epochs is None else f"in [0, {self._epochs})"
             raise ValueError(f"epoch must be {allowed}, got {epoch}")
         self.parameters = dict(self._start)
-        if self._strength is not None and self._epochs is not None:
-            value = self._start[self._strength]
-            self.parameters[self._strength] = self._schedule.at(value, epoch, self._epochs)
+        if self._parameter is not None and self._epochs is not None:
+            value = self._start[self._parameter]
+            self.parameters[self._parameter] = self._schedule.at(value, epoch, self._epochs)
 
     def end_epoch(self) -> None:
         """Let a stateful loss update its memory after an epoch."""

@@ -31,7 +31,7 @@ def slow(logits, targets):
 
 
 def study_with_a_slow_run():
-    """The smoke study and one more experiment, whose run takes minutes if it is told to."""
+    """The smoke study and one more experiment, whose run takes minutes on request."""
     study = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
     study["study"] = "cluster"
     study["losses"]["slow"] = {"function": "slow_loss:slow"}

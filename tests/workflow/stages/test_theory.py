@@ -4,16 +4,11 @@ import json
 import pytest
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
+from nclens.ufm.classification_tables import QUANTITIES
 from nclens.ufm.dynamics import DISTANCES, TOLERANCES
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow import specs, tables
-from nclens.workflow.stages.theory import (
-    QUANTITIES,
-    dynamics_rows,
-    theory,
-    theory_rows,
-    write_tables,
-)
+from nclens.workflow.stages.theory import theory, write_tables
 
 
 def loss(name, smoothing, **changes):
@@ -56,17 +51,6 @@ def test_what_is_not_defined_stays_empty(tmp_path):
     assert float(table["zero", "objective"]["relative_error"]) < 1e-12
 
 
-def test_numeric_values_do_not_come_from_the_closed_form(monkeypatch):
-    problem = UnconstrainedFeatureModel(3, 2, 4, 1e-2, 1e-2, 1e-2)
-    honest = {row["quantity"]: row["numeric"] for row in theory_rows(problem)}
-    wrong = property(lambda self: 123.0)
-    for name in ("logit_gap", "weight_norm", "feature_norm", "p_true", "p_other", "objective"):
-        monkeypatch.setattr(UnconstrainedFeatureModel, name, wrong)
-    monkeypatch.setattr("nclens.workflow.stages.theory.condition_numbers", lambda problem: dict.fromkeys(honest, 123.0))
-    dishonest = {row["quantity"]: row["numeric"] for row in theory_rows(problem)}
-    assert dishonest == honest
-
-
 def test_counts_come_from_the_manifest_and_n_lambda_h_is_held(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "d.json").write_text(json.dumps({"train": 83, "classes": list("abcd")}), encoding="utf-8")
@@ -81,8 +65,8 @@ def test_counts_come_from_the_manifest_and_n_lambda_h_is_held(tmp_path):
 
 
 def test_dynamics_table(tmp_path, monkeypatch):
-    monkeypatch.setattr("nclens.workflow.stages.theory.SMOOTHINGS", (0.0,))
-    monkeypatch.setattr("nclens.workflow.stages.theory.PER_CLASS", 2)
+    monkeypatch.setattr("nclens.ufm.classification_tables.SMOOTHINGS", (0.0,))
+    monkeypatch.setattr("nclens.ufm.classification_tables.PER_CLASS", 2)
     losses = [loss("ce", 0.0), loss("ls", 0.1)]
     losses = [item | {"classes": 3, "lambda_w": 1e-2, "lambda_h_total": 0.06} for item in losses]
     write_tables(losses, tmp_path / "ufm.csv", tmp_path / "dynamics.csv")
@@ -94,7 +78,3 @@ def test_dynamics_table(tmp_path, monkeypatch):
     runs = 2 * 2 * 2 * 5  # smoothings, momenta, step rules, starts
     problem = UnconstrainedFeatureModel(3, 2, 9, 1e-2, 1e-2, 1e-2)
     assert len(rows) == runs * (len(DISTANCES) * (len(TOLERANCES) + 2) + 1 + len(condition_numbers(problem)))
-
-
-def test_dynamics_leave_out_the_zero_regime():
-    assert dynamics_rows([loss("ce", 0.0, lambda_w=10.0, lambda_h_total=800.0)]) == []

@@ -83,7 +83,7 @@ def test_a_student_begins_as_the_same_network_alone_and_records_its_teacher(trai
 
 
 def kill_at_a_checkpoint(folder, wanted):
-    """Start the student anew and kill it once a checkpoint is there."""
+    """Start the student again and kill it once a checkpoint is there."""
     shutil.rmtree(folder / STUDENT)
     called = [sys.executable, "-m", "nclens.cli", "train", *arguments(wanted, STUDENT)]
     process = subprocess.Popen(called, cwd=folder, stderr=subprocess.DEVNULL)

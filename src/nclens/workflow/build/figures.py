@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from nclens.figures.catalogue import FIGURES
-from nclens.figures.tables import Drawing, FigureInputs
+from nclens.figures.inputs import Drawing, FigureInputs
 
 
 def draw_figure(stem: str, inputs: FigureInputs) -> Drawing:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from nclens.figures.catalogue import FIGURES
+from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
-from nclens.figures.tables import FigureInputs
 from nclens.workflow import tables
 from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError, atomic_write, read_json, read_tensors

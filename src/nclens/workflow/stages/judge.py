@@ -95,10 +95,9 @@ def judge(
 
 def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
     """Return the claims on each pair of an experiment's losses, (loss, baseline)."""
-    losses = {loss: {"kind": item.kinds[loss], "strength": item.strengths[loss]} for loss in item.losses}
     claims: dict[tuple[str, str], list[Claim]] = {}
     for claim in CLAIMS.values():
-        for pair in pairs(claim, losses, item.baseline):
+        for pair in pairs(claim, item.losses, item.kinds, item.strengths, item.baseline):
             claims.setdefault(pair, []).append(claim)
     return claims
 

@@ -11,7 +11,7 @@ from nclens.report.summary import side_by_side
 from nclens.workflow import tables
 from nclens.workflow.files import damaged, read_json, write_text
 from nclens.workflow.paths import StudyFolder, run_path
-from nclens.workflow.specs import Report, ReportExperiment
+from nclens.workflow.specs import Report
 
 #: Tables of the theory: the name of the file, and of the page's argument.
 THEORY = {
@@ -39,11 +39,12 @@ def report(spec: Report, root: Path, output: Path) -> None:
     """
     folder = StudyFolder(root)
     metrics = tables.read(tables.COLLECTED, folder.metrics)
-    experiments = [_facts(experiment) for experiment in spec.experiments]
+    # Teachers in the order of the losses.
+    experiments = [vars(experiment) | {"teachers": experiment.labelled_teachers} for experiment in spec.experiments]
     losses = side_by_side(experiments, metrics)
     tables.write(tables.LOSSES, folder.losses, losses)
     page = report_page(
-        {"name": spec.study, "title": spec.title, "command": spec.command, "experiments": experiments},
+        vars(spec) | {"experiments": experiments},
         tables.read(tables.CLAIMS, folder.claims),
         metrics,
         losses=losses,
@@ -64,17 +65,6 @@ def report(spec: Report, root: Path, output: Path) -> None:
         rules=RULES,
     )
     write_text(output, page)
-
-
-def _facts(experiment: ReportExperiment) -> dict[str, Any]:
-    """Return what the page shows of an experiment, by the names that it uses."""
-    looks = {loss: {"label": experiment.labels[loss], "colour": experiment.colours[loss]} for loss in experiment.losses}
-    return {
-        **vars(experiment),
-        "name": experiment.experiment,
-        "losses": looks,
-        "teachers": experiment.labelled_teachers,
-    }
 
 
 def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:

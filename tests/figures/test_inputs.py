@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nclens.figures.tables import FigureInputs, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import FigureInputs, interval_note, omissions, over_seeds, seeds_note
 
 
 def rows(values, loss="ce", epoch=1):
