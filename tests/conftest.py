@@ -7,9 +7,8 @@ Two marks say how a test runs:
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
 
-A worker of pytest-xdist is given a whole file, so that the file's fixtures are made once. Tests of the workflow are
-given singly, because the workers share the finished project; a file whose tests share another fixture has an
-`xdist_group`.
+A worker of pytest-xdist is given a whole file, so that the file's fixtures are made once. Tests that only share the
+finished project, which the workers share too, are given singly.
 """
 
 import copy
@@ -20,6 +19,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,14 +30,29 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+#: Files whose tests are given to the workers singly.
+SINGLY = ("tests/workflow/test_workflow.py", "tests/study/test_studies.py")
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Gives a worker a file at a time, and tests of the files in `SINGLY` one by one."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::", 1)[0]
+        return nodeid if file in SINGLY else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal the tests out as above, where they run side by side."""
+    return FileScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Say what the workers are given together and in which order: what waits or lasts first, short tests last.
+    """Put what waits or lasts first, short tests last.
 
     The very first makes the finished project, while others do what needs none.
     """
-    for item in items:
-        if not item.get_closest_marker("xdist_group") and not item.get_closest_marker("workflow"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
     items.sort(key=_turn)
     maker = next((item for item in items if _needs_the_finished_project(item)), None)
     if maker:

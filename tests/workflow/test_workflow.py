@@ -226,8 +226,8 @@ def test_a_changed_smoothing_trains_its_runs_only(place):
         ("src/nclens/metrics/collapse.py", "\nimport torch\n", "\n# A comment.\nimport torch\n"),
         (
             "src/nclens/losses.py",
-            "\n@register()\ndef ce(",
-            "\n@register()\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register()\ndef ce(",
+            "\n@register\ndef ce(",
+            "\n@register\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register\ndef ce(",
         ),
         ("mine/my_loss.py", "def soft(", "# A comment.\ndef soft("),
         ("workflow_config.yaml", "study: digits", "study: other"),

@@ -5,7 +5,7 @@ import yaml
 
 from tests.project import ROOT, Place, planned_runs
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("students")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 TEACHERS = {"resnet8/ce/seed0", "resnet8/ls/seed0"}
 STUDENTS = {"small/of_ce_2/seed0", "small/of_ce_4/seed0", "small/of_ls/seed0"}

@@ -20,7 +20,7 @@ import yaml
 
 from tests.project import ROOT, Place, stage_of
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PASSWORD, WRONG, OTHERS = "horse-battery-72", "staple-battery-72", "second-battery-72"
 RUNS = {f"mnist5k/resnet8/{loss}/seed0" for loss in ("ce", "ls")}

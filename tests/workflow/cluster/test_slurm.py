@@ -14,7 +14,7 @@ from tests.project import ROOT, Place, stage_of
 from tests.workflow.cluster.slurm import Cluster, why_not
 
 REASON = why_not()
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # It sleeps, so that a run outlasts its time limit without keeping a core busy; the values are plain cross entropy.
 SLOW_LOSS = """
