@@ -97,6 +97,7 @@ def finished(shared_folder):
     output = folder.parent / "output.txt"
     with once(folder) as missing:
         if missing:
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker whose run failed
             output.write_text(prepared(folder).snakemake("--cores", "2").stdout, encoding="utf-8")
     place = Place(folder)
     place.output = output.read_text(encoding="utf-8")
