@@ -1,45 +1,22 @@
 """A copy of the project with a study of its own, in which tests run the real Snakefile."""
 
 import fcntl
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.process import ROOT, run
+
 PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
 BIN = Path(sys.executable).parent
 #: What a copy of a finished project has in common with it: files that no test and no job writes to in place.
 SHARED = ("results",)
 WRITTEN = (".log", ".db", ".tsv")
-
-
-@cache
-def planner():
-    """This process's own helper that answers dry runs; it ends when this process does."""
-    command = [sys.executable, str(Path(__file__).with_name("planner.py"))]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def plan(command, folder, environment):
-    """Return what a dry run of Snakemake in a folder did, as `subprocess.run` does, without its start-up."""
-    with tempfile.TemporaryDirectory() as said:
-        files = {name: str(Path(said, name)) for name in ("stdout", "stderr")}
-        request = {"folder": str(folder), "environment": environment, "command": command, "source": str(folder / "src")}
-        helper = planner()
-        helper.stdin.write(json.dumps(request | files) + "\n")
-        helper.stdin.flush()
-        code = int(helper.stdout.readline())
-        texts = {name: Path(file).read_text(encoding="utf-8") for name, file in files.items()}
-    return subprocess.CompletedProcess(command, code, **texts)
 
 
 def planned_runs(output):
@@ -48,8 +25,8 @@ def planned_runs(output):
     The stage is the first word of a job's message, so that it does not matter how many rules a stage has.
     """
     runs = {}
-    for stage, run in re.findall(r"^ *Job \d+: (\w+) (\S+/seed\d+)$", output, flags=re.MULTILINE):
-        runs.setdefault(stage, []).append(run)
+    for stage, which in re.findall(r"^ *Job \d+: (\w+) (\S+/seed\d+)$", output, flags=re.MULTILINE):
+        runs.setdefault(stage, []).append(which)
     return runs
 
 
@@ -131,16 +108,7 @@ class Place:
 
     def snakemake(self, *arguments, check=True, configfile=True, **environment):
         command = self.command(*arguments, configfile=configfile)
-        environment = self.environment(**environment)
-        if "--dry-run" in arguments:
-            done = plan(command, self.folder, environment)
-        else:
-            done = subprocess.run(
-                command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-            )
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
+        return run(command, self.folder, self.environment(**environment), check)
 
     def rules(self, stage, *arguments):
         """The rules of a stage, and how many jobs a dry run would give to each."""

@@ -1,18 +1,15 @@
 """The command line: one message for a mistake, exit codes, and the helpers."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from nclens.metrics.collapse import KEYS
+from tests import process
 
-
-def nclens(*arguments, **options):
-    command = [sys.executable, "-m", "nclens.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+nclens = partial(process.nclens, check=False)
 
 
 def simplex(classes=4):

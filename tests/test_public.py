@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 
 import nclens
+from tests.process import python
 
 HEAVY = ("torch", "pandas", "numpy", "scipy", "matplotlib", "mlflow", "pydantic")
 
 
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
 def test_importing_the_package_loads_nothing_heavy():
-    done = run(f"import sys, nclens; dir(nclens); print([name for name in {HEAVY} if name in sys.modules])")
+    code = f"import sys, nclens; dir(nclens); print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -56,7 +54,7 @@ def test_names_are_where_type_checkers_find_them():
 
 def test_subpackages_are_attributes():
     code = "import nclens; print(nclens.metrics.__name__, nclens.ufm.__name__, nclens.losses.ls.__name__)"
-    assert run(code).stdout.split() == ["nclens.metrics", "nclens.ufm", "ls"]
+    assert python(code, check=False).stdout.split() == ["nclens.metrics", "nclens.ufm", "ls"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "_torchvison", "cli_"])
@@ -77,8 +75,9 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name):
     ],
 )
 def test_what_needs_an_extra_names_it(package, name, extra):
-    code = f"import sys\nsys.modules[{package!r}] = None\nimport nclens\nnclens.{name}"
-    done = run(code)
+    gone = f"sys.modules |= {{name: None for name in [*sys.modules, {package!r}] if name.split('.')[0] == {package!r}}}"
+    code = f"import sys\n{gone}\nimport nclens\nnclens.{name}"
+    done = python(code, check=False)
     assert done.returncode == 1
     wanted = f"nclens.{name} needs the package {package}, which is not installed: pip install 'nclens[{extra}]'"
     assert f"ImportError: {wanted}" in done.stderr

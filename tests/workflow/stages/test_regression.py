@@ -1,8 +1,6 @@
 """A study of regression through the stages: from targets to predictions, with nothing of classification in the way."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from nclens.workflow import specs, tables, tracking
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
+from tests.process import nclens
 
 OWN = """
 import numpy as np
@@ -200,16 +199,9 @@ def test_a_network_that_takes_images_says_so(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     study = load_study(raw, [tmp_path])
     prepare.prepare(specs.prepare(study, "mine"), tmp_path / "d.safetensors", tmp_path / "d.json")
-    command = [
-        sys.executable,
-        "-m",
-        "nclens.cli",
-        "train",
-        "--spec",
-        specs.encode(specs.train(study, next(study.runs()))),
-    ]
-    command += ["--code", "x", "--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    files = ["--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
+    spec = specs.encode(specs.train(study, next(study.runs())))
+    done = nclens("train", "--spec", spec, "--code", "x", *files, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "resnet8 needs images" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from nclens.study import load_study
 from nclens.workflow import specs, tracking
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages import extract, measure, prepare, track, train
+from tests.process import nclens
 
 ROOT = Path(__file__).parents[3]
 R = Path("results/smoke")
@@ -204,9 +203,9 @@ def test_values_that_are_not_finite_do_not_stop_the_record(recorded):
 def test_an_unreachable_server_is_named_within_half_a_minute_without_its_password(finished, tmp_path):
     folder, spec = finished
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://someone:secret@127.0.0.1:9/"}
-    command = [sys.executable, "-m", "nclens.cli", "track", "run", "--spec", specs.encode(spec), "--root", str(R)]
     start = time.monotonic()
-    failed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    track_run = ["track", "run", "--spec", specs.encode(spec), "--root", R]
+    failed = nclens(*track_run, cwd=folder, env=environment, check=False)
     assert time.monotonic() - start < 60  # half a minute for the server, the rest for a busy machine to start Python
     assert failed.returncode == 1
     assert "http://127.0.0.1:9/ cannot be used" in failed.stderr

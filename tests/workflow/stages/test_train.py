@@ -4,11 +4,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 import pandas as pd
@@ -21,8 +17,7 @@ from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
 from nclens.workflow.files import read_tensors
 from nclens.workflow.provenance import CLOCK_FIELDS
-
-ROOT = Path(__file__).parents[3]
+from tests.process import ROOT, Process, nclens, python, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +45,6 @@ def _frequent_checkpoints():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCLENS_CHECKPOINT_MINUTES", "0.002")
         yield
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "nclens.cli", *map(str, arguments)]
-
-
-def nclens(*arguments, cwd, check=True):
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=check)
 
 
 def train_arguments(place, name, code="c", **changes):
@@ -102,16 +89,12 @@ def assert_same_bits(found, reference):
 
 
 def start_and_wait_for_progress(place, name):
-    process = subprocess.Popen(command(*train_arguments(place, name)), cwd=place[0], stderr=subprocess.PIPE, text=True)
-    checkpoint = place[0] / name / ".work" / "checkpoint.safetensors"
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists():
-        assert process.poll() is None, "it ended before it could be interrupted"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = Process(["nclens", *train_arguments(place, name)], cwd=place[0])
+    wait_for(place[0] / name / ".work" / "checkpoint.safetensors", process)
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(place, reference, number):
     name = f"stopped{number}"
@@ -126,6 +109,7 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(place, refere
     assert_same_bits(place[0] / name, reference)
 
 
+@pytest.mark.slow
 def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
     for _ in range(3):
         process = start_and_wait_for_progress(place, "killed")
@@ -141,7 +125,7 @@ def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
 #: Trains in forked children, which start at once because everything is imported, and ends each at a given moment.
 #: Prints how each child ended: a signal's number, negative, or its exit code.
 INTERRUPT = """
-import json, os, signal, sys, time
+import json, os, sys, time
 from pathlib import Path
 from nclens.workflow.specs import Train, decode
 from nclens.workflow.stages.train import train
@@ -167,11 +151,11 @@ print(json.dumps([time.monotonic() - begun, ends]))
 def interrupt(place, name, moments):
     """Interrupt a training at moments (seconds after its start, signal), then let it end."""
     arguments = [specs.encode(specs.train(place[2], place[1])), name, json.dumps(moments)]
-    command = [sys.executable, "-c", INTERRUPT, *arguments]
-    done = subprocess.run(command, cwd=place[0], capture_output=True, text=True, check=True)
+    done = python(INTERRUPT, *arguments, cwd=place[0])
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_interrupted_at_random_moments_it_ends_with_the_same_bits(place, reference):
     length, _ = interrupt(place, "undisturbed", [])
     assert_same_bits(place[0] / "undisturbed", reference)
@@ -187,6 +171,7 @@ def test_interrupted_at_random_moments_it_ends_with_the_same_bits(place, referen
     assert sum(end in (143, -signal.SIGTERM) for end in ends) >= 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_specification_or_code_is_not_taken_up(place):
     for changes in ({"learning_rate": 0.01}, {"code": "other"}):
         process = start_and_wait_for_progress(place, "changed")
@@ -196,6 +181,7 @@ def test_a_checkpoint_of_another_specification_or_code_is_not_taken_up(place):
         assert "goes on" not in resumed.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_starts_anew(place, reference):
     process = start_and_wait_for_progress(place, "damaged")
     process.kill()
@@ -207,6 +193,7 @@ def test_a_damaged_checkpoint_starts_anew(place, reference):
     assert_same_bits(place[0] / "damaged", reference)
 
 
+@pytest.mark.slow
 def test_an_orphan_and_its_successor_never_write_together(place, reference):
     orphan = start_and_wait_for_progress(place, "orphaned")
     successor = nclens(*train_arguments(place, "orphaned"), cwd=place[0])
@@ -270,6 +257,7 @@ def test_minutes_that_are_none_are_named_and_not_held_against_the_run(place, mon
     assert not list((place[0] / "unpaused").glob(".failed*"))
 
 
+@pytest.mark.slow
 def test_what_the_machine_lacks_is_said_and_not_held_against_the_run(place, tmp_path):
     machine = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     with pytest.MonkeyPatch.context() as patch:
@@ -282,6 +270,7 @@ def test_what_the_machine_lacks_is_said_and_not_held_against_the_run(place, tmp_
     assert not list((place[0] / "uncompiled").glob(".failed*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_training_and_what_was_saved_stays(place, reference):
     """A snapshot that cannot be written, in the thread beside the loop, ends the run with the file's name."""
     blocked = place[0] / "full" / ".work" / "snapshots" / "epoch5.safetensors"
@@ -323,6 +312,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lack", ["gpu", "cpu"])
 def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkeypatch, lack):
     folder, run, study = place

@@ -2,11 +2,7 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,15 +12,10 @@ from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_tensors
 from nclens.workflow.paths import path_of
+from tests.process import ROOT, Process, nclens, wait_for
 
-ROOT = Path(__file__).parents[3]
 TEACHER, STUDENT, ALONE = (f"own/mnist5k/{name}/seed0" for name in ("resnet8/ls", "small/student", "small/ce"))
 SNAPSHOT = f"{TEACHER}/snapshots/epoch20.safetensors"
-
-
-def nclens(command, *arguments, cwd, check=True):
-    called = [sys.executable, "-m", "nclens.cli", command, *map(str, arguments)]
-    return subprocess.run(called, cwd=cwd, capture_output=True, text=True, check=check)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -85,17 +76,13 @@ def test_a_student_begins_as_the_same_network_alone_and_records_its_teacher(trai
 def kill_at_a_checkpoint(folder, wanted):
     """Start the student again and kill it once a checkpoint is there."""
     shutil.rmtree(folder / STUDENT)
-    called = [sys.executable, "-m", "nclens.cli", "train", *arguments(wanted, STUDENT)]
-    process = subprocess.Popen(called, cwd=folder, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (folder / STUDENT / ".work" / "checkpoint.safetensors").exists():
-        assert process.poll() is None, "it ended before it could be interrupted"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    process = Process(["nclens", "train", *arguments(wanted, STUDENT)], cwd=folder)
+    wait_for(folder / STUDENT / ".work" / "checkpoint.safetensors", process)
     process.kill()
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_student_ends_with_the_same_bits(place, trained):
     folder, wanted = place
     kill_at_a_checkpoint(folder, wanted)
@@ -105,6 +92,7 @@ def test_a_killed_student_ends_with_the_same_bits(place, trained):
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_under_another_teacher_is_not_taken_up(place, trained):
     folder, wanted = place
     kill_at_a_checkpoint(folder, wanted)

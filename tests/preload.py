@@ -1,0 +1,13 @@
+"""What the server of tests/process.py has imported: packages that take seconds, and nothing of nclens."""
+
+import gc
+
+import pandas  # noqa: F401
+import pydantic  # noqa: F401
+import scipy.stats  # noqa: F401
+import snakemake.cli  # noqa: F401
+import torch  # noqa: F401
+import typer  # noqa: F401
+import yaml  # noqa: F401
+
+gc.freeze()
