@@ -12,6 +12,7 @@ finished project, which the workers share too, are given singly.
 """
 
 import copy
+import gc
 import os
 from pathlib import Path
 
@@ -28,6 +29,9 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# A figure is tens of thousands of objects: at Python's own thresholds a seventh of the time is garbage collection.
+gc.set_threshold(100_000, 50, 100)
 
 
 #: Files whose tests are given to the workers singly.

@@ -33,11 +33,12 @@ PROBES = (
 )
 
 
-def log_spaced(last: int, count: int) -> list[int]:
-    return sorted({int(epoch) for epoch in np.unique(np.geomspace(1, last, count).round())})
+def log_spaced(last: int, count: int) -> tuple[int, ...]:
+    return tuple(sorted({int(epoch) for epoch in np.unique(np.geomspace(1, last, count).round())}))
 
 
-def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> pd.DataFrame:
+@cache
+def run_metrics(strength: float, seed: int, snapshots: tuple[int, ...], last: int) -> pd.DataFrame:
     """Metrics of one run; `strength` in [0, 1] is 0 for cross entropy and grows with smoothing."""
     random = np.random.default_rng([seed, int(strength * 1000)])
     at = np.array(snapshots, dtype=float)
@@ -87,7 +88,7 @@ def run_metrics(strength: float, seed: int, snapshots: list[int], last: int) -> 
     noise = np.exp(0.03 * random.standard_normal(last))
     curves_history = {"epoch_loss": floor + 1.8 * epochs**-0.9 * slowing * noise + 2e-3}
     parts = [
-        pd.DataFrame({"split": split, "epoch": snapshots, "metric": metric, "value": values})
+        pd.DataFrame({"split": split, "epoch": list(snapshots), "metric": metric, "value": values})
         for split, metrics in curves.items()
         for metric, values in metrics.items()
     ]

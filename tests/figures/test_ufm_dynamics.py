@@ -13,12 +13,18 @@ from tests.figures.artists import bars_of, notes_of, points_of
 from tests.figures.simulate import dynamics_table
 
 
+@pytest.fixture(scope="module")
+def drawn(simulate):
+    """The figure of the simulated experiment, which no test changes, and its table."""
+    return ufm_dynamics(simulate())
+
+
 def keys_of(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(simulate):
-    figure, table = ufm_dynamics(simulate())
+def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(drawn):
+    figure, table = drawn
     raw = dynamics_table()
     own = table[table["row"] < 3]
     assert own.groupby("row")["step_rule"].unique().map(list).to_dict() == {1: ["relative"], 2: ["absolute"]}
@@ -40,8 +46,8 @@ def test_lines_are_geometric_means_of_ratios_to_the_smallest_smoothing(simulate)
     np.testing.assert_allclose(claimed.get_ydata(), first.loc[first["quantity"] == "rate_kappa_ce", "mean"])
 
 
-def test_lines_and_discs_are_those_of_the_rates_of_plain_gradient_descent(simulate):
-    _, table = ufm_dynamics(simulate())
+def test_lines_and_discs_are_those_of_the_rates_of_plain_gradient_descent(drawn):
+    _, table = drawn
     raw = dynamics_table()
     own = table[table["quantity"].str.startswith("rate") & (table["row"] < 3)]
     assert set(own["momentum"]) == {0.0}
@@ -55,8 +61,8 @@ def test_lines_and_discs_are_those_of_the_rates_of_plain_gradient_descent(simula
     assert here["orbit", "rate"] == pytest.approx(found, rel=1e-2)  # of one of the two starts
 
 
-def test_discs_and_bars_are_those_of_the_table(simulate):
-    figure, table = ufm_dynamics(simulate())
+def test_discs_and_bars_are_those_of_the_table(drawn):
+    figure, table = drawn
     first = table[(table["row"] == 1) & (table["distance"] == "nc1")]
     for quantity, marker, colour in (("rate", "o", style.INK), ("iterations", "D", style.FAINT)):
         own = first[(first["quantity"] == quantity) & ((first["momentum"] == 0) == (quantity == "rate"))]
@@ -69,8 +75,8 @@ def test_discs_and_bars_are_those_of_the_table(simulate):
             assert np.isclose(bars, row, rtol=1e-11).all(axis=1).any()
 
 
-def test_cells_judge_every_definition(simulate):
-    figure, table = ufm_dynamics(simulate())
+def test_cells_judge_every_definition(drawn):
+    figure, table = drawn
     judged = explanations(relative_iterations(dynamics_table())).set_index(["step_rule", "distance", "predictor"])
     cells = table[table["row"] == 3]
     assert len(cells) == len(judged) == 2 * 4 * 8
@@ -92,8 +98,8 @@ def test_cells_judge_every_definition(simulate):
     assert "explains: within 10 % at every δ" in keys_of(figure)
 
 
-def test_readings_that_agree_everywhere_are_one_line(simulate):
-    figure, _ = ufm_dynamics(simulate())
+def test_readings_that_agree_everywhere_are_one_line(drawn, simulate):
+    figure, _ = drawn
     assert any(
         r"$\kappa_{\mathrm{full}}$ = $\kappa_{\mathrm{full},H}$: whole objective, W or H" in k for k in keys_of(figure)
     )
@@ -142,12 +148,12 @@ def test_nothing_reached_and_no_rate_at_all(simulate):
     assert [axes.texts[0].get_text() for axes in figure.axes[8:]] == ["no values"] * 4
 
 
-def test_diverged_runs_are_counted(simulate):
+def test_diverged_runs_are_counted(drawn, simulate):
     raw = dynamics_table()
     value = raw["value"].astype(float).mask((raw["quantity"] == "diverged") & (raw["start"] == 0), 1.0)
     figure, _ = ufm_dynamics(replace(simulate(), dynamics=raw.assign(value=value)))
     assert "16 runs diverged" in notes_of(figure)
-    assert "diverged" not in notes_of(ufm_dynamics(simulate())[0])
+    assert "diverged" not in notes_of(drawn[0])
 
 
 def test_one_smoothing_one_start_and_no_momentum(simulate):
@@ -160,11 +166,9 @@ def test_one_smoothing_one_start_and_no_momentum(simulate):
     assert set(table["distance"]) == set(DISTANCES)
 
 
-def test_rates_with_momentum_are_given_in_words(simulate):
+def test_rates_with_momentum_are_given_in_words(drawn):
     # Every definition predicts -log(sqrt(0.9)) = 0.0527 where momentum is all that limits.
-    assert "Momentum 0.9: the condition numbers predict rates of 0.0527 a step near" in notes_of(
-        ufm_dynamics(simulate())[0]
-    )
+    assert "Momentum 0.9: the condition numbers predict rates of 0.0527 a step near" in notes_of(drawn[0])
 
 
 def test_without_dynamics_the_figure_says_so(simulate):
