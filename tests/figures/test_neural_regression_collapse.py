@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,12 @@ from tests.figures.simulate import simulate as simulate_classification
 from tests.figures.simulate_regression import simulate
 
 
+@cache
+def drawn():
+    """The curves of the simulated experiment, which no test changes."""
+    return nrc_curves(simulate())
+
+
 def notes_of(figure):
     return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
 
@@ -28,8 +35,7 @@ def keys_of(figure):
 
 
 def test_a_column_for_each_weight_decay_and_a_row_for_each_quantity():
-    inputs = simulate()
-    figure, table = nrc_curves(inputs)
+    figure, table = drawn()
     assert len(figure.axes) == 5 * len(DECAYS)
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
         "weight decay 0",
@@ -48,7 +54,7 @@ def test_a_column_for_each_weight_decay_and_a_row_for_each_quantity():
 @pytest.mark.parametrize(("metric", "log"), [("nrc1", True), ("evr", False)])
 def test_lines_are_means_over_seeds_of_the_training_set(metric, log):
     inputs = simulate()
-    figure, table = nrc_curves(inputs)
+    figure, table = drawn()
     expected = over_seeds(inputs.select(metric, "train"), log)
     own = table[(table["metric"] == metric) & (table["series"] == TRAIN)]
     np.testing.assert_allclose(own[["mean", "low", "high"]], expected[["mean", "low", "high"]], rtol=1e-12)
@@ -59,7 +65,7 @@ def test_lines_are_means_over_seeds_of_the_training_set(metric, log):
 
 
 def test_epoch_zero_is_on_the_axis():
-    figure, table = nrc_curves(simulate())
+    figure, table = drawn()
     axes = figure.axes[-1]
     assert table["epoch"].min() == 0
     assert axes.get_xlim()[0] < 0
@@ -79,7 +85,7 @@ def test_one_loss_with_the_models_penalties_has_its_panels_side_by_side_and_the_
     assert heights == pytest.approx([2 * C])
     assert keys_of(figure)[0] == "penalties of the model"
     assert "predicted by the model" in keys_of(figure)
-    assert "predicted by the model" not in keys_of(nrc_curves(simulate()).figure)
+    assert "predicted by the model" not in keys_of(drawn().figure)
 
 
 def test_one_target_has_no_nrc3_and_says_so():

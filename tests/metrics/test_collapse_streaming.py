@@ -3,8 +3,6 @@
 import itertools
 import math
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 
 from nclens.metrics.collapse import class_means, neural_collapse
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from tests.process import Process
 
 CLASSES, DIM = 4, 6
 
@@ -194,9 +193,9 @@ def test_states_gathered_from_several_processes(cuts):
 
 
 PROCESS = """
-import sys
 import torch
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from tests.process import Process
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 features, labels, weight, bias = torch.load(f"{folder}/data.pt")
@@ -214,7 +213,7 @@ torch.save(values | {"nc4": nearest.compute().item()}, f"{folder}/values{rank}.p
 def test_two_real_processes(tmp_path):
     data = draw()
     torch.save(data, tmp_path / "data.pt")
-    processes = [subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)]) for rank in (0, 1)]
+    processes = [Process(["-c", PROCESS, rank, tmp_path]) for rank in (0, 1)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     expected = neural_collapse(*data)
     for rank in (0, 1):
