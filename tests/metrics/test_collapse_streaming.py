@@ -193,6 +193,7 @@ def test_states_gathered_from_several_processes(cuts):
 
 
 PROCESS = """
+import sys
 import torch
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
 from tests.process import Process
@@ -214,7 +215,8 @@ def test_two_real_processes(tmp_path):
     data = draw()
     torch.save(data, tmp_path / "data.pt")
     processes = [Process(["-c", PROCESS, rank, tmp_path]) for rank in (0, 1)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
     expected = neural_collapse(*data)
     for rank in (0, 1):
         assert torch.load(tmp_path / f"values{rank}.pt") == pytest.approx(expected, rel=1e-9, abs=1e-12)
