@@ -1,10 +1,16 @@
 """What the server of tests/process.py has imported: packages that take seconds, and nothing of nclens."""
 
 import gc
+import os
 
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would start a thread
+
+import matplotlib.pyplot  # noqa: F401
+import mlflow  # noqa: F401
 import pandas  # noqa: F401
 import pydantic  # noqa: F401
 import scipy.stats  # noqa: F401
+import seaborn  # noqa: F401
 import snakemake.cli  # noqa: F401
 import torch  # noqa: F401
 import typer  # noqa: F401

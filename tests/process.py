@@ -1,14 +1,20 @@
 """Run `nclens`, Snakemake or a piece of Python in a process, without the seconds that importing PyTorch takes.
 
 Each process is a fork of a server that has imported other people's packages once (multiprocessing's forkserver). The
-server has not imported nclens: a process reads the package that comes first on its own path.
+server has not imported nclens: a process reads the package that comes first on its own path. A Snakemake of a test
+starts its jobs so too, where `quick_jobs` comes first on its PATH.
 """
 
+import atexit
 import contextlib
+import json
 import multiprocessing
 import os
 import runpy
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,10 +39,15 @@ def _context():
     return context
 
 
-def _become(command, folder, environment, files):
-    """Be the command; never return."""
+def _start(command, folder, environment, files):
+    """Be the command, which prints to files; never return."""
     for stream, file in zip((1, 2), files, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
+    _become(command, folder, environment)
+
+
+def _become(command, folder, environment):
+    """Be the command; never return."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -79,7 +90,7 @@ class Process:
         self._said = tempfile.TemporaryDirectory()
         self._files = [Path(self._said.name, name) for name in ("stdout", "stderr")]
         arguments = (command, cwd or os.getcwd(), dict(env or os.environ), list(map(str, self._files)))
-        self._process = _context().Process(target=_become, args=arguments)
+        self._process = _context().Process(target=_start, args=arguments)
         self._process.start()
 
     @property
@@ -139,3 +150,66 @@ def wait_for(file, process, seconds=60):
         assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+#: `nclens` on the PATH of a Snakemake: asks the server for a fork that has its output, and ends as that one does.
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+text = json.dumps([["nclens", *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(text).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(text)
+sys.exit(int(server.recv(16) or b"1"))
+"""
+
+
+def _serve(address):
+    """Start a job for each client, and tell it how the job ended; a client that dies takes its job with it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        while True:
+            client, _ = listener.accept()
+            if not os.fork():
+                listener.close()
+                _attend(client)
+            client.close()
+
+
+def _attend(client):
+    """Run a client's job; never return."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(client, 8, 3)
+    text = b""
+    while len(text) < int.from_bytes(size, "big"):
+        text += client.recv(1 << 20)
+    job = os.fork()
+    if not job:
+        client.close()
+        for stream, descriptor in enumerate(streams):
+            os.dup2(descriptor, stream)
+        _become(*json.loads(text))
+    for descriptor in streams:
+        os.close(descriptor)
+    while (ended := os.waitpid(job, os.WNOHANG))[0] == 0:
+        if select.select([client], [], [], 0.02)[0]:  # the client has gone: it sends nothing more
+            os.kill(job, signal.SIGTERM)
+            os.waitpid(job, 0)
+            os._exit(1)
+    client.sendall(str(os.waitstatus_to_exitcode(ended[1]) % 256).encode())
+    os._exit(0)
+
+
+@cache
+def quick_jobs():
+    """Return a folder whose `nclens` is a fork of this process's server."""
+    folder = Path(tempfile.mkdtemp(prefix="nclens-"))  # a socket's path is short
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    address = str(folder / "socket")
+    _context().Process(target=_serve, args=(address,), daemon=True).start()
+    client = folder / "nclens"
+    client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
+    client.chmod(0o755)
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.process import ROOT, run
+from tests.process import ROOT, quick_jobs, run
 
 PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "src", "studies")
 BIN = Path(sys.executable).parent
@@ -47,7 +47,12 @@ def once(folder):
 
 
 class Place:
-    """A copy of the project, with a study of its own, in which the real Snakefile runs."""
+    """A copy of the project, with a study of its own, in which the real Snakefile runs.
+
+    With `quick_jobs` its jobs are forks of a process that has imported PyTorch. Without, each job starts as a user's.
+    """
+
+    quick_jobs = False
 
     def __init__(self, folder):
         self.folder = folder
@@ -59,7 +64,7 @@ class Place:
         folder.mkdir()
         for part in PARTS:
             source = ROOT / part
-            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            ignore = shutil.ignore_patterns("*.egg-info")
             shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
         return cls(folder)
 
@@ -98,7 +103,8 @@ class Place:
 
     def environment(self, **changes):
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
-        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+        folders = [quick_jobs()] if self.quick_jobs else []
+        environment["PATH"] = os.pathsep.join(map(str, [*folders, BIN, environment["PATH"]]))
         environment.pop("MLFLOW_TRACKING_URI", None)
         return environment | changes
 

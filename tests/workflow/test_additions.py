@@ -185,6 +185,7 @@ def extended(tmp_path_factory):
     study["probes"] = {"dead": {"kind": "dead_units", "samples": 50}}
     study["experiments"]["smoke"] |= {"losses": ["ce", "poly"], "probes": ["dead"]}
     place.configure(study)
+    place.quick_jobs = True
     place.snakemake("--cores", "2")
     return place
 

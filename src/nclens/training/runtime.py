@@ -32,7 +32,9 @@ def configure(threads: int, *, precision: str = "float32", deterministic: bool =
     if deterministic:
         # cuBLAS reads it at initialisation.
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        # Only where it changes something: the call imports PyTorch's compiler, a second of processor time.
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def choose_device(wanted: str) -> torch.device:
