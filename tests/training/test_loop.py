@@ -418,3 +418,28 @@ def test_an_interrupted_regression_ends_with_the_same_bits(stops):
 def test_a_diverging_regression_is_reported_at_the_next_record():
     with pytest.raises(FloatingPointError, match=r"epoch \d+ \(learning rate 1e\+20\)"):
         finish(regression(record_every=2, learning_rate=1e20))
+
+
+class Faulty(nn.Linear):
+    """A head whose logits are off in one call."""
+
+    faulty, calls = None, 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return super().forward(inputs) + (self.calls - 1 == self.faulty)
+
+
+@pytest.mark.parametrize(("faulty", "refused"), [(0, True), (1, False), (2, True), (None, False)])
+def test_the_logits_of_the_first_and_the_last_batch_are_checked(faulty, refused):
+    network = Network(nn.Flatten(), 64, 3)
+    network.head = Faulty(64, 3)
+    network.head.faulty = faulty
+    if refused:
+        with pytest.raises(
+            ValueError, match=r"the head `head` \(Faulty\) is not z = W h \+ b: .* differs from it by 1"
+        ):
+            extract_features(network, split(25), batch_size=10)
+    else:
+        features, logits = extract_features(network, split(25), batch_size=10)
+        assert (features.shape, logits.shape) == ((25, 64), (25, 3))

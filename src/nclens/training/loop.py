@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.sgd import sgd
 
 from nclens.data.tensors import Split, flip_crop
-from nclens.models import Network
+from nclens.models import Network, check_affine
 from nclens.training.history import STATISTICS
 from nclens.training.statistics import batch_statistics
 
@@ -372,14 +372,23 @@ def evaluate(
 
 @torch.no_grad()
 def extract_features(network: Network, split: Split, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU."""
+    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU.
+
+    Raises:
+        ValueError: in the first or the last batch the logits are not h W' + b up to rounding, see
+            `nclens.models.check_affine`.
+    """
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
     # Filled in place: concatenating batches at the end would need twice the memory.
-    features = torch.empty(len(split), network.head.in_features)
-    logits = torch.empty(len(split), network.head.out_features)
-    for start in range(0, len(split), batch_size):
+    features = torch.empty(len(split), network.head.in_features, dtype=torch.float32)
+    logits = torch.empty(len(split), network.head.out_features, dtype=torch.float32)
+    starts = range(0, len(split), batch_size)
+    for start in starts:
         hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
         features[start : start + batch_size] = hidden
-        logits[start : start + batch_size] = network.head(hidden)
+        outputs = network.head(hidden)
+        if start in (starts[0], starts[-1]):
+            check_affine(network.head, hidden, outputs, network.head_path)
+        logits[start : start + batch_size] = outputs
     return features, logits
