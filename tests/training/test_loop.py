@@ -420,6 +420,31 @@ def test_a_diverging_regression_is_reported_at_the_next_record():
         finish(regression(record_every=2, learning_rate=1e20))
 
 
+class Counting(nn.Module):
+    """Scales its input by the number of training passes, which its state may lack."""
+
+    def __init__(self, persistent):
+        super().__init__()
+        self.register_buffer("passes", torch.ones(()), persistent=persistent)
+        self.register_buffer("mask", torch.tensor([0.0, float("nan"), float("-inf")]), persistent=False)
+
+    def forward(self, inputs):
+        self.passes += self.training
+        return inputs.flatten(1) / self.passes
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_changes_in_training_must_be_in_the_snapshots(persistent):
+    settings = Settings(epochs=1, batch_size=8, learning_rate=0.1)
+    network = Network(Counting(persistent), 64, 3)
+    trained = Trainer(network, build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, 0)
+    if persistent:
+        finish(trained)
+    else:
+        with pytest.raises(ValueError, match=r"the buffer `backbone\.passes` changes in training but is in no snapshot"):
+            finish(trained)
+
+
 class Faulty(nn.Linear):
     """A head whose logits are off in one call."""
 

@@ -146,6 +146,8 @@ class Trainer:
         # The compiled backbone shares the network's parameters; evaluation and checkpoints use the original.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
+        saved = network.state_dict().keys()
+        self._unsaved = {name: value.clone() for name, value in network.named_buffers() if name not in saved}
         # Buffers of zeros give the same first step as torch.optim.SGD, which starts without them.
         self.momentum = [torch.zeros_like(weight) if settings.momentum else None for weight in self.parameters]
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
@@ -167,7 +169,7 @@ class Trainer:
 
         Raises:
             FloatingPointError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
-            ValueError: the loss does not depend on the logits.
+            ValueError: the loss does not depend on the logits, or a buffer changes that no snapshot would hold.
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
@@ -238,10 +240,20 @@ class Trainer:
         return split.normalise(stored), split.targets[index]
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
+        self._check_buffers()
         if self.settings.records(number):
             self._record(number, rate, sums)
         self.epoch, self.step = number, 0
         self.loss.end_epoch()
+
+    def _check_buffers(self) -> None:
+        """Refuse a network whose state is not all in its `state_dict`: a snapshot would be another network."""
+        buffers = dict(self.network.named_buffers())
+        for name, first in self._unsaved.items():
+            if not torch.equal(buffers[name].nan_to_num(), first.nan_to_num()):
+                raise ValueError(
+                    f"the buffer `{name}` changes in training but is in no snapshot; register it with persistent=True"
+                )
 
     def _record(self, number: int, rate: float, sums: list[float]) -> None:
         values = dict(zip(self._columns, (value / self.steps_per_epoch for value in sums), strict=True))
