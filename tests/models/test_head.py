@@ -163,6 +163,13 @@ def hooked(change):
     return head
 
 
+def hooked_before(change):
+    """A head with a forward pre-hook."""
+    head = nn.Linear(4, 3)
+    head.register_forward_pre_hook(lambda layer, given: change(given[0]))
+    return head
+
+
 def square():
     """A head of the features' size that is the identity at first."""
     head = nn.Linear(3, 3)
@@ -196,8 +203,17 @@ REFUSED = {
     "a scale in place": (Net(in_place), AFTER.format("head", "evaluation")),
     "a scale in a hook": (Net(lambda self, h: self.head(h), hooked(lambda z: 1.0 * z)), AFTER.format("head", "eval")),
     "a scale in a hook, in place": (Net(lambda self, h: self.head(h), hooked(lambda z: z.mul_(1))), AFTER[:20]),
+    "a scale in a pre-hook": (
+        nn.Sequential(nn.ReLU(), hooked_before(lambda h: (1.0 * h,))),
+        "a hook changes the input of the head `1`; change the features before it",
+    ),
+    "a scale in a pre-hook, in place": (
+        nn.Sequential(nn.ReLU(), hooked_before(lambda h: (h.mul_(1),))),
+        "a hook changes the input of the head `1`",
+    ),
     "a scale in training": (Net(lambda self, h: self.head(h) * self.scale, None, True), AFTER.format("head", "train")),
     "dropout of the logits": (nn.Sequential(nn.Linear(4, 3), nn.Dropout()), AFTER.format("0", "training")),
+    "a bare cosine": (Cosine(4, 3), r"the head \(Cosine\) is not z = W h"),
     "a cosine": (nn.Sequential(nn.ReLU(), Cosine(4, 3)), NOT_AFFINE.format("1", "Cosine")),
     "a part that is zero at first": (nn.Sequential(nn.ReLU(), LowRank(4, 3)), NOT_AFFINE.format("1", "LowRank")),
     "another head in training": (
@@ -228,6 +244,7 @@ ACCEPTED = {
     "lazy": lambda: nn.Sequential(nn.ReLU(), nn.LazyLinear(3)),
     "affine subclass": lambda: nn.Sequential(nn.ReLU(), Same(4, 3)),
     "a hook that only looks": lambda: Net(lambda self, h: self.head(h), hooked(lambda z: None)),
+    "a pre-hook that only looks": lambda: nn.Sequential(nn.ReLU(), hooked_before(lambda h: None)),
     "a view of the logits": lambda: Net(lambda self, h: self.head(h).view(len(h), -1)),
     "by keyword": lambda: Net(lambda self, h: self.head(input=h)),
     "in front of the head": lambda: nn.Sequential(nn.ReLU(), nn.Dropout(), nn.Linear(4, 3), nn.Identity()),

@@ -441,7 +441,9 @@ def test_a_buffer_that_changes_in_training_must_be_in_the_snapshots(persistent):
     if persistent:
         finish(trained)
     else:
-        with pytest.raises(ValueError, match=r"the buffer `backbone\.passes` changes in training but is in no snapshot"):
+        with pytest.raises(
+            ValueError, match=r"the buffer `backbone\.passes` changes in training but is in no snapshot"
+        ):
             finish(trained)
 
 
@@ -468,3 +470,19 @@ def test_the_logits_of_the_first_and_the_last_batch_are_checked(faulty, refused)
     else:
         features, logits = extract_features(network, split(25), batch_size=10)
         assert (features.shape, logits.shape) == ((25, 64), (25, 3))
+
+
+def test_penalties_are_of_the_weight_that_made_the_logits():
+    """The power iteration of spectral_norm takes one step in a pass, and changes W at each."""
+    torch.manual_seed(0)
+    network = Network(nn.Flatten(), 64, 3).train()
+    network.head = nn.utils.parametrizations.spectral_norm(network.head)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    given = build_loss(entry("ls", smoothing=0.1)), Penalties(2.0, 0.0, 0.0), torch.eye(64), torch.arange(64) % 3
+    logits, penalised = objective(network, *given)
+    after = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(start)
+    _, plain = objective(network, given[0], None, *given[2:])
+    assert all(torch.equal(after[name], value) for name, value in network.state_dict().items())
+    weight = (logits - network.head.bias).T  # of unit vectors
+    assert (penalised - plain).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)

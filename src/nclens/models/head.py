@@ -53,8 +53,9 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
             given = f"a tensor of shape {tuple(expected.shape)} for {len(example)} samples"
             raise ValueError(f"the model {name} must return logits (N, {outputs}), not {given}")
         run = partial(try_out, module, training=True)
-        if _find_head(module, run, example, outputs, name, "training")[0] is not head:
-            raise ValueError(f"the model {name} ends in another linear layer in training than in evaluation")
+        trained, made = _find_head(module, run, example, outputs, name, "training")
+        if trained is not head or made.shape != expected.shape:
+            raise ValueError(f"the model {name} ends in another layer or shape in training than in evaluation")
         network = _split(module, head, path)
         _check_parts(network, example, expected, name)
     return network.train(training)
@@ -95,7 +96,7 @@ def check_affine(head: nn.Linear, features: Tensor, logits: Tensor, path: str) -
     if not bool((excess <= 0).all()):  # true of a logit that is not a number, too
         worst = excess.argmax()
         raise ValueError(
-            f"the head `{path}` ({type(head).__name__}) is not z = W h + b: a logit differs from it by "
+            f"the {_called(path, 'head')} ({type(head).__name__}) is not z = W h + b: a logit differs from it by "
             f"{difference.flatten()[worst]:.3g}, and rounding explains {rounding.flatten()[worst]:.1g}; {WHAT_TO_WRITE}"
         )
 
@@ -194,8 +195,15 @@ def _check_layer(head: nn.Linear, path: str, outputs: int, name: str) -> None:
     features = torch.randn(8, weight.shape[1], generator=random)
     state = {key: value + 0.1 * torch.randn(value.shape, generator=random) for key, value in head.named_parameters()}
     state |= {key: buffer.clone() for key, buffer in head.named_buffers()}
-    # In a hook: the weights of a layer with hooks or parametrisations are those of this pass.
-    hook = head.register_forward_hook(lambda layer, inputs, output: check_affine(head, features, output, path))
+
+    def check(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # In a hook: the weights of a layer with hooks or parametrisations are those of this pass.
+        if inputs[0] is not features or features._version != version:
+            raise ValueError(f"a hook changes the input of the {_called(path, 'head')}; change the features before it")
+        check_affine(head, features, output, path)
+
+    version = features._version
+    hook = head.register_forward_hook(check)
     try:
         with torch.no_grad():
             functional_call(head, state, (features,))
@@ -244,8 +252,8 @@ def _names(module: nn.Module, head: nn.Linear) -> list[str]:
     return [path.removesuffix("_orig_mod").removesuffix(".") for path in names]
 
 
-def _called(path: str) -> str:
-    return f"linear layer `{path}`" if path else "linear layer"
+def _called(path: str, kind: str = "linear layer") -> str:
+    return f"{kind} `{path}`" if path else kind
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.optim.sgd import sgd
 
 from nclens.data.tensors import Split, flip_crop
@@ -320,9 +321,11 @@ def objective(
     replaces the network's own, for instance by its compiled form.
     """
     features = _features(backbone or network.backbone, inputs, precision)
-    logits = network.head(features)
-    value = loss(logits, targets, inputs).mean()
-    return logits, value if penalties is None else value + penalties.of(network, features)
+    # One W for logits and penalties: a parametrisation such as spectral_norm has another at each access in training.
+    with parametrize.cached():
+        logits = network.head(features)
+        value = loss(logits, targets, inputs).mean()
+        return logits, value if penalties is None else value + penalties.of(network, features)
 
 
 def as_teacher(network: Network, precision: str = "float32") -> Callable[[Tensor], Tensor]:

@@ -206,7 +206,7 @@ def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]
             network,
             name="network",
             input_example=example,
-            pip_requirements=["torch", "nclens"],
+            pip_requirements=["torch"],
             metadata={key: manifest[key] for key in ("mean", "std", names)},
             tags={"mlflow.note.content": _note(manifest, names)},
         )
