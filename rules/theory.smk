@@ -1,6 +1,7 @@
 """Theory: the unconstrained feature model of every loss that has a closed form."""
 
-# in:  R/data/{dataset}.json (how many classes and samples there are), R/metrics.parquet
+# in:  R/data/{dataset}.json (how many classes and samples there are), R/metrics.parquet, and for the feature dimension
+#      one run.json of each experiment
 # out: R/theory/ufm.csv, R/theory/dynamics.csv, R/theory/regression.csv, R/theory/predictions.csv,
 #      R/theory/effective.csv
 

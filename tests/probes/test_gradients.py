@@ -1,3 +1,4 @@
+import warnings
 from functools import partial
 
 import pytest
@@ -93,3 +94,36 @@ def test_weights_gradients_and_statistics_stay_as_they_are(network, images):
 def test_what_has_no_variance_is_refused(inputs, targets, options, words):
     with pytest.raises(ValueError, match=words):
         gradient_variance(Network(nn.Identity(), 4, 3), inputs, targets, ce, **options)
+
+
+def head_with(wrap):
+    """Return a network whose head PyTorch reparametrises; the same weights every time."""
+    torch.manual_seed(2)
+    network = Network(nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU()), 5, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.head = wrap(network.head)
+    return network
+
+
+def test_a_head_with_hooks_is_the_same_head_with_a_parametrisation(images):
+    inputs, targets = images
+    networks = [head_with(wrap) for wrap in (nn.utils.weight_norm, nn.utils.parametrizations.weight_norm)]
+    found, expected = (gradient_variance(network, inputs, targets, ce) for network in networks)
+    assert found == pytest.approx(expected, rel=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(networks[0](inputs), networks[1](inputs))
+
+
+def test_a_weight_that_the_head_shares_is_a_weight_of_the_head(images):
+    network = Network(nn.Sequential(nn.Flatten(), nn.Linear(144, 144)), 144, 144)
+    network.head.weight = network.backbone[1].weight
+    found = gradient_variance(network, *images, ce)
+    network.backbone[1].bias.requires_grad_(False)
+    rows = []
+    for sample, target in zip(*images, strict=True):
+        network.zero_grad()
+        ce(network(sample[None]), target[None]).sum().backward()
+        rows.append(torch.cat([network.head.weight.grad.flatten(), network.head.bias.grad]).double())
+    expected = torch.stack(rows).sub(torch.stack(rows).mean(0)).square().sum(1).mean()
+    assert found["head"] == pytest.approx(float(expected), rel=1e-5)

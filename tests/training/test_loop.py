@@ -418,3 +418,71 @@ def test_an_interrupted_regression_ends_with_the_same_bits(stops):
 def test_a_diverging_regression_is_reported_at_the_next_record():
     with pytest.raises(FloatingPointError, match=r"epoch \d+ \(learning rate 1e\+20\)"):
         finish(regression(record_every=2, learning_rate=1e20))
+
+
+class Counting(nn.Module):
+    """Scales its input by the number of training passes, which its state may lack."""
+
+    def __init__(self, persistent):
+        super().__init__()
+        self.register_buffer("passes", torch.ones(()), persistent=persistent)
+        self.register_buffer("mask", torch.tensor([0.0, float("nan"), float("-inf")]), persistent=False)
+
+    def forward(self, inputs):
+        self.passes += self.training
+        return inputs.flatten(1) / self.passes
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_changes_in_training_must_be_in_the_snapshots(persistent):
+    settings = Settings(epochs=1, batch_size=8, learning_rate=0.1)
+    network = Network(Counting(persistent), 64, 3)
+    trained = Trainer(network, build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, 0)
+    if persistent:
+        finish(trained)
+    else:
+        with pytest.raises(
+            ValueError, match=r"the buffer `backbone\.passes` changes in training but is in no snapshot"
+        ):
+            finish(trained)
+
+
+class Faulty(nn.Linear):
+    """A head whose logits are off in one call."""
+
+    faulty, calls = None, 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return super().forward(inputs) + (self.calls - 1 == self.faulty)
+
+
+@pytest.mark.parametrize(("faulty", "refused"), [(0, True), (1, False), (2, True), (None, False)])
+def test_the_logits_of_the_first_and_the_last_batch_are_checked(faulty, refused):
+    network = Network(nn.Flatten(), 64, 3)
+    network.head = Faulty(64, 3)
+    network.head.faulty = faulty
+    if refused:
+        with pytest.raises(
+            ValueError, match=r"the head `head` \(Faulty\) is not z = W h \+ b: .* differs from it by 1"
+        ):
+            extract_features(network, split(25), batch_size=10)
+    else:
+        features, logits = extract_features(network, split(25), batch_size=10)
+        assert (features.shape, logits.shape) == ((25, 64), (25, 3))
+
+
+def test_penalties_are_of_the_weight_that_made_the_logits():
+    """The power iteration of spectral_norm takes one step in a pass, and changes W at each."""
+    torch.manual_seed(0)
+    network = Network(nn.Flatten(), 64, 3).train()
+    network.head = nn.utils.parametrizations.spectral_norm(network.head)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    given = build_loss(entry("ls", smoothing=0.1)), Penalties(2.0, 0.0, 0.0), torch.eye(64), torch.arange(64) % 3
+    logits, penalised = objective(network, *given)
+    after = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(start)
+    _, plain = objective(network, given[0], None, *given[2:])
+    assert all(torch.equal(after[name], value) for name, value in network.state_dict().items())
+    weight = (logits - network.head.bias).T  # of unit vectors
+    assert (penalised - plain).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)

@@ -19,7 +19,7 @@ def count_flops(network: Network, shape: Sequence[int]) -> int:
 
     Weights, buffers and the state of the random generators are unchanged.
     """
-    example = torch.zeros(1, *shape, device=network.head.weight.device)
+    example = torch.zeros(1, *shape, device=next(network.parameters()).device)
     # The fused kernels of inference are operators that the counter does not know. With gradients and plain attention
     # everything runs as matrix products.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

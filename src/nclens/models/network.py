@@ -13,13 +13,16 @@ class Network(nn.Module):
 
     Attributes:
         backbone: maps inputs (N, ...) to features h (N, d).
-        head: linear, weight W (K, d) and bias b (K,).
+        head: linear, weight W (K, d) and bias b (K,). Read both after a forward pass, in which hooks such as
+            `torch.nn.utils.weight_norm` set them.
+        head_path: the head's name in the module that it was found in, for messages.
     """
 
     def __init__(self, backbone: nn.Module, dim: int, outputs: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(dim, outputs)
+        self.head_path = "head"
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, K)."""

@@ -69,7 +69,8 @@ def gradient_variance(
             it changes the result by rounding only.
 
     Returns:
-        ``head``: over weight and bias of the head; ``network``: over all weights, the head's among them. Both >= 0.
+        ``head``: over the parameters of the head, its weight and bias; a weight shared with another layer counts
+        with its whole gradient. ``network``: over all parameters, the head's among them. Both >= 0.
 
     Raises:
         ValueError: there are no samples, inputs and targets differ in number, the chunk is not positive, or a gradient
@@ -100,7 +101,9 @@ def gradient_variance(
         for name, gradients in made.items():
             spreads[name].add(gradients.flatten(1).double())
     sums = {name: spread.squares for name, spread in spreads.items()}
-    head = sum(value for name, value in sums.items() if name.startswith("head.")) / len(inputs)
+    # By identity: a weight that the head shares with another layer has the name of that layer.
+    own = {id(value) for value in network.head.parameters()}
+    head = sum(sums[name] for name, value in network.named_parameters() if id(value) in own) / len(inputs)
     variances = {"head": float(head), "network": float(sum(sums.values()) / len(inputs))}
     if not all(torch.isfinite(torch.tensor(list(variances.values())))):
         raise ValueError("a gradient is not finite: the network's weights or logits are not, or overflow")

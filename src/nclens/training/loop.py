@@ -14,10 +14,11 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.optim.sgd import sgd
 
 from nclens.data.tensors import Split, flip_crop
-from nclens.models import Network
+from nclens.models import Network, check_affine
 from nclens.training.history import STATISTICS
 from nclens.training.statistics import batch_statistics
 
@@ -146,6 +147,8 @@ class Trainer:
         # The compiled backbone shares the network's parameters; evaluation and checkpoints use the original.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
+        saved = network.state_dict().keys()
+        self._unsaved = {name: value.clone() for name, value in network.named_buffers() if name not in saved}
         # Buffers of zeros give the same first step as torch.optim.SGD, which starts without them.
         self.momentum = [torch.zeros_like(weight) if settings.momentum else None for weight in self.parameters]
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
@@ -167,7 +170,7 @@ class Trainer:
 
         Raises:
             FloatingPointError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
-            ValueError: the loss does not depend on the logits.
+            ValueError: the loss does not depend on the logits, or a buffer changes that no snapshot would hold.
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
@@ -238,10 +241,20 @@ class Trainer:
         return split.normalise(stored), split.targets[index]
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
+        self._check_buffers()
         if self.settings.records(number):
             self._record(number, rate, sums)
         self.epoch, self.step = number, 0
         self.loss.end_epoch()
+
+    def _check_buffers(self) -> None:
+        """Refuse a network whose state is not all in its `state_dict`: a snapshot would be another network."""
+        buffers = dict(self.network.named_buffers())
+        for name, first in self._unsaved.items():
+            if not torch.equal(buffers[name].nan_to_num(), first.nan_to_num()):
+                raise ValueError(
+                    f"the buffer `{name}` changes in training but is in no snapshot; register it with persistent=True"
+                )
 
     def _record(self, number: int, rate: float, sums: list[float]) -> None:
         values = dict(zip(self._columns, (value / self.steps_per_epoch for value in sums), strict=True))
@@ -308,9 +321,11 @@ def objective(
     replaces the network's own, for instance by its compiled form.
     """
     features = _features(backbone or network.backbone, inputs, precision)
-    logits = network.head(features)
-    value = loss(logits, targets, inputs).mean()
-    return logits, value if penalties is None else value + penalties.of(network, features)
+    # One W for logits and penalties: a parametrisation such as spectral_norm has another at each access in training.
+    with parametrize.cached():
+        logits = network.head(features)
+        value = loss(logits, targets, inputs).mean()
+        return logits, value if penalties is None else value + penalties.of(network, features)
 
 
 def as_teacher(network: Network, precision: str = "float32") -> Callable[[Tensor], Tensor]:
@@ -372,14 +387,23 @@ def evaluate(
 
 @torch.no_grad()
 def extract_features(network: Network, split: Split, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU."""
+    """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU.
+
+    Raises:
+        ValueError: in the first or the last batch the logits are not h W' + b up to rounding, see
+            `nclens.models.check_affine`.
+    """
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
     # Filled in place: concatenating batches at the end would need twice the memory.
-    features = torch.empty(len(split), network.head.in_features)
-    logits = torch.empty(len(split), network.head.out_features)
-    for start in range(0, len(split), batch_size):
+    features = torch.empty(len(split), network.head.in_features, dtype=torch.float32)
+    logits = torch.empty(len(split), network.head.out_features, dtype=torch.float32)
+    starts = range(0, len(split), batch_size)
+    for start in starts:
         hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
         features[start : start + batch_size] = hidden
-        logits[start : start + batch_size] = network.head(hidden)
+        outputs = network.head(hidden)
+        if start in (starts[0], starts[-1]):
+            check_affine(network.head, hidden, outputs, network.head_path)
+        logits[start : start + batch_size] = outputs
     return features, logits

@@ -7,7 +7,9 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlparse
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
@@ -24,6 +26,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nclens.workflow.files import exclusive, write_json
 from nclens.workflow.paths import StudyFolder
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
@@ -185,6 +190,33 @@ def _plainly(text: str) -> str:
 def _without_password(text: str) -> str:
     """Return a text without the users and passwords of the addresses in it."""
     return re.sub(r"password=[^&\s]*", "password=***", re.sub(r"//[^/\s]*@", "//", text))
+
+
+def load_network(uri: str) -> "nn.Module":
+    """Return a recorded network in evaluation mode, from its address in MLflow, such as `models:/ID`.
+
+    It takes normalised inputs; the model's description says which. The network is an exported graph, which computes in
+    evaluation mode whatever is called, and PyTorch refuses `eval()` and `train()` on it. Here `eval()` returns the
+    network, and `train()` raises a ValueError. To train it further, build the model and load a snapshot.
+
+    Raises:
+        OSError: there is no such model, or the tracking server cannot be used.
+    """
+    with connected():
+        network = mlflow.pytorch.load_model(uri)
+    for layer in network.modules():
+        layer.training = False
+
+    def train(mode: bool = True) -> "nn.Module":
+        if mode:
+            raise ValueError(
+                f"the network {uri} is an exported graph in evaluation mode and cannot train; build the model and load "
+                "a snapshot of the run"
+            )
+        return network
+
+    network.train, network.eval = train, partial(train, False)
+    return network
 
 
 def experiment_of(client: mlflow.MlflowClient, study: str, root: Path) -> str:

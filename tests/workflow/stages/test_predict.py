@@ -8,6 +8,7 @@ from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties
 from nclens.workflow import specs, tables
 from nclens.workflow.files import FileError
+from nclens.workflow.paths import run_path
 from nclens.workflow.stages.predict import predict
 
 PENALTIES = specs.Penalties(lambda_w=1e-3, lambda_h_total=0.05, lambda_b=1e-2)
@@ -17,8 +18,8 @@ METRICS |= {"p_true": "confidence"}
 TRUTH = EffectivePenalties(10, 0.02, 0.25, 0.0, 0.0, 0.0, 4)
 
 
-def experiment(name="sweep", *, losses=SWEEP, regularised=False, seeds=(0, 1), dim=16):
-    keys = {"dataset": "digits", "model": "net", "dim": dim, "regularised": regularised, "epochs": 20}
+def experiment(name="sweep", *, losses=SWEEP, regularised=False, seeds=(0, 1), dim=16, model="net"):
+    keys = {"dataset": "digits", "model": model, "dim": dim, "regularised": regularised, "epochs": 20}
     return specs.PredictExperiment(name, losses=tuple(losses), smoothings=losses, seeds=seeds, **keys)
 
 
@@ -43,7 +44,11 @@ def run(tmp_path):
     manifest = {"classes": [str(name) for name in range(10)], "train": 4000}
     (tmp_path / "data" / "digits.json").write_text(json.dumps(manifest))
 
-    def run(*experiments, metrics=None):
+    def run(*experiments, metrics=None, dims=None):
+        for item in (item for item in experiments if item.losses):
+            record = tmp_path / run_path(item.dataset, item.model, item.losses[0], item.seeds[0]) / "run.json"
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps({"dim": (dims or {}).get(item.model, item.dim)}))
         if metrics is not None:
             metrics.to_parquet(tmp_path / "metrics.parquet", index=False)
         outputs = tmp_path / "theory" / "predictions.csv", tmp_path / "theory" / "effective.csv"
@@ -115,7 +120,7 @@ def test_explicit_penalties_are_those_of_training(run):
 
 def test_nothing_to_predict_needs_no_metrics_and_leaves_headers(run):
     pair = experiment("main", losses={"ce": 0.0, "ls": 0.05})
-    narrow = experiment("narrow", dim=8, regularised=True)
+    narrow = experiment("narrow", dim=8, regularised=True, model="narrow")
     twins = experiment("twins", losses={"ce": 0.0, "ls_0": 0.0, "ls": 0.05})
     for experiments in ([], [pair, narrow, twins, experiment("none", losses={})]):
         predictions, fits = run(*experiments)
@@ -193,3 +198,14 @@ def test_bad_input_is_named(run):
     with pytest.raises(FileError, match=r"digits.json is missing: the rule `prepare`"):
         run(item)
     assert not (run.root / "theory").exists()
+
+
+def test_the_feature_dimension_is_the_networks_and_one_in_the_study_must_be_it(run):
+    item = experiment(dim=None, regularised=True)
+    assert len(run(item, metrics=metrics_of(item), dims={"net": 16})[0]) == 4 * 2 * 4
+    # Below K - 1 dimensions nothing is predicted, whether or not the study says so.
+    assert run(item, metrics=metrics_of(item), dims={"net": 8})[0].empty
+    with pytest.raises(
+        ValueError, match=r"models\.net\.dim is 16, but the network's features have 8 dimensions; write"
+    ):
+        run(experiment(regularised=True), metrics=metrics_of(item), dims={"net": 8})

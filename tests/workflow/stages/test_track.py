@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -103,7 +104,8 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
 
     _, (run,) = active_runs()
     (model,) = run.outputs.model_outputs
-    network = mlflow.pytorch.load_model(f"models:/{model.model_id}")
+    uri = f"models:/{model.model_id}"
+    network = mlflow.pytorch.load_model(uri)
     data, _ = read_tensors(R / "data" / "mnist5k.safetensors", "prepare")
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
     features, _ = read_tensors(R / recorded.run / "features" / "epoch6.safetensors", "extract")
@@ -111,6 +113,32 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     with torch.no_grad():
         found = network(inputs)
     torch.testing.assert_close(found, features["test.logits"], rtol=1e-3, atol=1e-3)
+
+    loaded = tracking.load_network(uri)
+    assert not any(layer.training for layer in loaded.modules())
+    assert loaded.eval() is loaded
+    assert loaded.train(False) is loaded
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(inputs), found)
+    with pytest.raises(ValueError, match=rf"the network {uri} is an exported graph .* cannot train; build the model"):
+        loaded.train()
+
+    # What input it expects is in its signature, its description and its metadata.
+    described = mlflow.models.get_model_info(uri)
+    (tensor,) = described.signature.inputs.inputs
+    assert (tensor.type, tensor.shape) == (np.dtype("float32"), (-1, 1, 28, 28))
+    assert {key: described.metadata[key] for key in ("mean", "std", "classes")} == {
+        key: manifest[key] for key in ("mean", "std", "classes")
+    }
+    note = mlflow.get_logged_model(model.model_id).tags["mlflow.note.content"]
+    assert "Input: float32 (N, 1, 28, 28), which the caller normalises: (pixels scaled to [0, 1] - mean) / std" in note
+    assert f"with the mean {manifest['mean']}, std {manifest['std']} of the model's metadata" in note
+    assert "Output: logits (N, 10), in the order of the metadata's classes" in note
+
+
+def test_a_recorded_network_that_is_not_there_is_one_message(recorded):
+    with pytest.raises(OSError, match=r"the tracking server sqlite:///mlflow.db cannot be used: .*nothing"):
+        tracking.load_network("models:/m-nothing")
 
 
 def test_probes_are_recorded_as_curves_and_as_their_table(recorded):

@@ -302,6 +302,7 @@ class Net(nn.Module):
     def __init__(self, shape, outputs):
         super().__init__()
         self.head = nn.Linear(shape[1] * shape[2], outputs)
+        self.frozen = nn.Linear(5, 5).requires_grad_(False)
 
     def forward(self, images):
         if len(images) > int(os.environ["ROOM"]):
@@ -332,6 +333,8 @@ def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkey
     assert said in line
     monkeypatch.setenv("ROOM", "1000")
     nclens(*arguments, cwd=folder)
+    record = json.loads((folder / f"full {lack}" / "run.json").read_text())
+    assert (record["parameters"], record["dim"]) == (784 * 10 + 10, 784)  # those that are trained
     monkeypatch.setenv("ROOM", "2")
     extracted = replace(specs.extract(study, run), model=specs.Entry(**model), snapshots=(1,))
     extract = ["extract", "--spec", specs.encode(extracted)]

@@ -25,25 +25,31 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int) 
 
     Raises:
         FileError: a file is missing, damaged or cannot be written.
+        ValueError: the head is not z = W h + b; names the run, the epoch, the split and the layer.
     """
     described, folder = read_json(manifest, "prepare"), RunFolder(run)
     with device_slot(spec.device, folder.name) as device:
-        configure(threads)
         tensors, _ = read_tensors(data, "prepare")
         network = build_network(flat(spec.model), described["shape"], output_count(described))
+        configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
         for epoch in spec.snapshots:
             read_weights(network, folder.snapshot(epoch))
-            write_tensors(folder.features(epoch), _extracted(network, splits))
+            made: dict[str, Tensor] = {}
+            for name, split in splits.items():
+                try:
+                    made |= _extracted(network, name, split)
+                except ValueError as error:
+                    raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
+            # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
+            made |= {"weight": network.head.weight, "bias": _bias(network.head)}
+            write_tensors(folder.features(epoch), made)
 
 
-def _extracted(network: Network, splits: dict[str, Split]) -> dict[str, Tensor]:
-    made = {"weight": network.head.weight, "bias": _bias(network.head)}
-    for name, split in splits.items():
-        features, logits = extract_features(network, split)
-        made |= {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
-    return made
+def _extracted(network: Network, name: str, split: Split) -> dict[str, Tensor]:
+    features, logits = extract_features(network, split)
+    return {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
 
 
 def _bias(head: torch.nn.Linear) -> torch.Tensor:

@@ -13,7 +13,7 @@ from nclens.ufm.regression_tables import predictions as regression_predictions
 from nclens.ufm.regression_tables import problem_of
 from nclens.workflow import tables
 from nclens.workflow.files import read_json
-from nclens.workflow.paths import StudyFolder
+from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictRegression
 
 #: Quantity -> the metric that measures it.
@@ -43,7 +43,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
         spec: the penalties and experiments. Rows of regressions have penalties ``explicit``, no smoothing, and
             ``lambda_h_mean`` in place of the other penalties on features and bias.
         metrics: R/metrics.parquet.
-        root: R, for the data sets' manifests.
+        root: R, for the data sets' manifests and the feature dimension in each experiment's first run.json.
         output: R/theory/predictions.csv. ``relative_error`` is |measured - predicted| / |predicted|: 1, its limit, for
             an infinite prediction, and empty for a prediction of 0 or none. ``lambda_b`` is empty beside effective
             penalties, which it is no part of.
@@ -53,14 +53,14 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
-        ValueError: the metrics lack a number that is needed; names it.
+        ValueError: the metrics lack a number that is needed, or a model's `dim` is not that of its networks; names it.
     """
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
-    for experiment in spec.experiments:
+    for experiment in (item for item in spec.experiments if item.losses):
         manifest = read_json(StudyFolder(root).manifest(experiment.dataset), "prepare")
         classes = len(manifest["classes"])
-        dim = experiment.dim or classes
+        dim = _dim(experiment, root)
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
         few = len(set(experiment.smoothings.values())) < FEWEST_SMOOTHINGS
         if unbalanced or dim < classes - 1 or (few and not experiment.regularised):
@@ -75,9 +75,21 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
             predictions += _effective(experiment, sizes["per_class"], found, measured)
     for regression in spec.regressions:
         manifest = read_json(StudyFolder(root).manifest(regression.dataset), "prepare")
-        predictions += _regression(regression, manifest, metrics)
+        predictions += _regression(regression, manifest, _dim(regression, root), metrics)
     for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
         tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
+
+
+def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
+    """Return the feature dimension d of an experiment's networks; a `dim` in the study must be it."""
+    place = run_path(experiment.dataset, experiment.model, experiment.losses[0], experiment.seeds[0])
+    found: int = read_json(StudyFolder(root).run(place).run, "train")["dim"]
+    if experiment.dim not in (None, found):
+        raise ValueError(
+            f"models.{experiment.model}.dim is {experiment.dim}, but the network's features have {found} dimensions; "
+            f"write dim: {found}, or leave it out"
+        )
+    return found
 
 
 def _measured(experiment: OfRuns, quantities: Mapping[str, str], path: Path) -> Table:
@@ -117,9 +129,11 @@ def _explicit(
         yield from _rows(experiment, keys, values, predicted)
 
 
-def _regression(item: PredictRegression, manifest: Mapping[str, Any], metrics: Path) -> Iterator[dict[str, Any]]:
+def _regression(
+    item: PredictRegression, manifest: Mapping[str, Any], dim: int, metrics: Path
+) -> Iterator[dict[str, Any]]:
     penalties = {"lambda_w": item.lambda_w, "lambda_h_mean": item.lambda_h_mean}
-    problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, **penalties)
+    problem = problem_of(manifest["target_mean"], manifest["target_covariance"], dim, **penalties)
     predicted = regression_predictions(problem)
     for (loss, seed), values in _measured(item, {name: name for name in predicted}, metrics).items():
         keys = {"loss": loss, "smoothing": None, "penalties": "explicit", **penalties, "seed": seed}

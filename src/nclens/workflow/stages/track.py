@@ -184,16 +184,17 @@ def _artifact_folder(path: Path, root: Path) -> str | None:
 
 
 def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]) -> None:
-    """Record the trained network as an MLflow model, with one training image as its input example."""
+    """Record the trained network as an MLflow model, with two training samples as its input example."""
     # Imported here: only this needs PyTorch, and a study's own record does not.
     import torch
 
     from nclens.data.prepared import place_splits
-    from nclens.data.tasks import output_count
+    from nclens.data.tasks import OUTPUTS, output_count, task_of
     from nclens.workflow.build.models import build_network
 
     manifest = read_json(StudyFolder(root).manifest(spec.dataset), "prepare")
     data, _ = read_tensors(StudyFolder(root).data(spec.dataset), "prepare")
+    names = OUTPUTS[task_of(manifest)]
     network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
     snapshot = StudyFolder(root).run(spec.run).snapshot(spec.snapshots[-1])
     network.load_state_dict(read_tensors(snapshot, "train")[0])
@@ -201,4 +202,26 @@ def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]
     split, _ = place_splits(data, manifest, torch.device("cpu"))
     example = split.normalise(split.inputs[:2]).contiguous().numpy()
     with mlflow.start_run(run_id=run_id):
-        mlflow.pytorch.log_model(network, name="network", input_example=example, pip_requirements=["torch", "nclens"])
+        mlflow.pytorch.log_model(
+            network,
+            name="network",
+            input_example=example,
+            pip_requirements=["torch"],
+            metadata={key: manifest[key] for key in ("mean", "std", names)},
+            tags={"mlflow.note.content": _note(manifest, names)},
+        )
+
+
+def _note(manifest: dict[str, Any], names: str) -> str:
+    """Return what a user of a recorded network must know: its inputs, its outputs and its mode."""
+    shape = ", ".join(map(str, ("N", *manifest["shape"])))
+    stored, each = ("pixels scaled to [0, 1]", "channel") if len(manifest["shape"]) == 3 else ("values", "column")
+    scale = f"mean {manifest['mean']}, std {manifest['std']}" if len(manifest["mean"]) < 10 else "mean and std"
+    outputs = "logits" if names == "classes" else "predictions"
+    return (
+        f"Input: float32 ({shape}), which the caller normalises: ({stored} - mean) / std of each {each}, with the "
+        f"{scale} of the model's metadata. Output: {outputs} (N, {len(manifest[names])}), in the order of the "
+        f"metadata's {names}. The network is an exported graph, always in evaluation mode: what "
+        "mlflow.pytorch.load_model returns has no eval() and no train(). Loaded by "
+        "nclens.workflow.tracking.load_network it has eval()."
+    )

@@ -252,7 +252,7 @@ def _publish(
             "git_revision": git_revision(),
             "device": torch.cuda.get_device_name(device) if cuda else "cpu",
             "data_sha256": manifest["sha256"],
-            "parameters": sum(parameter.numel() for parameter in trainer.parameters),
+            "parameters": sum(value.numel() for value in trainer.parameters if value.requires_grad),
             "dim": trainer.network.head.in_features,
             "steps": steps,
             "wall_time": seconds,

@@ -1,0 +1,160 @@
+"""The stage `extract`: features, logits and head are those of one forward pass, and the logits are h W' + b."""
+
+import pytest
+import torch
+
+import nclens
+from nclens.study import load_study
+from nclens.workflow import specs
+from nclens.workflow.build.models import build_network
+from nclens.workflow.files import read_tensors, write_tensors
+from nclens.workflow.paths import path_of
+from nclens.workflow.stages.extract import extract
+from nclens.workflow.stages.prepare import prepare
+
+#: A data set and the same network with a head that PyTorch reparametrises by hooks or by a parametrisation.
+OWN = """
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def data():
+    random = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    inputs = random.normal(size=(600, 4)) + np.eye(3, 4)[labels]
+    return {"train_inputs": inputs[:540], "train_targets": labels[:540], "test_inputs": inputs[540:],
+            "test_targets": labels[540:]}
+
+
+def net(shape, outputs, wrap="plain"):
+    torch.set_float32_matmul_precision("medium")  # extraction is in float32 whatever the file does
+    head = nn.Linear(8, outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if wrap.endswith("hooks"):
+            head = getattr(nn.utils, wrap.removesuffix("_hooks"))(head)
+        elif wrap.endswith("norm"):
+            head = getattr(nn.utils.parametrizations, wrap)(head)
+    if wrap != "scaled":
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), head)
+    # A factor that no parameter of the head holds, and that is 1 at first.
+    body = nn.Linear(4, 8)
+    nn.init.ones_(body.bias)
+    affine = head.forward
+    head.forward = lambda features: body.bias[0] * affine(features)
+    return nn.Sequential(body, nn.ReLU(), head)
+"""
+
+
+class Runs:
+    """Runs on disk whose snapshots are made by hand, one for each way to write the head."""
+
+    def __init__(self, folder, wraps):
+        (folder / "heads.py").write_text(OWN)
+        raw = {
+            "study": "heads",
+            "datasets": {"rows": {"function": "heads:data"}},
+            "models": {wrap: {"function": "heads:net", "parameters": {"wrap": wrap}} for wrap in wraps},
+            "losses": {"ce": {"name": "ce"}},
+            "experiments": {
+                wrap: {
+                    **{"dataset": "rows", "model": wrap, "losses": ["ce"], "seeds": [0], "snapshots": [1, 2]},
+                    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 0.1},
+                }
+                for wrap in wraps
+            },
+        }
+        self.study, self.root = load_study(raw, [folder]), folder / "results"
+        self.runs = {run.model: run for run in self.study.runs()}
+        self.data, self.manifest = self.root / "rows.safetensors", self.root / "rows.json"
+        prepare(specs.prepare(self.study, "rows"), self.data, self.manifest)
+
+    def folder(self, wrap):
+        return self.root / path_of(self.runs[wrap])
+
+    def network(self, wrap):
+        spec = specs.extract(self.study, self.runs[wrap])
+        return build_network(specs.flat(spec.model), (4,), 3)
+
+    def extracted(self, wrap, *snapshots):
+        """Write the snapshots of epochs 1, 2, extract them and return what was written."""
+        for epoch, weights in enumerate(snapshots, 1):
+            write_tensors(self.folder(wrap) / "snapshots" / f"epoch{epoch}.safetensors", weights)
+        extract(specs.extract(self.study, self.runs[wrap]), self.data, self.manifest, self.folder(wrap), threads=1)
+        files = [self.folder(wrap) / "features" / f"epoch{epoch}.safetensors" for epoch in (1, 2)]
+        return [read_tensors(file, "extract")[0] for file in files]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    wraps = ["plain", "weight_norm", "weight_norm_hooks", "spectral_norm", "spectral_norm_hooks", "scaled"]
+    return Runs(tmp_path_factory.mktemp("heads"), wraps)
+
+
+#: Name of a parameter or buffer of a parametrised head -> of the same head with hooks.
+OLD_NAMES = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+    "parametrizations.weight.original": "weight_orig",
+    "parametrizations.weight.0._u": "weight_u",
+    "parametrizations.weight.0._v": "weight_v",
+}
+
+
+def with_hooks(weights):
+    """Return a parametrised network's weights under the names of the same network with hooks."""
+    prefix = "head.parametrizations."
+    kept = {key: value for key, value in weights.items() if not key.startswith(prefix)}
+    made = {f"head.{OLD_NAMES[key.removeprefix('head.')]}": weights[key] for key in weights if key.startswith(prefix)}
+    return kept | made
+
+
+def collapse(found):
+    return nclens.neural_collapse(found["train.features"], found["train.targets"], found["weight"], found["bias"])
+
+
+@pytest.mark.parametrize("wrap", ["weight_norm", "spectral_norm"])
+def test_a_head_with_hooks_is_stored_as_the_same_head_with_a_parametrisation(runs, wrap):
+    torch.manual_seed(5)
+    snapshots = []
+    for scale in (1.0, 3.0):
+        network = runs.network(wrap).train()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(scale * torch.randn(parameter.shape))
+            network(torch.randn(9, 4))  # changes the vectors of the power iteration
+        snapshots.append({key: value.clone() for key, value in network.state_dict().items()})
+    right = runs.extracted(wrap, *snapshots)
+    found = runs.extracted(f"{wrap}_hooks", *map(with_hooks, snapshots))
+    for one, other in zip(found, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            torch.testing.assert_close(one[key], other[key])
+        assert collapse(one) == pytest.approx(collapse(other), rel=1e-4)
+        affine = one["test.features"] @ one["weight"].T + one["bias"]
+        torch.testing.assert_close(one["test.logits"], affine, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(found[0]["weight"], found[1]["weight"])
+
+
+def test_a_head_that_changes_in_training_is_refused_at_the_first_snapshot_where_it_is_not_affine(runs):
+    weights = {key: torch.ones_like(value) for key, value in runs.network("scaled").state_dict().items()}
+    later = {key: 2 * value for key, value in weights.items()}
+    words = (
+        r"seed0, epoch 2, train split: the head `2` \(Linear\) is not z = W h \+ b: a logit differs from it by \d.*"
+        r"; end in a plain nn\.Linear: scale or normalise the features before it"
+    )
+    with pytest.raises(ValueError, match=words):
+        runs.extracted("scaled", weights, later)
+    assert (runs.folder("scaled") / "features" / "epoch1.safetensors").is_file()
+    assert not (runs.folder("scaled") / "features" / "epoch2.safetensors").exists()
+
+
+def test_float32_is_exact_whatever_the_users_file_sets(runs):
+    torch.manual_seed(0)
+    weights = runs.network("plain").state_dict()
+    assert torch.get_float32_matmul_precision() == "medium"
+    runs.extracted("plain", weights, weights)
+    assert torch.get_float32_matmul_precision() == "highest"
