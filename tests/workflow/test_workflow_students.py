@@ -42,6 +42,7 @@ def finished(tmp_path_factory):
     """The project with the study's networks trained, and what a student alone would have needed."""
     place = Place.copy_to(tmp_path_factory.mktemp("students") / "nclens")
     place.configure(own_study())
+    place.quick_jobs = True
     place.fresh = {run: planned(place, f"results/own/mnist5k/{run}/run.json") for run in STUDENTS | ALONE}
     place.snakemake("--cores", "1", *RUNS)
     return place

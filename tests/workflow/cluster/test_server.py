@@ -18,6 +18,7 @@ import pytest
 import requests
 import yaml
 
+from tests.process import nclens
 from tests.project import ROOT, Place, stage_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -91,6 +92,7 @@ def place(tmp_path_factory):
     smoke = study["experiments"]["smoke"] | {"seeds": [0], "figures": ["norms"], "snapshots": [2]}
     study["experiments"] = {"smoke": smoke | {"training": {"epochs": 2, "batch_size": 40}}}
     place.configure(study)
+    place.quick_jobs = True
     return place
 
 
@@ -151,16 +153,8 @@ def completed(place, server, interrupted):
 
 def record(place, what, spec, **environment):
     """Run one `nclens track`."""
-    command = [sys.executable, "-m", "nclens.cli", "track", what, "--spec", json.dumps(spec), "--root", "results/smoke"]
-    return subprocess.run(
-        command,
-        cwd=place.folder,
-        env=place.environment(**environment),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    arguments = ["track", what, "--spec", json.dumps(spec), "--root", "results/smoke"]
+    return nclens(*arguments, cwd=place.folder, env=place.environment(**environment), check=False)
 
 
 def test_a_server_that_stops_fails_track_jobs_only(place, interrupted, completed):
