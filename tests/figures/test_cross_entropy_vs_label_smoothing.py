@@ -27,7 +27,7 @@ def holes(table: pd.DataFrame) -> pd.DataFrame:
 
 CASES = {
     "one loss, one epoch": {"losses": ("ls",), "last": 1, "count": 1},
-    "one seed": {"seeds": (7,)},
+    "one seed": {"seeds": (7,), "count": 6},
     "no rows": {"change": lambda table: table[:0]},
 }
 
@@ -51,7 +51,7 @@ def overlap(first, second) -> bool:
 def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
     """Also with values that are missing."""
     with style.look():
-        figure, table = draw_figure(stem, simulate(losses=FIVE, change=holes))
+        figure, table = draw_figure(stem, simulate(losses=FIVE, count=8, change=holes))
         figure.canvas.draw()
     assert isinstance(table, pd.DataFrame)
     assert figure.get_supxlabel().startswith("digits")
@@ -80,7 +80,7 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
 
 @pytest.mark.parametrize("stem", ALL)
 def test_same_input_same_bytes_and_the_input_is_left_alone(simulate, stem):
-    inputs = simulate(losses=("ce",), seeds=(0, 1))
+    inputs = simulate(losses=("ce",), seeds=(0, 1), count=6)
     metrics, theory = inputs.metrics.copy(), inputs.theory.copy()
     first, second = (style.encode(draw_figure(stem, inputs).figure, "png", dpi=50) for _ in range(2))
     assert first == second
