@@ -70,6 +70,7 @@ def own_study():
         "training": {"epochs": 4, "batch_size": 30},
         "snapshots": [1, 3, 4],
         "probes": ["elsewhere", "variance"],
+        "figures": ["probe_accuracy", "gradient_variance"],
         "keep_features": "last",
     }
     return study
