@@ -109,7 +109,9 @@ def finished(shared_folder):
 @pytest.fixture
 def place(finished, tmp_path):
     """A copy of the finished project that a test may change."""
-    yield Place.of(finished, tmp_path / "nclens")
+    place = Place.of(finished, tmp_path / "nclens")
+    place.quick_jobs = True
+    yield place
     assert stamps(finished) == finished.stamps, "this test wrote into a result that it shares with others: Place.own"
 
 
@@ -477,6 +479,7 @@ def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
 
 @pytest.mark.slow
 def test_what_would_only_fail_again_is_tried_once_and_the_rest_goes_on(slow):
+    slow.quick_jobs = True
     study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
     study["experiments"]["smoke"] |= {"losses": ["ls", "soft"], "training": {"epochs": 2, "batch_size": 40}}
     study["experiments"]["smoke"]["snapshots"] = [2]
@@ -501,6 +504,7 @@ def test_what_would_only_fail_again_is_tried_once_and_the_rest_goes_on(slow):
 @pytest.mark.parametrize(("slots", "expected"), [(1, {"cpu:0"}), (2, {"cpu:0", "cpu:1"}), (4, {"cpu:0", "cpu:1"})])
 def test_jobs_share_devices_as_the_profile_says(slow, tmp_path, slots, expected):
     """Numbered CPUs stand for GPUs: two jobs at a time have the same one only where it has two slots, one each."""
+    slow.quick_jobs = True
     study = yaml.safe_load(slow.study.read_text(encoding="utf-8"))
     study["experiments"]["smoke"] |= {"losses": ["ce", "ls"], "seeds": [0, 1], "snapshots": 1}
     study["experiments"]["smoke"]["training"] = {"epochs": 3, "batch_size": 40, "device": "auto"}
