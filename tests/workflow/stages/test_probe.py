@@ -1,11 +1,13 @@
 """The stage `probe`: snapshots and data in, a tidy table out."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from nclens.data.prepared import place_splits
 from nclens.losses import ce, ls
@@ -21,6 +23,7 @@ from nclens.workflow.build.models import build_network
 from nclens.workflow.files import FileError, read_json, read_tensors, write_tensors
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.probe import probe
+from tests.process import ROOT
 
 KINDS = ("head_onehot", "head_smoothed", "network_onehot", "network_smoothed")
 
@@ -37,8 +40,18 @@ def study_of(raw):
     return raw
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with the prepared data sets."""
+    folder = tmp_path_factory.mktemp("probe")
+    study = load_study(study_of(yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))))
+    for name in ("mnist5k", "digits8"):
+        prepare(specs.prepare(study, name), folder / f"{name}.safetensors", folder / f"{name}.json")
+    return folder
+
+
 @pytest.fixture
-def run(raw_study, tmp_path):
+def run(data, raw_study, tmp_path):
     """A run on disk whose snapshots are networks at random weights; a function that probes it."""
 
     class Run:
@@ -66,10 +79,8 @@ def run(raw_study, tmp_path):
             probe(self.spec(), tmp_path, threads=1)
             return pd.read_csv(tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "probes.csv")
 
-    made, study = Run(), load_study(study_of(raw_study))
-    for name in ("mnist5k", "digits8"):
-        folder = tmp_path / "data"
-        prepare(specs.prepare(study, name), folder / f"{name}.safetensors", folder / f"{name}.json")
+    made = Run()
+    shutil.copytree(data, tmp_path / "data")
     for epoch in (1, 2, 6):
         path = tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / f"epoch{epoch}.safetensors"
         write_tensors(path, made.network(epoch).state_dict())
