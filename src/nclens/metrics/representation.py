@@ -246,8 +246,9 @@ def template_spread(features: Array, labels: Array, weight: Array, classes: Sequ
         )
     labels = check_labels(labels, len(weight), len(features), features)
     chosen = list(range(len(weight))) if classes is None else list(classes)
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(0 <= k < len(weight) for k in chosen):
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(k in range(len(weight)) for k in chosen):
         raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
+    chosen = [int(k) for k in chosen]
     w, _ = scaled(weight.double()[chosen])
     _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
     # Relative to the templates, as in `template_plane`.
