@@ -414,6 +414,19 @@ def test_values_that_are_not_finite_in_regression_and_of_a_teacher():
         losses.distillation(logits, torch.zeros(N, dtype=torch.int64), teacher)
 
 
+@pytest.mark.parametrize("name", ["ce", "ls", "mse", "distillation"])
+def test_losses_are_traced_whole_where_no_value_can_be_seen(name):
+    given = [GIVEN["logits"], GIVEN["labels"], *([GIVEN["teacher_logits"]] if name == "distillation" else [])]
+    torch.compiler.reset()
+    compiled = torch.compile(LOSSES[name], backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*given), LOSSES[name](*given))
+    assert LOSSES[name](*(one.to("meta") for one in given)).shape == (N,)
+    given[1] = torch.full((N,), -100)
+    for without_values in (compiled, torch.func.vmap(lambda *one: LOSSES[name](*(value[None] for value in one))[0])):
+        with pytest.raises((IndexError, RuntimeError), match=r"out of (bounds|range)"):
+            without_values(*given)
+
+
 # Masked classes
 
 

@@ -14,8 +14,9 @@ Labels are integers of any type in [0, K); no label is ignored, not even -100. A
 gradient are then those of the sample without that class, K counting the others, and the gradient on the masked logit is
 0. Where the label's own class is masked the loss is inf, except for distillation at ``weight=1``, which uses no label.
 Each call checks this: a ValueError names a label out of range, and a logit that is nan or +inf. A check of values makes
-a GPU wait, so a training loop checks its labels once and calls its loss within ``with nclens.losses.unchecked():``,
-where a label out of range is an error of PyTorch's own and a logit that is nan or +inf makes the loss so.
+a GPU wait, so a training loop checks its labels once and calls its loss within ``with nclens.losses.unchecked():``.
+There, and in compiled code and under `torch.vmap`, where no value can be seen, a label out of range is an error of
+PyTorch's own, and a logit that is nan or +inf makes a loss that is not finite.
 
 Sources are named with each loss. "Standard" means a definition in general use, whose paper was not consulted.
 """

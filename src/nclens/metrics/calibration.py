@@ -35,19 +35,24 @@ SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classw
 """The metrics that :func:`temperature_metrics` gives with and without scaling."""
 
 
-def check_logits(logits: Array, labels: Array, name: str = "logits") -> tuple[Tensor, Tensor]:
+def check_logits(logits: Array, labels: Array) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) and int64 labels (N,) as tensors, or raise a ValueError.
 
     Logits are floats, N >= 1, K >= 2; -inf masks a class, of which each row must keep one; nan and +inf are refused.
-    Labels are integers of any type in [0, K). The message calls the logits by ``name``.
+    Labels are integers of any type in [0, K).
     """
-    logits = as_tensor(name, logits)
-    if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise ValueError(
-            f"{name} must be a float tensor (N, K) with N >= 1 and K >= 2, got {logits.dtype} {tuple(logits.shape)}"
-        )
-    check_masked(logits, name)
+    logits = _check_shape(logits, "logits")
+    check_masked(logits)
     return logits, check_labels(labels, logits.shape[1], len(logits), logits)
+
+
+def _check_shape(values: Array, name: str) -> Tensor:
+    found = as_tensor(name, values)
+    if found.ndim != 2 or found.shape[0] < 1 or found.shape[1] < 2 or not found.is_floating_point():
+        raise ValueError(
+            f"{name} must be a float tensor (N, K) with N >= 1 and K >= 2, got {found.dtype} {tuple(found.shape)}"
+        )
+    return found
 
 
 def present(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +64,12 @@ def present(logits: Tensor) -> tuple[Tensor, Tensor]:
 def _check_probabilities(probabilities: Array, labels: Array, bins: int = 1) -> tuple[Tensor, Tensor]:
     """Return the probabilities in float64 and the labels in int64, or raise a ValueError."""
     as_integer("bins", bins, 1)
-    probabilities, labels = check_logits(probabilities, labels, "probabilities")
+    probabilities = _check_shape(probabilities, "probabilities")
+    labels = check_labels(labels, probabilities.shape[1], len(probabilities), probabilities)
     p = probabilities.double()
+    if not p.isfinite().all():
+        row = int((~p.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"probabilities must be finite, got nan or inf in row {row}")
     sums = p.sum(dim=1, keepdim=True)
     # Rounding to eps moves a row's sum by eps/2 at most; the rest is for a softmax that was computed in that type.
     tolerance = max(1e-4, 2 * torch.finfo(probabilities.dtype).eps)
