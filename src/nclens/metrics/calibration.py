@@ -366,14 +366,14 @@ def stratified_mask(labels: Array, fraction: float, seed: int) -> Tensor:
         (N,) bool, on the device of the labels.
 
     Raises:
-        ValueError: on labels of wrong type or shape, negative or none, or a fraction outside (0, 1).
+        ValueError: on labels of wrong type or shape, negative or none, a fraction outside (0, 1), or a negative seed.
     """
     labels = check_labels(labels, None)
     if not len(labels):
         raise ValueError("labels: expected at least one, got none")
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
     host = labels.cpu()
     mask = torch.zeros(len(host), dtype=torch.bool)
     for label in host.unique():
