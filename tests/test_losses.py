@@ -332,11 +332,14 @@ def test_wrong_shapes_and_types(name):
     y = torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"logits must have shape \(N, K\)"):
         loss(torch.zeros(2, 1), torch.tensor([0, 0]), **parameters)
-    for targets in (y[:1], y[:, None], y.int()):
-        with pytest.raises(ValueError, match="targets must be int64"):
+    for targets in (y[:1], y[:, None]):
+        with pytest.raises(ValueError, match=r"targets: expected shape \(2,\), one label a sample, got"):
             loss(torch.zeros(2, 2), targets, **parameters)
-    with pytest.raises(ValueError, match="targets must be int64"):
-        loss(torch.zeros(2, 2), torch.zeros(2), **parameters)
+    for targets in (torch.zeros(2), y.bool()):
+        with pytest.raises(ValueError, match="targets: expected an integer tensor or NumPy array, got torch"):
+            loss(torch.zeros(2, 2), targets, **parameters)
+    with pytest.raises(ValueError, match=r"be floats, got torch\.int64"):
+        loss(torch.zeros(2, 2).long(), y, **parameters)
 
 
 @pytest.mark.parametrize("name", STRENGTHS)

@@ -8,8 +8,15 @@ its keyword-only parameters are those of its entry in a study. One of them may b
 loss is plain cross entropy.
 
 In the formulas z are the logits, p = softmax(z), y the label's index and its one-hot vector, K the number of classes,
-``mean z`` the mean of the K logits. Logits should be float32 or float64: under autocast, convert them first. That the
-labels lie in [0, K) is not checked here, which would make the device wait at each step: check the data once.
+``mean z`` the mean of the K logits. Logits should be float32 or float64: under autocast, convert them first.
+
+Labels are integers of any type in [0, K); no label is ignored, not even -100. A logit of -inf masks a class: loss and
+gradient are then those of the sample without that class, K counting the others, and the gradient on the masked logit is
+0. Where the label's own class is masked the loss is inf, except for distillation at ``weight=1``, which uses no label.
+Each call checks this: a ValueError names a label out of range, and a logit that is nan or +inf. A check of values makes
+a GPU wait, so a training loop checks its labels once and calls its loss within ``with nclens.losses.unchecked():``.
+There, and in compiled code and under `torch.vmap`, where no value can be seen, a label out of range is an error of
+PyTorch's own, and a logit that is nan or +inf makes a loss that is not finite.
 
 Sources are named with each loss. "Standard" means a definition in general use, whose paper was not consulted.
 """
@@ -25,6 +32,18 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nclens._inputs import (
+    Array,
+    as_tensor,
+    check_device,
+    check_label_type,
+    check_masked,
+    check_range,
+    describe,
+    sees_values,
+)
+from nclens._inputs import unchecked as unchecked
 
 LOSSES: dict[str, Callable[..., Any]] = {}
 """Every registered loss by its name: a function, or a class whose instances are :class:`StatefulLoss`."""
@@ -124,13 +143,36 @@ class Schedule:
         return value
 
 
-def _check(logits: Tensor, targets: Tensor) -> None:
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"logits must have shape (N, K) with K >= 2, got {tuple(logits.shape)}")
-    if targets.shape != logits.shape[:1] or targets.dtype != torch.int64:
-        raise ValueError(
-            f"targets must be int64 class indices of shape ({len(logits)},), got {targets.dtype} {tuple(targets.shape)}"
-        )
+# A label that nothing ignores: PyTorch's own default is -100, whose samples it would count with a loss of 0.
+_NO_LABEL = torch.iinfo(torch.int64).min
+
+
+def _check(logits: Array, targets: Array) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) and int64 labels (N,), or raise a ValueError."""
+    logits = as_tensor("logits", logits)
+    if logits.ndim != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ValueError(f"logits must have shape (N, K) with K >= 2 and be floats, got {describe(logits)}")
+    given = check_label_type(targets, len(logits), "targets")
+    check_device("targets", given, logits)
+    labels = given.long()
+    if sees_values(logits):
+        check_masked(logits)
+        check_range(labels, logits.shape[1], "targets", given)
+    return logits, labels
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none", ignore_index=_NO_LABEL)
+
+
+def _masked(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which logits (N, K) are -inf, and K over the number (N,) of the others.
+
+    That ratio is 1 where nothing is masked: a mean over K times it is the mean over the others, with the same bits.
+    """
+    absent = logits == -math.inf
+    classes = logits.shape[1]
+    return absent, classes / (classes - absent.sum(dim=1)).to(logits.dtype)
 
 
 def _check_strength(name: str, value: float, below: float = math.inf) -> None:
@@ -139,30 +181,35 @@ def _check_strength(name: str, value: float, below: float = math.inf) -> None:
 
 
 @register
-def ce(logits: Tensor, targets: Tensor) -> Tensor:
+def ce(logits: Array, targets: Array) -> Tensor:
     """Cross entropy ``-log p_y``.
 
     Gradient on z: p - y. Its entries sum to 0, and only p_y = 1, never reached, makes it vanish. Standard.
     """
-    _check(logits, targets)
-    return F.cross_entropy(logits, targets, reduction="none")
+    return _cross_entropy(*_check(logits, targets))
 
 
 @register
-def ls(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+def ls(logits: Array, targets: Array, *, smoothing: float) -> Tensor:
     """Label smoothing: cross entropy with the target ``q = (1 - smoothing) y + smoothing / K``.
 
     Equal to ``ce + smoothing (z_y - mean z)`` without any constant (arXiv 2502.15798). Gradient on z: p - q, which
-    for smoothing > 0 vanishes at finite logits, where p = q. Strength: ``smoothing``, in [0, 1). Source: arXiv
-    2402.03979, setup.
+    for smoothing > 0 vanishes at finite logits, where p = q. A masked class has no mass in q, with which the loss would
+    be inf. Strength: ``smoothing``, in [0, 1). Source: arXiv 2402.03979, setup.
     """
-    _check(logits, targets)
+    logits, labels = _check(logits, targets)
     _check_strength("smoothing", smoothing, below=1.0)
-    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    if smoothing == 0:
+        return _cross_entropy(logits, labels)
+    absent, share = _masked(logits)
+    log_p = F.log_softmax(logits, dim=1)
+    uniform = -log_p.masked_fill(absent, 0).sum(dim=1) * (smoothing / logits.shape[1])
+    # The two terms of PyTorch's cross entropy with label smoothing, which has the same bits where nothing is masked.
+    return (1 - smoothing) * F.nll_loss(log_p, labels, reduction="none", ignore_index=_NO_LABEL) + uniform * share
 
 
 @register
-def maxsup(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+def maxsup(logits: Array, targets: Array, *, alpha: float) -> Tensor:
     """Max suppression: ``ce + alpha (max_k z_k - mean z)``.
 
     On correct predictions it is ``ls`` with smoothing alpha. Gradient on z: p - y, plus alpha (1 - 1/K) on the largest
@@ -170,93 +217,111 @@ def maxsup(logits: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
     wrong one. The maximum is not detached; if m logits are the largest, each gets alpha (1/m - 1/K). Strength:
     ``alpha`` >= 0. Source: MaxSup, arXiv 2502.15798.
     """
+    logits, labels = _check(logits, targets)
     _check_strength("alpha", alpha)
-    return ce(logits, targets) + alpha * (logits.amax(dim=1) - logits.mean(dim=1))
+    absent, share = _masked(logits)
+    cross_entropy = _cross_entropy(logits, labels)  # first: the order of the terms is that of the gradient's sum
+    return cross_entropy + alpha * (logits.amax(dim=1) - logits.masked_fill(absent, 0).mean(dim=1) * share)
 
 
 @register
-def logit_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+def logit_penalty(logits: Array, targets: Array, *, beta: float) -> Tensor:
     """Cross entropy with a penalty on the logits' size: ``ce + (beta / 2) sum_k z_k^2``.
 
     Gradient on z: p - y + beta z; unlike every other loss with a softmax it also sees a shift of all logits. Strength:
     ``beta`` >= 0. Source: ablation of arXiv 2502.15798, whose code has beta = 2e-3.
     """
+    logits, labels = _check(logits, targets)
     _check_strength("beta", beta)
-    return ce(logits, targets) + beta / 2 * logits.square().sum(dim=1)
+    present = logits.masked_fill(logits == -math.inf, 0)
+    return _cross_entropy(logits, labels) + beta / 2 * present.square().sum(dim=1)
+
+
+def _leads(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z_y - z_k (N, K), 0 where either is masked, and the ratio of `_masked`."""
+    absent, share = _masked(logits)
+    own = logits.gather(1, labels[:, None])
+    return (own - logits).masked_fill(absent | (own == -math.inf), 0), share
 
 
 @register
-def ls_regularisation(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+def ls_regularisation(logits: Array, targets: Array, *, smoothing: float) -> Tensor:
     """Cross entropy and the regularising part of label smoothing: ``ce + (delta/K) sum_{z_m < z_y} (z_y - z_m)``.
 
     Delta is ``smoothing`` >= 0, the strength. Gradient on z: p - y, plus delta/K on z_y for each logit below it, and
     -delta/K on each of those; nothing on the logits above z_y. The penalty is >= 0. Source: ablation of arXiv
     2502.15798.
     """
+    logits, labels = _check(logits, targets)
     _check_strength("smoothing", smoothing)
-    cross_entropy = ce(logits, targets)
-    lead = logits.gather(1, targets[:, None]) - logits
-    return cross_entropy + smoothing * F.relu(lead).mean(dim=1)
+    cross_entropy = _cross_entropy(logits, labels)
+    lead, share = _leads(logits, labels)
+    return cross_entropy + smoothing * F.relu(lead).mean(dim=1) * share
 
 
 @register
-def ls_error_amplification(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+def ls_error_amplification(logits: Array, targets: Array, *, smoothing: float) -> Tensor:
     """Cross entropy and the error-amplifying part of label smoothing: ``ce + (delta/K) sum_{z_n > z_y} (z_y - z_n)``.
 
     Delta is ``smoothing`` >= 0, the strength. Gradient on z: p - y, plus delta/K on z_y for each logit above it, and
     -delta/K on each of those: a wrong top-1 logit is pushed up. The second term is <= 0, and 0 on correct predictions.
     Source: ablation of arXiv 2502.15798.
     """
+    logits, labels = _check(logits, targets)
     _check_strength("smoothing", smoothing)
-    cross_entropy = ce(logits, targets)
-    lag = logits - logits.gather(1, targets[:, None])
-    return cross_entropy - smoothing * F.relu(lag).mean(dim=1)
+    cross_entropy = _cross_entropy(logits, labels)
+    lead, share = _leads(logits, labels)
+    return cross_entropy - smoothing * F.relu(-lead).mean(dim=1) * share
 
 
 @register
-def confidence_penalty(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+def confidence_penalty(logits: Array, targets: Array, *, beta: float) -> Tensor:
     """Cross entropy with a reward for entropy: ``ce - beta H(p)``, ``H(p) = -sum_k p_k log p_k`` (nats).
 
     Gradient on z: p - y + beta p_k (log p_k + H(p)). Strength: ``beta`` >= 0. Standard (Pereyra et al., arXiv
     1701.06548).
     """
+    logits, labels = _check(logits, targets)
     _check_strength("beta", beta)
-    cross_entropy = ce(logits, targets)
     log_p = F.log_softmax(logits, dim=1)
-    return cross_entropy + beta * (log_p.exp() * log_p).sum(dim=1)
+    negative_entropy = (log_p.exp() * log_p.masked_fill(log_p == -math.inf, 0)).sum(dim=1)  # 0 log 0 = 0
+    return _cross_entropy(logits, labels) + beta * negative_entropy
 
 
 @register
-def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
+def focal(logits: Array, targets: Array, *, gamma: float) -> Tensor:
     """Focal loss ``-(1 - p_y)^gamma log p_y``: samples that are fitted well count less.
 
     Gradient on z: (p - y) times ``(1 - p_y)^gamma - gamma p_y (1 - p_y)^(gamma - 1) log p_y``. Strength: ``gamma``
     >= 0. Standard (Lin et al., arXiv 1708.02002).
     """
-    _check(logits, targets)
+    logits, labels = _check(logits, targets)
     _check_strength("gamma", gamma)
     # log(1 - p_y) from the other logits alone: exact, and its gradient finite, also where p_y rounds to 1.
-    others = logits.scatter(1, targets[:, None], -math.inf)
+    others = logits.scatter(1, labels[:, None], -math.inf)
+    # Where all others are masked p_y is 1 and the loss 0, whatever stands for log 0 here.
+    others = others.masked_fill((others == -math.inf).all(dim=1, keepdim=True), torch.finfo(logits.dtype).min / 4)
     log_rest = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-    return (gamma * log_rest).exp() * F.cross_entropy(logits, targets, reduction="none")
+    return (gamma * log_rest).exp() * _cross_entropy(logits, labels)
 
 
 @register
-def mse(logits: Tensor, targets: Tensor) -> Tensor:
+def mse(logits: Array, targets: Array) -> Tensor:
     """Squared error ``(1/2) sum_k (z_k - y_k)^2`` of the logits themselves, without softmax: regression on y.
 
     Gradient on z: z - y. It has no strength. For classification this formula, that of `squared_error`, is our choice.
     """
-    _check(logits, targets)
-    onehot = torch.zeros_like(logits).scatter(1, targets[:, None], 1.0)
-    return 0.5 * (logits - onehot).square().sum(dim=1)
+    logits, labels = _check(logits, targets)
+    onehot = torch.zeros_like(logits).scatter(1, labels[:, None], 1.0)
+    absent = (logits == -math.inf) & (onehot == 0)
+    return 0.5 * (logits - onehot).masked_fill(absent, 0).square().sum(dim=1)
 
 
 @register
 def distillation(
-    logits: Tensor,
-    targets: Tensor,
-    teacher_logits: Tensor,
+    logits: Array,
+    targets: Array,
+    teacher_logits: Array,
     *,
     temperature: float = 1.0,
     weight: float = 1.0,
@@ -274,10 +339,14 @@ def distillation(
     multiplies the term by T^2, which undoes that; it is not in the source, and general practice (Hinton et al., arXiv
     1503.02531).
 
+    A class that the student masks is masked for the teacher too: q(T) is over the others.
+
     Raises:
-        ValueError: shapes do not go together, or temperature or weight is outside its range.
+        ValueError: shapes do not go together, temperature or weight is outside its range, or a teacher masks every
+            class that its student has.
     """
-    _check(logits, targets)
+    logits, labels = _check(logits, targets)
+    teacher_logits = as_tensor("teacher_logits", teacher_logits)
     if teacher_logits.shape != logits.shape:
         raise ValueError(
             f"the teacher's logits must have the shape of the student's, {tuple(logits.shape)}, got "
@@ -287,25 +356,38 @@ def distillation(
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must lie in [0, 1], got {weight}")
-    q = F.softmax(teacher_logits.detach() / temperature, dim=1)
-    soft = F.cross_entropy(logits / temperature, q, reduction="none")
+    absent = logits == -math.inf
+    taught = teacher_logits.detach().masked_fill(absent, -math.inf)
+    if sees_values(logits):
+        check_masked(taught, "teacher_logits, of the classes that the student has,")
+    q = F.softmax(taught / temperature, dim=1)
+    log_p = F.log_softmax(logits / temperature, dim=1)
+    soft = -(log_p.masked_fill(q == 0, 0) * q).sum(dim=1)  # 0 log 0 = 0, at masked classes among others
     soft = temperature**2 * soft if t_squared else soft
-    return (1 - weight) * F.cross_entropy(logits, targets, reduction="none") + weight * soft
+    if weight == 1:  # no label counts, not even one whose class is masked
+        return soft
+    return (1 - weight) * _cross_entropy(logits, labels) + weight * soft
 
 
 @register
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+def squared_error(outputs: Array, targets: Array) -> Tensor:
     """Squared error of a regression, ``(1/2) sum_j (z_j - y_j)^2`` over the n targets.
 
     The sum, not the mean, over the targets, and the factor 1/2: averaged over samples this is the first term of the
     objective in section "UFM" of arXiv 2409.04180; with a mean over the targets the same penalties act n times as
     strongly. Outputs z and targets y are floats (N, n). Gradient on z: z - y. It has no strength.
     """
+    outputs, targets = as_tensor("outputs", outputs), as_tensor("targets", targets)
     if outputs.ndim != 2 or targets.shape != outputs.shape or not targets.is_floating_point():
         raise ValueError(
             f"outputs and targets must both be floats of shape (N, n), got {tuple(outputs.shape)} and "
             f"{targets.dtype} {tuple(targets.shape)}"
         )
+    if sees_values(outputs):
+        for name, values in (("outputs", outputs), ("targets", targets)):
+            if not bool(values.isfinite().all()):
+                row = int((~values.isfinite().all(dim=1)).nonzero()[0])
+                raise ValueError(f"{name} must be finite, got nan or inf in row {row}")
     return 0.5 * F.mse_loss(outputs, targets, reduction="none").sum(dim=1)
 
 
@@ -330,10 +412,11 @@ class online_label_smoothing:
     def __init__(self) -> None:
         self._state: dict[str, Tensor] = {}
 
-    def __call__(self, logits: Tensor, targets: Tensor, *, soft_weight: float) -> Tensor:
+    def __call__(self, logits: Array, targets: Array, *, soft_weight: float) -> Tensor:
         """Loss of each sample, shape (N,); in training it also gathers the statistics."""
+        logits, targets = _check(logits, targets)
         _check_strength("soft_weight", soft_weight, below=1.0)
-        hard = ce(logits, targets)
+        hard = _cross_entropy(logits, targets)
         log_p = F.log_softmax(logits, dim=1)
         state = self._ready(logits)
         if torch.is_grad_enabled() and logits.requires_grad:
@@ -344,8 +427,11 @@ class online_label_smoothing:
                 state["probability_sum"] += hits.T @ log_p.double().exp()
                 state["correct_count"] += hits.sum(dim=0)
                 state["batches"] += 1
-        soft = -(state["soft_labels"][targets].to(log_p.dtype) * log_p).sum(dim=1)
-        return (1 - soft_weight) * hard + soft_weight * soft
+        absent = (logits == -math.inf).scatter(1, targets[:, None], False)
+        q = state["soft_labels"][targets]
+        lost = (q * absent).sum(dim=1)  # the mass on masked classes goes to the others in proportion
+        soft = -(q.to(log_p.dtype) * log_p.masked_fill(absent, 0)).sum(dim=1)
+        return (1 - soft_weight) * hard + soft_weight * (soft / (1 - lost).to(log_p.dtype))
 
     def _ready(self, logits: Tensor) -> dict[str, Tensor]:
         """The state for this number of classes, on this device."""

@@ -340,13 +340,14 @@ def test_stratified_mask_is_random_in_its_seed():
         (torch.zeros(3, 1), torch.zeros(3).long(), "K >= 2"),
         (torch.zeros(0, 2), torch.zeros(0).long(), "N >= 1"),
         (torch.zeros(3, 2).long(), torch.zeros(3).long(), "float tensor"),
-        (torch.tensor([[0.0, math.nan]]), torch.tensor([0]), "finite"),
-        (torch.tensor([[0.0, math.inf]]), torch.tensor([0]), "finite"),
-        (torch.zeros(3, 2), torch.zeros(2).long(), "one entry for each of the 3 rows"),
-        (torch.zeros(3, 2), torch.zeros(3), "integer"),
-        (torch.zeros(3, 2), torch.zeros(3, 1).long(), "integer tensor"),
-        (torch.zeros(3, 2), torch.tensor([0, 1, 2]), r"\[0, 2\), got 2"),
-        (torch.zeros(3, 2), torch.tensor([0, 1, -1]), "negative"),
+        (torch.tensor([[0.0, math.nan]]), torch.tensor([0]), r"logits must not be nan or \+inf .*got nan in row 0"),
+        (torch.tensor([[0.0, math.inf]]), torch.tensor([0]), r"logits must not be nan or \+inf .*got inf in row 0"),
+        (torch.full((1, 2), -math.inf), torch.tensor([0]), "logits: every class of row 0 is masked"),
+        (torch.zeros(3, 2), torch.zeros(2).long(), r"labels: expected shape \(3,\), one label a sample, got \(2,\)"),
+        (torch.zeros(3, 2), torch.zeros(3), "labels: expected an integer tensor"),
+        (torch.zeros(3, 2), torch.zeros(3, 1).long(), r"labels: expected shape \(3,\)"),
+        (torch.zeros(3, 2), torch.tensor([0, 1, 2]), r"labels must lie in \[0, 2\), got 2 at index 2 \(1 of 3"),
+        (torch.zeros(3, 2), torch.tensor([0, 1, -1]), r"labels must lie in \[0, 2\), got -1 at index 2"),
     ],
 )
 def test_bad_logits_and_labels(logits, labels, message):
@@ -366,7 +367,7 @@ def test_bad_probabilities(function, rows):
 @pytest.mark.parametrize("function", ERRORS)
 def test_bad_bins(function):
     for bins in (0, 2.5, float("nan")):
-        with pytest.raises(ValueError, match="bins must be an integer of at least 1"):
+        with pytest.raises(ValueError, match="bins: expected an integer of 1 or more"):
             function(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), bins=bins)
 
 

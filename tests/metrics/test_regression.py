@@ -375,7 +375,7 @@ def test_a_single_sample_has_a_direction() -> None:
         ({"features": torch.zeros(0, 6)}, r"features: expected a matrix .* got shape \(0, 6\)"),
         ({"features": torch.full((40, 6), math.nan)}, "features: expected finite"),
         ({"features": torch.zeros(40, 6, dtype=torch.complex64)}, "features: expected a tensor of real.*complex64"),
-        ({"features": [[1.0]]}, "features: expected a tensor of real.*list"),
+        ({"features": [[1.0]]}, "features: expected a tensor or a NumPy array, got list"),
         ({"targets": torch.zeros(39, 3)}, r"targets: expected shape \(M, n\) = \(40, 3\) .*got \(39, 3\)"),
         ({"targets": torch.zeros(40)}, r"targets: expected a matrix .* got shape \(40,\)"),
         ({"targets": torch.zeros(40, 3, dtype=torch.bool)}, "targets: expected a tensor of real.*bool"),

@@ -114,8 +114,12 @@ def test_bad_features_and_labels():
             angular_spread(features, y)
     with pytest.raises(ValueError, match="finite"):
         angular_spread(h / 0, y)
-    for labels in (y[1:], y.double()):
-        with pytest.raises(ValueError, match="labels must be integers of shape"):
+    for labels, words in (
+        (y[1:], r"labels: expected shape \(40,\), one label a sample, got \(39,\)"),
+        (y.double(), "labels: expected an integer tensor"),
+        (y - 1, "labels must be 0 or more, got -1 at index 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
             angular_spread(h, labels)
 
 
@@ -201,7 +205,7 @@ def test_gradient_is_taken_also_where_gradients_are_disabled():
 def test_bad_logits(function):
     with pytest.raises(ValueError, match="labels must lie in"):
         function(torch.zeros(2, 2), torch.tensor([0, 2]))
-    with pytest.raises(ValueError, match="logits must be finite"):
+    with pytest.raises(ValueError, match="logits must not be nan"):
         function(torch.tensor([[math.nan, 0]]), torch.tensor([0]))
 
 
@@ -385,7 +389,8 @@ def test_template_spread_at_its_ends():
         ([0, 0], torch.arange(6) % 3, "distinct"),
         ([0, 3], torch.arange(6) % 3, r"\[0, 3\)"),
         (None, torch.zeros(6, dtype=torch.int64), "needs a sample"),
-        (None, torch.zeros(5, dtype=torch.int64), "do not fit"),
+        (None, torch.zeros(5, dtype=torch.int64), r"labels: expected shape \(6,\)"),
+        (None, torch.zeros(6), "labels: expected an integer tensor"),
     ],
 )
 def test_template_spread_says_what_does_not_fit(classes, labels, words):

@@ -223,6 +223,39 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_and_learning_rate():
         trained.advance()
 
 
+@pytest.mark.parametrize("name", ["ls", "online_label_smoothing"])
+def test_weights_that_diverge_end_with_the_same_message_whatever_the_loss(name):
+    parameters = {"ls": {"smoothing": 0.1}, "online_label_smoothing": {"soft_weight": 0.5}}[name]
+    trained = trainer(loss=build_loss(entry(name, **parameters)))
+    with torch.no_grad():
+        trained.network.head.weight.fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match=r"the loss is not finite in epoch 1 \(learning rate 0\.1\)"):
+        trained.advance()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("label", [7, -1, -100])
+def test_labels_out_of_range_are_refused_before_the_first_step(place, label):
+    splits = [split(30), split(9, 1)]
+    splits[place].targets[5] = label
+    network = build_network({"name": "resnet8", "width": 2}, (1, 8, 8), 3)
+    name = ("training", "test")[place]
+    with pytest.raises(ValueError, match=rf"the {name} labels must lie in \[0, 3\), got {label} at index 5 \(1 of"):
+        Trainer(network, build_loss(entry("ce")), *splits, Settings(epochs=1, batch_size=8, learning_rate=0.1), 0)
+
+
+def test_no_step_looks_at_values_which_would_make_a_gpu_wait(monkeypatch):
+    def looked(*given):
+        raise AssertionError("a value was looked at")
+
+    for name in ("check_masked", "check_range"):
+        monkeypatch.setattr(f"nclens.losses.{name}", looked)
+    for one in ENTRIES.values():
+        trainer(loss=build_loss(one, epochs=3)).advance()
+    with pytest.raises(AssertionError, match="looked at"):
+        build_loss(entry("ce"))(torch.zeros(2, 3), torch.tensor([0, 1]))
+
+
 def test_a_batch_larger_than_the_split_is_refused():
     with pytest.raises(ValueError, match="batch_size 31"):
         trainer(Settings(epochs=1, batch_size=31, learning_rate=0.1))

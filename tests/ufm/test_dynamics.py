@@ -207,6 +207,7 @@ def test_orbit_distance(seed, classes, spare):
     rotation = torch.from_numpy(np.linalg.qr(generator.standard_normal((dim, dim)))[0])
     assert orbit_distance(head @ rotation, features @ rotation, head, features) < 1e-13
     distance = orbit_distance(other_head, other, head, features)
+    assert distance == orbit_distance(*(one.numpy() for one in (other_head, other, head, features)))
     assert orbit_distance(other_head @ rotation, other @ rotation, head, features) == pytest.approx(distance)
     stacked, target = np.vstack([head, features]), np.vstack([other_head, other])
     best, _ = orthogonal_procrustes(stacked, target)
@@ -220,6 +221,7 @@ def test_collapse_distances_are_those_of_the_metrics(seed, classes, per_class, s
     weight = torch.randn(2, classes, classes + spare, generator=generator, dtype=torch.float64)
     features = torch.randn(2, classes, per_class, classes + spare, generator=generator, dtype=torch.float64)
     nc1, nc2 = collapse_distances(weight, features)
+    assert torch.equal(nc1, collapse_distances(weight.numpy(), features.numpy())[0])
     labels = torch.arange(classes).repeat_interleave(per_class)
     for index in (0, 1):
         found = neural_collapse(features[index].flatten(0, 1), labels, weight[index], torch.zeros(classes))

@@ -138,3 +138,11 @@ def test_lambdas_far_apart_stay_finite(lambdas):
     assert np.isfinite(found.objective)
     assert np.isfinite(found.weight).all()
     assert np.isfinite(found.features).all()
+
+
+def test_a_masked_class_without_mass_counts_nothing():
+    logits, targets = np.array([[1.0, 2.0, -np.inf]]), np.array([[0.3, 0.7, 0.0]])
+    value, slope = cross_entropy(logits, targets)
+    expected, smaller = cross_entropy(logits[:, :2], targets[:, :2])
+    assert value == pytest.approx(expected, rel=1e-15)
+    assert slope[0].tolist() == pytest.approx([*smaller[0], 0.0])

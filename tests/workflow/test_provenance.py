@@ -21,6 +21,7 @@ DRAWN = (
 #: Folder or module -> the steps that run again when it is edited, for a run of resnet8 with label smoothing on mnist5k,
 #: with a probe. A module in the table is an exception to its folder; what is neither runs nothing again.
 RERUN = {
+    "_inputs": "draw extract measure probe train",
     "claims": "judge report",
     "data": "",
     **dict.fromkeys(("data.dataset", "data.mnist5k", "data.regression"), "prepare"),

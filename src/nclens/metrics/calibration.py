@@ -1,8 +1,11 @@
 """Calibration: do a network's probabilities match how often it is right?
 
-All functions are pure: they take logits or probabilities of shape (N, K) and integer labels of shape (N,), on any
-device, and compute in float64. Entropies and likelihoods are in nats. The predicted class is the first of the largest
-entries, the *confidence* is the probability of that class.
+All functions are pure: they take logits or probabilities of shape (N, K) and labels of shape (N,), integers of any
+type, as tensors on any device or as NumPy arrays, and compute in float64. Entropies and likelihoods are in nats. The
+predicted class is the first of the largest entries, the *confidence* is the probability of that class.
+
+A logit of -inf is a masked class: its probability is 0, and 0 log 0 = 0. A label whose own class is masked has an
+infinite negative log-likelihood.
 
 Source, where nothing else is said: the calibration section of Guo et al., arXiv 2402.03979 (bins (lo, hi], top-1
 confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15 from the authors' code).
@@ -17,6 +20,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from nclens._inputs import Array, as_integer, as_tensor, check_labels, check_masked
+
 BINS = 15
 """Number of bins of every calibration error unless stated: the field's default."""
 
@@ -30,40 +35,52 @@ SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classw
 """The metrics that :func:`temperature_metrics` gives with and without scaling."""
 
 
-def check_logits(logits: Tensor, labels: Tensor, name: str = "logits") -> None:
-    """Raise a ValueError unless logits are finite floats (N, K), N >= 1, K >= 2, and labels integers (N,) in [0, K).
+def check_logits(logits: Array, labels: Array) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) and int64 labels (N,) as tensors, or raise a ValueError.
 
-    The message calls the logits by ``name``.
+    Logits are floats, N >= 1, K >= 2; -inf masks a class, of which each row must keep one; nan and +inf are refused.
+    Labels are integers of any type in [0, K).
     """
-    if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2 or not logits.is_floating_point():
+    logits = _check_shape(logits, "logits")
+    check_masked(logits)
+    return logits, check_labels(labels, logits.shape[1], len(logits), logits)
+
+
+def _check_shape(values: Array, name: str) -> Tensor:
+    found = as_tensor(name, values)
+    if found.ndim != 2 or found.shape[0] < 1 or found.shape[1] < 2 or not found.is_floating_point():
         raise ValueError(
-            f"{name} must be a float tensor (N, K) with N >= 1 and K >= 2, got {logits.dtype} {tuple(logits.shape)}"
+            f"{name} must be a float tensor (N, K) with N >= 1 and K >= 2, got {found.dtype} {tuple(found.shape)}"
         )
-    if not torch.isfinite(logits).all():
-        raise ValueError(f"{name} must be finite, got nan or inf")
-    _check_labels(labels)
-    if len(labels) != len(logits):
-        raise ValueError(f"labels must have one entry for each of the {len(logits)} rows, got {len(labels)}")
-    if labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels must lie in [0, {logits.shape[1]}), got {int(labels.max())}")
+    return found
 
 
-def _check_labels(labels: Tensor) -> None:
-    if labels.ndim != 1 or len(labels) < 1 or labels.dtype not in (torch.uint8, torch.int32, torch.int64):
-        raise ValueError(f"labels must be a non-empty integer tensor (N,), got {labels.dtype} {tuple(labels.shape)}")
-    if labels.min() < 0:
-        raise ValueError(f"labels must not be negative, got {int(labels.min())}")
+def present(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which classes (N, K) are not masked, and K over their number (N,): 1 where none is masked."""
+    there = logits != -math.inf
+    return there, logits.shape[1] / there.sum(dim=1).double()
 
 
-def _check_probabilities(probabilities: Tensor, labels: Tensor, bins: int = 1) -> tuple[Tensor, Tensor]:
+def _check_probabilities(probabilities: Array, labels: Array, bins: int = 1) -> tuple[Tensor, Tensor]:
     """Return the probabilities in float64 and the labels in int64, or raise a ValueError."""
-    check_logits(probabilities, labels, "probabilities")
+    as_integer("bins", bins, 1)
+    probabilities = _check_shape(probabilities, "probabilities")
+    labels = check_labels(labels, probabilities.shape[1], len(probabilities), probabilities)
     p = probabilities.double()
-    if p.min() < 0 or not torch.allclose(p.sum(dim=1), p.new_ones(()), rtol=0, atol=1e-4):
-        raise ValueError("probabilities must not be negative and each row must sum to 1 (to 1e-4)")
-    if type(bins) is not int or bins < 1:
-        raise ValueError(f"bins must be an integer of at least 1, got {bins!r}")
-    return p, labels.long()
+    if not p.isfinite().all():
+        row = int((~p.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"probabilities must be finite, got nan or inf in row {row}")
+    sums = p.sum(dim=1, keepdim=True)
+    # Rounding to eps moves a row's sum by eps/2 at most; the rest is for a softmax that was computed in that type.
+    tolerance = max(1e-4, 2 * torch.finfo(probabilities.dtype).eps)
+    if p.min() < 0 or not torch.allclose(sums, p.new_ones(()), rtol=0, atol=tolerance):
+        row = int(((p < 0).any(dim=1) | ((sums[:, 0] - 1).abs() > tolerance)).nonzero()[0])
+        raise ValueError(
+            f"probabilities must not be negative and each row must sum to 1 (to {tolerance:.1g} in "
+            f"{probabilities.dtype}), got a sum of {float(sums[row]):.6g} in row {row}"
+        )
+    # A half-precision row misses 1 by as much as a calibration error may be.
+    return (p / sums if probabilities.element_size() == 2 else p), labels
 
 
 def _top(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,14 +110,17 @@ def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityB
     return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
 
 
-def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> ReliabilityBins:
+def reliability_bins(probabilities: Array, labels: Array, bins: int = BINS) -> ReliabilityBins:
     """Count, mean confidence and accuracy in equal-width bins of the confidence.
 
     Bin j of J is (j/J, (j+1)/J]: a confidence on an edge belongs to the bin below it, a confidence of 1 to the last.
+    Confidence and edge are compared in float64, each as it is: a float32 of 0.8 is 0.800000012 and lies above 4/5, in
+    the bin (4/5, ...], where the float64 of 0.8 lies on the edge.
 
     Args:
-        probabilities: (N, K), rows summing to 1.
-        labels: (N,) in [0, K).
+        probabilities: (N, K), rows summing to 1: to 1e-4, in float16 to 2e-3 and in bfloat16 to 2e-2. Rows in half
+            precision are divided by their sum, in float64.
+        labels: (N,) integers in [0, K).
         bins: number of bins J.
 
     Returns:
@@ -120,7 +140,7 @@ def _gap(bins: ReliabilityBins) -> float:
     return float(weighted.nansum() / bins.count.sum())
 
 
-def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
     """Expected calibration error of the top-1 confidence, in [0, 1].
 
     ``sum_j (n_j / N) |accuracy_j - confidence_j|`` over the equal-width bins (lo, hi] of :func:`reliability_bins`,
@@ -129,7 +149,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return _gap(reliability_bins(probabilities, labels, bins))
 
 
-def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+def adaptive_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
     """Calibration error of the top-1 confidence over bins of equal mass, in [0, 1].
 
     The samples are sorted by confidence; the sample of rank r = 0..N-1 falls into bin floor(r J / N), so the sizes of
@@ -151,7 +171,7 @@ def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return float(total.abs().sum() / len(y))
 
 
-def classwise_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+def classwise_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
     """Calibration error of every class's probability, averaged over classes, in [0, 1].
 
     ``(1/K) sum_k sum_j (n_kj / N) |mean of p_k in the bin - frequency of class k in the bin|`` where, for each class
@@ -165,17 +185,17 @@ def classwise_calibration_error(probabilities: Tensor, labels: Tensor, bins: int
     return sum(_gap(_equal_width(p_k, is_k, bins)) for p_k, is_k in pairs) / p.shape[1]
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean of ``-log softmax(z)_y`` in nats, in [0, inf), finite for all finite logits.
+def negative_log_likelihood(logits: Array, labels: Array) -> float:
+    """Mean of ``-log softmax(z)_y`` in nats, in [0, inf]: inf where a label's class is masked, and only there.
 
     Raises:
         ValueError: as :func:`check_logits`.
     """
-    check_logits(logits, labels)
-    return float(torch.nn.functional.cross_entropy(logits.double(), labels.long()))
+    logits, labels = check_logits(logits, labels)
+    return float(torch.nn.functional.cross_entropy(logits.double(), labels))
 
 
-def brier_score(probabilities: Tensor, labels: Tensor) -> float:
+def brier_score(probabilities: Array, labels: Array) -> float:
     """Mean over samples of ``sum_k (p_k - [k = y])^2``, in [0, 2]: the sum over classes, without a factor 1/2.
 
     Arguments and errors are those of :func:`reliability_bins`.
@@ -199,7 +219,7 @@ def _scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def calibration_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def calibration_metrics(logits: Array, labels: Array) -> dict[str, float]:
     """Every calibration metric of one split at temperature 1.
 
     Keys: ``accuracy`` and ``error`` = 1 - accuracy; ``nll``, ``brier``; ``ece``, ``ece_20``, ``ece_25`` (15, 20 and
@@ -208,8 +228,8 @@ def calibration_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     ``_correct`` and ``_incorrect``: the means over the samples predicted rightly and wrongly, nan if there are none.
 
     Args:
-        logits: (N, K), finite.
-        labels: (N,) in [0, K).
+        logits: (N, K); -inf masks a class.
+        labels: (N,) integers in [0, K).
 
     Raises:
         ValueError: as :func:`check_logits`.
@@ -218,14 +238,14 @@ def calibration_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     >>> round(metrics["accuracy"], 3), round(metrics["confidence"], 3), round(metrics["nll"], 3)
     (0.5, 0.806, 0.72)
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     log_p = torch.log_softmax(logits.double(), dim=1)
     p = log_p.exp()
     correct = logits.argmax(dim=1) == labels
     samples = {
         "confidence": p.amax(dim=1),
-        "entropy": -(p * log_p).sum(dim=1),
-        "nll": -log_p.gather(1, labels.long()[:, None])[:, 0],
+        "entropy": -(p * log_p.masked_fill(p == 0, 0)).sum(dim=1),
+        "nll": -log_p.gather(1, labels[:, None])[:, 0],
     }
     metrics = _scores(logits, labels)
     metrics["accuracy"] = float(correct.double().mean())
@@ -237,26 +257,35 @@ def calibration_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     return metrics
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Array, labels: Array) -> float:
     """Temperature T minimising the mean negative log-likelihood of ``softmax(logits / T)``.
 
     The likelihood is convex in 1/T with slope ``mean_i sum_k p_ik (z_ik - z_iy)``, so T is where that slope crosses
     zero: a bracketed root search in log T within ``TEMPERATURE_BOUNDS``. If the minimiser is outside, the nearer bound
     is returned: the lower one when every label has the largest logit of its row (the likelihood then grows for ever
     as T falls), the upper one when the logits say nothing about the labels or the contrary of what is true. If every
-    row of logits is constant, all temperatures are equal and 1 is returned.
+    row of logits is constant (but for masked classes, which no temperature changes), all temperatures are equal and 1
+    is returned.
 
     Raises:
-        ValueError: as :func:`check_logits`.
+        ValueError: as :func:`check_logits`, or if a label's class is masked: its likelihood is 0 at every temperature.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     z = logits.double()
-    z = z - z.gather(1, labels.long()[:, None])
-    if not z.any():
+    own = z.gather(1, labels[:, None])
+    if bool(own.isneginf().any()):
+        row = int(own[:, 0].isneginf().nonzero()[0])
+        raise ValueError(
+            f"labels: no temperature is best, for the label {int(labels[row])} at index {row} has a logit of -inf and "
+            "so a likelihood of 0 at every one"
+        )
+    z = z - own
+    finite = z.masked_fill(z == -math.inf, 0)
+    if not finite.any():
         return 1.0
 
     def slope(log_temperature: float) -> float:
-        return float((torch.softmax(z / math.exp(log_temperature), dim=1) * z).sum(dim=1).mean())
+        return float((torch.softmax(z / math.exp(log_temperature), dim=1) * finite).sum(dim=1).mean())
 
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     if slope(low) <= 0:
@@ -266,7 +295,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return math.exp(brentq(slope, low, high, xtol=1e-12))
 
 
-def authors_temperature(logits: Tensor, labels: Tensor) -> float:
+def authors_temperature(logits: Array, labels: Array) -> float:
     """Temperature minimising the 15-bin expected calibration error on the very samples it is judged on.
 
     This is the protocol of the code released with Guo et al., arXiv 2402.03979, and optimistic: prefer
@@ -276,7 +305,7 @@ def authors_temperature(logits: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: as :func:`check_logits`.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     z = logits.double()
     correct = (z.argmax(dim=1) == labels).double()
 
@@ -286,7 +315,7 @@ def authors_temperature(logits: Tensor, labels: Tensor) -> float:
     return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
 
 
-def temperature_metrics(logits: Tensor, labels: Tensor, held_out: Tensor) -> dict[str, float]:
+def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[str, float]:
     """What temperature scaling does to one (test) split.
 
     Keys: ``temperature``, fitted by :func:`fit_temperature` on the held-out samples; for each name in ``SCORES``,
@@ -295,14 +324,15 @@ def temperature_metrics(logits: Tensor, labels: Tensor, held_out: Tensor) -> dic
     :func:`authors_temperature` on all samples.
 
     Args:
-        logits: (N, K), finite.
-        labels: (N,) in [0, K).
+        logits: (N, K); -inf masks a class.
+        labels: (N,) integers in [0, K).
         held_out: (N,) bool, True where the temperature is fitted; see :func:`stratified_mask`.
 
     Raises:
-        ValueError: as :func:`check_logits`, or if the mask is no bool tensor (N,) with both values in it.
+        ValueError: as :func:`fit_temperature`, or if the mask is no bool tensor (N,) with both values in it.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
+    held_out = as_tensor("held_out", held_out)
     if held_out.dtype != torch.bool or held_out.shape != labels.shape:
         raise ValueError(
             f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {held_out.dtype} "
@@ -321,14 +351,14 @@ def temperature_metrics(logits: Tensor, labels: Tensor, held_out: Tensor) -> dic
     return metrics
 
 
-def stratified_mask(labels: Tensor, fraction: float, seed: int) -> Tensor:
+def stratified_mask(labels: Array, fraction: float, seed: int) -> Tensor:
     """Mark a random part of each class: True for the held-out samples.
 
     Of a class with n >= 2 samples, ``fraction * n`` rounded to the nearest number (halves up), but at least one and at
     most n - 1, are held out; a class's only sample is not. Same labels, fraction and seed: same mask.
 
     Args:
-        labels: (N,) non-negative integers.
+        labels: (N,) integers of 0 or more, N >= 1.
         fraction: held-out part, in (0, 1).
         seed: of the random choice.
 
@@ -336,12 +366,14 @@ def stratified_mask(labels: Tensor, fraction: float, seed: int) -> Tensor:
         (N,) bool, on the device of the labels.
 
     Raises:
-        ValueError: on labels of wrong type or shape, or a fraction outside (0, 1).
+        ValueError: on labels of wrong type or shape, negative or none, a fraction outside (0, 1), or a negative seed.
     """
-    _check_labels(labels)
+    labels = check_labels(labels, None)
+    if not len(labels):
+        raise ValueError("labels: expected at least one, got none")
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
     host = labels.cpu()
     mask = torch.zeros(len(host), dtype=torch.bool)
     for label in host.unique():

@@ -11,11 +11,26 @@ M has rank K - 1 at most. With its singular values s and right singular vectors 
 cancels and no cut-off has to be chosen for a pseudo-inverse.
 """
 
+import math
+import operator
 import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+
+from nclens._inputs import (
+    Array,
+    as_integer,
+    as_tensor,
+    check_device,
+    check_labels,
+    check_masked,
+    describe,
+    magnitude,
+    scaled,
+    unscaled,
+)
 
 KEYS = (
     "nc1",
@@ -41,16 +56,14 @@ KEYS = (
 # Float64 bytes of one chunk of samples: small enough to stay in a core's cache, large enough to hide the call overhead.
 _CHUNK_BYTES = 2**21
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
 
 def neural_collapse(
-    features: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    features: Array,
+    labels: Array,
+    weight: Array,
+    bias: Array | None,
     *,
-    reference_means: Tensor | None = None,
+    reference_means: Array | None = None,
 ) -> dict[str, float]:
     """Measure every variant of neural collapse on one split.
 
@@ -88,20 +101,23 @@ def neural_collapse(
     its equiangular value nan.
 
     All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
+    Features and weights beyond about 1e60, or all below 1e-60, whose fourth powers float64 does not hold, are first
+    divided by a power of two (the features in a copy): values without a unit are those at an ordinary scale.
     On CUDA the last bits may differ between two runs, unless `torch.use_deterministic_algorithms` is on: sums over a
     class are atomic additions there. Nothing is differentiable. Under `torch.compile` the call is a graph break and
     runs uncompiled.
 
     Args:
-        features: (N, d), any floating dtype, on any device with float64.
-        labels: (N,), integers in 0 ... K-1, on the features' device; every class needs two samples or more.
+        features: (N, d), any floating dtype, on any device with float64; a tensor or NumPy array, as all arguments.
+        labels: (N,), integers of any type in [0, K), on the features' device; every class needs two samples or more.
         weight: (K, d), the classifier's weight, K >= 2.
         bias: (K,), the classifier's bias, or None for none. Only `nc4` uses it.
         reference_means: (K, d), the class means for `nc4`; by default those of this split.
 
     Raises:
         ValueError: a wrong type, shape or device; labels that are not integers or are out of range; a value that is
-            not finite; K < 2; a class with no sample, or with one (it has no scatter, so it would look collapsed).
+            not finite; K < 2; a class with no sample, or with one (it has no scatter, so it would look collapsed);
+            features so large that their norms exceed float64.
 
     >>> features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
     >>> labels = torch.tensor([0, 0, 1, 1])
@@ -115,16 +131,17 @@ def neural_collapse(
         run = torch.compiler.disable(neural_collapse)
         return run(features, labels, weight, bias, reference_means=reference_means)
     with torch.no_grad():
-        _check_floating("features", features, (None, None))
+        features = _check_floating("features", features, (None, None))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
         classes = len(weight)
         bias = weight.new_zeros(classes) if bias is None else check_float64("bias", bias, (classes,), features)
-        labels = check_samples(features, labels, classes)
+        features, labels = check_samples(features, labels, classes)
+        features, exponent = scaled(features)
         counts, means = _counts_and_means(features, labels, classes, at_least=2)
-        reference = means
+        reference = unscaled(means, exponent)
         if reference_means is not None:
             reference = check_float64("reference_means", reference_means, tuple(weight.shape), features)
-        scorer, offset = readout(weight, bias, reference)
+        scorer, offset = readout(weight, bias, reference, exponent)
         white = whitening(means)
         squares, deviation = means.new_zeros(classes), means.new_zeros(())
         disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
@@ -134,16 +151,19 @@ def neural_collapse(
             squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
             deviation += (residual @ white).square().sum()
         values = collapse_table(counts, means, squares, deviation, white.shape[1], weight)
+        values["feature_norm"] = unscaled(values["feature_norm"], exponent)
+        if bool(values["feature_norm"].isinf()):
+            raise ValueError("features: values so large that their norms exceed float64")
         values["nc4"] = nc4_share(disagreements, len(features), reference)
         return dict(zip(KEYS, torch.stack([values[key] for key in KEYS]).tolist(), strict=True))
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+def class_means(features: Array, labels: Array, classes: int) -> Tensor:
     """Return the means hbar_k of the classes' features, summed in float64.
 
     Args:
         features: (N, d), any floating dtype.
-        labels: (N,), integers in 0 ... classes-1, every class at least once.
+        labels: (N,), integers in [0, classes), every class at least once.
         classes: K, the number of classes.
 
     Returns:
@@ -158,11 +178,12 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
             [1.]], dtype=torch.float64)
     """
     with torch.no_grad():
-        labels = check_samples(features, labels, classes)
-        return _counts_and_means(features, labels, classes, at_least=1)[1]
+        features, labels = check_samples(features, labels, classes)
+        features, exponent = scaled(features)
+        return unscaled(_counts_and_means(features, labels, operator.index(classes), at_least=1)[1], exponent)
 
 
-def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -> float:
+def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> float:
     """Return `nc1` of some samples about the whole split's class means, against the whole split's S_B.
 
     The mean over the subset's samples of |diag(1/s) V' (h_i - hbar_{y_i})|^2, where s, V and hbar are those of the
@@ -172,7 +193,7 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
 
     Args:
         features: (N, d), any floating dtype: the whole split.
-        labels: (N,), the true classes, integers in 0 ... classes-1, every class at least twice.
+        labels: (N,), the true classes, integers in [0, classes), every class at least twice.
         classes: K, the number of classes.
         subset: (N,), bool: the samples to average over.
 
@@ -189,10 +210,13 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
     0.125
     """
     with torch.no_grad():
-        labels = check_samples(features, labels, classes)
-        if not isinstance(subset, Tensor) or subset.dtype != torch.bool or subset.shape != labels.shape:
-            raise ValueError(f"subset: expected a bool tensor of shape {tuple(labels.shape)}, got {_describe(subset)}")
-        _check_device("subset", subset, features)
+        features, labels = check_samples(features, labels, classes)
+        subset = as_tensor("subset", subset)
+        if subset.dtype != torch.bool or subset.shape != labels.shape:
+            raise ValueError(f"subset: expected a bool tensor of shape {tuple(labels.shape)}, got {describe(subset)}")
+        check_device("subset", subset, features)
+        features, _ = scaled(features)
+        classes = operator.index(classes)
         _, means = _counts_and_means(features, labels, classes, at_least=2)
         white = whitening(means)
         size = int(subset.sum())
@@ -205,17 +229,20 @@ def nc1_subset(features: Tensor, labels: Tensor, classes: int, subset: Tensor) -
         return float(total) / size if size > 0 else float("nan")
 
 
-def nc1_by_correctness(features: Tensor, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def nc1_by_correctness(features: Array, logits: Array, labels: Array) -> dict[str, float]:
     """Return `nc1_correct` and `nc1_incorrect`: `nc1_subset` of the samples predicted correctly, and of the others.
 
     Args:
         features: (N, d), any floating dtype.
-        logits: (N, K), the network's; its prediction is the first of the largest.
-        labels: (N,), integers in 0 ... K-1, every class at least twice.
+        logits: (N, K), the network's; its prediction is the first of the largest. -inf masks a class.
+        labels: (N,), integers in [0, K), every class at least twice.
 
     Raises:
-        ValueError: as `nc1_subset`.
+        ValueError: as `nc1_subset`, and for logits of another shape, or with nan or +inf.
     """
+    logits = _check_floating("logits", logits, (None, None))
+    labels = check_labels(labels, logits.shape[1], len(logits), logits)
+    check_masked(logits)
     correct = logits.argmax(1) == labels
     parts = {"nc1_correct": correct, "nc1_incorrect": ~correct}
     return {name: nc1_subset(features, labels, logits.shape[1], subset) for name, subset in parts.items()}
@@ -235,7 +262,8 @@ def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: 
         totals.index_add_(0, y, first[y].sub_(x))
     means = first - totals / counts[:, None]
     if not bool(means.isfinite().all()):
-        _raise_non_finite(features)
+        row = int((~features.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"features: every value must be finite, found nan or inf in row {row}")
     return counts.double(), means
 
 
@@ -262,16 +290,29 @@ def whitening(means: Tensor) -> Tensor:
     return vh[:rank].T / s[:rank]
 
 
-def readout(weight: Tensor, bias: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+def readout(weight: Tensor, bias: Tensor, means: Tensor, exponent: int = 0) -> tuple[Tensor, Tensor]:
     """(d, 2K) and (2K,): h @ readout + offset is the K logits, then K scores that are highest at the nearest mean.
 
     |h - m_k|^2 = |h|^2 - 2 (h - c)'(m_k - c) + |m_k - c|^2 + terms without k, so the nearest mean is a linear
-    classifier too; c is the centre of the means, which keeps a common offset out of the squares.
+    classifier too; c is the centre of the means, which keeps a common offset out of the squares. h are the features
+    divided by 2^exponent. The logits, and the scores, may have a common factor > 0, which no argmax sees.
     """
-    centred = _centred(means)
-    centre = means[0] - centred[0]
+    unit, means_exponent = scaled(means)
+    centred = _centred(unit)
+    centre = unit[0] - centred[0]
     scores = -centred @ centre - centred.square().sum(1) / 2
-    return torch.cat([weight, centred]).T, torch.cat([bias, scores])
+    rows, weight_exponent = scaled(weight)
+    rows, bias = _levelled(rows, bias, exponent + weight_exponent)
+    centred, scores = _levelled(centred, scores, exponent - means_exponent)
+    return torch.cat([rows, centred]).T, torch.cat([bias, scores])
+
+
+def _levelled(rows: Tensor, offset: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
+    """Rows and offset of `2^exponent rows h + offset`, both divided by a power of two that lets neither overflow."""
+    if exponent == 0:
+        return rows, offset
+    common = max(exponent, magnitude(offset) if bool(offset.any()) else -1000, -1000)
+    return rows * math.ldexp(1.0, exponent - common), offset * math.ldexp(1.0, -common)
 
 
 def count_disagreements(scores: Tensor) -> Tensor:
@@ -301,6 +342,8 @@ def collapse_table(
     """
     m = _centred(means)
     classes = len(m)
+    unit_m, m_exponent = scaled(m)
+    unit_w, w_exponent = scaled(weight)
     between = m.square().sum() / classes
     if rank == 0:
         _warn_coinciding()
@@ -309,24 +352,24 @@ def collapse_table(
         warnings.warn("the classifier weight is zero: values normalised by it are nan", RuntimeWarning, stacklevel=3)
     nc1 = deviation / counts.sum()
     within = squares.sum() / counts.sum()
-    nc3 = (_normalised(weight) - _normalised(m)).norm()
-    mean_norms, weight_norms = m.norm(dim=1), weight.norm(dim=1)
+    nc3 = (_normalised(unit_w) - _normalised(unit_m)).norm()
+    mean_norms, weight_norms = unit_m.norm(dim=1), unit_w.norm(dim=1)
     return {
         "nc1": nc1,
         "nc1_sum": classes * nc1,
         "nc1_quotient": torch.where(between > 0, within / between, torch.inf),
         "cdnv": _cdnv(m, squares / counts),
-        "nc2": _distance_to_etf(weight @ m.T),
-        "nc2_means": _distance_to_etf(m @ m.T),
-        "nc2_classifier": _distance_to_etf(weight @ weight.T),
+        "nc2": _distance_to_etf(unit_w @ unit_m.T),
+        "nc2_means": _distance_to_etf(unit_m @ unit_m.T),
+        "nc2_classifier": _distance_to_etf(unit_w @ unit_w.T),
         "nc3": nc3,
         "nc3_squared": nc3.square(),
         "equinorm_means": mean_norms.std(correction=0) / mean_norms.mean(),
         "equinorm_classifier": weight_norms.std(correction=0) / weight_norms.mean(),
-        "equiangular_means": _equiangularity(m),
-        "equiangular_classifier": _equiangularity(weight),
-        "feature_norm": mean_norms.mean(),
-        "classifier_norm": weight_norms.mean(),
+        "equiangular_means": _equiangularity(unit_m),
+        "equiangular_classifier": _equiangularity(unit_w),
+        "feature_norm": unscaled(mean_norms.mean(), m_exponent),
+        "classifier_norm": unscaled(weight_norms.mean(), w_exponent),
         "rank_means": nc1.new_tensor(float(rank)),
     }
 
@@ -367,56 +410,31 @@ def check_counts(counts: list[int], at_least: int) -> None:
             raise ValueError(f"labels: class {k} has {int(count)} sample(s), at least {at_least} needed")
 
 
-def check_samples(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return the labels as int64 after checking types, shapes, devices and range."""
-    if not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"classes (rows of the weight): expected an integer of 2 or more, got {classes!r}")
-    _check_floating("features", features, (None, None))
+def check_samples(features: Array, labels: Array, classes: int) -> tuple[Tensor, Tensor]:
+    """Return features and int64 labels as tensors after checking types, shapes, devices and range."""
+    classes = as_integer("classes (rows of the weight)", classes, 2)
+    features = _check_floating("features", features, (None, None))
     if features.shape[1] == 0:
         raise ValueError("features: expected at least one column")
-    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
-        raise ValueError(f"labels: expected an integer tensor, got {_describe(labels)}")
-    if labels.shape != features.shape[:1]:
-        raise ValueError(f"labels: expected shape ({len(features)},) as the features, got {tuple(labels.shape)}")
-    _check_device("labels", labels, features)
-    labels = labels.long()
-    if len(labels) > 0:
-        low, high = (int(v) for v in labels.aminmax())
-        if low < 0 or high >= classes:
-            raise ValueError(f"labels: values must lie in 0 ... {classes - 1}, found {low if low < 0 else high}")
-    return labels
+    return features, check_labels(labels, classes, len(features), features)
 
 
-def check_float64(name: str, tensor: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
-    """Return the tensor, detached and in float64, after checking dtype, shape (None: any size), device and values."""
-    _check_floating(name, tensor, shape)
-    _check_device(name, tensor, like)
+def check_float64(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
+    """Return a tensor, detached and in float64, after checking dtype, shape (None: any size), device and values."""
+    tensor = _check_floating(name, values, shape)
+    check_device(name, tensor, like)
     if not bool(tensor.isfinite().all()):
         raise ValueError(f"{name}: every value must be finite, found nan or inf")
     return tensor.detach().double()
 
 
-def _check_floating(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
-    good = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() == len(shape)
+def _check_floating(name: str, values: Array, shape: tuple[int | None, ...]) -> Tensor:
+    tensor = as_tensor(name, values)
+    good = tensor.is_floating_point() and tensor.dim() == len(shape)
     if not good or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name}: expected a floating-point tensor of shape ({wanted}), got {_describe(tensor)}")
-
-
-def _check_device(name: str, tensor: Tensor, like: Tensor) -> None:
-    if tensor.device != like.device:
-        raise ValueError(f"{name}: expected on the device {like.device}, got {tensor.device}")
-
-
-def _raise_non_finite(features: Tensor) -> None:
-    for row, sample in enumerate(features):
-        if not bool(sample.isfinite().all()):
-            raise ValueError(f"features: every value must be finite, found nan or inf in row {row}")
-    raise ValueError("features: values so large that their float64 sums overflow")
-
-
-def _describe(thing: object) -> str:
-    return f"{thing.dtype} of shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else type(thing).__name__
+        raise ValueError(f"{name}: expected a floating-point tensor of shape ({wanted}), got {describe(tensor)}")
+    return tensor
 
 
 def _warn_coinciding() -> None:

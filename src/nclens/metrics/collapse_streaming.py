@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nclens._inputs import Array, as_integer, as_tensor, check_squares
 from nclens._torchvision import import_torchvision
 from nclens.metrics.collapse import (
     KEYS,
@@ -67,10 +68,12 @@ class Float64Metric(Metric):
 class NeuralCollapse(Float64Metric):
     """Neural collapse of all samples since the last reset: `neural_collapse` for features that come in batches.
 
-    `update(features, labels, weight)` takes features (n, d) of any floating dtype, labels (n,), integers in 0 ... K-1,
+    `update(features, labels, weight)` takes features (n, d) of any floating dtype, labels (n,), integers in [0, K),
     and the classifier's weight (K, d) as it is now; the last weight given is the one that is measured. A batch may lack
-    classes. `compute()` returns every key of `nclens.metrics.collapse.neural_collapse` but `nc4` as float64 scalars,
-    with the same formulas, ranges and warnings. `nc4` needs the class means first: a second pass with
+    classes. The largest feature of a batch must be 0 or lie in [4e-121, 3e120], for the sums are of squares.
+
+    `compute()` returns every key of `nclens.metrics.collapse.neural_collapse` but `nc4` as float64 scalars, with the
+    same formulas, ranges and warnings. `nc4` needs the class means first: a second pass with
     `NearestClassMean`, which takes them from `class_means()`.
 
     The state is one d x d matrix and K x d class means, however many the samples. The values are those of the whole-set
@@ -112,21 +115,22 @@ class NeuralCollapse(Float64Metric):
         super().__init__(**kwargs)
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
-        if type(classes) is not int or classes < 2:
-            raise ValueError(f"classes: expected an integer of 2 or more, got {classes!r}")
-        if type(dim) is not int or dim < 1:
-            raise ValueError(f"dim: expected an integer of 1 or more, got {dim!r}")
-        self.classes, self.dim = classes, dim
+        self.classes = classes = as_integer("classes", classes, 2)
+        self.dim = dim = as_integer("dim", dim, 1)
         shapes = {"counts": (classes,), "means": (classes, dim), "squares": (classes,), "scatter": (dim, dim)}
         for name, shape in {**shapes, "weight": (classes, dim)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
 
-    def update(self, features: Tensor, labels: Tensor, weight: Tensor) -> None:
+    def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
-        x = check_float64("features", features, (None, self.dim), self.scatter)
-        labels = check_samples(features, labels, self.classes)
-        weight = check_float64("weight", weight, (self.classes, self.dim), features)
+        x, labels = self._samples(features, labels)
+        weight = check_float64("weight", weight, (self.classes, self.dim), x)
         self._keep(_merge(self._state(), _moments(x, labels, self.classes)), weight)
+
+    def _samples(self, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
+        x = check_float64("features", features, (None, self.dim), self.scatter)
+        check_squares("features", x)
+        return check_samples(x, labels, self.classes)
 
     def compute(self) -> dict[str, Tensor]:
         """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars."""
@@ -146,10 +150,10 @@ class NeuralCollapse(Float64Metric):
         check_counts(moments.counts.tolist(), at_least=1)
         return moments.means.clone()
 
-    def forward(self, features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def forward(self, features: Array, labels: Array, weight: Array) -> dict[str, Tensor]:
         """Add one batch and return its own values; nan for each where it has too few samples of a class."""
         self.update(features, labels, weight)
-        batch = _moments(features.detach().double(), labels.long(), self.classes)
+        batch = _moments(*self._samples(features, labels), self.classes)
         if bool((batch.counts < 2).any()):
             values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
         else:
@@ -226,8 +230,9 @@ class NearestClassMean(Float64Metric):
     disagreements: Tensor
     total: Tensor
 
-    def __init__(self, means: Tensor, weight: Tensor, bias: Tensor | None = None, **kwargs: Any) -> None:
+    def __init__(self, means: Array, weight: Array, bias: Array | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        means = as_tensor("means", means)
         means = check_float64("means", means, (None, None), means)
         weight = check_float64("weight", weight, tuple(means.shape), means)
         bias = weight.new_zeros(len(weight)) if bias is None else check_float64("bias", bias, (len(weight),), means)
@@ -237,11 +242,11 @@ class NearestClassMean(Float64Metric):
         for name in ("disagreements", "total"):
             self.add_state(name, torch.zeros((), dtype=torch.int64, device=means.device), dist_reduce_fx="sum")
 
-    def update(self, features: Tensor) -> None:
+    def update(self, features: Array) -> None:
         """Add one batch."""
         x = check_float64("features", features, (None, self.means.shape[1]), self.means)
         self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset)
-        self.total = self.total + len(features)
+        self.total = self.total + len(x)
 
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
         """Merge the samples that another metric, of the same means and classifier, has counted.

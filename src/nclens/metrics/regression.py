@@ -3,7 +3,11 @@
 NRC1 to NRC3 are those of arXiv 2409.04180 (NeurIPS 2024), called "the paper" here; what is not the paper's is marked
 *ours*. The paper writes samples as columns; here, as everywhere in nclens, a sample is a **row**: features H are
 (M, d), targets Y are (M, n), the head is W (n, d) and b (n,), and its predictions are H W' + b. M counts samples, d
-feature dimensions, n target dimensions. Covariances divide by M. Everything is computed in float64.
+feature dimensions, n target dimensions. Covariances divide by M. Everything is computed in float64. Tensors and NumPy
+arrays of real numbers are taken.
+
+Features and weights may be of any size that float64 holds: measures without a unit are computed at an ordinary scale,
+and squares beyond 1.8e308 are inf. The largest target must be 0 or lie in [4e-121, 3e120].
 
 `regression_collapse` gives every measure at once; the other functions are its parts.
 """
@@ -16,12 +20,14 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from nclens._inputs import Array, as_integer, as_tensor, check_squares, scaled, unscaled
+
 _EPS = torch.finfo(torch.float64).eps
 _CHUNK_ROWS = 4_096  # bounds the float64 working copies, whatever M is
 
 
 def regression_collapse(
-    features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, *, gamma: float | None = None
+    features: Array, targets: Array, weight: Array, bias: Array | None, *, gamma: float | None = None
 ) -> dict[str, float]:
     """Measure the collapse of a regressor: NRC1 to NRC3, explained variance, fit and norms.
 
@@ -54,8 +60,9 @@ def regression_collapse(
     row space: ``nrc2`` is 1, ``nrc3`` nan. Measures that divide by zero are nan, and one RuntimeWarning names them.
 
     Raises:
-        ValueError: wrong types or shapes, numbers that are not finite, a constant target (one sample has no other), a
-            gamma outside [0, lambda_max) of the targets' covariance, or any gamma with n = 1.
+        ValueError: wrong types or shapes, numbers (predictions too) that are not finite, targets out of range, a
+            constant target (one sample has no other), a gamma outside [0, lambda_max) of the targets' covariance, or
+            any gamma with n = 1.
 
     Example:
         >>> import torch
@@ -74,12 +81,14 @@ def regression_collapse(
         "nrc1_centred": _outside(features, spectrum.directions(components, centred=True)),
         "nrc2": _outside(features, row_space(weight)),
     }
-    residuals = targets - (features @ weight.T + bias)
+    residuals, size = scaled(residuals_of(features, targets, weight, bias))
     covariance = target_covariance(targets)
-    measures |= fit_measures(targets.mean(0), covariance, residuals.mean(0), _covariance(residuals))
+    measures |= fit_measures(targets.mean(0), covariance, residuals.mean(0), _covariance(residuals), size)
     measures |= head_measures(weight, covariance, gamma)
     measures |= variance_measures(spectrum.variances, targets.shape[1], features.shape[1])
-    measures["feature_norm_rms"] = math.sqrt(features.square().sum().item() / len(features))
+    unit, exponent = scaled(features)
+    root = features.new_tensor(math.sqrt(unit.square().sum().item() / len(features)))
+    measures["feature_norm_rms"] = unscaled(root, exponent).item()
     measures["zero_features"] = float((features.abs().amax(1) == 0).sum())
     warn_undefined(measures)
     return {key: measures[key] for key in measure_keys(targets.shape[1], features.shape[1])}
@@ -103,7 +112,7 @@ def measure_keys(n: int, dim: int) -> tuple[str, ...]:
     )
 
 
-def nrc1(features: Tensor, components: int, *, centred: bool = False) -> float:
+def nrc1(features: Array, components: int, *, centred: bool = False) -> float:
     """NRC1: the part of the feature directions outside the leading principal components.
 
     NRC1 = (1/M) sum_i |htilde_i - P htilde_i|^2 with htilde = h/|h| and P the projector onto the top `components`
@@ -123,12 +132,12 @@ def nrc1(features: Tensor, components: int, *, centred: bool = False) -> float:
         ValueError: wrong type or shape, numbers that are not finite, components < 1.
     """
     features = _matrix(features, "features")
-    _check_components(components)
+    components = as_integer("components", components, 1)
     directions = _Spectrum(features).directions(min(components, features.shape[1]), centred=centred)
     return _outside(features, directions)
 
 
-def nrc2(features: Tensor, weight: Tensor) -> float:
+def nrc2(features: Array, weight: Array) -> float:
     """NRC2: the part of the feature directions outside the row space of the head.
 
     NRC2 = (1/M) sum_i |htilde_i - P htilde_i|^2 with htilde = h/|h| and P the projector onto the row space of W (its
@@ -147,7 +156,7 @@ def nrc2(features: Tensor, weight: Tensor) -> float:
     return _outside(features, row_space(weight))
 
 
-def nrc3(weight: Tensor, covariance: Tensor, gamma: float) -> float:
+def nrc3(weight: Array, covariance: Array, gamma: float) -> float:
     """NRC3: how far the head's Gram matrix is from the shape that the targets' covariance predicts.
 
     NRC3 = | nrm(W W') - nrm([Sigma^{1/2} - gamma^{1/2} I]_+) |_F^2 with nrm(A) = A/|A|_F. In [0, 2], 0 at collapse.
@@ -177,7 +186,7 @@ def nrc3(weight: Tensor, covariance: Tensor, gamma: float) -> float:
     return _squared_distance(gram, values.sqrt(), math.sqrt(gamma))
 
 
-def fit_gamma(weight: Tensor, covariance: Tensor) -> float:
+def fit_gamma(weight: Array, covariance: Array) -> float:
     """Find the gamma in (0, lambda_min(Sigma)) at which `nrc3` is smallest.
 
     The paper does this once, on the final weights, and then uses the gamma for every epoch. With t = sqrt(gamma) the
@@ -210,16 +219,18 @@ def fit_gamma(weight: Tensor, covariance: Tensor) -> float:
     return (float(found.x) * smallest) ** 2
 
 
-def target_covariance(targets: Tensor) -> Tensor:
+def target_covariance(targets: Array) -> Tensor:
     """Sigma = (1/M) sum_i (y_i - ybar)(y_i - ybar)', the (n, n) covariance of targets (M, n), in float64.
 
     Raises:
-        ValueError: wrong type or shape, numbers that are not finite.
+        ValueError: wrong type or shape, numbers that are not finite, or whose squares float64 does not hold.
     """
-    return _covariance(_matrix(targets, "targets"))
+    rows = _matrix(targets, "targets")
+    check_squares("targets", rows)
+    return _covariance(rows)
 
 
-def explained_variance_ratio(features: Tensor, components: int) -> list[float]:
+def explained_variance_ratio(features: Array, components: int) -> list[float]:
     """Share of the variance of features (M, d) on each of the leading principal components, largest first.
 
     s_k^2 / sum_j s_j^2 with s the singular values of the centred features. In [0, 1], falling; 0 past the rank; nan
@@ -229,11 +240,11 @@ def explained_variance_ratio(features: Tensor, components: int) -> list[float]:
         ValueError: wrong type or shape, numbers that are not finite, components < 1.
     """
     features = _matrix(features, "features")
-    _check_components(components)
+    components = as_integer("components", components, 1)
     return _shares(_Spectrum(features).variances, min(components, features.shape[1]))
 
 
-def residual_deviation(covariance: Tensor, c: float) -> float:
+def residual_deviation(covariance: Array, c: float) -> float:
     """|C - c I|_F / |c I|_F: how far a residual covariance C (n, n) is from the c I that the model predicts. *Ours.*
 
     From the measures of `regression_collapse`, with q = residual_variance/c, it is
@@ -249,14 +260,15 @@ def residual_deviation(covariance: Tensor, c: float) -> float:
     if not (c > 0 and math.isfinite(c)):
         raise ValueError(f"c: expected a finite number > 0, got {c:g}")
     identity = torch.eye(n, dtype=torch.float64, device=covariance.device)
-    return (torch.linalg.matrix_norm(covariance - c * identity) / (c * math.sqrt(n))).item()
+    difference, exponent = scaled(covariance - c * identity)
+    return unscaled(torch.linalg.matrix_norm(difference) / (c * math.sqrt(n)), exponent).item()
 
 
 # Parts that the streaming metric shares.
 
 
 def check_batch(
-    features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None
+    features: Array, targets: Array, weight: Array, bias: Array | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the four in float64, detached, or raise a ValueError that names the one that does not fit."""
     features, targets = _matrix(features, "features"), _matrix(targets, "targets")
@@ -275,7 +287,16 @@ def check_batch(
             )
         if tensor.device != features.device:
             raise ValueError(f"{name}: expected on {features.device} as the features, got {tensor.device}")
+    check_squares("targets", targets)
     return features, targets, weight, bias
+
+
+def residuals_of(features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return Y - H W' - 1 b' (M, n), or raise a ValueError where that exceeds float64."""
+    residuals = targets - (features @ weight.T + bias)
+    if not bool(residuals.isfinite().all()):
+        raise ValueError("features: expected predictions H W' + b that float64 holds, got some beyond 1.8e308")
+    return residuals
 
 
 def row_space(matrix: Tensor) -> Tensor:
@@ -286,7 +307,8 @@ def row_space(matrix: Tensor) -> Tensor:
 
 def head_measures(weight: Tensor, covariance: Tensor, gamma: float | None) -> dict[str, float]:
     """Keys of `regression_collapse` that need the head and the targets' covariance only."""
-    measures = {"weight_norm_frobenius": torch.linalg.matrix_norm(weight).item()}
+    unit, exponent = scaled(weight)
+    measures = {"weight_norm_frobenius": unscaled(torch.linalg.matrix_norm(unit), exponent).item()}
     if len(weight) == 1:
         if gamma is not None:
             raise ValueError(f"gamma: expected None for n = 1 target, where NRC3 is not defined, got {gamma:g}")
@@ -306,9 +328,12 @@ def variance_measures(variances: Tensor, n: int, dim: int) -> dict[str, float]:
 
 
 def fit_measures(
-    target_mean: Tensor, covariance: Tensor, residual_mean: Tensor, residual_covariance: Tensor
+    target_mean: Tensor, covariance: Tensor, residual_mean: Tensor, residual_covariance: Tensor, size: int = 0
 ) -> dict[str, float]:
-    """Keys of `regression_collapse` about the residuals, from means (n,) and covariances (n, n)."""
+    """Keys of `regression_collapse` about the residuals, from means (n,) and covariances (n, n).
+
+    The last two are of residuals divided by 2^size.
+    """
     n = len(target_mean)
     variances = covariance.diagonal()
     # Rounding of the mean leaves a constant column a variance of this order.
@@ -319,9 +344,11 @@ def fit_measures(
             f"{', '.join(map(str, constant))}"
         )
     errors = residual_covariance.diagonal() + residual_mean.square()
+    errors = unscaled(unscaled(errors, size), size)
     scores = 1 - errors / variances
     variance = residual_covariance.trace().item() / n
-    measures = {"mse": errors.sum().item(), "r2": scores.mean().item(), "residual_variance": variance}
+    measures = {"mse": errors.sum().item(), "r2": scores.mean().item()}
+    measures["residual_variance"] = unscaled(unscaled(errors.new_tensor(variance), size), size).item()
     if n > 1:
         measures["residual_anisotropy"] = residual_deviation(residual_covariance, variance) if variance else math.nan
     measures |= {f"mse_{j}": error for j, error in enumerate(errors.tolist())}
@@ -348,6 +375,7 @@ class _Spectrum:
     """
 
     def __init__(self, features: Tensor) -> None:
+        features, _ = scaled(features)  # only directions and ratios of variances are taken from here
         triangle = features.new_empty(0, features.shape[1] + 1)
         for rows in features.split(_CHUNK_ROWS):
             rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
@@ -410,7 +438,7 @@ def _squared_distance(gram: Tensor, roots: Tensor, threshold: float) -> float:
     return (gram - torch.diag(shape / torch.linalg.vector_norm(shape))).square().sum().item()
 
 
-def _check_nrc3(weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _check_nrc3(weight: Array, covariance: Array) -> tuple[Tensor, Tensor, Tensor]:
     """Return the weight, and the eigenvalues (rising, rounding set to zero) and eigenvectors of the covariance."""
     weight, covariance = _matrix(weight, "weight"), _matrix(covariance, "covariance")
     n = len(weight)
@@ -431,23 +459,20 @@ def _check_nrc3(weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Ten
     return weight, values, vectors
 
 
-def _check_components(components: int) -> None:
-    if components < 1:
-        raise ValueError(f"components: expected an integer of 1 or more, got {components}")
+def _matrix(values: Array, name: str) -> Tensor:
+    numbers = _numbers(values, name)
+    if numbers.ndim != 2 or 0 in numbers.shape:
+        raise ValueError(
+            f"{name}: expected a matrix with a row and a column at least, got shape {tuple(numbers.shape)}"
+        )
+    return numbers
 
 
-def _matrix(values: Tensor, name: str) -> Tensor:
-    values = _numbers(values, name)
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name}: expected a matrix with a row and a column at least, got shape {tuple(values.shape)}")
-    return values
-
-
-def _numbers(values: Tensor, name: str) -> Tensor:
-    if not isinstance(values, Tensor) or values.is_complex() or values.dtype == torch.bool:
-        got = values.dtype if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"{name}: expected a tensor of real numbers, got {got}")
-    values = values.detach().to(torch.float64)
-    if not values.isfinite().all():
+def _numbers(values: Array, name: str) -> Tensor:
+    numbers = as_tensor(name, values)
+    if numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ValueError(f"{name}: expected a tensor of real numbers, got {numbers.dtype}")
+    numbers = numbers.detach().to(torch.float64)
+    if not numbers.isfinite().all():
         raise ValueError(f"{name}: expected finite numbers, got nan or inf")
-    return values
+    return numbers

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nclens._inputs import Array, as_integer, check_squares
 from nclens.metrics.collapse_streaming import Float64Metric
 from nclens.metrics.regression import (
     check_batch,
     fit_measures,
     head_measures,
     measure_keys,
+    residuals_of,
     row_space,
     unit_rows,
     variance_measures,
@@ -43,8 +45,9 @@ class RegressionCollapse(Float64Metric):
     The state moves with the metric and stays in float64 under `.half()`, `.to(dtype)` and `set_dtype`.
 
     Precision: equal to the function to about 1e-9 relative, except that ``nrc1`` and ``nrc1_centred`` have an absolute
-    error of about 1e-14, and that a principal component counts only where its variance is above d eps times the mean
-    of |h|^2 (eps = 2.2e-16), because a scatter matrix holds squares. The function has neither limit.
+    error of about 1e-14, that a principal component counts only where its variance is above d eps times the mean of
+    |h|^2 (eps = 2.2e-16), that the largest feature of a batch must be 0 or lie in [4e-121, 3e120], and that no residual
+    may exceed 3e120, because a scatter matrix holds squares. The function has none of these limits.
 
     Memory: about 2 (d + n)^2 numbers of float64, whatever M is.
 
@@ -85,9 +88,7 @@ class RegressionCollapse(Float64Metric):
         super().__init__(**kwargs)
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
-        for name, size in (("dim", dim), ("targets", targets)):
-            if type(size) is not int or size < 1:
-                raise ValueError(f"{name}: expected an integer of 1 or more, got {size!r}")
+        dim, targets = as_integer("dim", dim, 1), as_integer("targets", targets, 1)
         if targets == 1 and gamma is not None:
             raise ValueError(f"gamma: expected None for n = 1 target, where NRC3 is not defined, got {gamma:g}")
         self.dim, self.targets, self.gamma = dim, targets, gamma
@@ -104,7 +105,7 @@ class RegressionCollapse(Float64Metric):
         ):
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
 
-    def update(self, features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    def update(self, features: Array, targets: Array, weight: Array, bias: Array | None) -> None:
         """Add one batch."""
         self._set(_merge(self._state(), self._batch(features, targets, weight, bias)))
 
@@ -112,7 +113,7 @@ class RegressionCollapse(Float64Metric):
         """Return every key of `regression_collapse`, float64 scalars."""
         return self._measure(self._state())
 
-    def forward(self, features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+    def forward(self, features: Array, targets: Array, weight: Array, bias: Array | None) -> dict[str, Tensor]:
         """Add one batch and return its own values; nan for each where the batch cannot be measured."""
         self.update(features, targets, weight, bias)
         try:
@@ -139,7 +140,7 @@ class RegressionCollapse(Float64Metric):
         self._computed = None
         self._update_count += 1
 
-    def _batch(self, features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> State:
+    def _batch(self, features: Array, targets: Array, weight: Array, bias: Array | None) -> State:
         """The states of one batch alone."""
         features, targets, weight, bias = check_batch(features, targets, weight, bias)
         if weight.shape != self.weight.shape:
@@ -148,7 +149,10 @@ class RegressionCollapse(Float64Metric):
             )
         if features.device != self.scatter.device:
             raise ValueError(f"features: expected on {self.scatter.device} as the metric, got {features.device}")
-        rows = torch.cat([features, targets, targets - (features @ weight.T + bias)], dim=1)
+        residuals = residuals_of(features, targets, weight, bias)
+        check_squares("features", features)
+        check_squares("the residuals of targets", residuals, least=False)
+        rows = torch.cat([features, targets, residuals], dim=1)
         # Relative to one sample: equal samples then have exactly equal means.
         mean = rows[0] + (rows - rows[0]).mean(0)
         centred = rows - mean

@@ -5,12 +5,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nclens.metrics.regression import fit_gamma, regression_collapse, residual_deviation, target_covariance
+from nclens._inputs import Array, as_tensor, check_labels
+from nclens.metrics.regression import (
+    check_batch,
+    fit_gamma,
+    regression_collapse,
+    residual_deviation,
+    residuals_of,
+    target_covariance,
+)
 
 SPLITS = ("train", "test")
 
 
-def run_gamma(last: Mapping[str, Tensor], c: float | None = None) -> float | None:
+def run_gamma(last: Mapping[str, Array], c: float | None = None) -> float | None:
     """Return the gamma that NRC3 is measured with at all epochs of a run and on both splits.
 
     It is c = lambda_w lambda_h_mean where the run was trained with the model's penalties and c lies below the largest
@@ -21,7 +29,7 @@ def run_gamma(last: Mapping[str, Tensor], c: float | None = None) -> float | Non
         last: the last snapshot: `weight` (n, d), `train.targets` and `test.targets` (M, n).
         c: see above; None for a run without the penalties.
     """
-    weight = last["weight"]
+    weight = as_tensor("weight", last["weight"])
     if len(weight) == 1 or not weight.any():
         return None
     covariances = [target_covariance(last[f"{split}.targets"]) for split in SPLITS]
@@ -31,13 +39,13 @@ def run_gamma(last: Mapping[str, Tensor], c: float | None = None) -> float | Non
 
 
 def onehot_collapse(
-    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, *, gamma: float | None = None
+    features: Array, labels: Array, weight: Array, bias: Array | None, *, gamma: float | None = None
 ) -> dict[str, float]:
     """Return the regression collapse of a classifier, its one-hot rows (N, K) as targets; keys begin with `onehot_`.
 
     Args:
         features, weight, bias: (N, d), (K, d) and (K,), as for `nclens.metrics.regression.regression_collapse`.
-        labels: (N,), class numbers in 0 ... K-1; every class must occur.
+        labels: (N,), integers of any type in [0, K); every class must occur.
         gamma: of NRC3, from `run_gamma` of the last snapshot, `with_onehot_targets`.
 
     Raises:
@@ -47,7 +55,7 @@ def onehot_collapse(
     return {f"onehot_{name}": value for name, value in values.items()}
 
 
-def penalised_deviation(features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, c: float) -> dict[str, float]:
+def penalised_deviation(features: Array, targets: Array, weight: Array, bias: Array, c: float) -> dict[str, float]:
     """Return `residual_deviation`, the distance of the residual covariance to c I that the model predicts.
 
     Args:
@@ -55,23 +63,25 @@ def penalised_deviation(features: Tensor, targets: Tensor, weight: Tensor, bias:
         c: lambda_w lambda_h_mean of the penalties that the network was trained with.
 
     Raises:
-        ValueError: as `nclens.metrics.regression.residual_deviation`.
+        ValueError: as `nclens.metrics.regression.regression_collapse` and `residual_deviation`.
     """
-    residuals = targets.double() - (features.double() @ weight.double().T + bias.double())
+    residuals = residuals_of(*check_batch(features, targets, weight, bias))
     return {"residual_deviation": residual_deviation(target_covariance(residuals), c)}
 
 
-def gram_entries(weight: Tensor) -> dict[str, float]:
+def gram_entries(weight: Array) -> dict[str, float]:
     """Return `gram_ij`, the entries of W W' for i <= j, counted from 0, of the head's weight W (n, d)."""
-    gram = weight.double() @ weight.double().T
+    rows = as_tensor("weight", weight).double()
+    gram = rows @ rows.T
     return {f"gram_{i}{j}": gram[i, j].item() for i in range(len(gram)) for j in range(i, len(gram))}
 
 
-def with_onehot_targets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_onehot_targets(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Return a snapshot with class numbers (N,) replaced by one-hot rows (N, K)."""
     classes = len(tensors["weight"])
     return dict(tensors) | {f"{split}.targets": _onehot(tensors[f"{split}.targets"], classes) for split in SPLITS}
 
 
-def _onehot(labels: Tensor, classes: int) -> Tensor:
-    return torch.eye(classes, dtype=torch.float64)[labels]
+def _onehot(labels: Array, classes: int) -> Tensor:
+    found = check_labels(labels, classes)
+    return torch.eye(classes, dtype=torch.float64, device=found.device)[found]

@@ -12,19 +12,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from nclens.metrics.calibration import check_logits
+from nclens._inputs import Array, as_tensor, check_labels, scaled, unscaled
+from nclens.metrics.calibration import check_logits, present
 
 
-def _check_features(features: Tensor) -> None:
+def _check_features(values: Array, name: str = "features") -> Tensor:
+    features = as_tensor(name, values)
     if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
         raise ValueError(
-            f"features must be a non-empty float tensor (N, d), got {features.dtype} {tuple(features.shape)}"
+            f"{name} must be a non-empty float tensor (N, d), got {features.dtype} {tuple(features.shape)}"
         )
     if not torch.isfinite(features).all():
-        raise ValueError("features must be finite, got nan or inf")
+        raise ValueError(f"{name} must be finite, got nan or inf")
+    return features
 
 
-def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
+def angular_spread(features: Array, labels: Array) -> dict[str, float]:
     """Spread of the features' directions within classes and in total, each class with the same weight.
 
     With unit vectors u = h/|h|, their class means ubar_k and the mean over classes:
@@ -38,18 +41,15 @@ def angular_spread(features: Tensor, labels: Tensor) -> dict[str, float]:
 
     Args:
         features: (N, d), finite.
-        labels: (N,) integers; the classes are the values that occur.
+        labels: (N,) integers of 0 or more; the classes are the values that occur.
 
     Raises:
-        ValueError: on wrong shapes or types, or non-finite features.
+        ValueError: on wrong shapes or types, non-finite features, or negative labels.
 
     Source: feature metrics of MaxSup, arXiv 2502.15798.
     """
-    _check_features(features)
-    if labels.shape != features.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            f"labels must be integers of shape ({len(features)},), got {labels.dtype} {tuple(labels.shape)}"
-        )
+    features = _check_features(features)
+    labels = check_labels(labels, None, len(features), features)
     h = features.double()
     # Scaled by the largest entry first, so that squaring neither overflows nor vanishes.
     largest = h.abs().amax(dim=1, keepdim=True)
@@ -81,26 +81,32 @@ def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, flo
     }
 
 
-def logit_gap(logits: Tensor, labels: Tensor) -> float:
+def logit_gap(logits: Array, labels: Array) -> float:
     """Mean over samples of ``z_y - mean_{j != y} z_j``, the lead of the label's logit over the others.
 
     In units of the logits, of either sign. At the minimiser of the unconstrained feature model every sample has the gap
     ``a_delta`` (2402.03979, UFM, ``logit_gap`` of :mod:`nclens.ufm`).
 
+    A masked class is none of the others. The gap is -inf where a label is masked, and nan where a sample has no other
+    class.
+
     Args:
-        logits: (N, K), finite.
+        logits: (N, K); -inf masks a class.
         labels: (N,) in [0, K).
 
     Raises:
         ValueError: as :func:`nclens.metrics.calibration.check_logits`.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     z = logits.double()
-    lead = z.gather(1, labels.long()[:, None]) - z
-    return float(lead.sum(dim=1).mean() / (z.shape[1] - 1))
+    there, _ = present(z)
+    lead = (z.gather(1, labels[:, None]) - z).masked_fill(~there, 0)
+    # The factor is 1 where no class is masked.
+    others = z.shape[1] - 1
+    return float((lead.sum(dim=1) * (others / (there.sum(dim=1) - 1).double())).mean() / others)
 
 
-def smoothing_parts(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def smoothing_parts(logits: Array, labels: Array) -> dict[str, float]:
     """The two parts of label smoothing's penalty, and the penalty of MaxSup, on right and on wrong predictions.
 
     Label smoothing adds ``alpha (z_y - mean z)`` to cross entropy, the sum of two parts. Given per unit of alpha, in
@@ -112,8 +118,10 @@ def smoothing_parts(logits: Tensor, labels: Tensor) -> dict[str, float]:
     * ``top_logit_gap`` = ``max_k z_k - mean z`` >= 0, how far the network commits itself. On correct predictions it
       is ``ls_regularisation``.
 
+    A masked class is left out, also of K. Where a label is masked, ``ls_error_amplification`` is -inf.
+
     Args:
-        logits: (N, K), finite.
+        logits: (N, K); -inf masks a class.
         labels: (N,) in [0, K).
 
     Raises:
@@ -121,18 +129,20 @@ def smoothing_parts(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
     Source: the decomposition of MaxSup, arXiv 2502.15798.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     z = logits.double()
-    lead = z.gather(1, labels.long()[:, None]) - z
+    there, share = present(z)
+    lead = (z.gather(1, labels[:, None]) - z).masked_fill(~there, 0)
+    gap = (z.amax(dim=1, keepdim=True) - z).masked_fill(~there, 0)
     values = {
-        "ls_regularisation": lead.clamp(min=0).mean(dim=1),
-        "ls_error_amplification": lead.clamp(max=0).mean(dim=1),
-        "top_logit_gap": (z.amax(dim=1, keepdim=True) - z).mean(dim=1),
+        "ls_regularisation": lead.clamp(min=0).mean(dim=1) * share,
+        "ls_error_amplification": lead.clamp(max=0).mean(dim=1) * share,
+        "top_logit_gap": gap.mean(dim=1) * share,
     }
     return _by_correctness(values, z.argmax(dim=1) == labels)
 
 
-def top_logit_gradient(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+def top_logit_gradient(logits: Array, labels: Array, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
     """The whole gradient of a loss on the largest logit, on right and on wrong predictions.
 
     Keys ``top_logit_gradient_correct`` and ``top_logit_gradient_incorrect``: means of ``dL_i / dz_i,top`` with top the
@@ -141,7 +151,7 @@ def top_logit_gradient(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, T
     MaxSup alpha (1 - 1/K) and alpha (1 - 1/K).
 
     Args:
-        logits: (N, K), finite.
+        logits: (N, K); -inf masks a class.
         labels: (N,) in [0, K).
         loss: of float64 logits and int64 labels, one value per sample (N,): a loss of :mod:`nclens.losses` with its
             parameters bound.
@@ -151,10 +161,10 @@ def top_logit_gradient(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, T
 
     Source: gradient analysis of MaxSup, arXiv 2502.15798.
     """
-    check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels)
     with torch.enable_grad():
         z = logits.detach().double().requires_grad_()
-        value = loss(z, labels.long())
+        value = loss(z, labels)
         if value.shape != labels.shape:
             raise ValueError(f"loss must return one value per sample, shape ({len(z)},), got {tuple(value.shape)}")
         (gradient,) = torch.autograd.grad(value.sum(), z)
@@ -162,7 +172,7 @@ def top_logit_gradient(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, T
     return _by_correctness({"top_logit_gradient": gradient.gather(1, top[:, None])[:, 0]}, top == labels)
 
 
-def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
+def template_plane(weight: Array, classes: Sequence[int]) -> Tensor:
     """Orthonormal basis (d, 2) of the plane through the templates of three classes.
 
     The templates w_1, w_2, w_3 are rows of the head's weight; the basis is that of u = w_2 - w_1 and v = w_3 - w_1 by
@@ -178,12 +188,12 @@ def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
 
     Source: Mueller et al., arXiv 1906.02629 (the signs are ours).
     """
-    _check_features(weight)
+    weight = _check_features(weight, "weight")
     if len(classes) != 3 or len(set(classes)) != 3 or not all(k in range(len(weight)) for k in classes):
         raise ValueError(f"classes must be three distinct indices in [0, {len(weight)}), got {list(classes)}")
     if weight.shape[1] < 2:
         raise ValueError(f"weight must have at least 2 columns to hold a plane, got {weight.shape[1]}")
-    w = weight.double()[[int(k) for k in classes]]
+    w, _ = scaled(weight.double()[[int(k) for k in classes]])
     sides = (w[1:] - w[0]).T
     basis, triangle = torch.linalg.qr(sides)
     # Relative to the templates and not to their differences, which of equal templates are rounding errors themselves.
@@ -193,19 +203,19 @@ def template_plane(weight: Tensor, classes: Sequence[int]) -> Tensor:
     return basis * triangle.diagonal().sign()
 
 
-def project(features: Tensor, plane: Tensor) -> Tensor:
+def project(features: Array, plane: Array) -> Tensor:
     """Coordinates (N, 2) of features (N, d) in the plane of :func:`template_plane`, float64; nothing is centred.
 
     Raises:
         ValueError: on wrong shapes or non-finite features.
     """
-    _check_features(features)
+    features, plane = _check_features(features), _check_features(plane, "plane")
     if plane.shape != (features.shape[1], 2):
         raise ValueError(f"plane must have shape ({features.shape[1]}, 2), got {tuple(plane.shape)}")
     return features.double() @ plane.double()
 
 
-def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: Sequence[int] | None = None) -> float:
+def template_spread(features: Array, labels: Array, weight: Array, classes: Sequence[int] | None = None) -> float:
     """Spread of the classes' clusters relative to their distance, in the span of the head's templates.
 
     ``mean_k E_i |P(h_ki - hbar_k)|^2 / mean_k |P(hbar_k - hG)|^2`` with P the orthogonal projection onto the span of
@@ -224,29 +234,29 @@ def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: S
         classes: those that are looked at, with their templates; by default all K.
 
     Raises:
-        ValueError: on wrong shapes or non-finite values, fewer than two classes, an index out of range, or a class
-            without samples.
+        ValueError: on wrong shapes or non-finite values, labels out of range, fewer than two classes, an index out of
+            range, or a class without samples.
 
     Source: ours, of the claim on the projections of Mueller et al., arXiv 1906.02629.
     """
-    _check_features(features)
-    _check_features(weight)
-    if features.shape[1] != weight.shape[1] or labels.shape != features.shape[:1]:
+    features, weight = _check_features(features), _check_features(weight, "weight")
+    if features.shape[1] != weight.shape[1]:
         raise ValueError(
-            f"features (N, d), labels (N,) and weight (K, d) do not fit: {tuple(features.shape)}, "
-            f"{tuple(labels.shape)}, {tuple(weight.shape)}"
+            f"features (N, d) and weight (K, d) do not fit: {tuple(features.shape)}, {tuple(weight.shape)}"
         )
+    labels = check_labels(labels, len(weight), len(features), features)
     chosen = list(range(len(weight))) if classes is None else list(classes)
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(0 <= k < len(weight) for k in chosen):
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(k in range(len(weight)) for k in chosen):
         raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
-    w = weight.double()[chosen]
+    chosen = [int(k) for k in chosen]
+    w, _ = scaled(weight.double()[chosen])
     _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
     # Relative to the templates, as in `template_plane`.
     kept = sizes > 1e-12 * w.norm()
     if not kept.any():
         warnings.warn("the templates are one and span nothing: template_spread is nan", RuntimeWarning, stacklevel=2)
         return math.nan
-    seen = features.double() @ directions[kept].T
+    seen = scaled(features.double())[0] @ directions[kept].T
     groups = [seen[labels == k] for k in chosen]
     if not all(len(group) for group in groups):
         raise ValueError(f"every class of {chosen} needs a sample, got {[len(group) for group in groups]}")
@@ -255,7 +265,7 @@ def template_spread(features: Tensor, labels: Tensor, weight: Tensor, classes: S
     return float(torch.stack(spreads).mean() / (means - means.mean(dim=0)).square().sum(dim=1).mean())
 
 
-def mutual_information(draws: Tensor, means: Tensor) -> float:
+def mutual_information(draws: Array, means: Array) -> float:
     """Proxy of the mutual information between input and a logit difference, in nats, at most log N.
 
     ``I = (1/N) sum_x [ -(f_x - mu_x)^2 / (2 s^2) - log (1/N) sum_x' exp(-(f_x - mu_x')^2 / (2 s^2)) ]`` with
@@ -272,15 +282,20 @@ def mutual_information(draws: Tensor, means: Tensor) -> float:
 
     Source: Mueller et al., arXiv 1906.02629.
     """
+    draws, means = as_tensor("draws", draws), as_tensor("means", means)
     if draws.ndim != 1 or len(draws) < 1 or means.shape != draws.shape:
         raise ValueError(
             f"draws and means must both have shape (N,), got {tuple(draws.shape)} and {tuple(means.shape)}"
         )
-    f, mu = draws.double(), means.double()
-    if not (torch.isfinite(f).all() and torch.isfinite(mu).all()):
+    both = torch.stack([draws.double(), means.double()])
+    if not torch.isfinite(both).all():
         raise ValueError("draws and means must be finite, got nan or inf")
-    variance = (f - mu).square().mean()
+    f, mu = scaled(both)[0]
+    difference = f[:, None] - mu[None, :]
+    # By the size of the deviations themselves: others may then overflow, whose density is 0.
+    deviation, size = scaled(difference.diagonal())
+    variance = deviation.square().mean()
     if variance == 0:
         raise ValueError("draws equal their means: with s = 0 the mutual information is not defined")
-    exponent = -(f[:, None] - mu[None, :]).square() / (2 * variance)
+    exponent = -unscaled(difference, -size).square() / (2 * variance)
     return float((exponent.diagonal() - exponent.logsumexp(dim=1)).mean()) + math.log(len(f))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from nclens._inputs import Array, as_integer, as_tensor, check_labels
 from nclens.data.tensors import Split
 from nclens.losses import ce, ls
 from nclens.models import Network
@@ -48,8 +49,8 @@ def gradient_variances(
 
 def gradient_variance(
     network: Network,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Array,
+    targets: Array,
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     chunk: int | None = None,
@@ -63,7 +64,7 @@ def gradient_variance(
     Args:
         network: its weights and gradients are not changed; it is left in evaluation mode.
         inputs: (N, ...), as the network takes them.
-        targets: (N,), as the loss takes them.
+        targets: (N,), as the loss takes them; integers are labels in [0, K).
         loss: logits (n, K) and targets (n,) -> one value per sample (n,), such as `nclens.losses.ls`.
         chunk: samples whose gradients are held at once, by default as many as make `ENTRIES`; sums are in float64, so
             it changes the result by rounding only.
@@ -73,18 +74,20 @@ def gradient_variance(
         with its whole gradient. ``network``: over all parameters, the head's among them. Both >= 0.
 
     Raises:
-        ValueError: there are no samples, inputs and targets differ in number, the chunk is not positive, or a gradient
-            is not finite.
+        ValueError: there are no samples, inputs and targets differ in number, a label is out of range, the chunk is not
+            positive, or a gradient is not finite.
 
     Source: the quantity of the claim of arXiv 2006.11653 (TSLA); evaluation mode is our choice, on which the paper's
     abstract says nothing.
     """
+    inputs, targets = as_tensor("inputs", inputs), as_tensor("targets", targets)
     if len(inputs) != len(targets) or not len(inputs):
         raise ValueError(
             f"inputs and targets must have the same length, at least 1: got {len(inputs)} and {len(targets)}"
         )
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if targets.ndim == 1 and not targets.is_floating_point():
+        targets = check_labels(targets, network.head.out_features, name="targets")  # `vmap` hides them from the loss
+    chunk = None if chunk is None else as_integer("chunk", chunk, 1)
     network.eval()
     weights = {name: value.detach() for name, value in network.named_parameters()}
     buffers = dict(network.named_buffers())

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nclens._inputs import Array, as_tensor, check_labels, scaled, unscaled
 from nclens.data.tensors import Split
 from nclens.metrics.calibration import stratified_mask
 from nclens.models import Network
@@ -61,10 +62,10 @@ def transfer_accuracy(network: Network, other: tuple[Split, Split], *, held_out:
 
 
 def linear_probe(
-    features: Tensor,
-    labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
+    features: Array,
+    labels: Array,
+    test_features: Array,
+    test_labels: Array,
     *,
     strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.2,
@@ -84,24 +85,21 @@ def linear_probe(
 
     Args:
         features, test_features: (N, d) and (M, d), finite.
-        labels, test_labels: class numbers (N,) and (M,); at least two classes, and two samples of each in `labels`.
+        labels, test_labels: integers (N,) and (M,) of 0 or more; in `labels` two classes or more, and two samples of
+            each.
         strengths: penalties > 0.
         held_out: the part of each class that the strength is chosen on, in (0, 1).
         seed: of the held-out part.
 
     Raises:
-        ValueError: on wrong shapes, values that are not finite, too few classes or samples, or strengths that are not
-            positive.
+        ValueError: on wrong shapes or types, values that are not finite, labels that are negative, too few classes or
+            samples, or strengths that are not positive.
 
     Source: transfer in MaxSup, arXiv 2502.15798, for the classifier and the strengths; that a strength multiplies the
     sum over samples, the scale of x and the size of the held-out part are ours.
     """
-    for name, rows, classes in (("", features, labels), ("test_", test_features, test_labels)):
-        if rows.ndim != 2 or 0 in rows.shape or classes.shape != rows.shape[:1] or not torch.isfinite(rows).all():
-            raise ValueError(
-                f"{name}features and {name}labels must be finite (N, d) and (N,), got {tuple(rows.shape)} and "
-                f"{tuple(classes.shape)}"
-            )
+    features, labels = _checked("", features, labels)
+    test_features, test_labels = _checked("test_", test_features, test_labels)
     if features.shape[1] != test_features.shape[1]:
         raise ValueError(f"features have {features.shape[1]} columns, test_features {test_features.shape[1]}")
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
@@ -120,8 +118,16 @@ def linear_probe(
     return LinearProbe(accuracy, descending[best], right[best])
 
 
+def _checked(prefix: str, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
+    rows = as_tensor(f"{prefix}features", features)
+    if rows.ndim != 2 or 0 in rows.shape or not torch.isfinite(rows).all():
+        raise ValueError(f"{prefix}features must be finite (N, d), got {tuple(rows.shape)}")
+    return rows, check_labels(labels, None, len(rows), name=f"{prefix}labels")
+
+
 def _scaled(features: Tensor, test_features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    features, test_features = features.detach().double(), test_features.detach().double()
+    features, exponent = scaled(features.detach().double())
+    test_features = unscaled(test_features.detach().double(), -exponent)
     mean = features.mean(dim=0)
     centred, test = features - mean, test_features - mean
     scale = float(centred.square().mean().sqrt()) or 1.0

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from torch.optim.sgd import sgd
 
+from nclens._inputs import check_labels, unchecked
 from nclens.data.tensors import Split, flip_crop
 from nclens.models import Network, check_affine
 from nclens.training.history import STATISTICS
@@ -139,6 +140,10 @@ class Trainer:
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
             raise ValueError("augmentation flip_crop needs images (C, H, W); rows allow only none")
+        if train.task == "classification":
+            # Once, for all batches: checking the values of each would make a GPU wait at every step.
+            for name, split in (("training", train), ("test", test)):
+                check_labels(split.targets, network.head.out_features, len(split.inputs), name=f"the {name} labels")
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
@@ -165,6 +170,7 @@ class Trainer:
         """Number of full batches in the training split."""
         return len(self.train_split) // self.settings.batch_size
 
+    @unchecked()  # the labels are checked in `__init__`, and a loss that is not finite is found in `_record`
     def advance(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end of the current epoch and evaluate; return False as soon as `stop()` is true after a step.
 

@@ -13,6 +13,6 @@ def check_integer(where: str, name: str, value: int, least: int = 1) -> None:
 
 
 def check_positive(where: str, name: str, value: float) -> None:
-    """Raise a ValueError unless the value is a finite real number > 0."""
-    if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
+    """Raise a ValueError unless the value is a finite real number > 0 (no bool)."""
+    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
         raise ValueError(f"{where}: {name} must be a finite number > 0, got {value!r}")

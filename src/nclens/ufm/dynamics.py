@@ -283,12 +283,13 @@ def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]
 def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_features: Tensor) -> Tensor:
     """Return the distance (...,) of (W, H) to the orbit of (W*, H*) under rotations of the features, over |(W*, H*)|.
 
-    Shapes are (..., K, d) and (..., N, d) with any leading dimensions. The best rotation is the polar factor of
-    W*' W + H*' H (orthogonal Procrustes problem).
+    Shapes are (..., K, d) and (..., N, d) with any leading dimensions; NumPy arrays are taken too. The best rotation is
+    the polar factor of W*' W + H*' H (orthogonal Procrustes problem).
 
     Raises:
         ValueError: (W*, H*) is zero, so that no relative distance is defined.
     """
+    weight, features, best_weight, best_features = map(torch.as_tensor, (weight, features, best_weight, best_features))
     left, _, right = torch.linalg.svd(best_weight.mT @ weight + best_features.mT @ features)
     rotation = left @ right
     gap = (weight - best_weight @ rotation).square().sum((-2, -1))
@@ -305,12 +306,13 @@ def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor
     The same quantities as in ``nclens.metrics.collapse``; S_B is inverted on its K - 1 leading directions.
 
     Args:
-        weight: (B, K, d).
-        features: (B, K, n, d).
+        weight: (B, K, d), a tensor or NumPy array.
+        features: (B, K, n, d), likewise.
 
     Raises:
         ValueError: the class means span fewer than K - 1 dimensions, so that nc1 is not defined.
     """
+    weight, features = torch.as_tensor(weight), torch.as_tensor(features)
     classes, per_class = features.shape[1:3]
     means = features.mean(dim=2)
     centred = means - means.mean(dim=1, keepdim=True)

@@ -46,11 +46,15 @@ def softmax(logits: Array) -> Array:
 
 
 def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
-    """Mean cross entropy of logits (N, K) with soft targets (N, K), in nats, and its gradient in the logits."""
+    """Mean cross entropy of logits (N, K) with soft targets (N, K), in nats, and its gradient in the logits.
+
+    A logit of -inf where the target is 0 counts nothing: 0 log 0 = 0.
+    """
     top = logits.max(axis=1, keepdims=True)
     powers = np.exp(logits - top)
     totals = powers.sum(axis=1, keepdims=True)
-    value = float(np.mean(np.log(totals) + top - (targets * logits).sum(axis=1, keepdims=True)))
+    aligned = (targets * np.where(targets == 0, 0.0, logits)).sum(axis=1, keepdims=True)
+    value = float(np.mean(np.log(totals) + top - aligned))
     return value, (powers / totals - targets) / len(logits)
 
 

@@ -234,6 +234,7 @@ def test_arrays_without_logits_get_those_of_the_head():
     features, labels, weight, bias = split()
     arrays = {"features": features, "labels": labels, "weight": weight}
     assert measure_arrays(arrays) == measure_split(features, labels, weight, None)
+    assert measure_arrays(arrays | {"labels": labels.to(torch.uint16)}) == measure_arrays(arrays)
     assert measure_arrays(arrays | {"bias": bias + 1.0})["accuracy"] == measure_arrays(arrays)["accuracy"]
     regressor = snapshot()
     given = {"features": regressor["train.features"], "targets": regressor["train.targets"]} | {
