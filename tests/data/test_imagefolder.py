@@ -132,6 +132,9 @@ def test_a_key_chooses_the_test_folder(tmp_path):
         assert (data.facts, len(data.test_targets)) == ({"test_folder": name}, 3 * each)
     with pytest.raises(ValueError, match="no test folder; allowed names: other"):
         load(tmp_path, test_folder="other")
+    for name in ("train", "../pets/train", "."):
+        with pytest.raises(ValueError, match=r"must be another folder of .* than the training split"):
+            load(tmp_path, test_folder=name)
     (tmp_path / "pets" / "train").rename(tmp_path / "pets" / "fit")
     with pytest.raises(ValueError, match=r"test_folder = val: .* has no train/ beside it; it has fit, held_out, test"):
         load(tmp_path, test_folder="val")

@@ -81,6 +81,7 @@ REFUSED = {
         "float pixels from nan to nan",
     ),
     "white is zero": ("a.tif", lambda path: tiff(path, SIXTEEN, 16, photometric=0), "photometric interpretation 0"),
+    "12 bits": ("a.tif", lambda path: tiff(path, SIXTEEN, 12), "a TIFF of 12 bits .* allowed are 16 bits with 1"),
     "RGBA": ("a.png", lambda path: transparent(path, 254), r"transparent pixels \(mode RGBA\); allowed are opaque"),
     "LA": ("a.png", lambda path: transparent(path, 0, "L"), r"transparent pixels \(mode LA\)"),
     "a palette with alpha": ("a.png", lambda path: palette(path, 200), r"transparent pixels \(mode P\)"),

@@ -106,6 +106,8 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
     """Return the chosen test folder, or the first of `TEST_FOLDERS` with class folders."""
     candidates = TEST_FOLDERS if chosen is None else (chosen,)
     found = [root / name for name in candidates if (root / name).is_dir()]
+    if found and found[0].resolve() in (root.resolve(), (root / "train").resolve()):
+        raise ValueError(f"test_folder = {chosen}: must be another folder of {root} than the training split, train/")
     for folder in found:
         if any(path.is_dir() for path in visible(folder)):
             return folder

@@ -103,12 +103,13 @@ def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
     scale = scale.sqrt()
     stored = [(part - offset) / scale for part in (train, test)]
     # The test split may be so small that its range says nothing.
-    if bool((lossy := rounds(stored[0]) | overflows(stored[1])).any()):
-        column = int(lossy.nonzero()[0])
-        values = torch.cat([train[:, column], test[:, column]])
+    rounded, beyond = rounds(stored[0]), overflows(stored[1])
+    if bool((rounded | beyond).any()):
+        column = int((rounded | beyond).nonzero()[0])
+        values = (train if rounded[column] else test)[:, column]
         raise ValueError(
             f"target {column} goes from {values.min():.12g} to {values.max():.12g}: float32 rounds its values by more "
-            "than 2^-16 of that range. Subtract an offset first, or set `scale_targets` to `each` or `common`"
+            "than 2^-16 of that range. Subtract an offset first, or set an entry's `scale_targets` to `each`"
         )
     return {
         "train_targets": stored[0].float(),
