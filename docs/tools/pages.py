@@ -52,7 +52,7 @@ def public_modules() -> dict[str, list[str]]:
     rooms: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] not in APPLICATION and not any(part.startswith("_") for part in parts):
+        if parts[0] not in APPLICATION and not any(part.startswith(("_", ".")) for part in parts):
             rooms.setdefault(parts[0], []).append(".".join(("nclens", *parts)))
     return rooms
 

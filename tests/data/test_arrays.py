@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from nclens.data import arrays
+from nclens.data.numbers import stored_inputs
 from nclens.data.raw import RawData
 
 TARGETS = np.arange(12) % 3
@@ -16,7 +17,14 @@ SPLITS = {"train_inputs": IMAGES, "train_targets": TARGETS, "test_inputs": IMAGE
 
 
 def load(folder, path="a.npz", **keys):
-    defaults = {"sha256": None, "classes": None, "train_per_class": None, "test_per_class": None, "split_seed": 0}
+    defaults = {
+        "sha256": None,
+        "classes": None,
+        "layout": None,
+        "train_per_class": None,
+        "test_per_class": None,
+        "split_seed": 0,
+    }
     return arrays.load(RawData(folder), path, **{**defaults, **keys})
 
 
@@ -68,7 +76,18 @@ def test_a_checksum_is_verified(tmp_path):
         ({"train_targets": TARGETS / 2}, "train_targets of .* must be integer class labels"),
         ({"train_targets": TARGETS - 1}, "class labels from 0; the smallest is -1"),
         ({"train_targets": TARGETS[:5]}, "train_inputs has 12 samples, but 5 targets"),
-        ({"test_targets": TARGETS[:6] * 0}, "test targets must have every class 0..2"),
+        (
+            {"test_targets": TARGETS[:6] * 0},
+            "test split: class 1 has 0 samples, class 2 has 0 .*, fewer than 2, which every",
+        ),
+        (
+            {"val_inputs": IMAGES},
+            "also has val_inputs; allowed: train_inputs, train_targets, test_inputs, test_targets$",
+        ),
+        ({"inputs": IMAGES}, "also has inputs; allowed: train_inputs"),
+        ({"train_targets": np.full(12, 2**63, dtype=np.uint64)}, "the largest is 9223372036854775808, with 12 samples"),
+        ({"train_targets": np.arange(12) % 3 + 10**12}, "class labels 0..K-1, .* the largest is 1000000000002"),
+        ({"train_inputs": IMAGES[:, 0, 0]}, "inputs must be uint8 images in both splits; train_inputs of"),
         ({"train_inputs": IMAGES.astype(np.float64)}, r"train_inputs of .* must be uint8 images .*, not torch.float64"),
         ({"train_inputs": np.array(["a"] * 12)}, r"cannot be read as \.npz arrays of numbers"),
         ({"train_inputs": np.array([None] * 12)}, r"cannot be read as \.npz arrays of numbers"),
@@ -95,7 +114,64 @@ def test_a_missing_and_a_damaged_file_are_named(tmp_path):
 
 def test_there_must_be_a_name_for_each_class(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
-    with pytest.raises(ValueError, match=r"every class 0\.\.1"):
+    with pytest.raises(ValueError, match=r"every class 0\.\.1 and no other; they go from 0 to 2"):
         load(tmp_path, classes=["a", "b"])
-    with pytest.raises(ValueError, match="class 3 has 0 samples in the train split"):
+    with pytest.raises(ValueError, match=r"train split: class 3 \(d\) has 0 samples, fewer than train_per_class = 2"):
         load(tmp_path, classes=["a", "b", "c", "d"], train_per_class=2)
+
+
+LAST = np.random.default_rng(1).integers(0, 256, (12, 8, 6, 3), dtype=np.uint8)
+NHWC = SPLITS | {"train_inputs": LAST, "test_inputs": LAST[:6]}
+
+
+def test_images_that_look_like_nhwc_need_a_layout(tmp_path):
+    np.savez(tmp_path / "a.npz", **NHWC)
+    with pytest.raises(ValueError, match=r"train_inputs of .*\(12, 8, 6, 3\): .* Set `layout: NHWC` or `layout: NCHW`"):
+        load(tmp_path)
+    last = load(tmp_path, layout="NHWC")
+    assert torch.equal(last.train_inputs, torch.from_numpy(LAST.transpose(0, 3, 1, 2).copy()))
+    assert load(tmp_path, layout="NCHW").train_inputs.shape == (12, 8, 6, 3)
+    np.savez(tmp_path / "a.npz", inputs=LAST, targets=TARGETS)
+    with pytest.raises(ValueError, match=r"inputs of .*these look like \(N, H, W, C\)"):
+        load(tmp_path, train_per_class=2, test_per_class=2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ambiguous"),
+    [
+        *[((32, 32, 1), True), ((32, 32, 3), True), ((32, 32, 4), True), ((4, 4, 3), True), ((2, 2, 1), True)],
+        *[((32, 32, 2), False), ((32, 3, 3), False), ((3, 32, 3), False), ((3, 32, 32), False), ((1, 28, 28), False)],
+    ],
+)
+def test_which_shapes_are_ambiguous(shape, ambiguous):
+    images = {"a": torch.zeros(2, *shape, dtype=torch.uint8)}
+    if ambiguous:
+        with pytest.raises(ValueError, match="`layout: NHWC` or `layout: NCHW`"):
+            stored_inputs(images, None)
+    else:
+        assert stored_inputs(images, None)[0][0].shape == (2, *shape)
+    assert stored_inputs(images, "NCHW")[0][0].shape == (2, *shape)
+
+
+@pytest.mark.parametrize("inputs", [IMAGES[:, 0], np.eye(12)])
+def test_a_layout_is_for_images_of_four_axes(tmp_path, inputs):
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": inputs, "test_inputs": inputs[:6]})
+    with pytest.raises(ValueError, match=r"layout = NHWC.* uint8 images"):
+        load(tmp_path, layout="NHWC")
+
+
+def test_rows_that_float32_would_round_are_centred(tmp_path):
+    rows = np.stack([1e9 + np.arange(40), np.arange(40) / 7], axis=1)
+    assert len(np.unique(rows[:, 0].astype(np.float32))) == 2
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", train_inputs=rows, train_targets=labels, test_inputs=rows, test_targets=labels)
+    data = load(tmp_path)
+    assert data.facts == {"input_offset": [1e9 + 19.5, 0.0]}
+    assert data.train_inputs[:, 0].tolist() == (np.arange(40) - 19.5).tolist()
+    assert torch.equal(data.test_inputs[:, 1], torch.from_numpy(rows[:, 1]).float())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
+def test_labels_of_every_integer_type(tmp_path, kind):
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": TARGETS.astype(kind)})
+    assert load(tmp_path).train_targets.tolist() == TARGETS.tolist()

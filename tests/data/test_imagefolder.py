@@ -12,9 +12,16 @@ from tests.data import fakes
 NAMES = ["cat", "dog", "owl"]
 
 
-def load(folder, path="pets", **keys):
-    defaults = {"image_size": None, "channels": 3, "train_per_class": None, "test_per_class": None, "split_seed": 0}
-    return imagefolder.load(RawData(folder), path, **{**defaults, **keys})
+def load(folder, path="pets", say=print, **keys):
+    defaults = {
+        "test_folder": None,
+        "image_size": None,
+        "channels": 3,
+        "train_per_class": None,
+        "test_per_class": None,
+        "split_seed": 0,
+    }
+    return imagefolder.load(RawData(folder, say), path, **{**defaults, **keys})
 
 
 def fill(folder, each, size=(8, 8), names=NAMES):
@@ -98,3 +105,70 @@ def test_invalid_folders_are_refused(tmp_path, make, words):
     make(tmp_path / "pets")
     with pytest.raises(ValueError, match=words):
         load(tmp_path)
+
+
+def test_a_flat_test_folder_does_not_hide_the_validation_split(tmp_path):
+    root = tmp_path / "pets"
+    fill(root / "train", 4)
+    fill(root / "val", 2)
+    for number in range(3):
+        fakes.picture(root / "test" / f"{number}.png", (8, 8))
+    said = []
+    data = load(tmp_path, say=said.append)
+    assert len(data.test_targets) == 6
+    assert data.facts == {"test_folder": "val"}
+    assert f"the test split is {root / 'val'}" in said
+    with pytest.raises(ValueError, match=r"no class folders in test/; allowed names: test \(`test_folder`\)"):
+        load(tmp_path, test_folder="test")
+
+
+def test_a_key_chooses_the_test_folder(tmp_path):
+    fill(tmp_path / "pets" / "train", 4)
+    for name, each in (("test", 2), ("val", 3), ("held_out", 4)):
+        fill(tmp_path / "pets" / name, each)
+    assert load(tmp_path).facts == {"test_folder": "test"}
+    for name, each in (("val", 3), ("held_out", 4)):
+        data = load(tmp_path, test_folder=name)
+        assert (data.facts, len(data.test_targets)) == ({"test_folder": name}, 3 * each)
+    with pytest.raises(ValueError, match="no test folder; allowed names: other"):
+        load(tmp_path, test_folder="other")
+    for name in ("train", "../pets/train", "."):
+        with pytest.raises(ValueError, match=r"must be another folder of .* than the training split"):
+            load(tmp_path, test_folder=name)
+    (tmp_path / "pets" / "train").rename(tmp_path / "pets" / "fit")
+    with pytest.raises(ValueError, match=r"test_folder = val: .* has no train/ beside it; it has fit, held_out, test"):
+        load(tmp_path, test_folder="val")
+
+
+def test_splits_are_not_classes(tmp_path):
+    for name in ("training", "Test"):
+        fill(tmp_path / "pets" / name, 4)
+    with pytest.raises(ValueError, match="has the folders Test, training, which are no classes"):
+        load(tmp_path, train_per_class=2, test_per_class=2)
+
+
+@pytest.mark.parametrize(
+    ("train", "keys", "words"),
+    [
+        (1, {}, r"train split: class 1 \(dog\) has 1 samples, fewer than 2, which every class needs"),
+        (0, {}, r"train split: class 1 \(dog\) has 0 samples, fewer than 2"),
+        (2, {"train_per_class": 3}, r"train split: class 1 \(dog\) has 2 samples, fewer than train_per_class = 3"),
+        (4, {"test_per_class": 5}, r"test split: class 0 \(cat\) has 4 samples, .*, fewer than test_per_class = 5"),
+    ],
+)
+def test_a_class_with_too_few_images_is_named(tmp_path, train, keys, words):
+    root = tmp_path / "pets"
+    for split in ("train", "test"):
+        fill(root / split, 4)
+    for number in range(train, 4):
+        (root / "train" / "dog" / f"{number}.png").unlink()
+    with pytest.raises(ValueError, match=words):
+        load(tmp_path, **keys)
+
+
+def test_files_that_are_no_images_are_logged(tmp_path):
+    fill(tmp_path / "pets", 4)
+    (tmp_path / "pets" / "cat" / "a.gif").write_bytes(b"GIF")
+    said = []
+    load(tmp_path, train_per_class=2, test_per_class=2, say=said.append)
+    assert any("1 files of" in line and "a.gif; read are .jpg" in line for line in said)

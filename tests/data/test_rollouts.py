@@ -85,7 +85,7 @@ def test_splits_are_whole_rollouts_in_order(numbers, train, every, seed):
     [
         ({}, {"path": "other.npz"}, "no file .*other.npz; `path` is relative to `data_dir`"),
         ({"actions": None}, {}, "lacks actions; it has observations, rollout"),
-        ({"rollout": np.zeros(60)}, {}, "rollouts must be integers"),
+        ({"rollout": np.zeros(60)}, {}, "rollouts, rollout, must be integers, not torch.float64"),
         ({"rollout": np.zeros(59, dtype=int)}, {}, "one entry per sample"),
         ({"actions": np.zeros((60, 2, 2))}, {}, r"actions of .* must be numbers \(N, F\) or \(N,\)"),
         ({}, {"train_rollouts": 5}, "has 6 rollouts, fewer than .* = 7"),

@@ -106,7 +106,9 @@ def test_subsets_are_balanced_seeded_and_of_the_whole(folder, kind_of, monkeypat
     assert len(again.test_targets) == 50
     other = load(folder, "CIFAR10", targets, train_per_class=4, split_seed=1)
     assert not torch.equal(other.train_inputs, data.train_inputs)
-    with pytest.raises(ValueError, match="CIFAR10: class 0 has 5 samples in the test split, fewer than test_per_class"):
+    with pytest.raises(
+        ValueError, match=r"CIFAR10, test split: class 0 \(c0\) has 5 samples, .*, fewer than test_per_class = "
+    ):
         load(folder, "CIFAR10", targets, test_per_class=6)
 
 

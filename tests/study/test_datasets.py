@@ -74,7 +74,18 @@ MISTAKES = {
         cifar(normalisation={"mean": [0.5] * 3, "std": [0.5, 0.5, 0]}),
         ["normalisation.std.2 = 0", "greater than 0"],
     ),
-    "another format": ({"source": "arrays", "path": "mine.csv"}, ["datasets.mine.path = 'mine.csv'", "npz"]),
+    "another format": (
+        {"source": "arrays", "path": "mine.csv"},
+        ["datasets.mine.path = 'mine.csv': must be a file of arrays, .npz or .safetensors", "numpy.savez"],
+    ),
+    "no checksum": (
+        {"source": "arrays", "path": "mine.npz", "sha256": "ABC"},
+        ["sha256 = 'ABC': must be a SHA-256 of 64 hexadecimal digits"],
+    ),
+    "another layout": (
+        {"source": "arrays", "path": "mine.npz", "layout": "CHW"},
+        ["layout = 'CHW'", "'NCHW' or 'NHWC'"],
+    ),
     "unknown source": ({"source": "torchvison"}, ["`torchvison`", "did you mean `torchvision`", "tinyimagenet"]),
     "unknown key": (cifar(train_per_clas=5), ["`train_per_clas`", "did you mean `train_per_class`"]),
 }

@@ -86,7 +86,10 @@ def test_what_does_not_go_together_is_told(arguments, words):
         ({"source": "reacher_scripted", "targets": ["joint0", "joint0"]}, "must not repeat"),
         ({"source": "reacher_scripted", "targets": []}, "must not be empty"),
         ({"source": "mnist5k_strokes", "train_per_class": 499, "test_per_class": 2}, "at most 500"),
-        ({"source": "rollouts", "path": "x.csv", "train_rollouts": 1, "test_rollouts": 1}, r"must match \\.npz"),
+        (
+            {"source": "rollouts", "path": "x.csv", "train_rollouts": 1, "test_rollouts": 1},
+            r"must be a file of arrays, \.npz or \.safetensors",
+        ),
         ({"source": "rollouts", "path": "x.npz", "train_rollouts": 1}, "test_rollouts: is missing"),
         ({"source": "swimmer_scripted", "scale_targets": "all"}, "'each', 'common' or 'none'"),
     ],

@@ -6,6 +6,7 @@ import os
 import stat
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from nclens.workflow.files import (
     FileError,
     atomic_write,
     exclusive,
+    read_arrays,
     read_json,
     read_tensors,
     tensors_digest,
@@ -126,3 +128,11 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     other.join()
     with exclusive(tmp_path / "lock", "the run"):
         pass
+
+
+@pytest.mark.parametrize("name", ["logits", "val_features", "targets"])
+def test_arrays_that_would_be_ignored_are_refused(tmp_path, name):
+    arrays = dict.fromkeys(("features", "labels", "weight", name), np.eye(2))
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=f"a.npz also has {name}; allowed: features, labels, weight, bias"):
+        read_arrays(tmp_path / "a.npz")

@@ -24,7 +24,7 @@ RERUN = {
     "_inputs": "draw extract measure probe train",
     "claims": "judge report",
     "data": "",
-    **dict.fromkeys(("data.dataset", "data.mnist5k", "data.regression"), "prepare"),
+    **dict.fromkeys(("data.dataset", "data.mnist5k", "data.numbers", "data.regression"), "prepare"),
     **dict.fromkeys(("data.prepared", "data.tasks", "data.tensors"), "extract probe track train"),
     "figures": "",
     "figures.catalogue": "draw report",
@@ -269,6 +269,18 @@ def test_a_source_of_data_counts_for_its_own_data_only(package):
 def test_a_template_changes_the_page_only(package):
     template = next((package / "report" / "templates").glob("*.j2"))
     assert changed_by(append(template, "more")) == {"report"}
+
+
+def test_hidden_files_and_folders_beside_the_templates_change_nothing(package):
+    def edit():
+        templates = package / "report" / "templates"
+        for name in (".ipynb_checkpoints", "old"):
+            (templates / name).mkdir()
+            (templates / name / "page.html.j2").write_text("other")
+        for name in (".DS_Store", "Thumbs.db"):
+            (templates / name).write_text("tool-made")
+
+    assert changed_by(edit) == set()
 
 
 def test_what_checks_and_names_changes_nothing(package):

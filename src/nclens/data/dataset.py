@@ -112,13 +112,15 @@ class Dataset(Splits):
                 f"{split} targets must be int64 of shape ({samples},), "
                 f"not {targets.dtype} of shape {tuple(targets.shape)}"
             )
-        present = torch.unique(targets).tolist()
-        if present != list(range(len(self.classes))):
-            raise ValueError(
-                f"{split} targets must have every class 0..{len(self.classes) - 1} and no other, not {present}"
-            )
-        if len(self.classes) < 2 or int(torch.bincount(targets).min()) < 2:
+        last = len(self.classes) - 1
+        if last < 1:
             raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
+        if samples and not 0 <= int(targets.min()) <= int(targets.max()) <= last:
+            raise ValueError(
+                f"{split} targets must have every class 0..{last} and no other; they go from {int(targets.min())} to "
+                f"{int(targets.max())}"
+            )
+        require_samples(targets, 2, self.classes, f"{split} targets must have every class 0..{last}")
 
     @property
     def target_facts(self) -> dict[str, Any]:
@@ -149,6 +151,33 @@ def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
     return (mean / scale).tolist(), std.tolist()
 
 
+def require_samples(labels: Tensor, needed: int, classes: Sequence[str], what: str, key: str | None = None) -> None:
+    """Check that every class has enough samples.
+
+    Args:
+        labels: class labels (N,).
+        needed: samples that each class must have.
+        classes: names of the K classes.
+        what: beginning of the error message.
+        key: key of the configuration whose value is `needed`.
+
+    Raises:
+        ValueError: classes have fewer samples; names up to five, with their counts.
+    """
+    counts = torch.bincount(labels, minlength=len(classes))[: len(classes)]
+    short = (counts < needed).nonzero().squeeze(1).tolist()
+    if short:
+        listed = ", ".join(f"{_class_label(label, classes)} has {int(counts[label])} samples" for label in short[:5])
+        more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+        limit = f"{key} = {needed}" if key else f"{needed}, which every class needs"
+        raise ValueError(f"{what}: {listed}{more}, fewer than {limit}")
+
+
+def _class_label(label: int, classes: Sequence[str]) -> str:
+    """Return a class's number, with its name if that is another."""
+    return f"class {label}" if classes[label] == str(label) else f"class {label} ({classes[label]})"
+
+
 def class_balanced_split(
     labels: Tensor, train_per_class: int, test_per_class: int, classes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -176,7 +205,7 @@ def class_balanced_split(
 
 
 def class_balanced_subsets(
-    pools: Sequence[Tensor], per_class: tuple[int | None, int | None], classes: int, seed: int, what: str
+    pools: Sequence[Tensor], per_class: tuple[int | None, int | None], classes: Sequence[str], seed: int, what: str
 ) -> list[Tensor]:
     """Return the indices of class-balanced random training and test subsets, each in ascending order.
 
@@ -184,7 +213,7 @@ def class_balanced_subsets(
         pools: class labels (N,) of the training and of the test split; or of one pool, from which both are drawn
             without overlap.
         per_class: samples per class in the training and in the test subset; None takes the whole split.
-        classes: K.
+        classes: names of the K classes.
         seed: seed of the random choice.
         what: name of the data in error messages.
 
@@ -195,18 +224,15 @@ def class_balanced_subsets(
         train, test = per_class
         if train is None or test is None:
             raise ValueError(f"{what} has no separate test split: set `train_per_class` and `test_per_class`")
-        return list(class_balanced_split(pools[0], train, test, classes, seed))
+        require_samples(pools[0], train + test, classes, what, "train_per_class + test_per_class")
+        return list(class_balanced_split(pools[0], train, test, len(classes), seed))
     chosen = []
     for split, targets, count in zip(("train", "test"), pools, per_class, strict=True):
+        where = f"{what}, {split} split"
         if count is None:
+            require_samples(targets, 2, classes, where)
             chosen.append(torch.arange(len(targets)))
             continue
-        counts = torch.bincount(targets, minlength=classes)
-        label = int(counts.argmin())
-        if counts[label] < count:
-            raise ValueError(
-                f"{what}: class {label} has {int(counts[label])} samples in the {split} split, "
-                f"fewer than {split}_per_class = {count}"
-            )
-        chosen.append(class_balanced_split(targets, count, 0, classes, seed)[0])
+        require_samples(targets, count, classes, where, f"{split}_per_class")
+        chosen.append(class_balanced_split(targets, count, 0, len(classes), seed)[0])
     return chosen

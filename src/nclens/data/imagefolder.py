@@ -7,7 +7,8 @@ import torch
 
 from nclens._torchvision import import_torchvision
 from nclens.data.dataset import Dataset, class_balanced_subsets
-from nclens.data.images import stack_images
+from nclens.data.hidden import is_hidden, visible, visible_to_torchvision
+from nclens.data.images import read_image, stack_images
 from nclens.data.raw import RawData
 
 #: Accepted folder names of the test split, in order of preference.
@@ -17,6 +18,7 @@ TEST_FOLDERS = ("test", "val", "valid", "validation")
 def load(
     raw: RawData,
     path: str,
+    test_folder: str | None,
     image_size: int | None,
     channels: int,
     train_per_class: int | None,
@@ -25,31 +27,35 @@ def load(
 ) -> Dataset:
     """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
 
-    The folder contains `train/` and one of `TEST_FOLDERS`, each with one folder per class; or the class folders
-    themselves, which are then split at random into `train_per_class` and `test_per_class` images per class.
+    The folder contains `train/` and a test folder, each with one folder per class; or the class folders themselves,
+    which are then split at random into `train_per_class` and `test_per_class` images per class. Hidden files are
+    ignored (`nclens.data.hidden`).
 
     Args:
         raw: the folder of raw data.
         path: the folder, relative to that of raw data unless absolute.
+        test_folder: name of the folder with the test split; None takes the first of `TEST_FOLDERS` with class folders.
         image_size: side in pixels to which images are scaled and centre-cropped; None if all have the same size.
         channels: 3 for RGB, 1 for grayscale.
         train_per_class, test_per_class: images per class; None takes all, if the splits have separate folders.
         split_seed: seed of the random choice of images.
 
     Raises:
-        ValueError: the folder is missing or has another layout, or an image cannot be read.
+        ValueError: the folder is missing or has another layout, a class has too few images, or an image cannot be read
+            or has another range than 8-bit images, as in `nclens.data.images.read_image`.
     """
     root = raw.place(path)
     if not root.is_dir():
         raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
-    splits = _splits(root)
-    pools = [torch.tensor(split.targets) for split in splits]
+    splits = _splits(root, test_folder, raw)
+    pools = [torch.tensor(split.targets, dtype=torch.int64) for split in splits]
     per_class = (train_per_class, test_per_class)
-    chosen = class_balanced_subsets(pools, per_class, len(splits[0].classes), split_seed, str(root))
+    chosen = class_balanced_subsets(pools, per_class, splits[0].classes, split_seed, str(root))
+    facts = {"test_folder": Path(splits[1].root).name} if len(splits) == 2 else {}
     splits, pools = [splits[0], splits[-1]], [pools[0], pools[-1]]
     images = [
         stack_images(
-            (_picture(split.samples[position][0]) for position in index.tolist()),
+            (read_image(split.samples[position][0]) for position in index.tolist()),
             len(index),
             image_size,
             channels,
@@ -64,40 +70,70 @@ def load(
         test_targets=pools[1][chosen[1]],
         classes=splits[0].classes,
         source=f"image files of the folder {path}",
+        facts=facts,
     )
 
 
-def _splits(root: Path) -> list[Any]:
+def _splits(root: Path, chosen: str | None, raw: RawData) -> list[Any]:
     """Return the lists of training and test images, or one list of all images if there is no `train/`."""
     if not (root / "train").is_dir():
-        return [_listed(root)]
-    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-    if test is None:
-        raise ValueError(f"{root} has train/ but no test folder; allowed names: {', '.join(TEST_FOLDERS)}")
-    splits = [_listed(root / "train"), _listed(test)]
+        _refuse_splits_as_classes(root, chosen)
+        return [_listed(root, raw)]
+    test = _test_folder(root, chosen)
+    raw.say(f"the test split is {test}")
+    splits = [_listed(root / "train", raw), _listed(test, raw)]
     alone = set(splits[0].classes) ^ set(splits[1].classes)
     if alone:
         raise ValueError(
             f"{root}: train/ and {test.name}/ must have the same classes; only in one of them: "
-            f"{', '.join(sorted(alone))}"
+            f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
         )
     return splits
 
 
-def _listed(folder: Path) -> Any:
-    """Return torchvision's list of a folder's images and classes."""
+def _refuse_splits_as_classes(root: Path, chosen: str | None) -> None:
+    """Refuse a folder without `train/` in which there are splits instead of classes."""
+    names = [path.name for path in visible(root) if path.is_dir()]
+    if chosen is not None:
+        raise ValueError(f"test_folder = {chosen}: {root} has no train/ beside it; it has {', '.join(names) or 'none'}")
+    if names and {name.lower() for name in names} <= {"train", "training", "testing", *TEST_FOLDERS}:
+        raise ValueError(
+            f"{root} has the folders {', '.join(names)}, which are no classes; the training split is train/"
+        )
+
+
+def _test_folder(root: Path, chosen: str | None) -> Path:
+    """Return the chosen test folder, or the first of `TEST_FOLDERS` with class folders."""
+    candidates = TEST_FOLDERS if chosen is None else (chosen,)
+    found = [root / name for name in candidates if (root / name).is_dir()]
+    if found and found[0].resolve() in (root.resolve(), (root / "train").resolve()):
+        raise ValueError(f"test_folder = {chosen}: must be another folder of {root} than the training split, train/")
+    for folder in found:
+        if any(path.is_dir() for path in visible(folder)):
+            return folder
+    what = f"no class folders in {', '.join(path.name for path in found)}/" if found else "no test folder"
+    allowed = ", ".join(TEST_FOLDERS) if chosen is None else f"{chosen} (`test_folder`)"
+    raise ValueError(f"{root} has train/ but {what}; allowed names: {allowed}, with a folder for each class")
+
+
+def _listed(folder: Path, raw: RawData) -> Any:
+    """Return torchvision's list of a folder's images and classes; other files are logged and left out."""
+    datasets = import_torchvision().datasets
+    others: list[str] = []
+
+    def is_image(path: str) -> bool:
+        known = datasets.folder.is_image_file(path)
+        if not known and not is_hidden(Path(path).relative_to(folder)):
+            others.append(path)
+        return known
+
     try:
-        return import_torchvision().datasets.ImageFolder(str(folder))
+        with visible_to_torchvision(datasets.ImageFolder):
+            # Empty classes are allowed here, because the number of images is checked class by class.
+            listed = datasets.ImageFolder(str(folder), is_valid_file=is_image, allow_empty=True)
     except FileNotFoundError as error:
         raise ValueError(f"imagefolder: {error}") from error
-
-
-def _picture(path: str) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    if others:
+        endings = " ".join(datasets.folder.IMG_EXTENSIONS)
+        raw.say(f"{len(others):,} files of {folder} are ignored, as {others[0]}; read are {endings}")
+    return listed

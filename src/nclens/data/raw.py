@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nclens.data.download import DownloadError, NotFetchedError, download, verify
+from nclens.data.hidden import visible
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class RawData:
 
     def _elsewhere(self, needed: Sequence[RawFile]) -> Path | None:
         """Return the parent folder or a subfolder if it has one of the files: `data_dir` is then likely mistaken."""
-        inside = sorted(path for path in self.folder.glob("*") if path.is_dir()) if self.folder.is_dir() else []
+        inside = [path for path in visible(self.folder) if path.is_dir()] if self.folder.is_dir() else []
         near = [self.folder.resolve().parent, *inside]
         return next((folder for folder in near for file in needed if (folder / file.path).exists()), None)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.dataset import Splits
+from nclens.data.numbers import overflows, rounds
 
 #: Units of the stored targets: each divided by its own standard deviation, all by one number, or unscaled.
 Scaling = Literal["each", "common", "none"]
@@ -81,7 +82,9 @@ def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
         scaling: see above.
 
     Raises:
-        ValueError: the values are not finite, or a target is constant where the scaling divides by its deviation.
+        ValueError: the values are not finite, a target is constant where the scaling divides by its deviation, its
+            variance is beyond float64's range, or `none` would leave values that float32 rounds by more than 2^-16 of
+            the target's range.
     """
     train, test = train.double(), test.double()
     if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):
@@ -91,12 +94,26 @@ def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
         offset, scale = torch.zeros_like(offset), torch.ones_like(scale)
     elif scaling == "common":
         scale = scale.mean().expand_as(scale)
-    if not bool((scale > 0).all()):
-        raise ValueError(f"target {int((scale == 0).nonzero()[0])} is constant: there is nothing to regress")
+    if not bool((scale > 0).all() and scale.isfinite().all()):
+        column = int(((scale == 0) | ~scale.isfinite()).nonzero()[0])
+        low, high = float(train[:, column].min()), float(train[:, column].max())
+        if low == high:
+            raise ValueError(f"target {column} is constant: there is nothing to regress")
+        raise ValueError(f"target {column} goes from {low:g} to {high:g}: its variance is beyond float64; rescale it")
     scale = scale.sqrt()
+    stored = [(part - offset) / scale for part in (train, test)]
+    # The test split may be so small that its range says nothing.
+    rounded, beyond = rounds(stored[0]), overflows(stored[1])
+    if bool((rounded | beyond).any()):
+        column = int((rounded | beyond).nonzero()[0])
+        values = (train if rounded[column] else test)[:, column]
+        raise ValueError(
+            f"target {column} goes from {values.min():.12g} to {values.max():.12g}: float32 rounds its values by more "
+            "than 2^-16 of that range. Subtract an offset first, or set an entry's `scale_targets` to `each`"
+        )
     return {
-        "train_targets": ((train - offset) / scale).float(),
-        "test_targets": ((test - offset) / scale).float(),
+        "train_targets": stored[0].float(),
+        "test_targets": stored[1].float(),
         "target_offset": offset.tolist(),
         "target_scale": scale.tolist(),
     }

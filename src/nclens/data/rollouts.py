@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.arrays import read_own_arrays
+from nclens.data.numbers import float32_rows, real_numbers, whole_numbers
 from nclens.data.raw import RawData
 from nclens.data.regression import RegressionDataset, Scaling, scaled
 
@@ -23,6 +24,8 @@ def load(
     targets: list[int] | None,
 ) -> RegressionDataset:
     """Return a random split by whole rollouts; samples keep the order of the file.
+
+    The file may have other arrays than the three that are named here, such as rewards; the log lists them.
 
     Args:
         raw: the folder of raw data.
@@ -45,11 +48,15 @@ def load(
     wanted = [inputs, outputs] if rollout is None else [inputs, outputs, rollout]
     if missing := [key for key in wanted if key not in arrays]:
         raise ValueError(f"{file} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
-    rows, values = _numbers(arrays[inputs], f"{inputs} of {file}"), _numbers(arrays[outputs], f"{outputs} of {file}")
-    numbers = torch.arange(len(rows)) if rollout is None else arrays[rollout]
-    if numbers.is_floating_point() or not len(rows) == len(values) == numbers.numel() == len(numbers):
+    if others := [key for key in arrays if key not in wanted]:
+        raw.say(f"{file}: {', '.join(others)} not read; `inputs`, `outputs` and `rollout` name {', '.join(wanted)}")
+    rows, values = (real_numbers(arrays[key], f"{key} of {file}") for key in (inputs, outputs))
+    numbers = (
+        torch.arange(len(rows)) if rollout is None else whole_numbers(arrays[rollout], f"{file}: rollouts, {rollout},")
+    )
+    if not len(rows) == len(values) == numbers.numel() == len(numbers):
         raise ValueError(
-            f"{file}: {', '.join(wanted)} must have one entry per sample, and rollouts must be integers, not "
+            f"{file}: {', '.join(wanted)} must have one entry per sample, not "
             f"{', '.join(f'{key}: {arrays[key].dtype} {tuple(arrays[key].shape)}' for key in wanted)}"
         )
     chosen = list(range(values.shape[1])) if targets is None else targets
@@ -58,12 +65,13 @@ def load(
             f"{file}: `targets` names column {max(chosen)}; {outputs} has {values.shape[1]} columns, numbered from 0"
         )
     train, test = choose_rollouts(numbers, train_rollouts, test_rollouts, every, split_seed, str(file))
+    rows_of_splits, facts = float32_rows({f"train {inputs}": rows[train], f"test {inputs}": rows[test]})
     return RegressionDataset(
-        train_inputs=rows[train].float(),
-        test_inputs=rows[test].float(),
+        train_inputs=rows_of_splits[0],
+        test_inputs=rows_of_splits[1],
         targets=[f"{outputs}_{column}" for column in chosen],
         source=f"rollouts of the file {path}",
-        facts={"train_rollouts": train_rollouts, "test_rollouts": test_rollouts},
+        facts={"train_rollouts": train_rollouts, "test_rollouts": test_rollouts, **facts},
         **scaled(values[train][:, chosen], values[test][:, chosen], scale_targets),
     )
 
@@ -95,10 +103,3 @@ def choose_rollouts(numbers: Tensor, train: int, test: int, every: int, seed: in
     parts = (order[:train], order[train : train + test])
     first, second = ((torch.isin(which, part) & kept).nonzero().squeeze(1) for part in parts)
     return first, second
-
-
-def _numbers(values: Tensor, what: str) -> Tensor:
-    """Return numbers (N, F) or (N,) as float64 (N, F)."""
-    if values.ndim not in (1, 2) or values.is_complex() or values.dtype == torch.bool:
-        raise ValueError(f"{what} must be numbers (N, F) or (N,), not {values.dtype} of shape {tuple(values.shape)}")
-    return values.double().reshape(len(values), -1)

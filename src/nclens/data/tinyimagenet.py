@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.hidden import is_hidden
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData, RawFile
 
@@ -66,7 +67,8 @@ def load(raw: RawData, train_per_class: int | None, test_per_class: int | None, 
                 f"images, not {CLASSES} and {SAMPLES[0]:,} + {SAMPLES[1]:,}, or listed images are missing"
             )
         targets = [numbers for _, numbers in listed]
-        chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), CLASSES, split_seed, files.where)
+        per_class = (train_per_class, test_per_class)
+        chosen = class_balanced_subsets(targets, per_class, identifiers, split_seed, files.where)
         images = [
             stack_images((_picture(files.read(names[i])) for i in index.tolist()), len(index), None, 3, files.where)
             for (names, _), index in zip(listed, chosen, strict=True)
@@ -89,7 +91,8 @@ def _files(raw: RawData) -> Iterator[_Files]:
     if not raw.is_there(ARCHIVE):
         if folder.is_dir():
             raw.say(f"{folder} found without its archive: no checksum to verify, so its files are counted")
-            names = frozenset(file.relative_to(raw.folder).as_posix() for file in folder.rglob("*.*"))
+            found = (file.relative_to(raw.folder).as_posix() for file in folder.rglob("*.*"))
+            names = frozenset(name for name in found if not is_hidden(name))
             yield _Files(str(folder), names, lambda name: raw.place(name).read_bytes())
             return
         with raw.alone("tinyimagenet"):

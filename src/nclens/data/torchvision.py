@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nclens._torchvision import import_torchvision
 from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.hidden import visible_to_torchvision
 from nclens.data.images import stack_images
 from nclens.data.raw import RawData
 from nclens.data.torchvision_files import Arguments, archives_of, compare, downloads_into, unpacked_of
@@ -52,7 +53,8 @@ def load(
         )
     # Some data sets number their classes from 1.
     targets = [torch.searchsorted(numbers, values) for values in found]
-    chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), len(numbers), split_seed, name)
+    classes = _class_names(splits[0], numbers.tolist())
+    chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), classes, split_seed, name)
     images = [
         stack_images((split[position][0] for position in index.tolist()), len(index), image_size, None, name)
         for split, index in zip(splits, chosen, strict=True)
@@ -62,7 +64,7 @@ def load(
         train_targets=targets[0][chosen[0]],
         test_inputs=images[1],
         test_targets=targets[1][chosen[1]],
-        classes=_class_names(splits[0], numbers.tolist()),
+        classes=classes,
         source=f"{name}, as torchvision {import_torchvision().__version__.partition('+')[0]} reads it",
         licence=licence,
         citation=citation,
@@ -113,7 +115,8 @@ def _read(kind: type, name: str, arguments: Arguments, raw: RawData, **options: 
         ValueError: the files cannot be read.
     """
     try:
-        return [kind(str(raw.folder), **chosen, **options) for chosen in arguments]
+        with visible_to_torchvision(kind):
+            return [kind(str(raw.folder), **chosen, **options) for chosen in arguments]
     except (RuntimeError, OSError, ValueError):
         raise
     except Exception as error:

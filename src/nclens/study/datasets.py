@@ -6,9 +6,11 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import Digits, FiveThousand
-from nclens.study.fields import Closed, Custom, Integer, Number, Positive, Seed, kind
+from nclens.study.fields import ArrayFile, Closed, Custom, Integer, Number, Positive, Seed, Sha256, kind
 from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.torchvision_sets import SETS, Known
+
+Layout = Literal["NCHW", "NHWC"]
 
 
 class Mnist5k(FiveThousand):
@@ -157,6 +159,9 @@ class ImageFolder(Files):
     source: Literal["imagefolder"]
     path: Annotated[str, StringConstraints(min_length=1)]
     """The folder, below `data_dir` unless absolute."""
+    test_folder: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """Name of the folder beside `train/` with the test split; null takes the first of `test/`, `val/`, `valid/`,
+    `validation/` that has class folders."""
     image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
     """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
     channels: Literal[1, 3] = 3
@@ -175,19 +180,23 @@ class Arrays(Files):
     """
 
     source: Literal["arrays"]
-    path: Annotated[str, StringConstraints(pattern=r"\.(npz|safetensors)$")]
+    path: ArrayFile
     """The file, below `data_dir` unless absolute."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     """Checksum that the file must have; a new one prepares the data again."""
     classes: tuple[str, ...] | None = None
     """Names of the classes 0, 1, ...; null numbers them."""
+    layout: Layout | None = None
+    """Axes of images; null is NCHW, but shapes that look like NHWC are refused."""
 
 
 class CustomData(Custom):
     """A data set that the user's function returns."""
 
     task: Literal["classification", "regression"] = "classification"
-    """What its targets are: class numbers, or numbers to regress."""
+    """What its targets are: class labels, or numbers to regress."""
+    layout: Layout | None = None
+    """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
 
 
 DataEntry = kind(

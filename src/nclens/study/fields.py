@@ -3,7 +3,9 @@
 import ast
 import difflib
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -16,12 +18,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     StringConstraints,
     Tag,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 def _number(value: Any) -> Any:
@@ -34,6 +38,29 @@ def _number(value: Any) -> Any:
         except ValueError:
             raise PydanticCustomError("number", "must be a number") from None
     return value
+
+
+@dataclass(frozen=True)
+class Matching:
+    """An annotation of text that matches a regular expression; its error says what the text must be."""
+
+    pattern: str
+    said: str
+
+    def check(self, value: str) -> str:
+        """Return the text if it matches."""
+        # Unlike in a JSON schema, $ also matches before a newline at the end.
+        if not re.search(self.pattern, value) or value.endswith("\n"):
+            raise PydanticCustomError("pattern", "must be {said}", {"said": self.said})
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of text that is checked."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema for editors, with the regular expression."""
+        return handler(schema) | {"pattern": self.pattern}
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -57,8 +84,16 @@ def _no_value(name: str) -> str:
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$", max_length=64), AfterValidator(_no_value)
 ]
-Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9A-Fa-f]{6}$")]
-Function = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Colour = Annotated[str, Matching(r"^#[0-9A-Fa-f]{6}$", "a colour as #1f77b4, with six hexadecimal digits")]
+Function = Annotated[str, Matching(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "module:function, of letters, digits and _")]
+Sha256 = Annotated[str, Matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits, in lower case")]
+ArrayFile = Annotated[
+    str,
+    Matching(
+        r"\.(npz|safetensors)$",
+        "a file of arrays, .npz or .safetensors (a table such as a CSV file: save its columns with numpy.savez)",
+    ),
+]
 
 
 class Closed(BaseModel):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import FiveThousand
-from nclens.study.fields import Closed, Count, Integer, Seed
+from nclens.study.fields import ArrayFile, Closed, Count, Integer, Seed, Sha256
 
 
 class RegressionData(Closed):
@@ -86,12 +86,12 @@ class SwimmerScripted(Scripted):
 
 
 class Rollouts(RegressionData):
-    """Rollouts in an .npz file of the user's: inputs and targets step by step, and each step's rollout."""
+    """Rollouts in a file of the user's: inputs and targets step by step, and each step's rollout."""
 
     source: Literal["rollouts"]
-    path: Annotated[str, StringConstraints(pattern=r"\.npz$")]
+    path: ArrayFile
     """The file, below `data_dir` unless absolute."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     """Checksum that the file must have; a new one prepares the data again."""
     inputs: str = "observations"
     """Key of the inputs, (N, F)."""

@@ -168,10 +168,12 @@ def read_arrays(file: Path) -> "dict[str, Tensor]":
     That is `labels` (N,), class numbers, or, of a regressor, `targets` (N, K).
 
     Raises:
-        ValueError: the file is no .npz, holds pickled objects, or lacks one of the arrays.
+        ValueError: the file is no .npz, holds pickled objects, lacks one of the arrays, or has others.
     """
     import numpy as np
     import torch
+
+    from nclens.data.numbers import refuse_unknown
 
     if not file.exists():
         raise ValueError(f"{file} does not exist")
@@ -183,6 +185,7 @@ def read_arrays(file: Path) -> "dict[str, Tensor]":
     except Exception as error:
         raise ValueError(f"{file} cannot be read as .npz: {error}") from None
     wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"
+    refuse_unknown(arrays, ("features", wanted, "weight", "bias"), str(file))
     missing = [key for key in ("features", wanted, "weight") if key not in arrays]
     if missing:
         raise ValueError(

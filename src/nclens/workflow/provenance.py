@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from nclens.data.hidden import visible
+
 PACKAGE = Path(__file__).parents[1]
 
 #: Columns and JSON fields that hold the clock's time, the machine's speed or its memory: all else has the same bits
@@ -99,8 +101,9 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
             continue
         parts.add((current, _dump(tree)))
         if current in RESOURCES:
-            for path in sorted(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current]).iterdir()):
-                parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
+            for path in visible(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current])):
+                if path.is_file():
+                    parts.add((path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
         for imported, name in _imports(current):
             if _is(imported, REGISTRIES):
                 if name:

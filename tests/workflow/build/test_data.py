@@ -54,6 +54,49 @@ def test_the_users_mistakes_are_told_with_the_functions_name(entry, body, words)
         load_dataset(entry(body))
 
 
+def test_arrays_of_the_users_function_are_checked_as_those_of_a_file(entry):
+    images = (
+        "x = np.arange(4 * 6 * 5 * 3).reshape(4, 6, 5, 3).astype('uint8'); y = np.array([0, 1, 0, 1], 'uint16'); "
+        "return dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=y)"
+    )
+    with pytest.raises(ValueError, match=r"train_inputs of mine:data .*\(4, 6, 5, 3\).* `layout: NHWC`"):
+        load_dataset(entry(images))
+    data = load_dataset(entry(images) | {"layout": "NHWC"})
+    assert data.train_inputs[0, :, 0, 0].tolist() == [0, 1, 2]
+    assert (data.train_inputs.shape, data.train_targets.dtype) == ((4, 3, 6, 5), torch.int64)
+    far = (
+        "x = 1e9 + np.arange(40.0).reshape(40, 1); y = np.arange(40) % 2; "
+        "return dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=y)"
+    )
+    data = load_dataset(entry(far))
+    assert len(torch.unique(data.train_inputs)) == 40
+    assert data.facts["input_offset"] == [1e9 + 19.5]
+
+
+ROWS = (
+    "x = np.eye(4); y = np.array([0, 1, 0, 1]); "
+    "d = dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=y)"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "task", "words"),
+    [
+        ("val_inputs=x", "classification", "also has val_inputs; allowed: train_inputs, .*, classes, source, licence"),
+        ("classes=[0, 1]", "regression", "also has classes; allowed: .*, targets, source"),
+        ("train_targets=y / 2", "classification", "train_targets of mine:data .* must be integer class labels"),
+        ("test_targets=y - 1", "classification", "test_targets of mine:data .* the smallest is -1"),
+        ("train_targets=y * 1j", "regression", "train_targets of mine:data .* must be numbers"),
+        ("train_targets=np.zeros((4, 2, 2))", "regression", r"must be numbers \(N, F\) or \(N,\)"),
+        ("train_targets=1e9 + y", "regression", "target 0 goes from 1000000000 to 1000000001: float32 rounds"),
+        ("train_inputs=x * 1e39", "classification", "column 0 of .* which float32 cannot hold"),
+    ],
+)
+def test_what_the_users_function_returns_is_refused_by_name(entry, change, task, words):
+    with pytest.raises(ValueError, match=words):
+        load_dataset(entry(f"{ROWS}; return {{**d, **dict({change})}}") | {"task": task})
+
+
 def test_digits8_has_the_shape_of_mnist_and_the_pixels_of_its_source():
     from sklearn.datasets import load_digits
 

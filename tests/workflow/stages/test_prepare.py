@@ -20,7 +20,14 @@ CONSTANTS = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.243, 0.261]}
 def spec(tmp_path):
     (tmp_path / "raw").mkdir()
     np.savez(tmp_path / "raw" / "mine.npz", inputs=IMAGES, targets=TARGETS)
-    keys = {"train_per_class": 12, "test_per_class": 8, "split_seed": 0, "classes": None, "sha256": None}
+    keys = {
+        "train_per_class": 12,
+        "test_per_class": 8,
+        "split_seed": 0,
+        "classes": None,
+        "sha256": None,
+        "layout": None,
+    }
     return specs.Prepare("mine", {"source": "arrays", "path": "mine.npz", "normalisation": None, **keys})
 
 
@@ -58,6 +65,20 @@ def test_given_constants_take_the_place_of_the_statistics(spec, tmp_path):
         prepared(spec, tmp_path)
 
 
+def test_an_offset_of_the_inputs_is_in_the_manifest_and_in_the_log(spec, tmp_path, capsys):
+    rows = np.stack([1e9 + np.arange(60), np.arange(60)], axis=1)
+    np.savez(tmp_path / "raw" / "mine.npz", inputs=rows, targets=TARGETS)
+    (tensors, _), manifest = prepared(spec, tmp_path)
+    offset, none = manifest["input_offset"]
+    assert (offset > 1e9, none) == (True, 0)
+    original = tensors["train.inputs"][:, 0].double() + offset
+    assert len(torch.unique(original.round())) == 36
+    assert "mine: columns [0] of the inputs are stored less their mean" in capsys.readouterr().err
+    spec.arguments["normalisation"] = {"mean": [1e9 + 30, 3.0], "std": [17.0, 17.0]}
+    _, manifest = prepared(spec, tmp_path)
+    assert (manifest["mean"], manifest["std"]) == ([1e9 + 30 - offset, 3.0], [17.0, 17.0])
+
+
 def test_the_command_finds_data_dir_in_the_environment_or_as_an_option(spec, tmp_path, monkeypatch):
 
     from typer.testing import CliRunner
@@ -78,7 +99,10 @@ def test_the_command_finds_data_dir_in_the_environment_or_as_an_option(spec, tmp
 
 def test_nothing_is_written_when_the_data_do_not_fit(spec, tmp_path):
     spec.arguments["train_per_class"] = 13
-    with pytest.raises(ValueError, match=r"class 0 has 20 samples, fewer than train_per_class \+ test_per_class = 21"):
+    with pytest.raises(
+        ValueError,
+        match=r"class 0 has 20 samples, .* class 2 has 20 samples, fewer than train_per_class \+ test_per_class = 21",
+    ):
         prepared(spec, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"raw"}
 

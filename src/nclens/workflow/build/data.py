@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from nclens.data.dataset import Dataset, Splits
+from nclens.data.numbers import class_numbers, real_numbers, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
-from nclens.data.regression import RegressionDataset
+from nclens.data.regression import RegressionDataset, scaled
 from nclens.workflow.build.functions import call
 
 
@@ -18,10 +19,11 @@ def load_dataset(entry: dict[str, Any], raw: RawData | None = None) -> Splits:
 
     A source that reads files takes the folder of raw data, by default `data`, as its argument `raw`.
 
-    The user's own function returns a mapping with `train_inputs`, `train_targets`, `test_inputs`, `test_targets` (numpy
-    arrays or tensors; uint8 images (N, C, H, W) or float32 rows (N, F)) and, if it likes, `source`, `licence`,
-    `citation`. Targets are whole class numbers from 0, with `classes` for their names, or, where the entry has `task:
-    regression`, numbers (N, n) or (N,), with `targets` for their n names.
+    The user's own function returns a mapping with `train_inputs`, `train_targets`, `test_inputs`, `test_targets` (NumPy
+    arrays or tensors; uint8 images (N, C, H, W) or (N, H, W), or rows (N, F) of numbers, stored as by
+    `nclens.data.numbers.stored_inputs`) and optionally `source`, `licence`, `citation`. Targets are integer class
+    labels from 0, with `classes` for their names, or, where the entry has `task: regression`, numbers (N, n) or (N,),
+    with `targets` for their n names. Other keys are refused. The entry's `layout` is that of images.
 
     Raises:
         ValueError: the data do not fit; says what is allowed.
@@ -36,41 +38,44 @@ def load_dataset(entry: dict[str, Any], raw: RawData | None = None) -> Splits:
     return module.load(**entry)
 
 
+NEEDED = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+#: What describes the data, and what names the classes or targets.
+TEXTS = ("source", "licence", "citation")
+NAMES = {"classification": "classes", "regression": "targets"}
+
+
 def _custom(entry: dict[str, Any]) -> Splits:
+    what, task = f"{entry['function']} ({entry['file']})", entry.get("task", "classification")
     made = call(entry["file"], entry["function"], **entry["parameters"])
-    needed = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    if not isinstance(made, dict) or any(key not in made for key in needed):
-        raise ValueError(f"{entry['function']} ({entry['file']}) must return a dict with {', '.join(needed)}")
+    if not isinstance(made, dict) or any(key not in made for key in NEEDED):
+        raise ValueError(f"{what} must return a dict with {', '.join(NEEDED)}")
+    refuse_unknown(made, (*NEEDED, NAMES[task], *TEXTS), f"the dict that {what} returns")
     try:
         # Copies: two of them may be one array, which a file of tensors cannot hold.
-        tensors = {key: torch.as_tensor(made[key]).clone() for key in needed}
+        tensors = {key: torch.as_tensor(made[key]).detach().cpu().clone() for key in NEEDED}
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{entry['function']} ({entry['file']}) must return arrays of numbers: {error}") from error
-    for key in ("train_inputs", "test_inputs"):
-        if tensors[key].dtype == torch.float64:
-            tensors[key] = tensors[key].float()
-    texts = {
-        "source": str(made.get("source") or f"{entry['function']} of {entry['file']}"),
-        "licence": str(made.get("licence", "")),
-        "citation": str(made.get("citation", "")),
+        raise ValueError(f"{what} must return arrays of numbers: {error}") from error
+    given = {f"{key} of {what}": tensors[key] for key in NEEDED[::2]}
+    (train, test), facts = stored_inputs(given, entry.get("layout"))
+    fields = {
+        **{key: str(made.get(key, "")) for key in TEXTS},
+        **{"source": str(made.get("source") or f"{entry['function']} of {entry['file']}"), "facts": facts},
+        **{"train_inputs": train, "test_inputs": test},
     }
-    return _CUSTOM[entry.get("task", "classification")](tensors, made, texts)
+    targets = {f"{key} of {what}": tensors[key] for key in NEEDED[1::2]}
+    return _CUSTOM[task](targets, made.get(NAMES[task]), fields)
 
 
-def _custom_classes(tensors: dict[str, Any], made: dict[str, Any], texts: dict[str, Any]) -> Splits:
-    for key in ("train_targets", "test_targets"):
-        if not tensors[key].is_floating_point():
-            tensors[key] = tensors[key].long()
-    highest = int(tensors["train_targets"].max()) if tensors["train_targets"].numel() else 0
-    classes = made.get("classes") or [str(label) for label in range(highest + 1)]
-    return Dataset(**tensors, classes=[str(name) for name in classes], **texts)
+def _custom_classes(given: dict[str, Any], classes: Any, fields: dict[str, Any]) -> Splits:
+    train, test = (class_numbers(values, key) for key, values in given.items())
+    names = range(int(train.max()) + 1) if classes is None else classes
+    return Dataset(train_targets=train, test_targets=test, classes=[str(name) for name in names], **fields)
 
 
-def _custom_numbers(tensors: dict[str, Any], made: dict[str, Any], texts: dict[str, Any]) -> Splits:
-    for key in ("train_targets", "test_targets"):
-        tensors[key] = tensors[key].float().reshape(len(tensors[key]), -1)
-    names = made.get("targets") or [f"target_{j}" for j in range(tensors["train_targets"].shape[1])]
-    return RegressionDataset(**tensors, targets=[str(name) for name in names], **texts)
+def _custom_numbers(given: dict[str, Any], names: Any, fields: dict[str, Any]) -> Splits:
+    train, test = (real_numbers(values, key) for key, values in given.items())
+    names = [f"target_{j}" for j in range(train.shape[1])] if names is None else names
+    return RegressionDataset(**scaled(train, test, "none"), targets=[str(name) for name in names], **fields)
 
 
 _CUSTOM = {"classification": _custom_classes, "regression": _custom_numbers}

@@ -30,6 +30,8 @@ def prepare(spec: Prepare, data: Path, manifest: Path, data_dir: Path = Path("da
     normalisation = entry.pop("normalisation", None)
     dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
     described = describe(dataset, normalisation)
+    if columns := [j for j, offset in enumerate(described.get("input_offset", ())) if offset]:
+        say(f"columns {columns} of the inputs are stored less their mean, as float32 would round them (input_offset)")
     digest = write_tensors(data, dataset.tensors)
     write_json(manifest, {"dataset": spec.dataset, "sha256": digest, **described})
 
@@ -53,6 +55,9 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         raise ValueError(
             f"normalisation has {len(mean)} channels or columns, the inputs have {dataset.train_inputs.shape[1]}"
         )
+    if normalisation is not None and (offsets := dataset.facts.get("input_offset")):
+        # Stored values lack the offset, so their mean does too.
+        mean = [value - offset for value, offset in zip(mean, offsets, strict=True)]
     return {
         "source": dataset.source,
         "licence": dataset.licence,
