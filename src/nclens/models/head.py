@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nclens.models.memory import is_out_of_memory
-from nclens.models.network import Network, try_out
+from nclens.models.network import Network, UnfitError, try_out
 
 
 def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: str) -> Network:
@@ -31,7 +31,7 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
     assert isinstance(head, nn.Linear)
     called = f"linear layer `{path}`" if path else "linear layer"
     if head.out_features != outputs:
-        raise ValueError(f"the model {name} ends in a {called} with {head.out_features} rows; the data need {outputs}")
+        raise UnfitError(f"the model {name} ends in a {called} with {head.out_features} rows; the data need {outputs}")
     if not isinstance(expected, Tensor):
         raise ValueError(f"the model {name} must return logits (N, {outputs}), not {type(expected).__name__}")
     network = Network(nn.Identity(), head.in_features, outputs)

@@ -49,6 +49,7 @@ def code_digest(
     modules: Iterable[str] = (),
     functions: Iterable[str] = (),
     own: Iterable[tuple[str | Path, str]] = (),
+    files: Iterable[tuple[str, str]] = (),
 ) -> str:
     """Return the digest of the code that a stage runs.
 
@@ -59,9 +60,10 @@ def code_digest(
         functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
         own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
             in its file, what is there outside functions, and the whole modules beside the file that it imports.
+        files: further files of the user's that these functions read, as (name, digest of the content).
     """
     digest = hashlib.sha256()
-    for key, text in sorted(code_parts(stage, modules, functions, own)):
+    for key, text in sorted(code_parts(stage, modules, functions, own, files)):
         digest.update(f"{key}\n{text}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -71,6 +73,7 @@ def code_parts(
     modules: Iterable[str] = (),
     functions: Iterable[str] = (),
     own: Iterable[tuple[str | Path, str]] = (),
+    files: Iterable[tuple[str, str]] = (),
 ) -> set[tuple[str, str]]:
     """Return (name, syntax) of all code that a stage runs, arguments as above; a name is `module` or `module:name`."""
     parts = set(_module_parts(f"nclens.workflow.stages.{stage}"))
@@ -81,7 +84,7 @@ def code_parts(
         parts |= _name_parts(module, name)
     for file, function in own:
         parts |= _own_parts(Path(file), Path(file).parent, function.split(":")[1], set())
-    return parts
+    return parts | {(f"files.{name}", digest) for name, digest in files}
 
 
 @cache
