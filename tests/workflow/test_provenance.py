@@ -270,10 +270,39 @@ def test_a_template_changes_the_page_only(package):
     assert changed_by(append(template, "more")) == {"report"}
 
 
-def test_what_checks_and_names_changes_nothing(package):
-    workflow = package / "workflow"
-    for path in (workflow / "files.py", workflow / "provenance.py", package / "cli.py", package / "study" / "study.py"):
-        assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("workflow/files", "workflow/provenance", "workflow/failures", "workflow/devices", "workflow/user_files"),
+        *("cli", "study/study", "models/memory", "data/raw", "data/download", "training/writer"),
+    ],
+)
+def test_what_checks_and_names_and_recognises_failures_changes_nothing(package, module):
+    path = package / f"{module}.py"
+    head, define, rest = path.read_text().partition("\ndef ")
+    text = head + "\nEXTRA = 1\n" + define + rest.replace("    return ", "    return EXTRA and ", 1)
+    assert changed_by(lambda: path.write_text(text)) == set()
+
+
+def test_the_text_of_an_error_changes_nothing_and_its_kind_and_condition_do(package):
+    loop = package / "training" / "loop.py"
+    text = "is larger than the training split"
+    assert changed_by(replace(loop, text, "exceeds the training split")) == set()
+    trained = {"train", "train ce", "train ls", "extract"}
+    assert changed_by(replace(loop, "raise UnfitError(", "raise TypeError(")) == trained
+    assert changed_by(replace(loop, "if not math.isfinite(", "if math.isnan(")) == trained
+
+
+def test_what_a_users_file_does_as_a_script_changes_nothing(tmp_path):
+    path = tmp_path / "mine.py"
+
+    def digest(end):
+        path.write_text("def loss(a, b):\n    return a\n" + end)
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    before = digest("")
+    assert digest('\n\nif __name__ == "__main__":\n    print(loss(1, 2))\n') == before
+    assert digest('\n\nif __name__ == "mine":\n    print(loss(1, 2))\n') != before
 
 
 def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):

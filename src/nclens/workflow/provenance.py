@@ -2,7 +2,8 @@
 
 The workflow gives every rule the digest of the code it runs as a parameter, so that Snakemake reruns a step when its
 code changes and only then. The digest is read off the syntax trees, without importing anything: comments, formatting
-and docstrings do not count. It is computed at every parse of the workflow, so this module imports no heavy package.
+and docstrings do not count, nor do the texts of the package's errors. It is computed at every parse of the workflow, so
+this module imports no heavy package.
 """
 
 import ast
@@ -156,7 +157,7 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
     seen.add(file.resolve())
     tree = _parse(file.read_text(encoding="utf-8"), str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    used = [node for node in tree.body if node not in definitions.values()]
+    used = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
     todo += [child.id for node in used for child in ast.walk(node) if isinstance(child, ast.Name)]
     while todo:
@@ -186,6 +187,11 @@ def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
                 yield from (found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file())
 
 
+def _is_for_scripts(node: ast.stmt) -> bool:
+    """Return whether a statement is `if __name__ == "__main__":`, which does not run when the file is imported."""
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
 def _passed_over(module: str) -> bool:
     return _is(module, PASSED_OVER) and not _is(module, COUNTED)
 
@@ -201,7 +207,17 @@ def _tree(module: str) -> ast.Module | None:
         return None
     path = PACKAGE.joinpath(*module.split(".")[1:])
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return _parse(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
+    return _without_errors_texts(_parse(source.read_text(encoding="utf-8"), str(source))) if source.is_file() else None
+
+
+def _without_errors_texts(tree: ast.Module) -> ast.Module:
+    """Drop what errors say: that something fails may change a result, the words do not."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        elif isinstance(node, ast.Assert):
+            node.msg = None
+    return tree
 
 
 @cache

@@ -556,7 +556,9 @@ def judge(study: "Study") -> Judge:
 
 def draw(study: "Study") -> Draw:
     """Return what `draw` uses: the experiments with the looks of their losses."""
-    return Draw(tuple(DrawExperiment(**_drawn(study, name)) for name in study.experiments))
+    # Each figure is drawn by itself: their order is the page's.
+    drawn = (DrawExperiment(**_drawn(study, name)) for name in study.experiments)
+    return Draw(tuple(dataclasses.replace(entry, figures=tuple(sorted(entry.figures))) for entry in drawn))
 
 
 def report(study: "Study", command: str) -> Report:
