@@ -46,6 +46,9 @@ rule prepare:
     params:
         spec=lambda wildcards: encode(specs.prepare(STUDY, wildcards.dataset)),
         code=lambda wildcards: PLAN.data_code(wildcards.dataset),
+        data=lambda wildcards: json.dumps(PLAN.user_digests(wildcards.dataset)),
+        # A function of the output is no reason to run again: neither is a path.
+        paths=lambda wildcards, output: json.dumps(PLAN.user_paths(wildcards.dataset)),
     message:
         "prepare {wildcards.dataset}"
     shell:
@@ -53,4 +56,6 @@ rule prepare:
         " --spec {params.spec:q}"
         " --data {output.data:q}"
         " --manifest {output.manifest:q}"
+        " --paths {params.paths:q}"
+        " --digests {params.data:q}"
         " 2>&1 | tee -i {log:q}"

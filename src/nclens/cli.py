@@ -45,6 +45,20 @@ DataDir = Annotated[Path, typer.Option(envvar="NCLENS_DATA_DIR", help="folder of
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
+def texts(text: str) -> dict[str, str]:
+    """Return the mapping of texts that a JSON text holds."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"is no JSON: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise typer.BadParameter(f"{text}: must be a mapping of texts")
+    return content
+
+
+Texts = Annotated[dict, typer.Option(parser=texts, metavar="JSON", help="of the user's data files, by key")]
+
+
 @app.command()
 def resolve(spec: Annotated[specs.Resolve, spec_of(specs.Resolve)], output: File) -> None:
     """Write the resolved study."""
@@ -55,13 +69,18 @@ def resolve(spec: Annotated[specs.Resolve, spec_of(specs.Resolve)], output: File
 
 @app.command()
 def prepare(
-    spec: Annotated[specs.Prepare, spec_of(specs.Prepare)], data: File, manifest: File, data_dir: DataDir = Path("data")
+    spec: Annotated[specs.Prepare, spec_of(specs.Prepare)],
+    data: File,
+    manifest: File,
+    data_dir: DataDir = Path("data"),
+    paths: Texts = "{}",  # type: ignore[assignment]
+    digests: Texts = "{}",  # type: ignore[assignment]
 ) -> None:
     """Prepare a data set once for all runs."""
     from nclens.workflow.stages.prepare import prepare
 
     with exclusive(data.with_suffix(".lock"), str(data)):
-        prepare(spec, data, manifest, data_dir)
+        prepare(spec, data, manifest, data_dir, paths, digests)
 
 
 @app.command()

@@ -21,9 +21,9 @@ from nclens.training.loop import (
     objective,
 )
 from nclens.training.loss import TrainedLoss
-from nclens.training.runtime import explained
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.failures import explained
 from tests.losses import entry
 
 

@@ -1,5 +1,7 @@
 """The digest sees what a step computes, and nothing else."""
 
+import ast
+import copy
 import shutil
 
 import pytest
@@ -120,7 +122,18 @@ def replace(path, old, new):
     return edit
 
 
-def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study):
+def edited(tree):
+    """A module's tree with another statement in the module and in each of its definitions."""
+    tree = copy.deepcopy(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body.append(ast.parse("EDITED = 1").body[0])
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value and node in tree.body:
+            node.value = ast.Tuple([node.value], ast.Load())
+    return tree
+
+
+def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, monkeypatch):
     """The table is complete: an edit changes the digests of the steps that have a part of the module, as below."""
     raw_study["probes"] = {"variance": {"kind": "gradient_variance"}}
     raw_study["experiments"]["smoke"]["probes"] = ["variance"]
@@ -128,17 +141,28 @@ def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study):
     run = next(run for run in plan.study.runs() if run.loss == "ls")
     used = {stage: plan.code_used(stage, run) for stage in (*STAGES, "predict", "probe")}
     used["prepare"] = plan.data_code_used("mnist5k")
-    found = {}
-    for stage, arguments in used.items():
-        for key, _ in provenance.code_parts(stage, **arguments):
-            found.setdefault(key.split(":")[0].removeprefix("nclens."), set()).add(stage)
-    expected = {}
+    original, edits = provenance._tree, {}
+    monkeypatch.setattr(provenance, "_tree", lambda module: edits.get(module) or original(module))
+
+    def digests_of_all():
+        # What a module imports is the same after an edit.
+        for name in ("_module_parts", "_name_parts"):
+            getattr(provenance, name).cache_clear()
+        return {stage: provenance.code_digest(stage, **arguments) for stage, arguments in used.items()}
+
+    before, found, expected = digests_of_all(), {}, {}
     for path in sorted(provenance.PACKAGE.rglob("*.py")):
-        module = ".".join(path.relative_to(provenance.PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        families = [module.rsplit(".", n)[0] for n in range(module.count(".") + 1)]
-        expected[module] = next((RERUN[family] for family in families if family in RERUN), "")
-    assert {module: " ".join(sorted(found.get(module, ()))) for module in expected} == expected
-    assert set(RERUN) <= {family for module in expected for family in (module, module.rsplit(".", 1)[0])}
+        name = ".".join(path.relative_to(provenance.PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        module = "nclens" if name == "__init__" else f"nclens.{name}"
+        edits[module] = edited(original(module))
+        after = digests_of_all()
+        del edits[module]
+        found[name] = " ".join(sorted(stage for stage in before if before[stage] != after[stage]))
+        families = [name.rsplit(".", n)[0] for n in range(name.count(".") + 1)]
+        expected[name] = next((RERUN[family] for family in families if family in RERUN), "")
+    digests_of_all()
+    assert found == expected
+    assert set(RERUN) <= {family for name in expected for family in (name, name.rsplit(".", 1)[0])}
 
 
 def test_a_registry_counts_by_the_names_that_are_taken_from_it(package):
@@ -283,10 +307,40 @@ def test_hidden_files_and_folders_beside_the_templates_change_nothing(package):
     assert changed_by(edit) == set()
 
 
-def test_what_checks_and_names_changes_nothing(package):
-    workflow = package / "workflow"
-    for path in (workflow / "files.py", workflow / "provenance.py", package / "cli.py", package / "study" / "study.py"):
-        assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
+def test_what_checks_and_names_and_recognises_failures_changes_nothing(package):
+    modules = [
+        *("workflow/files", "workflow/provenance", "workflow/failures", "workflow/devices", "workflow/user_files"),
+        *("cli", "study/study", "models/memory", "data/raw", "data/download", "training/writer"),
+    ]
+
+    def edit():
+        for module in modules:
+            path = package / f"{module}.py"
+            head, define, rest = path.read_text().partition("\ndef ")
+            path.write_text(head + "\nEXTRA = 1\n" + define + rest.replace("    return ", "    return EXTRA and ", 1))
+
+    assert changed_by(edit) == set()
+
+
+def test_the_text_of_an_error_changes_nothing_and_its_kind_and_condition_do(package):
+    loop = package / "training" / "loop.py"
+    text = "is larger than the training split"
+    assert changed_by(replace(loop, text, "exceeds the training split")) == set()
+    trained = {"train", "train ce", "train ls", "extract"}
+    assert changed_by(replace(loop, "raise UnfitError(", "raise TypeError(")) == trained
+    assert changed_by(replace(loop, "if not math.isfinite(", "if math.isnan(")) == trained
+
+
+def test_what_a_users_file_does_as_a_script_changes_nothing(tmp_path):
+    path = tmp_path / "mine.py"
+
+    def digest(end):
+        path.write_text("def loss(a, b):\n    return a\n" + end)
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    before = digest("")
+    assert digest('\n\nif __name__ == "__main__":\n    print(loss(1, 2))\n') == before
+    assert digest('\n\nif __name__ == "mine":\n    print(loss(1, 2))\n') != before
 
 
 def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):

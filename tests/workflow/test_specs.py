@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 
 from nclens.study import load_study, read_study
+from nclens.study.datasets import Mnist5k
+from nclens.study.experiments import Experiment, Measure, Theory, Track
+from nclens.study.losses import LabelSmoothing
+from nclens.study.models import ResNet8
+from nclens.study.study import Study
+from nclens.study.training import Training
 from nclens.workflow import specs
 from nclens.workflow.paths import path_of
 
@@ -44,52 +50,111 @@ def test_every_specification_survives_the_command_line(name):
         assert specs.encode(specs.decode(type(spec), text)) == text
 
 
-#: A setting -> the steps that depend on it.
+LS = {"resolve", "draw", "judge", "report", "track_run", "train"}
+RUNS = {"resolve", "collect", "draw", "extract", "judge", "measure", "predict", "report", "track_run", "train"}
+#: A setting -> its other value, and the steps that depend on it: those whose result can change, and `resolve`.
 USED = {
-    ("title",): {"resolve", "report", "track_study"},
-    ("checkpoint_minutes",): {"resolve"},
-    ("data_dir",): set(),
-    ("track", "tensors"): {"resolve", "track_run"},
-    ("measure", "held_out_seed"): {"resolve", "measure"},
-    ("theory", "lambda_b"): {"resolve", "theory", "predict"},
-    ("losses", "ls", "label"): {"resolve", "draw", "report", "track_run"},
-    ("losses", "ls", "colour"): {"resolve", "draw", "report", "track_run"},
-    ("losses", "ls", "smoothing"): {
-        *("resolve", "train", "measure", "theory", "predict", "judge", "draw", "report", "track_run"),
+    "title": ("another", {"resolve", "report", "track_study"}),
+    "checkpoint_minutes": (7.0, {"resolve"}),
+    "data_dir": ("elsewhere", set()),
+    "track.tensors": (False, {"resolve", "track_run"}),
+    "measure.held_out": (0.3, {"resolve", "measure"}),
+    "measure.held_out_seed": (3, {"resolve", "measure"}),
+    **{f"theory.lambda_{key}": (0.077, {"resolve", "theory", "predict"}) for key in ("w", "h", "b")},
+    "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
+    "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
+    "losses.ls.label": ("soft", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
+    "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
+    "losses.ls.weight_decay": (0.077, LS),
+    "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
+    "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
+    "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),
+    "models.resnet8.width": (4, {"resolve", "train", "extract", "theory", "predict"}),
+    "models.resnet8.stem_stride": (1, {"resolve", "train", "extract"}),
+    "models.resnet8.signed_features": (True, {"resolve", "train", "extract"}),
+    "experiments.smoke.losses": (["ls", "ce"], {"resolve", "collect", "draw", "judge", "report", "theory"}),
+    "experiments.smoke.seeds": ([0, 1, 7], {"resolve", "predict", "collect", "judge", "draw", "report"}),
+    "experiments.smoke.baseline": ("ls", {"resolve", "judge", "draw", "report"}),
+    "experiments.smoke.snapshots": (2, {"resolve", "train", "extract", "measure", "track_run"}),
+    "experiments.smoke.keep_features": ("last", {"resolve", "track_run"}),
+    "experiments.smoke.probes": (["variance"], {"resolve", "collect", "draw", "report", "track_run", "track_study"}),
+    "experiments.smoke.projection_classes": ([1, 2, 3], {"resolve", "draw", "report"}),
+    "experiments.smoke.figures": (["norms"], {"resolve", "draw", "report", "track_study"}),
+    "experiments.smoke.training.epochs": (7, RUNS),
+    "experiments.smoke.training.weight_decay": (0.077, {"resolve", "train", "judge", "draw", "report"}),
+    "experiments.smoke.training.device": ("auto", {"resolve", "train", "extract"}),
+    "experiments.smoke.training.ufm_regularised": (True, None),
+    **{
+        f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
+        for key, value in {
+            "batch_size": 20,
+            "learning_rate": 0.077,
+            "momentum": 0.7,
+            "milestones": [2],
+            "decay": 0.7,
+            "augmentation": "flip_crop",
+            "record_every": 2,
+            "precision": "bf16",
+            "compile": True,
+            "deterministic": True,
+        }.items()
     },
-    ("datasets", "mnist5k", "split_seed"): {"resolve", "prepare"},
-    ("models", "resnet8", "stem_stride"): {"resolve", "train", "extract"},
-    ("experiments", "smoke", "training", "learning_rate"): {"resolve", "train"},
-    ("experiments", "smoke", "keep_features"): {"resolve", "track_run"},
-    ("experiments", "smoke", "seeds"): {"resolve", "predict", "collect", "judge", "draw", "report"},
-    ("experiments", "smoke", "figures"): {"resolve", "draw", "report", "track_study"},
-    ("experiments", "smoke", "projection_classes"): {"resolve", "draw", "report"},
-}
-VALUES = {
-    "title": "another",
-    "data_dir": "elsewhere",
-    "tensors": False,
-    "label": "soft",
-    "colour": "#123456",
-    "smoothing": 0.2,
-    "stem_stride": 1,
-    "keep_features": "last",
-    "seeds": [0, 1, 7],
-    "figures": ["norms"],
-    "projection_classes": [1, 2, 3],
 }
 
 
-@pytest.mark.parametrize("path", USED, ids=".".join)
-def test_a_setting_left_out_of_a_specification_does_not_change_it(raw_study, path):
-    before = of_study(load(raw_study))
-    table = raw_study
-    for key in path[:-1]:
-        table = table.setdefault(key, {})
-    table[path[-1]] = VALUES.get(path[-1], 0.077 if "seed" not in path[-1] else 3)
-    after = of_study(load(raw_study))
-    changed = {key.split()[0] for key in before if specs.encode(before[key]) != specs.encode(after[key])}
-    assert changed == USED[path]
+def changed_by(raw, path, value):
+    """The steps of which a specification differs with another value at `a.b.c`."""
+    raw["probes"] = {"variance": {"kind": "gradient_variance"}}
+    before = of_study(load(raw))
+    *tables, key = path.split(".")
+    table = raw
+    for name in tables:
+        table = table.setdefault(name, {})
+    table[key] = value
+    after = of_study(load(raw))
+    return {key.split()[0] for key in before if specs.encode(before[key]) != specs.encode(after[key])}
+
+
+@pytest.mark.parametrize("path", [path for path in USED if USED[path][1] is not None])
+def test_a_setting_changes_the_steps_whose_result_it_can_change(raw_study, path):
+    value, steps = USED[path]
+    assert changed_by(raw_study, path, value) == steps
+
+
+def test_penalties_train_again_and_are_judged_by_themselves(raw_study):
+    training = raw_study["experiments"]["smoke"]["training"]
+    training["weight_decay"] = 0
+    steps = changed_by(raw_study, "experiments.smoke.training.ufm_regularised", value=True)
+    assert steps == {"resolve", "train", "judge", "draw", "report", "predict", "track_study"}
+
+
+def test_every_setting_is_in_the_table():
+    """A new key of the configuration needs a line, which says what it can change."""
+    tables = {
+        "": Study,
+        "track.": Track,
+        "measure.": Measure,
+        "theory.": Theory,
+        "losses.ls.": LabelSmoothing,
+        "datasets.mnist5k.": Mnist5k,
+        "models.resnet8.": ResNet8,
+        "experiments.smoke.": Experiment,
+        "experiments.smoke.training.": Training,
+    }
+    keys = {prefix + key for prefix, table in tables.items() for key in table.model_fields}
+    # Tables themselves, and what names folders: another name is another study, run or entry.
+    parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
+    parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}
+    parts |= {"losses.ls.name", "models.resnet8.name", "datasets.mnist5k.source"}
+    assert keys - parts == set(USED)
+
+
+def test_the_order_of_figures_is_the_pages_alone(raw_study):
+    raw_study["experiments"]["smoke"]["figures"] = ["norms", "collapse_curves"]
+    path, figures = "experiments.smoke.figures", ["collapse_curves", "norms"]
+    assert changed_by(raw_study, path, figures) == {"resolve", "report", "track_study"}
 
 
 def test_one_name_has_one_shape_in_every_specification():

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from nclens.study import load_study
-from nclens.workflow.files import read_tensors
+from nclens.workflow.files import read_tensors, sha256_of
 from nclens.workflow.paths import path_of
 from tests.project import BIN, ROOT, Place, once, planned_runs
 
@@ -339,7 +339,7 @@ def test_deleted_data_are_prepared_again(place):
 
 
 @pytest.mark.slow
-def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
+def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing_but_an_edit_does(place):
     study, target = own_study(), "results/own/data/mine.safetensors"
     keys = {"source": "arrays", "path": "mine.npz", "train_per_class": 4, "test_per_class": 2}
     study |= {"data_dir": "raw", "datasets": study["datasets"] | {"mine": keys}}
@@ -356,6 +356,18 @@ def test_raw_data_come_from_data_dir_and_moving_them_reruns_nothing(place):
     place.path("raw").rename(place.path("moved"))
     place.configure(study | {"data_dir": "moved"})
     assert "Nothing to be done" in place.snakemake("--dry-run", target).stdout
+    os.utime(place.path("moved", "mine.npz"))
+    place.path("moved", "mine.npz").rename(place.path("moved.npz"))
+    study["datasets"]["mine"]["path"] = str(place.path("moved.npz"))
+    place.configure(study)
+    assert "Nothing to be done" in place.snakemake("--dry-run", target).stdout
+    np.savez(place.path("moved.npz"), inputs=np.arange(90.0).reshape(18, 5) + 1, targets=np.arange(18) % 3)
+    targets = target, "results/own/data/blobs.safetensors"
+    planned = place.snakemake("--dry-run", *targets).stdout
+    assert re.findall(r"^ *Job \d+: (prepare \S+)$", planned, flags=re.MULTILINE) == ["prepare mine"]
+    place.snakemake("--cores", "1", *targets)
+    digest = json.loads(place.path("results/own/data/mine.json").read_text())["files"]["path"]
+    assert digest == f"sha256:{sha256_of(place.path('moved.npz'))}"
 
 
 # --- bad input and faults --------------------------------------------------------------------------------------------

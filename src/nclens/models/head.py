@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nclens.models.memory import is_out_of_memory
-from nclens.models.network import Network, try_out
+from nclens.models.network import Network, UnfitError, try_out
 
 WHAT_TO_WRITE = (
     "end in a plain nn.Linear: scale or normalise the features before it, and normalise or tie its weight with "
@@ -185,7 +185,7 @@ def _check_layer(head: nn.Linear, path: str, outputs: int, name: str) -> None:
     """Refuse a head of the wrong size or type, or one that is not z = W h + b at random features and weights."""
     weight = head.weight
     if len(weight) != outputs:
-        raise ValueError(f"the model {name} ends in a {_called(path)} with {len(weight)} rows; the data need {outputs}")
+        raise UnfitError(f"the model {name} ends in a {_called(path)} with {len(weight)} rows; the data need {outputs}")
     if weight.dtype != torch.float32:
         raise ValueError(
             f"the model {name} ends in a {_called(path)} of {weight.dtype}; the head is trained and measured in "

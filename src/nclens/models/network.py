@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
+class UnfitError(ValueError):
+    """A network does not fit the shape of the inputs or the number of outputs, whenever it is tried."""
+
+
 class Network(nn.Module):
     """A backbone x -> h in R^d and a linear head z = W h + b.
 
@@ -50,12 +54,12 @@ def check_images(name: str, shape: Sequence[int], smallest: int = 1) -> None:
     """Require images (C, H, W) with at least `smallest` pixels per side.
 
     Raises:
-        ValueError: the inputs are rows, or too small.
+        UnfitError: the inputs are rows, or too small.
     """
     if len(shape) != 3:
-        raise ValueError(f"{name} needs images (C, H, W), not inputs of shape {tuple(shape)}")
+        raise UnfitError(f"{name} needs images (C, H, W), not inputs of shape {tuple(shape)}")
     if min(shape[1:]) < smallest:
-        raise ValueError(f"{name} needs images of at least {smallest} x {smallest} pixels, not {shape[1]} x {shape[2]}")
+        raise UnfitError(f"{name} needs images of at least {smallest} x {smallest} pixels, not {shape[1]} x {shape[2]}")
 
 
 def try_out(module: nn.Module, inputs: Tensor, training: bool) -> Any:

@@ -9,7 +9,7 @@ from torch import nn
 from nclens._torchvision import import_torchvision
 from nclens.models.head import split_at_head
 from nclens.models.memory import is_out_of_memory
-from nclens.models.network import Network, check_images, register
+from nclens.models.network import Network, UnfitError, check_images, register
 
 
 @register
@@ -84,7 +84,7 @@ def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters:
     name = f"`{builder}` of torchvision"
     check_images(name, shape)
     if shape[0] != 3:
-        raise ValueError(f"{name} takes images with 3 channels, not {shape[0]}")
+        raise UnfitError(f"{name} takes images with 3 channels, not {shape[0]}")
     try:
         module = models.get_model(builder, weights=None, num_classes=outputs, **parameters)
     except Exception as error:

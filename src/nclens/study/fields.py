@@ -143,6 +143,9 @@ class Custom(Closed):
     """`module:function`; the module is a file beside the configuration."""
     parameters: dict[str, Any] = {}
     """Keyword arguments that the function is called with."""
+    files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Files and folders that the function reads, beside its module's file unless absolute; an edit of one runs again
+    what depends on the function."""
     file: str | None = None
     """The module's file; found beside the configuration, not written by hand."""
 
@@ -181,7 +184,17 @@ class Custom(Closed):
                 {"own": self.function, "function": function, "file": str(found), "known": ", ".join(known) or "none"},
             )
         object.__setattr__(self, "file", os.path.relpath(found))
+        for name, place in self.places.items():
+            if not place.exists():
+                message = "files: there is no file or folder {place}; `files` are beside {module} unless absolute"
+                context = {"place": str(place), "name": name, "module": str(found)}
+                raise PydanticCustomError("files", message, context)
         return self
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Where the `files` are."""
+        return {name: Path(str(self.file)).parent / Path(name).expanduser() for name in self.files}
 
 
 def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | None = None) -> Any:

@@ -20,8 +20,13 @@ from torch.optim.sgd import sgd
 from nclens._inputs import check_labels, unchecked
 from nclens.data.tensors import Split, flip_crop
 from nclens.models import Network, check_affine
+from nclens.models.network import UnfitError
 from nclens.training.history import STATISTICS
 from nclens.training.statistics import batch_statistics
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss is infinite or not a number."""
 
 
 class Loss(Protocol):
@@ -135,11 +140,11 @@ class Trainer:
 
     def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
         if len(train) < settings.batch_size:
-            raise ValueError(
+            raise UnfitError(
                 f"batch_size {settings.batch_size} is larger than the training split ({len(train)} samples)"
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
-            raise ValueError("augmentation flip_crop needs images (C, H, W); rows allow only none")
+            raise UnfitError("augmentation flip_crop needs images (C, H, W); rows allow only none")
         if train.task == "classification":
             # Once, for all batches: checking the values of each would make a GPU wait at every step.
             for name, split in (("training", train), ("test", test)):
@@ -175,7 +180,7 @@ class Trainer:
         """Train to the end of the current epoch and evaluate; return False as soon as `stop()` is true after a step.
 
         Raises:
-            FloatingPointError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
+            NonFiniteError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
             ValueError: the loss does not depend on the logits, or a buffer changes that no snapshot would hold.
         """
         number = self.epoch + 1
@@ -265,7 +270,7 @@ class Trainer:
     def _record(self, number: int, rate: float, sums: list[float]) -> None:
         values = dict(zip(self._columns, (value / self.steps_per_epoch for value in sums), strict=True))
         if not math.isfinite(values["loss"]):
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"the loss is not finite in epoch {number} (learning rate {rate:g}); lower the learning rate"
             )
         self._sums.zero_()

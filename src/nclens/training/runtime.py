@@ -1,8 +1,6 @@
-"""Threads, precision, determinism and device of a process, and readable errors where the machine lacks support."""
+"""Threads, precision, determinism and device of a process."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 import torch
 
@@ -47,29 +45,3 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not available:
         raise ValueError("training.device is `cuda`, but PyTorch finds no CUDA device; use `auto` or `cpu`")
     return torch.device("cuda" if wanted != "cpu" and available else "cpu")
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Replace PyTorch's errors about unsupported options by one readable message.
-
-    Raises:
-        OSError: `compile` is set and this machine cannot compile.
-        ValueError: `deterministic` is set and the network has an operation without a deterministic implementation.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if "does not have a deterministic implementation" in text:
-            message = (
-                f"training.deterministic is true, but {text.split(' does')[0]} has no deterministic implementation"
-            )
-            raise ValueError(f"{message}; set it to false, or choose another model") from error
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
-        reason = next((line for line in reversed(text.splitlines()) if "Error" in line or "ompiler" in line), text)
-        raise OSError(
-            "training.compile is true, but PyTorch cannot compile the network on this machine; on a CPU it needs a C++ "
-            f"compiler (g++, or the one in the variable CXX). Install one, or set it to false. PyTorch says: {reason}"
-        ) from error

@@ -1,8 +1,8 @@
-"""Failures that would only happen again: remembered, and reported at once the next time.
+"""Failures: the two kinds that would only happen again are remembered, and the machine's are explained.
 
-Snakemake repeats a failed job whatever the reason (`retries`), and a person repeats the command. A killed process or a
-full disk deserves that; a loss that is not finite, or a network that does not fit its inputs, would cost the same time
-for the same message. Such a failure is kept beside the run with the identity of everything that it depends on.
+Snakemake repeats a failed job whatever the reason (`retries`), and a person repeats the command. For a loss that is not
+finite, or a network that does not fit its data, that would cost the same time for the same message. Such a failure is
+kept beside the run with the identity of everything that it depends on. All else is tried again.
 """
 
 import contextlib
@@ -16,15 +16,13 @@ from nclens.workflow.specs import Extract, Train
 #: Name of the record, in a run's folder.
 RECORD = ".failed.json"
 
-KINDS = {kind.__name__: kind for kind in (ValueError, FloatingPointError)}
-
 
 @contextlib.contextmanager
 def remembered(run: Path, identity: str) -> Iterator[None]:
-    """Remember a deterministic failure of the block; raise it at once, the block not run, if it is remembered already.
+    """Remember a failure of the block that would recur; raise it at once, the block not run, if it is remembered.
 
-    Deterministic are a ValueError and a FloatingPointError, unless what caused them lies outside the run: a file, the
-    memory, a package that is not installed.
+    These are a `NonFiniteError` of the loss and an `UnfitError` of data and model. Whatever else fails, the import of
+    the user's file among it, may go better the next time.
 
     Args:
         run: the run's folder.
@@ -34,13 +32,22 @@ def remembered(run: Path, identity: str) -> Iterator[None]:
     _raise_again(record, identity)
     try:
         yield
-    except tuple(KINDS.values()) as error:
-        if not _comes_from_outside(error):
-            kind = next(name for name, known in KINDS.items() if isinstance(error, known))
+    except (ValueError, FloatingPointError) as error:
+        if type(error).__name__ in _kinds():
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            write_json(record, {"identity": identity, "kind": kind, "message": str(error), "failed": now})
+            content = {"identity": identity, "kind": type(error).__name__, "message": str(error), "failed": now}
+            write_json(record, content)
         raise
     record.unlink(missing_ok=True)
+
+
+def _kinds() -> dict[str, type[ValueError] | type[FloatingPointError]]:
+    """Return the errors that are remembered, by name."""
+    # With PyTorch, which takes seconds to load.
+    from nclens.models.network import UnfitError
+    from nclens.training.loop import NonFiniteError
+
+    return {kind.__name__: kind for kind in (UnfitError, NonFiniteError)}
 
 
 @contextlib.contextmanager
@@ -65,6 +72,32 @@ def enough_memory(spec: Train | Extract) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Replace PyTorch's errors about unsupported options by one readable message.
+
+    Raises:
+        OSError: `compile` is set and this machine cannot compile.
+        ValueError: `deterministic` is set and the network has an operation without a deterministic implementation.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "does not have a deterministic implementation" in text:
+            message = (
+                f"training.deterministic is true, but {text.split(' does')[0]} has no deterministic implementation"
+            )
+            raise ValueError(f"{message}; set it to false, or choose another model") from error
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next((line for line in reversed(text.splitlines()) if "Error" in line or "ompiler" in line), text)
+        raise OSError(
+            "training.compile is true, but PyTorch cannot compile the network on this machine; on a CPU it needs a C++ "
+            f"compiler (g++, or the one in the variable CXX). Install one, or set it to false. PyTorch says: {reason}"
+        ) from error
+
+
 def forget_failures(root: Path) -> list[Path]:
     """Delete the records of a run, or of all runs below a folder, and return them; the runs are then tried again."""
     records = sorted(root.rglob(RECORD))
@@ -78,7 +111,7 @@ def _raise_again(record: Path, identity: str) -> None:
         return
     try:
         known = read_json(record, "train")
-        same, kind, message = known["identity"] == identity, KINDS[known["kind"]], known["message"]
+        same, kind, message = known["identity"] == identity, _kinds()[known["kind"]], known["message"]
     except (FileError, KeyError, TypeError):
         same = False  # damaged: as good as none
     if not same:
@@ -88,12 +121,3 @@ def _raise_again(record: Path, identity: str) -> None:
         f"{message}\n(It failed with this message before ({record}), and nothing that it depends on has changed since, "
         f"so it was not tried again. To try all the same: nclens retry {record.parent})"
     )
-
-
-def _comes_from_outside(error: BaseException) -> bool:
-    from nclens.models.memory import is_out_of_memory
-
-    cause = error.__cause__
-    if cause is None:
-        return False
-    return isinstance(cause, OSError | ImportError) or is_out_of_memory(cause) or _comes_from_outside(cause)

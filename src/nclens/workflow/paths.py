@@ -142,6 +142,11 @@ class StudyFolder:
         return self.root / ".locks" / step
 
     @property
+    def digests(self) -> Path:
+        """Digests of the user's data files, which are read again only when they change."""
+        return self.root / ".digests.json"
+
+    @property
     def resolved(self) -> Path:
         """The study with every default written out."""
         return self.root / "study.yaml"

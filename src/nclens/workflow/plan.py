@@ -15,6 +15,7 @@ from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
 from nclens.workflow.provenance import code_digest
+from nclens.workflow.user_files import MISSING, Digests
 
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
@@ -37,6 +38,7 @@ class Plan:
         self.study = study
         self.folder = StudyFolder(Path(study.root))
         self.runs = {path_of(run): run for run in study.runs()}
+        self._digests = Digests(self.folder.digests)
 
     def pattern(self, experiments: Iterable[str]) -> str:
         """Return the regular expression that matches the runs of some experiments and no others."""
@@ -149,6 +151,32 @@ class Plan:
         data = [self.data(run), self.manifest(run), *self.transfer_data(run)]
         return [*data, *tensors, of.history, of.run, of.metrics, of.record, *self.probes(run)]
 
+    # --- the user's own files ----------------------------------------------------------------------------------------
+
+    def user_paths(self, dataset: str) -> dict[str, str]:
+        """Return the paths of the configuration that a data set is read from, by key; nothing depends on them.
+
+        `path` is relative to the folder of raw data, unless absolute.
+        """
+        return specs.user_paths(self.study.datasets[dataset])
+
+    def user_digests(self, dataset: str) -> dict[str, str]:
+        """Return the digests of the user's data files that a data set is read from, by the same keys.
+
+        A prepared data set needs its files no more: those that are gone have the digest that its manifest has.
+        """
+        paths = self.user_paths(dataset)
+        places = specs.user_places(paths, Path(self.study.data_dir))
+        found = {key: self._digests.of(place) for key, place in places.items()}
+        return {key: self._recorded(dataset, key) if found[key] == MISSING else found[key] for key in found}
+
+    def _recorded(self, dataset: str, key: str) -> str:
+        try:
+            manifest = json.loads(self.folder.manifest(dataset).read_text(encoding="utf-8"))
+            return str(manifest["files"][key])
+        except (OSError, ValueError, KeyError, TypeError):
+            return MISSING
+
     # --- code --------------------------------------------------------------------------------------------------------
 
     def code(self, stage: str, run: Run | None = None) -> str:
@@ -162,7 +190,10 @@ class Plan:
     def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
         """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
         modules = {function.partition(":")[0] for function in self._called(stage, run)}
-        return _used(self._entries(stage, run) if run else []) | {"modules": sorted(modules)}
+        entries = self._entries(stage, run) if run else []
+        own = (entry for entry, _ in entries if hasattr(entry, "file"))
+        files = sorted({(name, self._digests.of(path)) for entry in own for name, path in entry.places.items()})
+        return _used(entries) | {"modules": sorted(modules), "files": files}
 
     def data_code_used(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` finds by name for a data set: the arguments of `code_digest` beside the stage."""

@@ -2,7 +2,8 @@
 
 The workflow gives every rule the digest of the code it runs as a parameter, so that Snakemake reruns a step when its
 code changes and only then. The digest is read off the syntax trees, without importing anything: comments, formatting
-and docstrings do not count. It is computed at every parse of the workflow, so this module imports no heavy package.
+and docstrings do not count, nor do the texts of the package's errors. It is computed at every parse of the workflow, so
+this module imports no heavy package.
 """
 
 import ast
@@ -51,6 +52,7 @@ def code_digest(
     modules: Iterable[str] = (),
     functions: Iterable[str] = (),
     own: Iterable[tuple[str | Path, str]] = (),
+    files: Iterable[tuple[str, str]] = (),
 ) -> str:
     """Return the digest of the code that a stage runs.
 
@@ -61,9 +63,10 @@ def code_digest(
         functions: registered functions that the step uses, as `nclens.losses:ls`; each counts with what it calls.
         own: the user's own functions that the step uses, as (file, `module:function`); each counts with what it calls
             in its file, what is there outside functions, and the whole modules beside the file that it imports.
+        files: further files of the user's that these functions read, as (name, digest of the content).
     """
     digest = hashlib.sha256()
-    for key, text in sorted(code_parts(stage, modules, functions, own)):
+    for key, text in sorted(code_parts(stage, modules, functions, own, files)):
         digest.update(f"{key}\n{text}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -73,6 +76,7 @@ def code_parts(
     modules: Iterable[str] = (),
     functions: Iterable[str] = (),
     own: Iterable[tuple[str | Path, str]] = (),
+    files: Iterable[tuple[str, str]] = (),
 ) -> set[tuple[str, str]]:
     """Return (name, syntax) of all code that a stage runs, arguments as above; a name is `module` or `module:name`."""
     parts = set(_module_parts(f"nclens.workflow.stages.{stage}"))
@@ -83,7 +87,7 @@ def code_parts(
         parts |= _name_parts(module, name)
     for file, function in own:
         parts |= _own_parts(Path(file), Path(file).parent, function.split(":")[1], set())
-    return parts
+    return parts | {(f"files.{name}", digest) for name, digest in files}
 
 
 @cache
@@ -156,7 +160,7 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
     seen.add(file.resolve())
     tree = _parse(file.read_text(encoding="utf-8"), str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    used = [node for node in tree.body if node not in definitions.values()]
+    used = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
     todo += [child.id for node in used for child in ast.walk(node) if isinstance(child, ast.Name)]
     while todo:
@@ -186,6 +190,11 @@ def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
                 yield from (found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file())
 
 
+def _is_for_scripts(node: ast.stmt) -> bool:
+    """Return whether a statement is `if __name__ == "__main__":`, which does not run when the file is imported."""
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
 def _passed_over(module: str) -> bool:
     return _is(module, PASSED_OVER) and not _is(module, COUNTED)
 
@@ -201,7 +210,17 @@ def _tree(module: str) -> ast.Module | None:
         return None
     path = PACKAGE.joinpath(*module.split(".")[1:])
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return _parse(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
+    return _without_errors_texts(_parse(source.read_text(encoding="utf-8"), str(source))) if source.is_file() else None
+
+
+def _without_errors_texts(tree: ast.Module) -> ast.Module:
+    """Drop what errors say: that something fails may change a result, the words do not."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        elif isinstance(node, ast.Assert):
+            node.msg = None
+    return tree
 
 
 @cache

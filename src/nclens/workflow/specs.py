@@ -124,7 +124,7 @@ class Resolve:
 
 @dataclass(frozen=True)
 class Prepare:
-    """A data set: its name, and all that its entry says of where it comes from."""
+    """A data set: its name, and all that its entry says of it but for the paths of the user's files."""
 
     dataset: str
     arguments: dict[str, Any]
@@ -419,9 +419,25 @@ def resolve(study: "Study") -> Resolve:
 def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
     entry = study.datasets[dataset]
-    # Sources of files leave out where the files are.
     chosen = entry.specification() if hasattr(entry, "specification") else _dumped(entry)
-    return Prepare(dataset, chosen)
+    # Where files are is no part of it: their digests say what they are.
+    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in ("path", "file", "files")})
+
+
+def user_paths(entry: Any) -> dict[str, str]:
+    """Return the paths of the user's files that a data entry is read from, by key: `path`, or `file` and `files.*`."""
+    if hasattr(entry, "file"):
+        return {"file": entry.file, **{f"files.{name}": str(place) for name, place in entry.places.items()}}
+    return {"path": entry.path} if hasattr(entry, "path") else {}
+
+
+def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
+    """Return where the data files of `user_paths` are; the module's file counts as code."""
+    return {
+        key: data_dir.expanduser() / Path(path).expanduser() if key == "path" else Path(path)
+        for key, path in paths.items()
+        if key != "file"
+    }
 
 
 def train(study: "Study", run: "Run") -> Train:
@@ -540,7 +556,9 @@ def judge(study: "Study") -> Judge:
 
 def draw(study: "Study") -> Draw:
     """Return what `draw` uses: the experiments with the looks of their losses."""
-    return Draw(tuple(DrawExperiment(**_drawn(study, name)) for name in study.experiments))
+    # Each figure is drawn by itself: their order is the page's.
+    drawn = (DrawExperiment(**_drawn(study, name)) for name in study.experiments)
+    return Draw(tuple(dataclasses.replace(entry, figures=tuple(sorted(entry.figures))) for entry in drawn))
 
 
 def report(study: "Study", command: str) -> Report:

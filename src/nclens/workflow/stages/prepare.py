@@ -1,6 +1,7 @@
 """Prepare a data set once for all runs: stored as it is, with a manifest of what it is."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +9,45 @@ from nclens.data.dataset import Splits, channel_statistics
 from nclens.data.raw import RawData
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.files import write_json, write_tensors
-from nclens.workflow.specs import Prepare
+from nclens.workflow.specs import Prepare, user_places
+from nclens.workflow.user_files import unchanged
 
 
-def prepare(spec: Prepare, data: Path, manifest: Path, data_dir: Path = Path("data")) -> None:
+def prepare(
+    spec: Prepare,
+    data: Path,
+    manifest: Path,
+    data_dir: Path = Path("data"),
+    paths: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> None:
     """Write a data set's tensors and its manifest.
 
     Args:
         spec: the data set's name and entry.
         data, manifest: the files to write.
         data_dir: the folder of raw data, shared by all studies.
+        paths: the paths of the user's files that the entry is read from, by key.
+        digests: digests of the user's data files when the workflow was planned, by key.
 
     Raises:
-        ValueError, OSError: the data cannot be had or do not fit; names the data set, the file and what to do.
+        ValueError, OSError: the data cannot be had, have changed or do not fit; names the data set, the file and what
+            to do.
     """
 
     def say(text: str) -> None:
         print(f"{spec.dataset}: {text}", file=sys.stderr, flush=True)
 
-    entry = dict(spec.arguments)
+    paths = paths or {}
+    entry = spec.arguments | {key: paths[key] for key in ("path", "file") if key in paths}
     normalisation = entry.pop("normalisation", None)
-    dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
+    with unchanged(user_places(paths, data_dir), digests or {}) as files:
+        dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
     described = describe(dataset, normalisation)
     if columns := [j for j, offset in enumerate(described.get("input_offset", ())) if offset]:
         say(f"columns {columns} of the inputs are stored less their mean, as float32 would round them (input_offset)")
     digest = write_tensors(data, dataset.tensors)
+    described |= {"files": files} if files else {}
     write_json(manifest, {"dataset": spec.dataset, "sha256": digest, **described})
 
 

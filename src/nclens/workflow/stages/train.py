@@ -27,13 +27,13 @@ from nclens.data.tasks import output_count
 from nclens.models import Network, count_flops, place_network
 from nclens.training.history import PROGRESS
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
-from nclens.training.runtime import configure, explained
+from nclens.training.runtime import configure
 from nclens.training.writer import Background
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.failures import remembered
+from nclens.workflow.failures import explained, remembered
 from nclens.workflow.files import (
     FileError,
     atomic_write,
