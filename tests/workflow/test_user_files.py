@@ -381,7 +381,7 @@ def test_missing_files_are_one_clear_sentence(own, tmp_path):
         load_study(own.raw, [tmp_path / "mine"])
     (tmp_path / "raw" / "arrays.npz").unlink()
     with pytest.raises(ValueError, match=r"arrays: no file .*raw/arrays\.npz"):
-        load_dataset({"source": "arrays", "sha256": None, "classes": None, **entry()}, raw(tmp_path))
+        load_dataset({"source": "arrays", "sha256": None, "classes": None, "layout": None, **entry()}, raw(tmp_path))
 
 
 def entry():
@@ -405,8 +405,8 @@ def test_every_path_of_the_configuration_is_watched():
     }
     watched = {(kind.__name__, "path") for kind in (Arrays, ImageFolder, Rollouts)}
     watched |= {(kind.__name__, key) for kind in (Custom, CustomData) for key in ("file", "files", "function")}
-    checksums = {(kind.__name__, "sha256") for kind in (Arrays, Rollouts)}
-    assert named - checksums == watched
+    elsewhere = {(kind.__name__, "sha256") for kind in (Arrays, Rollouts)} | {("ImageFolder", "test_folder")}
+    assert named - elsewhere == watched
 
 
 def specs_of_data():
