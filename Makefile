@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
 SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+WORKERS = 3
 PORT ?= 5000
 SERVER ?=
 ROOT ?= results/digits
@@ -23,8 +24,9 @@ setup: .venv/ready  ## set up the environment in .venv
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
 	@nclens unlock && $(SNAKEMAKE)
 
-quick: setup  ## run the tests that need no Snakemake
-	@$(PYTEST) -m "not workflow and not slow"
+quick: WORKERS = 2
+quick: setup  ## run the tests that take moments: no Snakemake, no training, not every figure
+	@$(PYTEST) -m "not workflow and not slow and not lengthy"
 
 test: setup  ## run every unit test and the smoke study
 	@$(PYTEST) -m "not slow"

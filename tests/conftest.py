@@ -1,8 +1,9 @@
 """What several test modules share.
 
-Two marks say how a test runs:
+Three marks say how a test runs:
 
 * `workflow`: it runs the real Snakefile. `make quick` leaves these out.
+* `lengthy`: it takes seconds, as it trains, compiles, records or draws every figure. `make quick` leaves these out too.
 * `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).

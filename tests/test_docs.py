@@ -180,6 +180,7 @@ class TestMarkdown:
         assert re.findall('href="([^"]*)"', page) == ["data.md", "contributing.md", "changelog.md"]
 
 
+@pytest.mark.lengthy
 def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
     pytest.importorskip("zensical")
     for name in ("docs", "src"):

@@ -33,6 +33,7 @@ def own(raw_study, tmp_path):
     (tmp_path / "my_parts.py").write_text("\n\n".join(code for kind, code in parts if kind == "python"))
     for table, entries in (item for kind, code in parts if kind == "yaml" for item in yaml.safe_load(code).items()):
         raw_study[table] |= entries
+    (tmp_path / "table.csv").write_text("".join(f"{i / 7},{i % 5},{i % 3}\n" for i in range(100)))
     raw_study["experiments"]["smoke"] |= {"dataset": "blobs", "model": "net", "losses": ["soft"], "seeds": [0]}
     return load_study(raw_study, [tmp_path])
 
@@ -40,8 +41,11 @@ def own(raw_study, tmp_path):
 def test_the_users_own_parts_train(own, tmp_path):
     root, run = tmp_path / own.root, next(own.runs())
     data, manifest = root / "data" / "blobs.safetensors", root / "data" / "blobs.json"
-    prepare(specs.prepare(own, "blobs"), data, manifest, tmp_path)
+    prepare(specs.prepare(own, "blobs"), data, manifest, tmp_path, specs.user_paths(own.datasets["blobs"]))
     train(specs.train(own, run), "code", data, manifest, root / path_of(run), threads=1, waited=False)
+    table = specs.prepare(own, "table"), data.with_name("table.safetensors"), data.with_name("table.json")
+    prepare(*table, tmp_path, specs.user_paths(own.datasets["table"]))
+    assert read_json(table[2], "prepare")["train"] == 80
     assert read_json(root / path_of(run) / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 
@@ -15,6 +16,7 @@ def test_data_sets_models_and_transforms_are_there():
     assert vision.transforms.ToTensor
 
 
+@pytest.mark.lengthy
 def test_nothing_is_declared_where_the_real_operators_load():
     code = (
         "import nclens._torchvision as v\n"

@@ -30,6 +30,7 @@ def prepared(raw_study, folder, **keys):
     return study, tensors, read_json(folder / "data.json", "prepare")
 
 
+@pytest.mark.lengthy
 def test_the_whole_set_has_its_known_shape_statistics_and_balance(raw_study, tmp_path):
     _, tensors, manifest = prepared(raw_study, tmp_path)
     assert tensors["train.inputs"].shape == (50_000, 3, 32, 32)
@@ -44,6 +45,7 @@ def test_the_whole_set_has_its_known_shape_statistics_and_balance(raw_study, tmp
     assert manifest["classes"][-1] == "truck"
 
 
+@pytest.mark.lengthy
 def test_a_network_learns_from_a_balanced_subset(raw_study, tmp_path):
     study, tensors, manifest = prepared(raw_study, tmp_path, train_per_class=40, test_per_class=10)
     assert tensors["train.targets"].bincount().tolist() == [40] * 10

@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("stem", ALL)
 @pytest.mark.parametrize("case", CASES)
 def test_every_figure_draws_whatever_the_metrics(simulate, stem, case):
@@ -47,6 +48,7 @@ def overlap(first, second) -> bool:
     )
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("stem", ALL)
 def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
     """Also with values that are missing."""
@@ -78,6 +80,7 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
         assert not any(overlap(legend.get_window_extent(), panel) for panel in panels)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("stem", ALL)
 def test_same_input_same_bytes_and_the_input_is_left_alone(simulate, stem):
     inputs = simulate(losses=("ce",), seeds=(0, 1), count=6)

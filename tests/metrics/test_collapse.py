@@ -393,6 +393,7 @@ def test_autocast_does_not_lower_the_precision():
         assert neural_collapse(*data) == expected
 
 
+@pytest.mark.lengthy
 def test_calls_from_compiled_code():
     features, labels, weight, bias = draw()
     subset = labels > 1

@@ -210,6 +210,7 @@ torch.save(values | {"nc4": nearest.compute().item()}, f"{folder}/values{rank}.p
 """
 
 
+@pytest.mark.lengthy
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_real_processes(tmp_path):
     data = draw()
@@ -317,6 +318,7 @@ def test_inference_mode_and_gradients_mix():
     assert numbers(values) == pytest.approx(whole_set(features, labels, weight), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.lengthy
 def test_update_from_compiled_code():
     features, labels, weight, _ = draw()
     metric = NeuralCollapse(CLASSES, DIM)

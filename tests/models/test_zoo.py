@@ -98,6 +98,7 @@ def test_a_classifier_takes_colour_images():
         classifier("densenet121", (1, 28, 28))
 
 
+@pytest.mark.lengthy
 def test_torchvision_is_imported_only_when_a_network_of_it_is_built():
     code = (
         "import sys\n"

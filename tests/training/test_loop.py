@@ -368,6 +368,7 @@ def small(compiled):
     return Trainer(Network(backbone, 8, 3), build_loss(entry("ce")), split(30), split(9, 1), settings, 0)
 
 
+@pytest.mark.lengthy
 def test_compiled_steps_train_the_same_network_under_the_same_names():
     plain, compiled = finish(small(False)), finish(small(True))
     assert list(compiled.network.state_dict()) == list(plain.network.state_dict())

@@ -11,6 +11,8 @@ import torch
 
 from nclens.workflow.devices import device_slot
 
+pytestmark = pytest.mark.lengthy
+
 #: Takes a slot, says which, and keeps it until it may go on.
 HOLD = """
 import sys

@@ -133,6 +133,7 @@ def edited(tree):
     return tree
 
 
+@pytest.mark.lengthy
 def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, monkeypatch):
     """The table is complete: an edit changes the digests of the steps that have a part of the module, as below."""
     raw_study["probes"] = {"variance": {"kind": "gradient_variance"}}

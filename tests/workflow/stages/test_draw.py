@@ -10,6 +10,8 @@ from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError, write_tensors
 from nclens.workflow.stages import draw as stage
 
+pytestmark = pytest.mark.lengthy
+
 FIGURES = ("reliability", "ufm_conditioning")
 
 

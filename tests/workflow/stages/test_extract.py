@@ -12,6 +12,8 @@ from nclens.workflow.paths import path_of
 from nclens.workflow.stages.extract import extract
 from nclens.workflow.stages.prepare import prepare
 
+pytestmark = pytest.mark.lengthy
+
 #: A data set and the same network with a head that PyTorch reparametrises by hooks or by a parametrisation.
 OWN = """
 import warnings
@@ -70,7 +72,8 @@ class Runs:
         self.study, self.root = load_study(raw, [folder]), folder / "results"
         self.runs = {run.model: run for run in self.study.runs()}
         self.data, self.manifest = self.root / "rows.safetensors", self.root / "rows.json"
-        prepare(specs.prepare(self.study, "rows"), self.data, self.manifest)
+        paths = specs.user_paths(self.study.datasets["rows"])
+        prepare(specs.prepare(self.study, "rows"), self.data, self.manifest, paths=paths)
 
     def folder(self, wrap):
         return self.root / path_of(self.runs[wrap])

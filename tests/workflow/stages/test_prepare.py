@@ -139,6 +139,7 @@ print(run(5000) / (5000 * 3 * 96 * 96))
 """
 
 
+@pytest.mark.lengthy
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
 def test_images_of_stl10s_size_are_never_held_as_floats(tmp_path):
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "data.safetensors")]

@@ -25,6 +25,8 @@ from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.probe import probe
 from tests.process import ROOT
 
+pytestmark = pytest.mark.lengthy
+
 KINDS = ("head_onehot", "head_smoothed", "network_onehot", "network_smoothed")
 
 

@@ -59,7 +59,8 @@ def run_stages(folder, n, **penalties):
     study = load_study(raw_study(n, **penalties), [folder])
     root = folder / study.root
     data, manifest = root / "data" / "mine.safetensors", root / "data" / "mine.json"
-    prepare.prepare(specs.prepare(study, "mine"), data, manifest)
+    paths = specs.user_paths(study.datasets["mine"])
+    prepare.prepare(specs.prepare(study, "mine"), data, manifest, paths=paths)
     for run in study.runs():
         place = root / path_of(run)
         train.train(specs.train(study, run), "code", data, manifest, place, threads=1, waited=False)
@@ -198,7 +199,8 @@ def test_a_network_that_takes_images_says_so(tmp_path):
     raw["models"]["mlp"] = {"name": "resnet8"}
     (tmp_path / "mine.py").write_text(OWN)
     study = load_study(raw, [tmp_path])
-    prepare.prepare(specs.prepare(study, "mine"), tmp_path / "d.safetensors", tmp_path / "d.json")
+    paths = specs.user_paths(study.datasets["mine"])
+    prepare.prepare(specs.prepare(study, "mine"), tmp_path / "d.safetensors", tmp_path / "d.json", paths=paths)
     files = ["--data", "d.safetensors", "--manifest", "d.json", "--run", "run"]
     spec = specs.encode(specs.train(study, next(study.runs())))
     done = nclens("train", "--spec", spec, "--code", "x", *files, cwd=tmp_path, check=False)

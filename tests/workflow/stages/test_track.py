@@ -18,6 +18,8 @@ from nclens.workflow.paths import path_of
 from nclens.workflow.stages import extract, measure, prepare, track, train
 from tests.process import nclens
 
+pytestmark = pytest.mark.lengthy
+
 ROOT = Path(__file__).parents[3]
 R = Path("results/smoke")
 

@@ -19,6 +19,8 @@ from nclens.workflow.files import read_tensors
 from nclens.workflow.provenance import CLOCK_FIELDS
 from tests.process import ROOT, Process, nclens, python, wait_for
 
+pytestmark = pytest.mark.lengthy
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -14,6 +14,8 @@ from nclens.workflow.files import read_tensors
 from nclens.workflow.paths import path_of
 from tests.process import ROOT, Process, nclens, wait_for
 
+pytestmark = pytest.mark.lengthy
+
 TEACHER, STUDENT, ALONE = (f"own/mnist5k/{name}/seed0" for name in ("resnet8/ls", "small/student", "small/ce"))
 SNAPSHOT = f"{TEACHER}/snapshots/epoch20.safetensors"
 
