@@ -104,6 +104,16 @@ REFUSED = {
         lambda path: (Image.fromarray(COLOURS).save(path), path.write_bytes(path.read_bytes()[:120])),
         "cannot be read as an image",
     ),
+    "a header of letters": (
+        "a.pgm",
+        lambda path: path.write_bytes(b"P5 4 4 2x5\n" + bytes(16)),
+        "cannot be read as an image: invalid literal",
+    ),
+    "a TIFF without a width": (
+        "a.tif",
+        lambda path: (tiff(path, GREY, 8), path.write_bytes(path.read_bytes().replace(b"\0\1\3\0", b"\0\5\3\0", 1))),
+        "cannot be read as an image",
+    ),
     "no image": ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as an image"),
 }
 
@@ -155,6 +165,10 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation):
     assert np.array_equal(read(tmp_path / "a.png")[:, :, 0], upright)
     Image.fromarray(np.ascontiguousarray(stored).astype(np.uint16) * 257).save(tmp_path / "b.png", exif=exif)
     assert np.array_equal(read(tmp_path / "b.png")[:, :, 0], upright)
+    # Pillow maps an uncompressed TIFF that is opened by its path, and takes the turned size for the stored one.
+    for pixels in (stored, stored.astype(np.uint16) * 257):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "c.tif", exif=exif)
+        assert np.array_equal(read(tmp_path / "c.tif")[:, :, 0], upright)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,5 +1,6 @@
 """Images of 8 bits a channel: read from a user's files, and stacked into one uint8 tensor in place."""
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,21 @@ def read_image(path: str | Path) -> Any:
         ValueError: the file cannot be read, is animated or has several pages, has pixels that are not opaque, or has
             32-bit integers, or floats outside [0, 1].
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as picture:
+    with contextlib.ExitStack() as opened:
+        try:
+            # An open file, not its path: Pillow maps an uncompressed TIFF by its path, at the size that it has once it
+            # is turned, and so mixes up the rows of one that lies on its side.
+            picture = opened.enter_context(Image.open(opened.enter_context(open(path, "rb"))))
             frames = getattr(picture, "n_frames", 1)
-            if frames > 1 and picture.format != "MPO":
-                raise ValueError(f"{path} has {frames} frames or pages; allowed is one image a file")
             picture.load()
-            _refuse_transparency(picture, path)
-            return eight_bits(ImageOps.exif_transpose(_sixteen_bits(picture, path)), str(path))
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        except Exception as error:  # of a damaged file Pillow raises what its parser happens to
+            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        if frames > 1 and picture.format != "MPO":
+            raise ValueError(f"{path} has {frames} frames or pages; allowed is one image a file")
+        _refuse_transparency(picture, path)
+        return eight_bits(ImageOps.exif_transpose(_sixteen_bits(picture, path)), str(path))
 
 
 def _refuse_transparency(picture: Any, path: str | Path) -> None:
