@@ -114,10 +114,24 @@ def test_a_missing_and_a_damaged_file_are_named(tmp_path):
 
 def test_there_must_be_a_name_for_each_class(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
-    with pytest.raises(ValueError, match=r"every class 0\.\.1 and no other; they go from 0 to 2"):
+    with pytest.raises(ValueError, match=r"train split: class labels must lie in 0\.\.1, the largest is 2"):
         load(tmp_path, classes=["a", "b"])
     with pytest.raises(ValueError, match=r"train split: class 3 \(d\) has 0 samples, fewer than train_per_class = 2"):
         load(tmp_path, classes=["a", "b", "c", "d"], train_per_class=2)
+
+
+@pytest.mark.parametrize("per_class", [{}, {"train_per_class": 2}, {"test_per_class": 2}])
+def test_samples_of_no_class_are_never_left_out_in_silence(tmp_path, per_class):
+    """Subsets per class once took the classes that were named, and dropped all other samples."""
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    with pytest.raises(ValueError, match=r"0\.\.1.* 2"):
+        load(tmp_path, classes=["a", "b"], **per_class)
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": TARGETS % 2})
+    with pytest.raises(ValueError, match=r"0\.\.1.* 2"):
+        load(tmp_path, **per_class)
+    np.savez(tmp_path / "a.npz", inputs=IMAGES, targets=TARGETS)
+    with pytest.raises(ValueError, match=r"a\.npz: class labels must lie in 0\.\.1, the largest is 2"):
+        load(tmp_path, classes=["a", "b"], train_per_class=1, test_per_class=1)
 
 
 LAST = np.random.default_rng(1).integers(0, 256, (12, 8, 6, 3), dtype=np.uint8)
@@ -171,7 +185,7 @@ def test_rows_that_float32_would_round_are_centred(tmp_path):
     assert torch.equal(data.test_inputs[:, 1], torch.from_numpy(rows[:, 1]).float())
 
 
-@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", ">i4"])
 def test_labels_of_every_integer_type(tmp_path, kind):
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": TARGETS.astype(kind)})
     assert load(tmp_path).train_targets.tolist() == TARGETS.tolist()

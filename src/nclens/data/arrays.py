@@ -3,13 +3,12 @@
 import zipfile
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from nclens.data.dataset import Dataset, class_balanced_subsets
 from nclens.data.download import verify
 from nclens.data.hidden import is_hidden
-from nclens.data.numbers import Layout, class_numbers, refuse_unknown, stored_inputs
+from nclens.data.numbers import Layout, class_numbers, from_array, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
 
 SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
@@ -97,6 +96,6 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         # Never unpickle: that would let a data file run code.
         with np.load(file, allow_pickle=False) as opened:
-            return {name: torch.from_numpy(opened[name]) for name in opened.files if not is_hidden(name)}
+            return {name: from_array(opened[name]) for name in opened.files if not is_hidden(name)}
     except (SafetensorError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
         raise ValueError(f"{file} cannot be read as {file.suffix} arrays of numbers: {error}") from error

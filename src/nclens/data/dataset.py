@@ -162,9 +162,12 @@ def require_samples(labels: Tensor, needed: int, classes: Sequence[str], what: s
         key: key of the configuration whose value is `needed`.
 
     Raises:
-        ValueError: classes have fewer samples; names up to five, with their counts.
+        ValueError: a label is no class; or classes have fewer samples, of which up to five are named with their counts.
     """
-    counts = torch.bincount(labels, minlength=len(classes))[: len(classes)]
+    counts = torch.bincount(labels, minlength=len(classes))
+    if len(counts) > len(classes):
+        last = len(classes) - 1
+        raise ValueError(f"{what}: class labels must lie in 0..{last}, the largest is {len(counts) - 1}")
     short = (counts < needed).nonzero().squeeze(1).tolist()
     if short:
         listed = ", ".join(f"{_class_label(label, classes)} has {int(counts[label])} samples" for label in short[:5])
@@ -187,8 +190,10 @@ def class_balanced_split(
     split.
 
     Raises:
-        ValueError: a class has fewer samples than the two splits need.
+        ValueError: a label is no class, or a class has fewer samples than the two splits need.
     """
+    if bool((labels >= classes).any()):
+        raise ValueError(f"class labels must lie in 0..{classes - 1}, the largest is {int(labels.max())}")
     generator = torch.Generator().manual_seed(seed)
     train, test = [], []
     for label in range(classes):
@@ -218,7 +223,7 @@ def class_balanced_subsets(
         what: name of the data in error messages.
 
     Raises:
-        ValueError: a class has too few samples, or a single pool is given and a size is None.
+        ValueError: a label is no class, a class has too few samples, or a single pool is given and a size is None.
     """
     if len(pools) == 1:
         train, test = per_class

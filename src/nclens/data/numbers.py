@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,17 @@ def refuse_unknown(found: Iterable[str], allowed: Sequence[str], what: str) -> N
     unknown = [str(name) for name in found if name not in allowed]
     if unknown:
         raise ValueError(f"{what} also has {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+
+
+def from_array(values: Any) -> Tensor:
+    """Return a tensor as it is, and arrays of any byte order and strides, and lists of numbers, as a tensor.
+
+    By way of NumPy, which keeps the numbers of a list in float64.
+    """
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    return torch.from_numpy(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def stored_inputs(given: Mapping[str, Tensor], layout: Layout | None) -> tuple[list[Tensor], dict[str, Any]]:

@@ -41,6 +41,18 @@ def test_the_users_own_data_are_taken_from_arrays(entry):
     assert "mine:data" in data.source
 
 
+@pytest.mark.parametrize("as_given", ["x.tolist()", "x[::-1][::-1]", "x.astype('>f8')", "torch.from_numpy(x)"])
+def test_numbers_keep_their_precision_in_whatever_holds_them(entry, as_given):
+    """A list became float32 before it could be centred, which left 2 of the 40 values."""
+    body = (
+        "import torch; x = 1e9 + np.arange(40.)[:, None]; y = [0, 1] * 20; "
+        f"x = {as_given}; return dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=y)"
+    )
+    data = load_dataset(entry(body))
+    assert data.train_inputs[:, 0].tolist() == (np.arange(40) - 19.5).tolist()
+    assert data.train_targets.tolist() == [0, 1] * 20
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

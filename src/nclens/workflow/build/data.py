@@ -5,10 +5,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nclens.data.dataset import Dataset, Splits
-from nclens.data.numbers import class_numbers, real_numbers, refuse_unknown, stored_inputs
+from nclens.data.numbers import class_numbers, from_array, real_numbers, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
 from nclens.data.regression import RegressionDataset, scaled
 from nclens.workflow.build.functions import call
@@ -52,7 +50,7 @@ def _custom(entry: dict[str, Any]) -> Splits:
     refuse_unknown(made, (*NEEDED, NAMES[task], *TEXTS), f"the dict that {what} returns")
     try:
         # Copies: two of them may be one array, which a file of tensors cannot hold.
-        tensors = {key: torch.as_tensor(made[key]).detach().cpu().clone() for key in NEEDED}
+        tensors = {key: from_array(made[key]).detach().cpu().clone() for key in NEEDED}
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} must return arrays of numbers: {error}") from error
     given = {f"{key} of {what}": tensors[key] for key in NEEDED[::2]}
