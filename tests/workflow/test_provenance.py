@@ -370,6 +370,27 @@ def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):
         assert changed != before
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("WIDTHS = []\nWIDTHS.append(64)\n", "WIDTHS = []\nWIDTHS.append(64)\nWIDTHS.append(64)\n"),
+        ("SCALE = 1\nSCALE = 2\n", "SCALE = 2\nSCALE = 1\n"),
+        ("def f():\n    return 1\ndef f():\n    return 2\n", "def f():\n    return 2\ndef f():\n    return 1\n"),
+        ("def back():\n    return 1\n", "def back():\n    return 2\n"),
+    ],
+    ids=["as often", "in order", "the last definition", "imported back"],
+)
+def test_what_a_users_file_does_on_import_counts_in_its_order(tmp_path, before, after):
+    path = tmp_path / "mine.py"
+    (tmp_path / "beside.py").write_text("def g():\n    from mine import back\n    return back()\n")
+
+    def digest(head):
+        path.write_text(f"{head}import beside\ndef loss(a, b):\n    return f() * beside.g()\n")
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    assert digest(before) != digest(after)
+
+
 def test_packages_beside_the_users_file_count_too(tmp_path):
     path, package = tmp_path / "mine.py", tmp_path / "helpers"
     (package / "deep").mkdir(parents=True)

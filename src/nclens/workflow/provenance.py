@@ -157,19 +157,21 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
     """
     if file.resolve() in seen:
         return set()
-    seen.add(file.resolve())
+    if name is None:  # a file that a helper imports back counts whole, beside the function that was asked for
+        seen.add(file.resolve())
     tree = _parse(file.read_text(encoding="utf-8"), str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    used = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
+    statements = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
-    todo += [child.id for node in used for child in ast.walk(node) if isinstance(child, ast.Name)]
+    todo += [child.id for node in statements for child in ast.walk(node) if isinstance(child, ast.Name)]
     while todo:
         current = todo.pop()
         if current in definitions and current not in done:
             done.add(current)
-            used.append(definitions[current])
             todo += [child.id for child in ast.walk(definitions[current]) if isinstance(child, ast.Name)]
-    parts = {(os.path.relpath(file, root), _dump(node)) for node in used}
+    where = os.path.relpath(file, root)
+    # Statements are run in their order, and as often as they are there; of definitions neither matters.
+    parts = {(where, _dump(definitions[used])) for used in done} | {(f"{where}:", "\n".join(map(_dump, statements)))}
     for beside in _beside(file, root, tree):
         parts |= _own_parts(beside, root, None, seen)
     return parts
