@@ -74,6 +74,14 @@ MISTAKES = {
         cifar(normalisation={"mean": [0.5] * 3, "std": [0.5, 0.5, 0]}),
         ["normalisation.std.2 = 0", "greater than 0"],
     ),
+    "a test folder elsewhere": (
+        {"source": "imagefolder", "path": "mine", "test_folder": "../val"},
+        ["datasets.mine.test_folder = '../val': must be a folder's name"],
+    ),
+    "a hidden test folder": (
+        {"source": "imagefolder", "path": "mine", "test_folder": ".val"},
+        ["datasets.mine.test_folder = '.val': must be a folder's name"],
+    ),
     "another format": (
         {"source": "arrays", "path": "mine.csv"},
         ["datasets.mine.path = 'mine.csv': must be a file of arrays, .npz or .safetensors", "numpy.savez"],

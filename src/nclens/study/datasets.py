@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import Digits, FiveThousand
-from nclens.study.fields import ArrayFile, Closed, Custom, Integer, Number, Positive, Seed, Sha256, kind
+from nclens.study.fields import ArrayFile, Closed, Custom, FolderName, Integer, Number, Positive, Seed, Sha256, kind
 from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.torchvision_sets import SETS, Known
 
@@ -159,7 +159,7 @@ class ImageFolder(Files):
     source: Literal["imagefolder"]
     path: Annotated[str, StringConstraints(min_length=1)]
     """The folder, below `data_dir` unless absolute."""
-    test_folder: Annotated[str, StringConstraints(min_length=1)] | None = None
+    test_folder: FolderName | None = None
     """Name of the folder beside `train/` with the test split; null takes the first of `test/`, `val/`, `valid/`,
     `validation/` that has class folders."""
     image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None

@@ -94,6 +94,8 @@ ArrayFile = Annotated[
         "a file of arrays, .npz or .safetensors (a table such as a CSV file: save its columns with numpy.savez)",
     ),
 ]
+#: Of a name alone, because what is elsewhere or hidden is not watched.
+FolderName = Annotated[str, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]
 
 
 class Closed(BaseModel):
