@@ -114,6 +114,11 @@ REFUSED = {
         lambda path: (tiff(path, GREY, 8), path.write_bytes(path.read_bytes().replace(b"\0\1\3\0", b"\0\5\3\0", 1))),
         "cannot be read as an image",
     ),
+    "tags that are none": (
+        "a.webp",
+        lambda path: Image.fromarray(COLOURS).save(path, exif=b"Exif\0\0no tags"),
+        "cannot be read as an image: not a TIFF file",
+    ),
     "no image": ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as an image"),
 }
 

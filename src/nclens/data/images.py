@@ -1,7 +1,7 @@
 """Images of 8 bits a channel: read from a user's files, and stacked into one uint8 tensor in place."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,28 @@ def read_image(path: str | Path) -> Any:
     from PIL import Image, ImageOps
 
     with contextlib.ExitStack() as opened:
-        try:
+        with _readable(path):
             # An open file, not its path: Pillow maps an uncompressed TIFF by its path, at the size that it has once it
             # is turned, and so mixes up the rows of one that lies on its side.
-            picture = opened.enter_context(Image.open(opened.enter_context(open(path, "rb"))))
+            picture: Any = opened.enter_context(Image.open(opened.enter_context(open(path, "rb"))))
             frames = getattr(picture, "n_frames", 1)
             picture.load()
-        except Exception as error:  # of a damaged file Pillow raises what its parser happens to
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
         if frames > 1 and picture.format != "MPO":
             raise ValueError(f"{path} has {frames} frames or pages; allowed is one image a file")
         _refuse_transparency(picture, path)
-        return eight_bits(ImageOps.exif_transpose(_sixteen_bits(picture, path)), str(path))
+        picture = _sixteen_bits(picture, path)
+        with _readable(path):
+            picture = ImageOps.exif_transpose(picture)
+        return eight_bits(picture, str(path))
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Name the file in whatever Pillow raises, which of a damaged file is what its parser happens to."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _refuse_transparency(picture: Any, path: str | Path) -> None:

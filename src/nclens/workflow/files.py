@@ -171,9 +171,8 @@ def read_arrays(file: Path) -> "dict[str, Tensor]":
         ValueError: the file is no .npz, holds pickled objects, lacks one of the arrays, or has others.
     """
     import numpy as np
-    import torch
 
-    from nclens.data.numbers import refuse_unknown
+    from nclens.data.numbers import from_array, refuse_unknown
 
     if not file.exists():
         raise ValueError(f"{file} does not exist")
@@ -181,7 +180,7 @@ def read_arrays(file: Path) -> "dict[str, Tensor]":
         raise ValueError(f"{file} is no .npz, which numpy.savez(FILE, features=..., labels=..., weight=...) writes")
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+            arrays = {key: from_array(archive[key]) for key in archive.files}
     except Exception as error:
         raise ValueError(f"{file} cannot be read as .npz: {error}") from None
     wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"
