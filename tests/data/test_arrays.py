@@ -185,6 +185,14 @@ def test_rows_that_float32_would_round_are_centred(tmp_path):
     assert torch.equal(data.test_inputs[:, 1], torch.from_numpy(rows[:, 1]).float())
 
 
+def test_what_differs_by_float64s_rounding_alone_is_constant():
+    rows = torch.tensor([[0.3, 1e9], [0.1 * 3, 1e9 + 1]] * 6, dtype=torch.float64)
+    assert len(rows[:, 0].unique()) == 2
+    (stored,), facts = stored_inputs({"a": rows}, None)
+    assert facts == {"input_offset": [0.0, 1e9 + 0.5]}
+    assert len(stored[:, 0].unique()) == 1
+
+
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", ">i4"])
 def test_labels_of_every_integer_type(tmp_path, kind):
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": TARGETS.astype(kind)})

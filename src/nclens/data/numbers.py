@@ -13,6 +13,9 @@ Layout = Literal["NCHW", "NHWC"]
 #: Rounding to float32 may move a value by this share of its column's range.
 TOLERANCE = 2.0**-16
 
+#: Half a column's range, over its largest value, up to which its values differ by the rounding of float64: 8 eps.
+NOISE = 2.0**-49
+
 #: The largest whole number up to which float64 has every whole number.
 WHOLE_FLOAT64 = 2**53
 
@@ -131,12 +134,14 @@ def float32_rows(given: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, A
 def rounds(values: Tensor) -> Tensor:
     """Return for each column of float64 (N, F) whether float32 moves a value by more than `TOLERANCE` of its range.
 
-    A constant column loses nothing, unless it is beyond float32's range.
+    A constant column loses nothing, unless it is beyond float32's range. Constant is what varies by float64's own
+    rounding alone, which normalisation would make as large as any other column.
     """
     error = (values - values.float().double()).abs().amax(0)
     # Halves, because the difference of two large numbers may overflow.
     half = values.amax(0) / 2 - values.amin(0) / 2
-    return (error > 2 * TOLERANCE * half) & ((half > 0) | error.isinf())
+    varies = half > NOISE * values.abs().amax(0)
+    return (error > 2 * TOLERANCE * half) & (varies | error.isinf())
 
 
 def overflows(values: Tensor) -> Tensor:
