@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
-SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
+# A Snakemake that was killed leaves its lock.
+SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile $(STUDY))
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 PORT ?= 5000
 SERVER ?=
@@ -22,7 +23,7 @@ setup: .venv/ready  ## set up the environment in .venv
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@nclens unlock && $(SNAKEMAKE)
+	@$(SNAKEMAKE)
 
 quick: setup  ## run the tests that need no Snakemake
 	@$(PYTEST) -m "not workflow and not slow"
