@@ -51,6 +51,7 @@ READABLE = [
     ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
     ("sqlite:////home/me@work/My Studies/mlflow.db", "sqlite:////home/me@work/My Studies/mlflow.db"),
     ("sqlite:///mlflow.db?mode=ro", "sqlite:///mlflow.db"),
+    ("sqlite:////home/me@work/My Studies/x.db?key=secret", "sqlite:////home/me@work/My Studies/x.db"),
     ("sqlite+pysqlcipher://:secret@/mlflow.db", "sqlite+pysqlcipher:///mlflow.db"),
     ("databricks", "databricks"),
     ("databricks://profile", "databricks://profile"),
@@ -111,4 +112,6 @@ def test_what_is_no_secret_of_an_error_stays():
     assert hide('database "mlflow" does not exist in time', address) == 'database "mlflow" does not exist in time'
     assert hide("socket /run/socket for me, tops", address) == "socket /run/socket for ***, ***"
     assert hide("cannot read s3://key:sec/ret@bucket/x?token=abc", address) == "cannot read s3://bucket/x?token=***"
+    assert hide("sqlite:////home/x@work/mlflow.db is locked", address) == "sqlite:////home/x@work/mlflow.db is locked"
+    assert hide("bad xabc-12y", parse("https://abc-12@example.org")) == "bad x***y"
     assert hide("other-72 refused", address, "other-72", "") == "*** refused"

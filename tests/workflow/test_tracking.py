@@ -158,3 +158,18 @@ def test_a_database_that_a_kill_left_half_made_is_made_again(monkeypatch):
     assert not os.path.exists("mlflow.db.new")
     with sqlite3.connect("mlflow.db") as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_the_message_of_another_programs_database_names_it_in_full(monkeypatch, tmp_path):
+    (tmp_path / "me@work").mkdir()
+    with sqlite3.connect(tmp_path / "me@work" / "other.db") as connection:
+        connection.execute("create table people (id int)")
+    uri = f"sqlite:///{tmp_path}/me@work/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(OSError, match="holds people") as caught, tracking.connected():
+        pass
+    assert str(caught.value).startswith(f"the tracking server {uri} cannot be used: it is not MLflow's")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{uri}?timeout=5")
+    with pytest.raises(OSError, match="holds people") as caught, tracking.connected():
+        pass
+    assert str(caught.value).startswith(f"the tracking server {uri} cannot be used: it is not MLflow's")

@@ -21,22 +21,23 @@ UNREADABLE = "an address that cannot be read"
 
 _ESCAPE = r"%(?!00)[0-9A-Fa-f]{2}"
 _CHARACTER = rf"[A-Za-z0-9._~!$&'()*+,;=-]|{_ESCAPE}"
+_QUERY = r"(?:\?(?P<query>[\w.~!$&'()*+,;=:%/?-]*))?"
 # Every `@` but the one after user and password has to be escaped.
 _URL = re.compile(
     rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     rf"(?:(?P<user>(?:{_CHARACTER})*)(?::(?P<password>(?::|{_CHARACTER})*))?@)?"
     r"(?P<host>[\w.-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?"
     r"(?P<path>(?:/[\w.~!$&'()*+,;=:%/-]*)?)"
-    r"(?:\?(?P<query>[\w.~!$&'()*+,;=:%/?-]*))?"
+    rf"{_QUERY}"
 )
 # Neither an unescaped user and password nor a second line.
 _IN_PATH = r"[^?\\\x00-\x1f\x7f-\x9f\u2028\u2029]"
-_FILE = re.compile(rf"(?!.*:.*:.*@)(?:sqlite:///|file:///|file:/(?!/)){_IN_PATH}*")
+_FILE = re.compile(rf"(?!.*:.*:.*@)(?P<public>(?:sqlite:///|file:///|file:/(?!/)){_IN_PATH}*){_QUERY}")
 _PATH = re.compile(rf"(?!.*:)(?!//)(?:(?:/|\.\.?/|~){_IN_PATH}*|(?!.*@){_IN_PATH}+)")
 # A profile of Databricks, or a scope and the prefix of its keys.
 _DATABRICKS = re.compile(r"(?P<public>databricks(?:-uc)?://[\w.-]+)(?::(?P<password>[\w.-]+))?")
 #: Keys of a database's query that say nothing secret.
-_HARMLESS = ("charset", "connect_timeout", "driver", "host", "port", "sslmode")
+_HARMLESS = ("charset", "connect_timeout", "driver", "host", "mode", "port", "sslmode", "timeout", "uri")
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,29 @@ class Address:
 
 def parse(text: str) -> Address:
     """Take an address apart: http, https, a database, Databricks, or files."""
-    if _PATH.fullmatch(text) or _FILE.fullmatch(text):
+    if _PATH.fullmatch(text):
         return Address(text)
+    if found := _FILE.fullmatch(text):
+        return Address(found["public"], secrets=_secrets(found["query"]))
     if found := _DATABRICKS.fullmatch(text):
         secret = found["password"]
         return Address(found["public"], secrets=(secret,) if secret else ())
     found = _URL.fullmatch(text)
     # Where no host is named, a user of a web server may have been taken for a part of the path.
-    if found is None or (found["scheme"].lower() in ("http", "https") and not found["host"]):
+    is_web = found is not None and found["scheme"].lower() in ("http", "https")
+    if found is None or (is_web and not found["host"]):
         return Address(UNREADABLE)
-    query = [pair.partition("=") for pair in re.split("[&;]", found["query"] or "")]
-    hidden = [value or key for key, _, value in query if key not in _HARMLESS]
     user, password = (None if part is None else unquote(part) for part in (found["user"], found["password"]))
     public = f"{found['scheme']}://{found['host']}{found['port'] or ''}{found['path']}"
-    return Address(public, user, password, tuple(filter(None, (found["password"], *hidden))))
+    # A web server's user without a password is a token.
+    written = found["user"] if is_web and not password else found["password"]
+    return Address(public, user, password, ((written,) if written else ()) + _secrets(found["query"]))
+
+
+def _secrets(query: str | None) -> tuple[str, ...]:
+    """Return what a query says but for what is harmless."""
+    pairs = [pair.partition("=") for pair in re.split("[&;]", query or "")]
+    return tuple(value or key for key, _, value in pairs if key and key not in _HARMLESS)
 
 
 def hide(text: str, address: Address, *others: str) -> str:
@@ -90,7 +100,7 @@ def hide(text: str, address: Address, *others: str) -> str:
         text = re.sub(re.escape(secret) if len(secret) > 3 else _apart(secret), "***", text)
     for user in sorted(filter(None, _spellings(address.user or "")), key=len, reverse=True):
         text = re.sub(_apart(user), "***", text)
-    text = re.sub(r"//\S*@", "//", text)
+    text = re.sub(r"(?<!/)//(?!/)\S*@", "//", text)  # three slashes begin a path
     return re.sub(r"(?i)(password|passwd|pwd|token)=[^&\s]*", r"\1=***", text)
 
 
