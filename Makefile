@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
-SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
+# Snakemake reads the file before any check of ours can: what starts it here checks first.
+CHECK = nclens check "$(or $(STUDY),workflow_config.yaml)"
+SNAKEMAKE = snakemake $(if $(STUDY),--configfile "$(STUDY)")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 PORT ?= 5000
 SERVER ?=
@@ -21,7 +23,7 @@ setup: .venv/ready  ## set up the environment in .venv
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@nclens unlock && $(SNAKEMAKE)
+	@$(CHECK) && nclens unlock && $(SNAKEMAKE)
 
 quick: setup  ## run the tests that need no Snakemake
 	@$(PYTEST) -m "not workflow and not slow"
@@ -54,10 +56,10 @@ server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machin
 	@$(BIN)/python envs/server.py $(SERVER)
 
 record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
-	@nclens forget $(ROOT) && $(SNAKEMAKE)
+	@$(CHECK) && nclens forget $(ROOT) && $(SNAKEMAKE)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
-	@$(SNAKEMAKE) --report results/snakemake.html
+	@$(CHECK) && $(SNAKEMAKE) --report results/snakemake.html
 
 clean:  ## delete the environment and caches; results stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

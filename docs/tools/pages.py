@@ -23,7 +23,9 @@ DISCRIMINATORS = ("source", "name", "kind")
 BEFORE = """# Configuration
 
 A study is one YAML file. `nclens check STUDY.yaml` checks it as a whole before any job starts: an unknown key, a wrong
-type or a value out of range is reported with the key, the value and what is allowed. An editor that knows YAML
+type or a value out of range is reported with the key, the value and what is allowed; what YAML itself does not allow,
+with the line. Snakemake applies the same check. But `snakemake --configfile` reads the file first, by its own parser,
+whose errors are its own; `make reproduce STUDY=STUDY.yaml` runs `nclens check` before it starts Snakemake. An editor that knows YAML
 schemas completes and checks it from `studies/schema.json`, from which this page is generated.
 
 `workflow_config.yaml` is the default study, with comments. Names of entries (`NAME` below) start with a letter and have
