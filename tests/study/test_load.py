@@ -166,6 +166,14 @@ MISTAKES = {
         {"kind": "drop", "epoch": 7},
         ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
     ),
+    "an argument that is no name": (
+        "losses.ls",
+        {"function": "mine:loss", "parameters": {"a!b": 1}},
+        ["losses.ls.parameters.a!b", "must be a Python name of at most 64 characters"],
+    ),
+    "a folder of two lines": ("data_dir", "a\nb", ["data_dir = 'a\\nb'", "one line of text", "U+000A at 1"]),
+    "an empty folder": ("data_dir", " ", ["data_dir = ' '", "must not be empty"]),
+    "a path without end": ("data_dir", "x" * 1001, ["data_dir = 'xxx", "has 1001 characters; at most 1000"]),
     "a missing module": ("losses.ls", {"function": "nowhere:loss"}, ["nowhere:loss", "nowhere.py"]),
 }
 
@@ -242,6 +250,18 @@ def test_a_function_in_a_file_of_another_encoding(raw_study, tmp_path):
     raw_study["losses"]["ls"] = {"function": "mine:loss"}
     with pytest.raises(ConfigError, match=r"losses\.ls: function = mine:loss: cannot be read as Python: .*mine\.py"):
         load_study(raw_study, [tmp_path])
+
+
+def test_a_function_in_a_file_that_python_cannot_parse(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("(" * 5000)
+    raw_study["losses"]["ls"] = {"function": "mine:loss"}
+    with pytest.raises(ConfigError, match=r"losses\.ls: function = mine:loss: cannot be read as Python: .*mine\.py"):
+        load_study(raw_study, [tmp_path])
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "~nobody-of-this-name/data"])
+def test_a_folder_that_the_file_system_cannot_have_is_no_traceback(raw_study, folder):
+    assert load_study(raw_study | {"data_dir": folder}).data_dir == folder
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])

@@ -2,18 +2,19 @@
 
 from typing import Any
 
-from matplotlib.cbook import is_math_text
 from matplotlib.mathtext import MathTextParser
 
 
 def fault_of(label: str) -> str | None:
     r"""Return why Matplotlib cannot draw a label with formulas between $; None where it can.
 
-    >>> fault_of(r"$\lambda_{max}$"), fault_of("$5"), fault_of(r"$\nothing$")
+    Labels are joined in notes, so each must have its formulas whole.
+
+    >>> fault_of(r"$\lambda_{max}$"), fault_of(r"\$5"), fault_of(r"$\nothing$")
     (None, None, 'Unknown symbol: \\nothing')
     """
-    if not is_math_text(label):
-        return None
+    if (label.count("$") - label.count(r"\$")) % 2:
+        return r"a formula is between two $, and a $ that is none is written \$"
     parser: Any = MathTextParser("path")
     try:
         parser.parse(label)

@@ -174,4 +174,4 @@ def _line(error: yaml.MarkedYAMLError) -> int:
 def _short(value: Any) -> str:
     """Return a value for a message."""
     text = str(value)
-    return text if len(text) <= 60 else f"{text[:50]}..."
+    return text if len(text) <= 60 else f"{text[:30]}...{text[-10:]}"

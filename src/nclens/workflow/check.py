@@ -1,5 +1,6 @@
 """The check of a study before anything starts, the same for `nclens check` and for the Snakefile."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from inspect import signature
@@ -14,6 +15,9 @@ from nclens.workflow.specs import encode
 #: The longest specification on a command line, in bytes, shell quotes included: Linux starts no command with an
 #: argument of more than 131,072 bytes, which is also to hold the job's paths.
 MOST_BYTES = 120_000
+
+#: What Snakemake's `PeriodicityDetector` refuses as the end of a wildcard's value.
+_REPEATED = re.compile(r"(?P<part>.+?)(?P=part){19,}$")
 
 #: The steps of the study, those of a data set, and those of a run, which their rules call with a specification.
 OF_STUDY = (
@@ -82,12 +86,19 @@ def specifications(study: Study) -> Iterator[tuple[str, Any]]:
 
 
 def _check_names(study: Study) -> None:
+    """Refuse names of data sets that are names of files, or that Snakemake takes for a loop of its rules."""
     reserved = {name.lower() for name in study_files()}
     for name in study.datasets:
         if name.lower() in reserved:
             allowed = f"any name but {', '.join(sorted(n for n in reserved if n[0] != '.'))}"
             raise ConfigError(
                 f"datasets.{name}: is the name of a file or folder in the study's folder; allowed: {allowed}"
+            )
+        # The other names are parts of the wildcard `run`, which ends with a seed.
+        if found := _REPEATED.search(name):
+            raise ConfigError(
+                f"datasets.{name}: ends with `{found['part']}` 20 times or more, which Snakemake takes for an endless "
+                "loop; allowed: 19 times"
             )
 
 
@@ -101,8 +112,8 @@ def _check_labels(labels: Mapping[str, str]) -> None:
     for loss, label in formulas.items():
         if reason := fault_of(label):
             raise ConfigError(
-                f"losses.{loss}.label = {label!r}: the formula between $ cannot be drawn: {reason}; allowed: "
-                "Matplotlib's mathtext"
+                f"losses.{loss}.label = {label!r}: Matplotlib cannot draw it: {reason}; allowed: "
+                "text, and formulas of its mathtext between $"
             )
 
 
