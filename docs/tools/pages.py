@@ -38,7 +38,7 @@ as `$\\lambda_{max}$`. Of YAML a study takes text, numbers, true and false, null
 are text between quotes.
 
 A study has at most 100,000 runs and 2,000,000 snapshots, and an experiment at most 1,000,000 epochs, 1,000 snapshots
-and 10,000 seeds. The file has at most 500,000 bytes and 30,000 values. The settings of a step, labels and parameters
+and 1,000 seeds. The file has at most 250,000 bytes and 12,000 values. The settings of a step, labels and parameters
 included, are an argument of its command and have at most 120,000 bytes.
 """
 

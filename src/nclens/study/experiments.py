@@ -43,7 +43,7 @@ class Experiment(Closed):
     """An entry of `models`."""
     losses: tuple[Name, ...] = Field(min_length=1, max_length=1000)
     """Entries of `losses`."""
-    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=10_000)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1000)
     """One run a loss and seed; a seed fixes initialisation, order and augmentation, for all losses alike."""
     baseline: Name | None = None
     """The loss that the others are compared with; by default the first plain cross entropy of the list."""

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 #: The largest file, in bytes, and what it may hold: values, every alias counted as what it repeats, and levels.
-MOST_BYTES, MOST_VALUES, MOST_LEVELS = 500_000, 30_000, 40
+MOST_BYTES, MOST_VALUES, MOST_LEVELS = 250_000, 12_000, 40
 #: Whole numbers lie below this.
 MOST_INTEGER = 2**63
 
