@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
+# Snakemake reads the study before any check of ours can: what starts it here checks first.
+CHECK = nclens check "$(or $(STUDY),workflow_config.yaml)"
 # A Snakemake that was killed leaves its lock.
-SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile $(STUDY))
+SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile "$(STUDY)")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 WORKERS = 3
 PORT ?= 5000
@@ -24,7 +26,7 @@ setup: .venv/ready  ## set up the environment in .venv
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@$(SNAKEMAKE)
+	@$(CHECK) && $(SNAKEMAKE)
 
 quick: WORKERS = 2
 quick: setup  ## run the tests that take moments: no Snakemake, no training, not every figure
@@ -58,10 +60,10 @@ server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machin
 	@$(BIN)/python envs/server.py $(SERVER)
 
 record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
-	@nclens forget $(ROOT) && $(SNAKEMAKE)
+	@$(CHECK) && nclens forget $(ROOT) && $(SNAKEMAKE)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
-	@$(SNAKEMAKE) --report results/snakemake.html
+	@$(CHECK) && $(SNAKEMAKE) --report results/snakemake.html
 
 clean:  ## delete the environment and caches; results stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -17,7 +17,7 @@ rule resolve:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.resolve(STUDY)),
+        spec=spec_of_study(specs.resolve),
         code=PLAN.code("resolve"),
     message:
         "resolve"
