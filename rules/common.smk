@@ -1,6 +1,5 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
-import json
 import os
 import shlex
 import shutil

@@ -3,6 +3,8 @@
 # in:  the configuration; the data set's source (a package, data_dir, or a download)
 # out: R/study.yaml, R/data/{dataset}.safetensors, R/data/{dataset}.json
 
+import json
+
 
 rule resolve:
     """Write the resolved study, every default written out."""
