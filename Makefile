@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
-SNAKEMAKE = snakemake $(if $(STUDY),--configfile $(STUDY))
+# Snakemake reads the study before any check of ours can: what starts it here checks first.
+CHECK = nclens check "$(or $(STUDY),workflow_config.yaml)"
+# A Snakemake that was killed leaves its lock.
+SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile "$(STUDY)")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 WORKERS = 3
 PORT ?= 5000
@@ -16,13 +19,14 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: .venv/ready  ## set up the environment in .venv
+	@$(if $(filter setup,$(MAKECMDGOALS)),$(BIN)/python -m nclens._torchvision,:)
 
 .venv/ready: envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nclens needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@nclens unlock && $(SNAKEMAKE)
+	@$(CHECK) && $(SNAKEMAKE)
 
 quick: WORKERS = 2
 quick: setup  ## run the tests that take moments: no Snakemake, no training, not every figure
@@ -50,16 +54,16 @@ docs: setup  ## write the generated pages and the site, site/index.html; check l
 	@$(BIN)/python docs/tools/pages.py && PYTHONPATH=docs/tools zensical build --clean --strict
 
 ui: setup  ## open the MLflow UI on the recorded studies
-	@nclens ui-links --port $(PORT) ; case "$$MLFLOW_TRACKING_URI" in http*) ;; *) mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $(PORT) ;; esac
+	@nclens ui-links --port $(PORT) && case "$$MLFLOW_TRACKING_URI" in http*) ;; *) MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" mlflow ui --port $(PORT) ;; esac
 
 server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machine (docs/server.md; SERVER="--auth --port 5001")
 	@$(BIN)/python envs/server.py $(SERVER)
 
 record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
-	@nclens forget $(ROOT) && $(SNAKEMAKE)
+	@$(CHECK) && nclens forget $(ROOT) && $(SNAKEMAKE)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
-	@$(SNAKEMAKE) --report results/snakemake.html
+	@$(CHECK) && $(SNAKEMAKE) --report results/snakemake.html
 
 clean:  ## delete the environment and caches; results stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

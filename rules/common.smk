@@ -1,14 +1,15 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
-import json
 import os
+import shlex
 import shutil
 import sys
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.study import ConfigError, load_study, read_study
+from nclens.study import ConfigError, read_study
 from nclens.workflow import specs
+from nclens.workflow.check import check_study
 from nclens.workflow.plan import Plan
 from nclens.workflow.specs import encode
 
@@ -27,10 +28,10 @@ CONFIGFILES = [Path(file) for file in workflow.overwrite_configfiles] or [
 ]
 
 try:
-    # We use Snakemake's parsed config, including command-line overrides; our parser only rejects duplicate keys.
+    # We use Snakemake's parsed config, including command-line overrides; our parser refuses what is no plain data.
     for file in CONFIGFILES:
         read_study(file)
-    STUDY = load_study(config, [file.parent for file in CONFIGFILES])
+    STUDY = check_study(config, [file.parent for file in CONFIGFILES])
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -55,6 +56,15 @@ WARNING = "--signal=TERM@180"
 def of_run(function, *arguments):
     """Return what a function says of the run that a job's wildcards name."""
     return lambda wildcards: function(PLAN.runs[wildcards.run], *arguments)
+
+
+def spec_of_study(step, *arguments):
+    """Return the specification of a step of the study.
+
+    By a function, because Snakemake would take `{max}` in a text for a wildcard; titles and labels have braces.
+    """
+    text = encode(step(STUDY, *arguments))
+    return lambda wildcards: text
 
 
 def spec_of_run(step):
@@ -104,6 +114,6 @@ def stop_polling():
 def command():
     """Return the command that reproduces this study."""
     named = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
-    files = " ".join(file for file in named if file != "workflow_config.yaml")
+    files = shlex.join(file for file in named if file != "workflow_config.yaml")
     chosen = f"--configfile {files} " if files else ""
     return f"snakemake {chosen}--cores all"

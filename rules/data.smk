@@ -3,6 +3,8 @@
 # in:  the configuration; the data set's source (a package, data_dir, or a download)
 # out: R/study.yaml, R/data/{dataset}.safetensors, R/data/{dataset}.json
 
+import json
+
 
 rule resolve:
     """Write the resolved study, every default written out."""
@@ -17,7 +19,7 @@ rule resolve:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.resolve(STUDY)),
+        spec=spec_of_study(specs.resolve),
         code=PLAN.code("resolve"),
     message:
         "resolve"

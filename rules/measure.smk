@@ -95,7 +95,7 @@ rule collect:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.collect(STUDY)),
+        spec=spec_of_study(specs.collect),
         code=PLAN.code("collect"),
         root=subpath(output.table, parent=True),
     message:

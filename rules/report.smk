@@ -24,7 +24,7 @@ rule judge:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.judge(STUDY)),
+        spec=spec_of_study(specs.judge),
         code=PLAN.code("judge"),
     message:
         "judge"
@@ -66,7 +66,7 @@ rule draw:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.draw(STUDY)),
+        spec=spec_of_study(specs.draw),
         code=PLAN.code("draw"),
         root=subpath(input.metrics, parent=True),
     message:
@@ -105,7 +105,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.report(STUDY, command())),
+        spec=spec_of_study(specs.report, command()),
         code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
     message:

@@ -23,7 +23,7 @@ rule theory:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.theory(STUDY)),
+        spec=spec_of_study(specs.theory),
         code=PLAN.code("theory"),
         root=subpath(output.table, ancestor=2),
     message:
@@ -56,7 +56,7 @@ rule predict:
         ENVIRONMENT
     threads: 1
     params:
-        spec=encode(specs.predict(STUDY)),
+        spec=spec_of_study(specs.predict),
         code=PLAN.code("predict"),
         root=subpath(input.metrics, parent=True),
     message:

@@ -21,7 +21,7 @@ rule track_setup:
     resources:
         mlflow=1,
     params:
-        spec=encode(specs.track_setup(STUDY)),
+        spec=spec_of_study(specs.track_setup),
         code=PLAN.code("track"),
         root=subpath(output.setup, ancestor=2),
     message:
@@ -98,7 +98,7 @@ rule track_study:
     resources:
         mlflow=1,
     params:
-        spec=encode(specs.track_study(STUDY)),
+        spec=spec_of_study(specs.track_study),
         code=PLAN.code("track"),
         root=subpath(output.record, parent=True),
     message:

@@ -36,7 +36,11 @@ gc.set_threshold(100_000, 50, 100)
 
 
 #: Files whose tests are given to the workers singly.
-SINGLY = ("tests/workflow/test_workflow.py", "tests/study/test_studies.py")
+SINGLY = (
+    "tests/workflow/test_workflow.py",
+    "tests/study/test_studies.py",
+    "tests/figures/test_cross_entropy_vs_label_smoothing.py",
+)
 
 
 class FileScheduling(LoadScopeScheduling):
@@ -66,12 +70,14 @@ def pytest_collection_modifyitems(items):
 
 
 def _turn(item):
-    """Return a test's place in the order: clusters and servers, slow ones, files of unit tests, single plans."""
+    """Return a test's place in the order: clusters and servers, slow ones, lengthy ones, unit tests, single plans."""
     if item.path.parent.name == "cluster":
         return 0
     if item.get_closest_marker("slow"):
         return 2 if _needs_the_finished_project(item) else 1
-    return 4 if item.get_closest_marker("workflow") else 3
+    if item.get_closest_marker("workflow"):
+        return 5
+    return 3 if item.get_closest_marker("lengthy") else 4
 
 
 def _needs_the_finished_project(item):

@@ -15,7 +15,7 @@ ARROWS = {
     "cli": {"workflow", "study", "report", "metrics"},
     "workflow": {
         *("study", "report", "figures", "claims", "ufm", "probes"),
-        *("training", "metrics", "models", "data", "losses"),
+        *("training", "metrics", "models", "data", "losses", "_torchvision"),
     },
     "report": {"claims", "ufm", "figures", "metrics", "probes"},
     "figures": {"metrics", "ufm"},

@@ -1,6 +1,7 @@
 """The command line: one message for a mistake, exit codes, and the helpers."""
 
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -116,6 +117,15 @@ def test_check_counts_the_runs_or_names_the_mistakes(tmp_path):
     assert "unknown key `extra`" in bad.stderr
     (tmp_path / "torn.yaml").write_text("{")
     assert "is no YAML" in nclens("check", "torn.yaml", cwd=tmp_path).stderr
+
+
+def test_check_says_one_message_with_file_and_line(tmp_path):
+    path = tmp_path / "study.yaml"
+    for text, message in (("a: &a [*a]", "line 1: the alias"), ("study: !!bool foo", "line 1: `foo` is neither")):
+        path.write_text(text)
+        done = nclens("check", path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(rf"nclens check: {re.escape(str(path))}, {message}.*\n", done.stderr)
 
 
 def test_the_schema_is_json():

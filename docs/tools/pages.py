@@ -23,11 +23,23 @@ DISCRIMINATORS = ("source", "name", "kind")
 BEFORE = """# Configuration
 
 A study is one YAML file. `nclens check STUDY.yaml` checks it as a whole before any job starts: an unknown key, a wrong
-type or a value out of range is reported with the key, the value and what is allowed. An editor that knows YAML
-schemas completes and checks it from `studies/schema.json`, from which this page is generated.
+type or a value out of range is reported with the key, the value and what is allowed, and a fault of the YAML with its
+line. An editor that knows YAML schemas completes and checks it from `studies/schema.json`, from which this page is
+generated.
+
+`make reproduce STUDY=STUDY.yaml` runs `nclens check` before it starts Snakemake, and the workflow applies the same
+check when it starts. Plain `snakemake --configfile` reads the file before that with its own parser, so what is no valid
+YAML ends in Snakemake's own error, at worst a traceback.
 
 `workflow_config.yaml` is the default study, with comments. Names of entries (`NAME` below) start with a letter and have
-at most 64 letters, digits and `_ . + -`.
+at most 64 letters, digits and `_ . + -`. A data set cannot have the name of a file or folder of the study's folder,
+such as `data` or `report.html`. Titles and labels are one line; labels may have formulas of Matplotlib's mathtext, such
+as `$\\lambda_{max}$`. Of YAML a study takes text, numbers, true and false, null, lists and tables, and aliases; dates
+are text between quotes.
+
+A study has at most 100,000 runs and 2,000,000 snapshots, and an experiment at most 1,000,000 epochs, 1,000 snapshots
+and 1,000 seeds. The file has at most 250,000 bytes and 12,000 values. The settings of a step, labels and parameters
+included, are an argument of its command and have at most 120,000 bytes.
 """
 
 

@@ -245,9 +245,9 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
 @app.command()
 def check(study: Path) -> None:
     """Check a study's YAML file and say what it would run."""
-    from nclens.study import load_study, read_study
+    from nclens.workflow.check import check_file
 
-    checked = load_study(read_study(study), [study.parent])
+    checked = check_file(study)
     typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from nclens.figures.catalogue import FIGURES, described
-from nclens.study import load_study
-from nclens.study.load import read_study
+from nclens.study import load_study, read_study
 from nclens.workflow.build.figures import draw_figure
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -40,7 +40,11 @@ MISTAKES = {
     "unknown depth": ("models.resnet8", {"name": "vgg", "depth": 12}, ["depth = 12", "11, 13 or 16"]),
     "width of a fixed model": ("models.resnet8", {"name": "resnet50", "width": 8}, ["unknown key `width`", "stem"]),
     "no builder": ("models.resnet8", {"name": "torchvision"}, ["builder", "missing"]),
-    "builder of blanks": ("models.resnet8", {"name": "torchvision", "builder": "a b"}, ["builder = 'a b'", "match"]),
+    "builder of blanks": (
+        "models.resnet8",
+        {"name": "torchvision", "builder": "a b"},
+        ["builder = 'a b'", "must be a Python name"],
+    ),
     "classes by hand": (
         "models.resnet8",
         {"name": "torchvision", "builder": "densenet121", "parameters": {"num_classes": 3}},
@@ -59,7 +63,7 @@ MISTAKES = {
     "no keyword": (
         "models.resnet8",
         {"name": "torchvision", "builder": "densenet121", "parameters": {"drop out": 0}},
-        ["parameters.drop out", "must match"],
+        ["parameters.drop out", "must be a Python name"],
     ),
     "loss without a name": ("losses.ls.name", ..., ["losses.ls", "needs the key `name`"]),
     "smoothing of one": ("losses.ls.smoothing", 1, ["losses.ls.smoothing = 1", "less than 1"]),
@@ -78,7 +82,11 @@ MISTAKES = {
     "a baseline elsewhere": ("experiments.smoke.baseline", "mse", ["baseline = mse", "ce, ls"]),
     "batch larger than data": ("experiments.smoke.training.batch_size", 999, ["batch_size = 999", "200"]),
     "more than there is": ("datasets.mnist5k.train_per_class", 490, ["at most 500"]),
-    "a name with a slash": ("study", "a/b", ["study = 'a/b'", "must match"]),
+    "a name with a slash": (
+        "study",
+        "a/b",
+        ["study = 'a/b'", "must be a name of at most 64 characters: a letter, then letters, digits"],
+    ),
     "an infinite penalty": ("theory", {"lambda_w": float("inf")}, ["theory.lambda_w = inf", "finite"]),
     "a table where text belongs": ("study", {}, ["study", "text"]),
     "text where a table belongs": ("losses", "ce", ["losses", "table"]),
@@ -158,6 +166,14 @@ MISTAKES = {
         {"kind": "drop", "epoch": 7},
         ["experiments.smoke.losses", "losses.ls.schedule goes on to epoch 7", "ends with epoch 6"],
     ),
+    "an argument that is no name": (
+        "losses.ls",
+        {"function": "mine:loss", "parameters": {"a!b": 1}},
+        ["losses.ls.parameters.a!b", "must be a Python name of at most 64 characters"],
+    ),
+    "a folder of two lines": ("data_dir", "a\nb", ["data_dir = 'a\\nb'", "one line of text", "U+000A at 1"]),
+    "an empty folder": ("data_dir", " ", ["data_dir = ' '", "must not be empty"]),
+    "a path without end": ("data_dir", "x" * 1001, ["data_dir = 'xxx", "has 1001 characters; at most 1000"]),
     "a missing module": ("losses.ls", {"function": "nowhere:loss"}, ["nowhere:loss", "nowhere.py"]),
 }
 
@@ -236,6 +252,18 @@ def test_a_function_in_a_file_of_another_encoding(raw_study, tmp_path):
         load_study(raw_study, [tmp_path])
 
 
+def test_a_function_in_a_file_that_python_cannot_parse(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("(" * 5000)
+    raw_study["losses"]["ls"] = {"function": "mine:loss"}
+    with pytest.raises(ConfigError, match=r"losses\.ls: function = mine:loss: cannot be read as Python: .*mine\.py"):
+        load_study(raw_study, [tmp_path])
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "~nobody-of-this-name/data"])
+def test_a_folder_that_the_file_system_cannot_have_is_no_traceback(raw_study, folder):
+    assert load_study(raw_study | {"data_dir": folder}).data_dir == folder
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_a_refused_member_does_not_make_its_list_empty_too(raw_study, seed):
     change(raw_study, "experiments.smoke.seeds", [seed])
@@ -254,9 +282,9 @@ def test_what_may_be_one_of_two_is_one_mistake(raw_study):
     [
         ("losses:\n  ls: {smoothing: 0.1, smoothing: 0.2}", "the key `smoothing` is there twice"),
         ("study: one\nstudy: two", r"line 2"),
-        ("study: 2024-13-45", "month"),
-        ("[" * 5000, "recursion"),
-        ("\u00e9".encode("latin-1"), "unacceptable character"),
+        ("study: 2024-13-45", "line 1: `2024-13-45` is a date in YAML; text is put between quotes"),
+        ("[" * 5000, "line 1: a value is nested deeper than 40 levels"),
+        ("\u00e9".encode("latin-1"), "line 1: byte 0xe9 is no UTF-8"),
     ],
 )
 def test_a_file_that_says_no_one_thing_is_named(tmp_path, text, words):

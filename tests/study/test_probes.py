@@ -118,7 +118,10 @@ MISTAKES = {
         {"probes": {"p": {"kind": "gradient_variance", "samples": 1}}},
         ["probes.p.samples = 1", "greater than or equal to 2"],
     ),
-    "a name that MLflow refuses": ({"probes": {"p+q": {"kind": "gradient_variance"}}}, ["probes", "p+q", "must match"]),
+    "a name that MLflow refuses": (
+        {"probes": {"p+q": {"kind": "gradient_variance"}}},
+        ["probes", "p+q", "must be a name without +"],
+    ),
     "a probe that is not there": ({"ask": ["nothing"]}, ["experiments.smoke.probes = nothing", "`probes`", "digits8"]),
     "a probe twice": ({"ask": ["variance", "variance"]}, ["probes", "must not repeat"]),
     "a class that does not exist": (

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nclens.workflow.running import remove_stale_lock, snakemake_alive
 
 
@@ -25,3 +27,10 @@ def test_the_lock_of_a_dead_snakemake_is_removed(tmp_path):
     lock.write_text("")
     remove_stale_lock(tmp_path)
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("target", ["reproduce", "record", "report"])
+def test_make_removes_the_lock_of_a_dead_snakemake_first(target):
+    make = ["make", "--dry-run", "--assume-old=.venv/ready", target, "STUDY=studies/smoke.yaml"]
+    done = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert "nclens unlock && snakemake --configfile studies/smoke.yaml" in done.stdout

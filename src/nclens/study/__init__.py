@@ -6,7 +6,8 @@ nor MLflow, for it is imported at every parse of the workflow.
 """
 
 from nclens.study.experiments import log_spaced
-from nclens.study.load import ConfigError, json_schema, load_study, read_study
+from nclens.study.load import json_schema, load_study
+from nclens.study.reading import ConfigError, read_study
 from nclens.study.study import Run, Study
 
 __all__ = ["ConfigError", "Run", "Study", "json_schema", "load_study", "log_spaced", "read_study"]

@@ -2,14 +2,29 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import Digits, FiveThousand
-from nclens.study.fields import ArrayFile, Closed, Custom, FolderName, Integer, Number, Positive, Seed, Sha256, kind
+from nclens.study.fields import (
+    ArrayFile,
+    Closed,
+    Custom,
+    FolderName,
+    Integer,
+    Line,
+    Number,
+    Positive,
+    Seed,
+    Sha256,
+    Text,
+    kind,
+)
 from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.torchvision_sets import SETS, Known
 
+#: Samples of each class.
+PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 Layout = Literal["NCHW", "NHWC"]
 
 
@@ -50,9 +65,9 @@ class Normalisation(Closed):
 class Files(Closed):
     """Keys that every source with files of its own has."""
 
-    train_per_class: Annotated[Integer, Field(ge=2)] | None = None
+    train_per_class: PerClass | None = None
     """Training samples of each class, a class-balanced seeded subset; null takes all."""
-    test_per_class: Annotated[Integer, Field(ge=2)] | None = None
+    test_per_class: PerClass | None = None
     """Test samples of each class, a class-balanced seeded subset; null takes all."""
     split_seed: Seed = 0
     """Seed of the subsets."""
@@ -104,7 +119,7 @@ class Torchvision(Files):
     source: Literal["torchvision"]
     name: Literal[tuple(SETS)]  # type: ignore[valid-type]
     """torchvision's name of the data set."""
-    variant: str | None = None
+    variant: Text | None = None
     """Which of several, for EMNIST and Imagenette."""
     image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
     """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
@@ -157,7 +172,7 @@ class ImageFolder(Files):
     """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here."""
 
     source: Literal["imagefolder"]
-    path: Annotated[str, StringConstraints(min_length=1)]
+    path: Text
     """The folder, below `data_dir` unless absolute."""
     test_folder: FolderName | None = None
     """Name of the folder beside `train/` with the test split; null takes the first of `test/`, `val/`, `valid/`,
@@ -184,7 +199,7 @@ class Arrays(Files):
     """The file, below `data_dir` unless absolute."""
     sha256: Sha256 | None = None
     """Checksum that the file must have; a new one prepares the data again."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Annotated[str, Line(1000)], ...] | None = None
     """Names of the classes 0, 1, ...; null numbers them."""
     layout: Layout | None = None
     """Axes of images; null is NCHW, but shapes that look like NHWC are refused."""

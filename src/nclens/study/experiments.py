@@ -10,6 +10,8 @@ from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Posi
 from nclens.study.probes import ClassNumber, ProbeName
 from nclens.study.training import Training
 
+Epochs = Annotated[tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...], Field(max_length=1000)]
+
 
 def log_spaced(last: int, count: int) -> list[int]:
     """Return `count` epochs from 1 to `last`, evenly spaced on a log scale as far as whole numbers allow.
@@ -39,15 +41,15 @@ class Experiment(Closed):
     """An entry of `datasets`."""
     model: Name
     """An entry of `models`."""
-    losses: tuple[Name, ...] = Field(min_length=1)
+    losses: tuple[Name, ...] = Field(min_length=1, max_length=1000)
     """Entries of `losses`."""
-    seeds: tuple[Seed, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1000)
     """One run a loss and seed; a seed fixes initialisation, order and augmentation, for all losses alike."""
     baseline: Name | None = None
     """The loss that the others are compared with; by default the first plain cross entropy of the list."""
     training: Training
-    snapshots: Count | tuple[Annotated[Integer, Field(ge=0)], ...] = 15
-    """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list."""
+    snapshots: Annotated[Integer, Field(ge=1, le=1000)] | Epochs = 15
+    """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list; at most 1,000."""
     keep_features: Literal["all", "last"] = "all"
     """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
     probes: tuple[ProbeName, ...] = ()

@@ -4,6 +4,7 @@ import ast
 import difflib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -20,7 +21,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    StringConstraints,
     Tag,
     ValidationInfo,
     model_validator,
@@ -63,6 +63,38 @@ class Matching:
         return handler(schema) | {"pattern": self.pattern}
 
 
+@dataclass(frozen=True)
+class Line:
+    """An annotation of text that is one line of at most so many characters."""
+
+    most: int
+    least: int = 0
+
+    def check(self, value: str) -> str:
+        """Return the text if it is one line, not too short and not too long."""
+        if len(value) > self.most:
+            message = "has {n} characters; at most {most} are allowed"
+            raise PydanticCustomError("line", message, {"n": len(value), "most": self.most})
+        if len(value.strip()) < self.least:
+            raise PydanticCustomError("line", "must not be empty")
+        for place, character in enumerate(value):
+            if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+                message = "must be one line of text; the character {character} at {place} is a control character"
+                raise PydanticCustomError("line", message, {"character": f"U+{ord(character):04X}", "place": place})
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of text that is checked."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema for editors, with the lengths."""
+        lengths: dict[str, Any] = {"maxLength": self.most}
+        if self.least:
+            lengths["minLength"] = self.least
+        return handler(schema) | lengths
+
+
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -82,20 +114,37 @@ def _no_value(name: str) -> str:
 # A name becomes a folder and a wildcard of the workflow, so it has no separator and no blank; it is a cell of tables,
 # so it is no number either.
 Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.+-]*$", max_length=64), AfterValidator(_no_value)
+    str,
+    Matching(
+        r"^[A-Za-z][A-Za-z0-9_.+-]{0,63}$",
+        "a name of at most 64 characters: a letter, then letters, digits and _ . + -",
+    ),
+    AfterValidator(_no_value),
 ]
+Keyword = Annotated[
+    str,
+    Matching(
+        r"^[^\W\d]\w{0,63}$",
+        "a Python name of at most 64 characters: a letter or _, then letters, digits and _",
+    ),
+]
+#: Names of files and folders, and keys within files.
+Text = Annotated[str, Line(1000, least=1)]
 Colour = Annotated[str, Matching(r"^#[0-9A-Fa-f]{6}$", "a colour as #1f77b4, with six hexadecimal digits")]
-Function = Annotated[str, Matching(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "module:function, of letters, digits and _")]
+Function = Annotated[
+    str, Matching(r"^[A-Za-z_][\w.]{0,199}:[A-Za-z_]\w{0,99}$", "module:function, of letters, digits and _")
+]
 Sha256 = Annotated[str, Matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits, in lower case")]
 ArrayFile = Annotated[
     str,
+    Line(1000),
     Matching(
         r"\.(npz|safetensors)$",
         "a file of arrays, .npz or .safetensors (a table such as a CSV file: save its columns with numpy.savez)",
     ),
 ]
 #: Of a name alone, because what is elsewhere or hidden is not watched.
-FolderName = Annotated[str, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]
+FolderName = Annotated[Text, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]
 
 
 class Closed(BaseModel):
@@ -143,9 +192,9 @@ class Custom(Closed):
 
     function: Function
     """`module:function`; the module is a file beside the configuration."""
-    parameters: dict[str, Any] = {}
+    parameters: dict[Keyword, Any] = {}
     """Keyword arguments that the function is called with."""
-    files: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    files: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Files and folders that the function reads, beside its module's file unless absolute; an edit of one runs again
     what depends on the function."""
     file: str | None = None
@@ -162,7 +211,7 @@ class Custom(Closed):
         module, function = self.function.split(":")
         folders = [Path(folder) for folder in (info.context or {}).get("folders", ["."])]
         candidates = [folder / (module.replace(".", "/") + ".py") for folder in folders]
-        found = next((path for path in candidates if path.is_file()), None)
+        found = next((path for path in candidates if os.path.isfile(path)), None)
         if found is None:
             raise PydanticCustomError(
                 "function",
@@ -171,7 +220,7 @@ class Custom(Closed):
             )
         try:
             tree = ast.parse(found.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
             detail = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
             raise PydanticCustomError(
                 "function",

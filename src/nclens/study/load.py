@@ -1,48 +1,17 @@
 """From the parsed content of a YAML file to a study, or to one readable message."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from nclens.study.reading import ConfigError, check_plain
 from nclens.study.study import Study
 
-
-class ConfigError(ValueError):
-    """A mistake in a study's configuration, reported in one message without a traceback."""
-
-
-class _Unrepeated(yaml.SafeLoader):
-    """YAML's loader, but duplicate keys are errors; the original silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key `{key.value}` is there twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_study(path: Path) -> Any:
-    """Read a study's YAML file and return its content, unchecked but for keys that are there twice.
-
-    Raises:
-        ConfigError: the file is no YAML, or cannot be read as text.
-        OSError: it is not there.
-    """
-    with path.open("rb") as file:
-        try:
-            return yaml.load(file, _Unrepeated)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is no YAML as a study needs it: {error}") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from None
+#: Mistakes that one message names.
+MOST_MISTAKES = 20
 
 
 def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
@@ -55,11 +24,14 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
     Raises:
         ConfigError: with one line per mistake: key, value, and what is allowed.
     """
+    check_plain(raw)
     try:
         return Study.model_validate(raw, context={"folders": [str(f) for f in folders or ["."]]})
     except ValidationError as error:
         lines = _lines(error.errors(include_url=False), raw)
         count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        if len(lines) > MOST_MISTAKES:
+            lines[MOST_MISTAKES:] = [f"and {len(lines) - MOST_MISTAKES} more"]
         raise ConfigError(f"The configuration has {count}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
@@ -75,6 +47,10 @@ _PLAIN_MESSAGES = {
     "too_short": "must not be empty",
     "finite_number": "must be finite",
 }
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 def _lines(errors: list[Any], raw: Any) -> list[str]:
@@ -103,15 +79,14 @@ def _explain(item: Any, raw: Any) -> tuple[str, str]:
         elif position == len(item["loc"]) - 1 and item["type"] == "missing":
             keys.append(str(part))
     kind, message = item["type"], item["msg"]
-    text = _PLAIN_MESSAGES.get(kind, message)
-    if kind == "string_pattern_mismatch":
-        text = f"must match {item['ctx']['pattern']}"
-    text = text.replace("Input should be", "must be")
+    text = _PLAIN_MESSAGES.get(kind, message).replace("Input should be", "must be")
+    if kind == "too_long":
+        text = f"must have at most {item['ctx']['max_length']:,} entries"
     if not keys:
         return "", text
-    if kind in ("missing", "unknown_key", "too_short") or isinstance(value, Mapping | list | tuple):
+    if kind in ("missing", "unknown_key", "too_short", "too_long") or isinstance(value, Mapping | list | tuple):
         return f"{'.'.join(keys)}: ", text
-    return f"{'.'.join(keys)} = {value!r}: ", text
+    return f"{'.'.join(keys)} = {_SHORT.repr(value)}: ", text
 
 
 def json_schema() -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Colour, Custom, Flag, Name, NonNegative, Number, Positive, kind
+from nclens.study.fields import Closed, Colour, Custom, Flag, Line, Matching, Name, NonNegative, Number, Positive, kind
 from nclens.study.schedules import Constant, Linear, ScheduleEntry
 
+#: A name in figures. Matplotlib leaves what begins with _ out of a legend.
+Label = Annotated[str, Line(120), Matching(r"^(?!_)", "text that does not begin with _")]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -30,7 +32,7 @@ class LossBase(Closed):
     """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
     minimised, and entries that differ in it alone make a grid."""
 
-    label: str | None = None
+    label: Label | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
     colour: Colour | None = None
     """Colour in figures and in the MLflow UI, #rrggbb; by default the next one of a colour-blind-safe palette."""

@@ -2,17 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Count, Custom, Flag, Integer, kind
+from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, kind
+
+#: Channels, units or features, and an end of what fits in a memory.
+Width = Annotated[Integer, Field(ge=1, le=1_000_000)]
 
 
 class ResNet8(Closed):
     """A small ResNet: 3x3 stem, three stages of one basic block; the feature dimension d is 4 x width."""
 
     name: Literal["resnet8"]
-    width: Count = 16
+    width: Width = 16
     """Channels of the first stage; the next two have twice and four times as many."""
     stem_stride: Annotated[Integer, Field(ge=1, le=4)] = 2
     """Stride of the first convolution, pixels."""
@@ -74,7 +77,7 @@ class VGG(Closed):
     name: Literal["vgg"]
     depth: Literal[11, 13, 16] = 11
     """Layers with weights, the original's two hidden linear layers counted, which global pooling replaces here."""
-    width: Count = 64
+    width: Width = 64
     """Channels of the first group of convolutions; the next ones have 2, 4, 8 and 8 times as many."""
     signed_features: Flag = False
     """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
@@ -89,7 +92,7 @@ class MLP(Closed):
     """A multilayer perceptron with ReLUs; the feature dimension d is the last width."""
 
     name: Literal["mlp"]
-    widths: tuple[Count, ...] = Field(default=(256, 256, 256), min_length=1)
+    widths: tuple[Width, ...] = Field(default=(256, 256, 256), min_length=1, max_length=1000)
     """Units of each hidden layer."""
     signed_features: Flag = False
     """No ReLU before the head: features of both signs, as in the unconstrained feature model."""
@@ -98,9 +101,6 @@ class MLP(Closed):
     def dim(self) -> int:
         """Feature dimension d."""
         return self.widths[-1]
-
-
-Keyword = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 
 
 def _ours_alone(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -124,14 +124,14 @@ class TorchvisionModel(Closed):
     """The classifier's name in torchvision, such as `densenet121`."""
     parameters: Annotated[dict[Keyword, Any], AfterValidator(_ours_alone)] = Field(default_factory=dict)
     """Further keyword arguments of the builder."""
-    dim: Count | None = None
+    dim: Width | None = None
     """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
 
 
 class CustomModel(Custom):
     """A network that the user's function builds."""
 
-    dim: Count | None = None
+    dim: Width | None = None
     """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
 
 

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.probes.catalogue import PROBES
-from nclens.study.fields import Closed, Count, Integer, Name, Number, kind
+from nclens.study.fields import Closed, Integer, Matching, Name, Number, kind
 
 #: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
-ProbeName = Annotated[Name, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
-ClassNumber = Annotated[Integer, Field(ge=0)]
+ProbeName = Annotated[Name, Matching(r"^[^+]*$", "a name without +, for MLflow takes none in a metric")]
+ClassNumber = Annotated[Integer, Field(ge=0, lt=2**31)]
 
 
 class ProbeBase(Closed):
@@ -45,7 +45,7 @@ class GradientVariance(ProbeBase):
     """Variance over samples of the gradient, for one-hot and for smoothed targets at the same weights."""
 
     kind: Literal["gradient_variance"]
-    samples: Annotated[Integer, Field(ge=2)] = 500
+    samples: Annotated[Integer, Field(ge=2, lt=2**31)] = 500
     """Training samples, a seeded subset that is the same for all losses and epochs; at most all."""
     smoothing: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """Smoothing of the smoothed targets."""
@@ -59,9 +59,9 @@ class MutualInformation(ProbeBase):
     """The two classes, by number from 0."""
     augmentation: Literal["shift", "flip_crop"] = "shift"
     """`shift`: up to 2 pixels up or down and left or right; `flip_crop`: as in training."""
-    draws: Count = 5
+    draws: Annotated[Integer, Field(ge=1, le=100_000)] = 5
     """Augmentations per mean of an input."""
-    samples: Annotated[Integer, Field(ge=2)] = 600
+    samples: Annotated[Integer, Field(ge=2, lt=2**31)] = 600
     """Training samples, half of each class; fewer where the data have fewer."""
 
     @model_validator(mode="after")

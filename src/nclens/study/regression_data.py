@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import FiveThousand
-from nclens.study.fields import ArrayFile, Closed, Count, Integer, Seed, Sha256
+from nclens.study.fields import ArrayFile, Closed, Count, Integer, Seed, Sha256, Text
 
 
 class RegressionData(Closed):
@@ -37,14 +37,18 @@ class RegressionData(Closed):
         return None
 
 
+#: Rollouts that are computed, not read.
+Rolled = Annotated[Integer, Field(ge=1, le=100_000)]
+
+
 class Scripted(RegressionData):
     """Rollouts of an expert that the project contains, in MuJoCo; needs the extra `nclens[mujoco]`."""
 
     steps: ClassVar[int]
 
-    train_rollouts: Count
+    train_rollouts: Rolled
     """Rollouts of the training split; no rollout is split."""
-    test_rollouts: Count
+    test_rollouts: Rolled
     """Rollouts of the test split."""
     every: Count = 1
     """Keep one step in so many of each rollout."""
@@ -65,9 +69,9 @@ class ReacherScripted(Scripted):
     steps: ClassVar[int] = 50
 
     source: Literal["reacher_scripted"]
-    train_rollouts: Count = 20
+    train_rollouts: Rolled = 20
     """Rollouts of the training split; no rollout is split."""
-    test_rollouts: Count = 10
+    test_rollouts: Rolled = 10
     """Rollouts of the test split."""
 
 
@@ -77,9 +81,9 @@ class SwimmerScripted(Scripted):
     steps: ClassVar[int] = 1000
 
     source: Literal["swimmer_scripted"]
-    train_rollouts: Count = 20
+    train_rollouts: Rolled = 20
     """Rollouts of the training split; no rollout is split."""
-    test_rollouts: Count = 10
+    test_rollouts: Rolled = 10
     """Rollouts of the test split."""
     every: Count = 20
     """Keep one step in so many of each rollout."""
@@ -93,11 +97,11 @@ class Rollouts(RegressionData):
     """The file, below `data_dir` unless absolute."""
     sha256: Sha256 | None = None
     """Checksum that the file must have; a new one prepares the data again."""
-    inputs: str = "observations"
+    inputs: Text = "observations"
     """Key of the inputs, (N, F)."""
-    outputs: str = "actions"
+    outputs: Text = "actions"
     """Key of the targets, (N, n) or (N,)."""
-    rollout: str | None = "rollout"
+    rollout: Text | None = "rollout"
     """Key of the rollouts' numbers, (N,); null: every sample stands for itself."""
     train_rollouts: Count
     """Rollouts of the training split; no rollout is split."""
@@ -107,7 +111,7 @@ class Rollouts(RegressionData):
     """Keep one step in so many of each rollout."""
     split_seed: Seed = 0
     """Seed of the choice of rollouts."""
-    targets: tuple[Annotated[Integer, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    targets: tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...] | None = Field(default=None, min_length=1)
     """Columns of the targets to regress; null takes all."""
 
 

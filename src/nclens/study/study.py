@@ -1,12 +1,12 @@
 """A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, described
@@ -14,7 +14,7 @@ from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, same_shape
 from nclens.study.datasets import CustomData, DataEntry
 from nclens.study.experiments import Experiment, Measure, Theory, Track
-from nclens.study.fields import Closed, Name, Positive
+from nclens.study.fields import Closed, Line, Name, Positive, Text
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.probes import ProbeEntry, ProbeName
@@ -22,13 +22,16 @@ from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
 
+#: Runs of a study, and snapshots of them all: more than a machine plans in a day.
+MOST_RUNS, MOST_SNAPSHOTS = 100_000, 2_000_000
+
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
 
 
 def _no_file(folder: str) -> str:
     """Refuse a folder of raw data that is a file; one that is not there yet is made by the first download."""
-    if Path(folder).expanduser().is_file():
+    if os.path.isfile(os.path.expanduser(folder)):
         raise PydanticCustomError("folder", "is a file; it must be the folder of the raw data")
     return folder
 
@@ -49,21 +52,31 @@ class Study(Closed):
 
     study: Name
     """Name of the study and of its folder below results/."""
-    title: str = ""
+    title: Annotated[str, Line(200)] = ""
     """One line that the report opens with."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints from which an interrupted run goes on; also written on SIGTERM and Ctrl-C."""
-    data_dir: Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_file)] = "data"
+    data_dir: Annotated[Text, AfterValidator(_no_file)] = "data"
     """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
-    datasets: dict[Name, DataEntry] = Field(min_length=1)
-    models: dict[Name, ModelEntry] = Field(min_length=1)
-    losses: dict[Name, LossEntry] = Field(min_length=1)
-    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict)
+    datasets: dict[Name, DataEntry] = Field(min_length=1, max_length=1000)
+    models: dict[Name, ModelEntry] = Field(min_length=1, max_length=1000)
+    losses: dict[Name, LossEntry] = Field(min_length=1, max_length=1000)
+    probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict, max_length=1000)
     """Measurements that run trained networks again; an experiment lists those that it uses."""
-    experiments: dict[Name, Experiment] = Field(min_length=1)
+    experiments: dict[Name, Experiment] = Field(min_length=1, max_length=1000)
     theory: Theory = Theory()
     measure: Measure = Measure()
     track: Track = Track()
+
+    @model_validator(mode="after")
+    def _can_be_planned(self) -> Self:
+        runs = {name: len(entry.losses) * len(entry.seeds) for name, entry in self.experiments.items()}
+        kept = sum(runs[name] * len(entry.snapshot_epochs) for name, entry in self.experiments.items())
+        for what, number, most in (("runs", sum(runs.values()), MOST_RUNS), ("snapshots", kept, MOST_SNAPSHOTS)):
+            if number > most:
+                message = "the experiments have {n} {what}; at most {most} are allowed: split the study"
+                raise PydanticCustomError("size", message, {"n": f"{number:,}", "what": what, "most": f"{most:,}"})
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -5,15 +5,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Count, Flag, NonNegative, Number, Positive
+from nclens.study.fields import Closed, Count, Flag, Integer, NonNegative, Number, Positive
 
 
 class Training(Closed):
     """How every run of an experiment is trained: stochastic gradient descent with a step schedule."""
 
-    epochs: Count
+    epochs: Annotated[Integer, Field(ge=1, le=1_000_000)]
     """Passes over the training split."""
-    batch_size: Count
+    batch_size: Annotated[Integer, Field(ge=1, le=1_000_000)]
     """Images a step; the last partial batch of an epoch is dropped."""
     learning_rate: Positive = 0.05
     """Initial step size."""
@@ -21,7 +21,7 @@ class Training(Closed):
     """Momentum of SGD, without Nesterov's correction."""
     weight_decay: NonNegative = 5e-4
     """L2 coefficient on all parameters, biases and batch normalisation included."""
-    milestones: tuple[Count, ...] = ()
+    milestones: tuple[Count, ...] = Field(default=(), max_length=1000)
     """Epochs after which the learning rate is multiplied by `decay`."""
     decay: Annotated[Number, Field(gt=0, le=1)] = 0.1
     """Factor of the learning rate at each milestone."""

@@ -7,10 +7,11 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import quote, urlparse
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -21,9 +22,11 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import mlflow
 import sqlalchemy
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _initialize_tables
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from nclens.workflow.address import UNREADABLE, Address, hide, parse
 from nclens.workflow.files import exclusive, write_json
 from nclens.workflow.paths import StudyFolder
 
@@ -34,6 +37,8 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
 KEY, DIGEST = "nclens.key", "nclens.digest"
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+#: Variables whose values are shown nowhere.
+SECRET = (PASSWORD, "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "PGPASSWORD")
 # What goes wrong with a server, by what MLflow says of it.
 PLAIN_WORDS = {
     "error code 401": f"user and password are missing or wrong: set {USER} and {PASSWORD}",
@@ -42,6 +47,11 @@ PLAIN_WORDS = {
     "Max retries exceeded": "nobody answers there: start the server, or set MLFLOW_TRACKING_URI to where it is",
     "<!DOCTYPE|<html|<HTML": "what answers there is no MLflow server: set MLFLOW_TRACKING_URI to where it is",
 }
+ESCAPE = (
+    f"MLFLOW_TRACKING_URI is {UNREADABLE}, not shown because it may hold a password; allowed are http://HOST:PORT, "
+    "https://, the address of a database, databricks, file:/// and paths; in user and password escape all but letters, "
+    f"digits and -._~ (/ is %2F, @ is %40), or set {USER} and {PASSWORD} instead; finished work is kept"
+)
 #: Writes all that a run of MLflow is to hold.
 Fill = Callable[[mlflow.MlflowClient, str], None]
 
@@ -52,8 +62,12 @@ def tracking_uri() -> str:
 
 
 def public_uri() -> str:
-    """Return the tracking server's address without user and password."""
-    return _without_password(tracking_uri())
+    """Return of the tracking server's address what may be shown: no user, no password, no query."""
+    return _address().public
+
+
+def _address() -> Address:
+    return parse(tracking_uri())
 
 
 def set_up(study: str, root: Path) -> str:
@@ -115,6 +129,9 @@ def connected() -> Iterator[mlflow.MlflowClient]:
     """Yield a client; whatever fails in the block is reported with the server's address, without its password."""
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    if not _address().is_readable:
+        # MLflow would print it.
+        raise OSError(ESCAPE)
     database = _sqlite_file()
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(_address_for_mlflow())
@@ -125,12 +142,20 @@ def connected() -> Iterator[mlflow.MlflowClient]:
     try:
         # The first client of a fresh database makes its tables: one process at a time.
         with exclusive(f"{database}.lock", database) if database else nullcontext():
+            if database and "?" not in database:  # else SQLAlchemy has to take it apart
+                _make_database(Path(database))
             _check_database()
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
         yield client
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         raise _cannot_be_used(_plainly(str(error))) from None
+    except Exception as error:
+        # Not a fault of the server's: a user's name is no secret here, and may be part of a path.
+        hidden = partial(_hide, user=False)
+        if any(hidden(text) != text for text in _messages(error)):
+            raise OSError(hidden(f"{type(error).__name__}: {error}")) from None
+        raise
 
 
 def _address_for_mlflow() -> str:
@@ -139,15 +164,19 @@ def _address_for_mlflow() -> str:
     Absolute for SQLite, because MLflow keeps one connection an address, whatever folder the process goes to. Without
     user and password for a server, because MLflow prints it: they move to the variables that MLflow reads.
     """
-    database, uri = _sqlite_file(), tracking_uri()
+    database, address = _sqlite_file(), _address()
     if database:
         return f"sqlite:///{Path(database).resolve()}"
-    parts = urlparse(uri)
-    if not uri.startswith("http") or parts.username is None:
-        return uri
-    os.environ.setdefault(USER, unquote(parts.username))
-    os.environ.setdefault(PASSWORD, unquote(parts.password or ""))
-    return public_uri()
+    if not _is_web():
+        return tracking_uri()
+    if address.user is not None:
+        os.environ.setdefault(USER, address.user)
+        os.environ.setdefault(PASSWORD, address.password or "")
+    return address.public
+
+
+def _is_web() -> bool:
+    return tracking_uri().lower().startswith(("http://", "https://"))
 
 
 def _check_database() -> None:
@@ -174,6 +203,27 @@ def _check_database() -> None:
         raise _cannot_be_used(f"it is not MLflow's, but holds {few}: name an empty database, or one that MLflow made")
 
 
+def _make_database(path: Path) -> None:
+    """Make a database with MLflow's tables where there is none, whole or not at all.
+
+    MLflow cannot complete one that a kill left half made.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    engine = sqlalchemy.create_engine(f"sqlite:///{unfinished.resolve()}")
+    # On disk once, at the end: each of MLflow's hundred statements would wait for the disk.
+    sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
 def _cannot_be_used(why: str) -> OSError:
     return OSError(f"the tracking server {public_uri()} cannot be used: {why}; finished work is kept")
 
@@ -183,13 +233,20 @@ def _plainly(text: str) -> str:
     for pattern, words in PLAIN_WORDS.items():
         if re.search(pattern, text):
             return words
-    line = _without_password(text).strip().splitlines()[0]
-    return line.replace(os.environ.get(PASSWORD) or "\n", "***")
+    return (_hide(text).strip() or "no reason was given").splitlines()[0]
 
 
-def _without_password(text: str) -> str:
-    """Return a text without the users and passwords of the addresses in it."""
-    return re.sub(r"password=[^&\s]*", "password=***", re.sub(r"//[^/\s]*@", "//", text))
+def _hide(text: str, user: bool = True) -> str:
+    """Return a text without the secrets of the address and of the environment, and without the address's user."""
+    address = _address() if user else replace(_address(), user=None)
+    return hide(text, address, *(os.environ.get(name, "") for name in SECRET))
+
+
+def _messages(error: BaseException | None) -> Iterator[str]:
+    """Yield the texts of an error and of what caused it."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def load_network(uri: str) -> "nn.Module":
@@ -251,7 +308,7 @@ def addresses(port: int) -> dict[str, dict[str, str]]:
         for experiment in client.search_experiments(order_by=["name ASC"]):
             runs = client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", order_by=["run_name"])
             if runs:
-                base = public_uri().rstrip("/") + "/#" if tracking_uri().startswith("http") else local
+                base = public_uri().rstrip("/") + "/#" if _is_web() else local
                 chosen = quote(json.dumps([run.info.run_id for run in runs[:MOST_COMPARED]]))
                 found[experiment.name] = {
                     "runs": f"{base}/experiments/{experiment.experiment_id}/runs",

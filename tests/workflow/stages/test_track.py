@@ -271,3 +271,10 @@ def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ValueError, match="nothing is recorded"):
         tracking.addresses(5001)
+
+
+@pytest.mark.parametrize("key", ["loss.a!b", "loss.options.a\nb", "x" * 300, "loss.é δ", 'a:"b"', "{seed}"])
+def test_a_parameter_of_any_name_is_one_that_mlflow_takes(key):
+    from mlflow.utils.validation import _validate_param_name
+
+    _validate_param_name(track._clean(key))

@@ -44,7 +44,7 @@ def track_run(spec: TrackRun, root: Path) -> None:
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
         size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
         parameters = _flat(record["spec"]) | size
-        client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
+        client.log_batch(run_id, params=[Param(_clean(key), str(value)[:6000]) for key, value in parameters.items()])
         _log_metrics(client, run_id, [*_curves(run, spec), *_scalars(record)])
         _log_dataset(client, run_id, root, spec.dataset)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
@@ -122,7 +122,8 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _clean(key: str) -> str:
-    return re.sub(r"[^\w\-./ ]", "_", key)
+    """Return a name that MLflow takes for a parameter."""
+    return re.sub(r"[^\w\-./ ]", "_", key)[:250]
 
 
 def _now() -> int:
