@@ -48,6 +48,7 @@ def test_brightness_changes_nothing_and_a_single_row_has_no_slant():
         measure(np.zeros((5, 5), dtype=np.uint8))
 
 
+@pytest.mark.lengthy
 def test_every_image_gets_its_numbers():
     entry = {"source": "mnist5k_strokes", "train_per_class": 3, "test_per_class": 2, "split_seed": 0}
     data = load_dataset(entry | {"scale_targets": "none", "targets": ["slant", "x"]})

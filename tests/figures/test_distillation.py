@@ -149,6 +149,7 @@ def test_missing_values_are_counted_and_named():
     assert "no values" in notes_of(figure)
 
 
+@pytest.mark.lengthy
 def test_the_same_inputs_make_the_same_bytes_also_of_one_seed():
     for seeds in (SEEDS, (4,)):
         first, second = (encode(draw(students(seeds=seeds)).figure, "png") for _ in range(2))

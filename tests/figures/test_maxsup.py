@@ -20,6 +20,7 @@ def also(table):
     return pd.concat([table, *parts], ignore_index=True)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("stem", ["smoothing_parts", "class_spread"])
 @pytest.mark.parametrize("seeds", [(0, 1, 2), (4,)])
 def test_figures_are_drawn_from_their_table_and_nothing_else(simulate, stem, seeds):

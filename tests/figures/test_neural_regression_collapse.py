@@ -143,6 +143,7 @@ def test_classification_without_such_a_loss_says_so():
     assert "onehot_nrc1 (train): no values" in notes_of(figure)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["png", "pdf"])
 def test_same_bytes_twice(kind):
     first, second = (encode(nrc_curves(simulate(seeds=(0,))).figure, kind) for _ in range(2))

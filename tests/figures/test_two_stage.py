@@ -21,6 +21,7 @@ def inputs(simulate):
     return replace(simulate(losses=LOSSES, change=also), drops=DROPS)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("stem", ["two_stage", "drop_epoch"])
 def test_the_same_inputs_make_the_same_figure_of_all_losses(inputs, stem):
     first, second = draw_figure(stem, inputs), draw_figure(stem, inputs)

@@ -179,6 +179,7 @@ def test_without_dynamics_the_figure_says_so(simulate):
     assert table.empty
 
 
+@pytest.mark.lengthy
 def test_the_model_with_the_experiments_classes_is_drawn_and_the_others_are_counted(simulate):
     inputs = simulate()
     larger = inputs.dynamics.assign(classes=10)
@@ -190,6 +191,7 @@ def test_the_model_with_the_experiments_classes_is_drawn_and_the_others_are_coun
     assert "K = 10, n = 2, d = 5" in notes_of(figure)
 
 
+@pytest.mark.lengthy
 def test_a_table_read_from_a_file_draws_the_same(simulate, tmp_path):
     inputs = simulate()
     inputs.dynamics.to_csv(tmp_path / "dynamics.csv", index=False)

@@ -312,6 +312,7 @@ def test_nothing_is_loaded_from_elsewhere():
     assert "default-src 'none'" in policy
 
 
+@pytest.mark.lengthy
 def test_same_inputs_give_the_same_bytes_in_another_process():
     program = (
         f"import importlib.util as u, sys; s = u.spec_from_file_location('simulated', {__file__!r}); "

@@ -40,6 +40,7 @@ def check(problem, found):
 
 @settings(max_examples=40, deadline=None)
 @given(problems(), st.integers(0, 2**31))
+@pytest.mark.lengthy
 def test_closed_form_agrees_over_the_grid(problem, seed):
     assume(abs(problem.s + problem.smoothing - 1) >= 0.02)
     found = minimise(problem, starts=2, seed=seed)

@@ -55,6 +55,7 @@ def test_the_release_bias_penalty_leaves_a_simplex_and_no_bias_penalty_an_orthog
 
 @settings(max_examples=50, deadline=None)
 @given(minimisers(), st.integers(0, 2**31))
+@pytest.mark.lengthy
 def test_closed_form_agrees_with_the_numeric_minimiser(best, seed):
     problem = best.problem
     assume(abs(problem.s + problem.smoothing - 1) >= 0.02)

@@ -173,6 +173,7 @@ def test_a_registry_counts_by_the_names_that_are_taken_from_it(package):
     assert changed_by(append(path, "\n\nEXTRA = 1\n")) == set()
 
 
+@pytest.mark.lengthy
 def test_comments_and_formatting_change_nothing(package):
     for module in ("metrics/collapse", "losses", "training/loop"):
         path = package / f"{module}.py"
