@@ -23,7 +23,7 @@ setup: .venv/ready  ## set up the environment in .venv
 
 .venv/ready: envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nclens needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
 	@$(CHECK) && $(SNAKEMAKE)
