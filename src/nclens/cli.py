@@ -267,9 +267,9 @@ def schema(output: Annotated[Path | None, typer.Option(help="write to this file"
 def measure_file(file: Path) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels or targets, weight, perhaps bias."""
     from nclens.workflow.build.metrics import measure_arrays
-    from nclens.workflow.files import read_arrays
+    from nclens.workflow.files import read_features
 
-    for metric, value in measure_arrays(read_arrays(file)).items():
+    for metric, value in measure_arrays(read_features(file)).items():
         typer.echo(f"{metric:24} {value:.6g}")
 
 

@@ -197,3 +197,14 @@ def test_what_differs_by_float64s_rounding_alone_is_constant():
 def test_labels_of_every_integer_type(tmp_path, kind):
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": TARGETS.astype(kind)})
     assert load(tmp_path).train_targets.tolist() == TARGETS.tolist()
+
+
+@pytest.mark.parametrize("place", range(60, 200, 20))
+def test_a_damaged_compressed_file_is_named(tmp_path, place):
+    file = tmp_path / "a.npz"
+    np.savez_compressed(file, inputs=np.random.default_rng(0).random((200, 3)))
+    content = bytearray(file.read_bytes())
+    content[place : place + 40] = b"\xff" * 40
+    file.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read as \.npz arrays of numbers"):
+        arrays.read_arrays(file)

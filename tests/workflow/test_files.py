@@ -14,7 +14,7 @@ from nclens.workflow.files import (
     FileError,
     atomic_write,
     exclusive,
-    read_arrays,
+    read_features,
     read_json,
     read_tensors,
     tensors_digest,
@@ -135,10 +135,10 @@ def test_arrays_that_would_be_ignored_are_refused(tmp_path, name):
     arrays = dict.fromkeys(("features", "labels", "weight", name), np.eye(2))
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=f"a.npz also has {name}; allowed: features, labels, weight, bias"):
-        read_arrays(tmp_path / "a.npz")
+        read_features(tmp_path / "a.npz")
 
 
 def test_features_of_the_other_byte_order_are_read(tmp_path):
     np.savez(tmp_path / "a.npz", features=np.eye(2, dtype=">f4"), labels=np.arange(2, dtype=">u2"), weight=np.eye(2))
-    found = read_arrays(tmp_path / "a.npz")
+    found = read_features(tmp_path / "a.npz")
     assert (found["features"].tolist(), found["labels"].tolist()) == ([[1, 0], [0, 1]], [0, 1])

@@ -1,6 +1,7 @@
 """Data sets given as arrays in one .npz or .safetensors file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from torch import Tensor
@@ -97,5 +98,5 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
         # Never unpickle: that would let a data file run code.
         with np.load(file, allow_pickle=False) as opened:
             return {name: from_array(opened[name]) for name in opened.files if not is_hidden(name)}
-    except (SafetensorError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+    except (SafetensorError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, TypeError, EOFError) as error:
         raise ValueError(f"{file} cannot be read as {file.suffix} arrays of numbers: {error}") from error

@@ -162,7 +162,7 @@ def read_weights(network: "nn.Module", snapshot: str | Path) -> str:
     return metadata["sha256"]
 
 
-def read_arrays(file: Path) -> "dict[str, Tensor]":
+def read_features(file: Path) -> "dict[str, Tensor]":
     """Read an .npz with `features` (N, d), `weight` (K, d), perhaps `bias` (K,), and what was to be predicted.
 
     That is `labels` (N,), class numbers, or, of a regressor, `targets` (N, K).
@@ -170,19 +170,14 @@ def read_arrays(file: Path) -> "dict[str, Tensor]":
     Raises:
         ValueError: the file is no .npz, holds pickled objects, lacks one of the arrays, or has others.
     """
-    import numpy as np
-
-    from nclens.data.numbers import from_array, refuse_unknown
+    from nclens.data import arrays as reader
+    from nclens.data.numbers import refuse_unknown
 
     if not file.exists():
         raise ValueError(f"{file} does not exist")
     if not zipfile.is_zipfile(file):
         raise ValueError(f"{file} is no .npz, which numpy.savez(FILE, features=..., labels=..., weight=...) writes")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: from_array(archive[key]) for key in archive.files}
-    except Exception as error:
-        raise ValueError(f"{file} cannot be read as .npz: {error}") from None
+    arrays = reader.read_arrays(file)
     wanted = "targets" if "targets" in arrays and "labels" not in arrays else "labels"
     refuse_unknown(arrays, ("features", wanted, "weight", "bias"), str(file))
     missing = [key for key in ("features", wanted, "weight") if key not in arrays]
