@@ -10,6 +10,7 @@ a separate process. `collect` to `report` read simulated measurements in the sta
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def plan(folder, runs, profile, options):
     if profile:
         snakemake[1:1] = ["-m", "cProfile", "-o", profile.resolve()]
     *costs, output = measured([*snakemake, "--dry-run", "--quiet", "rules", *options], folder)
-    if options == [] and "train_experiment0" not in output:
+    if options == [] and not re.search(rf"^train +{runs}$", output, re.MULTILINE):
         sys.exit(output[-3000:])
     show(" ".join(["DAG and dry run", *options]), runs, *costs)
 

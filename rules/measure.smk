@@ -1,6 +1,6 @@
 """Measurement: what every snapshot shows, what probes of its network find, and the one table that all below read."""
 
-# in:  RUN/features/epoch{E}.safetensors, RUN/snapshots/epoch{E}.safetensors, R/data/*, RUN/history.csv
+# in:  RUN/features.safetensors, RUN/snapshots.safetensors, R/data/*, RUN/history.csv
 # out: RUN/metrics.csv, RUN/probes.csv (of experiments that list probes), R/metrics.parquet
 
 
@@ -15,7 +15,7 @@ rule measure:
     benchmark:
         R.benchmark("measure", "{run}")
     wildcard_constraints:
-        run=PLAN.pattern(STUDY.experiments),
+        run=PLAN.pattern,
     priority: 30
     group:
         "measure"
@@ -46,7 +46,7 @@ rule probe:
         data=of_run(PLAN.data),
         manifest=of_run(PLAN.manifest),
         transfer=of_run(PLAN.transfer_data),
-        snapshots=of_run(PLAN.probed_snapshots),
+        snapshots=RUN.snapshots,
     output:
         probes=RUN.probes,
     log:

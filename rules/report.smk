@@ -48,7 +48,7 @@ rule draw:
         dynamics=R.theory("dynamics"),
         predictions=R.theory("predictions"),
         regression=R.theory("regression"),
-        features=PLAN.of_all(lambda run: PLAN.features(run)[-1]),
+        features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
     output:
         png=report(

@@ -39,10 +39,10 @@ rule track:
         setup=ancient(R.setup),
         data=of_run(PLAN.data),
         manifest=of_run(PLAN.manifest),
-        snapshots=of_run(PLAN.snapshots),
+        snapshots=RUN.snapshots,
         history=RUN.history,
         run=RUN.run,
-        features=of_run(PLAN.kept_features),
+        features=RUN.features,
         metrics=RUN.metrics,
         probes=of_run(PLAN.probes),
     output:
@@ -52,7 +52,7 @@ rule track:
     benchmark:
         R.benchmark("track", "{run}")
     wildcard_constraints:
-        run=PLAN.pattern(STUDY.experiments),
+        run=PLAN.pattern,
     retries: 1
     localrule: True
     conda:

@@ -106,12 +106,13 @@ def extract(
     manifest: File,
     run: Folder,
     threads: Threads = 1,
+    earlier: Annotated[bool, typer.Option("--earlier", help="write the features that are not kept too")] = False,
 ) -> None:
     """Extract the features of a run's snapshots."""
     with exclusive(RunFolder(run).lock, str(run)), enough_memory(spec):
         from nclens.workflow.stages.extract import extract
 
-        extract(spec, data, manifest, run, threads)
+        extract(spec, data, manifest, run, threads, earlier)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class FileError(OSError):
@@ -99,23 +99,29 @@ def tensors_digest(tensors: "Mapping[str, Tensor]") -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        # A view as bytes serves every type that numpy lacks, bfloat16 among them.
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(dtype=_byte_type()).numpy().data if flat.numel() else b"")
+        digest.update(as_bytes(tensor))
     return digest.hexdigest()
 
 
-def _byte_type() -> Any:
+def as_bytes(tensor: "Tensor") -> Any:
+    """Return the bytes of a tensor without a copy, where it is contiguous and in the CPU's memory."""
     import torch
 
-    return torch.uint8
+    # A view as bytes serves every type that numpy lacks, bfloat16 among them.
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(dtype=torch.uint8).numpy().data if flat.numel() else b""
+
+
+def detached(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Return tensors as they are written: without gradients, contiguous, in the CPU's memory."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> str:
     """Write tensors as safetensors with their digest in the header; return the digest."""
     from safetensors.torch import save_file
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = detached(tensors)
     digest = tensors_digest(plain)
     with atomic_write(path) as temporary:
         try:
@@ -127,11 +133,12 @@ def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: M
     return digest
 
 
-def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Read tensors and their metadata, and check them against the digest in the header.
+@contextlib.contextmanager
+def opened(path: str | Path, made_by: str) -> Iterator[Any]:
+    """Yield an open file of safetensors.
 
     Raises:
-        FileError: the file is missing, truncated or altered; names it and the rule that makes it.
+        FileError: the file is missing or truncated; names it and the rule that makes it.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -139,27 +146,23 @@ def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], di
         raise missing(path, made_by)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except SafetensorError as error:
         raise damaged(path, made_by, str(error)) from None
+
+
+def read_tensors(path: str | Path, made_by: str) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Read tensors and their metadata, and check them against the digest in the header.
+
+    Raises:
+        FileError: the file is missing, truncated or altered; names it and the rule that makes it.
+    """
+    with opened(path, made_by) as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if tensors_digest(tensors) != metadata.get("sha256"):
         raise damaged(path, made_by, "its content does not match its checksum")
     return tensors, metadata
-
-
-def read_weights(network: "nn.Module", snapshot: str | Path) -> str:
-    """Give a network the weights of a snapshot; return their digest.
-
-    Raises:
-        FileError: the snapshot is missing, damaged or another network's; names it and the rule that makes it.
-    """
-    weights, metadata = read_tensors(snapshot, "train")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise damaged(snapshot, "train", str(error).splitlines()[0]) from error
-    return metadata["sha256"]
 
 
 def read_features(file: Path) -> "dict[str, Tensor]":

@@ -34,13 +34,20 @@ class RunFolder:
 
     folder: Path
 
-    def snapshot(self, epoch: int | str) -> Path:
-        """Weights after an epoch."""
-        return self.folder / "snapshots" / f"epoch{epoch}.safetensors"
+    @property
+    def snapshots(self) -> Path:
+        """Weights after each epoch of a snapshot."""
+        return self.folder / "snapshots.safetensors"
 
-    def features(self, epoch: int | str) -> Path:
-        """Features, logits and head after an epoch."""
-        return self.folder / "features" / f"epoch{epoch}.safetensors"
+    @property
+    def features(self) -> Path:
+        """Features, logits and head of the snapshots; with `keep_features: last`, of the last one."""
+        return self.folder / "features.safetensors"
+
+    @property
+    def earlier_features(self) -> Path:
+        """Those of the other snapshots, deleted once they are measured; empty where all are kept."""
+        return self.folder / "earlier_features.safetensors"
 
     @property
     def name(self) -> str:
@@ -91,6 +98,10 @@ class RunFolder:
     def work(self) -> "RunFolder":
         """What an unfinished training has written."""
         return RunFolder(self.folder / ".work")
+
+    def snapshot(self, epoch: int) -> Path:
+        """Weights after an epoch; it lies in `work`."""
+        return self.folder / "snapshots" / f"epoch{epoch}.safetensors"
 
     @property
     def checkpoint(self) -> Path:

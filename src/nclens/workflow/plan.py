@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,16 +20,6 @@ from nclens.workflow.user_files import MISSING, Digests
 MOST_RECORDS = 8
 
 
-@dataclass(frozen=True)
-class RunSet:
-    """Runs that keep the same files: their rules have this suffix, and this constraint on the wildcard `run`."""
-
-    suffix: str
-    epochs: tuple[int, ...]
-    kept: tuple[int, ...]
-    pattern: str
-
-
 class Plan:
     """The runs of a study by their paths, and what each step reads, writes and needs."""
 
@@ -39,30 +28,22 @@ class Plan:
         self.folder = StudyFolder(Path(study.root))
         self.runs = {path_of(run): run for run in study.runs()}
         self._digests = Digests(self.folder.digests)
-
-    def pattern(self, experiments: Iterable[str]) -> str:
-        """Return the regular expression that matches the runs of some experiments and no others."""
-        entries = (self.study.experiments[name] for name in experiments)
-        return "|".join(map(_pattern, entries)) or "(?!)"
+        self._codes: dict[str, str] = {}
 
     @cached_property
-    def sets(self) -> list[RunSet]:
-        """The runs by the epochs of their snapshots and kept features.
-
-        An output of a rule cannot be a function of wildcards, so each set has rules to itself; most studies have one.
-        """
-        found: dict[tuple[tuple[int, ...], str], list[str]] = {}
-        for name, entry in self.study.experiments.items():
-            found.setdefault((tuple(entry.snapshot_epochs), entry.keep_features), []).append(name)
-        return [
-            RunSet(f"_{n}" if n > 1 else "", epochs, _kept(epochs, keep), self.pattern(names))
-            for n, ((epochs, keep), names) in enumerate(found.items(), start=1)
-        ]
+    def pattern(self) -> str:
+        """The regular expression that matches the study's runs."""
+        return self._matching(self.study.experiments)
 
     @cached_property
     def probed(self) -> str:
         """The pattern of the runs that have probes."""
-        return self.pattern(name for name, entry in self.study.experiments.items() if entry.probes)
+        return self._matching(name for name, entry in self.study.experiments.items() if entry.probes)
+
+    def _matching(self, experiments: Iterable[str]) -> str:
+        """Return the regular expression that matches the runs of some experiments and no others."""
+        entries = (self.study.experiments[name] for name in experiments)
+        return "|".join(map(_pattern, entries)) or "(?!)"
 
     def of(self, run: Run) -> RunFolder:
         """Return the folder of a run."""
@@ -82,30 +63,25 @@ class Plan:
         """Return the manifest of a run's data set."""
         return self.folder.manifest(run.dataset)
 
-    def snapshots(self, run: Run) -> list[Path]:
-        """Return the snapshots of a run."""
-        return [self.of(run).snapshot(epoch) for epoch in self.experiment(run).snapshot_epochs]
-
-    def probed_snapshots(self, run: Run) -> list[Path]:
-        """Return the snapshots that a run's probes read."""
-        return [self.of(run).snapshot(epoch) for epoch in self.study.probed_epochs(run.experiment)]
+    @cached_property
+    def earlier_features(self) -> list[Path]:
+        """The features that are deleted once they are measured, of any run; none in a study that keeps all."""
+        keeps_all = all(entry.keep_features == "all" for entry in self.study.experiments.values())
+        return [] if keeps_all else [self.folder.run("{run}").earlier_features]
 
     def features(self, run: Run) -> list[Path]:
-        """Return the features of all snapshots of a run."""
-        return [self.of(run).features(epoch) for epoch in self.experiment(run).snapshot_epochs]
-
-    def kept_features(self, run: Run) -> list[Path]:
-        """Return the features of a run that stay once they are measured."""
-        return list(_kept(self.features(run), self.experiment(run).keep_features))
+        """Return the files of features that a run is measured from."""
+        of, keeps_last = self.of(run), self.experiment(run).keep_features == "last"
+        return [of.features, *([of.earlier_features] if keeps_last else [])]
 
     def probes(self, run: Run) -> list[Path]:
         """Return the table of a run's probes, if it has some."""
         return [self.of(run).probes] if self.experiment(run).probes else []
 
-    def teachers_snapshot(self, run: Run) -> list[Path]:
-        """Return the snapshot that a run's teacher ends with, if it has one."""
+    def teachers_snapshots(self, run: Run) -> list[Path]:
+        """Return the snapshots of a run's teacher, if it has one."""
         teacher = self.study.teacher(run)
-        return [] if teacher is None else self.snapshots(teacher)[-1:]
+        return [] if teacher is None else [self.of(teacher).snapshots]
 
     def transfer_data(self, run: Run) -> list[Path]:
         """Return the data sets, with their manifests, that a run's probes transfer to."""
@@ -147,9 +123,9 @@ class Plan:
 
     def _promised_of(self, run: Run) -> list[Path]:
         of = self.of(run)
-        tensors = [*self.snapshots(run), *self.kept_features(run)]
         data = [self.data(run), self.manifest(run), *self.transfer_data(run)]
-        return [*data, *tensors, of.history, of.run, of.metrics, of.record, *self.probes(run)]
+        made = [of.snapshots, of.features, of.history, of.run, of.metrics, of.record, *self.probes(run)]
+        return [*data, *made]
 
     # --- the user's own files ----------------------------------------------------------------------------------------
 
@@ -181,7 +157,12 @@ class Plan:
 
     def code(self, stage: str, run: Run | None = None) -> str:
         """Return the digest of the code that a stage runs, or that it runs for one run."""
-        return code_digest(stage, **self.code_used(stage, run))
+        used = self.code_used(stage, run)
+        # Most runs of a study use the same code.
+        key = json.dumps([stage, used], default=str)
+        if key not in self._codes:
+            self._codes[key] = code_digest(stage, **used)
+        return self._codes[key]
 
     def data_code(self, dataset: str) -> str:
         """Return the digest of the code that prepares a data set."""
@@ -259,10 +240,6 @@ def _pattern(entry: Experiment) -> str:
     dataset, model = re.escape(entry.dataset), re.escape(entry.model)
     losses, seeds = "|".join(map(re.escape, entry.losses)), "|".join(map(str, entry.seeds))
     return f"{dataset}/{model}/(?:{losses})/seed(?:{seeds})"
-
-
-def _kept(all_epochs: Sequence[Any], keep_features: str) -> Any:
-    return all_epochs[-1:] if keep_features == "last" else all_epochs
 
 
 def _used(entries: Iterable[tuple[Any, str]]) -> dict[str, Any]:

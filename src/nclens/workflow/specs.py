@@ -174,11 +174,12 @@ class Train:
 
 @dataclass(frozen=True)
 class Extract:
-    """The network whose snapshots are evaluated, and where."""
+    """The network whose snapshots are evaluated, and where; `kept` are the epochs whose features stay."""
 
     dataset: str
     model: Entry
     snapshots: tuple[int, ...]
+    kept: tuple[int, ...]
     device: str
 
 
@@ -210,10 +211,11 @@ class MeasureRegressor:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured on each snapshot: one of the two, by task."""
+    """What is measured on each snapshot: one of the two, by task; `kept` as in `Extract`."""
 
     task: str
     snapshots: tuple[int, ...]
+    kept: tuple[int, ...]
     measurements: tuple[Call, ...]
     classifier: MeasureClassifier | None = None
     regressor: MeasureRegressor | None = None
@@ -394,8 +396,7 @@ class TrackRun(OfExperiment):
     label: str
     colour: str
     tensors: bool
-    snapshots: tuple[int, ...]
-    keep_features: str
+    epoch: int
     probed: bool
 
 
@@ -460,20 +461,26 @@ def extract(study: "Study", run: "Run") -> Extract:
     """Return what `extract` uses."""
     experiment = study.experiments[run.experiment]
     model, device = _model(study, run.model), experiment.training.device
-    return Extract(run.dataset, model, tuple(experiment.snapshot_epochs), device)
+    return Extract(run.dataset, model, *_snapshots(experiment), device)
 
 
 def measure(study: "Study", run: "Run") -> Measure:
     """Return what `measure` uses."""
     task, entry, theory = study.task(run.experiment), study.experiments[run.experiment], study.theory
-    snapshots, training = tuple(entry.snapshot_epochs), entry.training
+    snapshots, training = _snapshots(entry), entry.training
     if task == "regression":
         c = theory.lambda_w * theory.lambda_h_mean if training.ufm_regularised else None
-        return Measure(task, snapshots, calls("regression"), regressor=MeasureRegressor(c))
+        return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c))
     # A classifier trained with squared error is a regressor on one-hot targets too.
     called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
     held_out = study.measure.held_out, study.measure.held_out_seed
-    return Measure(task, snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs))
+    return Measure(task, *snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs))
+
+
+def _snapshots(experiment: "Experiment") -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the epochs of an experiment's snapshots, and those whose features are kept."""
+    epochs = tuple(experiment.snapshot_epochs)
+    return epochs, epochs[-1:] if experiment.keep_features == "last" else epochs
 
 
 def calls(*tasks: Task) -> tuple[Call, ...]:
@@ -590,8 +597,7 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
         label=study.label(run.loss),
         colour=study.colour(run.loss),
         tensors=study.track.tensors,
-        snapshots=tuple(experiment.snapshot_epochs),
-        keep_features=experiment.keep_features,
+        epoch=experiment.training.epochs,
         probed=bool(experiment.probes),
     )
 

@@ -14,7 +14,8 @@ from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
 from nclens.workflow import tables
 from nclens.workflow.build.figures import draw_figure
-from nclens.workflow.files import FileError, atomic_write, read_json, read_tensors
+from nclens.workflow.epochs import has_epoch, read_epoch
+from nclens.workflow.files import FileError, atomic_write, read_json
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
 
@@ -90,15 +91,15 @@ def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root:
     path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
-    def path_of(loss: str, seed: int, epoch: int) -> Path:
-        return folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).features(epoch)
+    def features_of(loss: str, seed: int) -> Path:
+        return folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).features
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
-        return _arrays(path_of(loss, seed, experiment.epochs))
+        return _arrays(features_of(loss, seed), experiment.epochs)
 
     def first_features(loss: str, seed: int) -> Mapping[str, np.ndarray] | None:
-        path = path_of(loss, seed, experiment.first_epoch)
-        return _arrays(path) if path.is_file() else None
+        path, epoch = features_of(loss, seed), experiment.first_epoch
+        return _arrays(path, epoch) if has_epoch(path, epoch, "extract") else None
 
     own: dict[str, Any] = {}
     for key, table in found.items():
@@ -124,5 +125,5 @@ def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root:
     )
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in read_tensors(path, "extract")[0].items()}
+def _arrays(path: Path, epoch: int) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in read_epoch(path, epoch, "extract")[0].items()}

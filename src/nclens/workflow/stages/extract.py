@@ -1,5 +1,6 @@
 """Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,13 +14,14 @@ from nclens.training.loop import extract_features
 from nclens.training.runtime import configure
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.files import read_json, read_tensors, read_weights, write_tensors
+from nclens.workflow.epochs import load_weights, read_ahead, write_epochs
+from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Extract, flat
 
 
-def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int) -> None:
-    """Write RUN/features/epoch{E}.safetensors for every snapshot RUN/snapshots/epoch{E}.safetensors.
+def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, earlier: bool = False) -> None:
+    """Write RUN/features.safetensors and, where `earlier`, RUN/earlier_features.safetensors of the epochs not kept.
 
     In float32 whatever the training's precision was: what is measured is the weights.
 
@@ -34,17 +36,22 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int) 
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
-        for epoch in spec.snapshots:
-            read_weights(network, folder.snapshot(epoch))
-            made: dict[str, Tensor] = {}
-            for name, split in splits.items():
-                try:
-                    made |= _extracted(network, name, split)
-                except ValueError as error:
-                    raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
-            # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
-            made |= {"weight": network.head.weight, "bias": _bias(network.head)}
-            write_tensors(folder.features(epoch), made)
+        with ExitStack() as files:
+            puts = dict.fromkeys(spec.kept, files.enter_context(write_epochs(folder.features, spec.kept)))
+            if earlier:
+                others = [epoch for epoch in spec.snapshots if epoch not in spec.kept]
+                puts |= dict.fromkeys(others, files.enter_context(write_epochs(folder.earlier_features, others)))
+            for epoch, weights, _ in read_ahead(folder.snapshots, spec.snapshots, "train"):
+                load_weights(network, weights, folder.snapshots)
+                made: dict[str, Tensor] = {}
+                for name, split in splits.items():
+                    try:
+                        made |= _extracted(network, name, split)
+                    except ValueError as error:
+                        raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
+                # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
+                made |= {"weight": network.head.weight, "bias": _bias(network.head)}
+                puts[epoch](epoch, made)
 
 
 def _extracted(network: Network, name: str, split: Split) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
-from nclens.workflow.files import read_tensors
+from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure
@@ -28,11 +28,14 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
     """Write RUN/metrics.csv: epoch, split, metric, value."""
     torch.set_num_threads(threads)
 
+    folder = RunFolder(run)
+
     def read(epoch: int) -> dict[str, Tensor]:
-        return read_tensors(RunFolder(run).features(epoch), "extract")[0]
+        file = folder.features if epoch in spec.kept else folder.earlier_features
+        return read_epoch(file, epoch, "extract")[0]
 
     rows = pd.DataFrame(MEASURES[spec.task](read, spec), columns=list(tables.METRICS.columns))
-    tables.write(tables.METRICS, RunFolder(run).metrics, rows)
+    tables.write(tables.METRICS, folder.metrics, rows)
 
 
 def _classification(read: Read, spec: Measure) -> Rows:

@@ -16,7 +16,8 @@ from nclens.workflow import tables
 from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.files import read_json, read_tensors, read_weights
+from nclens.workflow.epochs import read_weights
+from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Probe, ProbeRun, flat
 
@@ -50,7 +51,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     network = place_network(network, manifest["shape"], device)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     for epoch in spec.snapshots:
-        read_weights(network, folder.run(spec.run).snapshot(epoch))
+        read_weights(network, folder.run(spec.run).snapshots, epoch)
         for entry, arguments in zip(spec.probes, given, strict=True):
             if epoch not in entry.snapshots:
                 continue

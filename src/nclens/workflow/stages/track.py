@@ -18,6 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
 from nclens.training.history import HISTORY
 from nclens.workflow import tables
+from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import FileError, read_json, read_tensors, sha256_of, write_json
 from nclens.workflow.paths import RunFolder, StudyFolder
 from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
@@ -92,15 +93,12 @@ def track_study(spec: TrackStudy, root: Path) -> None:
 def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
     folder = StudyFolder(root)
-    run, epochs = folder.run(spec.run), spec.snapshots
-    kept = epochs if spec.keep_features == "all" else epochs[-1:]
+    run = folder.run(spec.run)
     logs = [folder.log(stage, spec.run) for stage in ("train", "extract", "measure", "probe")]
     return [
-        *(run.run, run.history, run.metrics),
+        *(run.run, run.history, run.metrics, run.snapshots, run.features),
         *([run.probes] if spec.probed else []),
         *(path for path in logs if path.is_file()),
-        *map(run.snapshot, epochs),
-        *map(run.features, kept),
     ]
 
 
@@ -181,7 +179,7 @@ def _artifact_folder(path: Path, root: Path) -> str | None:
     relative = path.relative_to(root)
     if path.suffix == ".log":
         return "logs/" + relative.parts[1]
-    return path.parent.name if path.parent.name in ("snapshots", "features", "figures", "theory") else None
+    return path.parent.name if path.parent.name in ("figures", "theory") else None
 
 
 def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]) -> None:
@@ -197,8 +195,7 @@ def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]
     data, _ = read_tensors(StudyFolder(root).data(spec.dataset), "prepare")
     names = OUTPUTS[task_of(manifest)]
     network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
-    snapshot = StudyFolder(root).run(spec.run).snapshot(spec.snapshots[-1])
-    network.load_state_dict(read_tensors(snapshot, "train")[0])
+    read_weights(network, StudyFolder(root).run(spec.run).snapshots, spec.epoch)
     network.eval()
     split, _ = place_splits(data, manifest, torch.device("cpu"))
     example = split.normalise(split.inputs[:2]).contiguous().numpy()

@@ -33,14 +33,13 @@ from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
+from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
 from nclens.workflow.files import (
     FileError,
-    atomic_write,
     damaged,
     read_json,
     read_tensors,
-    read_weights,
     write_json,
     write_tensors,
 )
@@ -77,8 +76,8 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
     with device_slot(spec.training.device, RunFolder(run).name) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
-        snapshot = _teachers_snapshot(spec, run)
-        taught = {"teacher_sha256": read_tensors(snapshot, "train")[1]["sha256"]} if snapshot else {}
+        snapshots = _teachers_snapshots(spec, run)
+        taught = {"teacher_sha256": read_epoch(snapshots, spec.teacher.epoch, "train")[1]} if spec.teacher else {}
         identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
         if waited and _is_complete(RunFolder(run), spec, identity):
             _say(run, "already complete: the other process ended it")
@@ -87,7 +86,7 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
         work = RunFolder(run).work
         with remembered(run, identity), explained():
-            trainer = _build(spec, data, described, snapshot, device)
+            trainer = _build(spec, data, described, snapshots, device)
             record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
             seconds = _resume(trainer, work, spec.snapshots, identity, run)
@@ -96,21 +95,20 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         _discard(work)
 
 
-def _teachers_snapshot(spec: Train, run: Path) -> Path | None:
-    """Return the snapshot of the teacher that a run's specification names, in the run's own study; None for none."""
-    if spec.teacher is None:
-        return None
-    return Path(os.path.relpath(RunFolder(run).study.run(spec.teacher.run).snapshot(spec.teacher.epoch)))
+def _teachers_snapshots(spec: Train, run: Path) -> Path:
+    """Return the snapshots of the teacher that a run's specification names, in the run's own study."""
+    study = RunFolder(run).study
+    return Path(os.path.relpath(study.run(spec.teacher.run).snapshots if spec.teacher else study.root))
 
 
-def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshot: Path | None, device: torch.device) -> Trainer:
+def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshots: Path, device: torch.device) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     teacher = None
-    if spec.teacher is not None and snapshot is not None:
+    if spec.teacher is not None:
         network = _network(spec.teacher.model, manifest, device)
-        read_weights(network, snapshot)
+        read_weights(network, snapshots, spec.teacher.epoch)
         teacher = as_teacher(network, spec.training.precision)
     # Behind the teacher, so that a student begins as the same network does alone.
     torch.manual_seed(derived_seed(spec.seed, "weights"))
@@ -233,9 +231,9 @@ def _publish(
     manifest: dict[str, Any],
 ) -> None:
     """Put the finished run's files in their places; `RUN/.work` stays until all are there."""
-    for epoch in spec.snapshots:
-        with atomic_write(run.snapshot(epoch)) as temporary:
-            shutil.copyfile(work.snapshot(epoch), temporary)
+    with write_epochs(run.snapshots, spec.snapshots) as put:
+        for epoch in spec.snapshots:
+            put(epoch, read_tensors(work.snapshot(epoch), "train")[0])
     tables.write(tables.HISTORY[trainer.train_split.task], run.history, pd.DataFrame(trainer.history))
     device = trainer.device
     cuda = device.type == "cuda"
@@ -268,7 +266,7 @@ def _publish(
 
 def _is_complete(run: RunFolder, spec: Train, identity: str) -> bool:
     """Return whether another process has completed this very run meanwhile."""
-    outputs = [*map(run.snapshot, spec.snapshots), run.history, run.run]
+    outputs = [run.snapshots, run.history, run.run]
     if not all(path.is_file() for path in outputs):
         return False
     return read_json(run.run, "train")["identity"] == identity
