@@ -32,6 +32,7 @@ rule all:
 onstart:
     check_executor()
     stop_polling()
+    forkserver.start(workflow.is_main_process)
 
 
 onsuccess:

@@ -8,7 +8,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from nclens.study import ConfigError, read_study
-from nclens.workflow import specs
+from nclens.workflow import forkserver, specs
 from nclens.workflow.check import check_study
 from nclens.workflow.plan import Plan
 from nclens.workflow.specs import encode

@@ -1,0 +1,23 @@
+"""The command `nclens`: a job is handed to the workflow's fork server where there is one, all else runs here."""
+
+import sys
+
+from nclens.workflow import forkserver
+
+
+def main() -> None:
+    """Run the command line."""
+    if sys.argv[1:2] == ["forkserver"]:
+        arguments = forkserver.serve(sys.argv[2], int(sys.argv[3]))
+        if arguments is None:
+            return
+        sys.argv[:] = ["nclens", *arguments]
+    elif (code := forkserver.hand_over(sys.argv[1:])) is not None:
+        sys.exit(code)
+    from nclens.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
