@@ -5,9 +5,11 @@ import signal
 import stat
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
+from nclens import cli
 from nclens.workflow import forkserver
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs run in their own processes")
@@ -84,6 +86,14 @@ class Server:
             os.close(self._workflow)
             self._workflow = None
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_servers_start_commands_that_there_are_and_import_modules_that_there_are():
+    assert {*forkserver.KINDS.values()} == {*forkserver.MODULES}
+    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    commands |= {group.name for group in cli.app.registered_groups}
+    assert {*forkserver.KINDS} <= commands
+    assert all(find_spec(module) for modules in forkserver.MODULES.values() for module in modules)
 
 
 class Client:

@@ -312,6 +312,7 @@ def test_hidden_files_and_folders_beside_the_templates_change_nothing(package):
 def test_what_checks_and_names_and_recognises_failures_changes_nothing(package):
     modules = [
         *("workflow/files", "workflow/provenance", "workflow/failures", "workflow/devices", "workflow/user_files"),
+        *("workflow/forkserver", "__main__"),
         *("cli", "study/study", "models/memory", "data/raw", "data/download", "training/writer"),
     ]
 
