@@ -1,50 +1,102 @@
-"""Overhead of the workflow over its training jobs: wall time of a whole study, and of a run with nothing to do.
+"""What surrounds the training: processor time outside the training jobs, and wall time, of this version and another.
 
-The default study runs from scratch in a temporary folder, on all cores. Wall time times cores is compared with the
-summed time of the training jobs (from Snakemake's benchmark files). Then the same command runs again.
+The study runs from scratch in a temporary folder, with each version's own Snakefile and package and the same installed
+packages, one version after the other on an otherwise idle machine. A training job is measured as a process, imports
+included. Then the same command runs again, with nothing to do.
 
-    python benchmarks/workflow.py [--study workflow_config.yaml] [--cores 2]
+    python benchmarks/workflow.py [--against 472c36c] [--study workflow_config.yaml] [--cores 2]
 """
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: The command line of a version, which adds the processor time of its training jobs to a file.
+NCLENS = """#!{python}
+import os, sys
+if sys.argv[1:2] == ["train"]:
+    job = os.fork()
+    if job:
+        import signal
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: os.kill(job, number))
+        _, status, used = os.wait4(job, 0)
+        with open({trained!r}, "a") as file:
+            print(used.ru_utime + used.ru_stime, file=file)
+        sys.exit(abs(os.waitstatus_to_exitcode(status)))
+from nclens.{module} import main
+main()
+"""
 
 
-def timed(command, folder):
+def environment(folder, version, trained):
+    """Make a Python environment of the installed packages with a version's `nclens`; return what a process needs."""
+    venv.create(folder, symlinks=True)
+    packages = sysconfig.get_path("purelib", "venv", {"base": str(folder)})
+    Path(packages, "installed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    command = folder / "bin" / "nclens"
+    module = "__main__" if (version / "src" / "nclens" / "__main__.py").exists() else "cli"
+    text = NCLENS.format(python=folder / "bin" / "python", trained=str(trained), module=module)
+    command.write_text(text, encoding="utf-8")
+    command.chmod(0o755)
+    return {**os.environ, "PYTHONPATH": str(version / "src"), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+
+
+def measured(command, folder, variables):
+    """Return wall and processor seconds of a command."""
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return time.perf_counter() - start
+    with open(folder / "output", "w", encoding="utf-8") as output:
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit((folder / "output").read_text(encoding="utf-8")[-3000:])
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime
+
+
+def study(version, options):
+    """Run a study with a version; return wall, processor and training seconds, and the wall time of doing nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        trained, results = folder / "trained", folder / "study"
+        results.mkdir()
+        variables = environment(folder / "environment", version, trained)
+        command = [folder / "environment" / "bin" / "python", "-m", "snakemake", "--snakefile", version / "Snakefile"]
+        command += ["--configfile", version / options.study, "--cores", str(options.cores)]
+        wall, processor = measured(command, results, variables)
+        training = sum(map(float, trained.read_text(encoding="utf-8").split()))
+        idle, _ = measured(command, results, variables)
+    return wall, processor, training, idle
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", type=Path, default=ROOT / "workflow_config.yaml")
+    parser.add_argument("--against", metavar="REVISION", help="another version, of this repository's history")
+    parser.add_argument("--study", type=Path, default=Path("workflow_config.yaml"), help="below the project's folder")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    command = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--configfile", str(options.study.resolve()), "--cores", str(options.cores)]
+    versions = {"this version": ROOT}
     with tempfile.TemporaryDirectory() as folder:
-        wall = timed(command, folder)
-        training = 0.0
-        for path in Path(folder).glob("results/*/benchmarks/train/**/*.tsv"):
-            with open(path, encoding="utf-8", newline="") as file:
-                training += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
-        idle = timed(command, folder)
-    print(f"{options.study.name} on {options.cores} cores")
-    print(f"wall time                                {wall:8.1f} s")
-    print(f"summed time of the training jobs         {training:8.1f} s")
-    print(f"wall time x cores / summed training time {wall * options.cores / training:8.2f}")
-    print(f"the same command with nothing to do      {idle:8.1f} s")
+        if options.against:
+            versions = {options.against: Path(folder), **versions}
+            archive = subprocess.run(["git", "archive", options.against], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+            subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
+        found = {name: study(version, options) for name, version in versions.items()}
+    print(f"{options.study} on {options.cores} cores, seconds")
+    print(f"{'':24}{'wall':>10}{'processor':>12}{'training':>12}{'outside':>10}{'nothing to do':>16}")
+    for name, (wall, processor, training, idle) in found.items():
+        print(f"{name:24}{wall:10.1f}{processor:12.1f}{training:12.1f}{processor - training:10.1f}{idle:16.1f}")
+    if options.against:
+        before, after = found.values()
+        print(f"processor time outside the training jobs, over {options.against}: ", end="")
+        print(f"{(after[1] - after[2]) / (before[1] - before[2]):.2f}")
+        print(f"wall time, over {options.against}: {after[0] / before[0]:.2f}")
 
 
 if __name__ == "__main__":

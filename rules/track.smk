@@ -2,7 +2,7 @@
 
 # in:  every file of a run, or of the study
 # out: RUN/mlflow.json, R/mlflow.json
-# These rules have no priority: what nothing waits for fills the cores that the last figures leave idle.
+# These rules have no priority: nothing waits for them.
 
 
 rule track_setup:
@@ -57,7 +57,8 @@ rule track:
     localrule: True
     conda:
         ENVIRONMENT
-    threads: 1
+    # It mostly waits, for a disk or a server: it runs beside the trainings.
+    threads: 0
     resources:
         mlflow=1,
     params:
