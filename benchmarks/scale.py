@@ -6,6 +6,10 @@ a separate process. `collect` to `report` read simulated measurements in the sta
     python benchmarks/scale.py plan --runs 1000 2500 5000 10000
     python benchmarks/scale.py plan --runs 1000 --profile snakemake.prof      then: python -m pstats snakemake.prof
     python benchmarks/scale.py stages --runs 1000 10000
+    python benchmarks/scale.py jobs --runs 10 30 [--against 472c36c]
+
+`jobs` runs studies of that many runs to their end and prints the processor time of each further run outside its
+training, for this version and another.
 """
 
 import argparse
@@ -22,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from workflow import run_study, versions
 
 from nclens.study import load_study
 from nclens.workflow import specs
@@ -32,15 +37,15 @@ LOSSES, SEEDS = 10, 50
 EPOCHS = 100
 
 
-def study(runs):
+def study(runs, seeds=SEEDS):
     """Return the configuration of a study with that many runs, 8 snapshots each."""
-    experiments, rest = divmod(runs, LOSSES * SEEDS)
+    experiments, rest = divmod(runs, LOSSES * seeds) if seeds else (0, 0)
     if rest or not experiments:
-        sys.exit(f"--runs {runs}: must be a multiple of {LOSSES * SEEDS}")
+        sys.exit(f"--runs {runs}: must be a multiple of {LOSSES * (seeds or 1)}")
     losses = {"ce": {"name": "ce"}}
     losses |= {f"ls{n}": {"name": "ls", "smoothing": n / 50} for n in range(1, LOSSES)}
     training = {"epochs": EPOCHS, "batch_size": 40}
-    shared = {"model": "resnet8", "losses": list(losses), "seeds": list(range(SEEDS)), "training": training}
+    shared = {"model": "resnet8", "losses": list(losses), "seeds": list(range(seeds)), "training": training}
     return {
         "study": "scale",
         "datasets": {
@@ -118,6 +123,21 @@ def stages(folder, runs, raw):
         show(stage, runs, *measured(command, folder)[:3])
 
 
+def jobs(sizes, against, cores):
+    """Measure the processor time beside the training that each further run takes, from two sizes of a study."""
+    with versions(against) as folders:
+        for name, folder in folders.items():
+            outside = []
+            for runs in sizes:
+                with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                    yaml.safe_dump(study(runs, seeds=runs // LOSSES), file)
+                    wall, processor, training, _ = run_study(folder, Path(file.name), cores)
+                outside.append(processor - training)
+                print(f"{name:24}{runs:8}{wall:10.1f}{processor:10.1f}", flush=True)
+            more = (outside[-1] - outside[0]) / (sizes[-1] - sizes[0])
+            print(f"{name}: {more:.1f} s of processor time beside the training of each further run", flush=True)
+
+
 def real_run(raw, folder):
     """Train, extract and measure a run of two epochs; return its tables and its record."""
     from nclens.workflow.stages.extract import extract
@@ -160,11 +180,15 @@ def write_run(run, pattern, random):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["plan", "stages"])
+    parser.add_argument("what", choices=["plan", "stages", "jobs"])
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--profile", type=Path, help="file for the profile of the dry run")
+    parser.add_argument("--against", metavar="REVISION", help="another version, for `jobs`")
     arguments, options = parser.parse_known_args()
     print(f"{'step':24}{'runs':>8}{'wall s':>10}{'CPU s':>10}{'CPU ms / run':>14}{'MB':>10}")
+    if arguments.what == "jobs":
+        jobs(arguments.runs, arguments.against, os.cpu_count())
+        return
     for runs in arguments.runs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -15,6 +15,7 @@ import sysconfig
 import tempfile
 import time
 import venv
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -60,15 +61,28 @@ def measured(command, folder, variables):
     return time.perf_counter() - start, used.ru_utime + used.ru_stime
 
 
-def study(version, options):
-    """Run a study with a version; return wall, processor and training seconds, and the wall time of doing nothing."""
+@contextmanager
+def versions(against):
+    """Yield the folder of this version, and before it that of another revision if one is named, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        if against:
+            archive = subprocess.run(["git", "archive", against], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+            subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
+        yield {against: Path(folder), "this version": ROOT} if against else {"this version": ROOT}
+
+
+def run_study(version, study, cores):
+    """Run a study with a version; return wall, processor and training seconds, and the wall time of doing nothing.
+
+    The study's file is absolute, or relative to the version's folder.
+    """
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         trained, results = folder / "trained", folder / "study"
         results.mkdir()
         variables = environment(folder / "environment", version, trained)
         command = [folder / "environment" / "bin" / "python", "-m", "snakemake", "--snakefile", version / "Snakefile"]
-        command += ["--configfile", version / options.study, "--cores", str(options.cores)]
+        command += ["--configfile", version / study, "--cores", str(cores)]
         wall, processor = measured(command, results, variables)
         training = sum(map(float, trained.read_text(encoding="utf-8").split()))
         idle, _ = measured(command, results, variables)
@@ -81,13 +95,8 @@ def main():
     parser.add_argument("--study", type=Path, default=Path("workflow_config.yaml"), help="below the project's folder")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    versions = {"this version": ROOT}
-    with tempfile.TemporaryDirectory() as folder:
-        if options.against:
-            versions = {options.against: Path(folder), **versions}
-            archive = subprocess.run(["git", "archive", options.against], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-            subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
-        found = {name: study(version, options) for name, version in versions.items()}
+    with versions(options.against) as folders:
+        found = {name: run_study(folder, options.study, options.cores) for name, folder in folders.items()}
     print(f"{options.study} on {options.cores} cores, seconds")
     print(f"{'':24}{'wall':>10}{'processor':>12}{'training':>12}{'outside':>10}{'nothing to do':>16}")
     for name, (wall, processor, training, idle) in found.items():

@@ -8,7 +8,7 @@ from nclens.workflow import forkserver
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["forkserver"]:
-        arguments = forkserver.serve(sys.argv[2], int(sys.argv[3]))
+        arguments = forkserver.serve(int(sys.argv[2]))
         if arguments is None:
             return
         sys.argv[:] = ["nclens", *arguments]

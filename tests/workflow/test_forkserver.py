@@ -1,16 +1,16 @@
 """The fork server: a job runs in it as it would alone, and ends as it would alone."""
 
 import os
+import pkgutil
 import signal
 import stat
 import sys
 import time
-from importlib.util import find_spec
 
 import pytest
 
-from nclens import cli
 from nclens.workflow import forkserver
+from nclens.workflow import stages as package
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs run in their own processes")
 
@@ -49,12 +49,12 @@ def streams():
 class Server:
     """A server in a fork of this process, whose jobs are those of the module above."""
 
-    def __init__(self, folder, monkeypatch, modules=("own_job",)):
+    def __init__(self, folder, monkeypatch, module="own_{stage}"):
         self.folder, self.count = folder, folder / "count"
         (folder / "own_job.py").write_text(JOB.format(count=str(self.count)), encoding="utf-8")
         monkeypatch.syspath_prepend(folder)
-        monkeypatch.setattr(forkserver, "MODULES", {"compute": modules})
-        monkeypatch.setattr(forkserver, "KINDS", {"job": "compute"})
+        monkeypatch.setattr(forkserver, "SERVERS", {"compute": ("job",)})
+        monkeypatch.setattr(forkserver, "MODULE", module)
         monkeypatch.setenv(forkserver.VARIABLE, str(folder))
         listening = forkserver.socket.socket(forkserver.socket.AF_UNIX)
         listening.bind(str(folder / "compute"))
@@ -72,7 +72,7 @@ class Server:
         code = 1
         try:
             _, sys.stdout, sys.stderr = streams()
-            arguments = forkserver.serve("compute", descriptor)
+            arguments = forkserver.serve(descriptor)
             sys.stdin = streams()[0]
             code = 0 if arguments is None else sys.modules["own_job"].work(arguments[1:])
             sys.stdout.flush()
@@ -88,12 +88,10 @@ class Server:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def test_servers_start_commands_that_there_are_and_import_modules_that_there_are():
-    assert {*forkserver.KINDS.values()} == {*forkserver.MODULES}
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
-    commands |= {group.name for group in cli.app.registered_groups}
-    assert {*forkserver.KINDS} <= commands
-    assert all(find_spec(module) for modules in forkserver.MODULES.values() for module in modules)
+def test_every_stage_but_the_light_and_the_long_one_is_started_by_a_server():
+    stages = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert {stage for served in forkserver.SERVERS.values() for stage in served} == stages - {"resolve", "train"}
+    assert package.__name__ == forkserver.MODULE.removesuffix(".{stage}")
 
 
 class Client:
@@ -227,7 +225,7 @@ def test_another_installation_runs_its_jobs_alone(tmp_path, monkeypatch, server)
 
 
 def test_what_cannot_be_imported_is_said_by_the_job_itself(tmp_path, monkeypatch):
-    server = Server(tmp_path, monkeypatch, modules=("no_such_module",))
+    server = Server(tmp_path, monkeypatch, module="no_such_{stage}")
     assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 99
     server.end()
 

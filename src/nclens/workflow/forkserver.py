@@ -1,6 +1,6 @@
 """Jobs as forks of a process that has imported their packages, which alone takes seconds of processor time a job.
 
-The workflow starts a server for each kind of job. `nclens` hands its arguments, environment, folder and standard
+The workflow starts two servers. `nclens` hands its arguments, environment, folder and standard
 streams to the server, which forks a process for them; signals are passed on, and the exit code comes back. A job for
 which there is no server runs in its own process: on a cluster's nodes, in another software environment, and where the
 system is not Linux, since other systems' libraries may not survive a fork.
@@ -28,14 +28,14 @@ from typing import Any
 
 #: Names the folder of the servers' sockets.
 VARIABLE = "NCLENS_FORKSERVER"
-#: Which server starts a command. Training runs in its own process: it is long, and Snakemake measures its memory.
-KINDS = {"extract": "compute", "measure": "compute", "probe": "compute", "track": "record"}
-#: What a server imports, when the first job arrives.
-MODULES = {
-    "compute": ("nclens.cli", *(f"nclens.workflow.stages.{stage}" for stage in ("extract", "measure", "probe"))),
-    "record": ("nclens.cli", "nclens.workflow.stages.track", "nclens.workflow.build.models", "mlflow.pytorch"),
+#: Servers, and the stages whose jobs they start. Training is long, and Snakemake measures its process.
+SERVERS = {
+    "compute": ("prepare", "extract", "measure", "probe", "theory", "collect", "predict", "judge", "draw", "report"),
+    "record": ("track",),
 }
-#: Called after the imports: it imports what the module's other functions import when they are called.
+#: The module of a stage, which a server imports when the stage's first job arrives.
+MODULE = "nclens.workflow.stages.{stage}"
+#: A function of that module, called then: it imports what the stage imports while it runs.
 WARM_UP = "warm_up"
 REFUSED = "refused"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,11 +64,11 @@ def start(here: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="nclens-"))
     servers = []
     with contextlib.suppress(OSError):  # a path too long for a socket: jobs then start as usual
-        for kind in MODULES:
+        for name in SERVERS:
             with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(folder / kind))
+                listening.bind(str(folder / name))
                 listening.listen(1000)
-                command = [sys.executable, "-m", "nclens", "forkserver", kind, str(listening.fileno())]
+                command = [sys.executable, "-m", "nclens", "forkserver", str(listening.fileno())]
                 # In a session to itself: a Ctrl-C reaches the jobs once, through their clients.
                 servers.append(
                     subprocess.Popen(
@@ -94,13 +94,13 @@ def _stop(servers: "list[subprocess.Popen[bytes]]", folder: Path) -> None:
 
 def hand_over(arguments: list[str]) -> int | None:
     """Run a command as a fork of its server; return its exit code, or None where no server takes it."""
-    kind = KINDS.get(arguments[0]) if arguments else None
+    name = next((name for name, stages in SERVERS.items() if arguments and arguments[0] in stages), None)
     folder = os.environ.get(VARIABLE)
-    if kind is None or not folder:
+    if name is None or not folder:
         return None
     with socket.socket(socket.AF_UNIX) as server:
         try:
-            server.connect(f"{folder}/{kind}")
+            server.connect(f"{folder}/{name}")
         except OSError:
             return None
 
@@ -155,9 +155,9 @@ class _Request:
     streams: list[int] = field(default_factory=list)
 
 
-def serve(kind: str, descriptor: int) -> list[str] | None:
+def serve(descriptor: int) -> list[str] | None:
     """Serve until the workflow has ended and all jobs with it; return None then, and in each fork its arguments."""
-    request = _Server(kind, socket.socket(fileno=descriptor)).run()
+    request = _Server(socket.socket(fileno=descriptor)).run()
     if request is None:
         return None
     os.chdir(request.folder)
@@ -172,12 +172,11 @@ def serve(kind: str, descriptor: int) -> list[str] | None:
 
 
 class _Server:
-    def __init__(self, kind: str, listening: socket.socket) -> None:
-        self._kind = kind
+    def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
         self._selector = selectors.DefaultSelector()
         self._jobs: dict[int, socket.socket] = {}
-        self._imported = False
+        self._imported: set[str] = set()
 
     def run(self) -> _Request | None:
         """Return None at the end, and in each fork its request."""
@@ -227,16 +226,17 @@ class _Server:
         """Return whether the client is of this installation; import what its job needs."""
         if request.installation != _installation():
             return False
-        if not self._imported:
+        stage = request.arguments[0]
+        if stage not in self._imported:
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking CUDA itself would keep the forks from using it
             try:
-                for module in map(importlib.import_module, MODULES[self._kind]):
-                    getattr(module, WARM_UP, bool)()
+                importlib.import_module("nclens.cli")
+                getattr(importlib.import_module(MODULE.format(stage=stage)), WARM_UP, bool)()
             except ImportError:
                 return False  # in its own process the job says what is missing
             gc.collect()
             gc.freeze()
-            self._imported = True
+            self._imported.add(stage)
         return True
 
     def _forget(self, client: socket.socket) -> None:

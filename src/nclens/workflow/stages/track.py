@@ -215,6 +215,8 @@ def warm_up() -> None:
     """Export a network of one weight: what that imports takes longer than the export of a run's network."""
     import torch
 
+    import nclens.workflow.build.models  # noqa: F401
+
     exported = torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),))
     torch.export.save(exported, io.BytesIO())
 
