@@ -88,7 +88,7 @@ def test_every_specification_comes_through_the_shell_whole(title, label, name):
         paths = list(map(str, made.promised()))
         assert len(paths) == len(set(paths))
         assert not any("{" in path or "\n" in path for path in paths)
-        assert all(re.fullmatch(made.sets[0].pattern, run) for run in made.runs)
+        assert all(re.fullmatch(made.pattern, run) for run in made.runs)
 
 
 def commands(place, raw):

@@ -15,10 +15,11 @@ PATH = re.compile(
     r"seed\{|epoch\{|\.safetensors|(metrics|probes|history|claims|losses)\.(csv|md|parquet)|\.locks"
     r"|(run|mlflow|track_setup)\.json|report\.html|study\.yaml|/(snapshots|features)|(logs|benchmarks)/"
 )
-#: A benchmark's own study and data, and the names that a run's files have in MLflow.
+#: A benchmark's own study and data, the names that a run's files have in MLflow, and those inside a file of epochs.
 KNOWN = {
     *(("benchmarks", "study.yaml"), ("benchmarks", "data.safetensors")),
     *(("stages", "logs/"), ("stages", ".safetensors")),
+    *(("workflow", "epoch{}/{}"), ("workflow", "epoch{}/"), ("workflow", "epoch{}.sha256")),
 }
 WHERE = [
     *((ROOT / "src" / "nclens" / "workflow").rglob("*.py")),
@@ -54,7 +55,10 @@ def test_no_rule_makes_a_path_of_the_results(path):
 def test_paths_hold_wildcards_of_the_workflow():
     folder = StudyFolder(Path("results/own"))
     run = folder.run(run_path("{dataset}", "{model}", "{loss}", "{seed}"))
-    assert str(run.snapshot(3)) == "results/own/{dataset}/{model}/{loss}/seed{seed}/snapshots/epoch3.safetensors"
+    assert str(run.snapshots) == "results/own/{dataset}/{model}/{loss}/seed{seed}/snapshots.safetensors"
+    assert str(run.features) == "results/own/{dataset}/{model}/{loss}/seed{seed}/features.safetensors"
+    work = "results/own/{dataset}/{model}/{loss}/seed{seed}/.work"
+    assert str(run.work.snapshot(3)) == f"{work}/snapshots/epoch3.safetensors"
     assert str(folder.log("train", "{dataset}")) == "results/own/logs/train/{dataset}.log"
     assert str(folder.benchmark("judge")) == "results/own/benchmarks/judge.tsv"
 

@@ -1,4 +1,4 @@
-"""The plan of a study: which runs keep the same files, and how the rules tell them apart."""
+"""The plan of a study: its runs, their files, and what their jobs need."""
 
 import copy
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nclens.study import load_study
+from nclens.workflow import specs
 from nclens.workflow.plan import Plan
 
 
@@ -30,33 +31,52 @@ def matched(plan, pattern):
     return {path for path in plan.runs if re.fullmatch(pattern, path)}
 
 
-def test_experiments_that_keep_the_same_epochs_share_their_rules(raw):
-    made = plan(raw)
-    (runs,) = made.sets
-    assert (runs.suffix, runs.epochs, runs.kept) == ("", (1, 2, 6), (1, 2, 6))
-    assert matched(made, runs.pattern) == set(made.runs)
+def features(made):
+    """The names of the files of features that each experiment is measured from."""
+    runs = {name: next(made.study.runs(name)) for name in made.study.experiments}
+    return {name: [path.name for path in made.features(run)] for name, run in runs.items()}
+
+
+ALL, EARLIER = "features.safetensors", "earlier_features.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("change", "kept"),
-    [({"snapshots": [3, 6]}, (3, 6)), ({"keep_features": "last"}, (6,))],
-    ids=["epochs", "features"],
+    ("change", "epochs", "kept", "files"),
+    [
+        ({}, (1, 2, 6), (1, 2, 6), [ALL]),
+        ({"snapshots": [3, 6]}, (3, 6), (3, 6), [ALL]),
+        ({"keep_features": "last"}, (1, 2, 6), (6,), [ALL, EARLIER]),
+    ],
+    ids=["the same", "epochs", "features"],
 )
-def test_experiments_that_keep_other_epochs_have_rules_to_themselves(raw, change, kept):
+def test_experiments_that_keep_other_epochs_share_their_rules_and_extract_their_own(raw, change, epochs, kept, files):
     raw["experiments"]["other"] |= change
     made = plan(raw)
-    first, second = made.sets
-    assert (first.suffix, second.suffix) == ("", "_2")
-    assert second.kept == kept
-    assert matched(made, first.pattern) == {path for path in made.runs if "mnist5k" in path}
-    assert matched(made, second.pattern) == {path for path in made.runs if "digits8" in path}
+    assert matched(made, made.pattern) == set(made.runs)
+    smoke, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
+    for step in (specs.extract, specs.measure):
+        spec = step(made.study, other)
+        assert (spec.snapshots, spec.kept) == (epochs, kept)
+        spec = step(made.study, smoke)
+        assert (spec.snapshots, spec.kept) == ((1, 2, 6), (1, 2, 6))
+    assert specs.train(made.study, other).snapshots == epochs
+    assert features(made) == {"smoke": [ALL], "other": files}
+    assert made.of(other).features in made.promised()
+
+
+def test_the_rule_of_extraction_has_a_file_that_goes_only_in_a_study_that_keeps_the_last_features(raw):
+    assert plan(raw).earlier_features == []
+    raw["experiments"]["other"]["keep_features"] = "last"
+    made = plan(raw)
+    assert made.earlier_features == [Path("results/smoke/{run}/earlier_features.safetensors")]
+    assert not set(made.of_all(lambda run: made.of(run).earlier_features)) & set(made.promised())
 
 
 def test_a_pattern_matches_no_combination_that_is_not_a_run(raw):
     made = plan(raw)
     for path in ("mnist5k/a.b/ce/seed1", "digits8/resnet8/ce/seed1", "digits8/aXb/ce/seed1", "digits8/a.b/ce/seed2"):
-        assert not re.fullmatch(made.sets[0].pattern, path)
-    assert "{" not in made.sets[0].pattern  # Snakemake would take it for a wildcard
+        assert not re.fullmatch(made.pattern, path)
+    assert "{" not in made.pattern  # Snakemake would take it for a wildcard
     assert not any(re.fullmatch(made.probed, path) for path in ("", *made.runs))
 
 
@@ -66,29 +86,31 @@ def test_probes_have_their_runs_files_and_the_data_that_they_transfer_to(raw):
     made = plan(raw)
     assert matched(made, made.probed) == {path for path in made.runs if path.startswith("digits8/")}
     smoke, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
-    assert (made.probes(smoke), made.transfer_data(smoke), made.probed_snapshots(smoke)) == ([], [], [])
+    assert (made.probes(smoke), made.transfer_data(smoke)) == ([], [])
     assert made.transfer_data(other) == [made.folder.data("digits8"), made.folder.manifest("digits8")]
-    assert made.probed_snapshots(other) == [made.of(other).snapshot(6)]
+    assert made.probes(other) == [made.of(other).probes]
+    assert specs.probe(made.study, other).snapshots == (6,)
 
 
-def test_a_student_reads_the_last_snapshot_of_its_teacher(raw):
+def test_a_student_reads_the_snapshots_of_its_teacher_at_the_last_epoch(raw):
     raw["losses"]["student"] = {"name": "distillation", "teacher": {"experiment": "smoke", "loss": "ls"}}
     raw["experiments"]["other"] |= {"dataset": "mnist5k", "losses": ["ce", "student"], "seeds": [1]}
     made = plan(raw)
     alone, student = made.study.runs("other")
-    assert made.teachers_snapshot(alone) == []
-    assert [str(path) for path in made.teachers_snapshot(student)] == [
-        "results/smoke/mnist5k/resnet8/ls/seed1/snapshots/epoch6.safetensors"
+    assert made.teachers_snapshots(alone) == []
+    assert list(map(str, made.teachers_snapshots(student))) == [
+        "results/smoke/mnist5k/resnet8/ls/seed1/snapshots.safetensors"
     ]
+    assert specs.train(made.study, student).teacher.epoch == 6
 
 
 def test_every_promised_file_is_named_once_and_features_that_go_are_not(raw):
     raw["experiments"]["other"]["keep_features"] = "last"
     paths = plan(raw).promised()
     assert len(set(paths)) == len(paths)
-    features = {str(path) for path in paths if "features" in path.parts}
-    assert {Path(path).name for path in features if "digits8" in path} == {"epoch6.safetensors"}
-    assert {Path(path).name for path in features if "mnist5k" in path} == {f"epoch{n}.safetensors" for n in (1, 2, 6)}
+    for dataset in ("digits8", "mnist5k"):
+        names = {path.name for path in paths if dataset in path.parts and path.suffix == ".safetensors"}
+        assert names == {"snapshots.safetensors", "features.safetensors"}
 
 
 @pytest.mark.parametrize(("device", "found", "slots"), [("cpu", True, 0), ("cuda", False, 1), ("auto", True, 1)])

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from nclens.study import load_study
+from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import read_tensors, sha256_of
 from nclens.workflow.paths import path_of
 from tests.project import BIN, ROOT, Place, once, planned_runs
@@ -153,13 +154,22 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
 
 def test_experiments_have_epochs_of_their_own_and_only_the_last_features_where_asked(finished):
     root = finished.path("results", "own")
-    assert {path.name for path in root.glob("mnist5k/resnet8/ls/seed0/features/*")} == {
-        f"epoch{epoch}.safetensors" for epoch in (1, 2, 6)
+    runs = {"smoke": root / "mnist5k/resnet8/ls/seed0", "rows": root / "blobs/net/ce/seed3"}
+    kept = {
+        (name, file): {epoch for epoch in range(7) if has_epoch(run / f"{file}.safetensors", epoch, "extract")}
+        for name, run in runs.items()
+        for file in ("snapshots", "features")
     }
-    assert {path.name for path in root.glob("blobs/net/ce/seed3/features/*")} == {"epoch4.safetensors"}
-    assert {path.name for path in root.glob("blobs/net/ce/seed3/snapshots/*")} == {
-        f"epoch{epoch}.safetensors" for epoch in (1, 3, 4)
+    assert kept == {
+        ("smoke", "snapshots"): {1, 2, 6},
+        ("smoke", "features"): {1, 2, 6},
+        ("rows", "snapshots"): {1, 3, 4},
+        ("rows", "features"): {4},
     }
+    # What is extracted for measuring alone is gone, and nothing else is there.
+    for run in runs.values():
+        names = {path.name for path in run.iterdir() if path.suffix == ".safetensors" or path.is_dir()}
+        assert names == {"snapshots.safetensors", "features.safetensors"}
 
 
 def test_the_default_study_does_not_leak_into_another(finished):
@@ -303,10 +313,10 @@ RUN = "mnist5k/resnet8/ls/seed0"
 LS = {f"{stage}_smoke ls/0" for stage in ("train", "extract", "measure", "track")}
 AGAIN = {
     "study.yaml": {"resolve", "track_study"},
-    f"{RUN}/snapshots/epoch2.safetensors": LS | BELOW_MEASURE,
+    f"{RUN}/snapshots.safetensors": LS | BELOW_MEASURE,
     f"{RUN}/history.csv": LS | BELOW_MEASURE,
     f"{RUN}/run.json": LS | BELOW_MEASURE,
-    f"{RUN}/features/epoch2.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
+    f"{RUN}/features.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
     "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
@@ -394,15 +404,12 @@ def test_a_wrong_configuration_starts_no_job_and_shows_no_traceback(finished, tm
 
 @pytest.mark.slow
 def test_a_damaged_snapshot_is_named_with_its_rule(place):
-    snapshot = place.own("results", "own", RUN, "snapshots", "epoch2.safetensors")
-    os.utime(
-        place.own("results", "own", RUN, "snapshots", "epoch1.safetensors")
-    )  # newer than the features: they are extracted again
-    snapshot.write_bytes(snapshot.read_bytes()[:-7])
+    snapshots = place.own("results", "own", RUN, "snapshots.safetensors")
+    snapshots.write_bytes(snapshots.read_bytes()[:-7])  # newer than the features: they are extracted again
     done = place.snakemake("--cores", "1", check=False)
     log = place.path("results", "own", "logs", "extract", f"{RUN}.log").read_text()
     assert done.returncode != 0
-    assert "epoch2.safetensors is damaged" in log
+    assert "snapshots.safetensors is damaged" in log
     assert "rule `train`" in log
     assert "Traceback" not in log
 
@@ -454,7 +461,7 @@ def start(place):
 def digests(place):
     folder = place.path("results", "own", RUN)
     epochs = json.loads((folder / "run.json").read_text())["spec"]["snapshots"]
-    return [read_tensors(folder / "snapshots" / f"epoch{epoch}.safetensors", "train")[1] for epoch in epochs]
+    return [read_epoch(folder / "snapshots.safetensors", epoch, "train")[1] for epoch in epochs]
 
 
 @pytest.mark.slow

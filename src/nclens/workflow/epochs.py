@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nclens.workflow.files import (
+    FileError,
     as_bytes,
     atomic_write,
     damaged,
     detached,
+    not_written,
     opened,
     tensors_digest,
 )
@@ -36,42 +38,62 @@ def write_epochs(path: str | Path, epochs: Sequence[int]) -> Iterator[Put]:
     """Yield a function that writes the tensors of an epoch; call it once for each, in any order.
 
     One epoch at a time is in memory, where safetensors' own writer takes all tensors at once. The file is written whole
-    or not at all.
+    or not at all. An error of the block itself passes through as it is.
 
     Raises:
-        ValueError: an epoch's names, types or shapes are not those of the first one, or an epoch is missing.
+        ValueError: an epoch's names, types or shapes are not those of the first one, an epoch is missing, is written
+            twice, or is none of `epochs`.
         FileError: the file cannot be written.
     """
-    with atomic_write(path) as temporary, temporary.open("r+b") as file:
-        writer = _Writer(file, epochs)
-        yield writer.put
-        writer.finish()
+    try:
+        with atomic_write(path) as temporary, temporary.open("r+b") as file:
+            writer = _Writer(path, file, epochs)
+            try:
+                yield writer.put
+            except FileError:
+                raise
+            except OSError as error:  # of the block: `atomic_write` would blame it on the file
+                raise _OfTheBlock(error) from error
+            writer.finish()
+    except _OfTheBlock as passed:
+        raise passed.error from passed.error.__cause__
+
+
+class _OfTheBlock(Exception):
+    """Carries an OSError out of `atomic_write`."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Writer:
-    def __init__(self, file: BinaryIO, epochs: Sequence[int]) -> None:
-        self._file = file
+    def __init__(self, path: str | Path, file: BinaryIO, epochs: Sequence[int]) -> None:
+        self._path, self._file = path, file
         self._digests = dict.fromkeys(epochs, UNKNOWN)
         self._forms: dict[str, tuple[torch.dtype, tuple[int, ...]]] | None = None
         self._places: dict[str, Any] = {}
         self._start = 0
 
     def put(self, epoch: int, tensors: "Mapping[str, Tensor]") -> None:
+        if self._digests.get(epoch) != UNKNOWN:
+            raise ValueError(f"epoch {epoch} is written already, or none of {list(self._digests)}")
         plain = detached(tensors)
         forms = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in plain.items()}
-        if self._forms is None:
-            self._begin(forms, {name: tensor.nbytes for name, tensor in plain.items()})
-        elif forms != self._forms:
+        if self._forms not in (None, forms):
             raise ValueError(f"epoch {epoch} has other tensors, types or shapes than the epochs before")
         self._digests[epoch] = tensors_digest(plain)
-        for name, tensor in plain.items():
-            self._file.seek(self._start + self._places[_key(epoch, name)]["data_offsets"][0])
-            self._file.write(as_bytes(tensor))
+        try:
+            if self._forms is None:
+                self._begin(forms, {name: tensor.nbytes for name, tensor in plain.items()})
+            for name, tensor in plain.items():
+                self._file.seek(self._start + self._places[_key(epoch, name)]["data_offsets"][0])
+                self._file.write(as_bytes(tensor))
+        except OSError as error:
+            raise not_written(self._path, error) from error
 
     def finish(self) -> None:
-        if self._forms is None:
-            self._begin({}, {})
-        if absent := [epoch for epoch, digest in self._digests.items() if digest == UNKNOWN and self._forms]:
+        if absent := [epoch for epoch, digest in self._digests.items() if digest == UNKNOWN]:
             raise ValueError(f"no tensors were written of the epochs {absent}")
         self._file.seek(0)
         self._file.write(self._header())
@@ -89,7 +111,7 @@ class _Writer:
         self._file.truncate(self._start + end)
 
     def _header(self) -> bytes:
-        digests = {f"epoch{epoch}.sha256": digest for epoch, digest in self._digests.items()} if self._forms else {}
+        digests = {f"epoch{epoch}.sha256": digest for epoch, digest in self._digests.items()}
         text = json.dumps({"__metadata__": digests, **self._places}).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + text

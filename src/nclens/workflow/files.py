@@ -45,8 +45,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FileError) or error.errno is None:
             raise
-        hint = " (free some space, then run the same command again)" if error.errno == errno.ENOSPC else ""
-        raise FileError(f"cannot write {path}: {os.strerror(error.errno)}{hint}") from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -75,6 +74,12 @@ def read_json(path: str | Path, made_by: str) -> Any:
         raise missing(path, made_by) from None
     except ValueError as error:
         raise damaged(path, made_by, str(error)) from None
+
+
+def not_written(path: str | Path, error: OSError) -> FileError:
+    """Return the error that says why a file cannot be written."""
+    hint = " (free some space, then run the same command again)" if error.errno == errno.ENOSPC else ""
+    return FileError(f"cannot write {path}: {os.strerror(error.errno or 0)}{hint}")
 
 
 def missing(path: str | Path, made_by: str) -> FileError:

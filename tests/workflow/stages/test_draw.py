@@ -7,8 +7,10 @@ from scipy.stats import gmean
 
 from nclens.workflow import specs, tables
 from nclens.workflow.build.figures import draw_figure
-from nclens.workflow.files import FileError, write_tensors
+from nclens.workflow.files import FileError
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.stages import draw as stage
+from tests.epochs import read_all, write_all
 
 pytestmark = pytest.mark.lengthy
 
@@ -55,8 +57,8 @@ def study(simulate, tmp_path):
         for loss in inputs.losses:
             for seed in (0, 1):
                 arrays = inputs.last_features(loss, seed)
-                path = tmp_path / "digits" / model / loss / f"seed{seed}" / "features" / "epoch60.safetensors"
-                write_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
+                run = RunFolder(tmp_path / "digits" / model / loss / f"seed{seed}")
+                write_all(run.features, {60: {name: torch.from_numpy(array) for name, array in arrays.items()}})
     (tmp_path / "theory").mkdir()
     metrics, theory = tmp_path / "metrics.parquet", tmp_path / "theory" / "ufm.csv"
     # Categories, as in the real table.
@@ -96,16 +98,16 @@ def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
 
 
 def test_a_figure_that_fails_names_itself(study):
-    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
-    write_tensors(path, {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])})
+    path = RunFolder(study["root"] / "digits" / "tiny" / "ls" / "seed1").features
+    write_all(path, {60: {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])}})
     with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: .*must be finite"):
         draw(**study)
 
 
 def test_damaged_features_are_named_with_the_rule_that_makes_them(study):
-    path = study["root"] / "digits" / "tiny" / "ls" / "seed1" / "features" / "epoch60.safetensors"
+    path = RunFolder(study["root"] / "digits" / "tiny" / "ls" / "seed1").features
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FileError, match=r"seed1/features/epoch60.safetensors is damaged .*`extract`"):
+    with pytest.raises(FileError, match=r"seed1/features.safetensors is damaged .*`extract`"):
         draw(**study)
 
 
@@ -177,9 +179,11 @@ def regression(tmp_path):
     inputs = simulate(regularised=True, seeds=(0, 1, 2))
     folder = tmp_path / "reacher" / "mlp" / "ufm"
     for seed in (0, 1, 2):
-        for epoch, read in ((0, inputs.first_features), (400, inputs.last_features)):
-            tensors = {name: torch.from_numpy(array) for name, array in read("ufm", seed).items()}
-            write_tensors(folder / f"seed{seed}" / "features" / f"epoch{epoch}.safetensors", tensors)
+        epochs = {0: inputs.first_features("ufm", seed), 400: inputs.last_features("ufm", seed)}
+        write_all(
+            RunFolder(folder / f"seed{seed}").features,
+            {epoch: {name: torch.from_numpy(array) for name, array in epochs[epoch].items()} for epoch in epochs},
+        )
     (tmp_path / "theory").mkdir()
     paths = {name: tmp_path / "theory" / f"{name}.csv" for name in ("ufm", "predictions", "regression")}
     tables.write(tables.THEORY, paths["ufm"], whole(inputs.theory, tables.THEORY))
@@ -220,8 +224,8 @@ def test_figures_of_regression_are_those_of_the_inputs(regression):
 
 def test_first_features_that_were_not_kept_are_left_out(regression):
     _, study = regression
-    for path in study["root"].rglob("epoch0.safetensors"):
-        path.unlink()
+    for path in study["root"].rglob("features.safetensors"):
+        write_all(path, read_all(path, (400,), "extract"))
     study["experiments"] = [replace(study["experiments"][0], figures=("residuals",))]
     draw(**study)
     assert set(pd.read_csv(study["root"] / "figures" / "reacher_residuals.csv")["what"]) == {"last"}

@@ -1,5 +1,7 @@
 """The stage `extract`: features, logits and head are those of one forward pass, and the logits are h W' + b."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,10 +9,12 @@ import nclens
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
-from nclens.workflow.files import read_tensors, write_tensors
-from nclens.workflow.paths import path_of
+from nclens.workflow.epochs import has_epoch, read_epoch
+from nclens.workflow.files import FileError
+from nclens.workflow.paths import RunFolder, path_of
 from nclens.workflow.stages.extract import extract
 from nclens.workflow.stages.prepare import prepare
+from tests.epochs import read_all, write_all
 
 pytestmark = pytest.mark.lengthy
 
@@ -76,19 +80,23 @@ class Runs:
         prepare(specs.prepare(self.study, "rows"), self.data, self.manifest, paths=paths)
 
     def folder(self, wrap):
-        return self.root / path_of(self.runs[wrap])
+        return RunFolder(self.root / path_of(self.runs[wrap]))
 
     def network(self, wrap):
         spec = specs.extract(self.study, self.runs[wrap])
         return build_network(specs.flat(spec.model), (4,), 3)
 
+    def extract(self, wrap, *snapshots, earlier=False, **changes):
+        """Write the snapshots of epochs 1, 2 and extract them; return the run's folder."""
+        folder = self.folder(wrap)
+        write_all(folder.snapshots, dict(enumerate(snapshots, 1)))
+        spec = replace(specs.extract(self.study, self.runs[wrap]), **changes)
+        extract(spec, self.data, self.manifest, folder.folder, 1, earlier)
+        return folder
+
     def extracted(self, wrap, *snapshots):
         """Write the snapshots of epochs 1, 2, extract them and return what was written."""
-        for epoch, weights in enumerate(snapshots, 1):
-            write_tensors(self.folder(wrap) / "snapshots" / f"epoch{epoch}.safetensors", weights)
-        extract(specs.extract(self.study, self.runs[wrap]), self.data, self.manifest, self.folder(wrap), threads=1)
-        files = [self.folder(wrap) / "features" / f"epoch{epoch}.safetensors" for epoch in (1, 2)]
-        return [read_tensors(file, "extract")[0] for file in files]
+        return list(read_all(self.extract(wrap, *snapshots).features, (1, 2), "extract").values())
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +159,8 @@ def test_a_head_that_changes_in_training_is_refused_at_the_first_snapshot_where_
     )
     with pytest.raises(ValueError, match=words):
         runs.extracted("scaled", weights, later)
-    assert (runs.folder("scaled") / "features" / "epoch1.safetensors").is_file()
-    assert not (runs.folder("scaled") / "features" / "epoch2.safetensors").exists()
+    assert not runs.folder("scaled").features.exists()
+    assert {path.name for path in runs.folder("scaled").folder.iterdir()} == {"snapshots.safetensors"}
 
 
 def test_float32_is_exact_whatever_the_users_file_sets(runs):
@@ -161,3 +169,52 @@ def test_float32_is_exact_whatever_the_users_file_sets(runs):
     assert torch.get_float32_matmul_precision() == "medium"
     runs.extracted("plain", weights, weights)
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_epochs_that_are_not_kept_are_written_apart_or_not_at_all(runs, earlier):
+    torch.manual_seed(1)
+    first, last = runs.network("plain").state_dict(), runs.network("plain").state_dict()
+    expected = runs.extracted("plain", first, last)
+    folder = runs.extract("plain", first, last, kept=(2,), earlier=earlier)
+    assert not has_epoch(folder.features, 1, "extract")
+    assert folder.earlier_features.exists() == earlier
+    found = [(folder.features, 2, expected[1])]
+    if earlier:
+        found.append((folder.earlier_features, 1, expected[0]))
+        assert not has_epoch(folder.earlier_features, 2, "extract")
+    for file, epoch, wanted in found:
+        tensors, _ = read_epoch(file, epoch, "extract")
+        assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
+    folder.earlier_features.unlink(missing_ok=True)
+
+
+def test_where_all_are_kept_the_file_of_earlier_features_has_no_epoch(runs):
+    weights = runs.network("plain").state_dict()
+    folder = runs.extract("plain", weights, weights, earlier=True)
+    assert not any(has_epoch(folder.earlier_features, epoch, "extract") for epoch in (1, 2))
+    folder.earlier_features.unlink()
+
+
+def test_an_error_of_the_users_network_is_not_blamed_on_the_features(runs, monkeypatch):
+    def absent(*_):
+        raise FileNotFoundError(2, "No such file or directory", "mine.txt")
+
+    monkeypatch.setattr("nclens.workflow.stages.extract.extract_features", absent)
+    weights = runs.network("plain").state_dict()
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: 'mine.txt'") as caught:
+        runs.extracted("plain", weights, weights)
+    assert not isinstance(caught.value, FileError)
+
+
+def test_damaged_and_missing_snapshots_are_named_with_their_rule(runs):
+    weights = runs.network("plain").state_dict()
+    file = runs.folder("plain").snapshots
+    with pytest.raises(FileError, match=r"snapshots\.safetensors is damaged \(it lacks epoch 2\).*rule `train`"):
+        runs.extract("plain", weights)
+    with pytest.raises(FileError, match=r"snapshots\.safetensors is damaged .*rule `train`"):
+        runs.extract("plain", {"other": torch.ones(2)}, {"other": torch.ones(2)})
+    file.unlink()
+    spec = specs.extract(runs.study, runs.runs["plain"])
+    with pytest.raises(FileError, match=r"snapshots\.safetensors is missing: the rule `train` makes it"):
+        extract(spec, runs.data, runs.manifest, runs.folder("plain").folder, threads=1)

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from nclens.workflow import specs
-from nclens.workflow.files import write_tensors
+from nclens.workflow.files import FileError
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.stages.measure import loss_after, measure
+from tests.epochs import read_all, write_all
 from tests.losses import entry
 
 LS, CE = entry("ls", smoothing=0.2), entry("ce")
@@ -23,14 +25,13 @@ def run(tmp_path):
         tensors[f"{part}.features"] = torch.randn(30, 5, generator=generator)
         tensors[f"{part}.logits"] = tensors[f"{part}.features"] @ tensors["weight"].T
         tensors[f"{part}.targets"] = torch.arange(30) % 3
-    for epoch in (2, 4):
-        write_tensors(tmp_path / "features" / f"epoch{epoch}.safetensors", tensors)
+    write_all(RunFolder(tmp_path).features, {2: tensors, 4: tensors})
     return tmp_path
 
 
-def measured(run, loss):
+def measured(run, loss, kept=(2, 4)):
     classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4)
-    measure(specs.Measure("classification", (2, 4), specs.calls("classification"), classifier), run, threads=1)
+    measure(specs.Measure("classification", (2, 4), kept, specs.calls("classification"), classifier), run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
     return table.set_index(["epoch", "split", "metric"])["value"]
@@ -75,3 +76,15 @@ def test_the_snapshot_before_training_is_measured_at_the_first_strength():
     assert [loss_after(linear, epoch, 10).parameters["alpha"] for epoch in (0, 1, 2, 10)] == pytest.approx(
         [0.1, 0.1, 0.11, 0.19]
     )
+
+
+def test_features_that_are_not_kept_are_read_from_their_own_file(run):
+    folder, expected = RunFolder(run), measured(run, LS)
+    features = read_all(folder.features, (2, 4), "extract")
+    write_all(folder.features, {4: features[4]})
+    with pytest.raises(FileError, match=r"/earlier_features\.safetensors is missing: the rule `extract` makes it"):
+        measured(run, LS, kept=(4,))
+    write_all(folder.earlier_features, {2: features[2]})
+    pd.testing.assert_series_equal(measured(run, LS, kept=(4,)), expected)
+    with pytest.raises(FileError, match=r"/features\.safetensors is damaged \(it lacks epoch 2\).*rule `extract`"):
+        measured(run, LS)

@@ -20,9 +20,11 @@ from nclens.study import load_study
 from nclens.training.loop import derived_seed, extract_features
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
-from nclens.workflow.files import FileError, read_json, read_tensors, write_tensors
+from nclens.workflow.files import FileError, read_json, read_tensors
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.probe import probe
+from tests.epochs import read_all, write_all
 from tests.process import ROOT
 
 pytestmark = pytest.mark.lengthy
@@ -58,6 +60,7 @@ def run(data, raw_study, tmp_path):
 
     class Run:
         root = tmp_path
+        folder = RunFolder(tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0")
         raw = study_of(raw_study)
 
         def spec(self):
@@ -72,6 +75,10 @@ def run(data, raw_study, tmp_path):
                 network.head.weight.mul_(5)
             return network
 
+        def replace(self, epoch, network):
+            epochs = read_all(self.folder.snapshots, (1, 2, 6), "train") | {epoch: network.state_dict()}
+            write_all(self.folder.snapshots, epochs)
+
         def splits(self, name="mnist5k"):
             tensors, _ = read_tensors(tmp_path / "data" / f"{name}.safetensors", "prepare")
             manifest = read_json(tmp_path / "data" / "mnist5k.json", "prepare")
@@ -79,13 +86,11 @@ def run(data, raw_study, tmp_path):
 
         def table(self):
             probe(self.spec(), tmp_path, threads=1)
-            return pd.read_csv(tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "probes.csv")
+            return pd.read_csv(self.folder.probes)
 
     made = Run()
     shutil.copytree(data, tmp_path / "data")
-    for epoch in (1, 2, 6):
-        path = tmp_path / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / f"epoch{epoch}.safetensors"
-        write_tensors(path, made.network(epoch).state_dict())
+    write_all(made.folder.snapshots, {epoch: made.network(epoch).state_dict() for epoch in (1, 2, 6)})
     return made
 
 
@@ -147,7 +152,7 @@ def test_transfer_normalises_the_other_data_as_the_networks_own(run):
 
 
 def test_again_the_same_bytes_and_another_seed_other_ones(run):
-    path = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "probes.csv"
+    path = run.folder.probes
     run.table()
     first = path.read_bytes()
     run.table()
@@ -166,12 +171,11 @@ def test_several_of_a_kind_stand_side_by_side(run):
 def test_an_output_that_does_not_vary_is_an_error_that_names_run_epoch_and_probe(run):
     network = run.network(2)
     torch.nn.init.zeros_(network.head.weight)
-    path = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / "epoch2.safetensors"
-    write_tensors(path, network.state_dict())
+    run.replace(2, network)
     run.raw["experiments"]["smoke"]["probes"] = ["four_nine"]
     with pytest.raises(ValueError, match=r"mnist5k/resnet8/ce/seed0, epoch 2, probe mutual_information: .* s = 0"):
         run.table()
-    assert not (path.parents[1] / "probes.csv").exists()
+    assert not run.folder.probes.exists()
 
 
 def test_other_data_of_another_shape_are_refused(run):
@@ -182,13 +186,16 @@ def test_other_data_of_another_shape_are_refused(run):
 
 
 def test_what_is_missing_or_of_another_network_is_named(run):
-    snapshot = run.root / "mnist5k" / "resnet8" / "ce" / "seed0" / "snapshots" / "epoch1.safetensors"
+    right = read_all(run.folder.snapshots, (1, 2, 6), "train")
     network = build_network({"name": "resnet8", "width": 3}, (1, 28, 28), 10)
-    write_tensors(snapshot, network.state_dict())
-    with pytest.raises(FileError, match=r"epoch1.safetensors is damaged"):
+    write_all(run.folder.snapshots, dict.fromkeys((1, 2, 6), network.state_dict()))
+    with pytest.raises(FileError, match=r"seed0/snapshots.safetensors is damaged \(Error\(s\) in loading"):
         run.table()
-    snapshot.unlink()
-    with pytest.raises(FileError, match=r"epoch1.safetensors is missing: the rule `train` makes it"):
+    write_all(run.folder.snapshots, {epoch: right[epoch] for epoch in (2, 6)})
+    with pytest.raises(FileError, match=r"seed0/snapshots.safetensors is damaged \(it lacks epoch 1\).*rule `train`"):
+        run.table()
+    run.folder.snapshots.unlink()
+    with pytest.raises(FileError, match=r"seed0/snapshots.safetensors is missing: the rule `train` makes it"):
         run.table()
     (run.root / "data" / "digits8.safetensors").unlink()
     with pytest.raises(FileError, match=r"digits8.safetensors is missing: the rule `prepare` makes it"):

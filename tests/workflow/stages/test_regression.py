@@ -10,6 +10,7 @@ import torch
 
 from nclens.study import load_study
 from nclens.workflow import specs, tables, tracking
+from nclens.workflow.epochs import read_epoch
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
@@ -110,13 +111,13 @@ def test_the_history_has_the_epochs_that_are_recorded(finished):
 
 def test_features_are_those_of_a_regressor(finished):
     n, _, root = finished
-    tensors, _ = read_tensors(root / "mine" / "mlp" / "wd" / "seed1" / "features" / "epoch60.safetensors", "extract")
+    tensors, _ = read_epoch(root / "mine" / "mlp" / "wd" / "seed1" / "features.safetensors", 60, "extract")
     assert tensors["train.targets"].dtype == torch.float32
     assert tensors["weight"].shape == (n, 16)
     expected = tensors["test.features"] @ tensors["weight"].T + tensors["bias"]
     torch.testing.assert_close(tensors["test.logits"], expected, rtol=1e-5, atol=1e-6)
     assert bool((tensors["train.features"] >= 0).all())
-    signed, _ = read_tensors(root / "mine" / "signed" / "ufm" / "seed1" / "features" / "epoch60.safetensors", "extract")
+    signed, _ = read_epoch(root / "mine" / "signed" / "ufm" / "seed1" / "features.safetensors", 60, "extract")
     assert bool((signed["train.features"] < 0).any())
 
 
@@ -144,8 +145,8 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
     assert {loss: spec["training"]["weight_decay"] for loss, spec in records.items()} == {"wd": 0.01, "wd_0": 0.0}
     sizes = {}
     for loss in records:
-        path = root / "mine" / "mlp" / loss / "seed0" / "snapshots" / "epoch60.safetensors"
-        sizes[loss] = sum(float(tensor.square().sum()) for tensor in read_tensors(path, "train")[0].values())
+        path = root / "mine" / "mlp" / loss / "seed0" / "snapshots.safetensors"
+        sizes[loss] = sum(float(tensor.square().sum()) for tensor in read_epoch(path, 60, "train")[0].values())
     assert sizes["wd"] < 0.95 * sizes["wd_0"]
     facts = {item.experiment: item for item in specs.judge(study).experiments}["decay"]
     assert facts.weight_decays == {"wd": 0.01, "wd_0": 0.0}

@@ -14,6 +14,7 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow import specs, tracking
+from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages import extract, measure, prepare, track, train
 from tests.process import nclens
@@ -84,19 +85,15 @@ def test_a_record_holds_all_that_it_promises(recorded):
     assert run.data.params["loss.name"] == "ce"
     assert int(run.data.params["flops_per_sample"]) > 0
     curve = client.get_metric_history(run.info.run_id, "train/nc1")
-    assert [point.step for point in curve] == list(recorded.snapshots) == [1, 2, 6]
+    assert [point.step for point in curve] == [1, 2, 6]
     assert len(client.get_metric_history(run.info.run_id, "test/epoch_loss")) == 6
     (dataset,) = run.inputs.dataset_inputs
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
     assert dataset.dataset.name == "mnist5k"
     assert manifest["sha256"].startswith(dataset.dataset.digest)
-    paths = {
-        item.path
-        for folder in ("", "logs/train", "snapshots", "features")
-        for item in client.list_artifacts(run.info.run_id, folder)
-    }
+    paths = {item.path for folder in ("", "logs/train") for item in client.list_artifacts(run.info.run_id, folder)}
     assert {"run.json", "history.csv", "metrics.csv", "logs/train/seed0.log"} <= paths
-    assert {"snapshots/epoch6.safetensors", "features/epoch1.safetensors"} <= paths
+    assert {"snapshots.safetensors", "features.safetensors"} <= paths
 
 
 def test_the_recorded_network_makes_the_extracted_logits(recorded):
@@ -110,7 +107,7 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     network = mlflow.pytorch.load_model(uri)
     data, _ = read_tensors(R / "data" / "mnist5k.safetensors", "prepare")
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
-    features, _ = read_tensors(R / recorded.run / "features" / "epoch6.safetensors", "extract")
+    features, _ = read_epoch(R / recorded.run / "features.safetensors", 6, "extract")
     inputs = (data["test.inputs"].float() / 255 - manifest["mean"][0]) / manifest["std"][0]
     with torch.no_grad():
         found = network(inputs)
@@ -212,18 +209,21 @@ def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
     client, (run,) = active_runs()
     paths = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert "files.json" in paths
-    assert not {"snapshots", "features"} & paths
+    assert not {"snapshots.safetensors", "features.safetensors"} & paths
     listed = json.loads(Path(run.info.artifact_uri, "files.json").read_text())["files"]
     assert {"path", "bytes", "sha256"} == set(listed[0])
-    assert len(listed) == 6
+    names = {Path(item["path"]).name for item in listed}
+    assert names == {"snapshots.safetensors", "features.safetensors"}
+    assert len(listed) == 2
 
 
 def test_deleted_features_are_no_part_of_the_record(recorded):
-    for epoch in (1, 2):
-        (R / recorded.run / "features" / f"epoch{epoch}.safetensors").unlink()
-    track.track_run(replace(recorded, keep_features="last"), R)
+    (R / recorded.run / "earlier_features.safetensors").write_bytes(b"not deleted yet")
+    (R / recorded.run / "metrics.csv").open("a").write("6,test,extra,1.5\n")  # so that it is recorded again
+    track.track_run(recorded, R)
     client, (run,) = active_runs()
-    assert [item.path for item in client.list_artifacts(run.info.run_id, "features")] == ["features/epoch6.safetensors"]
+    paths = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {path for path in paths if "features" in path} == {"features.safetensors"}
 
 
 def test_the_study_has_one_run_with_its_verdicts(recorded):

@@ -15,7 +15,8 @@ from nclens.models import count_flops
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
-from nclens.workflow.files import read_tensors
+from nclens.workflow.epochs import read_epoch
+from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import CLOCK_FIELDS
 from tests.process import ROOT, Process, nclens, python, wait_for
 
@@ -76,10 +77,10 @@ def reference(place):
 
 def assert_same_bits(found, reference):
     for epoch in (1, 5, 30):
-        digests = [
-            read_tensors(run / "snapshots" / f"epoch{epoch}.safetensors", "train")[1] for run in (found, reference)
-        ]
+        digests = [read_epoch(RunFolder(run).snapshots, epoch, "train")[1] for run in (found, reference)]
         assert digests[0] == digests[1]
+    files = [RunFolder(run).snapshots.read_bytes() for run in (found, reference)]
+    assert files[0] == files[1]
     tables = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (found, reference)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     records = [json.loads((run / "run.json").read_text()) for run in (found, reference)]
@@ -118,8 +119,8 @@ def test_kill_9_again_and_again_ends_with_the_same_bits(place, reference):
         process.kill()
         process.communicate()
     # What Snakemake does to the declared outputs of a job that failed.
-    for leaf in ("run.json", "history.csv"):
-        (place[0] / "killed" / leaf).unlink(missing_ok=True)
+    for name in ("run.json", "history.csv", "snapshots.safetensors"):
+        (place[0] / "killed" / name).unlink(missing_ok=True)
     nclens(*train_arguments(place, "killed"), cwd=place[0])
     assert_same_bits(place[0] / "killed", reference)
 
@@ -244,11 +245,8 @@ def test_a_diverging_run_says_where(place):
 
 def test_on_a_cpu_deterministic_changes_no_bit(place, reference):
     nclens(*train_arguments(place, "deterministic", deterministic=True), cwd=place[0])
-    for epoch in (1, 30):
-        first, second = (
-            run / "snapshots" / f"epoch{epoch}.safetensors" for run in (place[0] / "deterministic", reference)
-        )
-        assert first.read_bytes() == second.read_bytes()
+    first, second = (RunFolder(run).snapshots for run in (place[0] / "deterministic", reference))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_minutes_that_are_none_are_named_and_not_held_against_the_run(place, monkeypatch):
@@ -338,7 +336,7 @@ def test_a_lack_of_memory_names_model_batch_size_and_what_to_lower(place, monkey
     record = json.loads((folder / f"full {lack}" / "run.json").read_text())
     assert (record["parameters"], record["dim"]) == (784 * 10 + 10, 784)  # those that are trained
     monkeypatch.setenv("ROOM", "2")
-    extracted = replace(specs.extract(study, run), model=specs.Entry(**model), snapshots=(1,))
+    extracted = replace(specs.extract(study, run), model=specs.Entry(**model), snapshots=(1,), kept=(1,))
     extract = ["extract", "--spec", specs.encode(extracted)]
     failed = nclens(*extract, *arguments[5:], cwd=folder, check=False)
     (line,) = failed.stderr.splitlines()

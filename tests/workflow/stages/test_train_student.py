@@ -10,14 +10,15 @@ import yaml
 
 from nclens.study import load_study
 from nclens.workflow import specs
-from nclens.workflow.files import read_tensors
-from nclens.workflow.paths import path_of
+from nclens.workflow.epochs import read_epoch
+from nclens.workflow.paths import RunFolder, path_of
+from tests.epochs import read_all, write_all
 from tests.process import ROOT, Process, nclens, wait_for
 
 pytestmark = pytest.mark.lengthy
 
 TEACHER, STUDENT, ALONE = (f"own/mnist5k/{name}/seed0" for name in ("resnet8/ls", "small/student", "small/ce"))
-SNAPSHOT = f"{TEACHER}/snapshots/epoch20.safetensors"
+SNAPSHOTS = f"{TEACHER}/snapshots.safetensors"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,7 +63,7 @@ def place(trained, tmp_path):
 
 
 def digest(folder, run, epoch):
-    return read_tensors(folder / run / "snapshots" / f"epoch{epoch}.safetensors", "train")[1]["sha256"]
+    return read_epoch(RunFolder(folder / run).snapshots, epoch, "train")[1]
 
 
 def test_a_student_begins_as_the_same_network_alone_and_records_its_teacher(trained):
@@ -109,17 +110,18 @@ def test_a_checkpoint_under_another_teacher_is_not_taken_up(place, trained):
     [
         (lambda file: file.unlink(), "is missing: the rule `train` makes it"),
         (lambda file: file.write_bytes(file.read_bytes()[:-7]), "is damaged"),
-        (lambda file: shutil.copy(file.parents[5] / f"{ALONE[4:]}/snapshots/epoch20.safetensors", file), "is damaged"),
+        (lambda file: shutil.copy(file.parents[4] / f"{ALONE[4:]}/snapshots.safetensors", file), "is damaged"),
+        (lambda file: write_all(file, read_all(file, (0,), "train")), "is damaged (it lacks epoch 20)"),
     ],
-    ids=["missing", "truncated", "of another network"],
+    ids=["missing", "truncated", "of another network", "without its last epoch"],
 )
 def test_a_teacher_that_is_missing_or_damaged_is_named_with_its_rule(place, damage, words):
     folder, wanted = place
-    damage(folder / SNAPSHOT)
+    damage(folder / SNAPSHOTS)
     shutil.rmtree(folder / STUDENT)
     failed = nclens("train", *arguments(wanted, STUDENT), cwd=folder, check=False)
     assert failed.returncode == 1
-    assert f"{SNAPSHOT} {words}" in failed.stderr
+    assert f"{SNAPSHOTS} {words}" in failed.stderr
     assert "rule `train`" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not list((folder / STUDENT).glob(".failed*"))

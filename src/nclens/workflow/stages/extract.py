@@ -41,7 +41,8 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
             if earlier:
                 others = [epoch for epoch in spec.snapshots if epoch not in spec.kept]
                 puts |= dict.fromkeys(others, files.enter_context(write_epochs(folder.earlier_features, others)))
-            for epoch, weights, _ in read_ahead(folder.snapshots, spec.snapshots, "train"):
+            epochs = [epoch for epoch in spec.snapshots if epoch in puts]
+            for epoch, weights, _ in read_ahead(folder.snapshots, epochs, "train"):
                 load_weights(network, weights, folder.snapshots)
                 made: dict[str, Tensor] = {}
                 for name, split in splits.items():
