@@ -41,6 +41,7 @@ def prepare(options):
     import torch
 
     from nclens.workflow.build.models import build_network
+    from nclens.workflow.epochs import write_epochs
     from nclens.workflow.files import write_json, write_tensors
 
     torch.manual_seed(0)
@@ -54,8 +55,9 @@ def prepare(options):
     manifest = {"sha256": digest, "shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.25] * 3}
     write_json("data.json", manifest | {"classes": [str(label) for label in range(CLASSES)]})
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
-    for snapshot in range(options.snapshots):
-        write_tensors(RUN.snapshot(snapshot), network.state_dict())
+    with write_epochs(RUN.snapshots, range(options.snapshots)) as put:
+        for epoch in range(options.snapshots):
+            put(epoch, network.state_dict())
 
 
 def model(options):
@@ -65,7 +67,8 @@ def model(options):
 def extract(options):
     from nclens.workflow.stages.extract import extract
 
-    spec = specs.Extract("data", model(options), tuple(range(options.snapshots)), "cpu")
+    epochs = tuple(range(options.snapshots))
+    spec = specs.Extract("data", model(options), epochs, epochs, "cpu")
     extract(spec, Path("data.safetensors"), Path("data.json"), RUN.folder, 1)
 
 
@@ -73,7 +76,8 @@ def measure(options):
     from nclens.workflow.stages.measure import measure
 
     classifier = specs.MeasureClassifier(0.5, 0, specs.Loss("ce", "ce"), options.snapshots)
-    spec = specs.Measure("classification", tuple(range(options.snapshots)), specs.calls("classification"), classifier)
+    epochs = tuple(range(options.snapshots))
+    spec = specs.Measure("classification", epochs, epochs, specs.calls("classification"), classifier)
     measure(spec, RUN.folder, 1)
 
 
@@ -83,13 +87,14 @@ def plain(options):
     from safetensors.torch import load_file
 
     from nclens.workflow.build.models import build_network
+    from nclens.workflow.epochs import read_weights
 
     torch.set_num_threads(1)
     data = load_file("data.safetensors")
     network = build_network(specs.flat(model(options)), (3, 32, 32), CLASSES)
     values = {}
     for snapshot in range(options.snapshots):
-        network.load_state_dict(load_file(RUN.snapshot(snapshot)))
+        read_weights(network, RUN.snapshots, snapshot)
         network.eval()
         for split in ("train", "test"):
             features = []
@@ -131,7 +136,7 @@ def main():
         Path("network.py").write_text(NETWORK, encoding="utf-8")
         child("prepare", options)
         parts = {name: child(name, options) for name in ("extract", "measure", "plain")}
-        size = sum(path.stat().st_size for path in RUN.features(0).parent.iterdir())
+        size = RUN.features.stat().st_size
         table = [line.split(",") for line in RUN.metrics.read_text().splitlines()]
         os.chdir("/")
     found = {(split, metric): float(value) for _, split, metric, value in table[1:]}

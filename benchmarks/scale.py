@@ -153,9 +153,9 @@ def real_run(raw, folder):
     spec, measured = specs.train(study, run), specs.measure(study, run)
     short = replace(spec, snapshots=(2,), training=replace(spec.training, epochs=2, milestones=()))
     train(short, "code", data, manifest, here, 1, False)
-    extract(replace(specs.extract(study, run), snapshots=(2,)), data, manifest, here, 1)
+    extract(replace(specs.extract(study, run), snapshots=(2,), kept=(2,)), data, manifest, here, 1)
     classifier = replace(measured.classifier, epochs=2)
-    measure(replace(measured, snapshots=(2,), classifier=classifier), here, 1)
+    measure(replace(measured, snapshots=(2,), kept=(2,), classifier=classifier), here, 1)
     made = RunFolder(here)
     last, history = pd.read_csv(made.metrics), pd.read_csv(made.history)
     epochs = study.experiments[run.experiment].snapshot_epochs

@@ -22,17 +22,12 @@ WRITTEN = (".log", ".db", ".tsv")
 def planned_runs(output):
     """Return what a dry run would do to runs: for each stage its runs, `dataset/model/loss/seedN`, in order.
 
-    The stage is the first word of a job's message, so that it does not matter how many rules a stage has.
+    The stage is the first word of a job's message.
     """
     runs = {}
     for stage, which in re.findall(r"^ *Job \d+: (\w+) (\S+/seed\d+)$", output, flags=re.MULTILINE):
         runs.setdefault(stage, []).append(which)
     return runs
-
-
-def stage_of(rule):
-    """Return the stage of a rule; a stage may have one rule for each set of epochs, `train_smoke`."""
-    return rule.split("_")[0] if rule not in ("track_setup", "track_study") else rule
 
 
 @contextmanager
@@ -115,12 +110,6 @@ class Place:
     def snakemake(self, *arguments, check=True, configfile=True, **environment):
         command = self.command(*arguments, configfile=configfile)
         return run(command, self.folder, self.environment(**environment), check)
-
-    def rules(self, stage, *arguments):
-        """The rules of a stage, and how many jobs a dry run would give to each."""
-        output = self.snakemake("--dry-run", *arguments).stdout
-        jobs = re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)
-        return {rule: int(count) for rule, count in jobs if stage_of(rule) == stage}
 
     def planned(self):
         """What a dry run would do, as `rule` or `rule loss/seed`; all of it."""

@@ -14,6 +14,7 @@ from nclens.workflow.files import read_json
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.train import train
+from tests.epochs import write_all
 from tests.project import ROOT
 
 README = ROOT / "README.md"
@@ -71,6 +72,19 @@ def test_the_library_in_six_lines_and_the_trap(features):
     exec(trap, features)
     assert features["trap"] > 1e6
     assert features["safe"] < 0.01
+
+
+def test_the_weights_of_an_epoch_are_read_as_the_documentation_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    networks = {epoch: nn.Linear(3, 2).state_dict() for epoch in (6, 60)}
+    write_all("results/digits/mnist5k/resnet8/ce/seed0/snapshots.safetensors", networks)
+    found = blocks(ROOT / "docs" / "training.md", "The weights of an epoch")
+    assert [kind for kind, _ in found] == ["python", "python"]
+    for _, code in found:
+        names = {}
+        exec(code, names)
+        assert names["weights"].keys() == networks[60].keys()
+        assert all(torch.equal(names["weights"][name], networks[60][name]) for name in networks[60])
 
 
 def test_the_front_page_is_short():

@@ -19,7 +19,7 @@ import requests
 import yaml
 
 from tests.process import nclens
-from tests.project import ROOT, Place, stage_of
+from tests.project import ROOT, Place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -164,7 +164,7 @@ def test_a_server_that_stops_fails_track_jobs_only(place, interrupted, completed
     assert "finished work is kept" in output
     assert "Traceback" not in output
     assert place.path("results/smoke/report.html").is_file()
-    failed = {stage_of(rule) for rule in re.findall(r"Error in rule (\w+)", output)}
+    failed = set(re.findall(r"Error in rule (\w+)", output))
     assert failed <= {"track", "track_study"}
     assert {job.split("_")[0] for job in place.planned_then} == {"track"}
 

@@ -9,8 +9,8 @@ import time
 import pytest
 import yaml
 
-from nclens.workflow.files import read_tensors
-from tests.project import ROOT, Place, stage_of
+from nclens.workflow.epochs import read_epoch
+from tests.project import ROOT, Place
 from tests.workflow.cluster.slurm import Cluster, why_not
 
 REASON = why_not()
@@ -80,8 +80,6 @@ def local(tmp_path_factory):
 def ended(cluster, tmp_path_factory):
     """The study run through Slurm while jobs are cancelled, reach their limit, and the node's daemon is restarted."""
     place = prepare(tmp_path_factory.mktemp("through") / "nclens")
-    rules = place.rules("train")
-    patience = min(rules, key=rules.get)
     output = place.path("output.txt")
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -91,8 +89,8 @@ def ended(cluster, tmp_path_factory):
                 # Cut off after two minutes at most; the second attempt gets four.
                 *(
                     "--set-resources",
-                    f"{patience}:runtime=2*attempt",
-                    f"{patience}:slurm_extra='--signal=TERM@20'",
+                    "train:runtime=2*attempt",
+                    "train:slurm_extra='--signal=TERM@20'",
                 ),
             ),
             cwd=place.folder,
@@ -101,7 +99,7 @@ def ended(cluster, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
         try:
-            place.cancelled = cancel_one(cluster, process, patience)
+            place.cancelled = cancel_one(cluster, process, spared="_slow_")
             cluster.stop_node()
             cluster.start_node()
             code = process.wait(timeout=1000)
@@ -113,7 +111,7 @@ def ended(cluster, tmp_path_factory):
 
 
 def cancel_one(cluster, process, spared):
-    """Cancel the first training that runs and is not of the spared rule; return its number."""
+    """Cancel the first training that runs and is not of the spared loss; return its number."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         for line in cluster.ask("squeue", "--noheader", "--states=R", "--format=%i %k").splitlines():
@@ -137,10 +135,12 @@ def test_bits_are_those_of_a_local_run(ended, local):
     runs = sorted(path.parent.relative_to(ended.folder) for path in ended.folder.glob("results/**/run.json"))
     assert len(runs) == 3
     for run in runs:
-        for snapshot in sorted(ended.path(run, "snapshots").iterdir()):
-            tensors, _ = read_tensors(snapshot, "train")
-            expected, _ = read_tensors(local.path(run, "snapshots", snapshot.name), "train")
-            assert all(tensors[name].equal(expected[name]) for name in expected), f"{run}: {snapshot.name}"
+        for epoch in json.loads(ended.path(run, "run.json").read_text())["spec"]["snapshots"]:
+            tensors, expected = (
+                read_epoch(place.path(run, "snapshots.safetensors"), epoch, "train")[0] for place in (ended, local)
+            )
+            assert tensors.keys() == expected.keys()
+            assert all(tensors[name].equal(expected[name]) for name in expected), f"{run}: epoch {epoch}"
         assert ended.path(run, "metrics.csv").read_bytes() == local.path(run, "metrics.csv").read_bytes()
     # Where they ran is no part of what they are.
     records = [json.loads(place.path(runs[0], "run.json").read_text()) for place in (ended, local)]
@@ -149,7 +149,7 @@ def test_bits_are_those_of_a_local_run(ended, local):
 
 def test_only_training_and_measuring_enter_the_queue(ended):
     submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_(\w+?)/", ended.output)
-    assert {stage_of(name) for name in submitted} == {"train", "measure"}
+    assert set(submitted) == {"train", "measure"}
     # Three runs trained, two of them twice, and each measured in one entry with its extraction.
     assert len(submitted) <= 8, submitted
 
