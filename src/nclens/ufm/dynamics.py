@@ -305,7 +305,7 @@ def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_f
 
 
 def _orbit_distance(point: Tensor, best: Tensor) -> Tensor:
-    """Return the distance (...,) to an orbit of W and H in one block (..., K + N, d); ``best`` may lack zero columns."""
+    """Return the distance (...,) of W and H, one block (..., K + N, d), to an orbit; ``best`` may lack zero columns."""
     left, _, right = torch.linalg.svd(best.mT @ point, full_matrices=False)
     gap = point - best @ (left @ right)
     return torch.linalg.matrix_norm(gap) / torch.linalg.matrix_norm(best)
