@@ -1,6 +1,6 @@
-"""Numeric minimiser and Hessian spectrum of the unconstrained feature model: nclens and dense implementations.
+"""Minimiser, Hessian spectrum and dynamics of the unconstrained feature model: nclens and dense implementations.
 
-    python benchmarks/ufm.py
+    python benchmarks/ufm.py [--tasks dynamics] [--rounds 1]
 
 Each measurement runs in a separate process, on one thread; the implementations alternate. Times are CPU seconds, which
 other jobs disturb less than wall time; medians over the rounds. Extra peak memory is the growth of the peak resident
@@ -14,6 +14,10 @@ also measured at full size. For n = 1 there is nothing to reduce, and the dense 
 Hessian in (W, H) of all N samples, its eigenvalues and condition number. The dense matrix has (K + N) d rows, 214 TB at
 full size: the comparison is at a tenth of every size (K = 10, d = 51, n = 10: 5,610 rows; the time grows with their
 cube). nclens is also measured at full size, with all its condition numbers.
+
+Dynamics at the size of a study's table (K = 10, d = 16, n = 10), two smoothings, five starts, with and without
+momentum. The dense implementation descends one run at a time with NumPy, W and H apart, and measures the distance to
+the orbit (Procrustes), the logits' error, NC1 (pseudo-inverse) and NC2 at the same checkpoints.
 """
 
 import argparse
@@ -28,7 +32,7 @@ import time
 # Only the measured processes import numpy: a child's peak resident size starts at that of the forked parent.
 
 # Classes K, samples per class n, dimensions d.
-WHOLE, FEWER, TENTH = (100, 100, 512), (100, 20, 512), (10, 10, 51)
+WHOLE, FEWER, TENTH, TABLE = (100, 100, 512), (100, 20, 512), (10, 10, 51), (10, 10, 16)
 # The published code's penalties; its lambda_h of 1e-6 is for 50,000 samples, and N lambda_h is held fixed.
 LAMBDA_W, SAMPLES_LAMBDA_H, LAMBDA_B, SMOOTHING = 1e-3, 0.05, 1e-2, 0.05
 # Measurements in this order: task, implementation, size.
@@ -39,6 +43,8 @@ MEASURED = (
     ("hessian", "dense", TENTH),
     ("hessian", "nclens", TENTH),
     ("hessian", "nclens", WHOLE),
+    ("dynamics", "dense", TABLE),
+    ("dynamics", "nclens", TABLE),
 )
 
 
@@ -121,11 +127,101 @@ def nclens_hessian(problem):
     return {name: found[name] for name in ("kappa_joint", "kappa_full")}
 
 
+def descents(problem):
+    """Return the problems of the dynamics and the arguments of the descents."""
+    from dataclasses import replace
+
+    # Stronger penalties: some thousand iterations a run. The small problem only loads the libraries.
+    penalties = {"lambda_w": 5e-3, "lambda_h_sum": 5e-2 / problem.samples}
+    problems = [replace(problem, smoothing=smoothing, **penalties) for smoothing in (0.0, SMOOTHING)]
+    return problems, {"starts": 5, "step_rules": ("relative",), "iterations": 20_000 if problem.classes > 3 else 10}
+
+
+def dense_dynamics(problem):
+    """Descend one run at a time."""
+    import math
+
+    import numpy as np
+
+    from nclens.ufm import dynamics
+    from nclens.ufm.spectra import joint_spectrum
+
+    problems, given = descents(problem)
+    starts = dynamics._random_starts(problem, given["starts"], 0, 1.0).numpy()
+    found = {}
+    for problem in problems:
+        step = 0.25 / max(mode.value for mode in joint_spectrum(problem))
+        for place, start in enumerate(starts):
+            for momentum in (0.0, 0.9):
+                passed, done = [], 0
+                weight, features = start[: problem.classes], start[problem.classes :]
+                speed = np.zeros_like(weight), np.zeros_like(features)
+                first = dense_distances(problem, weight, features)
+                while done < given["iterations"]:
+                    mark = max(done + 1, math.ceil(done * dynamics.SPACING))
+                    for _ in range(mark - done):
+                        slopes = dense_gradient(problem, weight, features)
+                        speed = tuple(momentum * v - step * slope for v, slope in zip(speed, slopes, strict=True))
+                        weight, features = weight + speed[0], features + speed[1]
+                    done = mark
+                    passed = dense_distances(problem, weight, features) / np.array([1, 1, *first[2:]])
+                    if (passed <= dynamics.TOLERANCES[-1]).all():
+                        break
+                found[f"{problem.smoothing} {place} {momentum}"] = done
+    return found
+
+
+def dense_gradient(problem, weight, features):
+    """Return the gradients in W and H."""
+    import numpy as np
+
+    powers = np.exp(features @ weight.T)
+    slope = powers / powers.sum(axis=1, keepdims=True) - problem.smoothing / problem.classes
+    slope[np.arange(len(slope)), np.arange(len(slope)) // problem.per_class] -= 1 - problem.smoothing
+    slope /= len(slope)
+    return slope.T @ features + problem.lambda_w * weight, slope @ weight + problem.lambda_h_sum * features
+
+
+def dense_distances(problem, weight, features):
+    """Return distance to the orbit, error of the logits, NC1 and NC2."""
+    import numpy as np
+
+    k = problem.classes
+    best_weight, best_features = problem.weight(), problem.features()
+    left, _, right = np.linalg.svd(best_weight.T @ weight + best_features.T @ features)
+    both, best = np.concatenate([weight, features]), np.concatenate([best_weight, best_features])
+    logits, goal = features @ weight.T, best_features @ best_weight.T
+    means = features.reshape(k, problem.per_class, -1).mean(axis=1)
+    deviations, centred = features - np.repeat(means, problem.per_class, axis=0), means - means.mean(axis=0)
+    within, between = deviations.T @ deviations / len(features), centred.T @ centred / k
+    product = weight @ centred.T
+    frame = (np.eye(k) - 1 / k) / (k - 1) ** 0.5
+    return np.array(
+        [
+            np.linalg.norm(both - best @ left @ right) / np.linalg.norm(best),
+            np.linalg.norm(logits - logits.mean(axis=1, keepdims=True) - goal) / np.linalg.norm(goal),
+            np.trace(within @ np.linalg.pinv(between)) / k,
+            np.linalg.norm(product / np.linalg.norm(product) - frame),
+        ]
+    )
+
+
+def nclens_dynamics(problem):
+    """Return the iterations of each run until all distances are at most 1e-6."""
+    from nclens.ufm.dynamics import descend
+
+    problems, given = descents(problem)
+    runs = descend(problems, **given)
+    return {f"{run.problem.smoothing} {run.start} {run.momentum}": int(run.iterations[-1]) for run in runs}
+
+
 WAYS = {
     ("minimiser", "dense"): dense_minimiser,
     ("minimiser", "nclens"): nclens_minimiser,
     ("hessian", "dense"): dense_hessian,
     ("hessian", "nclens"): nclens_hessian,
+    ("dynamics", "dense"): dense_dynamics,
+    ("dynamics", "nclens"): nclens_dynamics,
 }
 
 
@@ -153,13 +249,14 @@ def run(*wanted):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1, help="processes per measurement")
+    parser.add_argument("--tasks", nargs="+", choices=sorted({key[0] for key in MEASURED}), help="default: all")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(*json.loads(options.measure))))
         return
 
-    results = {key: [] for key in MEASURED}
+    results = {key: [] for key in MEASURED if key[0] in (options.tasks or key)}
     for _ in range(options.rounds):
         for key, runs in results.items():
             runs.append(run(*key))
@@ -176,8 +273,10 @@ def main():
         for name, value in dense[0]["values"].items():
             assert abs(runs[0]["values"][name] - value) <= 1e-5 * abs(value), (task, name, value, runs[0]["values"])
         speed = statistics.median(r["seconds"] for r in dense) / seconds
-        memory = extra / statistics.median(r["extra"] for r in dense)
-        print(f"{line} {speed:7.1f}x {extra / 2**20:15.0f} {memory:7.3f}x")
+        dense_extra = statistics.median(r["extra"] for r in dense)
+        # Less than a megabyte is the allocator's.
+        memory = f"{extra / dense_extra:7.3f}x" if dense_extra >= 2**20 else f"{'-':>8}"
+        print(f"{line} {speed:7.1f}x {extra / 2**20:15.0f} {memory}")
 
 
 if __name__ == "__main__":

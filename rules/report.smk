@@ -4,6 +4,10 @@
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
 
+# Processes that draw: on a cluster this is the login node.
+DRAWING = workflow.cores if workflow.local_exec else 1
+
+
 rule judge:
     """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
@@ -64,6 +68,7 @@ rule draw:
     localrule: True
     conda:
         ENVIRONMENT
+    # With as many as there are cores it would wait until all are free. Further processes take those that are idle.
     threads: 1
     params:
         spec=spec_of_study(specs.draw),
@@ -80,6 +85,7 @@ rule draw:
         " --predictions {input.predictions:q}"
         " --regression {input.regression:q}"
         " --root {params.root:q}"
+        " --threads {DRAWING}"
         " 2>&1 | tee -i {log:q}"
 
 

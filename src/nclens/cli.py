@@ -191,13 +191,14 @@ def draw(
     predictions: File,
     regression: File,
     root: Folder,
+    threads: Threads = 1,
 ) -> None:
     """Draw the figures."""
     from nclens.workflow.stages.draw import draw
 
     with exclusive(StudyFolder(root).lock("draw"), str(StudyFolder(root).figures)):
         tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
-        draw(spec, metrics, theory, root, **tables)
+        draw(spec, metrics, theory, root, threads=threads, **tables)
 
 
 @app.command()

@@ -28,6 +28,20 @@ def test_same_figure_same_bytes(kind):
     assert style.encode(drawing(), kind) == style.encode(drawing(), kind)
 
 
+def test_png_and_pdf_have_one_layout(monkeypatch):
+    figure, laid_out = drawing(), []
+    execute = type(figure.get_layout_engine()).execute
+    monkeypatch.setattr(
+        type(figure.get_layout_engine()), "execute", lambda *given: laid_out.append(1) or execute(*given)
+    )
+    png = style.encode(figure, "png")
+    places = [axes.get_position().bounds for axes in figure.axes]
+    style.encode(figure, "pdf")
+    assert laid_out == [1]
+    assert [axes.get_position().bounds for axes in figure.axes] == places
+    assert style.encode(figure, "png") == png == style.encode(drawing(), "png")
+
+
 def test_files_carry_no_dates_and_no_versions():
     assert b"Software" not in style.encode(drawing(), "png")
     pdf = style.encode(drawing(), "pdf")

@@ -11,6 +11,7 @@ from nclens.metrics.collapse import neural_collapse
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import (
     DISTANCES,
+    STEP_RULES,
     TOLERANCES,
     Run,
     _random_starts,
@@ -86,6 +87,25 @@ def test_steps_follow_their_rules(runs):
                 tops = [max(mode.value for mode in joint_spectrum(problem_at(delta))) for delta in (0.0, 0.1)]
                 assert run.top == top
                 assert run.step == pytest.approx(0.25 / (top if rule == "relative" else max(tops)))
+
+
+def test_runs_that_are_the_same_under_both_rules_are_computed_once(runs):
+    # Of the problem with the largest curvature.
+    top = max(run.top for run in runs)
+    for start in (0, 1):
+        one, two = (run for run in runs if (run.top, run.start, run.momentum) == (top, start, 0.0))
+        assert (one.step_rule, two.step_rule) == STEP_RULES
+        assert one.step == two.step
+        np.testing.assert_array_equal(one.distances, two.distances)
+
+
+def test_a_batch_gives_the_values_of_each_run_alone(runs):
+    for rule in STEP_RULES:
+        for run in select(runs, smoothing=0.0, start=0, momentum=0.9, step_rule=rule):
+            fraction = run.step * run.top
+            given = {"starts": 1, "momenta": (0.9,), "step_rules": ("relative",), "iterations": 6000}
+            (alone,) = descend([run.problem], fraction=fraction, **given)
+            np.testing.assert_allclose(alone.distances, run.distances, rtol=1e-6)
 
 
 def test_all_problems_start_from_the_same_points(runs):
@@ -212,6 +232,8 @@ def test_orbit_distance(seed, classes, spare):
     stacked, target = np.vstack([head, features]), np.vstack([other_head, other])
     best, _ = orthogonal_procrustes(stacked, target)
     assert distance == pytest.approx(np.linalg.norm(stacked @ best - target) / np.linalg.norm(stacked))
+    batch = orbit_distance(torch.stack([other_head, head]), torch.stack([other, features]), head, features)
+    assert batch.tolist() == pytest.approx([float(distance), 0.0], abs=1e-13)
 
 
 @settings(max_examples=30, deadline=None)

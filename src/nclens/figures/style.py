@@ -29,6 +29,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 PAGE_WIDTH = 7.0
 """Width of every figure in inches: a page's text width."""
 
+DPI = 150
+"""Dots per inch of a PNG, and of every measurement of text while a figure is drawn."""
+
 INK = "#222222"
 FAINT = "#767676"
 GROUND = "#ffffff"
@@ -99,18 +102,18 @@ def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure
     Returns:
         the figure and its axes, shape (rows, columns).
     """
-    figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def encode(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
     """The figure as the bytes of a file, the same for the same figure.
 
     Args:
-        figure: what to encode.
+        figure: what to encode. The first call places its panels, legend and notes, for later calls too.
         kind: png or pdf.
-        dpi: dots per inch of a PNG.
+        dpi: dots per inch of a PNG, and of the pixels that text is fitted to.
 
     Raises:
         ValueError: kind is neither.
@@ -123,6 +126,10 @@ def encode(figure: Figure, kind: str, dpi: int = 150) -> bytes:
         raise ValueError(f"kind of file {kind!r}; allowed: {', '.join(silent)}")
     file = io.BytesIO()
     with look():
+        if (engine := figure.get_layout_engine()) is not None:
+            figure.dpi = dpi
+            engine.execute(figure)
+            figure.set_layout_engine(None)  # else `savefig` draws every figure twice
         figure.savefig(file, format=kind, dpi=dpi, metadata=silent[kind])
     return file.getvalue()
 

@@ -23,13 +23,14 @@ sharper: it is the rate of the slowest error that changes the given distance. do
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nclens.ufm.classification import Array, UnconstrainedFeatureModel
+from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
 from nclens.ufm.spectra import STILL, condition_numbers, joint_spectrum
 
 DISTANCES = ("orbit", "logits", "nc1", "nc2")
@@ -43,6 +44,10 @@ LOCAL = (1e-11, 1e-3)
 SPACING = 1.01
 # A run with an entry of W or H beyond this has diverged.
 HUGE = 1e9
+# Every start, momentum and step of a problem has the same.
+_modes = lru_cache(joint_spectrum)
+_kappas = lru_cache(condition_numbers)
+_FLAT = "dynamics: nc1 needs at least 2 classes with means that span {} dimensions"
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class Run:
             return rate(min((mode.value for mode in unseen if mode.name in names), default=math.inf))
 
         slowest = rate(slowest_curvature(self.problem, distance))
-        modes = joint_spectrum(self.problem)
+        modes = _modes(self.problem)
         still = STILL * max(mode.logit_change for mode in modes)
         unseen = [mode for mode in modes if mode.logit_change <= still]
         if distance == "nc1":
@@ -146,7 +151,7 @@ def slowest_curvature(problem: UnconstrainedFeatureModel, distance: str) -> floa
     rows of W (inf for n = 1). ``nc2``: those that change the logits of the class means, and ``row_mean``, since NC2
     does not centre W. A product of two errors may decay more slowly: see ``Run.linear_rate``.
     """
-    modes = [mode for mode in joint_spectrum(problem) if mode.name != "rotation"]
+    modes = [mode for mode in _modes(problem) if mode.name != "rotation"]
     still = STILL * max(mode.logit_change for mode in modes)
     if distance == "orbit":
         chosen = modes
@@ -221,14 +226,17 @@ def descend(
     ):
         if not fine:
             raise ValueError(f"dynamics: {name} must be {allowed}")
-    tops = [max(mode.value for mode in joint_spectrum(problem)) for problem in problems]
+    tops = [max(mode.value for mode in _modes(problem)) for problem in problems]
     grid = list(product(range(len(problems)), range(starts), momenta, step_rules))
     steps = [fraction / (tops[index] if rule == "relative" else max(tops)) for index, _, _, rule in grid]
-    batch = _Batch([problems[index] for index, *_ in grid], steps, [beta for _, _, beta, _ in grid])
+    # Both rules give the problem with the largest curvature the same step: its runs are computed once.
+    place: dict[tuple[int, int, float, float], int] = {}
+    rows = [place.setdefault((*run[:3], step), len(place)) for run, step in zip(grid, steps, strict=True)]
+    batch = _Batch([problems[index] for index, *_ in place], [step for *_, step in place], [key[2] for key in place])
     points = _random_starts(problems[0], starts, seed, start_norm)
-    marks, table, diverged = batch.run(points[[start for _, start, _, _ in grid]], iterations)
+    marks, table, diverged = batch.run(points[[start for _, start, _, _ in place]], iterations)
     runs = []
-    for row, (index, start, beta, rule) in enumerate(grid):
+    for row, step, (index, start, beta, rule) in zip(rows, steps, grid, strict=True):
         length = int(np.flatnonzero(~np.isnan(table[:, row, 0]))[-1]) + 1
         runs.append(
             Run(
@@ -236,7 +244,7 @@ def descend(
                 start=start,
                 momentum=beta,
                 step_rule=rule,
-                step=steps[row],
+                step=step,
                 top=tops[index],
                 iterations=marks[:length],
                 distances=table[:length, row],
@@ -275,7 +283,7 @@ def records(runs: Sequence[Run]) -> Iterator[dict[str, str | float | int | None]
                 "value": run.linear_rate(distance),
             }
         yield keys | {"distance": "", "quantity": "diverged", "tolerance": None, "value": int(run.diverged)}
-        for name, kappa in condition_numbers(run.problem).items():
+        for name, kappa in _kappas(run.problem).items():
             rate = None if kappa is None else run.predicted_rate(kappa)
             yield keys | {"distance": "", "quantity": f"rate_{name}", "tolerance": None, "value": rate}
 
@@ -290,20 +298,24 @@ def orbit_distance(weight: Tensor, features: Tensor, best_weight: Tensor, best_f
         ValueError: (W*, H*) is zero, so that no relative distance is defined.
     """
     weight, features, best_weight, best_features = map(torch.as_tensor, (weight, features, best_weight, best_features))
-    left, _, right = torch.linalg.svd(best_weight.mT @ weight + best_features.mT @ features)
-    rotation = left @ right
-    gap = (weight - best_weight @ rotation).square().sum((-2, -1))
-    gap = gap + (features - best_features @ rotation).square().sum((-2, -1))
-    size = best_weight.square().sum((-2, -1)) + best_features.square().sum((-2, -1))
-    if not (size > 0).all():
+    best = torch.cat([best_weight, best_features], -2)
+    if not (torch.linalg.matrix_norm(best) > 0).all():
         raise ValueError("dynamics: the distance to a minimiser W = H = 0 has no relative size")
-    return (gap / size).sqrt()
+    return _orbit_distance(torch.cat([weight, features], -2), best)
+
+
+def _orbit_distance(point: Tensor, best: Tensor) -> Tensor:
+    """Return the distance (...,) of W and H, one block (..., K + N, d), to an orbit; ``best`` may lack zero columns."""
+    left, _, right = torch.linalg.svd(best.mT @ point, full_matrices=False)
+    gap = point - best @ (left @ right)
+    return torch.linalg.matrix_norm(gap) / torch.linalg.matrix_norm(best)
 
 
 def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Return nc1 = tr(S_W pinv(S_B)) / K and nc2 = |nrm(W M') - E|_F, each (B,), of a batch of models.
 
-    The same quantities as in ``nclens.metrics.collapse``; S_B is inverted on its K - 1 leading directions.
+    The same quantities as in ``nclens.metrics.collapse``; S_B is inverted on the K - 1 dimensions that
+    the class means span.
 
     Args:
         weight: (B, K, d), a tensor or NumPy array.
@@ -316,11 +328,16 @@ def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor
     classes, per_class = features.shape[1:3]
     means = features.mean(dim=2)
     centred = means - means.mean(dim=1, keepdim=True)
-    _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
-    if classes < 2 or strengths.shape[1] < classes - 1 or not (strengths[:, classes - 2] > 0).all():
-        raise ValueError(f"dynamics: nc1 needs at least 2 classes with means that span {classes - 1} dimensions")
-    deviations = (features - means[:, :, None]).flatten(1, 2) @ directions[:, : classes - 1].mT
-    nc1 = (deviations / strengths[:, None, : classes - 1]).square().sum((1, 2)) / (classes * per_class)
+    if classes < 2 or features.shape[3] < classes - 1:
+        raise ValueError(_FLAT.format(classes - 1))
+    # In coordinates of the K - 1 dimensional space of centred columns S_B = B' B / K with B of full rank.
+    coordinates = torch.from_numpy(simplex_frame(classes, classes - 1)).to(centred)
+    basis, strengths = torch.linalg.qr((coordinates.mT @ centred).mT)
+    if not (strengths.diagonal(dim1=1, dim2=2).abs() > 0).all():
+        raise ValueError(_FLAT.format(classes - 1))
+    inverse = torch.linalg.solve_triangular(strengths.mT, basis, upper=False, left=False)
+    deviations = (features - means[:, :, None]).flatten(1, 2)
+    nc1 = (deviations @ inverse).square().sum((1, 2)) / (classes * per_class)
     product_ = weight @ centred.mT
     frame = (torch.eye(classes, dtype=weight.dtype) - 1 / classes) / math.sqrt(classes - 1)
     nc2 = (product_ / torch.linalg.matrix_norm(product_)[:, None, None] - frame).square().sum((1, 2)).sqrt()
@@ -328,59 +345,75 @@ def collapse_distances(weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor
 
 
 class _Batch:
-    """Runs in one batch: W and H of each are stacked as one (K + N, d) block."""
+    """Runs in one batch: W and H of each are stacked as one (K + N, d) block.
+
+    Logits are (B, K, N), for a softmax over the last and short dimension takes seven times as long.
+    """
 
     def __init__(self, problems: Sequence[UnconstrainedFeatureModel], steps: list[float], momenta: list[float]) -> None:
         first = problems[0]
         self.classes, self.per_class = first.classes, first.per_class
-        one_hot = torch.eye(first.classes, dtype=torch.float64).repeat_interleave(first.per_class, 0)
-        self.ridge = torch.stack([_ridges(problem) for problem in problems])
+        one_hot = torch.eye(first.classes, dtype=torch.float64).repeat_interleave(first.per_class, 1)
         smoothing = _column([problem.smoothing for problem in problems])
+        self.ridge = torch.stack([_ridges(problem) for problem in problems])
         self.targets = (1 - smoothing) * one_hot + smoothing / first.classes
         self.step = _column(steps)
         self.momentum = _column(momenta)
-        self.best = torch.stack(
-            [torch.from_numpy(np.concatenate([problem.weight(), problem.features()])) for problem in problems]
-        )
+        # In K - 1 columns: the rest are zero, and take their time in every singular value decomposition.
+        best = [np.concatenate([problem.weight(), problem.features()])[:, : self.classes - 1] for problem in problems]
+        self.best = torch.from_numpy(np.stack(best))
+        self.goal = self.best[:, : self.classes] @ self.best[:, self.classes :].mT
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the runs that are not named by index or mask."""
+        for name in ("ridge", "targets", "step", "momentum", "best", "goal"):
+            setattr(self, name, getattr(self, name)[rows])
 
     def run(self, point: Tensor, iterations: int) -> tuple[Array, Array, Array]:
         """Return checkpoints (C,), distances (C, B, 4), nan after the end of a run, and which runs (B,) diverged."""
         diverged = torch.zeros(len(point), dtype=torch.bool)
         active = torch.arange(len(point))
         velocity = torch.zeros_like(point)
-        start = self._measure(point, active)
+        start = self._measure(point)
         marks, table = [0], [start / _scale(start)]
         done = 0
         while len(active) > 0 and done < iterations:
             mark = min(iterations, max(done + 1, math.ceil(done * SPACING)))
             for _ in range(mark - done):
-                velocity = self.momentum[active] * velocity - self.step[active] * self._gradient(point, active)
-                point = point + velocity
+                self._descend(point, velocity)
             done = mark
             kept = point.abs().amax(dim=(1, 2)) < HUGE  # False for nan too
             diverged[active[~kept]] = True
-            point, velocity, active = point[kept], velocity[kept], active[kept]
+            point, velocity, active = self._continued(kept, point, velocity, active)
             row = torch.full_like(start, torch.nan)
-            row[active] = self._measure(point, active) / _scale(start)[active]
+            row[active] = self._measure(point) / _scale(start)[active]
             marks.append(done)
             table.append(row)
             going = (row[active] > TOLERANCES[-1]).any(dim=1)
-            point, velocity, active = point[going], velocity[going], active[going]
+            point, velocity, active = self._continued(going, point, velocity, active)
         return np.array(marks, dtype=np.float64), torch.stack(table).numpy(), diverged.numpy()
 
-    def _gradient(self, point: Tensor, active: Tensor) -> Tensor:
-        weight, features = point[:, : self.classes], point[:, self.classes :]
-        slope = (torch.softmax(features @ weight.mT, 2) - self.targets[active]) / features.shape[1]
-        return torch.cat([slope.mT @ features, slope @ weight], 1) + self.ridge[active] * point
+    def _continued(self, going: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        if going.all():
+            return states
+        self.keep(going)
+        return tuple(state[going] for state in states)
 
-    def _measure(self, point: Tensor, active: Tensor) -> Tensor:
+    def _descend(self, point: Tensor, velocity: Tensor) -> None:
+        """Take one step in place."""
+        weight, features = point[:, : self.classes], point[:, self.classes :]
+        slope = torch.softmax(weight @ features.mT, 1).sub_(self.targets).div_(features.shape[1])
+        gradient = torch.cat([slope @ features, slope.mT @ weight], 1).addcmul_(self.ridge, point)
+        velocity.mul_(self.momentum).addcmul_(self.step, gradient, value=-1)
+        point.add_(velocity)
+
+    def _measure(self, point: Tensor) -> Tensor:
         """Return the columns of ``DISTANCES``, with nc1 and nc2 not yet divided by their values at the start."""
         weight, features = point[:, : self.classes], point[:, self.classes :]
-        best_weight, best_features = self.best[active, : self.classes], self.best[active, self.classes :]
-        goal = best_features @ best_weight.mT
-        logits = features @ weight.mT
-        error = torch.linalg.matrix_norm(logits - logits.mean(2, keepdim=True) - goal) / torch.linalg.matrix_norm(goal)
-        orbit = orbit_distance(weight, features, best_weight, best_features)
+        logits = weight @ features.mT
+        gap = logits - logits.mean(1, keepdim=True) - self.goal
+        error = torch.linalg.matrix_norm(gap) / torch.linalg.matrix_norm(self.goal)
+        orbit = _orbit_distance(point, self.best)
         nc1, nc2 = collapse_distances(weight, features.unflatten(1, (self.classes, self.per_class)))
         return torch.stack([orbit, error, nc1, nc2], dim=1)
 

@@ -23,9 +23,9 @@ def whole(frame, table):
     return frame.assign(**kinds)[list(table.columns)]
 
 
-def draw(experiments, **files):
+def draw(experiments, threads=1, **files):
     """Run the stage."""
-    stage.draw(specs.Draw(tuple(experiments)), **files)
+    stage.draw(specs.Draw(tuple(experiments)), **files, threads=threads)
 
 
 @pytest.fixture
@@ -82,11 +82,12 @@ def test_writes_every_figure_three_times_and_nothing_else(study):
     assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4
 
 
-def test_again_the_same_bytes(study):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_again_the_same_bytes_whatever_the_threads(study, threads):
     study["experiments"] = study["experiments"][:1]
     draw(**study)
     first = {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()}
-    draw(**study)
+    draw(**study, threads=threads)
     assert {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()} == first
 
 
@@ -97,18 +98,22 @@ def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
     assert not study["root"].joinpath("figures").exists()
 
 
-def test_a_figure_that_fails_names_itself(study):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_figure_that_fails_names_itself(study, threads):
     path = RunFolder(study["root"] / "digits" / "tiny" / "ls" / "seed1").features
     write_all(path, {60: {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])}})
     with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: .*must be finite"):
-        draw(**study)
+        draw(**study, threads=threads)
+    assert not list(study["root"].glob("figures/first_reliability*"))
+    assert not list(study["root"].glob("figures/.*"))
 
 
-def test_damaged_features_are_named_with_the_rule_that_makes_them(study):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_damaged_features_are_named_with_the_rule_that_makes_them(study, threads):
     path = RunFolder(study["root"] / "digits" / "tiny" / "ls" / "seed1").features
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FileError, match=r"seed1/features.safetensors is damaged .*`extract`"):
-        draw(**study)
+        draw(**study, threads=threads)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("metrics", "collect"), ("theory", "theory")])

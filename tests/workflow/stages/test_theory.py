@@ -8,6 +8,7 @@ from nclens.ufm.classification_tables import QUANTITIES
 from nclens.ufm.dynamics import DISTANCES, TOLERANCES
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow import specs, tables
+from nclens.workflow.stages import theory as stage
 from nclens.workflow.stages.theory import theory, write_tables
 
 
@@ -36,6 +37,31 @@ def test_the_table_is_tidy_and_the_numbers_agree(tmp_path):
         assert float(row["relative_error"]) == pytest.approx(error)
         assert error < 1e-6
         assert float(row["lambda_h"]) == pytest.approx(1e-4)
+
+
+def test_a_problem_of_many_experiments_is_solved_once(tmp_path, monkeypatch):
+    solved = []
+    monkeypatch.setattr(stage, "theory_rows", lambda problem: solved.append(problem) or [{"quantity": "s"}])
+    losses = [loss("ce", 0.0), loss("ls", 0.05), loss("other", 0.05), loss("wide", 0.05, dim=7)]
+    write_tables([{**item, "experiment": name} for name in "ab" for item in losses], tmp_path / "ufm.csv")
+    assert [(problem.smoothing, problem.dim) for problem in solved] == [(0.0, 6), (0.05, 6), (0.05, 7)]
+    names = [(row["experiment"], row["loss"]) for row in read(tmp_path / "ufm.csv")]
+    assert names == [(name, item["loss"]) for name in "ab" for item in losses]
+
+
+def test_a_regression_of_many_experiments_is_solved_once(tmp_path, monkeypatch):
+    solved = []
+    monkeypatch.setattr(stage, "regression_rows", lambda problem: solved.append(problem) or [{"quantity": "mse"}])
+    (tmp_path / "data").mkdir()
+    manifest = {"target_mean": [0.0], "target_covariance": [[1.0]]}
+    (tmp_path / "data" / "d.json").write_text(json.dumps(manifest), encoding="utf-8")
+    penalties = [(1e-3, 1e-2), (1e-3, 1e-2), (2e-3, 1e-2)]
+    experiments = [
+        specs.TheoryRegression(name, "d", "m", 4, ("ufm",), *pair) for name, pair in zip("abc", penalties, strict=True)
+    ]
+    stage.write_regressions(experiments, tmp_path, tmp_path / "regression.csv")
+    assert [problem.lambda_w for problem in solved] == [1e-3, 2e-3]
+    assert [row["experiment"] for row in read(tmp_path / "regression.csv")] == ["a", "b", "c"]
 
 
 def test_what_is_not_defined_stays_empty(tmp_path):

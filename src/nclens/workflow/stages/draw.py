@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from nclens.workflow import tables
 from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import FileError, atomic_write, read_json
+from nclens.workflow.parallel import results
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment
 
@@ -29,6 +32,7 @@ def draw(
     dynamics: Path | None = None,
     predictions: Path | None = None,
     regression: Path | None = None,
+    threads: int = 1,
 ) -> None:
     """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
 
@@ -40,6 +44,7 @@ def draw(
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
         regression: R/theory/regression.csv; likewise.
+        threads: processes that draw; any number gives the same files.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -63,26 +68,36 @@ def draw(
         for key, table in found.items()
         if "experiment" in table
     }
-    folder = StudyFolder(root)
-    for experiment in spec.experiments:
-        own = {
-            key: parts[key].get(experiment.experiment, table.iloc[:0]) if key in parts else table
-            for key, table in found.items()
-        }
-        inputs = _inputs(experiment, own, root)
-        for stem in experiment.figures:
-            name = f"{experiment.experiment}_{stem}"
-            try:
-                drawing = draw_figure(stem, inputs)
-                content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
-            except FileError:
-                raise
-            except Exception as error:
-                raise ValueError(f"figure {name} cannot be drawn: {type(error).__name__}: {error}") from error
-            content["csv"] = drawing.table.to_csv(index=False, lineterminator="\n").encode()
-            for kind, data in content.items():
-                with atomic_write(folder.figure(experiment.experiment, stem, kind)) as temporary:
-                    temporary.write_bytes(data)
+    wanted = [(experiment, stem) for experiment in spec.experiments for stem in experiment.figures]
+    for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted}:
+        import_module(module)  # before the processes are forked, which then share it
+
+    @lru_cache(maxsize=1)
+    def inputs_of(name: str) -> FigureInputs:
+        own = {key: parts[key].get(name, table.iloc[:0]) if key in parts else table for key, table in found.items()}
+        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, root)
+
+    def drawn(number: int) -> dict[str, bytes]:
+        experiment, stem = wanted[number]
+        return _drawn(f"{experiment.experiment}_{stem}", stem, inputs_of(experiment.experiment))
+
+    for number, content in results(drawn, len(wanted), threads):
+        experiment, stem = wanted[number]
+        for kind, data in content.items():
+            with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
+                temporary.write_bytes(data)
+
+
+def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
+    """Return a figure's files by ending."""
+    try:
+        drawing = draw_figure(stem, inputs)
+        content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
+    except FileError:
+        raise
+    except Exception as error:
+        raise ValueError(f"figure {name} cannot be drawn: {type(error).__name__}: {error}") from error
+    return content | {"csv": drawing.table.to_csv(index=False, lineterminator="\n").encode()}
 
 
 def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:

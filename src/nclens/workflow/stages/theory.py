@@ -1,6 +1,7 @@
 """Evaluate the unconstrained feature model: closed forms beside their numeric values, and how fast it is reached."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ def write_regressions(experiments: Iterable[TheoryRegression], root: Path, outpu
 
     Mean and covariance of the targets come from the data sets' manifests.
     """
+
+    @cache
+    def solved(dataset: str, dim: int | None, lambda_w: float, lambda_h_mean: float) -> list[dict[str, Any]]:
+        manifest = read_json(StudyFolder(root).manifest(dataset), "prepare")
+        targets = manifest["target_mean"], manifest["target_covariance"]
+        return regression_rows(problem_of(*targets, dim, lambda_w, lambda_h_mean))
+
     rows = []
     for item in experiments:
-        manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
-        penalties = item.lambda_w, item.lambda_h_mean
-        problem = problem_of(manifest["target_mean"], manifest["target_covariance"], item.dim, *penalties)
-        found = regression_rows(problem)
+        found = solved(item.dataset, item.dim, item.lambda_w, item.lambda_h_mean)
         for loss in item.losses:
             keys = {key: {**vars(item), "loss": loss}[key] for key in REGRESSION_KEYS}
             rows += [keys | row for row in found]
@@ -68,12 +73,13 @@ def write_tables(losses: Sequence[Mapping[str, Any]], output: Path, dynamics_out
     error of a quantity whose closed form is 0, iterations to what was not reached. Raises ValueError for values outside
     their range.
     """
+    solved = cache(theory_rows)  # experiments often share their problems, which take seconds each
     rows = []
     for item in losses:
         given = {name: item[name] for name in (*tables.SIZES, *PENALTIES, "smoothing")}
         problem = UnconstrainedFeatureModel.from_total(**given)
         keys = {key: item[key] for key in KEYS} | lambdas(problem)
-        rows += [keys | row for row in theory_rows(problem)]
+        rows += [keys | row for row in solved(problem)]
     tables.write_rows(tables.THEORY, output, rows)
     if dynamics_output is not None:
         tables.write_rows(tables.DYNAMICS, dynamics_output, dynamics_rows(losses))
