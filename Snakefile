@@ -33,13 +33,16 @@ onstart:
     check_executor()
     stop_polling()
     forkserver.start(workflow.is_main_process)
+    view(workflow.logger_manager, "begin")
 
 
 onsuccess:
+    view(workflow.logger_manager, "end")
     if PLAN.is_judged():
         shell("nclens show {STUDY.root:q}")
 
 
 onerror:
+    view(workflow.logger_manager, "end")
     if PLAN.is_judged():  # only the recording failed
         shell("nclens show {STUDY.root:q}")

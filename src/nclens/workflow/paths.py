@@ -108,6 +108,11 @@ class RunFolder:
         """From where an interrupted training goes on; it lies in `work`."""
         return self.folder / "checkpoint.safetensors"
 
+    @property
+    def progress(self) -> Path:
+        """How far a training is, for the terminal's view; it lies in `work`."""
+        return self.folder / "progress.json"
+
 
 @dataclass(frozen=True)
 class StudyFolder:

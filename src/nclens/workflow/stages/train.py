@@ -44,6 +44,7 @@ from nclens.workflow.files import (
     write_tensors,
 )
 from nclens.workflow.paths import RunFolder
+from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Train, flat, plain
 
@@ -167,12 +168,19 @@ def _train_to_the_end(
     if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
         _write_snapshot(trainer, work, write_tensors)
     epoch_begun, first = time.monotonic(), trainer.epoch
+    progress = Progress(trainer, work)
+
+    def is_due() -> bool:
+        progress.note()
+        return pauses.is_due()
+
     with Background(write_tensors) as writer:
         while trainer.epoch < epochs:
-            finished = trainer.advance(pauses.is_due)
+            finished = trainer.advance(is_due)
             now = time.monotonic()
             spent = seconds + now - begun
             if finished:
+                progress.note()
                 for row in trainer.history[-2:] if trainer.settings.records(trainer.epoch) else ():
                     row["seconds"] = now - epoch_begun
                 epoch_begun = now
