@@ -35,6 +35,7 @@ rule theory:
         " --output {output.table:q}"
         " --dynamics {output.dynamics:q}"
         " --regression {output.regression:q}"
+        " --threads {threads}"
         " 2>&1 | tee -i {log:q}"
 
 

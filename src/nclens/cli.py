@@ -136,13 +136,18 @@ def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder
 
 @app.command()
 def theory(
-    spec: Annotated[specs.Theory, spec_of(specs.Theory)], root: Folder, output: File, dynamics: File, regression: File
+    spec: Annotated[specs.Theory, spec_of(specs.Theory)],
+    root: Folder,
+    output: File,
+    dynamics: File,
+    regression: File,
+    threads: Threads = 1,
 ) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.workflow.stages.theory import theory
 
     with exclusive(StudyFolder(root).lock("theory"), str(output)):
-        theory(spec, root, output, dynamics, regression)
+        theory(spec, root, output, dynamics, regression, threads)
 
 
 @app.command()
