@@ -150,7 +150,6 @@ def test_a_network_that_does_not_trace_or_has_hooks_runs_as_it_is(wrap):
     network, data = resnet(), images()
     network.backbone = wrap(network.backbone)
     chosen = Passes(network, data, nc1_of)
-    chosen._blocked = False
     assert chosen.choose() is network.backbone
     extract_features(network, data, chosen.batch_size)
     if wrap is hooked:

@@ -29,9 +29,9 @@ class Passes:
     """Forward passes of a network, for one set of weights after the other.
 
     Batch normalisation is folded into the layer before it, see `nclens.models.folding`; on a CPU, images also pass in
-    oneDNN's own memory layout, where the network runs in it. For each set of weights, a pass is taken if its features
-    H' of some training samples are those of the plain pass, H, up to rounding: |H' - H|_F <= 1e-6 |H|_F, and NC1 moves
-    by at most 1e-3 of its value. Otherwise the plain pass is taken.
+    oneDNN's own memory layout, where the folded network runs in it. For each set of weights, a pass is taken if its
+    features H' of some training samples are those of the plain pass, H, up to rounding: |H' - H|_F <= 1e-6 |H|_F, and
+    NC1 moves by at most 1e-3 of its value. Otherwise, and where nothing can be folded, the plain pass is taken.
 
     Attributes:
         batch_size: at which the output of the largest hidden layer fits into a CPU's cache; at most that of evaluation.
@@ -53,8 +53,8 @@ class Passes:
         if not self._inputs.is_cuda:
             fitting = CACHE // max(1, largest_output(network.backbone, self._inputs[:2]))
             self.batch_size = min(self.batch_size, max(1, fitting))
-        convolves = self._inputs.ndim == 4 and any(isinstance(layer, nn.Conv2d) for layer in network.modules())
-        self._blocked = convolves and not self._inputs.is_cuda and torch.backends.mkldnn.is_available()
+        images = self._inputs.ndim == 4 and not self._inputs.is_cuda
+        self._blocked = images and torch.backends.mkldnn.is_available()
 
     @torch.no_grad()
     def choose(self) -> Backbone:
@@ -69,11 +69,11 @@ class Passes:
         return plain
 
     def _candidates(self) -> list[Backbone]:
-        """Return the passes other than the plain one, the fastest first."""
-        backbone = self.network.backbone
-        folded = fold(backbone, self._pairs) if self._pairs else backbone
-        candidates: list[Backbone] = [partial(in_blocks, folded)] if self._blocked else []
-        return candidates + [folded] * bool(self._pairs)
+        """Return the passes other than the plain one, the fastest first: none where nothing is folded."""
+        if not self._pairs:
+            return []
+        folded = fold(self.network.backbone, self._pairs)
+        return [partial(in_blocks, folded), folded] if self._blocked else [folded]
 
     def _features(self, backbone: Backbone) -> Tensor:
         return torch.cat([backbone(inputs) for inputs in self._inputs.split(self.batch_size)])
