@@ -397,8 +397,12 @@ def evaluate(
 
 
 @torch.no_grad()
-def extract_features(network: Network, split: Split, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+def extract_features(
+    network: Network, split: Split, batch_size: int | None = None, backbone: Backbone | None = None
+) -> tuple[Tensor, Tensor]:
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU.
+
+    `backbone` replaces the network's own, for instance by the pass that `nclens.training.passes` chooses.
 
     Raises:
         ValueError: in the first or the last batch the logits are not h W' + b up to rounding, see
@@ -411,7 +415,7 @@ def extract_features(network: Network, split: Split, batch_size: int | None = No
     logits = torch.empty(len(split), network.head.out_features, dtype=torch.float32)
     starts = range(0, len(split), batch_size)
     for start in starts:
-        hidden = network.backbone(split.normalise(split.inputs[start : start + batch_size]))
+        hidden = (backbone or network.backbone)(split.normalise(split.inputs[start : start + batch_size]))
         features[start : start + batch_size] = hidden
         outputs = network.head(hidden)
         if start in (starts[0], starts[-1]):

@@ -10,8 +10,10 @@ from nclens.data.prepared import place_splits
 from nclens.data.tasks import output_count
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
-from nclens.training.loop import extract_features
+from nclens.training.loop import Backbone, extract_features
+from nclens.training.passes import Passes
 from nclens.training.runtime import configure
+from nclens.workflow.agreement import nc1_of
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import load_weights, read_ahead, write_epochs
@@ -36,6 +38,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
+        passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
             puts = dict.fromkeys(spec.kept, files.enter_context(write_epochs(folder.features, spec.kept)))
             if earlier:
@@ -44,10 +47,11 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
             epochs = [epoch for epoch in spec.snapshots if epoch in puts]
             for epoch, weights, _ in read_ahead(folder.snapshots, epochs, "train"):
                 load_weights(network, weights, folder.snapshots)
+                backbone = passes.choose()
                 made: dict[str, Tensor] = {}
                 for name, split in splits.items():
                     try:
-                        made |= _extracted(network, name, split)
+                        made |= _extracted(network, name, split, passes.batch_size, backbone)
                     except ValueError as error:
                         raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
@@ -55,8 +59,8 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                 puts[epoch](epoch, made)
 
 
-def _extracted(network: Network, name: str, split: Split) -> dict[str, Tensor]:
-    features, logits = extract_features(network, split)
+def _extracted(network: Network, name: str, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:
+    features, logits = extract_features(network, split, batch_size, backbone)
     return {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
 
 
