@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -31,8 +30,8 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
     def read(epoch: int) -> dict[str, Tensor]:
         return read_tensors(RunFolder(run).features(epoch), "extract")[0]
 
-    rows = pd.DataFrame(MEASURES[spec.task](read, spec), columns=list(tables.METRICS.columns))
-    tables.write(tables.METRICS, RunFolder(run).metrics, rows)
+    rows = [dict(zip(tables.METRICS.columns, row, strict=True)) for row in MEASURES[spec.task](read, spec)]
+    tables.write_rows(tables.METRICS, RunFolder(run).metrics, rows)
 
 
 def _classification(read: Read, spec: Measure) -> Rows:

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -236,7 +235,7 @@ def _publish(
     for epoch in spec.snapshots:
         with atomic_write(run.snapshot(epoch)) as temporary:
             shutil.copyfile(work.snapshot(epoch), temporary)
-    tables.write(tables.HISTORY[trainer.train_split.task], run.history, pd.DataFrame(trainer.history))
+    tables.write_rows(tables.HISTORY[trainer.train_split.task], run.history, trainer.history)
     device = trainer.device
     cuda = device.type == "cuda"
     peak = (
