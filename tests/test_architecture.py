@@ -148,3 +148,59 @@ def test_conda_and_pip_have_the_same_packages():
     lock = (ROOT / "envs" / "requirements.lock").read_text(encoding="utf-8").splitlines()
     conda = (ROOT / "envs" / "environment.yaml").read_text(encoding="utf-8")
     assert [line for line in lock if "==" in line] == re.findall(r"- (\S+==\S+)", conda)
+
+
+#: Packages that take a good part of a second to load.
+SLOW = {"torch", "torchmetrics", "torchvision", "sklearn", "scipy.optimize", "scipy.stats", "statsmodels"}
+SLOW |= {"pandas", "matplotlib", "seaborn", "mlflow", "pydantic", "jinja2", "latex2mathml", "yaml", "snakemake"}
+#: Stage -> the slow packages that its import loads; every other one is loaded where it is used, or not at all.
+LOADS = {
+    "resolve": {"yaml"},
+    "prepare": {"torch"},
+    "train": {"torch"},
+    "extract": {"torch"},
+    "measure": {"torch", "scipy.optimize"},
+    "probe": {"torch"},
+    "theory": {"scipy.optimize"},
+    "predict": {"pandas", "scipy.optimize"},
+    "collect": {"pandas"},
+    "judge": {"pandas"},
+    "draw": {"pandas", "matplotlib", "seaborn"},
+    "report": {"pandas"},
+    "track": {"pandas", "mlflow"},
+}
+
+
+def _at_the_top(node):
+    """What a module imports when it is imported: not inside functions, nor for the type checker alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not (
+            isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        ):
+            yield from _at_the_top(child)
+
+
+def _loaded(name):
+    """Everything that importing a module of ours imports, names of modules and of what is taken from them."""
+    seen, found, waiting = set(), set(), [f"nclens.{name}"]
+    while waiting:
+        imported = waiting.pop()
+        found.add(imported)
+        parts = imported.split(".")[1:] if imported.startswith("nclens") else []
+        for size in range(len(parts) + 1) if imported.startswith("nclens") else ():
+            module = ".".join(parts[:size]) or "__init__"
+            if module in TREES and module not in seen:
+                seen.add(module)
+                waiting += _at_the_top(TREES[module])
+    return found
+
+
+@pytest.mark.parametrize("stage", ["cli", *sorted(STAGES)])
+def test_no_stage_loads_a_slow_package_that_it_does_not_use(stage):
+    loaded = _loaded(stage if stage == "cli" else f"workflow.stages.{stage}")
+    found = {package for package in SLOW if any(_in(name, package) for name in loaded)}
+    assert found == LOADS.get(stage, set())

@@ -63,7 +63,7 @@ def test_an_estimate_grows_with_the_work(tmp_path):
 
 def test_measuring_needs_grow_with_the_features(tmp_path):
     manifest = write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000})
-    spec = specs.Extract("data", LARGE, tuple(range(30)), "cuda")
+    spec = specs.Extract("data", LARGE, tuple(range(30)), (29,), "cuda")
     narrow, wide = measuring_needs(spec, manifest, 64), measuring_needs(spec, manifest, 2048)
     assert wide.memory_mb > narrow.memory_mb
     assert wide.minutes >= narrow.minutes
@@ -94,7 +94,7 @@ def test_probing_needs_grow_with_what_is_asked(tmp_path):
 def test_numbers_are_whole(tmp_path):
     for needs in (
         training_needs(SPEC, tmp_path / "x", []),
-        measuring_needs(specs.Extract("data", MIDDLE, (1, 10), "cpu"), tmp_path / "x", None),
+        measuring_needs(specs.Extract("data", MIDDLE, (1, 10), (1, 10), "cpu"), tmp_path / "x", None),
     ):
         assert all(isinstance(value, int) and value > 0 for value in needs)
 

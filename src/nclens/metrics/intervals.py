@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 """Level of every interval over seeds."""
 
 
 def half_width(deviation: Any, count: Any) -> Any:
-    """Half the width of Student's t interval of a mean, t(0.975, n-1) s / √n, by scipy's `stats.t.interval`.
+    """Half the width of Student's t interval of a mean, t(0.975, n-1) s / √n, by scipy's quantile `stdtrit`.
 
     Args:
         deviation: standard deviation s of the values, with n - 1 in its denominator; a number or an array (G,).
@@ -24,7 +24,8 @@ def half_width(deviation: Any, count: Any) -> Any:
     [2.4841, nan]
     """
     count = np.asarray(count, dtype=float)
-    quantile = stats.t.interval(CONFIDENCE, np.where(count > 1, count - 1, np.nan))[1]
+    # `scipy.stats`, which gives the same, takes half a second to load.
+    quantile = stdtrit(np.where(count > 1, count - 1, np.nan), (1 + CONFIDENCE) / 2)
     return quantile * np.asarray(deviation, dtype=float) / np.sqrt(np.clip(count, 1, None))
 
 

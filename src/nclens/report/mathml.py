@@ -2,7 +2,6 @@
 
 from functools import cache
 
-from latex2mathml.converter import convert
 from markupsafe import Markup
 
 _CHANGES = {
@@ -23,6 +22,8 @@ _CHANGES = {
 @cache
 def mathml(latex: str, *, block: bool = False) -> Markup:
     """Return a formula as a `math` element, in the line or, as a block, on a line of its own."""
+    from latex2mathml.converter import convert  # here, for verdicts as text need no formulas
+
     text = convert(latex, display="block" if block else "inline")
     for before, after in _CHANGES.items():
         text = text.replace(before, after)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nclens.report.mathml import assignment, mathml
 from nclens.report.text import number
 from nclens.ufm.formulas import CLOSED_FORMS, FORMULAS, REGRESSION, SYMBOLS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Se
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    # Here, for verdicts as text need no page.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("nclens.report", "templates"),
         autoescape=True,

@@ -1,6 +1,7 @@
 """Every table of a study's results: columns, types, the rule that makes it; the one reader and the one writer."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,16 @@ def write(table: Table, path: Path, content: "pd.DataFrame") -> None:
 
 
 def write_rows(table: Table, path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table of rows as CSV, whole or not at all: numbers as they are, None and what a row lacks empty."""
+    """Write a table of rows as CSV, whole or not at all; None and what a row lacks are empty.
+
+    Numbers are written as they are or by the table's `float_format`, nan then empty: as `write` does, without pandas.
+    """
+    formatted = [name for name, kind in table.columns.items() if kind is NUMBER] if table.float_format else []
+
+    def text(value: Any) -> str:
+        return "" if value is None or math.isnan(value) else str(table.float_format) % value
+
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(table.columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, **{name: text(row.get(name)) for name in formatted}} for row in rows)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -34,8 +33,8 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
         file = folder.features if epoch in spec.kept else folder.earlier_features
         return read_epoch(file, epoch, "extract")[0]
 
-    rows = pd.DataFrame(MEASURES[spec.task](read, spec), columns=list(tables.METRICS.columns))
-    tables.write(tables.METRICS, folder.metrics, rows)
+    rows = [dict(zip(tables.METRICS.columns, row, strict=True)) for row in MEASURES[spec.task](read, spec)]
+    tables.write_rows(tables.METRICS, folder.metrics, rows)
 
 
 def _classification(read: Read, spec: Measure) -> Rows:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from nclens.data.prepared import place_splits
@@ -36,9 +35,8 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
     """
     configure(threads)
     with device_slot(spec.device, spec.run) as device:
-        rows = list(_rows(spec, root, device))
-    found = pd.DataFrame(rows, columns=list(tables.PROBES.columns))
-    tables.write(tables.PROBES, StudyFolder(root).run(spec.run).probes, found)
+        rows = [dict(zip(tables.PROBES.columns, row, strict=True)) for row in _rows(spec, root, device)]
+    tables.write_rows(tables.PROBES, StudyFolder(root).run(spec.run).probes, rows)
 
 
 def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:

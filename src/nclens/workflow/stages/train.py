@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -242,7 +241,7 @@ def _publish(
     with write_epochs(run.snapshots, spec.snapshots) as put:
         for epoch in spec.snapshots:
             put(epoch, read_tensors(work.snapshot(epoch), "train")[0])
-    tables.write(tables.HISTORY[trainer.train_split.task], run.history, pd.DataFrame(trainer.history))
+    tables.write_rows(tables.HISTORY[trainer.train_split.task], run.history, trainer.history)
     device = trainer.device
     cuda = device.type == "cuda"
     peak = (
