@@ -12,7 +12,6 @@ from nclens.workflow import specs
 from nclens.workflow.check import check_study
 from nclens.workflow.plan import Plan
 from nclens.workflow.specs import encode
-from snakemake_logger_plugin_nclens import view
 
 
 # Jobs call `nclens` by name: the one beside the Python that runs this workflow.

@@ -144,6 +144,7 @@ def place(tmp_path_factory):
 def test_without_a_terminal_all_is_printed_as_without_this_logger(place):
     target = ("--cores", "1", "--forcerun", "resolve", "--", "results/smoke/study.yaml")
     commands = [("--dry-run",), target, ("--quiet", *target), ("--cores", "1", "results/smoke/nothing")]
+    place.snakemake(*target)
     with_logger = [place.snakemake(*command, check=False) for command in commands]
     place.edit("profiles/default/config.yaml", "logger: nclens\n", "")
     without = [place.snakemake(*command, check=False) for command in commands]
