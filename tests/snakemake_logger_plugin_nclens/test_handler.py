@@ -127,7 +127,7 @@ def test_without_this_logger_the_hooks_do_nothing():
 
 def plain(text):
     """The lines that were printed, without times; Snakemake lists equal jobs in any order."""
-    times = r"\[?\w{3} \w{3} +\d+ [\d:]+ \d{4}\]?|\d{4}-\d\d-\d\dT[\d.]+|Elapsed time: \S+"
+    times = r"Date: .*|Workflow ID: .*|\[?\w{3} \w{3} +\d+ [\d:]+ \d{4}\]?|\d{4}-\d\d-\d\dT[\d.]+|Elapsed time: \S+"
     return sorted(re.sub(r"Job \d+:|jobid: \d+", "Job", re.sub(times, "TIME", text)).splitlines())
 
 
