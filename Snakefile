@@ -3,6 +3,8 @@
 from snakemake.utils import min_version
 from snakemake_logger_plugin_nclens import view
 
+from snakemake_logger_plugin_nclens import view
+
 min_version("9.0")
 
 

@@ -99,6 +99,14 @@ def test_heavy_packages_stay_in_their_rooms():
             assert not any(_in(other, package) for other in imported) or _in(name, *rooms), f"{name} imports {package}"
 
 
+def test_the_logger_of_snakemake_imports_its_interface_and_rich_alone():
+    allowed = {"snakemake_interface_logger_plugins", "snakemake_logger_plugin_nclens", "rich"}
+    for path in sorted((ROOT / "src" / "snakemake_logger_plugin_nclens").glob("*.py")):
+        imported = _imports(path.stem, ast.parse(path.read_text(encoding="utf-8")))
+        packages = {name.split(".")[0] for name in imported} - sys.stdlib_module_names
+        assert packages <= allowed, f"{path.name}: {packages}"
+
+
 def test_the_study_is_read_without_torch():
     assert not any(_in(other, "torch") for name in TREES if _in(name, "study") for other in IMPORTS[name])
 

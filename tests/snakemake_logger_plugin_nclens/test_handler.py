@@ -127,7 +127,7 @@ def test_without_this_logger_the_hooks_do_nothing():
 
 def plain(text):
     """The lines that were printed, without times; Snakemake lists equal jobs in any order."""
-    times = r"\[?\w{3} \w{3} +\d+ [\d:]+ \d{4}\]?|\d{4}-\d\d-\d\dT[\d.]+|Elapsed time: \S+"
+    times = r"Date: .*|Workflow ID: .*|\[?\w{3} \w{3} +\d+ [\d:]+ \d{4}\]?|\d{4}-\d\d-\d\dT[\d.]+|Elapsed time: \S+"
     return sorted(re.sub(r"Job \d+:|jobid: \d+", "Job", re.sub(times, "TIME", text)).splitlines())
 
 
@@ -144,6 +144,7 @@ def place(tmp_path_factory):
 def test_without_a_terminal_all_is_printed_as_without_this_logger(place):
     target = ("--cores", "1", "--forcerun", "resolve", "--", "results/smoke/study.yaml")
     commands = [("--dry-run",), target, ("--quiet", *target), ("--cores", "1", "results/smoke/nothing")]
+    place.snakemake(*target)
     with_logger = [place.snakemake(*command, check=False) for command in commands]
     place.edit("profiles/default/config.yaml", "logger: nclens\n", "")
     without = [place.snakemake(*command, check=False) for command in commands]
