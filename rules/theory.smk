@@ -35,7 +35,6 @@ rule theory:
         " --output {output.table:q}"
         " --dynamics {output.dynamics:q}"
         " --regression {output.regression:q}"
-        " --threads {threads}"
         " 2>&1 | tee -i {log:q}"
 
 

@@ -141,13 +141,12 @@ def theory(
     output: File,
     dynamics: File,
     regression: File,
-    threads: Threads = 1,
 ) -> None:
     """Evaluate the unconstrained feature model."""
     from nclens.workflow.stages.theory import theory
 
     with exclusive(StudyFolder(root).lock("theory"), str(output)):
-        theory(spec, root, output, dynamics, regression, threads)
+        theory(spec, root, output, dynamics, regression)
 
 
 @app.command()

@@ -56,6 +56,8 @@ class Server:
         monkeypatch.setattr(forkserver, "SERVERS", {"compute": ("job",)})
         monkeypatch.setattr(forkserver, "MODULE", module)
         monkeypatch.setenv(forkserver.VARIABLE, str(folder))
+        for name, value in forkserver.ONE_THREAD.items():
+            monkeypatch.setenv(name, value)
         listening = forkserver.socket.socket(forkserver.socket.AF_UNIX)
         listening.bind(str(folder / "compute"))
         listening.listen(10)
@@ -224,6 +226,16 @@ def test_another_installation_runs_its_jobs_alone(tmp_path, monkeypatch, server)
     assert not server.count.exists()
 
 
+def test_a_job_of_several_threads_runs_alone_and_one_that_takes_no_core_has_one(tmp_path, monkeypatch, server):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 99
+    for name in forkserver.ONE_THREAD:
+        monkeypatch.setenv(name, "0")
+    assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 0
+    assert forkserver.hand_over([]) is None
+    assert os.environ["OMP_NUM_THREADS"] == "1"  # for a job that runs alone too
+
+
 def test_what_cannot_be_imported_is_said_by_the_job_itself(tmp_path, monkeypatch):
     server = Server(tmp_path, monkeypatch, module="no_such_{stage}")
     assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 99
@@ -250,6 +262,9 @@ def test_servers_start_light_are_private_and_end_with_the_workflow(monkeypatch):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name for path in folder.iterdir()} == {"compute", "record"}
     assert all(server.poll() is None for server in servers)
+    for server in servers:
+        variables = forkserver.Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+        assert {b"%s=1" % name.encode() for name in forkserver.ONE_THREAD} <= {*variables}
     stop(servers, folder)
     assert [server.returncode for server in servers] == [0, 0]
     assert not folder.exists()

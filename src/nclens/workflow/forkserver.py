@@ -37,6 +37,9 @@ SERVERS = {
 MODULE = "nclens.workflow.stages.{stage}"
 #: A function of that module, called then: it imports what the stage imports while it runs.
 WARM_UP = "warm_up"
+#: What Snakemake sets for a job of one thread, and libraries read when they are loaded.
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")}
+ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 REFUSED = "refused"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
@@ -72,7 +75,11 @@ def start(here: bool) -> None:
                 # In a session to itself: a Ctrl-C reaches the jobs once, through their clients.
                 servers.append(
                     subprocess.Popen(
-                        command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], start_new_session=True
+                        command,
+                        env=os.environ | ONE_THREAD,
+                        stdin=subprocess.PIPE,
+                        pass_fds=[listening.fileno()],
+                        start_new_session=True,
                     )
                 )
         os.environ[VARIABLE] = str(folder)
@@ -94,9 +101,11 @@ def _stop(servers: "list[subprocess.Popen[bytes]]", folder: Path) -> None:
 
 def hand_over(arguments: list[str]) -> int | None:
     """Run a command as a fork of its server; return its exit code, or None where no server takes it."""
+    if os.environ.get("OMP_NUM_THREADS") == "0":  # of a job that takes no core, a number that libraries refuse
+        os.environ.update(ONE_THREAD)
     name = next((name for name, stages in SERVERS.items() if arguments and arguments[0] in stages), None)
     folder = os.environ.get(VARIABLE)
-    if name is None or not folder:
+    if name is None or not folder or not os.environ.items() >= ONE_THREAD.items():
         return None
     with socket.socket(socket.AF_UNIX) as server:
         try:

@@ -5,8 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.classification_tables import PENALTIES, dynamics_rows, lambdas, theory_rows
 from nclens.ufm.regression_tables import problem_of
@@ -26,13 +24,8 @@ def theory(
     output: Path,
     dynamics_output: Path | None = None,
     regression_output: Path | None = None,
-    threads: int = 1,
 ) -> None:
-    """Write the theory tables of a study; classes and sample counts come from the data sets' manifests.
-
-    Another number of CPU threads gives other bits.
-    """
-    torch.set_num_threads(threads)  # each operation is small: waiting for other threads would take most of the time
+    """Write the theory tables of a study; classes and sample counts come from the data sets' manifests."""
     losses = []
     for item in spec.experiments:
         manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
