@@ -1,6 +1,8 @@
 """Precision and determinism of a process."""
 
 import os
+import platform
+import resource
 
 import pytest
 import torch
@@ -41,3 +43,19 @@ def test_deterministic_settings():
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     configure(1)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is configured")
+def test_freed_memory_is_kept_for_the_next_step():
+    configure(1)
+    side = 2**20
+
+    def step():
+        return [torch.ones(side) for _ in range(8)]  # 4 MiB each, 1,024 pages
+
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        step()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 8 * 1024

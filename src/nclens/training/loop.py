@@ -246,10 +246,10 @@ class Trainer:
         split = self.train_split
         if self._rows is not None:
             return self._rows.index_select(0, index), split.targets.index_select(0, index)
-        stored = split.inputs[index]
+        stored, targets = split.take(index)
         if self.settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
-        return split.normalise(stored), split.targets[index]
+        return split.normalise(stored), targets
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
         self._check_buffers()
