@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nclens.models.small import GlobalAveragePool
 from nclens.workflow.build.models import build_network
 
 
@@ -45,3 +46,16 @@ def test_vgg_says_how_large_images_must_be():
     assert build_network({"name": "vgg", "width": 2}, (1, 16, 16), 3).eval()(torch.rand(1, 1, 16, 16)).shape == (1, 3)
     with pytest.raises(ValueError, match="at least 16 x 16 pixels, not 15 x 20"):
         build_network({"name": "vgg", "width": 2}, (1, 15, 20), 3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_is_the_mean_over_pixels_and_its_gradient_is_channels_last(layout):
+    inputs = torch.rand(2, 5, 3, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    pooled = GlobalAveragePool()(inputs)
+    torch.testing.assert_close(pooled, nn.AdaptiveAvgPool2d(1)(inputs).flatten(1))
+    seen = []
+    hidden = inputs * 1
+    hidden.register_hook(seen.append)
+    GlobalAveragePool()(hidden).square().sum().backward()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(seen[0], (pooled / 6)[:, :, None, None].expand(2, 5, 3, 4))

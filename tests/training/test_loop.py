@@ -21,6 +21,7 @@ from nclens.training.loop import (
     objective,
 )
 from nclens.training.loss import TrainedLoss
+from nclens.training.runtime import configure
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.failures import explained
@@ -520,3 +521,115 @@ def test_penalties_are_of_the_weight_that_made_the_logits():
     assert all(torch.equal(after[name], value) for name, value in network.state_dict().items())
     weight = (logits - network.head.bias).T  # of unit vectors
     assert (penalised - plain).item() == pytest.approx(weight.square().sum().item(), rel=1e-5)
+
+
+class Recorder:
+    """Like `record_cuda_graph`: takes the step three times; what it returns takes it with the numbers it had."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, step, generators):
+        self.count += 1
+        for _ in range(3):
+            step()
+        return step
+
+
+GRAPHED = {
+    "constant": ({}, 3, lambda: build_loss(entry("ls", smoothing=0.1), 4)),
+    "penalties": ({"penalties": Penalties(0.1, 0.2, 0.3), "weight_decay": 0.0}, 3, lambda: None),
+    "without momentum": ({"momentum": 0.0, "record_every": 2}, 4, lambda: None),
+    "bf16": ({"precision": "bf16"}, 3, lambda: None),
+    "scheduled": (
+        {},
+        4,
+        lambda: build_loss(entry("maxsup", alpha=0.1, schedule={"kind": "linear", "end": 0.9}), 4),
+    ),
+}
+
+
+def graphed(chosen, loss, recorder):
+    defaults = {"epochs": 4, "batch_size": 8, "learning_rate": 0.1, "milestones": (1, 2), "augmentation": "flip_crop"}
+    settings = Settings(**defaults | chosen)
+    made = trainer(settings, loss=loss)
+    return Trainer(made.network, made.loss, made.train_split, made.test_split, settings, 0, recorder)
+
+
+@pytest.mark.parametrize(("chosen", "recordings", "loss"), GRAPHED.values(), ids=GRAPHED)
+def test_replayed_steps_give_the_same_bits_and_are_recorded_once_for_each_set_of_numbers(chosen, recordings, loss):
+    """Over milestones, 30 samples in batches of 8, and an interruption."""
+    reference, recorder = finish(graphed(chosen, loss(), None)), Recorder()
+    assert_equal(finish(graphed(chosen, loss(), recorder)), reference)
+    assert recorder.count == recordings
+    current = graphed(chosen, loss(), Recorder())
+    left = iter(range(4))
+    while current.advance(lambda: next(left, None) is None):
+        pass
+    state = current.state()
+    current = graphed(chosen, loss(), Recorder())
+    current.resume({name: tensor.clone() for name, tensor in state[0].items()}, state[1])
+    assert_equal(finish(current), reference)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_cuda_graph_gives_the_bits_of_the_step_itself():
+    def finished(cuda_graph):
+        made = graphed({"cuda_graph": cuda_graph, "epochs": 6}, None, None)
+        placed = [
+            Split(data.inputs.cuda(), data.targets.cuda(), data.mean.cuda(), data.std.cuda())
+            for data in (made.train_split, made.test_split)
+        ]
+        return finish(Trainer(made.network.cuda(), made.loss, *placed, made.settings, 0))
+
+    configure(1, deterministic=True)
+    try:
+        assert_equal(finished("required"), finished("never"))
+    finally:
+        configure(1)
+
+
+def assert_equal(trained, reference):
+    assert torch.equal(weights(trained), weights(reference))
+    assert trained.history == reference.history
+    for name, value in reference.state()[0].items():
+        assert torch.equal(trained.state()[0][name], value), name
+
+
+def test_a_student_is_replayed_with_its_teacher():
+    reference, student = finish(taught()[0]), taught()[0]
+    args = student.network, student.loss, student.train_split, student.test_split, student.settings, 0
+    assert_equal(finish(Trainer(*args, Recorder())), reference)
+
+
+@pytest.mark.parametrize("fault", ["refused", "wrong"])
+def test_steps_are_taken_directly_where_a_recording_fails_or_differs(fault):
+    def recorder(step, generators):
+        step()
+        if fault == "refused":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return lambda: None
+
+    reason = "operation not permitted" if fault == "refused" else "its result differs from that of the step itself"
+    reference, current = finish(graphed({}, None, None)), graphed({}, None, recorder)
+    with pytest.warns(RuntimeWarning, match=f"training without a CUDA graph: .*{reason}"):
+        finish(current)
+    assert_equal(current, reference)
+    with pytest.raises(ValueError, match=f"cuda_graph is `required`, but a step cannot be a CUDA graph: .*{reason}"):
+        finish(graphed({"cuda_graph": "required"}, None, recorder))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "loss", "reason"),
+    [
+        ({"cuda_graph": "never"}, None, "never"),
+        ({"compile": True}, None, "compile is true"),
+        ({}, build_loss(entry("online_label_smoothing", soft_weight=0.5), 4), "remembers earlier steps"),
+    ],
+)
+def test_what_cannot_be_replayed_says_why(chosen, loss, reason):
+    assert reason in graphed(chosen, loss, Recorder()).direct
+    assert graphed(chosen, loss, None).direct is None  # on a CPU there is nothing to say
+    if chosen.get("cuda_graph") != "never":
+        with pytest.raises(ValueError, match=f"cuda_graph is `required`, but .*{reason}"):
+            graphed(chosen | {"cuda_graph": "required"}, loss, Recorder())

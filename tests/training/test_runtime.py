@@ -7,7 +7,7 @@ import resource
 import pytest
 import torch
 
-from nclens.training.runtime import configure, keep_freed_memory
+from nclens.training.runtime import configure
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +45,17 @@ def test_deterministic_settings():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_freed_memory_is_used_again():
-    """Blocks of 4 MiB as layers make them: without it, the first loop takes a new page at every 4 KiB of each."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is configured")
+def test_freed_memory_is_kept_for_the_next_step():
+    configure(1)
+    side = 2**20
 
-    def new_pages():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        layers = [torch.ones(2**20) for _ in range(6)]
-        del layers
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    def step():
+        return [torch.ones(side) for _ in range(8)]  # 4 MiB each, 1,024 pages
 
-    keep_freed_memory()
-    assert sorted(new_pages() for _ in range(5))[2] < 2**22 / resource.getpagesize()
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        step()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 8 * 1024

@@ -51,7 +51,7 @@ RERUN = {
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
     "report.terminal": "",
-    **dict.fromkeys(("training.loop", "training.runtime", "training.statistics"), "extract probe train"),
+    **dict.fromkeys((f"training.{part}" for part in ("graph", "loop", "runtime", "statistics")), "extract probe train"),
     "training.history": "collect extract probe track train",
     "training.loss": "measure train",
     "training.passes": "extract",
@@ -219,7 +219,7 @@ def test_an_edited_model_changes_its_runs_only_and_a_new_one_none(package):
     )
     assert trained_again(replace(small, "width: int = 16", "width: int = 8")) == {"resnet8"}
     assert trained_again(replace(small, "2**group", "3**group")) == {"vgg"}
-    assert trained_again(replace(small, "nn.AdaptiveAvgPool2d(1)", "nn.AdaptiveMaxPool2d(1)")) == {"resnet8", "vgg"}
+    assert trained_again(replace(small, "GlobalAveragePool()", "nn.AdaptiveMaxPool2d(1)")) == {"resnet8", "vgg"}
     assert trained_again(replace(zoo, "(7, 2)", "(7, 1)")) == {"resnet18", "resnet34", "resnet50"}
     assert trained_again(replace(zoo, '"resnet34", shape', '"resnet34", *shape')) == {"resnet34"}
     assert trained_again(replace(zoo, "weights=None", "weights=0")) == {"torchvision"}

@@ -99,6 +99,7 @@ USED = {
             "precision": "bf16",
             "compile": True,
             "deterministic": True,
+            "cuda_graph": "never",
         }.items()
     },
 }

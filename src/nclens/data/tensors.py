@@ -14,7 +14,8 @@ class Split:
     Attributes:
         inputs: uint8 images (N, C, H, W) or float32 rows (N, F), as stored.
         targets: int64 (N,), or float32 (N, n) for regression.
-        mean, std: per channel (1, C, 1, 1) in units of the stored values, or per column (1, F).
+        mean, std: one value per channel, repeated at each pixel (1, C, H, W), or per column (1, F), in units of the
+            stored values.
         task: `classification` or `regression`.
     """
 
@@ -36,20 +37,34 @@ class Split:
     ) -> Self:
         """Move a split to the device; `mean` and `std` are per channel of images scaled to [0, 1], or per column."""
         scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
-        shape = [1, -1] + [1] * (inputs.ndim - 2)
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+
+        def placed(values: list[float]) -> Tensor:
+            # A value for each pixel: channels-last, one for each channel would be broadcast three numbers at a time.
+            channels = (torch.tensor(values) * scale).reshape(1, -1, *[1] * (inputs.ndim - 2))
+            return channels.expand(1, *inputs.shape[1:]).contiguous(memory_format=layout).to(device)
+
         return cls(
-            inputs=inputs.to(device),
+            inputs=inputs.contiguous(memory_format=layout).to(device),
             targets=targets.to(device),
-            mean=(torch.tensor(mean) * scale).reshape(shape).to(device),
-            std=(torch.tensor(std) * scale).reshape(shape).to(device),
+            mean=placed(mean),
+            std=placed(std),
             task=task,
         )
 
     def __len__(self) -> int:
         """Return the number of samples N."""
         return len(self.targets)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the stored inputs and the targets of the samples at `index` (B,)."""
+        # A row is copied as a whole, an image pixel by pixel: so images are taken as rows of a view.
+        rows = self.inputs if self.inputs.ndim == 2 else self.inputs.permute(0, 2, 3, 1).flatten(1)
+        taken = rows.index_select(0, index)
+        if self.inputs.ndim == 4:
+            _, channels, height, width = self.inputs.shape
+            taken = taken.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return taken, self.targets.index_select(0, index)
 
     def normalise(self, stored: Tensor) -> Tensor:
         """Return stored values as float32 network inputs, (x - mean) / std."""
@@ -63,17 +78,19 @@ def flip_crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> T
     Equal in distribution to torchvision's RandomHorizontalFlip and RandomCrop(size, padding=4), for a whole batch of
     images (N, C, H, W) of any dtype. Zeros are padded in stored units: like the published recipe, before normalisation.
     """
-    count, _, height, width = images.shape
+    count, channels, height, width = images.shape
     device = images.device
 
     def draw(high: int) -> Tensor:
         return torch.randint(high, (count, 1), generator=generator, device=device)
 
     flipped, top, left = draw(2), draw(2 * padding + 1), draw(2 * padding + 1)
-    rows = top + torch.arange(height, device=device)
-    columns = left + torch.arange(width, device=device)
-    columns = torch.where(flipped.bool(), columns.flip(1), columns)
-    # A flip of the cropped window equals a crop of the flipped image: both offsets are uniform and symmetric.
-    padded = torch.nn.functional.pad(images, [padding] * 4)
-    picture = torch.arange(count, device=device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # The flip of a window is a window of the flipped image, as far from the other side.
+    left = torch.where(flipped.bool(), 2 * padding - left, left)
+    both = torch.nn.functional.pad(torch.cat([images, images.flip(3)]), [padding] * 4).permute(0, 2, 3, 1)
+    # A row of a window is `width * channels` numbers in a row, copied as a whole; by pixels it takes six times as long.
+    row = (torch.arange(count, device=device)[:, None] + count * flipped) * both.shape[1] + top
+    row = row + torch.arange(height, device=device)
+    starts = (row * both.shape[2] + left) * channels
+    windows = both.flatten().unfold(0, width * channels, 1).index_select(0, starts.flatten())
+    return windows.view(count, height, width, channels).permute(0, 3, 1, 2)

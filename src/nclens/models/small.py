@@ -26,7 +26,17 @@ class BasicBlock(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the output (N, C, H, W) of the block, after the ReLU."""
         hidden = torch.relu_(self.norm1(self.conv1(inputs)))
-        return torch.relu_(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
+        # In place: no later step of the backward pass reads what is overwritten.
+        return torch.relu_(self.norm2(self.conv2(hidden)).add_(self.shortcut(inputs)))
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over the pixels, (N, C, H, W) -> (N, C)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the mean of each channel (N, C)."""
+        # Channels last, and so is the gradient; that of nn.AdaptiveAvgPool2d is not, and the next layer is slow on it.
+        return inputs.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
 def pooled(layers: Sequence[nn.Module], dim: int, outputs: int, signed_features: bool) -> Network:
@@ -35,7 +45,8 @@ def pooled(layers: Sequence[nn.Module], dim: int, outputs: int, signed_features:
     With `signed_features` a batch normalisation follows the pooling, so that features take both signs, as in the
     unconstrained feature model; otherwise they are non-negative if the outputs of the layers are.
     """
-    backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # nn.Flatten has nothing left to do; it keeps the names of the layers behind it.
+    backbone = nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten())
     if signed_features:
         backbone.append(nn.BatchNorm1d(dim))
     return Network(backbone, dim, outputs)

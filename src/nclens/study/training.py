@@ -41,6 +41,10 @@ class Training(Closed):
     deterministic: Flag = False
     """Only operations with the same bits every time, on CUDA too; slower there. A CPU gives the same bits anyway."""
 
+    cuda_graph: Literal["auto", "required", "never"] = "auto"
+    """Take steps on a GPU by one launch each, as replays of a CUDA graph: `auto` where the loss and the model allow it,
+    `required` or an error, `never`."""
+
     @model_validator(mode="after")
     def _penalties_are_explicit(self) -> Self:
         if self.ufm_regularised and self.weight_decay > 0:

@@ -8,8 +8,9 @@ losses with the same seed start from the same weights and see the same batches.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,6 +22,7 @@ from nclens._inputs import check_labels, unchecked
 from nclens.data.tensors import Split, flip_crop
 from nclens.models import Network, check_affine
 from nclens.models.network import UnfitError
+from nclens.training.graph import Recorder, Replayed, record_cuda_graph
 from nclens.training.history import STATISTICS
 from nclens.training.statistics import batch_statistics
 
@@ -31,6 +33,10 @@ class NonFiniteError(FloatingPointError):
 
 class Loss(Protocol):
     """A loss that may change with the epoch, such as :class:`nclens.training.loss.TrainedLoss`."""
+
+    @property
+    def constants(self) -> Hashable:
+        """What the loss depends on in this epoch beside its arguments; None if it changes from step to step."""
 
     def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor) -> Tensor:
         """Return one value per sample (N,), or their mean, of outputs (N, K) and class labels (N,) or targets (N, K).
@@ -98,6 +104,8 @@ class Settings:
             `bf16` for autocast to bfloat16; weights, head and loss are always float32.
         compile: run the backbone's training steps through `torch.compile`.
         penalties: penalties of the unconstrained feature model, added to the loss; None for none.
+        cuda_graph: take the steps on a GPU as replays of a CUDA graph, see `nclens.training.graph`: `auto` where that
+            is possible, `required` or an error, `never`.
     """
 
     epochs: int
@@ -112,6 +120,7 @@ class Settings:
     precision: str = "float32"
     compile: bool = False
     penalties: "Penalties | None" = None
+    cuda_graph: str = "auto"
 
     def records(self, epoch: int) -> bool:
         """Return whether epoch 1, 2, ..., `epochs` is recorded in the history."""
@@ -136,9 +145,19 @@ class Trainer:
         step: completed steps of the current epoch.
         history: one dict per recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
         seconds: time spent in training steps, without evaluation.
+        direct: why steps on a GPU are no replays of a CUDA graph; None where they are, and on a CPU.
     """
 
-    def __init__(self, network: Network, loss: Loss, train: Split, test: Split, settings: Settings, seed: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        train: Split,
+        test: Split,
+        settings: Settings,
+        seed: int,
+        recorder: Recorder | None = None,
+    ) -> None:
         if len(train) < settings.batch_size:
             raise UnfitError(
                 f"batch_size {settings.batch_size} is larger than the training split ({len(train)} samples)"
@@ -169,6 +188,13 @@ class Trainer:
         self._sums = torch.zeros(len(self._columns), dtype=torch.float64, device=self.device)
         # Random layers such as dropout draw from the global generator.
         torch.manual_seed(derived_seed(seed, "layers"))
+        # Where a step finds its batch.
+        self._index = torch.empty(settings.batch_size, dtype=torch.int64, device=self.device)
+        recorder = recorder or (record_cuda_graph if self.device.type == "cuda" else None)
+        self.direct = _why_direct(settings, loss) if recorder else None
+        if self.direct is not None and settings.cuda_graph == "required":
+            raise ValueError(f"training.cuda_graph is `required`, but {self.direct}; use `auto` or `never`")
+        self._replayed = self._prepared(recorder) if recorder is not None and self.direct is None else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -193,7 +219,8 @@ class Trainer:
         self.network.train()
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
-            self._train_on(batches[self.step], rate, self.settings.records(number))
+            self._index.copy_(batches[self.step])
+            self._take_step(rate, self.settings.records(number))
             self.step += 1
             if stop():
                 self.seconds += time.monotonic() - begun
@@ -203,8 +230,24 @@ class Trainer:
         self._finish_epoch(number, rate, sums)
         return True
 
-    def _train_on(self, index: Tensor, rate: float, record: bool) -> None:
-        inputs, targets = self._batch(index)
+    def _prepared(self, recorder: Recorder) -> Replayed:
+        changing = [*self.parameters, *self.network.buffers(), self._sums]
+        changing += [kept for kept in self.momentum if kept is not None]
+        layers = torch.default_generator
+        if self.device.type == "cuda":
+            layers = torch.cuda.default_generators[self.device.index or 0]
+        return Replayed(changing, [self.augmentation, layers], self.settings.cuda_graph == "required", recorder)
+
+    def _take_step(self, rate: float, record: bool) -> None:
+        step = partial(self._train, rate, record)
+        if self._replayed is None:
+            step()
+        else:
+            self._replayed.take(step, (rate, record, self.loss.constants))
+
+    def _train(self, rate: float, record: bool) -> None:
+        """Train on the batch of the samples `_index`."""
+        inputs, targets = self._batch(self._index)
         logits, loss = objective(
             self.network,
             self.loss,
@@ -246,10 +289,10 @@ class Trainer:
         split = self.train_split
         if self._rows is not None:
             return self._rows.index_select(0, index), split.targets.index_select(0, index)
-        stored = split.inputs[index]
+        stored, targets = split.take(index)
         if self.settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
-        return split.normalise(stored), split.targets[index]
+        return split.normalise(stored), targets
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
         self._check_buffers()
@@ -314,6 +357,17 @@ class Trainer:
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def _why_direct(settings: Settings, loss: Loss) -> str | None:
+    """Return why the steps of a training cannot be replays of one recording; None if they can."""
+    if settings.cuda_graph == "never":
+        return "cuda_graph is `never`"
+    if settings.compile:
+        return "compile is true, which plans the launches itself"
+    if loss.constants is None:
+        return "the loss remembers earlier steps"
+    return None
 
 
 def objective(

@@ -1,6 +1,6 @@
 """A loss during training, with its schedule, its memory and its teacher."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -87,6 +87,11 @@ class TrainedLoss:
     def remembers(self) -> bool:
         """Whether its values depend on the samples of previous epochs."""
         return isinstance(self._function, StatefulLoss)
+
+    @property
+    def constants(self) -> Hashable:
+        """The arguments in the current epoch, by name; None for a loss with a memory, which changes at each step."""
+        return None if self.remembers else tuple(sorted(self.parameters.items()))
 
     @property
     def is_taught(self) -> bool:

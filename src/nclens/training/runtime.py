@@ -1,17 +1,19 @@
-"""Threads, precision, determinism and device of a process."""
+"""Threads, precision, determinism, memory and device of a process."""
 
+import ctypes
 import os
 
 import torch
 
-#: Bytes: the size of a block whose release raises the threshold, just below the 32 MiB that glibc allows.
-RELEASED = 31 * 2**20
+#: Parameters of `mallopt`, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def configure(threads: int, *, precision: str = "float32", deterministic: bool = False, autotune: bool = False) -> None:
     """Configure PyTorch for the rest of the process.
 
-    Denormal numbers are flushed to zero: they occur in decayed weights and make a CPU many times slower.
+    Denormal numbers are flushed to zero: they occur in decayed weights and make a CPU many times slower. Freed memory
+    is kept for the next allocation.
 
     Args:
         threads: CPU threads; results depend on their number in the last bits.
@@ -40,14 +42,15 @@ def configure(threads: int, *, precision: str = "float32", deterministic: bool =
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's allocator keep freed blocks of up to 31 MiB for the next layer instead of returning them.
+    """Let the C library keep freed memory for the next allocation of the process; where it is not glibc, do nothing.
 
-    It maps large blocks from the operating system and unmaps them when they are freed, so that the outputs of layers
-    would lie on new pages in every batch, each page cleared first. Freeing a mapped block raises the threshold of this
-    to the block's size, and that of trimming the heap to twice as much (mallopt(3), M_MMAP_THRESHOLD). No page of the
-    block is touched. The process keeps up to 62 MiB of freed memory; elsewhere than with glibc nothing changes.
+    By default glibc returns blocks as large as a hidden layer to the system. Each training step would get them back as
+    new pages, and the page faults cost as much as the arithmetic of normalisation and ReLU.
     """
-    torch.empty(RELEASED, dtype=torch.uint8)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the largest that it accepts
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -147,6 +147,7 @@ class Training:
     precision: str
     compile: bool
     deterministic: bool
+    cuda_graph: str
 
 
 @dataclass(frozen=True)

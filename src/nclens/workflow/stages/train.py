@@ -87,6 +87,9 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         work = RunFolder(run).work
         with remembered(run, identity), explained():
             trainer = _build(spec, data, described, snapshots, device)
+            if trainer.direct is not None and chosen.cuda_graph == "auto":
+                own = "the model or the loss is a function of yours" if _is_own(spec) else trainer.direct
+                _say(run, f"trains without a CUDA graph: {own}")
             record = {"code": code, "identity": identity, "threads": threads, **taught}
             record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
             seconds = _resume(trainer, work, spec.snapshots, identity, run)
@@ -115,9 +118,18 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshots: Path, d
     network = _network(spec.model, manifest, device)
     train_split, test_split = place_splits(tensors, manifest, device)
     chosen = {key: value for key, value in vars(spec.training).items() if key in Settings.__dataclass_fields__}
+    if spec.training.cuda_graph == "auto" and _is_own(spec):
+        # What such a function does in Python would happen in the recorded step alone.
+        chosen["cuda_graph"] = "never"
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
     loss = build_loss(spec.loss, spec.training.epochs, teacher)
     return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
+
+
+def _is_own(spec: Train) -> bool:
+    """Return whether a function of the user takes part in a training step."""
+    models = [spec.model, *([spec.teacher.model] if spec.teacher else [])]
+    return spec.loss.function is not None or any(model.function is not None for model in models)
 
 
 def _network(entry: Entry, manifest: dict[str, Any], device: torch.device) -> Network:
