@@ -4,8 +4,9 @@
 
 Random images of CIFAR-10's shape, flip_crop. The options alternate, so that changes in the machine's speed affect all
 alike; a ratio is the median over the rounds of the ratios within a round. On a CPU one thread is used, times are CPU
-seconds, tf32 is omitted, and `compile` takes a while before the first round. On CUDA the peak is that of a product of
-two 8192 x 8192 matrices in the option's precision; training counts the operations of convolutions and matrix products.
+seconds, tf32 and CUDA graphs are omitted, and `compile` takes a while before the first round. On CUDA the peak is that
+of a product of two 8192 x 8192 matrices in the option's precision; training counts the operations of convolutions and
+matrix products.
 """
 
 import argparse
@@ -31,10 +32,11 @@ OPTIONS = {
     "bf16": {"precision": "bf16"},
     "compile": {"compile": True},
     "bf16, compile": {"precision": "bf16", "compile": True},
+    "no CUDA graph": {"cuda_graph": "never"},
 }
 
 
-def trainer_of(options, precision="float32", compile=False, deterministic=False):
+def trainer_of(options, precision="float32", compile=False, deterministic=False, cuda_graph="auto"):
     """Return a function that trains an epoch and returns its seconds, and the operations per sample and step."""
     device = torch.device(options.device)
 
@@ -57,6 +59,7 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False)
         augmentation="flip_crop",
         precision=precision,
         compile=compile,
+        cuda_graph=cuda_graph,
     )
     trainer = Trainer(network, build_loss(Loss("ce", "ce")), *splits, settings, seed=0)
 
@@ -94,7 +97,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     cuda = options.device == "cuda"
-    chosen = {name: settings for name, settings in OPTIONS.items() if cuda or name != "tf32"}
+    chosen = {name: settings for name, settings in OPTIONS.items() if cuda or name not in ("tf32", "no CUDA graph")}
     loops = {name: trainer_of(options, **settings) for name, settings in chosen.items()}
     rates = {name: [] for name in loops}
     for round_number in range(options.rounds + 1):

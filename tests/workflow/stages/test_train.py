@@ -9,6 +9,7 @@ from random import Random
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from nclens.models import count_flops
@@ -18,6 +19,7 @@ from nclens.workflow.build.models import build_network
 from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import CLOCK_FIELDS
+from nclens.workflow.stages.train import _build
 from tests.process import ROOT, Process, nclens, python, wait_for
 
 pytestmark = pytest.mark.lengthy
@@ -374,3 +376,18 @@ def test_a_folder_that_cannot_be_written_is_named(place):
     assert failed.returncode == 1
     assert "cannot write" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_functions_of_the_user_are_trained_without_a_cuda_graph_unless_it_is_required(place, tmp_path):
+    """What they do in Python would happen once, in the recording."""
+    folder, run, study = place
+    (tmp_path / "mine.py").write_text("def mine(logits, targets):\n    return logits.square().sum(1)\n")
+    spec = specs.train(study, run)
+    own = replace(spec.loss, name=None, function="mine:mine", file=str(tmp_path / "mine.py"), arguments={})
+
+    def chosen(loss, cuda_graph):
+        changed = replace(spec, loss=loss, training=replace(spec.training, cuda_graph=cuda_graph))
+        manifest = json.loads((folder / "d.json").read_text())
+        return _build(changed, folder / "d.safetensors", manifest, None, torch.device("cpu")).settings.cuda_graph
+
+    assert [chosen(spec.loss, "auto"), chosen(own, "auto"), chosen(own, "required")] == ["auto", "never", "required"]
