@@ -1,9 +1,9 @@
 """Jobs as forks of a process that has imported their packages, which alone takes seconds of processor time a job.
 
-The workflow starts two servers. `nclens` hands its arguments, environment, folder and standard
-streams to the server, which forks a process for them; signals are passed on, and the exit code comes back. A job for
-which there is no server runs in its own process: on a cluster's nodes, in another software environment, and where the
-system is not Linux, since other systems' libraries may not survive a fork.
+The workflow starts two servers. `nclens` hands its arguments, environment, folder and standard streams to one of them,
+which forks a process for them; signals are passed on, and the exit code comes back. A job for which there is no server
+runs in its own process: on a cluster's nodes, in another software environment, and where the system is not Linux, since
+other systems' libraries may not survive a fork.
 """
 
 import atexit
@@ -71,7 +71,8 @@ def start(here: bool) -> None:
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(str(folder / name))
                 listening.listen(1000)
-                command = [sys.executable, "-m", "nclens", "forkserver", str(listening.fileno())]
+                # -P: no file of the current folder takes the place of a package.
+                command = [sys.executable, "-P", "-m", "nclens", "forkserver", str(listening.fileno())]
                 # In a session to itself: a Ctrl-C reaches the jobs once, through their clients.
                 servers.append(
                     subprocess.Popen(
@@ -113,12 +114,6 @@ def hand_over(arguments: list[str]) -> int | None:
         except OSError:
             return None
 
-        def forward(number: int, frame: FrameType | None) -> None:
-            with contextlib.suppress(OSError):
-                server.sendall(bytes([number]))
-
-        for number in FORWARDED:
-            signal.signal(number, forward)
         umask = os.umask(0)
         os.umask(umask)
         request = {
@@ -129,8 +124,6 @@ def hand_over(arguments: list[str]) -> int | None:
             "installation": _installation(),
         }
         answer = _ask(server, json.dumps(request).encode())
-    for number in FORWARDED:
-        signal.signal(number, signal.SIG_DFL)
     if answer == REFUSED:
         return None
     if not answer:
@@ -142,13 +135,23 @@ def hand_over(arguments: list[str]) -> int | None:
 
 
 def _ask(server: socket.socket, request: bytes) -> str:
-    """Send a request with the standard streams; return the answer, empty where the server was killed."""
+    """Send a request with the standard streams, then signals; return the answer, empty where the server was killed."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            server.sendall(bytes([number]))
+
     try:
         socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
         server.sendall(request)
+        for number in FORWARDED:
+            signal.signal(number, forward)
         return server.recv(100).decode()
     except OSError:
         return ""
+    finally:
+        for number in FORWARDED:
+            signal.signal(number, signal.SIG_DFL)
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -241,8 +244,8 @@ class _Server:
             try:
                 importlib.import_module("nclens.cli")
                 getattr(importlib.import_module(MODULE.format(stage=stage)), WARM_UP, bool)()
-            except ImportError:
-                return False  # in its own process the job says what is missing
+            except Exception:
+                return False  # in its own process the job says what is wrong
             gc.collect()
             gc.freeze()
             self._imported.add(stage)
@@ -290,9 +293,9 @@ def _receive(client: socket.socket) -> _Request | None:
         while len(text) < wanted and (more := client.recv(wanted - len(text))):
             text += more
         content: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
+        client.settimeout(None)
+        return _Request(**content, streams=streams)
+    except (OSError, ValueError, TypeError):
         for stream in streams:
             os.close(stream)
         return None
-    client.settimeout(None)
-    return _Request(**content, streams=streams)
