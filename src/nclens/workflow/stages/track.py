@@ -2,11 +2,11 @@
 
 import datetime
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nclens.workflow import tracking  # first: it sets what MLflow reads when it is imported
@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from sqlalchemy.orm import configure_mappers
 
 from nclens.training.history import HISTORY
 from nclens.workflow import tables
@@ -212,13 +213,17 @@ def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]
 
 
 def warm_up() -> None:
-    """Export a network of one weight: what that imports takes longer than the export of a run's network."""
+    """Save a network of one weight as an MLflow model, which imports and finds out what recording a run needs too."""
+    import mlflow.store.tracking.sqlalchemy_store
     import torch
 
     import nclens.workflow.build.models  # noqa: F401
 
-    exported = torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),))
-    torch.export.save(exported, io.BytesIO())
+    configure_mappers()
+    with TemporaryDirectory() as folder:
+        example = np.zeros((2, 1), np.float32)
+        given = {"input_example": example, "pip_requirements": ["torch"]}
+        mlflow.pytorch.save_model(torch.nn.Linear(1, 1), Path(folder, "network"), **given)
 
 
 def _note(manifest: dict[str, Any], names: str) -> str:
