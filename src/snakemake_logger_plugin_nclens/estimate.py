@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 #: Seconds that a job takes in the default study on two quiet cores: what is assumed of a rule until one of its jobs has
 #: ended.
 USUAL = {
-    "prepare": 3.0,
-    "extract": 10.0,
-    "measure": 4.0,
-    "theory": 19.0,
-    "collect": 1.0,
+    "prepare": 4.0,
+    "extract": 5.5,
+    "measure": 2.0,
+    "theory": 10.0,
+    "collect": 1.5,
     "predict": 1.0,
-    "judge": 2.0,
-    "draw": 24.0,
-    "report": 5.0,
-    "track_setup": 3.5,
-    "track": 11.0,
-    "track_study": 7.0,
+    "judge": 1.5,
+    "draw": 8.5,
+    "report": 1.0,
+    "track_setup": 6.0,
+    "track": 4.0,
+    "track_study": 1.0,
 }
 #: The same, of a rule that is not in the table.
 USUAL_OTHER = 5.0

@@ -62,20 +62,20 @@ def failed(number, at):
 
 #: Seconds of each job of the default study, measured on two quiet cores; a list has one for each run.
 DIGITS = {
-    "resolve": 0.2,
-    "prepare": 3.0,
-    "track_setup": 3.4,
-    "train": [68.6, 64.7, 68.7, 64.7, 64.2, 66.1],
-    "extract": [9.7, 10.6, 10.0, 8.4, 10.5, 9.1],
-    "measure": [3.7, 4.0, 3.6, 4.0, 3.7, 3.8],
-    "theory": 19.0,
-    "collect": 0.6,
+    "resolve": 0.3,
+    "prepare": 3.7,
+    "track_setup": 6.0,
+    "train": [66.9, 68.4, 67.0, 62.5, 66.3, 63.0],
+    "extract": [5.3, 5.8, 5.6, 5.3, 5.5, 5.6],
+    "measure": [1.9, 2.8, 1.8, 2.0, 2.0, 2.1],
+    "theory": 9.9,
+    "collect": 1.4,
     "predict": 1.0,
-    "judge": 1.9,
-    "draw": 23.7,
-    "report": 4.6,
-    "track": [9.3, 10.5, 14.0, 10.1, 9.4, 13.0],
-    "track_study": 6.7,
+    "judge": 1.5,
+    "draw": 8.5,
+    "report": 0.9,
+    "track": [4.7, 3.0, 3.0, 4.0, 4.5, 4.6],
+    "track_study": 0.9,
 }
 #: What a job waits for, of its own run or of all; and Snakemake's priorities.
 AFTER = {

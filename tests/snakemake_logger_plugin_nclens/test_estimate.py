@@ -41,12 +41,17 @@ def test_the_last_training_waits_for_a_free_core():
 
 
 def test_a_study_ends_with_single_jobs_one_after_the_other():
-    rules = {"train": Rule(1, running=[(60.0, 40.0)]), "draw": Rule(1), "report": Rule(1), "prepare": Rule(1, [3.0])}
+    rules = {
+        "train": Rule(1, running=[(60.0, 40.0)]),
+        "draw": Rule(1),
+        "report": Rule(1),
+        "prepare": Rule(1, [USUAL["prepare"]]),
+    }
     assert time_left(rules, {"cores": 64.0}, TRAIN) == pytest.approx(40 + USUAL["draw"] + USUAL["report"])
 
 
 def test_what_is_not_measured_follows_the_machines_speed_within_limits():
-    for prepare, speed in ((6.0, 2.0), (300.0, 3.0), (0.01, 1 / 3)):
+    for prepare, speed in ((2 * USUAL["prepare"], 2.0), (300.0, 3.0), (0.01, 1 / 3)):
         rules = {"prepare": Rule(1, times=[prepare]), "track_setup": Rule(1), "extract_digits": Rule(1), "own": Rule(1)}
         left = speed * (USUAL["track_setup"] + USUAL["extract"] + 5)
         assert time_left(rules, {"cores": 1.0}) == pytest.approx(left)
