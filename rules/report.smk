@@ -4,10 +4,6 @@
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
 
-# Processes that draw: on a cluster this is the login node.
-DRAWING = workflow.cores if workflow.local_exec else 1
-
-
 rule judge:
     """Judge the papers' claims: effect, interval over seeds, verdict."""
     input:
@@ -74,6 +70,10 @@ rule draw:
         spec=spec_of_study(specs.draw),
         code=PLAN.code("draw"),
         root=subpath(input.metrics, parent=True),
+        # All cores, of which those in use go first; a function of the output is no reason to run again.
+        processes=lambda wildcards, output: (
+            workflow.cores if workflow.local_exec else 1
+        ),
     message:
         "draw"
     shell:
@@ -85,7 +85,7 @@ rule draw:
         " --predictions {input.predictions:q}"
         " --regression {input.regression:q}"
         " --root {params.root:q}"
-        " --threads {DRAWING}"
+        " --threads {params.processes}"
         " 2>&1 | tee -i {log:q}"
 
 
