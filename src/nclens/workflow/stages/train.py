@@ -45,7 +45,7 @@ from nclens.workflow.files import (
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
-from nclens.workflow.specs import Entry, Train, flat, plain
+from nclens.workflow.specs import Entry, Teacher, Train, flat, plain
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -76,8 +76,9 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
     with device_slot(spec.training.device, RunFolder(run).name) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
-        snapshots = _teachers_snapshots(spec, run)
-        taught = {"teacher_sha256": read_epoch(snapshots, spec.teacher.epoch, "train")[1]} if spec.teacher else {}
+        taught = {}
+        if spec.teacher is not None:
+            taught["teacher_sha256"] = read_epoch(_snapshots(spec.teacher, run), spec.teacher.epoch, "train")[1]
         identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
         if waited and _is_complete(RunFolder(run), spec, identity):
             _say(run, "already complete: the other process ended it")
@@ -86,7 +87,7 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
         work = RunFolder(run).work
         with remembered(run, identity), explained():
-            trainer = _build(spec, data, described, snapshots, device)
+            trainer = _build(spec, data, described, run, device)
             if trainer.direct is not None and chosen.cuda_graph == "auto":
                 own = "the model or the loss is a function of yours" if _is_own(spec) else trainer.direct
                 _say(run, f"trains without a CUDA graph: {own}")
@@ -98,20 +99,19 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         _discard(work)
 
 
-def _teachers_snapshots(spec: Train, run: Path) -> Path:
-    """Return the snapshots of the teacher that a run's specification names, in the run's own study."""
-    study = RunFolder(run).study
-    return Path(os.path.relpath(study.run(spec.teacher.run).snapshots if spec.teacher else study.root))
+def _snapshots(teacher: Teacher, run: Path) -> Path:
+    """Return the snapshots of a run's teacher, in the run's own study."""
+    return Path(os.path.relpath(RunFolder(run).study.run(teacher.run).snapshots))
 
 
-def _build(spec: Train, data: Path, manifest: dict[str, Any], snapshots: Path, device: torch.device) -> Trainer:
+def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device: torch.device) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
     teacher = None
     if spec.teacher is not None:
         network = _network(spec.teacher.model, manifest, device)
-        read_weights(network, snapshots, spec.teacher.epoch)
+        read_weights(network, _snapshots(spec.teacher, run), spec.teacher.epoch)
         teacher = as_teacher(network, spec.training.precision)
     # Behind the teacher, so that a student begins as the same network does alone.
     torch.manual_seed(derived_seed(spec.seed, "weights"))
