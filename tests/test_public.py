@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nclens
+from nclens.report.mathml import mathml
 from tests.process import python
 
 HEAVY = ("torch", "pandas", "numpy", "scipy", "matplotlib", "mlflow", "pydantic")
@@ -71,7 +72,6 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name):
         ("scipy", "calibration_metrics", "metrics"),
         ("scipy", "regression_collapse", "metrics"),
         ("pandas", "report", "workflow"),
-        ("latex2mathml", "report", "workflow"),
     ],
 )
 def test_what_needs_an_extra_names_it(package, name, extra):
@@ -81,6 +81,12 @@ def test_what_needs_an_extra_names_it(package, name, extra):
     assert done.returncode == 1
     wanted = f"nclens.{name} needs the package {package}, which is not installed: pip install 'nclens[{extra}]'"
     assert f"ImportError: {wanted}" in done.stderr
+
+
+def test_a_formula_names_the_extra_that_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
+    with pytest.raises(ImportError, match=r"latex2mathml, which is not installed: pip install 'nclens\[workflow\]'"):
+        mathml.__wrapped__("x")
 
 
 def test_every_package_that_the_library_imports_has_its_extra():

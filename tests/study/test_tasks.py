@@ -34,7 +34,8 @@ def test_the_task_is_that_of_the_data():
     assert "nrc_curves" not in classification.figures("main")
     spec = specs.measure(regression, next(regression.runs()))
     assert spec == specs.Measure(
-        "regression", (1, 2, 3, 4, 5), specs.calls("regression"), regressor=specs.MeasureRegressor(c=None)
+        *("regression", (1, 2, 3, 4, 5), (1, 2, 3, 4, 5), specs.calls("regression")),
+        regressor=specs.MeasureRegressor(c=None),
     )
 
 

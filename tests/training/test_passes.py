@@ -13,6 +13,7 @@ from nclens.models import MODELS, Network, place_network
 from nclens.training import passes
 from nclens.training.loop import extract_features
 from nclens.training.passes import Passes, compared_samples, largest_output
+from nclens.training.runtime import configure
 from nclens.workflow.agreement import nc1_of
 
 SHAPE, K = (1, 8, 8), 3
@@ -46,6 +47,7 @@ def kind(chosen, network):
 
 
 def test_the_chosen_pass_gives_the_features_and_logits_of_the_plain_one():
+    configure(1)  # as extraction does
     network, data = resnet(), images(300)
     chosen = Passes(network, data, nc1_of)
     backbone = chosen.choose()

@@ -22,8 +22,12 @@ _CHANGES = {
 @cache
 def mathml(latex: str, *, block: bool = False) -> Markup:
     """Return a formula as a `math` element, in the line or, as a block, on a line of its own."""
-    from latex2mathml.converter import convert  # here, for verdicts as text need no formulas
-
+    try:
+        from latex2mathml.converter import convert  # here, for verdicts as text need no formulas
+    except ModuleNotFoundError:
+        raise ImportError(
+            "formulas need the package latex2mathml, which is not installed: pip install 'nclens[workflow]'"
+        ) from None
     text = convert(latex, display="block" if block else "inline")
     for before, after in _CHANGES.items():
         text = text.replace(before, after)

@@ -148,7 +148,7 @@ def test_bits_are_those_of_a_local_run(ended, local):
 
 
 def test_only_training_and_measuring_enter_the_queue(ended):
-    submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_(\w+?)/", ended.output)
+    submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_([a-z]+)\w*/", ended.output)
     assert set(submitted) == {"train", "measure"}
     # Three runs trained, two of them twice, and each measured in one entry with its extraction.
     assert len(submitted) <= 8, submitted

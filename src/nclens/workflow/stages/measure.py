@@ -9,7 +9,6 @@ from torch import Tensor
 from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
-from nclens.training.runtime import keep_freed_memory
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
@@ -27,7 +26,6 @@ Rows = Iterator[tuple[int, str, str, float]]
 def measure(spec: Measure, run: Path, threads: int) -> None:
     """Write RUN/metrics.csv: epoch, split, metric, value."""
     torch.set_num_threads(threads)
-    keep_freed_memory()
 
     folder = RunFolder(run)
 
