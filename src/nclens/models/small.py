@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nclens.models.network import Network, check_images, register
 
@@ -35,7 +36,9 @@ class GlobalAveragePool(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the mean of each channel (N, C)."""
-        # Channels last, and so is the gradient; that of nn.AdaptiveAvgPool2d is not, and the next layer is slow on it.
+        if not torch.is_grad_enabled():
+            return functional.adaptive_avg_pool2d(inputs, 1).flatten(1)  # of every memory layout, oneDNN's too
+        # Channels last, and so is the gradient; that of adaptive pooling is not, and the next layer is slow on it.
         return inputs.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
