@@ -59,3 +59,12 @@ def test_pooling_is_the_mean_over_pixels_and_its_gradient_is_channels_last(layou
     GlobalAveragePool()(hidden).square().sum().backward()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(seen[0], (pooled / 6)[:, :, None, None].expand(2, 5, 3, 4))
+
+
+def test_pooling_gives_the_same_bits_without_a_gradient_and_takes_onednns_layout():
+    inputs = torch.rand(7, 16, 5, 5).contiguous(memory_format=torch.channels_last)
+    pooled = GlobalAveragePool()(inputs)
+    with torch.no_grad():
+        assert torch.equal(GlobalAveragePool()(inputs), pooled)
+        if torch.backends.mkldnn.is_available():
+            torch.testing.assert_close(GlobalAveragePool()(inputs.to_mkldnn()).to_dense(), pooled)
