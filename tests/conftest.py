@@ -23,6 +23,8 @@ import yaml
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import browser
+
 ROOT = Path(__file__).parent.parent
 
 # Elsewhere every run draws new examples; continuous integration judges a change, so it draws the same ones each time.
@@ -109,6 +111,15 @@ def simulate():
     from tests.figures.simulate import simulate as make
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium as Playwright's `Browser`; where none is installed, the test is skipped."""
+    if browser.executable() is None:
+        pytest.skip("no Chromium here: install Debian's chromium")
+    with browser.launched() as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
