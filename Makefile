@@ -8,6 +8,9 @@ CHECK = nclens check "$(or $(STUDY),workflow_config.yaml)"
 SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile "$(STUDY)")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 WORKERS = 3
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+# On every core, where pip takes one; a package's templates that are no Python are left.
+COMPILE = { $(BIN)/python -m compileall -qq -j 0 .venv/lib || true; }
 PORT ?= 5000
 SERVER ?=
 ROOT ?= results/digits
@@ -23,7 +26,7 @@ setup: .venv/ready  ## set up the environment in .venv
 
 .venv/ready: envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nclens needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.lock && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . && touch $@
+	$(PYTHON) -m venv .venv && $(PIP) --no-compile -r envs/requirements.lock && $(PIP) --no-deps --editable . && $(COMPILE) && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
 	@$(CHECK) && $(SNAKEMAKE)
