@@ -249,11 +249,24 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
 
 
 @app.command()
-def check(study: Path) -> None:
+def check(
+    study: Path,
+    data: Annotated[bool, typer.Option("--data", help="read its data sets too, downloads included")] = False,
+    model: Annotated[bool, typer.Option("--model", help="call its networks and your losses once too")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="folder of raw data, by default the study's")] = None,
+) -> None:
     """Check a study's YAML file and say what it would run."""
     from nclens.workflow.check import check_file
 
     checked = check_file(study)
+    if data or model:
+        from nclens.workflow import trials
+
+        found = trials.read_data(checked, data_dir or Path(checked.data_dir))
+        for line in trials.described_data(found):
+            typer.echo(line)
+        for line in trials.tried_networks(checked, found) if model else ():
+            typer.echo(line)
     typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 

@@ -27,6 +27,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from nclens.study.signatures import fault_of, signature_of
+
 
 def _number(value: Any) -> Any:
     """Accept what YAML 1.1 leaves as text (`1e-3`), refuse booleans."""
@@ -200,6 +202,9 @@ class Custom(Closed):
     file: str | None = None
     """The module's file; found beside the configuration, not written by hand."""
 
+    #: What the function gets as its first arguments.
+    given: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def keys(cls) -> list[str]:
         """The keys that this table may hold."""
@@ -234,6 +239,11 @@ class Custom(Closed):
                 "function = {own}: no function `{function}` in {file}; it has: {known}",
                 {"own": self.function, "function": function, "file": str(found), "known": ", ".join(known) or "none"},
             )
+        signature = signature_of(tree, function)
+        if signature and (fault := fault_of(signature, self.given, self.parameters)):
+            message = "parameters: {own} ({file}) {fault}"
+            context = {"own": self.function, "file": str(found), "fault": fault}
+            raise PydanticCustomError("parameters", message, context)
         object.__setattr__(self, "file", os.path.relpath(found))
         for name, place in self.places.items():
             if not place.exists():

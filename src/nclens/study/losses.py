@@ -241,6 +241,8 @@ class SquaredError(LossBase):
 class CustomLoss(Custom, LossBase):
     """A loss that the user's function computes."""
 
+    given: ClassVar[tuple[str, ...]] = ("logits", "targets")
+
     task: ClassVar[str | None] = None
 
     def specification(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Model entries: which network is trained."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -130,6 +130,8 @@ class TorchvisionModel(Closed):
 
 class CustomModel(Custom):
     """A network that the user's function builds."""
+
+    given: ClassVar[tuple[str, ...]] = ("shape", "outputs")
 
     dim: Width | None = None
     """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""

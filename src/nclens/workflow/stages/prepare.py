@@ -34,6 +34,18 @@ def prepare(
         ValueError, OSError: the data cannot be had, have changed or do not fit; names the data set, the file and what
             to do.
     """
+    dataset, described = read(spec, data_dir, paths, digests)
+    digest = write_tensors(data, dataset.tensors)
+    write_json(manifest, {"dataset": spec.dataset, "sha256": digest, **described})
+
+
+def read(
+    spec: Prepare,
+    data_dir: Path = Path("data"),
+    paths: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> tuple[Splits, dict[str, Any]]:
+    """Return a data set and what the manifest says of it, as `prepare` writes them."""
 
     def say(text: str) -> None:
         print(f"{spec.dataset}: {text}", file=sys.stderr, flush=True)
@@ -46,9 +58,7 @@ def prepare(
     described = describe(dataset, normalisation)
     if columns := [j for j, offset in enumerate(described.get("input_offset", ())) if offset]:
         say(f"columns {columns} of the inputs are stored less their mean, as float32 would round them (input_offset)")
-    digest = write_tensors(data, dataset.tensors)
-    described |= {"files": files} if files else {}
-    write_json(manifest, {"dataset": spec.dataset, "sha256": digest, **described})
+    return dataset, described | ({"files": files} if files else {})
 
 
 def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = None) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""What `nclens check --data` and `--model` try: each data set is read, each network and loss of the user's called."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nclens.data.dataset import Splits
+from nclens.data.tasks import OUTPUTS, output_count, task_of
+from nclens.data.tensors import Split
+from nclens.models import Network
+from nclens.models.network import try_out
+from nclens.study import ConfigError, Run, Study
+from nclens.workflow import specs
+from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.models import build_network
+from nclens.workflow.stages.prepare import read
+
+#: Training samples of a trial's forward pass: batch normalisation needs two.
+TRIED = 2
+
+#: Data set -> its splits, and what its manifest will say.
+Read = dict[str, tuple[Splits, dict[str, Any]]]
+
+
+def read_data(study: Study, data_dir: Path) -> Read:
+    """Return the data sets of a study, read as `prepare` reads them, downloads included.
+
+    Raises:
+        ConfigError: names every data set that cannot be read, and why.
+    """
+    found: Read = {}
+    faults = []
+    for name, entry in study.datasets.items():
+        try:
+            found[name] = read(specs.prepare(study, name), data_dir, specs.user_paths(entry))
+        except (ValueError, OSError) as error:
+            faults.append(f"datasets.{name}: {error}")
+    _refuse(faults)
+    return found
+
+
+def described_data(data: Read) -> Iterator[str]:
+    """Yield a line on each data set: sizes of its splits, shape of an input, number of classes or targets."""
+    for name, (splits, manifest) in data.items():
+        task, outputs = task_of(manifest), output_count(manifest)
+        sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
+        line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {OUTPUTS[task]}"
+        if task == "classification":
+            counts = torch.bincount(splits.train_targets, minlength=outputs)
+            low, high = int(counts.min()), int(counts.max())
+            line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
+        yield line
+
+
+def tried_networks(study: Study, data: Read) -> Iterator[str]:
+    """Yield a line on each network of the study, which is built and called once in training mode: its head, d and K.
+
+    Losses of the user's own are called on its logits, and their gradient is taken.
+
+    Raises:
+        ConfigError: names every network and loss that fails, and why.
+    """
+    faults = []
+    for experiment, dataset, model, losses in _distinct(study):
+        place = f"models.{model} on {dataset}"
+        try:
+            network, logits, targets = _called(study, experiment, *data[dataset])
+        except (ValueError, RuntimeError) as error:
+            faults.append(f"{place}: {error}")
+            continue
+        outputs, dim = network.head.weight.shape
+        if (declared := study.models[model].dim) not in (None, dim):
+            faults.append(f"{place}: dim = {declared}, but its features have {dim} dimensions")
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        names = "K" if task_of(data[dataset][1]) == "classification" else "n"
+        yield f"{place}: linear head `{network.head_path}`, d = {dim}, {names} = {outputs}, {weights:,} parameters"
+        for loss in losses:
+            try:
+                entry = specs.train(study, _run(study, experiment, loss)).loss
+                build_loss(entry, study.experiments[experiment].training.epochs)(logits, targets).mean().backward(
+                    retain_graph=True
+                )
+            except (ValueError, RuntimeError) as error:
+                faults.append(f"losses.{loss} on {dataset}: {error}")
+    _refuse(faults)
+
+
+def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Yield (experiment, data set, model, the user's own losses) for each pair of data set and model."""
+    seen: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    for name, entry in study.experiments.items():
+        _, losses = seen.setdefault((entry.dataset, entry.model), (name, []))
+        own = [loss for loss in entry.losses if getattr(study.losses[loss], "function", None)]
+        losses += [loss for loss in own if loss not in losses]
+    for (dataset, model), (experiment, losses) in seen.items():
+        yield experiment, dataset, model, losses
+
+
+def _run(study: Study, experiment: str, loss: str) -> Run:
+    entry = study.experiments[experiment]
+    return Run(experiment, entry.dataset, entry.model, loss, min(entry.seeds))
+
+
+def _called(study: Study, experiment: str, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor]:
+    """Return a network, its logits (2, K) for the first training samples, and their targets."""
+    spec = specs.train(study, _run(study, experiment, study.experiments[experiment].losses[0]))
+    inputs, targets = splits.train_inputs[:TRIED], splits.train_targets[:TRIED]
+    split = Split.place(inputs, targets, manifest["mean"], manifest["std"], "cpu", task_of(manifest))
+    torch.manual_seed(0)
+    network = build_network(specs.flat(spec.model), manifest["shape"], output_count(manifest))
+    return network, try_out(network, split.normalise(split.inputs), training=True), split.targets
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise ConfigError("\n".join(faults))

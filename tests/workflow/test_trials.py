@@ -1,0 +1,88 @@
+"""What `nclens check --data` and `--model` find before anything runs."""
+
+import copy
+
+import pytest
+import yaml
+
+from nclens.study import ConfigError
+from nclens.workflow.check import check_study
+from nclens.workflow.trials import described_data, read_data, tried_networks
+from tests.process import ROOT
+
+SMOKE = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
+MINE = """
+import torch
+from torch import nn
+
+
+def data(task):
+    rows, numbers = torch.randn(12, 5), torch.arange(12) % 3
+    made = {"train_inputs": rows, "train_targets": numbers, "test_inputs": rows, "test_targets": numbers}
+    return made if task == "right" else {**made, "train_targets": numbers[:3]}
+
+
+def model(shape, outputs, hidden, wrong=0):
+    return nn.Sequential(nn.Linear(shape[0], hidden), nn.BatchNorm1d(hidden), nn.Linear(hidden, outputs + wrong))
+
+
+def loss(logits, targets, power):
+    if power < 0:
+        raise RuntimeError("power must be positive")
+    return (torch.logsumexp(logits, 1) - logits.gather(1, targets[:, None])[:, 0]) ** power
+
+
+def detached(logits, targets):
+    return loss(logits.detach(), targets, 1)
+"""
+
+
+def tried(tmp_path, model=None, losses=None, data="right", dim=None):
+    raw = copy.deepcopy(SMOKE)
+    (tmp_path / "mine.py").write_text(MINE)
+    raw["datasets"] = {"rows": {"function": "mine:data", "parameters": {"task": data}}}
+    raw["models"] = {"net": {"function": "mine:model", "parameters": model or {"hidden": 7}, "dim": dim}}
+    raw["losses"] = {"ce": {"name": "ce"}} | (losses or {})
+    (experiment,) = raw["experiments"].values()
+    experiment |= {"dataset": "rows", "model": "net", "losses": list(raw["losses"])}
+    study = check_study(raw, [tmp_path])
+    found = read_data(study, tmp_path)
+    return [*described_data(found), *tried_networks(study, found)]
+
+
+def test_what_is_fine_is_described(tmp_path):
+    own = {"mine": {"function": "mine:loss", "parameters": {"power": 2}}}
+    assert tried(tmp_path, losses=own, dim=7) == [
+        "rows: 12 training and 12 test samples of shape (5,), 3 classes of 4 training samples",
+        "models.net on rows: linear head `2`, d = 7, K = 3, 80 parameters",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"data": "wrong"}, r"datasets\.rows: .*12.*3"),
+        ({"model": {"hidden": 7, "wrong": 1}}, r"models\.net on rows: .*mine:model.* 3"),
+        ({"model": {"hidden": -1}}, r"models\.net on rows: mine:model \(.*mine\.py\) failed: RuntimeError"),
+        ({"dim": 8}, r"models\.net on rows: dim = 8, but its features have 7 dimensions"),
+        (
+            {"losses": {"mine": {"function": "mine:loss", "parameters": {"power": -1}}}},
+            r"losses\.mine on rows: mine:loss \(.*mine\.py\) failed: RuntimeError: power must be positive",
+        ),
+        ({"losses": {"mine": {"function": "mine:detached"}}}, r"losses\.mine on rows: .*does not require grad"),
+    ],
+)
+def test_what_would_fail_in_a_job_is_named(tmp_path, parts, message):
+    with pytest.raises(ConfigError, match=message):
+        tried(tmp_path, **parts)
+
+
+def test_regression_counts_its_targets(tmp_path):
+    raw = yaml.safe_load((ROOT / "studies" / "regression_more.yaml").read_text(encoding="utf-8"))
+    raw["datasets"] = {"strokes": raw["datasets"]["strokes"]}
+    raw["experiments"] = {key: entry for key, entry in raw["experiments"].items() if entry["dataset"] == "strokes"}
+    study = check_study(raw, [ROOT / "studies"])
+    found = read_data(study, tmp_path)
+    data, network = *described_data(found), *tried_networks(study, found)
+    assert data.endswith(", 4 targets")
+    assert ", n = 4, " in network
