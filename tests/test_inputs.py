@@ -127,6 +127,7 @@ TABLE = {
     representation.top_logit_gradient: LOGITS,
     representation.template_plane: ("weight",),
     representation.project: ("features", "plane"),
+    representation.margin: (*SAMPLED, "weight", "bias"),
     representation.template_spread: (*SAMPLED, "weight"),
     representation.mutual_information: ("draws", "means"),
     regression.regression_collapse: REGRESSOR,

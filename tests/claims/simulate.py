@@ -24,6 +24,7 @@ COLLAPSE = {
     "equiangular_means": (0.35, 0.09, 0.02),
     "equiangular_classifier": (0.30, 0.11, 0.02),
     "nc4": (0.2, 0.001, 0.001),
+    "margin": (0.1, 0.55, 0.65),
     "feature_norm": (2.0, 9.0, 6.0),
     "classifier_norm": (0.6, 1.6, 1.2),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nclens.claims.effects import curves, final, first_reach
+from nclens.claims.effects import curves, final, first_reach, time_to
 from tests.claims.runs import SNAPSHOTS, compare, decay, runs
 
 # --- first_reach ----------------------------------------------------------------------------------------------------
@@ -111,3 +111,70 @@ def test_final_is_the_paired_effect_after_the_last_epoch_against_a_margin():
         found = final(comparison, "test", "error", **options, null=margin, quantity="error_kept")
         assert (found.quantity, found.null, found.verdict) == ("error_kept", margin, verdict)
     assert final(comparison, "test", "error", scale="ratio", claimed="above").verdict == "supported"
+
+
+# --- the epoch of a level ---------------------------------------------------------------------------------------------
+
+
+def steps(*epochs):
+    """A run's course, given the epoch at which each seed falls from 1 to 0; None for never."""
+    return lambda epoch, seed: float(epochs[seed] is None or epoch < epochs[seed])
+
+
+def reached(own, other, claimed="below", **options):
+    tables = runs(steps(*own), "ls"), runs(steps(*other), "ce")
+    return time_to(compare(*tables), "t", "train", "nc1", 0.5, rising=False, claimed=claimed, **options)
+
+
+def test_time_to_a_level_is_the_ratio_of_the_epochs():
+    found = reached((20, 30, 20), (90, 90, 100))
+    assert found.effect == pytest.approx((20 / 90 * 30 / 90 * 20 / 100) ** (1 / 3))
+    assert found.verdict == "supported"
+    assert (found.unit, found.null) == ("ratio of epochs", 1)
+    assert reached((90, 90, 100), (20, 30, 20)).verdict == "contradicted"
+
+
+def test_a_rising_metric_reaches_its_level_from_below():
+    tables = [
+        runs(lambda epoch, seed, of=of: 1 - steps(*of)(epoch, seed), loss)
+        for loss, of in (("ls", (20, 30, 20)), ("ce", (90, 90, 100)))
+    ]
+    found = time_to(compare(*tables), "t", "train", "nc1", 0.5, rising=True, claimed="below")
+    assert found.effect == pytest.approx(reached((20, 30, 20), (90, 90, 100)).effect)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "low", "high", "verdict"),
+    [
+        # The loss never gets there: the ratio is known from below.
+        ((None, 90, 90), (20, 20, 20), None, math.inf, "contradicted"),
+        ((None, None, None), (90, 90, 90), None, math.inf, "contradicted"),
+        ((None, 20, 20), (90, 90, 90), None, math.inf, "inconclusive"),
+        # The baseline never gets there: it is known from above.
+        ((20, 20, 30), (None, 90, 90), 0, None, "supported"),
+        ((90, 90, 90), (None, None, None), 0, None, "supported"),
+        ((90, 90, 90), (None, 20, 20), 0, None, "inconclusive"),
+        # By the first snapshot: the loss from above, the baseline from below.
+        ((1, 1, 10), (90, 90, 90), 0, None, "supported"),
+        ((90, 90, 90), (1, 1, 1), None, math.inf, "contradicted"),
+        # Nothing is known of the pair.
+        ((None, 20, 20), (None, 90, 90), math.nan, math.nan, "inconclusive"),
+        ((1, 20, 20), (1, 90, 90), math.nan, math.nan, "inconclusive"),
+    ],
+)
+def test_a_censored_run_opens_the_interval_and_is_named(own, other, low, high, verdict):
+    found = reached(own, other)
+    assert found.verdict == verdict
+    for end, expected in ((found.low, low), (found.high, high)):
+        assert expected is None or end == expected or (math.isnan(expected) and math.isnan(end))
+    for loss, epochs in (("ls", own), ("ce", other)):
+        for epoch, words in ((None, "never gets there"), (1, "is there by its first snapshot")):
+            named = [str(seed) for seed in range(3) if epochs[seed] == epoch]
+            assert (f"{loss} {words}: seed {', '.join(named)}" in found.note) == bool(named)
+
+
+def test_a_margin_is_not_shown_by_a_bound_on_the_other_side_of_it():
+    # Every ratio is above 1; that each is above 1.5 is not known.
+    found = reached((None, None, None), (90, 90, 90), claimed="above", null=1.5)
+    assert found.verdict == "inconclusive"
+    assert reached((None, None, None), (20, 20, 20), claimed="above", null=1.5).verdict == "supported"

@@ -14,6 +14,7 @@ from nclens.metrics.calibration import calibration_metrics
 from nclens.metrics.representation import (
     angular_spread,
     logit_gap,
+    margin,
     mutual_information,
     project,
     smoothing_parts,
@@ -396,3 +397,69 @@ def test_template_spread_at_its_ends():
 def test_template_spread_says_what_does_not_fit(classes, labels, words):
     with pytest.raises(ValueError, match=words):
         template_spread(torch.randn(6, 4), labels, torch.randn(3, 4), classes)
+
+
+# Margin
+
+
+def literal_margin(features, labels, weight, bias):
+    total = 0.0
+    for h, y in zip(features, labels, strict=True):
+        distances = []
+        for j in range(len(weight)):
+            if j != y:
+                lead = float((weight[y] - weight[j]) @ h + bias[y] - bias[j])
+                distances.append(lead / float((weight[y] - weight[j]).norm()))
+        total += min(distances) / float(h.norm())
+    return total / len(features)
+
+
+@given(seeds, st.integers(2, 5))
+@settings(max_examples=20)
+def test_margin_is_the_distance_to_the_nearest_boundary_of_the_class(seed, classes):
+    features, labels = draw(seed, classes=classes)
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(classes, 6, dtype=torch.float64, generator=generator)
+    bias = torch.randn(classes, dtype=torch.float64, generator=generator)
+    expected = literal_margin(features, labels.tolist(), weight, bias)
+    assert margin(features, labels, weight, bias) == pytest.approx(expected, rel=1e-12)
+    assert margin(1e-3 * features, labels, weight, 1e-3 * bias) == pytest.approx(expected, rel=1e-12)
+    assert margin(features, labels, 1e200 * weight, 1e200 * bias) == pytest.approx(expected, rel=1e-12)
+    without = margin(features, labels, weight)
+    assert without == pytest.approx(literal_margin(features, labels.tolist(), weight, 0 * bias), rel=1e-12)
+    scales = 1 + torch.rand(len(features), 1, dtype=torch.float64, generator=generator)
+    assert margin(scales * features, labels, weight) == pytest.approx(without, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_margin_at_neural_collapse(classes):
+    frame = torch.eye(classes, dtype=torch.float64) - 1 / classes
+    labels = torch.arange(3 * classes) % classes
+    assert margin(frame[labels], labels, frame) == pytest.approx(math.sqrt(classes / (2 * (classes - 1))), rel=1e-12)
+    assert margin(-frame[labels], labels, frame) < 0
+
+
+def test_margin_without_a_boundary_or_a_direction_is_nan():
+    labels = torch.arange(6) % 3
+    with pytest.warns(RuntimeWarning, match="all rows of weight equal row 0"):
+        assert math.isnan(margin(torch.randn(6, 4), labels, torch.ones(3, 4)))
+    with pytest.warns(RuntimeWarning, match="a feature vector is zero"):
+        assert math.isnan(margin(torch.zeros(6, 4), labels, torch.eye(3, 4)))
+    # Two equal rows have no boundary between them; those with the third count.
+    twins = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
+    expected = literal_margin(torch.eye(2)[[0, 1]], [0, 1], torch.eye(2), [0, 0])
+    assert margin(torch.eye(2)[[0, 1]], torch.tensor([0, 2]), twins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "words"),
+    [
+        (torch.randn(3, 5), None, "do not fit"),
+        (torch.randn(3, 4), torch.randn(4), r"bias must be a finite float tensor \(3,\)"),
+        (torch.randn(3, 4), torch.full((3,), math.nan), "bias must be a finite"),
+        (torch.full((3, 4), math.inf), None, "weight must be finite"),
+    ],
+)
+def test_margin_says_what_does_not_fit(weight, bias, words):
+    with pytest.raises(ValueError, match=words):
+        margin(torch.randn(6, 4), torch.arange(6) % 3, weight, bias)

@@ -7,6 +7,7 @@ in, its measures out. A claim's file holds all that is specific to it: statement
 from collections.abc import Sequence
 
 from nclens.claims import (
+    any_loss,
     cross_entropy_vs_label_smoothing,
     maxsup,
     neural_regression_collapse,
@@ -38,6 +39,7 @@ PAPERS = (
     two_stage,
     when_does_it_help,
     neural_regression_collapse,
+    any_loss,
 )
 
 

@@ -189,13 +189,72 @@ def time_ratio(
     )
 
 
+def time_to(
+    comparison: Comparison,
+    quantity: str,
+    split: str,
+    metric: str,
+    level: float,
+    *,
+    rising: bool,
+    claimed: Side,
+    null: float | None = None,
+) -> Measure:
+    """Judge the ratio of the epochs at which loss and baseline first reach a level, each at a snapshot.
+
+    A run that never reaches it, or is there by its first snapshot, is censored: its pair's ratio is known on one side
+    only, and the note names it. Where that leaves neither side, as where neither run ever reaches the level, the pair
+    has no effect, and the measure is inconclusive.
+
+    Args:
+        comparison: the two losses.
+        quantity: what to call the measure.
+        split: train or test.
+        metric: a key of the metrics table.
+        level: in the metric's unit.
+        rising: whether the level is reached from below.
+        claimed: the side on which the claim puts the ratio.
+        null: the ratio that the interval is compared with; by default 1.
+    """
+    sign = -1.0 if rising else 1.0
+    effects: dict[int, float] = {}
+    reaches: dict[int, tuple[Reach, Reach]] = {}
+    sides: dict[str, list[int]] = {"above": [], "below": []}
+    steps = [0.0]
+    for seed, *pair in paired_runs(comparison, curves(comparison, split, metric)):
+        own, other = (first_reach(sign * curve, sign * level, interpolate=False) for curve in pair)
+        reaches[seed] = own, other
+        # An epoch of which only a bound is known leaves one side of the ratio open; two of them may leave both.
+        above = own.when == "never" or other.when == "first"
+        below = own.when == "first" or other.when == "never"
+        effects[seed] = math.nan if above and below else log_ratio(own.epoch, other.epoch)
+        if math.isfinite(effects[seed]):
+            sides["above"] += [seed] if above else []
+            sides["below"] += [seed] if below else []
+            steps += [own.step / other.epoch, own.epoch * other.step / other.epoch**2]
+    return judge_pairs(
+        quantity,
+        effects,
+        comparison.seeds,
+        scale="ratio",
+        claimed=claimed,
+        unit="ratio of epochs",
+        only_above=sides["above"],
+        only_below=sides["below"],
+        resolution=max(steps),
+        null=null,
+        notes=_time_notes(comparison, reaches),
+    )
+
+
 def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach]]) -> list[str]:
     """Notes on the mean epochs of the runs, and on those that never reach the level or have by their first snapshot."""
     if not reaches:
         return []
     means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
     notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
-    for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
-        if seeds := [str(seed) for seed, (reach, _) in reaches.items() if reach.when == when]:
-            notes.append(f"{comparison.loss} {what}: seed {', '.join(seeds)}")
+    for place, loss in enumerate((comparison.loss, comparison.baseline)):
+        for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
+            if seeds := [str(seed) for seed, pair in reaches.items() if pair[place].when == when]:
+                notes.append(f"{loss} {what}: seed {', '.join(seeds)}")
     return notes

@@ -204,6 +204,7 @@ def judge_pairs(
     claimed: Side,
     unit: str,
     only_above: Collection[int] = (),
+    only_below: Collection[int] = (),
     resolution: float = 0.0,
     null: float | None = None,
     notes: Sequence[str] = (),
@@ -220,6 +221,7 @@ def judge_pairs(
         claimed: the side of no effect on which the claim puts the effect.
         unit: unit of the effect.
         only_above: seeds whose effect is only known to lie above both the number given and no effect.
+        only_below: seeds whose effect is only known to lie below both.
         resolution: what the measurement resolves, in the unit shown (for `ratio`, of the ratio and not of its log).
         null: the value that the interval is compared with, in the unit shown: a margin of ours; by default no effect.
         notes: remarks that open the note.
@@ -248,12 +250,18 @@ def judge_pairs(
         if high - low < resolution:
             remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the measurement resolves")
             low, high = _widened(low, high, resolution, floor=0.0 if scale == "ratio" else -math.inf)
-        censored = [seed for seed in effects if seed in only_above]
-        high = math.inf if censored else high
+        above, below = ([seed for seed in effects if seed in known] for known in (only_above, only_below))
+        high = math.inf if above else high
+        low = (0.0 if scale == "ratio" else -math.inf) if below else low
         verdict = decide(low, high, null, claimed)
-        if len(censored) == len(values):
-            # Each pair is known to lie above no effect, also where the resolution would put the lower end below it.
-            low, verdict = max(low, null), decide(math.nextafter(null, math.inf), math.inf, null, claimed)
+        # Each pair is known to lie on one side of no effect, also where the resolution would put an end beyond it.
+        none = NO_EFFECT[scale]
+        if len(above) == len(values):
+            low = max(low, none)
+            verdict = decide(math.nextafter(low, math.inf), math.inf, null, claimed)
+        elif len(below) == len(values):
+            high = min(high, none)
+            verdict = decide(-math.inf, math.nextafter(high, -math.inf), null, claimed)
     return Measure(quantity, effect, low, high, unit, null, len(values), verdict, "; ".join(remarks))
 
 
@@ -296,7 +304,8 @@ class Claim:
         figures: stems of the figures in which the claim can be seen, the best first.
         combine: measures -> the claim's verdict and a note on it.
         paired: whether it compares a loss with a baseline; else it is on a single loss.
-        compared: kinds of losses that a paired claim is on.
+        compared: kinds of losses that a paired claim is on; empty for all but students.
+        excluded: kinds of losses that it is not on.
         against: kinds of losses that these are compared with; empty for the experiment's baseline.
         task: what the networks learn.
     """
@@ -311,8 +320,14 @@ class Claim:
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
     paired: bool = True
     compared: tuple[str, ...] = ("ls", "ls_linear")
+    excluded: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     task: str = "classification"
+
+    def is_on(self, kind: str) -> bool:
+        """Return whether a paired claim compares losses of a kind."""
+        named = kind in self.compared if self.compared else not kind.startswith("distillation_")
+        return self.paired and named and kind not in self.excluded
 
     def label(self, quantity: str) -> str:
         """Return what a quantity is called, with the name of its probe in brackets.
@@ -346,7 +361,7 @@ def pairs(
         baseline: of the experiment, None where it has none.
     """
     found = []
-    for loss in (entry for entry in losses if claim.paired and kinds[entry] in claim.compared):
+    for loss in (entry for entry in losses if claim.is_on(kinds[entry])):
         others = [] if claim.against or baseline is None else [baseline]
         for kind in claim.against:
             of_kind = [other for other in losses if kinds[other] == kind]

@@ -137,6 +137,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         (Metric("template_spread", "spread of the clusters on the templates", "lower"),),
     ),
     Measurement("nclens.metrics.representation:logit_gap", (Metric("logit_gap", "logit gap", unit="logits"),)),
+    Measurement("nclens.metrics.representation:margin", (Metric("margin", "relative margin", "higher"),)),
     Measurement(
         "nclens.metrics.representation:smoothing_parts",
         _by_correctness(
@@ -199,15 +200,35 @@ METRICS: dict[str, Metric] = {metric.name: metric for entry in MEASUREMENTS for 
 
 
 @cache
+def _found(name: str) -> tuple[str, dict[str, str]] | None:
+    """Return the name in the catalogue of a metric in a table, and the numbers that fill it in."""
+    if name in METRICS:
+        return name, {}
+    for pattern in METRICS:
+        if "{" in pattern and (found := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>\\d+?)", pattern), name)):
+            return pattern, found.groupdict()
+    return None
+
+
+@cache
 def metric(name: str) -> Metric | None:
     """Return the metric of a name as it is in a table, numbers filled in; None for one that is not measured.
 
     >>> metric("nc1").label, metric("mse_2").label, metric("gram_01").label, metric("speed")
     ('NC1', 'MSE of target 2', "entry (0, 1) of W W'", None)
     """
-    if name in METRICS:
-        return METRICS[name]
-    for pattern, known in METRICS.items():
-        if "{" in pattern and (found := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>\\d+?)", pattern), name)):
-            return Metric(name, known.label.format(**found.groupdict()), known.better, known.unit)
-    return None
+    if (found := _found(name)) is None:
+        return None
+    pattern, numbers = found
+    known = METRICS[pattern]
+    return Metric(name, known.label.format(**numbers), known.better, known.unit) if numbers else known
+
+
+def measurement(name: str) -> Measurement | None:
+    """Return the measurement that yields a metric of a name as it is in a table; None for one that is not measured.
+
+    >>> measurement("mse_2").task, measurement("ece_scaled").splits, measurement("speed")
+    ('regression', ('test',), None)
+    """
+    found = _found(name)
+    return next((entry for entry in MEASUREMENTS if found and METRICS[found[0]] in entry.metrics), None)

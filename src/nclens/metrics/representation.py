@@ -106,6 +106,57 @@ def logit_gap(logits: Array, labels: Array) -> float:
     return float((lead.sum(dim=1) * (others / (there.sum(dim=1) - 1).double())).mean() / others)
 
 
+def margin(features: Array, labels: Array, weight: Array, bias: Array | None = None) -> float:
+    """Mean distance of the features to the nearest decision boundary of their class, relative to their norms.
+
+    ``mean_i min_{j != y} ((w_y - w_j).h_i + b_y - b_j) / (|w_y - w_j| |h_i|)`` with y the label of sample i: positive
+    where a sample is predicted correctly. Without a bias it is the sine of the angle to the boundary, in [-1, 1], and
+    invariant to scaling of every single feature and of W; with one, to scaling all features and the bias together, and
+    to scaling W and b together. At neural collapse without a bias it is ``sqrt(K / (2 (K - 1)))``.
+
+    A class whose row of W equals that of y has no boundary with it and is left out. nan, with a warning, where a
+    feature vector is zero or no class is left.
+
+    Args:
+        features: (N, d), finite.
+        labels: (N,) integers in [0, K).
+        weight: (K, d), finite.
+        bias: (K,), finite; None for a head without.
+
+    Raises:
+        ValueError: on wrong shapes or types, non-finite values, or labels out of range.
+
+    Source: ours; the distance to the boundary of a linear classifier.
+    """
+    features, weight = _check_features(features), _check_features(weight, "weight")
+    if features.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"features (N, d) and weight (K, d) do not fit: {tuple(features.shape)}, {tuple(weight.shape)}"
+        )
+    labels = check_labels(labels, len(weight), len(features), features)
+    b = weight.new_zeros(len(weight)) if bias is None else as_tensor("bias", bias)
+    if b.shape != (len(weight),) or not b.is_floating_point() or not torch.isfinite(b).all():
+        raise ValueError(f"bias must be a finite float tensor ({len(weight)},), got {b.dtype} {tuple(b.shape)}")
+    # Features and bias by one power of two, weight and bias by another, so that no product leaves the range.
+    h, size = scaled(features.double())
+    w, other = scaled(weight.double())
+    offset = unscaled(b.double(), -size - other)
+    norm = h.norm(dim=1)
+    total = h.new_zeros(())
+    for label in labels.unique():
+        own = labels == label
+        difference = w[label] - w
+        distance = difference.norm(dim=1)
+        there = distance > 0
+        if not (there.any() and norm[own].all()):
+            what = "a feature vector is zero" if there.any() else f"all rows of weight equal row {int(label)}"
+            warnings.warn(f"{what}: the margin is nan", RuntimeWarning, stacklevel=2)
+            return math.nan
+        lead = h[own] @ difference[there].T + (offset[label] - offset[there])
+        total += ((lead / distance[there]).amin(dim=1) / norm[own]).sum()
+    return float(total / len(h))
+
+
 def smoothing_parts(logits: Array, labels: Array) -> dict[str, float]:
     """The two parts of label smoothing's penalty, and the penalty of MaxSup, on right and on wrong predictions.
 

@@ -1,18 +1,21 @@
 """The verdicts of a study as a page of Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from nclens.claims import RULES, ClaimRow
 from nclens.report.effects import Effect, pair
 
 
-def verdicts_page(rows: Sequence[ClaimRow], without_comparison: Sequence[str]) -> str:
+def verdicts_page(
+    rows: Sequence[ClaimRow], without_comparison: Sequence[str], stated: Mapping[str, str] | None = None
+) -> str:
     """Return the verdicts: a sentence on each claim that does not hold, the tables, how a verdict is reached.
 
     Args:
         rows: of the table of claims, in its order.
         without_comparison: experiments without two losses that a claim compares.
+        stated: the rules of the claims that the study states, by id.
     """
     claims, measures = ([row for row in rows if row.level == level] for level in ("claim", "measure"))
     parts = ["# Verdicts"]
@@ -27,7 +30,7 @@ def verdicts_page(rows: Sequence[ClaimRow], without_comparison: Sequence[str]) -
         parts.append("## Measures")
         parts.append(_table([_cells(row, f"`{row.quantity}`") for row in measures], "Claim", "Measure"))
     parts.append("## How a verdict is reached")
-    parts.append("\n>\n".join(f"> **{name}.** {rule}" for name, rule in RULES.items()))
+    parts.append("\n>\n".join(f"> **{name}.** {rule}" for name, rule in {**RULES, **(stated or {})}.items()))
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, described
+from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, same_shape
 from nclens.study.datasets import CustomData, DataEntry
@@ -64,6 +65,8 @@ class Study(Closed):
     probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict, max_length=1000)
     """Measurements that run trained networks again; an experiment lists those that it uses."""
     experiments: dict[Name, Experiment] = Field(min_length=1, max_length=1000)
+    claims: Claims = Field(default_factory=dict)
+    """Claims of your own, judged beside the built-in ones."""
     theory: Theory = Theory()
     measure: Measure = Measure()
     track: Track = Track()
@@ -83,10 +86,10 @@ class Study(Closed):
         seen: dict[tuple[str, str, str], str] = {}
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
-            self._refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
-            self._refer(f"{where}.model", experiment.model, "models", self.models)
+            self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
+            self.refer(f"{where}.model", experiment.model, "models", self.models)
             for loss in experiment.losses:
-                self._refer(f"{where}.losses", loss, "losses", self.losses)
+                self.refer(f"{where}.losses", loss, "losses", self.losses)
                 key = (experiment.dataset, experiment.model, loss)
                 if key in seen:
                     raise PydanticCustomError(
@@ -106,19 +109,21 @@ class Study(Closed):
             check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
+        for name in self.claims:
+            comparisons(name, self)
         return self
 
     @model_validator(mode="after")
     def _check_probes_and_classes(self) -> Self:
         for name, probe in self.probes.items():
             if probe.other is not None:
-                self._refer(f"probes.{name}.dataset", probe.other, "datasets", self.datasets)
+                self.refer(f"probes.{name}.dataset", probe.other, "datasets", self.datasets)
         for name, experiment in self.experiments.items():
             where, own = f"experiments.{name}", experiment.dataset
             if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
                 classes_exist(f"{where}.projection_classes", experiment.projection_classes, own, self.datasets[own])
             for used in experiment.probes:
-                self._refer(f"{where}.probes", used, "probes", self.probes)
+                self.refer(f"{where}.probes", used, "probes", self.probes)
                 probe = self.probes[used]
                 if (classes := getattr(probe, "classes", None)) is not None:
                     classes_exist(f"{where}.probes: probes.{used}.classes", classes, own, self.datasets[own])
@@ -154,7 +159,8 @@ class Study(Closed):
             )
 
     @staticmethod
-    def _refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
+    def refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
+        """Refuse a name that a table of the study lacks."""
         if value not in known:
             raise PydanticCustomError(
                 "reference",
@@ -311,7 +317,7 @@ class Study(Closed):
                 resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
-        for table in ("datasets", "models", "losses"):
+        for table in ("datasets", "models", "losses", "claims"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved

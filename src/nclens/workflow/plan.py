@@ -171,7 +171,7 @@ class Plan:
     def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
         """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
         modules = {function.partition(":")[0] for function in self._called(stage, run)}
-        entries = self._entries(stage, run) if run else []
+        entries = self._entries(stage, run) if run else self._of_study(stage)
         own = (entry for entry, _ in entries if hasattr(entry, "file"))
         files = sorted({(name, self._digests.of(path)) for entry in own for name, path in entry.places.items()})
         return _used(entries) | {"modules": sorted(modules), "files": files}
@@ -190,6 +190,10 @@ class Plan:
         if stage == "probe" and run:
             return [entry.function for entry in specs.probe(self.study, run).probes]
         return self.study.drawing_functions() if stage == "draw" else []
+
+    def _of_study(self, stage: str) -> list[tuple[Any, str]]:
+        """Return the entries that a stage of the study computes with, each with its registry."""
+        return [(entry, "") for entry in self.study.claims.values() if hasattr(entry, "file") and stage == "judge"]
 
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""

@@ -323,10 +323,39 @@ class JudgeExperiment(OfRuns):
 
 
 @dataclass(frozen=True)
+class StatedClaim:
+    """A claim of the user's own: what is claimed of a metric, or of what a function returns; see `nclens.study.claims`.
+
+    `null` is the value that the interval is compared with, `rising` whether larger values of the metric are better.
+    """
+
+    id: str
+    statement: str
+    direction: str
+    scale: str
+    null: float
+    margin: float
+    metric: str = ""
+    label: str = ""
+    unit: str = ""
+    split: str = ""
+    at: str = ""
+    rising: bool = False
+    function: str | None = None
+    file: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Judge:
-    """The experiments that the claims are judged in."""
+    """The experiments that the claims are judged in, and the user's own claims.
+
+    `comparisons` are what the latter are judged on: claim, experiment, loss, and the loss that it is compared with.
+    """
 
     experiments: tuple[JudgeExperiment, ...]
+    claims: tuple[StatedClaim, ...] = ()
+    comparisons: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -376,6 +405,7 @@ class Report:
     title: str
     command: str
     experiments: tuple[ReportExperiment, ...]
+    claims: tuple[StatedClaim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -545,6 +575,8 @@ def collect(study: "Study") -> Collect:
 
 def judge(study: "Study") -> Judge:
     """Return what `judge` uses: which losses are compared with which."""
+    from nclens.study.claims import comparisons
+
     return Judge(
         tuple(
             JudgeExperiment(
@@ -558,8 +590,15 @@ def judge(study: "Study") -> Judge:
                 teachers=_teachers(study, name),
             )
             for name, entry in study.experiments.items()
-        )
+        ),
+        tuple(stated_claims(study)),
+        tuple((name, *comparison) for name in study.claims for comparison in comparisons(name, study)),
     )
+
+
+def stated_claims(study: "Study") -> list[StatedClaim]:
+    """Return the claims of the user's own."""
+    return [_decoded(StatedClaim, {"id": name, **entry.specification()}) for name, entry in study.claims.items()]
 
 
 def draw(study: "Study") -> Draw:
@@ -575,7 +614,7 @@ def report(study: "Study", command: str) -> Report:
         ReportExperiment(**_drawn(study, name), transfer=tuple(study.transfer_datasets(name)))
         for name in study.experiments
     )
-    return Report(study.study, study.title, command, experiments)
+    return Report(study.study, study.title, command, experiments, tuple(stated_claims(study)))
 
 
 def track_setup(study: "Study") -> TrackSetup:

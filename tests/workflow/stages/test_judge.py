@@ -35,7 +35,7 @@ def inputs(tmp_path, tables):
     return tmp_path
 
 
-def spec_of(experiments):
+def spec_of(experiments, claims=(), comparisons=()):
     """The specification of experiments as they are written above."""
     made = []
     for item in experiments:
@@ -43,12 +43,12 @@ def spec_of(experiments):
         facts |= {f"{key}s": {loss: known[key] for loss, known in losses.items()} for key in ("kind", "strength")}
         rest = {key: item[key] for key in item if key not in ("name", "losses", "seeds")}
         made.append(specs.JudgeExperiment(**facts, **rest, losses=tuple(losses)))
-    return specs.Judge(tuple(made))
+    return specs.Judge(tuple(made), tuple(claims), tuple(comparisons))
 
 
-def run(folder, *experiments, **more):
+def run(folder, *experiments, claims=(), comparisons=(), **more):
     paths = [folder / name for name in ("metrics.parquet", "ufm.csv", "claims.csv", "claims.md")]
-    judge(spec_of(experiments), *paths, **more)
+    judge(spec_of(experiments, claims, comparisons), *paths, **more)
     return pd.read_csv(folder / "claims.csv"), (folder / "claims.md").read_text(encoding="utf-8")
 
 
@@ -65,13 +65,13 @@ def test_table_has_the_columns_and_rows_that_the_report_wants(inputs):
     assert tuple(table.columns) == CLAIM_COLUMNS
     heads = table[table["level"] == "claim"]
     assert list(zip(heads["loss"], heads["claim"], strict=True)) == [
-        (loss, claim) for loss in ("ls", "ls_0.1") for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2")
+        (loss, claim) for loss in ("ls", "ls_0.1") for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "G5")
     ]
     assert heads["quantity"].isna().all()
     assert (heads["seeds"].isna() == heads["claim"].isin(["C5", "C6"])).all()
     assert (heads["seeds"].dropna() == 3).all()
     measures = table[(table["level"] == "measure") & (table["loss"] == "ls")]
-    expected = {"C1": 4, "C2": 5, "C3": 1, "C4": 5, "C5": 1, "C6": 2, "W1": 2, "W2": 3}
+    expected = {"C1": 4, "C2": 5, "C3": 1, "C4": 5, "C5": 1, "C6": 2, "W1": 2, "W2": 3, "G5": 2}
     assert measures.groupby("claim").size().to_dict() == expected
     assert set(table["verdict"]) <= {"supported", "contradicted", "inconclusive"}
 
@@ -149,8 +149,9 @@ def test_experiment_without_a_comparison_is_named_and_not_judged(inputs, changes
 
 def test_baseline_among_the_compared_losses_is_passed_over(inputs):
     table, _ = run(inputs, MAIN | {"baseline": "ls"})
-    assert set(table["loss"]) == {"ls_0.1"}
+    assert set(table["loss"]) == {"ce", "ls_0.1"}
     assert set(table["baseline"]) == {"ls"}
+    assert set(table.loc[table["loss"] == "ce", "claim"]) == {"G1", "G2", "G3", "G4", "G5"}
 
 
 def test_experiments_do_not_mix(inputs, tables):
@@ -219,7 +220,8 @@ def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
     table, page = run(inputs, MAIN | {"losses": {"ce": CE, "ls": LS, "null": CE}}, predictions=predictions)
     heads = table[table["level"] == "claim"]
-    assert list(heads["claim"]) == ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "C7", "C7"]
+    compared = ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "G5", "G1", "G2", "G3", "G4", "G5"]
+    assert list(heads["claim"]) == [*compared, "C7", "C7"]
     own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
     assert own[["loss", "baseline"]].to_numpy().tolist() == [["ce", ""], ["null", ""]]
     assert heads.loc[heads["claim"] == "C7", "effect"].to_list() == pytest.approx([0.05, 0.05])
@@ -313,3 +315,70 @@ def test_missing_damaged_or_foreign_input_is_named_with_its_rule(inputs, name, r
 def test_metrics_past_the_last_epoch_are_refused(inputs):
     with pytest.raises(ValueError, match="metrics table of main has epoch 60; the last must be 59"):
         run(inputs, MAIN | {"epochs": 59})
+
+
+def stated(**changes):
+    entry = {"id": "mine", "statement": "", "direction": "below", "scale": "difference", "null": -0.01, "margin": 0.01}
+    place = {"metric": "ece", "label": "ECE", "split": "test", "at": "last"}
+    return specs.StatedClaim(**(entry | place | changes))
+
+
+def test_a_claim_of_the_study_is_judged_beside_the_papers(inputs):
+    pairs = [("mine", "main", "ls", "ce"), ("mine", "main", "ls_0.1", "ls")]
+    table, page = run(inputs, MAIN, claims=[stated(), stated(id="unused")], comparisons=pairs)
+    heads = table[(table["claim"] == "mine") & (table["level"] == "claim")]
+    assert heads[["loss", "baseline"]].to_numpy().tolist() == [["ls", "ce"], ["ls_0.1", "ls"]]
+    # In the simulated study label smoothing is worse calibrated than cross entropy.
+    assert heads["verdict"].iloc[0] == "contradicted"
+    assert heads["effect"].iloc[0] == pytest.approx(table[table["claim"] == "C4"]["effect"].iloc[0])
+    assert heads["null"].iloc[0] == -0.01
+    assert "> **mine.** Difference of ECE, test set, after the last epoch. Supported when" in page
+
+
+def test_a_function_of_the_user_computes_the_effects(inputs, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def last(loss, baseline, metric):\n"
+        "    of = [t[(t.metric == metric) & (t.split == 'test') & (t.epoch == 60)].set_index('seed').value\n"
+        "          for t in (loss, baseline)]\n"
+        "    return of[0] - of[1]\n"
+        "def wrong(loss, baseline):\n"
+        "    return 3\n"
+        "def unknown(loss, baseline):\n"
+        "    return {7: 1.0}\n"
+        "def raising(loss, baseline):\n"
+        "    return loss['nothing']\n"
+    )
+    own = {"metric": "", "label": "", "split": "", "at": "", "file": str(tmp_path / "mine.py"), "null": 0.01}
+
+    def judged(name, **arguments):
+        entry = stated(direction="above", function=f"mine:{name}", arguments=arguments, **own)
+        return run(inputs, MAIN, claims=[entry], comparisons=[("mine", "main", "ls", "ce")])[0]
+
+    table = judged("last", metric="ece")
+    row = table[(table["claim"] == "mine") & (table["level"] == "claim")]
+    assert row["effect"].item() == pytest.approx(table[table["claim"] == "C4"]["effect"].iloc[0])
+    assert row["verdict"].item() == "supported"
+    for name, message in (
+        ("wrong", r"mine:wrong \(.*mine\.py\) must return a dict or a Series, seed -> effect, not int"),
+        ("unknown", r"it has the seeds \[7\], allowed: \[0, 1, 2\]"),
+        ("raising", r"mine:raising \(.*mine\.py\) failed: KeyError"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            judged(name)
+
+
+@pytest.mark.parametrize(
+    ("at", "effect"),
+    [("best", -0.5), ("epoch 30", 3.0), ("last", 5.0)],
+)
+def test_a_claim_is_on_the_moment_that_it_names(inputs, at, effect):
+    rows = [
+        ("main", "mnist5k", "resnet8", loss, seed, "test", epoch, "ece", value)
+        for loss, values in (("ls", (0.5, 4.0, 6.0)), ("ce", (2.0, 1.0, 1.0)))
+        for seed in (0, 1, 2)
+        for epoch, value in zip((1, 30, 60), values, strict=True)
+    ]
+    columns = ["experiment", "dataset", "model", "loss", "seed", "split", "epoch", "metric", "value"]
+    pd.DataFrame(rows, columns=columns).to_parquet(inputs / "metrics.parquet", index=False)
+    table, _ = run(inputs, MAIN, claims=[stated(at=at)], comparisons=[("mine", "main", "ls", "ce")])
+    assert table[(table["claim"] == "mine") & (table["level"] == "claim")]["effect"].item() == pytest.approx(effect)

@@ -18,6 +18,7 @@ from nclens.claims import (
 )
 from nclens.report.markdown import verdicts_page
 from nclens.workflow import tables
+from nclens.workflow.build.claims import build_claim
 from nclens.workflow.files import write_text
 from nclens.workflow.specs import Judge, JudgeExperiment
 
@@ -61,10 +62,14 @@ def judge(
     predictions_table = None if predictions is None else tables.read(tables.PREDICTIONS, predictions, PREDICTIONS)
     own_metrics, own_theory = _by_experiment(metrics_table), _by_experiment(theory_table)
     own_predictions = None if predictions_table is None else _by_experiment(predictions_table)
+    own = {entry.id: build_claim(entry) for entry in spec.claims}
     rows: list[ClaimRow] = []
     idle: list[str] = []
     for item in spec.experiments:
         name, claims = item.experiment, _claims_on(item)
+        for claim, experiment, loss, against in spec.comparisons:
+            if experiment == name:
+                claims.setdefault((loss, against), []).append(own[claim])
         if not claims and any(claim.paired and claim.task == item.task for claim in CLAIMS.values()):
             idle.append(name)
         for loss in item.losses:
@@ -90,7 +95,7 @@ def judge(
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
-    write_text(claims_md, verdicts_page(rows, idle))
+    write_text(claims_md, verdicts_page(rows, idle, {claim.id: claim.rule for claim in own.values()}))
 
 
 def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
