@@ -1,5 +1,6 @@
 """Write the generated pages: docs/configuration.md from studies/schema.json, docs/api/*.md from src/nclens.
 
+Also the figures' captions in Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures.
 `python docs/tools/pages.py`, which `make docs` runs; tests/test_docs.py says so when a page is out of date.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nclens
+from nclens.figures.catalogue import FIGURES, FigureEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "nclens"
@@ -46,7 +48,7 @@ included, are an argument of its command and have at most 120,000 bytes.
 def main() -> None:
     """Write every generated page whose text differs."""
     for path, text in pages().items():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
@@ -56,7 +58,14 @@ def pages() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
     schema = json.loads((ROOT / "studies" / "schema.json").read_text(encoding="utf-8"))
     api = {ROOT / "docs" / "api" / f"{room}.md": text for room, text in api_pages().items()}
-    return {ROOT / "docs" / "configuration.md": configuration(schema)} | api
+    captions = {ROOT / "rules" / "captions" / "figures" / f"{stem}.rst": caption(FIGURES[stem]) for stem in FIGURES}
+    return {ROOT / "docs" / "configuration.md": configuration(schema)} | api | captions
+
+
+def caption(figure: FigureEntry) -> str:
+    """Return a figure's caption as reStructuredText, whose markup its text has none of."""
+    text = f"{figure.caption} Source: {figure.source}."
+    return re.sub(r"[\\*`|_]", r"\\\g<0>", f"{text}\n")
 
 
 def public_modules() -> dict[str, list[str]]:
