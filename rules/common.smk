@@ -7,7 +7,6 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.figures.catalogue import FIGURES
 from nclens.study import ConfigError, read_study
 from nclens.workflow import forkserver, specs
 from nclens.workflow.check import check_study

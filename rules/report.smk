@@ -3,6 +3,8 @@
 # in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
+from nclens.figures.catalogue import FIGURES
+
 
 rule judge:
     """Judge the papers' claims: effect, interval over seeds, verdict."""
