@@ -53,8 +53,8 @@ lock: setup  ## write envs/requirements.lock and envs/environment.yaml from .ven
 schema: setup  ## write studies/schema.json from the configuration's models
 	@nclens schema --output studies/schema.json
 
-docs: setup  ## write the generated pages and the site, site/index.html; check links and anchors
-	@$(BIN)/python docs/tools/pages.py && PYTHONPATH=docs/tools zensical build --clean --strict
+docs: setup  ## write the generated pages and the site, site/index.html, with the default study's page; check links and anchors
+	@$(BIN)/python docs/tools/pages.py && $(BIN)/python docs/tools/rulegraph.py && PYTHONPATH=docs/tools zensical build --clean --strict && $(BIN)/python docs/tools/publish.py
 
 ui: setup  ## open the MLflow UI on the recorded studies
 	@nclens ui-links --port $(PORT) && case "$$MLFLOW_TRACKING_URI" in http*) ;; *) MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" mlflow ui --port $(PORT) ;; esac

@@ -1,7 +1,6 @@
 """nclens: what a loss does to a network's representation. Each line below is a chapter; the rules are in rules/."""
 
 from snakemake.utils import min_version
-from snakemake_logger_plugin_nclens import view
 
 from snakemake_logger_plugin_nclens import view
 
@@ -12,6 +11,9 @@ min_version("9.0")
 if not workflow.overwrite_configfiles:
 
     configfile: f"{workflow.basedir}/workflow_config.yaml"
+
+
+report: "rules/captions/workflow.rst"
 
 
 include: "rules/common.smk"

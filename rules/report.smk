@@ -3,6 +3,8 @@
 # in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
 # out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
 
+from nclens.figures.catalogue import FIGURES
+
 
 rule judge:
     """Judge the papers' claims: effect, interval over seeds, verdict."""
@@ -12,7 +14,12 @@ rule judge:
         dynamics=R.theory("dynamics"),
         predictions=R.theory("predictions"),
     output:
-        claims=report(R.claims, category="Claims", caption="captions/claims.rst"),
+        claims=report(
+            R.claims,
+            category="Summary",
+            labels={"result": "Verdicts"},
+            caption="captions/claims.rst",
+        ),
         page=R.claims_page,
     log:
         R.log("judge"),
@@ -51,9 +58,17 @@ rule draw:
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
     output:
-        png=report(
-            PLAN.figures("png"), category="Figures", caption="captions/figures.rst"
-        ),
+        png=[
+            report(
+                R.figure(experiment, figure, "png"),
+                category="Figures",
+                subcategory=experiment,
+                labels={"figure": FIGURES[figure].title},
+                caption=f"captions/figures/{figure}.rst",
+            )
+            for experiment in STUDY.experiments
+            for figure in STUDY.figures(experiment)
+        ],
         pdf=PLAN.figures("pdf"),
         csv=PLAN.figures("csv"),
     log:
@@ -99,8 +114,18 @@ rule report:
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
     output:
-        page=report(R.report, category="Page", caption="captions/page.rst"),
-        losses=R.losses,
+        page=report(
+            R.report,
+            category="Summary",
+            labels={"result": "Page of the study"},
+            caption="captions/page.rst",
+        ),
+        losses=report(
+            R.losses,
+            category="Summary",
+            labels={"result": "Losses side by side"},
+            caption="captions/losses.rst",
+        ),
     log:
         R.log("report"),
     benchmark:

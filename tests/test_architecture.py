@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "nclens"
 #: Each room, and the rooms whose modules it may import. What is not named, nothing imports.
 ARROWS = {
     "__main__": {"workflow", "cli"},
-    "cli": {"workflow", "study", "report", "metrics"},
+    "cli": {"workflow", "study", "report", "metrics", "__version__"},
     "workflow": {
         *("study", "report", "figures", "claims", "ufm", "probes"),
         *("training", "metrics", "models", "data", "losses", "_torchvision"),

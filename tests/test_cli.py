@@ -9,6 +9,7 @@ import pytest
 
 from nclens.metrics.collapse import KEYS
 from tests import process
+from tests.project import ROOT
 
 nclens = partial(process.nclens, check=False)
 
@@ -136,3 +137,29 @@ def test_a_specification_that_is_no_json():
     done = nclens("resolve", "--spec", "{", "--output", "x")
     assert done.returncode == 2
     assert "no JSON" in done.stderr
+
+
+def test_help_has_the_commands_for_people_first_and_the_stages_below(monkeypatch):
+    from typer.testing import CliRunner
+
+    from nclens.cli import STAGES, app
+
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = CliRunner().invoke(app, ["--help"])
+    people, stages = shown.stdout.split(STAGES)
+    stems = {path.stem for path in (ROOT / "src/nclens/workflow/stages").glob("*.py")} - {"__init__"}
+    rows = {
+        part: re.findall(r"^│ ([a-z][a-z-]*) ", text, re.M) for part, text in (("people", people), ("stages", stages))
+    }
+    assert rows["people"][:4] == ["check", "show", "measure-file", "retry"]
+    assert stems <= set(rows["stages"])
+    assert not stems & set(rows["people"])
+
+
+def test_the_version_is_that_of_the_package_and_of_its_citation():
+    import nclens as package
+
+    done = nclens("--version")
+    assert (done.returncode, done.stdout) == (0, f"nclens {package.__version__}\n")
+    for file in ("pyproject.toml", "CITATION.cff"):
+        assert re.search(r'^version(?: = |: )"?([\d.]+)"?$', (ROOT / file).read_text(), re.M)[1] == package.__version__

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,101 @@ def test_every_page_is_in_the_navigation():
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
+def images(page):
+    """The pictures of a page: alternative text by path."""
+    found = re.findall(r"!\[([^]]*)\]\(([^)\s]+)\)", FENCED.sub("", text(page)))
+    return [((page.parent / path).resolve(), alt) for alt, path in found]
+
+
+def test_a_picture_has_one_alternative_text_which_is_a_sentence():
+    texts = {}
+    for page in PAGES:
+        for path, alt in images(page):
+            assert texts.setdefault(path, alt) == alt, f"{page}: {path.name}"
+            assert path.suffix == ".svg" or len(alt.split()) > 8, f"{page}: what does {path.name} show?"
+    assert texts
+
+
+def claims_of(study):
+    """The claims of a study's table of results: verdict to claims, and claim to its statements."""
+    rows = re.findall(r"^\| ([A-Z]\d): (.*?) \| .* \| (\w+) \|$", text(DOCS / "results" / study / "README.md"), re.M)
+    assert rows, study
+    return {claim for claim, _, verdict in rows if verdict == "contradicted"}, {row[:2] for row in rows}
+
+
+STUDIES = sorted(path.parent.name for path in DOCS.glob("results/*/README.md"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_index_of_results_names_what_a_study_contradicts(study):
+    contradicted, _ = claims_of(study)
+    row = re.search(rf"^\| \[{study}\]\(.*$", text(DOCS / "results" / "README.md"), re.M)[0].split(" | ")
+    assert len(row) == 5
+    assert set(re.findall(r"[A-Z]\d", row[3])) == contradicted
+
+
+def test_results_state_claims_as_the_library_does():
+    from nclens.claims import CLAIMS
+
+    statements = {(claim.id, claim.statement) for claim in CLAIMS.values()}
+    for study in STUDIES:
+        assert claims_of(study)[1] <= statements, study
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS.glob("papers/*.md")], ids=lambda path: path.name)
+def test_a_page_names_what_the_studies_that_it_links_contradict_of_its_claims(page):
+    own = set(re.findall(r"^\| ([A-Z]\d)\b", text(page), re.M)) if page.name != "README.md" else None
+    for study in set(re.findall(r"results/(\w+)/README.md", text(page))):
+        of_page = {claim for claim in claims_of(study)[0] if own is None or claim in own}
+        said = [part for part in text(page).split("\n\n") if "contradict" in part]
+        missing = {claim for claim in of_page if not any(re.search(rf"\b{claim}\b", part) for part in said)}
+        assert not missing, f"{study} contradicts {missing}"
+
+
+def test_every_rule_is_in_the_picture_of_the_workflow():
+    drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", text(DOCS / "workflow.svg")))
+    rules = re.findall(r"^rule (\w+)", "\n".join(map(text, (ROOT / "rules").glob("*.smk"))), re.M)
+    assert rules
+    assert drawn == {*rules, "once"}
+
+
+@pytest.mark.workflow
+def test_the_picture_of_the_workflow_is_that_of_its_rule_graph():
+    module = tool("rulegraph")
+    assert module.picture(module.rule_graph()) == text(DOCS / "workflow.svg")
+
+
+def test_captions_of_snakemakes_report_show_the_text_of_the_catalogue():
+    from docutils.core import publish_parts
+
+    from nclens.figures.catalogue import FIGURES
+
+    for stem, figure in FIGURES.items():
+        source = text(ROOT / "rules" / "captions" / "figures" / f"{stem}.rst")
+        shown = unescape(re.sub(r"<[^>]+>", "", publish_parts(source, writer="html")["body"]))
+        assert shown.split() == f"{figure.caption} Source: {figure.source}.".split()
+
+
+class TestPublish:
+    """The page of the default study in the site."""
+
+    def test_a_page_is_published_with_the_small_files_that_it_links(self, tmp_path):
+        source, target = tmp_path / "study", tmp_path / "site"
+        (source / "figures").mkdir(parents=True)
+        (source / "figures" / "a b.csv").write_text("1")
+        (source / "big.bin").write_bytes(bytes(2**20 + 1))
+        (tmp_path / "secret").write_text("2")
+        names = ["figures/a%20b.csv", "big.bin", "../secret", "none.pdf", "https://example.org", "#top"]
+        (source / "report.html").write_text("".join(f'<a href="{name}">x</a>' for name in names))
+        assert tool("publish").publish(source, target) == ["report.html", "figures/a b.csv"]
+        assert (target / "figures" / "a b.csv").read_text() == "1"
+        assert (target / "report.html").read_bytes() == (source / "report.html").read_bytes()
+
+    def test_without_a_study_the_link_leads_to_what_writes_it(self, tmp_path):
+        assert tool("publish").publish(tmp_path / "none", tmp_path / "site") == []
+        assert "make reproduce" in (tmp_path / "site" / "report.html").read_text()
+
+
 def test_every_figure_of_the_results_is_in_the_gallery():
     shown = set(re.findall(r"\]\((results/[^)]+\.png)\)", text(DOCS / "gallery.md")))
     assert shown == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.png")}
@@ -174,6 +270,10 @@ class TestMarkdown:
 
     def test_roles_are_plain_code(self, convert):
         assert convert("See :func:`fit`.") == "<p>See <code>fit</code>.</p>"
+
+    def test_what_only_the_site_has_is_shown_there(self, convert):
+        assert convert('A page. <!-- site: <a href="x">Here</a>. -->') == '<p>A page. <a href="x">Here</a>.</p>'
+        assert "site:" not in convert("A.\n<!-- note -->")
 
     def test_links_of_the_root_lead_to_pages(self, convert):
         page = convert("[a](docs/data.md) [b](CONTRIBUTING.md) [c](CHANGELOG.md)")

@@ -1,11 +1,13 @@
 """Write docs/results/STUDY from a finished study: `python docs/results/write.py results/STUDY [--losses] [FIGURE ...]`.
 
 Verdicts, settings, commit and times come from the study's files, figures are its PNGs with at most 128 colours, so that
-they stay small; `--losses` adds the table of all losses. Nothing is typed in by hand.
+they stay small; `--losses` adds the table of all losses. Nothing is typed in by hand but a figure's alternative text,
+which says what it shows and is that of docs/gallery.md.
 """
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +71,12 @@ def cell(row: tuple) -> str:
     return f"**{text}**" if row.best else text
 
 
+def source_of(study: str) -> str:
+    """Return the file of a study, the default one's or one of studies/, as code."""
+    file = HERE.parents[1] / "studies" / f"{study}.yaml"
+    return f"`studies/{study}.yaml`" if file.exists() else "`workflow_config.yaml`, the default study"
+
+
 def settings(study: dict, runs: dict[str, dict]) -> list[str]:
     """Return a line for every experiment, as its runs were trained: losses may have weight decays of their own."""
     lines = []
@@ -124,6 +132,15 @@ def picture(source: Path, target: Path) -> None:
     image.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
+def finding(image: str) -> str:
+    """Return what a figure shows, from the gallery."""
+    gallery = HERE.parent / "gallery.md"
+    found = re.search(rf"!\[([^]]+)\]\(results/{re.escape(image)}\)", gallery.read_text(encoding="utf-8"))
+    if found is None:
+        raise SystemExit(f"{gallery} lacks results/{image}: add it there, with what it shows as its alternative text")
+    return found[1]
+
+
 def main(root: Path, figures: list[str], *, beside: bool) -> None:
     """Write README.md and the figures; with `beside` the losses side by side too."""
     of = StudyFolder(root)
@@ -133,9 +150,9 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
     lines = [
         f"# {study['title'] or study['study']}",
         "",
-        f"Of `studies/{study['study']}.yaml`. The rule of every verdict",
+        f"Of {source_of(study['study'])}. The rule of every verdict is in the report of the study; a loss has the "
+        "name of its entry there.",
     ]
-    lines[-1] += " is in the report of the study; a loss has the name of its entry there."
     if beside:
         lines += [
             "",
@@ -149,7 +166,7 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
     lines += provenance(list(runs.values()))
     for figure in figures:
         picture(of.figures / f"{figure}.png", folder / f"{figure}.png")
-        lines += ["", f"![{figure.replace('_', ' ')}]({figure}.png)"]
+        lines += ["", f"![{finding(f'{folder.name}/{figure}.png')}]({figure}.png)"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -1,16 +1,20 @@
 """Write the generated pages: docs/configuration.md from studies/schema.json, docs/api/*.md from src/nclens.
 
+Also the figures' captions in Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures, and
+README's badges, docs/badges/*.svg, from what the project says elsewhere, so that they are true and need no network.
 `python docs/tools/pages.py`, which `make docs` runs; tests/test_docs.py says so when a page is out of date.
 """
 
 import ast
 import json
 import re
+import tomllib
 import types
 from pathlib import Path
 from typing import Any
 
 import nclens
+from nclens.figures.catalogue import FIGURES, FigureEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "nclens"
@@ -46,7 +50,7 @@ included, are an argument of its command and have at most 120,000 bytes.
 def main() -> None:
     """Write every generated page whose text differs."""
     for path, text in pages().items():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
@@ -56,7 +60,40 @@ def pages() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
     schema = json.loads((ROOT / "studies" / "schema.json").read_text(encoding="utf-8"))
     api = {ROOT / "docs" / "api" / f"{room}.md": text for room, text in api_pages().items()}
-    return {ROOT / "docs" / "configuration.md": configuration(schema)} | api
+    captions = {ROOT / "rules" / "captions" / "figures" / f"{stem}.rst": caption(FIGURES[stem]) for stem in FIGURES}
+    return {ROOT / "docs" / "configuration.md": configuration(schema)} | api | captions | badges()
+
+
+def badges() -> dict[Path, str]:
+    """Return README's badges: the Python that CI tests, the least Snakemake, the licence."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    said = {
+        "python": " | ".join(json.loads(re.search(r"python: (\[.*\])", ci)[1])),
+        "snakemake": f"≥ {re.search(r'min_version.(.+?).[)]', snakefile)[1].strip(chr(34))}",
+        "licence": project["license"],
+    }
+    return {ROOT / "docs" / "badges" / f"{name}.svg": badge(name, text) for name, text in said.items()}
+
+
+def badge(name: str, text: str) -> str:
+    """Return a badge: a name and a text side by side, each on a ground of its own."""
+    left, right = (round(7.0 * len(part)) + 14 for part in (name, text))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img">'
+        f"<title>{name}: {text}</title>"
+        f'<rect width="{left + right}" height="20" rx="3" fill="#0b6a9c"/>'
+        f'<path d="M3 0h{left - 3}v20H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z" fill="#4a525c"/>'
+        '<g fill="#fff" font-family="Verdana, DejaVu Sans, sans-serif" font-size="11" text-anchor="middle">'
+        f'<text x="{left / 2:g}" y="14">{name}</text><text x="{left + right / 2:g}" y="14">{text}</text></g></svg>\n'
+    )
+
+
+def caption(figure: FigureEntry) -> str:
+    """Return a figure's caption as reStructuredText, whose markup its text has none of."""
+    text = f"{figure.caption} Source: {figure.source}."
+    return re.sub(r"[\\*`|_]", r"\\\g<0>", f"{text}\n")
 
 
 def public_modules() -> dict[str, list[str]]:

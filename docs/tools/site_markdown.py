@@ -1,5 +1,6 @@
 """What the site's Markdown needs beyond its standard extensions: MathML, tables of docstrings, doctests, root links.
 
+What only the site shows is in `<!-- site: ... -->`: links to what is published there and is not in the repository.
 A Markdown extension, named in zensical.toml and found by `PYTHONPATH=docs/tools`.
 """
 
@@ -28,6 +29,7 @@ ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?")
 ROOT_PAGE = re.compile(r"\]\((CONTRIBUTING|CHANGELOG)\.md")
 CODE_OR_MATH = re.compile(r"(`+.*?`+|\$[^$]+\$)")
 BARE_PIPE = re.compile(r"(?<=\S)(?<!\\)\||\|(?=[^\s|])")
+SITE_ONLY = re.compile(r"<!-- site: (.*?) -->")
 FENCE = re.compile(r"\s*(```+|~~~+)")
 
 
@@ -95,7 +97,7 @@ def _pipes(line: str) -> str:
 
 def _links(line: str) -> str:
     """README.md, CONTRIBUTING.md and CHANGELOG.md are included in pages of docs/, which they name from the root."""
-    line = line.replace("](docs/", "](")
+    line = SITE_ONLY.sub(r"\1", line).replace("](docs/", "](")
     return ROOT_PAGE.sub(lambda match: f"]({match[1].lower()}.md", line)
 
 

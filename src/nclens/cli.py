@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage, and a few helpers. A stage is imported only when it runs."""
+"""The command line: a few commands for people, and one a stage of the workflow, which is imported when it runs."""
 
 import json
 import os
@@ -12,18 +12,38 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
+from nclens import __version__
 from nclens.workflow import specs, tables
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
 from nclens.workflow.paths import RECORD, RunFolder, StudyFolder
 from nclens.workflow.specs import decode
 
+STAGES = "Stages of the workflow, which Snakemake runs"
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="What a loss does to a network's representation, seen through neural collapse.",
+    epilog="A study runs by `snakemake --configfile STUDY.yaml --cores all`.",
 )
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, for `--version`."""
+    if wanted:
+        typer.echo(f"nclens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before a subcommand."""
 
 
 def spec_of(kind: type) -> Any:
@@ -59,7 +79,7 @@ def texts(text: str) -> dict[str, str]:
 Texts = Annotated[dict, typer.Option(parser=texts, metavar="JSON", help="of the user's data files, by key")]
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def resolve(spec: Annotated[specs.Resolve, spec_of(specs.Resolve)], output: File) -> None:
     """Write the resolved study."""
     from nclens.workflow.stages.resolve import resolve
@@ -67,7 +87,7 @@ def resolve(spec: Annotated[specs.Resolve, spec_of(specs.Resolve)], output: File
     resolve(spec, output)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def prepare(
     spec: Annotated[specs.Prepare, spec_of(specs.Prepare)],
     data: File,
@@ -83,7 +103,7 @@ def prepare(
         prepare(spec, data, manifest, data_dir, paths, digests)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def train(
     spec: Annotated[specs.Train, spec_of(specs.Train)],
     code: Code,
@@ -99,7 +119,7 @@ def train(
         train(spec, code, data, manifest, run, threads, waited)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def extract(
     spec: Annotated[specs.Extract, spec_of(specs.Extract)],
     data: File,
@@ -115,7 +135,7 @@ def extract(
         extract(spec, data, manifest, run, threads, earlier)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def measure(spec: Annotated[specs.Measure, spec_of(specs.Measure)], run: Folder, threads: Threads = 1) -> None:
     """Measure collapse and calibration of a run's features."""
     with exclusive(RunFolder(run).lock, str(run)):
@@ -124,7 +144,7 @@ def measure(spec: Annotated[specs.Measure, spec_of(specs.Measure)], run: Folder,
         measure(spec, run, threads)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder, threads: Threads = 1) -> None:
     """Probe a run's networks: on other data, or sample by sample."""
     from nclens.workflow.stages.probe import probe
@@ -134,7 +154,7 @@ def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder
         probe(spec, root, threads)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def theory(
     spec: Annotated[specs.Theory, spec_of(specs.Theory)],
     root: Folder,
@@ -149,7 +169,7 @@ def theory(
         theory(spec, root, output, dynamics, regression)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def predict(
     spec: Annotated[specs.Predict, spec_of(specs.Predict)], metrics: File, root: Folder, output: File, effective: File
 ) -> None:
@@ -160,7 +180,7 @@ def predict(
         predict(spec, metrics, root, output, effective)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def collect(spec: Annotated[specs.Collect, spec_of(specs.Collect)], root: Folder, output: File) -> None:
     """Collect all runs' measurements into one table."""
     from nclens.workflow.stages.collect import collect
@@ -169,7 +189,7 @@ def collect(spec: Annotated[specs.Collect, spec_of(specs.Collect)], root: Folder
         collect(spec, root, output)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def judge(
     spec: Annotated[specs.Judge, spec_of(specs.Judge)],
     metrics: File,
@@ -186,7 +206,7 @@ def judge(
         judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def draw(
     spec: Annotated[specs.Draw, spec_of(specs.Draw)],
     metrics: File,
@@ -205,7 +225,7 @@ def draw(
         draw(spec, metrics, theory, root, threads=threads, **tables)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def report(spec: Annotated[specs.Report, spec_of(specs.Report)], root: Folder, output: File) -> None:
     """Write the study's page."""
     from nclens.workflow.stages.report import report
@@ -215,7 +235,7 @@ def report(spec: Annotated[specs.Report, spec_of(specs.Report)], root: Folder, o
 
 
 track = typer.Typer(no_args_is_help=True, help="Record runs and the study in MLflow.")
-app.add_typer(track, name="track")
+app.add_typer(track, name="track", rich_help_panel=STAGES)
 
 
 @track.command("setup")
@@ -245,7 +265,7 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
         track_study(spec, root)
 
 
-# --- helpers that are no stages --------------------------------------------------------------------------------------
+# --- commands for people ---------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -271,15 +291,12 @@ def check(
 
 
 @app.command()
-def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
-    """Print the JSON schema of a study, for editors."""
-    from nclens.study import json_schema
-    from nclens.workflow.files import write_json
+def show(root: Path) -> None:
+    """Print a study's verdicts and where its results are."""
+    from nclens.report.terminal import print_verdicts
 
-    if output is None:
-        typer.echo(json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False))
-    else:
-        write_json(output, json_schema())
+    folder = StudyFolder(root)
+    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report)
 
 
 @app.command("measure-file")
@@ -293,23 +310,6 @@ def measure_file(file: Path) -> None:
 
 
 @app.command()
-def show(root: Path) -> None:
-    """Print a study's verdicts and where its results are."""
-    from nclens.report.terminal import print_verdicts
-
-    folder = StudyFolder(root)
-    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report)
-
-
-@app.command()
-def unlock() -> None:
-    """Remove the lock of a killed Snakemake, if none is alive in this folder."""
-    from nclens.workflow.running import remove_stale_lock
-
-    remove_stale_lock(Path.cwd())
-
-
-@app.command()
 def retry(root: Path) -> None:
     """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
     from nclens.workflow.failures import forget_failures
@@ -319,6 +319,14 @@ def retry(root: Path) -> None:
         typer.echo(f"{record.parent} will be tried again")
     if not records:
         typer.echo(f"no run below {root} has failed for good: there is nothing to try again")
+
+
+@app.command()
+def unlock() -> None:
+    """Remove the lock of a killed Snakemake, if none is alive in this folder."""
+    from nclens.workflow.running import remove_stale_lock
+
+    remove_stale_lock(Path.cwd())
 
 
 @app.command()
@@ -337,6 +345,18 @@ def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 
         typer.echo(f"{study}")
         for what, link in links.items():
             typer.echo(f"  {what:11} {link}")
+
+
+@app.command()
+def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
+    """Print the JSON schema of a study, for editors."""
+    from nclens.study import json_schema
+    from nclens.workflow.files import write_json
+
+    if output is None:
+        typer.echo(json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False))
+    else:
+        write_json(output, json_schema())
 
 
 def _existing(root: Path) -> Path:

@@ -1,6 +1,7 @@
 """The real Snakefile: what runs, what runs again, and what a person sees when something is wrong."""
 
 import datetime
+import importlib.util
 import itertools
 import json
 import os
@@ -176,6 +177,33 @@ def test_the_default_study_does_not_leak_into_another(finished):
     resolved = yaml.safe_load(finished.path("results", "own", "study.yaml").read_text(encoding="utf-8"))
     assert set(resolved["experiments"]) == {"smoke", "rows"}
     assert resolved["datasets"]["mnist5k"]["train_per_class"] == 20
+
+
+def test_snakemakes_report_has_a_label_and_a_caption_for_each_result_and_describes_the_study(finished, tmp_path):
+    finished.snakemake("--report", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    categories = json.loads(re.search(r"var categories = (\{.*\});?\n", page)[1])
+    assert set(categories) == {"Figures", "Summary"}
+    assert {"smoke", "rows"} <= set(categories["Figures"])
+    results = json.loads(re.search(r"var results = (\{.*\});?\n", page)[1])
+    assert all(result["labels"] and result["caption"] for result in results.values())
+    assert len(results) == 3 + len(list(finished.path("results", "own", "figures").glob("*.png")))
+    assert "Experiment smoke: data set mnist5k, model resnet8, losses ce, ls, soft" in page
+
+
+def test_a_page_of_docs_results_is_written_from_a_finished_study(finished, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("write", ROOT / "docs" / "results" / "write.py")
+    write = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write)
+    monkeypatch.setattr(write, "HERE", tmp_path / "docs" / "results")
+    write.HERE.mkdir(parents=True)
+    write.main(finished.path("results", "own"), [], beside=True)
+    page = (write.HERE / "own" / "README.md").read_text(encoding="utf-8")
+    claims = pd.read_csv(finished.path("results", "own", "claims.csv"))
+    judged = claims.loc[claims["level"] == "claim", "claim"]
+    assert re.findall(r"^\| ([A-Z]\d): .* \| \w+ \|$", page, re.M) == list(judged)
+    assert page.count("| `smoke` | error, test |") == 1
+    assert "4 runs, trained on" in page
 
 
 def test_without_a_configfile_the_default_study_runs(finished):
