@@ -63,11 +63,14 @@ def test_what_is_fine_is_described(tmp_path):
     [
         ({"data": "wrong"}, r"datasets\.rows: .*12.*3"),
         ({"model": {"hidden": 7, "wrong": 1}}, r"models\.net on rows: .*mine:model.* 3"),
-        ({"model": {"hidden": -1}}, r"models\.net on rows: mine:model \(.*mine\.py\) failed: RuntimeError"),
+        (
+            {"model": {"hidden": -1}},
+            r"models\.net on rows: mine:model \(.*mine\.py, line 13: `return .*`\) failed: RuntimeError",
+        ),
         ({"dim": 8}, r"models\.net on rows: dim = 8, but its features have 7 dimensions"),
         (
             {"losses": {"mine": {"function": "mine:loss", "parameters": {"power": -1}}}},
-            r"losses\.mine on rows: mine:loss \(.*mine\.py\) failed: RuntimeError: power must be positive",
+            r"losses\.mine on rows: mine:loss \(.*mine\.py, line 18: `raise .*`\) failed: RuntimeError: power must be",
         ),
         ({"losses": {"mine": {"function": "mine:detached"}}}, r"losses\.mine on rows: .*does not require grad"),
     ],

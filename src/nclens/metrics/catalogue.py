@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+GIVEN = ("features", "logits", "labels", "targets", "weight", "bias")
+"""The arguments that a measure of the user's own may name."""
+
 Better = Literal["lower", "higher", ""]
 Split = Literal["train", "test"]
 Task = Literal["classification", "onehot", "regression"]

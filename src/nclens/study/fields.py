@@ -204,6 +204,8 @@ class Custom(Closed):
 
     #: What the function gets as its first arguments.
     given: ClassVar[tuple[str, ...]] = ()
+    #: What it may name among its parameters, and then gets by name.
+    offered: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -240,7 +242,7 @@ class Custom(Closed):
                 {"own": self.function, "function": function, "file": str(found), "known": ", ".join(known) or "none"},
             )
         signature = signature_of(tree, function)
-        if signature and (fault := fault_of(signature, self.given, self.parameters)):
+        if signature and (fault := fault_of(signature, self.given, self.parameters, self.offered)):
             message = "parameters: {own} ({file}) {fault}"
             context = {"own": self.function, "file": str(found), "fault": fault}
             raise PydanticCustomError("parameters", message, context)

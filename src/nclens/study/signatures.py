@@ -48,13 +48,16 @@ def _parameters(arguments: ast.arguments) -> list[Parameter]:
     return found
 
 
-def fault_of(signature: Signature, given: Sequence[str], parameters: Mapping[str, Any]) -> str | None:
+def fault_of(
+    signature: Signature, given: Sequence[str], parameters: Mapping[str, Any], offered: Sequence[str] = ()
+) -> str | None:
     """Say why a function cannot be called with positional arguments of these names and these keyword arguments.
 
     Args:
         signature: the function's.
         given: what the positional arguments are, for the message.
         parameters: the keyword arguments.
+        offered: further keyword arguments, of which the function gets those that it names.
 
     Returns:
         What is wrong and what is allowed, or None.
@@ -68,10 +71,10 @@ def fault_of(signature: Signature, given: Sequence[str], parameters: Mapping[str
     keywords = [
         name for name, value in named.items() if name not in taken and value.kind is not Parameter.POSITIONAL_ONLY
     ]
-    allowed = f"allowed: {', '.join(keywords) or 'none'}"
+    allowed = f"allowed: {', '.join(name for name in keywords if name not in offered) or 'none'}"
     for name in parameters:
-        if name in taken:
-            return f"gets `{name}` from us ({', '.join(given)}); as a parameter {allowed}"
+        if name in taken or name in offered:
+            return f"gets `{name}` from us ({', '.join((*given, *offered))}); as a parameter {allowed}"
         if name not in keywords and Parameter.VAR_KEYWORD not in kinds:
             near = difflib.get_close_matches(name, keywords, n=1)
             hint = f" (did you mean `{near[0]}`?)" if near else ""
@@ -79,9 +82,12 @@ def fault_of(signature: Signature, given: Sequence[str], parameters: Mapping[str
     lacking = [
         name
         for name, value in named.items()
-        if name not in taken and name not in parameters and value.default is _NO_DEFAULT
+        if name not in taken and name not in parameters and name not in offered and value.default is _NO_DEFAULT
     ]
-    return f"needs the parameters {', '.join(f'`{name}`' for name in lacking)}; {allowed}" if lacking else None
+    needs = f"needs the parameters {', '.join(f'`{name}`' for name in lacking)}; {allowed}"
+    if offered:
+        needs += f"; it gets by name {', '.join(offered)}"
+    return needs if lacking else None
 
 
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)

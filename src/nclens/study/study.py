@@ -17,6 +17,7 @@ from nclens.study.datasets import CustomData, DataEntry
 from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Line, Name, Positive, Text
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
+from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.probes import ProbeEntry, ProbeName
 from nclens.study.schedules import Drop
@@ -65,6 +66,8 @@ class Study(Closed):
     probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict, max_length=1000)
     """Measurements that run trained networks again; an experiment lists those that it uses."""
     experiments: dict[Name, Experiment] = Field(min_length=1, max_length=1000)
+    metrics: Metrics = Field(default_factory=dict)
+    """Metrics of your own, measured on every snapshot beside the built-in ones."""
     claims: Claims = Field(default_factory=dict)
     """Claims of your own, judged beside the built-in ones."""
     theory: Theory = Theory()
@@ -317,7 +320,7 @@ class Study(Closed):
                 resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
-        for table in ("datasets", "models", "losses", "claims"):
+        for table in ("datasets", "models", "losses", "metrics", "claims"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved

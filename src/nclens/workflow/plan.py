@@ -202,7 +202,12 @@ class Plan:
         if stage == "train" and (teacher := self.study.teacher(run)):
             networks.append(teacher)
         models = [self.study.models[network.model] for network in networks]
-        return [*((entry, "nclens.losses") for entry in losses), *((entry, "nclens.models") for entry in models)]
+        own = self.study.metrics.values() if stage == "measure" else []
+        return [
+            *((entry, "") for entry in own),
+            *((entry, "nclens.losses") for entry in losses),
+            *((entry, "nclens.models") for entry in models),
+        ]
 
     # --- what jobs need ----------------------------------------------------------------------------------------------
 

@@ -194,6 +194,17 @@ class Call:
 
 
 @dataclass(frozen=True)
+class OwnMetric:
+    """A metric of the user's own: its name in tables, the function, and the splits that it is measured on."""
+
+    name: str
+    function: str
+    file: str
+    arguments: dict[str, Any]
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class MeasureClassifier:
     """How classifiers are measured."""
 
@@ -220,6 +231,7 @@ class Measure:
     measurements: tuple[Call, ...]
     classifier: MeasureClassifier | None = None
     regressor: MeasureRegressor | None = None
+    own: tuple[OwnMetric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -499,13 +511,18 @@ def measure(study: "Study", run: "Run") -> Measure:
     """Return what `measure` uses."""
     task, entry, theory = study.task(run.experiment), study.experiments[run.experiment], study.theory
     snapshots, training = _snapshots(entry), entry.training
+    own = tuple(
+        OwnMetric(name, metric.function, str(metric.file), dict(metric.parameters), metric.splits)
+        for name, metric in study.metrics.items()
+    )
     if task == "regression":
         c = theory.lambda_w * theory.lambda_h_mean if training.ufm_regularised else None
-        return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c))
+        return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c), own=own)
     # A classifier trained with squared error is a regressor on one-hot targets too.
     called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
     held_out = study.measure.held_out, study.measure.held_out_seed
-    return Measure(task, *snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs))
+    classifier = MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs)
+    return Measure(task, *snapshots, called, classifier, own=own)
 
 
 def _snapshots(experiment: "Experiment") -> tuple[tuple[int, ...], tuple[int, ...]]:

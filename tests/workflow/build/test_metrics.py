@@ -16,7 +16,7 @@ from nclens.metrics.regression import regression_collapse, residual_deviation, t
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_arrays, measure_snapshot, measured
-from nclens.workflow.specs import Call, calls
+from nclens.workflow.specs import Call, OwnMetric, calls
 from tests.losses import entry
 
 K = 4
@@ -241,3 +241,75 @@ def test_arrays_without_logits_get_those_of_the_head():
         "weight": regressor["weight"]
     }
     assert measure_arrays(given) == regression_collapse(*given.values(), None)
+
+
+MINE = """
+def norm(features, power=2):
+    return (features.abs() ** power).sum()
+
+
+def several(logits, labels, weight, bias):
+    return {"lead": logits.max(), "rows": len(weight) + len(bias) + len(labels)}
+
+
+def wrong(features):
+    return features
+
+
+def keys(features):
+    return {"a b": 1.0}
+
+
+def raising(features):
+    return features.nothing
+
+
+def regression(targets):
+    return targets.mean()
+"""
+
+
+def own(tmp_path, name, **arguments):
+    (tmp_path / "mine.py").write_text(MINE)
+    return OwnMetric("mine", f"mine:{name}", str(tmp_path / "mine.py"), arguments, ("train", "test"))
+
+
+def small_snapshot():
+    generator = torch.Generator().manual_seed(0)
+    tensors = {"weight": torch.randn(3, 4, generator=generator), "bias": torch.zeros(3)}
+    for split in ("train", "test"):
+        tensors[f"{split}.features"] = torch.randn(6, 4, generator=generator)
+        tensors[f"{split}.logits"] = torch.randn(6, 3, generator=generator)
+        tensors[f"{split}.targets"] = torch.arange(6) % 3
+    return tensors
+
+
+def test_a_metric_of_the_user_gets_what_it_names(tmp_path):
+    tensors = small_snapshot()
+    found = list(measure_snapshot([], tensors, {}, [own(tmp_path, "norm", power=1)]))
+    assert found == [
+        (split, "mine", pytest.approx(float(tensors[f"{split}.features"].abs().sum()))) for split in ("train", "test")
+    ]
+    found = {
+        (split, metric): value for split, metric, value in measure_snapshot([], tensors, {}, [own(tmp_path, "several")])
+    }
+    assert found["test", "mine_lead"] == pytest.approx(float(tensors["test.logits"].max()))
+    assert found["train", "mine_rows"] == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "wrong",
+            r"metrics\.mine: mine:wrong \(.*mine\.py\) must return a number or a dict of numbers, not Tensor of "
+            r"shape \(6, 4\)",
+        ),
+        ("keys", "returns the keys mine_a b; allowed: letters, digits and _"),
+        ("raising", r"mine:raising \(.*mine\.py, line 19: `return features\.nothing`\) failed: AttributeError"),
+        ("regression", "needs targets, which networks of this task do not have"),
+    ],
+)
+def test_a_metric_of_the_user_that_does_not_fit_is_named(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        list(measure_snapshot([], small_snapshot(), {}, [own(tmp_path, name)]))

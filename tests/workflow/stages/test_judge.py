@@ -361,7 +361,7 @@ def test_a_function_of_the_user_computes_the_effects(inputs, tmp_path):
     for name, message in (
         ("wrong", r"mine:wrong \(.*mine\.py\) must return a dict or a Series, seed -> effect, not int"),
         ("unknown", r"it has the seeds \[7\], allowed: \[0, 1, 2\]"),
-        ("raising", r"mine:raising \(.*mine\.py\) failed: KeyError"),
+        ("raising", r"mine:raising \(.*mine\.py, line 10: `return loss.*`\) failed: KeyError"),
     ):
         with pytest.raises(ValueError, match=message):
             judged(name)

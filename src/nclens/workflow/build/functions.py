@@ -3,7 +3,9 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,17 @@ def load_function(file: str | Path, function: str) -> Callable[..., Any]:
     Raises:
         ValueError: the module cannot be imported or has no such function.
     """
-    path, name = Path(file), function.split(":")[1]
+    path = Path(file)
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    # A metric is called at each snapshot: its module is run once, unless it is edited.
+    return _loaded(path, function.split(":")[1], (found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, name: str, state: tuple[int, int]) -> Callable[..., Any]:
     # The file's folder comes first, so that the module can import its neighbours.
     if str(path.parent.resolve()) not in sys.path:
         sys.path.insert(0, str(path.parent.resolve()))
@@ -53,4 +65,12 @@ def call(file: str | Path, function: str, *arguments: Any, **parameters: Any) ->
     try:
         return target(*arguments, **parameters)
     except Exception as error:
-        raise ValueError(f"{function} ({file}) failed: {type(error).__name__}: {error}") from error
+        raise failure(function, file, error) from error
+
+
+def failure(function: str, file: str | Path, error: Exception) -> ValueError:
+    """Return the error that names the user's function, its line that failed, and what went wrong."""
+    own = Path(file).resolve()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == own]
+    line = f", line {frames[-1].lineno}: `{frames[-1].line}`" if frames else ""
+    return ValueError(f"{function} ({file}{line}) failed: {type(error).__name__}: {error}")

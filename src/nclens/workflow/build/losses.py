@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nclens.losses import LOSSES, Schedule
 from nclens.training.loss import Teacher, TrainedLoss
-from nclens.workflow.build.functions import load_function
+from nclens.workflow.build.functions import failure, load_function
 from nclens.workflow.specs import Loss
 
 
@@ -42,7 +42,7 @@ def _own(entry: Loss) -> Callable[..., Tensor]:
         try:
             values = function(logits, targets, **keywords)
         except Exception as error:
-            raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
+            raise failure(str(entry.function), str(entry.file), error) from error
         if not isinstance(values, Tensor) or values.shape not in (targets.shape, ()):
             found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(

@@ -1,14 +1,15 @@
 """From the catalogue of metrics to numbers."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from nclens.metrics.regressor import SPLITS
-from nclens.workflow.build.functions import library_function
-from nclens.workflow.specs import Call, calls
+from nclens.workflow.build.functions import call, library_function, load_function
+from nclens.workflow.specs import Call, OwnMetric, calls
 
 
 def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float]:
@@ -23,8 +24,8 @@ def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, floa
         ValueError: shapes, types or values do not fit.
     """
     values: dict[str, float] = {}
-    for call in called:
-        function = library_function(call.function)
+    for one in called:
+        function = library_function(one.function)
         parameters = inspect.signature(function).parameters
         if all(name in given or one.default is not one.empty for name, one in parameters.items()):
             found = function(**{name: given[name] for name in parameters if name in given})
@@ -32,8 +33,45 @@ def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, floa
     return values
 
 
+def own_measured(entry: OwnMetric, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a metric of the user's own yields on one split, by its name in tables.
+
+    Args:
+        entry: the metric.
+        given: the arguments by name; the function gets those that its signature names.
+
+    Raises:
+        ValueError: the function fails, requires an argument that a run of its task does not have, or returns something
+            else than a number or a dict of numbers; names it.
+    """
+    what = f"metrics.{entry.name}: {entry.function} ({entry.file})"
+    parameters = inspect.signature(load_function(entry.file, entry.function)).parameters
+    wanted = {name: given[name] for name in parameters if name in given} | entry.arguments
+    # Its other parameters were checked with the study.
+    if lacking := [
+        name
+        for name, one in parameters.items()
+        if name not in wanted and one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]:
+        raise ValueError(f"{what} needs {', '.join(lacking)}, which networks of this task do not have")
+    found = call(entry.file, entry.function, **wanted)
+    by_name = {f"{entry.name}_{key}": value for key, value in found.items()} if isinstance(found, dict) else {}
+    try:
+        values = {name: float(value) for name, value in (by_name or {entry.name: found}).items()}
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{what} must return a number or a dict of numbers, not {_described(found)}") from None
+    if wrong := [name for name in values if not re.fullmatch(r"\w+", name)]:
+        raise ValueError(f"{what} returns the keys {', '.join(wrong)}; allowed: letters, digits and _")
+    return values
+
+
+def _described(found: Any) -> str:
+    shape = getattr(found, "shape", None)
+    return type(found).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
 def measure_snapshot(
-    called: Iterable[Call], tensors: Mapping[str, Tensor], given: Mapping[str, Any]
+    called: Iterable[Call], tensors: Mapping[str, Tensor], given: Mapping[str, Any], own: Sequence[OwnMetric] = ()
 ) -> Iterator[tuple[str, str, float]]:
     """Yield (split, metric, value) of one snapshot, task by task.
 
@@ -42,6 +80,7 @@ def measure_snapshot(
         tensors: `weight` and `bias`, and of each split `features`, `targets` and, of a classifier, `logits`, as
             `train.features`.
         given: further arguments, the same for both splits; what is None is left out.
+        own: metrics of the user's own, which get their arguments as float32 tensors, as they are stored.
 
     Raises:
         ValueError: as `measured`.
@@ -49,13 +88,21 @@ def measure_snapshot(
     known = {name: value for name, value in given.items() if value is not None}
     known |= {"weight": tensors["weight"], "bias": tensors["bias"]}
     chosen = list(called)
-    for task in dict.fromkeys(call.task for call in chosen):
+    for task in dict.fromkeys(one.task for one in chosen):
         targets = "targets" if task == "regression" else "labels"
         for split in SPLITS:
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
-            own = {name: tensors[key] for name, key in keys.items() if key in tensors}
-            of_split = [call for call in chosen if call.task == task and split in call.splits]
-            yield from ((split, metric, value) for metric, value in measured(of_split, known | own).items())
+            here = {name: tensors[key] for name, key in keys.items() if key in tensors}
+            of_split = [one for one in chosen if one.task == task and split in one.splits]
+            yield from ((split, metric, value) for metric, value in measured(of_split, known | here).items())
+    for split in SPLITS:
+        targets = "labels" if f"{split}.logits" in tensors else "targets"
+        keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
+        shown = {name: tensors[key] for name, key in keys.items() if key in tensors}
+        shown |= {"weight": tensors["weight"], "bias": tensors["bias"]}
+        for entry in own:
+            if split in entry.splits:
+                yield from ((split, metric, value) for metric, value in own_measured(entry, shown).items())
 
 
 def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:

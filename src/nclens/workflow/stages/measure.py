@@ -51,7 +51,7 @@ def _classification(read: Read, spec: Measure) -> Rows:
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
         }
-        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given))
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
@@ -62,7 +62,7 @@ def _regression(read: Read, spec: Measure) -> Rows:
     gamma = run_gamma(read(spec.snapshots[-1]), chosen.c)
     for epoch in spec.snapshots:
         given = {"gamma": gamma, "c": chosen.c}
-        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, read(epoch), given))
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, read(epoch), given, spec.own))
 
 
 #: What is measured, by task.
