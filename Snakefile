@@ -3,8 +3,6 @@
 from snakemake.utils import min_version
 from snakemake_logger_plugin_nclens import view
 
-from snakemake_logger_plugin_nclens import view
-
 min_version("9.0")
 
 
@@ -32,7 +30,11 @@ rule all:
         "everything that the study promises is there"
 
 
+show_when_idle()
+
+
 onstart:
+    atexit.unregister(show_idle)
     check_executor()
     stop_polling()
     forkserver.start(workflow.is_main_process)

@@ -1,5 +1,6 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
+import atexit
 import os
 import shlex
 import shutil
@@ -112,8 +113,31 @@ def stop_polling():
 
 
 def command():
-    """Return the command that reproduces this study."""
+    """Return the command that reproduces this study: README's, but where the study is in several files."""
     named = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
-    files = shlex.join(file for file in named if file != "workflow_config.yaml")
-    chosen = f"--configfile {files} " if files else ""
-    return f"snakemake {chosen}--cores all"
+    files = [file for file in named if file != "workflow_config.yaml"]
+    if len(files) > 1:
+        return f"snakemake --configfile {shlex.join(files)} --cores all"
+    return " ".join(
+        ["make reproduce", *(f"STUDY={shlex.quote(file)}" for file in files)]
+    )
+
+
+def show_when_idle():
+    """Print the verdicts and the page's path at the end of a run with nothing to do, for which Snakemake has no hook.
+
+    Snakemake itself says in one line that nothing is to be done.
+    """
+    if workflow.is_main_process:
+        atexit.register(show_idle)
+
+
+def show_idle():
+    """Print the verdicts of a study that was asked for and is complete."""
+    # Without a scheduler nothing was to be run, as for --lint.
+    idle = workflow.scheduler is not None and not len(workflow.dag)
+    if idle and not workflow.dryrun and PLAN.is_judged():
+        from nclens.cli import show
+
+        # Here, for no process starts while this one ends.
+        show(Path(STUDY.root))

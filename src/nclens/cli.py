@@ -283,9 +283,12 @@ def measure_file(file: Path) -> None:
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
     from nclens.report.terminal import print_verdicts
+    from nclens.study import read_study
 
     folder = StudyFolder(root)
-    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report)
+    losses = read_study(folder.resolved)["losses"] if folder.resolved.is_file() else {}
+    labels = {loss: entry.get("label") or loss for loss, entry in losses.items()}
+    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report, labels)
 
 
 @app.command()

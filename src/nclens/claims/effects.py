@@ -194,8 +194,9 @@ def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach
     if not reaches:
         return []
     means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
-    notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
+    loss, baseline = comparison.label(comparison.loss), comparison.label(comparison.baseline)
+    notes = [f"mean epoch {means[0]:.3g} for {loss}, {means[1]:.3g} for {baseline}"]
     for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
         if seeds := [str(seed) for seed, (reach, _) in reaches.items() if reach.when == when]:
-            notes.append(f"{comparison.loss} {what}: seed {', '.join(seeds)}")
+            notes.append(f"{loss} {what}: seed {', '.join(seeds)}")
     return notes
