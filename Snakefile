@@ -30,11 +30,8 @@ rule all:
         "everything that the study promises is there"
 
 
-show_when_idle()
-
-
 onstart:
-    atexit.unregister(show_idle)
+    ENDING.has_jobs()
     check_executor()
     stop_polling()
     forkserver.start(workflow.is_main_process)

@@ -1,8 +1,6 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
-import atexit
 import os
-import shlex
 import shutil
 import sys
 
@@ -12,6 +10,7 @@ from nclens.study import ConfigError, read_study
 from nclens.workflow import forkserver, specs
 from nclens.workflow.check import check_study
 from nclens.workflow.plan import Plan
+from nclens.workflow.running import Ending, command
 from nclens.workflow.specs import encode
 
 
@@ -46,6 +45,7 @@ if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec
     os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
 PLAN = Plan(STUDY)
+ENDING = Ending(workflow, PLAN)
 R = PLAN.folder
 RUN = R.run("{run}")
 ENVIRONMENT = "../envs/environment.yaml"
@@ -110,34 +110,3 @@ def stop_polling():
     limiter = getattr(scheduler, "job_rate_limiter", None)
     if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
         scheduler.job_rate_limiter = None
-
-
-def command():
-    """Return the command that reproduces this study: README's, but where the study is in several files."""
-    named = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
-    files = [file for file in named if file != "workflow_config.yaml"]
-    if len(files) > 1:
-        return f"snakemake --configfile {shlex.join(files)} --cores all"
-    return " ".join(
-        ["make reproduce", *(f"STUDY={shlex.quote(file)}" for file in files)]
-    )
-
-
-def show_when_idle():
-    """Print the verdicts and the page's path at the end of a run with nothing to do, for which Snakemake has no hook.
-
-    Snakemake itself says in one line that nothing is to be done.
-    """
-    if workflow.is_main_process:
-        atexit.register(show_idle)
-
-
-def show_idle():
-    """Print the verdicts of a study that was asked for and is complete."""
-    # Without a scheduler nothing was to be run, as for --lint.
-    idle = workflow.scheduler is not None and not len(workflow.dag)
-    if idle and not workflow.dryrun and PLAN.is_judged():
-        from nclens.cli import show
-
-        # Here, for no process starts while this one ends.
-        show(Path(STUDY.root))

@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
-from nclens.workflow import specs, tables
+from nclens.workflow import specs
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
 from nclens.workflow.paths import RECORD, RunFolder, StudyFolder
@@ -282,13 +282,9 @@ def measure_file(file: Path) -> None:
 @app.command()
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
-    from nclens.report.terminal import print_verdicts
-    from nclens.study import read_study
+    from nclens.workflow.running import show_verdicts
 
-    folder = StudyFolder(root)
-    losses = read_study(folder.resolved)["losses"] if folder.resolved.is_file() else {}
-    labels = {loss: entry.get("label") or loss for loss, entry in losses.items()}
-    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report, labels)
+    show_verdicts(root)
 
 
 @app.command()

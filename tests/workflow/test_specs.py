@@ -63,7 +63,7 @@ USED = {
     **{f"theory.lambda_{key}": (0.077, {"resolve", "theory", "predict"}) for key in ("w", "h", "b")},
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
-    "losses.ls.label": ("soft", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.label": ("soft", {"resolve", "draw", "judge", "report", "track_run"}),
     "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),

@@ -134,7 +134,7 @@ def collapses_in_both_senses(comparison: Comparison) -> list[Measure]:
 def all_of_them(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine R6: supported when every measure is, contradicted when one of them is, and otherwise inconclusive."""
     found = {measure.verdict for measure in measures}
-    named = [f"{measure.quantity} is {measure.verdict}" for measure in measures if measure.verdict != "supported"]
+    named = [f"{measure.quantity}: {measure.verdict}" for measure in measures if measure.verdict != "supported"]
     verdict: Verdict = "contradicted" if "contradicted" in found else "inconclusive"
     return ("supported", "") if found == {"supported"} else (verdict, "; ".join(named))
 

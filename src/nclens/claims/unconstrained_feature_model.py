@@ -113,7 +113,8 @@ def is_predicted(comparison: Comparison) -> list[Measure]:
 def gap_and_confidence(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine C7: supported when logit gap and confidence are, contradicted when one of them is."""
     decisive = [measure for measure in measures if measure.quantity.startswith(DECISIVE)]
-    note = "; ".join(f"{measure.quantity} is {measure.verdict}" for measure in decisive)
+    rest = [measure for measure in measures if measure not in decisive]
+    note = "; ".join(f"{measure.quantity}: {measure.verdict}" for measure in [*decisive, *rest])
     return _conjunction([measure.verdict for measure in decisive]), note or "not measured"
 
 
@@ -144,7 +145,7 @@ def _explanations(
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
-                f"iterations at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
+                f"iterations to the orbit at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
                 f"{_explained(predicted, found)}"
             )
 

@@ -283,8 +283,8 @@ def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     verdict = main.verdict
     if verdict == "supported" and any(other.verdict == "contradicted" for other in others):
         verdict = "inconclusive"
-    differing = [f"{other.quantity} is {other.verdict}" for other in others if other.verdict != main.verdict]
-    parts = [f"{main.quantity}, the main measure, is {main.verdict}"] if differing else []
+    differing = [f"{other.quantity}: {other.verdict}" for other in others if other.verdict != main.verdict]
+    parts = [f"{main.quantity}: {main.verdict} (main measure)"] if differing else []
     return verdict, "; ".join([*parts, *differing, *filter(None, [main.note])])
 
 
