@@ -57,7 +57,7 @@ def uncertain(mean: float, half: float) -> str:
     place = int(f"{half:.1e}".split("e")[1]) - 1
     size = int(f"{max(abs(mean), half):.1e}".split("e")[1])
     if size - place > MOST_DIGITS:
-        return f"{number(mean, MOST_DIGITS)} ± {number(half, 2)}"
+        return f"{number(mean)} ± {number(half, 2)}"
     shift = 0 if -4 < size < 5 else size
     decimals = max(0, shift - place)
     text = " ± ".join(f"{value / 10.0**shift:.{decimals}f}" for value in (mean, half)).replace("-", "−")
