@@ -267,7 +267,7 @@ def test_c6_says_which_reading_explains_the_speed(kappa, words):
     rates = {("ce", "relative"): {"kappa_ce": 0.01}, ("ls", "relative"): {"kappa_ce": 0.01 / kappa}}
     table = descents(faster({"relative": 2.0, "absolute": 0.5}), rates=rates)
     note = is_better_conditioned_and_faster(compare(simulate_theory(), dynamics=table))[0].note
-    assert f"iterations to the orbit at the same fraction of 1/L: {words}" in note
+    assert f"iterations at the same fraction of 1/L: {words}" in note
     assert "at the same step:" not in note
 
 

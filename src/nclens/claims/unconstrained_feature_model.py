@@ -145,7 +145,7 @@ def _explanations(
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
-                f"iterations to the orbit at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
+                f"iterations at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
                 f"{_explained(predicted, found)}"
             )
 
