@@ -2,8 +2,6 @@
 
 from snakemake.utils import min_version
 
-from snakemake_logger_plugin_nclens import view
-
 min_version("9.0")
 
 
@@ -35,6 +33,7 @@ rule all:
 
 
 onstart:
+    ENDING.has_jobs()
     check_executor()
     stop_polling()
     forkserver.start(workflow.is_main_process)

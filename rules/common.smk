@@ -1,7 +1,6 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
 import os
-import shlex
 import shutil
 import sys
 
@@ -11,6 +10,7 @@ from nclens.study import ConfigError, read_study
 from nclens.workflow import forkserver, specs
 from nclens.workflow.check import check_study
 from nclens.workflow.plan import Plan
+from nclens.workflow.running import Ending, command
 from nclens.workflow.specs import encode
 
 
@@ -45,6 +45,7 @@ if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec
     os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
 PLAN = Plan(STUDY)
+ENDING = Ending(workflow, PLAN)
 R = PLAN.folder
 RUN = R.run("{run}")
 ENVIRONMENT = "../envs/environment.yaml"
@@ -109,11 +110,3 @@ def stop_polling():
     limiter = getattr(scheduler, "job_rate_limiter", None)
     if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
         scheduler.job_rate_limiter = None
-
-
-def command():
-    """Return the command that reproduces this study."""
-    named = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
-    files = shlex.join(file for file in named if file != "workflow_config.yaml")
-    chosen = f"--configfile {files} " if files else ""
-    return f"snakemake {chosen}--cores all"

@@ -136,7 +136,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec_of_study(specs.report, command()),
+        spec=spec_of_study(specs.report, command(CONFIGFILES)),
         code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
     message:

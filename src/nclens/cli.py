@@ -13,7 +13,7 @@ except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
 from nclens import __version__
-from nclens.workflow import specs, tables
+from nclens.workflow import specs
 from nclens.workflow.failures import enough_memory
 from nclens.workflow.files import exclusive
 from nclens.workflow.paths import RECORD, RunFolder, StudyFolder

@@ -228,7 +228,7 @@ def test_c2_measure_against_the_claim_is_named():
         *final_values(COLLAPSE[4:], "train", [0.5, 0.51, 0.52], [1.0, 1.0, 1.0]),
     ]
     verdict, note = overall(collapses_more(compare(*tables)))
-    assert (verdict, note) == ("inconclusive", "the main measure, nc1, is supported; nc3 is contradicted")
+    assert (verdict, note) == ("inconclusive", "nc1: supported (main measure); nc3: contradicted")
 
 
 @pytest.mark.parametrize("bad", [0.0, math.inf, math.nan, -1.0])
@@ -341,7 +341,7 @@ def test_c3_verdicts_and_exchanging_the_losses(power, verdict):
     assert one.effect * other.effect == pytest.approx(1.0)
     # nc1 runs from exp(-0.1) (the later first snapshot) down to exp(-5): the middle of the logs is -2.55.
     assert math.log(one.effect) == pytest.approx(-2.55 * (power - 1), abs=1e-9)
-    assert "nc1 in common from 0.00674 to 0.905" in one.note
+    assert "NC1 in common from 0.00674 to 0.905" in one.note
 
 
 @settings(max_examples=5)
@@ -358,7 +358,7 @@ def test_c3_one_seed_without_a_common_range_is_inconclusive_and_named():
     tables = plane("ce", 0.05, 1.0) + plane("ls", 0.1, 1.5, seeds=(0, 1)) + plane("ls", 0.1, 1.5, 1e-9, seeds=(2,))
     (found,) = has_lower_nc2_at_same_nc1(compare(*tables))
     assert found.verdict == "inconclusive"
-    assert "no nc1 in common: seed 2" in found.note
+    assert "no NC1 in common: seed 2" in found.note
 
 
 def test_c3_snapshots_without_finite_logs_are_passed_over():

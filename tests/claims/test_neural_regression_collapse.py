@@ -240,7 +240,7 @@ def test_both_senses_of_collapse_must_hold():
     assert verdicts(classified()) == {"R6": "supported"}
     found = collapses_in_both_senses(classified([("onehot_nrc2", (1.0, 1.0, 0.9))]))
     assert [measure.quantity for measure in found] == [f"{metric}_end_over_highest" for metric in CLASSIFICATION]
-    assert all_of_them(found) == ("contradicted", "onehot_nrc2_end_over_highest is contradicted")
+    assert all_of_them(found) == ("contradicted", "onehot_nrc2_end_over_highest: contradicted")
     unsure = classified([("nc2", ((1, 1, 0.1), (1, 1, 0.5), (1, 1, 0.9)))])
     assert verdicts(unsure) == {"R6": "inconclusive"}
 

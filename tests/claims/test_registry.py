@@ -87,6 +87,16 @@ def test_every_measure_has_a_label_and_no_label_is_unused(claim):
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_claim_says_what_was_found_and_which_way_its_effects_go(claim):
+    words = (claim.subject, claim.holds, claim.fails)
+    assert all(text and not text.endswith(".") for text in words)
+    assert claim.holds != claim.fails
+    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison) if row.level == "measure"]
+    ratios = [row for row in rows if row.unit.startswith("ratio")]
+    assert all(claim.meaning(row.quantity) for row in ratios)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_every_figure_of_a_claim_exists(claim):
     assert claim.figures
     assert set(claim.figures) <= set(FIGURES)

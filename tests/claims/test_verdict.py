@@ -240,7 +240,7 @@ def test_overall(main, other, expected):
     verdict, note = overall([measure(main, note="widened"), measure(main, "nc2"), measure(other, "nc3")])
     assert verdict == expected
     assert note.endswith("widened")
-    assert (f"nc3 is {other}" in note) == (main != other)
+    assert (f"nc3: {other}" in note) == (main != other)
     assert "nc2" not in note
 
 

@@ -187,7 +187,7 @@ def test_w5_compares_teachers_of_one_experiment_and_weight_at_a_temperature(chan
 def test_w5_is_no_more_than_inconclusive_where_the_smoothed_teacher_is_less_accurate():
     row = claim_rows(claim("W5"), taught(ERRORS, ACCURATE | {"of_ls": 0.09}))[0]
     assert (row.verdict, row.level) == ("inconclusive", "claim")
-    assert "teacher_error is contradicted" in row.note
+    assert "the teacher's error, against cross entropy's: contradicted" in row.note
     assert claim_rows(claim("W5"), taught(ERRORS | {"of_ls": 0.02}, ACCURATE))[0].verdict == "contradicted"
 
 

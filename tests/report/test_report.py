@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nclens.claims import RULES
+from nclens.claims import CLAIMS, RULES
 from nclens.report import Drawn, report_page
 from nclens.report.effects import VERDICTS
 from nclens.report.summary import side_by_side
@@ -336,22 +336,51 @@ def test_verdicts_come_first():
 
 
 def test_verdict_table_says_what_the_claims_table_says():
-    rows = [row for row in table_rows(page(), "verdicts") if row and row[0] == "mnist5k, resnet8"]
-    pair = ["mnist5k, resnet8", "LS 0.05 against CE"]
+    rows = [row for row in table_rows(page(), "verdicts") if row and row[0] == "LS 0.05 against CE"]
+    pair = "LS 0.05 against CE"
+    ece = "ECE, 15 bins, whole test set +0.0712 [+0.0655, +0.0769] difference in ECE (below 0: better calibrated)"
+    kappa = "condition number, cross entropy alone, W or H 0.955 ratio (below 1: better conditioned)"
     assert rows == [
-        [*pair, "epochs to final NC1 0.352 [0.298, 0.415] ratio of epochs", "3", "supported"],
-        [*pair, "NC1 0.402 [0.377, 0.429] ratio", "3", "supported"],
-        [*pair, "not measured", "3", "inconclusive"],
-        [*pair, "ECE, 15 bins 0.0712 [0.0655, 0.0769] difference in ECE", "3", "contradicted"],
-        [*pair, "condition number, cross entropy alone, W or H 0.955 ratio", "–", "supported"],
+        [pair, "epochs to final NC1 0.352 [0.298, 0.415] ratio of epochs (below 1: faster)", "", "3", "supported"],
+        [pair, "NC1 0.402 [0.377, 0.429] ratio (below 1: more collapsed)", "", "3", "supported"],
+        [pair, "not measured", "", "3", "inconclusive"],
+        [pair, ece, "", "3", "contradicted"],
+        [pair, kappa, "", "–", "supported"],
     ]
+
+
+def test_the_first_sentence_names_the_claims_with_their_verdicts():
+    words = Reader(page()).text
+    title, *_ = Reader(page()).text.split(" On mnist5k")
+    assert title.endswith("Cross entropy against label smoothing")
+    assert (
+        "On mnist5k with resnet8, label smoothing converges faster to neural collapse (C1: supported), ends more "
+        "strongly collapsed (C2: supported), is worse calibrated (C4: contradicted) and is better conditioned and "
+        "faster in the unconstrained feature model (C6: supported). It is inconclusive whether label smoothing has a "
+        "lower NC2 at the same NC1 (C3). CE and LS 0.05; 3 seeds, 60 epochs"
+    ) in words
+    # The claims of the sentence lead to their verdicts.
+    assert {"#claim-C1", "#claim-C3", "#claim-C4"} <= {a["href"] for a in Reader(page()).all("a")}
+
+
+def test_data_set_and_model_are_written_once_where_all_rows_share_them():
+    reader = Reader(page())
+    assert reader.text.count("mnist5k, resnet8") == 0
+    # The sentence, the data set's record, and the runs' folder.
+    assert reader.text.count("mnist5k") == 3
 
 
 def test_measures_notes_and_rules_are_in_the_verdict_table():
     text = page()
     rows = table_rows(text, "verdicts")
-    assert ["NC3 nc3", "0.0130 [4.20×10⁻⁴, 0.410] ratio", "", "1", "supported"] in rows
-    assert ["ECE, 20 bins ece_20", "0.0500 [−0.0100, 0.110] difference in ECE", "", "0", "inconclusive"] in rows
+    assert ["NC3", "0.0130 [4.20×10⁻⁴, 0.410] ratio", "", "1", "supported"] in rows
+    assert [
+        "ECE, 20 bins, whole test set",
+        "+0.0500 [−0.0100, +0.110] difference in ECE",
+        "",
+        "0",
+        "inconclusive",
+    ] in rows
     assert "Cross entropy is calibrated already on this data set (ECE 0.006)." in Reader(text).text
     assert "C1 the interval excludes 1" in Reader(text).text
 
@@ -360,7 +389,9 @@ def test_contradicted_claims_are_counted_named_and_badged_like_the_others():
     text = page()
     words = Reader(text).text
     assert "3 supported 1 contradicted 1 inconclusive" in words
-    assert "5 verdicts on 5 claims. Contradicted: C4 (mnist5k, resnet8, LS 0.05). Inconclusive: C3" in words
+    assert "5 verdicts on 5 claims." in words
+    assert "(C4: contradicted)" in words
+    assert "It is inconclusive whether label smoothing has a lower NC2 at the same NC1 (C3)." in words
     for verdict in VERDICTS:
         badges = re.findall(rf'<span class="badge {verdict}"><svg.*?</svg>{verdict}</span>', text, re.S)
         judged = (simulated_claims()["verdict"] == verdict).sum()
@@ -372,7 +403,7 @@ def test_open_interval_is_written_as_one():
     claims = simulated_claims()
     claims.loc[claims["quantity"] == "epochs_to_nc1_at_75_percent", "high"] = np.inf
     rows = table_rows(page(claims=claims), "verdicts")
-    measure = "epochs to NC1 at 75% epochs_to_nc1_at_75_percent"
+    measure = "epochs to NC1 at 75%"
     assert [measure, "0.520 [0.210, ∞) ratio of epochs", "", "1", "inconclusive"] in rows
 
 
@@ -384,7 +415,10 @@ def test_drawn_intervals_keep_order_and_scale():
             r'd="M([\d.]+) 1V15"/><path class="range" d="M([\d.]+) 8H([\d.]+)"/><circle cx="([\d.]+)"', text
         )
     ]
-    assert len(intervals) == 7  # of the measures those with an interval
+    assert len(intervals) == 10  # of the verdicts on C1, C2 and C4, each before its measures, and of those
+    assert len(re.findall('<td class="drawn"[^>]*><svg', text)) == 4  # the effect of C6 is a point
+    assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in intervals)
+    intervals = [found for place, found in enumerate(intervals) if place not in (0, 4, 7)]
     assert all(6 <= low <= effect <= high <= 114 for _, low, high, effect in intervals)
     nulls = [null for null, *_ in intervals]
     assert nulls[0] == nulls[1] == nulls[2]
@@ -429,15 +463,37 @@ def test_a_loss_compared_with_two_others_has_two_verdicts():
 def test_many_verdicts_of_a_kind_on_a_claim_are_counted():
     own = simulated_claims().query("claim == 'C4' and level == 'claim'")
     claims = pd.concat([own.assign(baseline=f"other{place}") for place in range(3)] + [own.assign(verdict="supported")])
-    assert "4 verdicts on 1 claim. Contradicted: C4 (3 of 4)." in Reader(page(claims=claims)).text
+    words = Reader(page(claims=claims)).text
+    assert "4 verdicts on 1 claim." in words
+    assert "is better calibrated (C4: supported in 1, contradicted in 3 of 4 comparisons)." in words
 
 
 def test_a_note_calls_its_measures_by_their_names():
     claims = simulated_claims().query("claim == 'C1'")
-    claims["note"] = "epochs_to_error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
-    (judged,) = judged_claims(claims, Names(simulated_study()))
-    note = judged["rows"][0]["note"]
-    assert note == "epochs to error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
+    note = "epochs_to_error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
+    quantities = [quantity for quantity in claims["quantity"] if quantity]
+    assert CLAIMS["C1"].labelled(note, quantities) == (
+        "epochs to error is supported, epochs_to_error0 and a/epochs_to_error are none of its measures"
+    )
+    assert CLAIMS["C1"].labelled(note, []) == note
+
+
+def test_a_reason_has_two_lines_and_the_rest_folds():
+    note = "a short remark; " + "; ".join(f"remark {place} of a long reason" for place in range(9)) + "; up to 1e-06"
+    claims = simulated_claims().query("claim == 'C1' and level == 'claim'").assign(note=note)
+    reader = Reader(page(claims=claims))
+    shown = re.search(r'<details class="reason"><summary>(.*?)</summary>', page(claims=claims)).group(1)
+    assert shown.startswith("A short remark; remark 0")
+    assert len(shown) <= 90
+    assert "remark 8 of a long reason; up to 10⁻⁶" in reader.text
+
+
+def test_only_the_rules_of_the_studys_claims_are_shown():
+    words = Reader(page(rules=RULES, claims=simulated_claims().query("claim in ('C1', 'C4')"))).text
+    assert "C1 Ratio of the epochs" in words
+    assert "C4 Differences of the expected calibration error" in words
+    assert "Measure A measure is supported when its whole interval" in words
+    assert not [name for name in CLAIMS if f" {name} {CLAIMS[name].rule[:40]}" in words and name not in ("C1", "C4")]
 
 
 @pytest.mark.parametrize("name", ["claims", "metrics", "theory"])
@@ -457,10 +513,9 @@ def test_several_experiments_and_losses_are_distinguished():
         claims.assign(experiment="other", dataset="cifar10", verdict="contradicted"),
     ]
     text = page(study=study, claims=pd.concat([claims, *more]))
-    rows = [row for row in table_rows(text, "verdicts") if len(row) == 5 and row[1] == "LS 0.05 against CE"]
-    assert [row[0] for row in rows] == [
-        *("mnist5k, resnet8 (digits)", "mnist5k, resnet8 (again)", "cifar10, resnet8"),
-    ] * 5
+    rows = [row for row in table_rows(text, "verdicts") if len(row) == 6 and row[1] == "LS 0.05 against CE"]
+    # The model, which all share, is written once.
+    assert [row[0] for row in rows] == [*("mnist5k (digits)", "mnist5k (again)", "cifar10")] * 5
     assert "15 verdicts on 5 claims" in Reader(text).text
 
 
@@ -487,10 +542,15 @@ def test_captions_repeat_the_numbers_of_the_verdict_table():
         if pd.isna(row["effect"]):
             assert "not measured" in caption
         else:
-            assert f"{number(row['effect'])} ({row['unit']})" in caption
+            assert f"{written(row, 'effect')} ({row['unit']})" in caption
         if pd.notna(row["low"]):
-            assert f"95% interval [{number(row['low'])}, {number(row['high'])}]" in caption
-            assert f"[{number(row['low'])}, {number(row['high'])}]" in Reader(text).text.split("Evidence C1")[0]
+            assert f"95% interval [{written(row, 'low')}, {written(row, 'high')}]" in caption
+            assert f"[{written(row, 'low')}, {written(row, 'high')}]" in Reader(text).text.split("Evidence C1")[0]
+
+
+def written(row, end):
+    """A number of an effect: differences have their sign."""
+    return number(row[end], signed=row["unit"].startswith("difference"))
 
 
 def test_claim_whose_figure_is_already_shown_refers_to_it():
@@ -522,13 +582,13 @@ def test_image_that_is_not_a_whole_png_is_refused(image):
 def test_run_table_has_the_last_epoch_of_every_run():
     rows = table_rows(page(), "runs")
     assert rows[0] == [
-        *("Experiment", "Loss", "Seed", "Accuracy test", "ECE test", "NC1 train", "NC2 train", "NC3 train"),
+        *("Loss", "Seed", "Accuracy test", "ECE whole test set", "NC1 train", "NC2 train", "NC3 train"),
         *("Training s", "Device"),
     ]
     assert len(rows) == 7
     factor = 1 + 0.1 + 0.02  # ls, seed 2, at epoch 60
     numbers = [number(value * factor) for value in (0.97, 0.0432, 0.0234, 0.0441, 0.0612)]
-    assert rows[-1] == ["digits", "LS 0.05", "2", *numbers, "94.4", "cpu"]
+    assert rows[-1] == ["LS 0.05", "2", *numbers, "94.4", "cpu"]
 
 
 def test_run_table_shows_what_became_undefined_at_the_end():
@@ -536,7 +596,7 @@ def test_run_table_shows_what_became_undefined_at_the_end():
     ended = (metrics["epoch"] == 60) & (metrics["loss"] == "ls")
     metrics.loc[ended & (metrics["metric"] == "nc1"), "value"] = np.inf
     metrics.loc[ended & (metrics["metric"] == "nc2"), "value"] = np.nan
-    assert table_rows(page(metrics=metrics), "runs")[-1][5:7] == ["∞", "–"]
+    assert table_rows(page(metrics=metrics), "runs")[-1][4:6] == ["∞", "–"]
 
 
 def test_run_table_leaves_out_what_no_run_measured_and_dashes_what_one_lacks():
@@ -545,7 +605,7 @@ def test_run_table_leaves_out_what_no_run_measured_and_dashes_what_one_lacks():
     runs = simulated_runs()
     del runs["mnist5k", "resnet8", "ce", 1]
     rows = table_rows(page(metrics=metrics, runs=runs), "runs")
-    assert "ECE test" not in rows[0]
+    assert "ECE whole test set" not in rows[0]
     assert [cell for cell in rows[2] if cell == "–"] == ["–"] * 3  # nc1, training time, device
 
 
@@ -565,7 +625,7 @@ def test_provenance_says_where_the_numbers_come_from():
         "6 runs, 9 min 20 s of training when added up.",
     ):
         assert expected in words
-    assert ["digits", "LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
+    assert ["LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
 
 
 def test_runs_that_differ_in_versions_or_data_are_reported():
@@ -711,8 +771,9 @@ def test_one_loss_alone_is_not_set_beside_itself():
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
     """The files of a finished study."""
+    monkeypatch.setattr("nclens.workflow.stages.report.repository", lambda: None)
     for folder in ("theory", "figures", "data"):
         (tmp_path / folder).mkdir()
     simulated_claims().to_csv(tmp_path / "claims.csv", index=False)
@@ -748,7 +809,7 @@ def test_stage_writes_the_page_of_the_files(root):
         ("digits", stem): Drawn(png(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)
         for stem in STEMS
     }
-    assert text == page(figures=figures, rules=RULES)
+    assert text == page(figures=figures, rules=RULES, has=lambda path: (root / path).is_file())
     table = pd.read_csv(root / "tables" / "losses.csv")
     assert set(table["quantity"]) == {"NC1", "NC2", "NC3", "epochs to collapse"}
     assert not list(root.glob(".*"))
@@ -767,7 +828,7 @@ def test_stage_shows_what_there_is(root):
         path.unlink()
     report(specification(), root, root / "report.html")
     assert (root / "report.html").read_text(encoding="utf-8") == page(
-        theory=None, figures=None, datasets=None, runs=None, rules=RULES
+        theory=None, figures=None, datasets=None, runs=None, rules=RULES, has=lambda path: (root / path).is_file()
     )
 
 

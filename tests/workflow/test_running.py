@@ -1,12 +1,14 @@
-"""Whether a workflow is alive in a folder."""
+"""Whether a workflow is alive in a folder, and what one ends with."""
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from nclens.workflow.running import remove_stale_lock, snakemake_alive
+from nclens.workflow.paths import StudyFolder
+from nclens.workflow.running import Ending, command, remove_stale_lock, snakemake_alive
 
 
 def test_a_living_snakemake_of_this_folder_is_seen(tmp_path):
@@ -36,3 +38,55 @@ def test_make_checks_the_study_and_removes_the_lock_of_a_dead_snakemake_first(ta
     first, _, then = done.stdout.partition("nclens unlock && ")
     assert 'nclens check "studies/smoke.yaml" && ' in first
     assert then.startswith('snakemake --configfile "studies/smoke.yaml"')
+
+
+def workflow(jobs=0, **changes):
+    """What `Ending` sees of Snakemake's workflow."""
+    given = {"is_main_process": True, "scheduler": object(), "dag": [None] * jobs, "dryrun": False}
+    return SimpleNamespace(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged", "shown"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"jobs": 2}, True, False),
+        ({"dryrun": True}, True, False),
+        ({"scheduler": None}, True, False),  # as for --lint
+    ],
+)
+def test_a_run_with_nothing_to_do_ends_with_the_verdicts(tmp_path, monkeypatch, capsys, changes, judged, shown):
+    registered = []
+    monkeypatch.setattr("nclens.workflow.running.atexit.register", registered.append)
+    (tmp_path / "study.yaml").write_text("losses: {ls: {label: LS}, ce: {label: null}}", encoding="utf-8")
+    (tmp_path / "claims.csv").write_text(
+        "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict,note\n"
+        "C1,It is faster.,blobs,net,ls,ce,claim,0.5,0.4,0.6,ratio,1,3,supported,\n",
+        encoding="utf-8",
+    )
+    Ending(workflow(**changes), SimpleNamespace(folder=StudyFolder(tmp_path), is_judged=lambda: judged))
+    (show,) = registered
+    show()
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ("LS against ce" in printed and "report.html" in printed) == shown
+    assert bool(printed) == shown
+
+
+def test_the_hooks_end_a_run_with_jobs_and_a_jobs_own_process_ends_with_nothing(monkeypatch):
+    registered = []
+    monkeypatch.setattr("nclens.workflow.running.atexit.register", registered.append)
+    monkeypatch.setattr("nclens.workflow.running.atexit.unregister", registered.remove)
+    Ending(workflow(is_main_process=False), SimpleNamespace())
+    assert registered == []
+    ending = Ending(workflow(), SimpleNamespace())
+    assert registered == [ending.show]
+    ending.has_jobs()
+    assert registered == []
+
+
+def test_the_command_is_that_of_the_readme():
+    assert command([Path("workflow_config.yaml")]) == "make reproduce"
+    assert "make reproduce   #" in (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert command([Path("studies/a b.yaml")]) == "make reproduce STUDY='studies/a b.yaml'"
+    assert command([Path("a.yaml"), Path("b.yaml")]) == "snakemake --configfile a.yaml b.yaml --cores all"

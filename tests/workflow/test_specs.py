@@ -68,7 +68,7 @@ USED = {
         {"mine": {"metric": "ece", "split": "test", "direction": "below", "margin": 0.01}},
         {"resolve", "judge", "report"},
     ),
-    "losses.ls.label": ("soft", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.label": ("soft", {"resolve", "draw", "judge", "report", "track_run"}),
     "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),

@@ -153,6 +153,18 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
     assert "report.html" in finished.output
 
 
+@pytest.mark.slow
+def test_a_run_with_nothing_to_do_ends_with_the_verdicts_and_the_page(place):
+    # In a process as a user starts it, for the verdicts come when it ends; the tests' own processes just stop.
+    told = {"cwd": place.folder, "env": place.environment(), "capture_output": True, "text": True, "check": True}
+    idle = subprocess.run(place.command("--cores", "1"), **told)
+    assert idle.stderr.count("Nothing to be done") == 1
+    assert "Verdicts of the study own" in idle.stdout
+    assert "results/own/report.html" in idle.stdout
+    planned = subprocess.run(place.command("--cores", "1", "--dry-run"), **told)
+    assert "Verdicts" not in planned.stdout
+
+
 def test_experiments_have_epochs_of_their_own_and_only_the_last_features_where_asked(finished):
     root = finished.path("results", "own")
     runs = {"smoke": root / "mnist5k/resnet8/ls/seed0", "rows": root / "blobs/net/ce/seed3"}

@@ -4,7 +4,7 @@ Each claim is a pure function of tables: a `Comparison` of two losses (or of one
 in, its measures out. A claim's file holds all that is specific to it: statement, rule, measures, labels, figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nclens.claims import (
     any_loss,
@@ -30,6 +30,7 @@ __all__ = [
     "claim_rows",
     "claims_table",
     "pairs",
+    "rules_of",
 ]
 
 PAPERS = (
@@ -55,3 +56,8 @@ CLAIMS: dict[str, Claim] = _in_order([claim for paper in PAPERS for claim in pap
 
 RULES: dict[str, str] = {**verdict.RULES, **{claim.id: claim.rule for claim in CLAIMS.values()}}
 """How a verdict is reached: the rule that all claims share, then what is measured for each."""
+
+
+def rules_of(claims: Collection[str]) -> dict[str, str]:
+    """Return of `RULES` what these claims are judged by."""
+    return {name: rule for name, rule in RULES.items() if name not in CLAIMS or name in claims}

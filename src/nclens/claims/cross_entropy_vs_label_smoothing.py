@@ -58,10 +58,10 @@ def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
         ranges[seed] = common_range(path, baseline)
         effects[seed] = log_ratio_at_same_nc1(path, baseline)
     apart = [str(seed) for seed, (low, high) in ranges.items() if not low < high]
-    notes = [f"no nc1 in common: seed {', '.join(apart)}"] if apart else []
+    notes = [f"no NC1 in common: seed {', '.join(apart)}"] if apart else []
     if ranges and not apart:
         low, high = math.exp(min(low for low, _ in ranges.values())), math.exp(max(high for _, high in ranges.values()))
-        notes.append(f"nc1 in common from {low:.3g} to {high:.3g}")
+        notes.append(f"NC1 in common from {low:.3g} to {high:.3g}")
     return [
         judge_pairs(
             "nc2_at_same_nc1", effects, comparison.seeds, scale="ratio", claimed="below", unit="ratio", notes=notes
@@ -120,7 +120,7 @@ CLAIMS = (
         PAPER,
         "Label smoothing reaches a level of neural collapse in fewer epochs than cross entropy.",
         "Ratio of the epochs at which the loss and the baseline first reach a level that the baseline sets, on the "
-        "training set: its nc1 at the end of training (the main measure), after 75% and after 50% of it, log nc1 taken "
+        "training set: its NC1 at the end of training (the main measure), after 75% and after 50% of it, log NC1 taken "
         "as linear in epoch between snapshots; and its final error, or 1% where that is lower, at the first snapshot "
         "at or below it. One snapshot step, divided by the baseline's epoch, is what the ratio resolves.",
         converges_faster,
@@ -130,13 +130,19 @@ CLAIMS = (
             "epochs_to_nc1_at_50_percent": "epochs to NC1 at 50%",
             "epochs_to_error": "epochs to error",
         },
+        subject="label smoothing",
+        holds="converges faster to neural collapse",
+        fails="converges more slowly to neural collapse",
+        below="faster",
+        place="NC1 as in its equation (4)",
         figures=("collapse_curves",),
     ),
     Claim(
         "C2",
         PAPER,
         "Training with label smoothing ends at a stronger level of neural collapse than training with cross entropy.",
-        "Ratios of nc1 (the main measure), nc2, nc2_means, nc2_classifier and nc3 after the last epoch, training set.",
+        "Ratios of NC1 (the main measure), NC2, NC2 of the means and of the classifier, and NC3 after the last epoch, "
+        "training set.",
         collapses_more,
         labels={
             "nc1": "NC1",
@@ -145,16 +151,26 @@ CLAIMS = (
             "nc2_classifier": "NC2 classifier",
             "nc3": "NC3",
         },
+        subject="label smoothing",
+        holds="ends more strongly collapsed",
+        fails="ends less strongly collapsed",
+        below="more collapsed",
+        place="NC1 and NC3 as in its equations (4) and (6)",
         figures=("collapse_curves", "train_test"),
     ),
     Claim(
         "C3",
         PAPER,
         "At the same NC1, NC2 is lower under label smoothing than under cross entropy.",
-        "Ratio of nc2 when each run first reaches the same nc1, interpolated between snapshots and averaged on the log "
-        "scale over all nc1 that both runs of a seed come down through; training set.",
+        "Ratio of NC2 when each run first reaches the same NC1, interpolated between snapshots and averaged on the log "
+        "scale over all NC1 that both runs of a seed come down through; training set.",
         has_lower_nc2_at_same_nc1,
         labels={"nc2_at_same_nc1": "NC2 at same NC1"},
+        subject="label smoothing",
+        holds="has a lower NC2 at the same NC1",
+        fails="has a higher NC2 at the same NC1",
+        below="more collapsed",
+        place="NC1 as in its equation (4)",
         figures=("nc1_nc2",),
     ),
     Claim(
@@ -165,12 +181,16 @@ CLAIMS = (
         "15 bins (the main measure), 20 and 25 bins, adaptive and classwise.",
         calibrates_better,
         labels={
-            "ece": "ECE, 15 bins",
-            "ece_20": "ECE, 20 bins",
-            "ece_25": "ECE, 25 bins",
-            "ece_adaptive": "adaptive ECE",
-            "ece_classwise": "classwise ECE",
+            "ece": "ECE, 15 bins, whole test set",
+            "ece_20": "ECE, 20 bins, whole test set",
+            "ece_25": "ECE, 25 bins, whole test set",
+            "ece_adaptive": "adaptive ECE, whole test set",
+            "ece_classwise": "classwise ECE, whole test set",
         },
+        subject="label smoothing",
+        holds="is better calibrated",
+        fails="is worse calibrated",
+        below="better calibrated",
         figures=("reliability",),
     ),
 )

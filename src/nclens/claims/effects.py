@@ -252,9 +252,10 @@ def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach
     if not reaches:
         return []
     means = [np.mean([pair[place].epoch for pair in reaches.values()]) for place in (0, 1)]
-    notes = [f"mean epoch {means[0]:.3g} for {comparison.loss}, {means[1]:.3g} for {comparison.baseline}"]
-    for place, loss in enumerate((comparison.loss, comparison.baseline)):
+    labels = [comparison.label(comparison.loss), comparison.label(comparison.baseline)]
+    notes = [f"mean epoch {means[0]:.3g} for {labels[0]}, {means[1]:.3g} for {labels[1]}"]
+    for place, label in enumerate(labels):
         for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
             if seeds := [str(seed) for seed, pair in reaches.items() if pair[place].when == when]:
-                notes.append(f"{loss} {what}: seed {', '.join(seeds)}")
+                notes.append(f"{label} {what}: seed {', '.join(seeds)}")
     return notes

@@ -134,7 +134,7 @@ def collapses_in_both_senses(comparison: Comparison) -> list[Measure]:
 def all_of_them(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine R6: supported when every measure is, contradicted when one of them is, and otherwise inconclusive."""
     found = {measure.verdict for measure in measures}
-    named = [f"{measure.quantity} is {measure.verdict}" for measure in measures if measure.verdict != "supported"]
+    named = [f"{measure.quantity}: {measure.verdict}" for measure in measures if measure.verdict != "supported"]
     verdict: Verdict = "contradicted" if "contradicted" in found else "inconclusive"
     return ("supported", "") if found == {"supported"} else (verdict, "; ".join(named))
 
@@ -176,7 +176,7 @@ def _against(comparison: Comparison, metric: str, reference: str) -> Measure:
         scale="ratio",
         claimed="below",
         unit="ratio",
-        notes=[f"against {reference}"],
+        notes=[f"against {comparison.label(reference)}"],
     )
 
 
@@ -250,6 +250,10 @@ CLAIMS = (
         "NRC1 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc1"),
         labels=_fall_labels("nrc1", "NRC1"),
+        subject="weight decay",
+        holds="decides whether regression features collapse to principal components",
+        fails="does not decide whether regression features collapse to principal components",
+        below="more collapsed",
         figures=("nrc_curves",),
         paired=False,
         task="regression",
@@ -262,6 +266,10 @@ CLAIMS = (
         "NRC2 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc2"),
         labels=_fall_labels("nrc2", "NRC2"),
+        subject="weight decay",
+        holds="decides whether regression features collapse to the span of the head",
+        fails="does not decide whether regression features collapse to the span of the head",
+        below="more collapsed",
         figures=("nrc_curves",),
         paired=False,
         task="regression",
@@ -275,6 +283,10 @@ CLAIMS = (
         "best, also without weight decay; with the model's penalties it is c.",
         partial(falls_with_weight_decay, metric="nrc3"),
         labels=_fall_labels("nrc3", "NRC3"),
+        subject="weight decay",
+        holds="decides whether the head takes the form of the targets' covariance",
+        fails="does not decide whether the head takes the form of the targets' covariance",
+        below="more collapsed",
         figures=("nrc_gram", "nrc_curves"),
         paired=False,
         task="regression",
@@ -293,6 +305,10 @@ CLAIMS = (
             "weight_norm_frobenius_by_explicit_penalties": "error of the head's norm",
             "feature_norm_rms_by_explicit_penalties": "error of the features' norm",
         },
+        subject="the unconstrained feature model",
+        holds="predicts the head's W W′",
+        fails="does not predict the head's W W′",
+        below="as predicted",
         figures=("nrc_gram",),
         combine=the_main_one,
         paired=False,
@@ -312,6 +328,10 @@ CLAIMS = (
             "residual_deviation": "distance of the residuals' covariance to c I",
             "residual_anisotropy_end_over_highest": OVER_HIGHEST.format("anisotropy of the residuals' covariance"),
         },
+        subject="the unconstrained feature model",
+        holds="predicts the covariance of the residuals",
+        fails="does not predict the covariance of the residuals",
+        below="as predicted",
         figures=("residuals", "nrc_curves"),
         paired=False,
         task="regression",
@@ -330,6 +350,10 @@ CLAIMS = (
             **{f"nc{k}_end_over_highest": OVER_HIGHEST.format(f"NC{k}") for k in (1, 2, 3)},
             **{f"onehot_nrc{k}_end_over_highest": OVER_HIGHEST.format(f"NRC{k} of one-hot targets") for k in (1, 2, 3)},
         },
+        subject="classification under squared error",
+        holds="collapses in both senses",
+        fails="does not collapse in both senses",
+        below="more collapsed",
         figures=("nrc_classification",),
         combine=all_of_them,
         paired=False,

@@ -115,7 +115,7 @@ CLAIMS = (
         "Two-stage smoothing trains in fewer epochs.",
         "Ratios of the epochs at which two-stage smoothing and the other loss first reach a level that the other loss "
         "sets: its error at the end, or 1% where that is lower, as the epoch's mean on the training set (the main "
-        "measure) and on the test set; and its nc1 at the end, log nc1 taken as linear in epoch between snapshots. "
+        "measure) and on the test set; and its NC1 at the end, log NC1 taken as linear in epoch between snapshots. "
         "Where the level is reached before the drop, two-stage smoothing and label smoothing are the same.",
         is_faster,
         labels={
@@ -123,6 +123,11 @@ CLAIMS = (
             "epochs_to_test_error": "epochs to test error",
             "epochs_to_final_nc1": "epochs to final NC1",
         },
+        subject="two-stage smoothing",
+        holds="trains in fewer epochs",
+        fails="trains in more epochs",
+        below="faster",
+        place="abstract",
         figures=("two_stage",),
         compared=DROPPED,
         against=("ce", "ls"),
@@ -134,6 +139,11 @@ CLAIMS = (
         "Difference of the test errors after the last epoch.",
         ends_with_less_error,
         labels={"error": "error"},
+        subject="two-stage smoothing",
+        holds="ends with a lower error",
+        fails="ends with a higher error",
+        below="more accurate",
+        place="abstract",
         figures=("two_stage", "drop_epoch"),
         compared=DROPPED,
         against=("ce", "ls"),
@@ -142,10 +152,14 @@ CLAIMS = (
         "T3",
         OWN,
         "The collapse reached under label smoothing remains after the smoothing is dropped.",
-        "Ratios of nc1 (the main measure), nc2 and nc3 after the last epoch, training set, against cross entropy from "
+        "Ratios of NC1 (the main measure), NC2 and NC3 after the last epoch, training set, against cross entropy from "
         "the first epoch on.",
         stays_collapsed,
         labels=COLLAPSE,
+        subject="two-stage smoothing",
+        holds="keeps the collapse of label smoothing",
+        fails="ends less collapsed than cross entropy",
+        below="more collapsed",
         figures=("two_stage", "drop_epoch"),
         compared=DROPPED,
         against=("ce",),
@@ -168,6 +182,11 @@ CLAIMS = (
             "gradient_variance_at_baseline_weights": "gradient variance along the baseline's training",
             "gradient_variance_at_baseline_weights_early": "gradient variance early in the baseline's training",
         },
+        subject="smoothed targets",
+        holds="give gradients of a smaller variance",
+        fails="give gradients of a larger variance",
+        below="smaller variance",
+        place="abstract",
         figures=("gradient_variance",),
         compared=("ls", "ls_linear", "ls_drop"),
     ),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
 from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio, within
-from nclens.ufm.quantities import CONDITION_NUMBERS, PREDICTED
+from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER, PREDICTED
 
 OWN = "Our own, on the unconstrained feature model"
 
@@ -29,8 +29,8 @@ CHECKPOINTS = 0.01
 DISTANCES = {
     "orbit": "(W, H) to the orbit of minimisers",
     "logits": "the centred logits to the minimisers'",
-    "nc1": "nc1 over its value at the start",
-    "nc2": "nc2 over its value at the start",
+    "nc1": "NC1 over its value at the start",
+    "nc2": "NC2 over its value at the start",
 }
 """Distances whose decrease C6 measures, the main one first -> what each is."""
 STEP_RULES = {"relative": "same_fraction", "absolute": "same_step"}
@@ -54,13 +54,14 @@ def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
     effect = math.nan
     verdict: Verdict = "inconclusive"
     if absent := [loss for loss in losses if loss not in set(both["loss"])]:
-        note = f"no closed form beside a numeric value for {' and '.join(absent)}"
+        note = f"no closed form beside a numeric value for {' and '.join(map(comparison.label, absent))}"
     elif not np.isfinite(errors).all():
         note = "a relative error is missing or infinite"
     else:
         effect, worst = float(errors.max()), both.iloc[int(errors.argmax())]
         verdict = "supported" if effect <= THEORY_TOLERANCE else "contradicted"
-        note = f"largest for {worst['quantity']} of {worst['loss']}; up to {THEORY_TOLERANCE:g} counts as equal"
+        where = f"{_name(str(worst['quantity']))} of {comparison.label(str(worst['loss']))}"
+        note = f"largest for {where}; up to {THEORY_TOLERANCE:g} counts as equal"
     return [_theory_measure("largest_relative_error", effect, "relative error", math.nan, verdict, note)]
 
 
@@ -85,10 +86,10 @@ def halves(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     The claim is supported when both halves are, contradicted when one of them is, and inconclusive otherwise.
     """
     notes, verdicts = [], []
-    for name, prefix in (("condition number lower", "kappa_"), ("therefore faster", "iterations_")):
+    for name, prefix in (("lower condition number", "kappa_"), ("faster", "iterations_")):
         half = [measure for measure in measures if measure.quantity.startswith(prefix)]
         verdicts.append(_unanimous(half))
-        notes.append(f"{name}: {verdicts[-1]} ({_tally(half)})")
+        notes.append(f"{name}: {verdicts[-1]} ({_supported(half)})")
     return _conjunction(verdicts), "; ".join(notes)
 
 
@@ -112,7 +113,9 @@ def is_predicted(comparison: Comparison) -> list[Measure]:
 def gap_and_confidence(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine C7: supported when logit gap and confidence are, contradicted when one of them is."""
     decisive = [measure for measure in measures if measure.quantity.startswith(DECISIVE)]
-    return _conjunction([measure.verdict for measure in decisive]), _tally(measures)
+    rest = [measure for measure in measures if measure not in decisive]
+    note = "; ".join(f"{measure.quantity}: {measure.verdict}" for measure in [*decisive, *rest])
+    return _conjunction([measure.verdict for measure in decisive]), note or "not measured"
 
 
 def _conditioning(
@@ -124,11 +127,10 @@ def _conditioning(
         _only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in (comparison.loss, comparison.baseline)
     )
     effect = math.exp(log_ratio(value, baseline))
-    notes = [CONDITION_NUMBERS[quantity].definition]
-    if not math.isfinite(effect):
-        notes.append("not exactly one finite value for each loss")
+    notes = [] if math.isfinite(effect) else ["not exactly one finite value for each loss"]
     if descents is not None:
         notes += _explanations(comparison, quantity, descents, speeds)
+    notes.append(CONDITION_NUMBERS[quantity].definition)
     return _theory_measure(quantity, effect, "ratio", 1.0, decide(effect, effect, 1.0, "below"), "; ".join(notes))
 
 
@@ -143,7 +145,7 @@ def _explanations(
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
-                f"descents to the orbit at {same}: {predicted:.3g} times the iterations predicted, {found:.3g} found, "
+                f"iterations at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
                 f"{_explained(predicted, found)}"
             )
 
@@ -265,12 +267,10 @@ def _conjunction(verdicts: Sequence[Verdict]) -> Verdict:
     return "supported" if set(verdicts) == {"supported"} else "inconclusive"
 
 
-def _tally(measures: Sequence[Measure]) -> str:
-    """Name the measures of each verdict."""
-    named: dict[str, list[str]] = {}
-    for measure in measures:
-        named.setdefault(measure.verdict, []).append(measure.quantity)
-    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items()) or "not measured"
+def _supported(measures: Sequence[Measure]) -> str:
+    """Say how many of the definitions support the claim."""
+    supported = sum(measure.verdict == "supported" for measure in measures)
+    return f"{supported} of {len(measures)} agree" if measures else "not measured"
 
 
 def _losses(comparison: Comparison) -> tuple[str, str]:
@@ -279,6 +279,13 @@ def _losses(comparison: Comparison) -> tuple[str, str]:
 
 def _theory_measure(quantity: str, effect: float, unit: str, null: float, verdict: Verdict, note: str) -> Measure:
     return Measure(quantity, effect, math.nan, math.nan, unit, null, None, verdict, note)
+
+
+def _name(quantity: str) -> str:
+    """Return what a quantity of the theory is called."""
+    if quantity in CONDITION_NUMBERS:
+        return f"the condition number ({CONDITION_NUMBERS[quantity].label})"
+    return MINIMISER.get(quantity, quantity)
 
 
 def _only(values: pd.Series) -> float:
@@ -294,6 +301,9 @@ CLAIMS = (
         f"that have both; supported up to {THEORY_TOLERANCE:g}, contradicted above.",
         closed_form_is_minimum,
         labels={"largest_relative_error": "largest relative error"},
+        subject="the unconstrained feature model",
+        holds="has closed-form minimisers under both losses",
+        fails="does not have the closed-form minimisers",
         figures=("ufm_conditioning",),
         compared=("ls",),
     ),
@@ -302,8 +312,8 @@ CLAIMS = (
         PAPER,
         "The condition number of the unconstrained feature model is lower under label smoothing, and convergence in "
         "theory therefore faster.",
-        "Two halves. First, ratios of the condition numbers at the closed-form minimiser, one a definition (kappa_ce, "
-        "of the cross-entropy part alone, is the main one). Second, ratios of the iterations that plain gradient "
+        "Two halves. First, ratios of the condition numbers at the closed-form minimiser, one a definition (that of "
+        "the cross-entropy part alone is the main one). Second, ratios of the iterations that plain gradient "
         "descent on the model needs from the same random starts, at the same fraction of 1/L, L the largest curvature, "
         "which is what a condition number speaks of (the main one: to the orbit of minimisers), and at the same step; "
         "to the smallest tolerance that all descents reach, with an interval over starts. The note on each condition "
@@ -323,6 +333,10 @@ CLAIMS = (
                 for step, same in {"same_fraction": "same fraction of 1/L", "same_step": "same step size"}.items()
             },
         },
+        subject="label smoothing",
+        holds="is better conditioned and faster in the unconstrained feature model",
+        fails="is not both better conditioned and faster in the unconstrained feature model",
+        below={"kappa_": "better conditioned", "iterations_": "faster"},
         figures=("ufm_dynamics", "ufm_conditioning"),
         combine=halves,
         compared=("ls",),
@@ -345,6 +359,9 @@ CLAIMS = (
             for quantity, label in PREDICTED.items()
             for kind in PENALTIES
         },
+        subject="the unconstrained feature model",
+        holds="predicts the logit gap and the confidence of the networks",
+        fails="does not predict both the logit gap and the confidence of the networks",
         figures=("theory_error", "smoothing_calibration"),
         combine=gap_and_confidence,
         paired=False,

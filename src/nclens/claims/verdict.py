@@ -7,7 +7,8 @@ is, and inconclusive otherwise. `RULES` says the same with every special case, s
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -103,6 +104,7 @@ class Comparison:
         weight_decays: loss entry -> the weight decay that it was trained with, in the order of the losses.
         regularised: whether the penalties of the unconstrained feature model were trained with.
         teachers: distilled loss entry -> `experiment` and `loss` of its teacher, `temperature` and `weight`.
+        labels: loss entry -> what it is called in figures and tables.
 
     Raises:
         ValueError: a column is missing, a seed is repeated, the loss is its own baseline, or the metrics go past the
@@ -124,6 +126,11 @@ class Comparison:
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     regularised: bool = False
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, loss: str) -> str:
+        """Return what a loss is called, by default its entry."""
+        return self.labels.get(loss, loss)
 
     def __post_init__(self) -> None:
         theory = THEORY if self.dynamics is None else (*THEORY, *MODEL)
@@ -284,8 +291,8 @@ def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     verdict = main.verdict
     if verdict == "supported" and any(other.verdict == "contradicted" for other in others):
         verdict = "inconclusive"
-    differing = [f"{other.quantity} is {other.verdict}" for other in others if other.verdict != main.verdict]
-    parts = [f"the main measure, {main.quantity}, is {main.verdict}"] if differing else []
+    differing = [f"{other.quantity}: {other.verdict}" for other in others if other.verdict != main.verdict]
+    parts = [f"{main.quantity}: {main.verdict} (main measure)"] if differing else []
     return verdict, "; ".join([*parts, *differing, *filter(None, [main.note])])
 
 
@@ -301,6 +308,11 @@ class Claim:
         measures: Comparison -> the measures, the main one first; none where the claim does not apply.
         labels: quantity of a measure -> what a reader calls it. Every quantity that `measures` can return has a label;
             of a quantity with a probe's name after a slash, the part before the slash has it.
+        subject, holds, fails: of the sentence that sums a study up: subject, and predicate where the claim is supported
+            and where it is contradicted.
+        below: what an effect below the null value means, or start of a quantity's name -> that; empty where it has no
+            such meaning.
+        place: where the paper makes the claim, or what it measures it by; empty where this is not known.
         figures: stems of the figures in which the claim can be seen, the best first.
         combine: measures -> the claim's verdict and a note on it.
         paired: whether it compares a loss with a baseline; else it is on a single loss.
@@ -316,6 +328,11 @@ class Claim:
     rule: str
     measures: Callable[[Comparison], list[Measure]]
     labels: Mapping[str, str]
+    subject: str = ""
+    holds: str = ""
+    fails: str = ""
+    below: str | Mapping[str, str] = ""
+    place: str = ""
     figures: tuple[str, ...] = ()
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
     paired: bool = True
@@ -339,6 +356,18 @@ class Claim:
         if name not in self.labels:
             raise ValueError(f"claim {self.id}: the measure {name!r} has no label; known: {', '.join(self.labels)}")
         return f"{self.labels[name]} ({probe})" if probe else self.labels[name]
+
+    def labelled(self, note: str, quantities: Iterable[str]) -> str:
+        """Return a note with quantities called by their labels."""
+        labels = {quantity: self.label(quantity) for quantity in quantities if quantity}
+        keys = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
+        return re.sub(rf"(?<![\w/])({keys})(?![\w/])", lambda found: labels[found[0]], note) if labels else note
+
+    def meaning(self, quantity: str) -> str:
+        """Return what an effect below the null value means for a quantity; empty where it has no such meaning."""
+        if isinstance(self.below, str):
+            return self.below
+        return next((text for start, text in self.below.items() if quantity.startswith(start)), "")
 
 
 def pairs(
@@ -385,6 +414,7 @@ def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
     for measure in measures:
         claim.label(measure.quantity)
     verdict, note = claim.combine(measures)
+    note = claim.labelled(note, [measure.quantity for measure in measures])
 
     def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
         names = (comparison.experiment, comparison.dataset, comparison.model, comparison.baseline, comparison.loss)

@@ -150,25 +150,33 @@ CLAIMS = (
         "supported when its whole interval lies below the margin, contradicted when it lies above.",
         replaces_scaling,
         labels={
-            "ece_against_scaled": "ECE, 15 bins, against the scaled baseline",
-            "ece_adaptive_against_scaled": "adaptive ECE, against the scaled baseline",
+            "ece_against_scaled": "ECE, 15 bins, part of the test set, against the scaled baseline",
+            "ece_adaptive_against_scaled": "adaptive ECE, part of the test set, against the scaled baseline",
         },
+        subject="label smoothing",
+        holds="calibrates as well as temperature scaling",
+        fails="calibrates worse than temperature scaling",
+        below="as well calibrated",
         figures=("ece_temperature", "reliability"),
     ),
     Claim(
         "W2",
         PAPER,
         "Label smoothing draws the samples of a class into tight clusters at the corners of a simplex.",
-        "Ratios, after the last epoch, of template_spread, the mean squared distance of features from their class mean "
-        "over that of the class means from their centre, both in the span of the differences of the classifier's rows, "
-        "for all classes (the paper's figure has three). Training set (the main measure) and test set; and of the "
-        "same in the whole feature space, nc1_quotient, training set.",
+        "Ratios, after the last epoch, of the spread on the templates: the mean squared distance of features from "
+        "their class mean over that of the class means from their centre, both in the span of the differences of "
+        "the classifier's rows, for all classes (the paper's figure has three). Training set (the main measure) and "
+        "test set; and of the same in the whole feature space, training set.",
         tightens_clusters,
         labels={
             "template_spread_train": "spread of the clusters on the templates, training set",
             "template_spread_test": "spread of the clusters on the templates, test set",
             "nc1_quotient_train": "spread of the clusters in all directions, training set",
         },
+        subject="label smoothing",
+        holds="draws tighter clusters",
+        fails="draws looser clusters",
+        below="more collapsed",
         figures=("projections",),
     ),
     Claim(
@@ -185,6 +193,10 @@ CLAIMS = (
             "mutual_information_minus_log_2": "mutual information, above log 2",
             "mutual_information": "mutual information, above the baseline's",
         },
+        subject="label smoothing",
+        holds="erases information on single inputs",
+        fails="does not erase the information on single inputs",
+        below="less information",
         figures=("mutual_information",),
     ),
     Claim(
@@ -204,6 +216,10 @@ CLAIMS = (
             "temperatures",
             "teacher_error": "the teacher's error, against cross entropy's",
         },
+        subject="a smoothed teacher",
+        holds="teaches worse than one trained with cross entropy",
+        fails="teaches better than one trained with cross entropy",
+        below="teaches better",
         figures=("distillation",),
         compared=("distillation_ls",),
         against=("distillation_ce",),
@@ -219,6 +235,10 @@ CLAIMS = (
         labels={
             "student_error_against_smoothed": "the student's error, against the network trained with smoothing itself",
         },
+        subject="a smoothed teacher",
+        holds="teaches no better student than label smoothing itself trains",
+        fails="teaches a better student than label smoothing itself trains",
+        below="teaches better",
         figures=("distillation",),
         compared=("distillation_ls",),
         against=("ls",),

@@ -171,8 +171,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "nclens.metrics.calibration:temperature_metrics",
         (
             Metric("temperature", "fitted temperature"),
-            *_variants(_SCORES, "scaled", "after scaling"),
-            *_variants(_SCORES, "unscaled", "before scaling"),
+            *_variants(_SCORES, "scaled", "after scaling, part of the test set"),
+            *_variants(_SCORES, "unscaled", "before scaling, part of the test set"),
             Metric("temperature_authors", "temperature of the smallest ECE"),
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower"),
         ),

@@ -5,7 +5,7 @@ The page is a list of sections; a new one is a function that returns a `Section`
 templates escape all text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from nclens.claims import ClaimRow
 from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
+from nclens.report.links import Links
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
 from nclens.report.provenance import provenance, reproduce
@@ -20,7 +21,7 @@ from nclens.report.regression import regression as regression_section
 from nclens.report.tables import run_table
 from nclens.report.text import Names
 from nclens.report.theory import GIVEN, ufm_theory
-from nclens.report.verdicts import judged_claims, verdicts
+from nclens.report.verdicts import judged_claims, lead, verdicts
 
 __all__ = [
     "CLAIM_COLUMNS",
@@ -72,6 +73,9 @@ def report_page(
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
     rules: Mapping[str, str] | None = None,
+    has: Callable[[str], bool] | None = None,
+    repository: str | None = None,
+    tracking: Mapping[str, str] | None = None,
 ) -> str:
     """Return the report as one HTML page, which loads nothing and needs no script.
 
@@ -92,6 +96,10 @@ def report_page(
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
         rules: how a verdict is reached: part of the rule, or id of a claim -> text.
+        has: path below the study's folder, where the page will lie, -> whether the file is there: only such files are
+            linked; None for no links to files.
+        repository: address of the repository's page, for links to the code at the commit of the runs.
+        tracking: `uri` of the tracking server and `experiment_id` of the study, for links to recorded runs.
 
     Figures, manifests and records that are missing are named on the page.
 
@@ -113,21 +121,24 @@ def report_page(
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
     names = Names(study)
     judged = judged_claims(claims, names)
-    shown = Figures(names, figures or {})
+    links = Links.of((runs or {}).values(), has, repository, tracking)
+    shown = Figures(names, figures or {}, links)
     sections = [
-        verdicts(judged, rules or {}),
-        regression_section(names, judged, metrics, regression, predictions),
+        verdicts(judged, rules or {}, links),
+        regression_section(names, judged, metrics, regression, predictions, links),
         claim_figures(judged, shown),
         other_figures(shown),
-        losses_side_by_side(names, losses) if losses is not None else None,
-        run_table(names, metrics, runs or {}),
-        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, shown.shown)
+        losses_side_by_side(names, losses, links) if losses is not None else None,
+        run_table(names, metrics, runs or {}, links),
+        ufm_theory(names, judged, theory, dynamics, _classified(names, predictions), effective, shown.shown, links)
         if theory is not None and len(theory)
         else None,
-        provenance(names, datasets or {}, runs or {}),
-        reproduce(study, theory is not None),
+        provenance(names, datasets or {}, runs or {}, links),
+        reproduce(study, theory is not None, links),
     ]
-    return render(study, names.facts(), [section for section in sections if section is not None])
+    found = [section for section in sections if section is not None]
+    first = lead(judged, names)
+    return render(study, names.facts(where=not first), found, first)
 
 
 def _classified(names: Names, predictions: pd.DataFrame | None) -> pd.DataFrame | None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from nclens.claims import CLAIMS
 from nclens.report.text import number
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
@@ -22,7 +23,7 @@ class Effect:
     """The numbers of a verdict, as text.
 
     Attributes:
-        value: the effect; empty where nothing was measured.
+        value: the effect, of a difference with its sign; empty where nothing was measured.
         interval: its 95% interval, ``[low, high]`` or, open above, ``[low, ∞)``; empty where there is none.
         unit: of value, interval and null.
         null: the value of no effect that the interval is compared with; empty where there is none.
@@ -39,11 +40,14 @@ class Effect:
     def of(cls, row: Mapping[Any, Any]) -> Self:
         """Return the effect of a row with the columns effect, low, high, unit, null and seeds."""
         value, low, high, null, seeds = (_float(row[name]) for name in ("effect", "low", "high", "null", "seeds"))
+        unit = "" if pd.isna(row["unit"]) else str(row["unit"])
+        # A ratio and a distance have no sign, a difference has.
+        signed = unit.startswith("difference") or (null == 0 and not unit.startswith("ratio"))
         return cls(
-            value="" if math.isnan(value) else number(value),
-            interval=_interval(low, high),
-            unit="" if pd.isna(row["unit"]) else str(row["unit"]),
-            null="" if math.isnan(null) else number(null, trim=True),
+            value="" if math.isnan(value) else number(value, signed=signed),
+            interval=_interval(low, high, signed),
+            unit=unit,
+            null="" if math.isnan(null) else number(null, trim=True, signed=signed),
             seeds=number(seeds, 9, trim=True),
         )
 
@@ -57,11 +61,26 @@ class Effect:
         return " ".join(filter(None, (self.value, self.interval, self.unit))) if self.value else NOT_MEASURED
 
 
+def meaning(claim: str, quantity: str, null: str) -> str:
+    """Return which way an effect goes: what it means that it is below its null value; empty where that is not said.
+
+    Args:
+        claim: its id.
+        quantity: of the measure; of the claim's own row that of its main measure.
+        null: the null value, as text.
+
+    >>> meaning("C2", "nc1", "1"), meaning("C5", "largest_relative_error", "")
+    ('below 1: more collapsed', '')
+    """
+    text = CLAIMS[claim].meaning(quantity) if claim in CLAIMS and null else ""
+    return f"below {null}: {text}" if text else ""
+
+
 def pair(loss: str, baseline: str) -> str:
     """Return a loss and what it is compared with, where it is.
 
-    >>> pair("ls", "ce"), pair("ls", "")
-    ('ls against ce', 'ls')
+    >>> pair("LS", "CE"), pair("LS", "")
+    ('LS against CE', 'LS')
     """
     return f"{loss} against {baseline}" if baseline else loss
 
@@ -70,8 +89,8 @@ def _float(value: Any) -> float:
     return math.nan if value == "" or pd.isna(value) else float(value)
 
 
-def _interval(low: float, high: float) -> str:
+def _interval(low: float, high: float, signed: bool) -> str:
     if math.isnan(low) or math.isnan(high):
         return ""
     opening, closing = "[" if math.isfinite(low) else "(", "]" if math.isfinite(high) else ")"
-    return f"{opening}{number(low)}, {number(high)}{closing}"
+    return f"{opening}{number(low, signed=signed)}, {number(high, signed=signed)}{closing}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nclens.claims import CLAIMS
+from nclens.figures.catalogue import FIGURES
+from nclens.report.links import Link, Links
 from nclens.report.page import Section
 from nclens.report.text import Names
 from nclens.report.verdicts import findings
@@ -36,11 +38,13 @@ class Figures:
     Attributes:
         names: of the study.
         drawn: (experiment, stem) -> what was drawn.
+        links: where the page can lead.
         shown: (experiment, stem) -> what the template shows of it, for the figures shown so far.
     """
 
     names: Names
     drawn: Mapping[tuple[str, str], Drawn]
+    links: Links = field(default_factory=Links)
     shown: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def show(self, experiment: str, stem: str, remark: str = "") -> dict[str, Any]:
@@ -54,19 +58,19 @@ class Figures:
             width, height = png_size(drawn.png)
         except ValueError as error:
             raise ValueError(f"figure {experiment}_{stem}: {error}") from None
-        where = self.names.where(experiment)
+        where, apart = self.names.where(experiment), self.names.apart(experiment)
         place = len(self.shown) + 1
         source = f"Origin: {drawn.source}." if drawn.source else ""
         figure = {
             "number": place,
             "anchor": f"figure-{place}",
-            "title": f"{drawn.title}: {where}",
+            "title": ": ".join(filter(None, (drawn.title, apart))),
             "caption": " ".join(filter(None, (remark, drawn.caption, source))),
             "alt": f"Figure {place}: {drawn.title}, for {self.names.losses(experiment)} on {where}.",
             "source": "data:image/png;base64," + base64.b64encode(drawn.png).decode("ascii"),
             "width": width,
             "height": height,
-            "file": f"figures/{experiment}_{stem}.csv",
+            "links": figure_links(experiment, stem, self.links),
         }
         self.shown[experiment, stem] = figure
         return figure
@@ -74,6 +78,18 @@ class Figures:
     def listed(self) -> list[tuple[str, str]]:
         """Return the (experiment, stem) of every figure that the study lists."""
         return [(name, stem) for name, entry in self.names.experiments.items() for stem in entry["figures"]]
+
+
+def figure_links(experiment: str, stem: str, links: Links) -> list[Link]:
+    """Return the ways from a figure: its numbers and its print, the rule and the function that drew it, and the log."""
+    name = f"figures/{experiment}_{stem}"
+    return [
+        *links.file(f"{name}.csv", "CSV"),
+        *links.file(f"{name}.pdf", "PDF"),
+        links.rule("draw"),
+        *([links.code(FIGURES[stem].draw)] if stem in FIGURES else []),
+        *links.file("logs/draw.log", "log"),
+    ]
 
 
 def png_size(png: bytes) -> tuple[int, int]:

@@ -6,23 +6,28 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.report.links import Links
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.text import Names, number
+from nclens.report.text import Names, uncertain
 
 
-def losses_side_by_side(names: Names, losses: pd.DataFrame) -> Section | None:
+def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Section | None:
     """Return a table an experiment that has two losses or more; None without any.
 
     Args:
         names: of the study.
         losses: columns of `nclens.report.summary.COLUMNS` and experiment.
+        links: where the page can lead.
     """
     tables = []
     for experiment in names.experiments:
         rows = losses[losses["experiment"] == experiment]
         if rows["loss"].nunique() > 1:
             tables.append({"where": names.where(experiment), "table": _table(names, experiment, rows)})
-    return Section("losses", "Losses side by side", "losses.html.j2", {"tables": tables}) if tables else None
+    if not tables:
+        return None
+    sources = [*links.file("tables/losses.csv"), links.rule("report"), links.code("nclens.report.summary:summarise")]
+    return Section("losses", "Losses side by side", "losses.html.j2", {"tables": tables}, sources)
 
 
 def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
@@ -44,5 +49,4 @@ def _cell(row: Mapping[Any, Any]) -> Cell:
     mean, half = row["mean"], (row["high"] - row["low"]) / 2
     if math.isinf(mean):
         return Cell("never")
-    interval = "" if math.isnan(half) else f" ± {number(half, 2)}"
-    return Cell(f"{number(mean)}{interval}", None if math.isnan(mean) else mean, strong=bool(row["best"]))
+    return Cell(uncertain(mean, half), None if math.isnan(mean) else mean, strong=bool(row["best"]))

@@ -3,51 +3,75 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from nclens.claims import RULES, ClaimRow
-from nclens.report.effects import Effect, pair
+from nclens.claims import CLAIMS, ClaimRow, rules_of
+from nclens.report.effects import Effect, meaning, pair
+from nclens.report.text import plainly
 
 
 def verdicts_page(
-    rows: Sequence[ClaimRow], without_comparison: Sequence[str], stated: Mapping[str, str] | None = None
+    rows: Sequence[ClaimRow],
+    without_comparison: Sequence[str],
+    labels: Mapping[str, Mapping[str, str]] | None = None,
+    claims: Mapping[str, Claim] = CLAIMS,
 ) -> str:
     """Return the verdicts: a sentence on each claim that does not hold, the tables, how a verdict is reached.
 
     Args:
         rows: of the table of claims, in its order.
         without_comparison: experiments without two losses that a claim compares.
-        stated: the rules of the claims that the study states, by id.
+        labels: experiment -> loss entry -> what it is called; by default its entry.
+        claims: every claim by its id, those that the study states among them.
     """
     claims, measures = ([row for row in rows if row.level == level] for level in ("claim", "measure"))
+    # A verdict has the numbers of its main measure, which comes right after it.
+    main = [after.quantity for row, after in zip(rows, [*rows[1:], *rows[-1:]], strict=True) if row.level == "claim"]
+    losses = {id(row): _losses(row, (labels or {}).get(row.experiment, {})) for row in rows}
     parts = ["# Verdicts"]
     parts += [
-        _sentence(row) for verdict in ("contradicted", "inconclusive") for row in claims if row.verdict == verdict
+        _sentence(row, losses[id(row)])
+        for verdict in ("contradicted", "inconclusive")
+        for row in claims
+        if row.verdict == verdict
     ]
     if claims and all(row.verdict == "supported" for row in claims):
         parts.append("Every claim is supported.")
     parts += [f"Experiment {name} has no two losses that a claim compares." for name in without_comparison]
     if claims:
-        parts.append(_table([_cells(row, row.statement) for row in claims], "Claim", "Statement"))
+        cells = [
+            _cells(row, row.statement, losses[id(row)], quantity) for row, quantity in zip(claims, main, strict=True)
+        ]
+        parts.append(_table(cells, "Claim", "Statement"))
         parts.append("## Measures")
-        parts.append(_table([_cells(row, f"`{row.quantity}`") for row in measures], "Claim", "Measure"))
+        cells = [_cells(row, _label(row), losses[id(row)], row.quantity) for row in measures]
+        parts.append(_table(cells, "Claim", "Measure"))
     parts.append("## How a verdict is reached")
-    parts.append("\n>\n".join(f"> **{name}.** {rule}" for name, rule in {**RULES, **(stated or {})}.items()))
+    rules = rules_of({row.claim for row in rows}, known)
+    parts.append("\n>\n".join(f"> **{name}.** {plainly(rule)}" for name, rule in rules.items()))
     return "\n\n".join(parts) + "\n"
 
 
-def _sentence(row: ClaimRow) -> str:
+def _losses(row: ClaimRow, labels: Mapping[str, str]) -> str:
+    return pair(labels.get(row.loss, row.loss), labels.get(row.baseline, row.baseline))
+
+
+def _label(row: ClaimRow) -> str:
+    return CLAIMS[row.claim].label(row.quantity) if row.claim in CLAIMS else row.quantity
+
+
+def _sentence(row: ClaimRow, losses: str) -> str:
     effect = Effect.of(asdict(row))
-    where = f"{row.dataset} with {row.model}, {pair(row.loss, row.baseline)}"
+    where = f"{row.dataset} with {row.model}, {losses}"
     null = f" (null value {effect.null})" if effect.value and effect.null else ""
-    note = f"; {row.note}" if row.note else ""
+    note = f"; {plainly(row.note)}" if row.note else ""
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Effect: {effect.numbers}{null}{note}."
 
 
-def _cells(row: ClaimRow, what: str) -> list[str]:
+def _cells(row: ClaimRow, what: str, losses: str, quantity: str) -> list[str]:
     effect = Effect.of(asdict(row))
     numbers = " ".join(filter(None, (effect.value or "–", effect.interval)))
+    unit = "; ".join(filter(None, (effect.unit, meaning(row.claim, quantity, effect.null))))
     where = f"{row.dataset}, {row.model}"
-    losses = pair(row.loss, row.baseline)
-    return [row.claim, what, where, losses, numbers, effect.unit, effect.seeds, row.verdict, row.note]
+    return [row.claim, what, where, losses, numbers, unit, effect.seeds, row.verdict, plainly(row.note)]
 
 
 def _table(rows: Sequence[Sequence[str]], *first: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from nclens.report.links import Link, papers
 from nclens.report.mathml import assignment, mathml
 from nclens.report.text import number
 from nclens.ufm.formulas import CLOSED_FORMS, FORMULAS, REGRESSION, SYMBOLS
@@ -24,26 +25,33 @@ class Section:
         title: its heading.
         template: a file of `nclens/report/templates`.
         content: what the template calls `content`.
+        links: where its numbers come from: files, rule, code, log.
     """
 
     anchor: str
     title: str
     template: str
     content: Mapping[str, Any]
+    links: Sequence[Link] = ()
 
 
-def render(study: Mapping[str, Any], facts: Sequence[str], sections: Sequence[Section]) -> str:
+def render(
+    study: Mapping[str, Any],
+    facts: Sequence[str],
+    sections: Sequence[Section],
+    lead: Sequence[Any] = (),
+) -> str:
     """Return the page that holds the sections.
 
     Args:
         study: its name, `study`, and title.
         facts: lines below the title.
         sections: in the order of the page.
+        lead: what was found, the page's first sentences, as `verdicts.lead` returns them.
     """
     page = _environment().get_template("report.html.j2")
-    return (
-        page.render(title=study["title"] or study["study"], name=study["study"], facts=facts, sections=sections) + "\n"
-    )
+    title = study["title"] or study["study"]
+    return page.render(title=title, name=study["study"], facts=facts, sections=sections, lead=lead) + "\n"
 
 
 @cache
@@ -61,6 +69,7 @@ def _environment() -> "Environment":
     environment.globals |= {
         "tex": mathml,
         "assignment": assignment,
+        "papers": papers,
         "symbols": SYMBOLS,
         "closed_forms": CLOSED_FORMS,
         "formulas": FORMULAS,
@@ -80,12 +89,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, perhaps bold, its sort key, or the loss (label and colour) that it names."""
+    """A cell of a table: its text, perhaps bold, its sort key, the loss (label and colour) or the links it holds."""
 
     text: str
     value: float | None = None
     loss: Mapping[str, str] | None = None
     strong: bool = False
+    links: Sequence[Link] = ()
 
     @classmethod
     def of(cls, value: Any) -> Self:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nclens.report.links import Link, Links
 from nclens.report.page import Cell, Column, Section, Table
 from nclens.report.text import Names, as_text, duration, number, plural
 
@@ -21,6 +22,7 @@ def provenance(
     names: Names,
     datasets: Mapping[str, Mapping[str, Any]],
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]],
+    links: Links,
 ) -> Section:
     """Return where the numbers come from: data, software, machine, durations."""
     known = [(experiment, key, runs[key]) for experiment, key in names.runs() if key in runs]
@@ -43,9 +45,10 @@ def provenance(
     for experiment, key, record in known:
         if record.get("wall_time") is not None:
             spent.setdefault((experiment, key[2]), []).append(float(record["wall_time"]))
+    several = len(names.experiments) > 1
     rows = [
         [
-            Cell(experiment),
+            *([Cell(experiment)] if several else []),
             Cell("", loss=names.loss(experiment, loss)),
             Cell(str(len(times)), len(times)),
             Cell(duration(sum(times)), sum(times)),
@@ -54,17 +57,28 @@ def provenance(
         for (experiment, loss), times in spent.items()
     ]
     columns = [
-        *(Column("Experiment"), Column("Loss"), Column("Runs", numeric=True)),
+        *([Column("Experiment")] if several else []),
+        *(Column("Loss"), Column("Runs", numeric=True)),
         *(Column("Together", numeric=True), Column("Mean of a run", numeric=True)),
     ]
     times = [time for group in spent.values() for time in group]
     content = {
         "datasets": [
-            {"name": name, "rows": _manifest(datasets[name], [record for _, key, record in known if key[0] == name])}
+            {
+                "name": name,
+                "rows": _manifest(datasets[name], [record for _, key, record in known if key[0] == name]),
+                "links": [
+                    *links.file(f"data/{name}.json", "manifest"),
+                    links.rule("prepare"),
+                    *links.file(f"logs/prepare/{name}.log", "log"),
+                ],
+            }
             for name in wanted
             if name in datasets
         ],
-        "software": [(key, value) for key, value in software if value],
+        "software": [
+            (key, links.revision(value) if key == "git revision" else Link(value)) for key, value in software if value
+        ],
         "durations": Table(columns, rows),
         "total": f"{plural(len(times), 'run')}, {duration(sum(times))} of training when added up.",
         "missing": [f"data/{name}.json" for name in wanted if name not in datasets]
@@ -109,8 +123,8 @@ def _expert(expert: Mapping[str, Any]) -> str:
     return "; ".join([own, *(f"published: {returns(entry)} ({entry['source']})" for entry in expert["published"])])
 
 
-def reproduce(study: Mapping[str, Any], theory: bool) -> Section:
+def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
     places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
     content = {"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)}
-    return Section("reproduce", "Reproduce it", "reproduce.html.j2", content)
+    return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))

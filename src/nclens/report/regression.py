@@ -8,9 +8,10 @@ import pandas as pd
 
 from nclens.metrics.catalogue import METRICS
 from nclens.metrics.intervals import t_interval
+from nclens.report.links import Links
 from nclens.report.page import Section
 from nclens.report.tables import last_values
-from nclens.report.text import Names, number, plural, sentence
+from nclens.report.text import Names, number, plural, sentence, uncertain
 from nclens.ufm.formulas import REGRESSION as FORMULAS
 from nclens.ufm.quantities import REGRESSION
 
@@ -31,6 +32,7 @@ def regression(
     metrics: pd.DataFrame,
     theory: pd.DataFrame | None,
     predictions: pd.DataFrame | None,
+    links: Links,
 ) -> Section | None:
     """Return the section on regression; None for a study without an experiment of the task.
 
@@ -40,6 +42,7 @@ def regression(
         metrics: every metric of every run.
         theory: closed form and numeric minimiser, for experiments trained with the model's penalties.
         predictions: the model's predictions for each of their runs.
+        links: where the page can lead.
     """
     experiments = names.of_task("regression")
     if not experiments:
@@ -51,7 +54,12 @@ def regression(
         "outcomes": [_outcome(names, name, metrics, verdicts) for name in experiments],
         "models": [] if theory is None else _models(names, theory, predictions, verdicts),
     }
-    return Section("regression", "Regression collapse", "regression.html.j2", content)
+    sources = [
+        *links.files("theory/regression.csv"),
+        *(links.rule("theory"), links.code("nclens.metrics.regression:regression_collapse")),
+        *links.file("logs/theory.log", "log"),
+    ]
+    return Section("regression", "Regression collapse", "regression.html.j2", content, sources)
 
 
 def _outcome(
@@ -95,7 +103,9 @@ def _mean(values: Sequence[float]) -> dict[str, str]:
     if len(values) == 1:
         return {"mean": number(values[0]), "half": ""}
     mean, low, _ = t_interval(values)
-    return {"mean": number(mean), "half": number(mean - low, 2)}
+    text = uncertain(mean, mean - low)
+    # In two lines, but for a power of ten that is common to both.
+    return dict(zip(("mean", "half"), (text, "") if "(" in text else text.split(" ± "), strict=True))
 
 
 def _models(

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.metrics.catalogue import METRICS
+from nclens.report.links import Link, Links
 from nclens.report.page import Cell, Column, Section, Table
 from nclens.report.text import Names, as_text, sentence
 
@@ -22,22 +23,35 @@ RUN_METRICS = {
 """Task -> columns of its run table: split, key of the metric; one that no run has is left out."""
 
 INTRODUCTIONS = {
-    "classification": "Accuracy and the expected calibration error (15 bins, before scaling) are those of the test "
-    "split; NC1, NC2 and NC3 those of the training features, where 0 is full collapse.",
+    "classification": "Accuracy and the expected calibration error (15 bins, before scaling) are those of the whole "
+    "test set; NC1, NC2 and NC3 those of the training features, where 0 is full collapse.",
     "regression": "The mean squared error is summed over the targets and averaged over the samples, in the units of "
     "the stored targets, squared; R² is the plain mean over the targets. NRC1, NRC2 and NRC3 are those of the "
     "training features, where 0 is full collapse.",
 }
 
 
-def run_table(names: Names, metrics: pd.DataFrame, runs: Mapping[tuple[str, str, str, int], Any]) -> Section:
-    """Return one row a run, a table a task: its metrics at the last snapshot, and how long it trained on what."""
+SPLITS = {("test", "ece"): "whole test set"}
+"""Column -> its split where that is told apart from the same measure of a part of it."""
+
+
+def run_table(
+    names: Names, metrics: pd.DataFrame, runs: Mapping[tuple[str, str, str, int], Any], links: Links
+) -> Section:
+    """Return one row a run, a table a task: its metrics at the last snapshot, its training, and links to its files."""
     parts = [
-        {"task": task, "text": INTRODUCTIONS[task], "table": _table(names, task, metrics, runs)}
+        {"task": task, "text": INTRODUCTIONS[task], "table": _table(names, task, metrics, runs, links)}
         for task in RUN_METRICS
         if names.of_task(task)
     ]
-    return Section("runs", "Runs", "runs.html.j2", {"parts": parts})
+    recorded = links.recorded("study")
+    sources = [
+        *links.files("metrics.parquet"),
+        links.rule("collect"),
+        *links.file("logs/collect.log", "log"),
+        *([Link("all runs in MLflow", recorded.split("&searchFilter")[0])] if recorded else []),
+    ]
+    return Section("runs", "Runs", "runs.html.j2", {"parts": parts, "recorded": bool(recorded)}, sources)
 
 
 def last_values(metrics: pd.DataFrame, wanted: set[str]) -> dict[tuple[Any, ...], float]:
@@ -49,27 +63,42 @@ def last_values(metrics: pd.DataFrame, wanted: set[str]) -> dict[tuple[Any, ...]
     return {(row[:4], row[4:6]): row[6] for row in last.itertuples(index=False, name=None)}
 
 
-def _table(names: Names, task: str, metrics: pd.DataFrame, runs: Mapping[tuple[str, str, str, int], Any]) -> Table:
+def _table(
+    names: Names,
+    task: str,
+    metrics: pd.DataFrame,
+    runs: Mapping[tuple[str, str, str, int], Any],
+    links: Links,
+) -> Table:
     measured = last_values(metrics, {metric for _, metric in RUN_METRICS[task]})
     own = [(experiment, key) for experiment, key in names.runs() if names.task(experiment) == task]
     keys = {key for _, key in own}
     chosen = [column for column in RUN_METRICS[task] if any((key, column) in measured for key in keys)]
+    several = len({experiment for experiment, _ in own}) > 1
+    files = {key: links.run("/".join(map(str, key[:3])) + f"/seed{key[3]}") for _, key in own}
+    linked = any(files.values())
     rows = []
     for experiment, key in own:
         record = runs.get(key, {})
         values = [measured.get((key, column)) for column in chosen]
         rows.append(
             [
-                Cell(experiment),
+                *([Cell(experiment)] if several else []),
                 Cell("", loss=names.loss(experiment, key[2])),
                 Cell(str(key[3]), key[3]),
                 *(Cell.of(value) for value in [*values, record.get("wall_time")]),
                 Cell(as_text(record.get("device")) or "–"),
+                *([Cell("", links=files[key])] if linked else []),
             ]
         )
     columns = [
-        *(Column("Experiment"), Column("Loss"), Column("Seed", numeric=True)),
-        *(Column(sentence(METRICS[metric].label), split, numeric=True) for split, metric in chosen),
+        *([Column("Experiment")] if several else []),
+        *(Column("Loss"), Column("Seed", numeric=True)),
+        *(
+            Column(sentence(METRICS[metric].label), SPLITS.get((split, metric), split), numeric=True)
+            for split, metric in chosen
+        ),
         *(Column("Training", "s", numeric=True), Column("Device")),
+        *([Column("Files")] if linked else []),
     ]
     return Table(columns, rows, sortable=True)

@@ -3,36 +3,66 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nclens.report.effects import Effect, pair
-from nclens.report.text import plural
+from nclens.report.effects import Effect, meaning, pair
+from nclens.report.text import folded, plainly, plural, sentence
 
 _STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
+LONGEST_REASON = 120
+"""Characters of a reason in the terminal: about two lines of its column; the page has the rest."""
 
-def print_verdicts(study: str, rows: Sequence[Mapping[str, str]], page: Path) -> None:
+
+def print_verdicts(
+    study: str, rows: Sequence[Mapping[str, str]], page: Path, labels: Mapping[str, str] | None = None
+) -> None:
     """Print the verdict table of a finished study and where to look next.
 
     Args:
         study: its name.
         rows: of its table of claims, every cell as text.
         page: its report.
+        labels: loss entry -> what it is called; by default its entry.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Verdicts of the study {study}", title_justify="left", show_lines=True)
+    called = labels or {}
+    places = {f"{row['dataset']}, {row['model']}" for row in rows}
+    # Written once where all rows share them.
+    title = f"Verdicts of the study {study}" + (f" on {next(iter(places))}" if len(places) == 1 else "")
+    table = Table(title=title, title_justify="left", show_lines=True)
     for heading in ("claim", "verdict", "statement, and effect with its 95% interval"):
         table.add_column(heading, overflow="fold")
-    for row in (row for row in rows if row["level"] == "claim"):
+    # A verdict has the numbers of its main measure, which comes right after it.
+    for row, main in zip(rows, [*rows[1:], *rows[-1:]], strict=True):
+        if row["level"] != "claim":
+            continue
         style = _STYLES.get(row["verdict"], "default")
-        effect = Effect.of(row)
-        seeds = f", {plural(int(effect.seeds), 'seed')}" if effect.seeds.isdigit() else ""
-        line = f"{effect.numbers}; {pair(row['loss'], row['baseline'])} on {row['dataset']}, {row['model']}{seeds}"
-        text = f"{escape(row['statement'])}\n[dim]{escape(line)}[/]"
-        table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", text)
+        what = pair(*(called.get(row[key], row[key]) for key in ("loss", "baseline")))
+        what += f" on {row['dataset']}, {row['model']}" if len(places) > 1 else ""
+        lines = [f"[dim]{escape(_effect(row, main, what))}[/]"]
+        if row["verdict"] == "inconclusive" and (reason := _reason(row)):
+            lines.append(f"[{style}]{escape(reason)}[/]")
+        table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", "\n".join([escape(row["statement"]), *lines]))
     console = Console(highlight=False)
     console.print(table)
     # Not folded: a path must stay whole to be copied.
     console.print(f"The page with figures and reasons: {page}", soft_wrap=True)
     console.print("The recorded runs: make ui")
+
+
+def _effect(row: Mapping[str, str], main: Mapping[str, str], what: str) -> str:
+    effect = Effect.of(row)
+    seeds = f", {plural(int(effect.seeds), 'seed')}" if effect.seeds.isdigit() else ""
+    way = meaning(row["claim"], main.get("quantity", ""), effect.null) if effect.value else ""
+    numbers = f"{effect.numbers} ({way})" if way else effect.numbers
+    return f"{numbers}; {what}{seeds}"
+
+
+def _reason(row: Mapping[str, str]) -> str:
+    """Why a verdict is inconclusive: its note or, where it has none, that the interval holds the null value."""
+    effect = Effect.of(row)
+    if note := folded(plainly(row.get("note", "")), LONGEST_REASON)[0]:
+        return sentence(note)
+    return f"The interval contains the null value {effect.null}" if effect.interval else ""

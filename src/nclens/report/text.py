@@ -8,19 +8,22 @@ from typing import Any
 import pandas as pd
 
 
-def number(value: Any, digits: int = 3, *, trim: bool = False) -> str:
+def number(value: Any, digits: int = 3, *, trim: bool = False, signed: bool = False) -> str:
     """Return a number as it is written on the page, to so many significant digits; a dash where there is none.
 
-    Trailing zeros show the precision of a measured number; `trim` drops them, for numbers that were chosen.
+    Trailing zeros show the precision of a measured number; `trim` drops them, for numbers that were chosen. `signed`
+    writes the sign of a positive number too.
 
     >>> number(0.35), number(1234.56), number(-2.5e-7), number(float("nan"))
     ('0.350', '1235', '−2.50×10⁻⁷', '–')
-    >>> number(1e-6, trim=True), number(400, trim=True)
-    ('1×10⁻⁶', '400')
+    >>> number(1e-6, trim=True), number(400, trim=True), number(0.0634, signed=True)
+    ('1×10⁻⁶', '400', '+0.0634')
     """
     if value is None or pd.isna(value):
         return "–"
     value = float(value)
+    if signed and value > 0:
+        return "+" + number(value, digits, trim=trim)
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
@@ -32,8 +35,65 @@ def number(value: Any, digits: int = 3, *, trim: bool = False) -> str:
         text = f"{value:.{max(0, digits - 1 - power)}f}"
         text = text.rstrip("0").rstrip(".") if trim and "." in text else text
     else:
-        text = f"{mantissa}×10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+        text = f"{mantissa}×{_power(power)}"
     return text.replace("-", "−")
+
+
+def _power(exponent: int) -> str:
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def uncertain(mean: float, half: float) -> str:
+    """Return a mean and half its interval, half to two digits and both to the same decimal place.
+
+    A power of ten that is not written out is common to both. Without an interval the mean stands alone.
+
+    >>> uncertain(0.0144, 6.8e-4), uncertain(0.0126, 0.0072), uncertain(1.44e-5, 6.8e-7), uncertain(0.5, math.nan)
+    ('0.01440 ± 0.00068', '0.0126 ± 0.0072', '(1.440 ± 0.068)×10⁻⁵', '0.500')
+    """
+    if not (math.isfinite(mean) and half > 0 and math.isfinite(half)):
+        return number(mean) + (" ± 0" if half == 0 else "")
+    # As rounded to two digits: 0.0996 is 0.10.
+    place = int(f"{half:.1e}".split("e")[1]) - 1
+    size = int(f"{max(abs(mean), half):.1e}".split("e")[1])
+    if size - place > MOST_DIGITS:
+        return f"{number(mean)} ± {number(half, 2)}"
+    shift = 0 if -4 < size < 5 else size
+    decimals = max(0, shift - place)
+    text = " ± ".join(f"{value / 10.0**shift:.{decimals}f}" for value in (mean, half)).replace("-", "−")
+    return f"({text})×{_power(shift)}" if shift else text
+
+
+def plainly(text: str) -> str:
+    """Return a text with its numbers in the page's notation: 1e-06 becomes 10⁻⁶.
+
+    >>> plainly("up to 1e-06; -2.5e-07 found")
+    'up to 10⁻⁶; −2.5×10⁻⁷ found'
+    """
+
+    def written(found: re.Match[str]) -> str:
+        power = _power(int(found[3]))
+        return ("−" if found[1] else "") + (power if found[2] == "1" else f"{found[2]}×{power}")
+
+    return re.sub(r"(?<![\w.])(-?)(\d(?:\.\d+)?)e([+-]?\d+)\b", written, text)
+
+
+def folded(text: str, most: int) -> tuple[str, str]:
+    """Return a text of remarks, "; " between them, as what is shown and the rest, which is shown on demand.
+
+    The first remark is always shown; one that is longer than `most` characters folds at a comma or a bracket.
+
+    >>> folded("one remark; another; a third", 20), folded("a long remark, with details", 15), folded("", 9)
+    (('one remark; another', 'a third'), ('a long remark', 'with details'), ('', ''))
+    """
+    remarks = text.split("; ")
+    shown = 1
+    while shown < len(remarks) and len("; ".join(remarks[: shown + 1])) <= most:
+        shown += 1
+    first, rest = "; ".join(remarks[:shown]), "; ".join(remarks[shown:])
+    if len(first) > most and (cut := max(first.rfind(", ", 0, most), first.rfind(": ", 0, most))) > 0:
+        first, rest = first[:cut], "; ".join(filter(None, [first[cut + 2 :], rest]))
+    return first, rest
 
 
 def duration(seconds: float) -> str:
@@ -84,6 +144,10 @@ def plural(amount: int, noun: str) -> str:
     return f"{amount} {noun}" + ("" if amount == 1 else "s")
 
 
+MOST_DIGITS = 7
+"""Significant digits of a mean beyond which its interval is written by itself."""
+
+
 class Names:
     """Names of a study's experiments and losses.
 
@@ -126,10 +190,34 @@ class Names:
         alone = [(other["dataset"], other["model"]) for other in self.experiments.values()].count(key) == 1
         return ", ".join(key) if alone else f"{', '.join(key)} ({experiment})"
 
-    def facts(self) -> list[str]:
-        """Return one line an experiment: what was trained, how often, how long."""
+    def apart(self, experiment: str) -> str:
+        """Return what tells an experiment from the study's others: nothing where it is the only one.
+
+        Of data set and model only what differs, with the experiment's name where that is not enough.
+        """
+        others = list(self.experiments.values())
+        if experiment not in self.experiments or len(others) < 2:
+            return ""
+        keys = [key for key in ("dataset", "model") if len({entry[key] for entry in others}) > 1]
+        places = [tuple(entry[key] for key in keys) for entry in others]
+        own = tuple(self.experiments[experiment][key] for key in keys)
+        if places.count(own) == 1:
+            return ", ".join(own)
+        return f"{', '.join(own)} ({experiment})" if own else experiment
+
+    def common(self) -> str:
+        """Return data set and model as a part of a sentence, where all experiments share them; else nothing."""
+        places = {(entry["dataset"], entry["model"]) for entry in self.experiments.values()}
+        return "{} with {}".format(*places.pop()) if len(places) == 1 else ""
+
+    def facts(self, where: bool) -> list[str]:
+        """Return one line an experiment: what was trained, how often, how long.
+
+        `where` says that data set and model are written also where all experiments share them.
+        """
+        place = self.where if where or not self.common() else self.apart
         return [
-            f"{self.where(name)}: {self.losses(name)}; "
+            f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
             f"{plural(len(entry['seeds']), 'seed')}, {plural(entry['epochs'], 'epoch')}"
             for name, entry in self.experiments.items()
         ]

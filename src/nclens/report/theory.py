@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.report.links import Links
 from nclens.report.page import Section
 from nclens.report.text import Names, as_text, number, sentence
 from nclens.report.theory_networks import networks
@@ -31,6 +32,7 @@ def ufm_theory(
     predictions: pd.DataFrame | None,
     effective: pd.DataFrame | None,
     shown: Mapping[tuple[str, str], Mapping[str, Any]],
+    links: Links,
 ) -> Section:
     """Return the theory: model, minimiser, condition numbers, gradient descent, and what it predicts for networks.
 
@@ -42,6 +44,7 @@ def ufm_theory(
         predictions: the model's predictions for each run; None likewise.
         effective: the fits behind predictions by effective penalties; None likewise.
         shown: (experiment, stem) -> the figures that the page shows so far, each with its number and anchor.
+        links: where the page can lead.
     """
     settings = [
         _setting(names, str(experiment), dict(zip(GIVEN, given, strict=True)), rows)
@@ -50,6 +53,7 @@ def ufm_theory(
     errors = theory["relative_error"].dropna()
     content = {
         "settings": settings,
+        "derivation": links.source("docs/theory.md", "docs/theory.md"),
         "condition_numbers": [name for name in CONDITION_NUMBERS if (theory["quantity"] == name).any()],
         "agreement": number(errors.max(), 2) if len(errors) else "",
         "verdicts": {claim: _verdict_lines(judged, claim) for claim in ("C5", "C6", "C7")},
@@ -57,7 +61,12 @@ def ufm_theory(
         "figures": [figure for (_, stem), figure in shown.items() if stem == "ufm_dynamics"],
         "networks": networks(names, predictions, effective),
     }
-    return Section("theory", "Theory", "theory.html.j2", content)
+    sources = [
+        *links.files(*(f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective"))),
+        *(links.rule("theory"), links.rule("predict"), links.source("src/nclens/ufm", "nclens.ufm")),
+        *links.file("logs/theory.log", "log"),
+    ]
+    return Section("theory", "Theory", "theory.html.j2", content, sources)
 
 
 def _setting(names: Names, experiment: str, given: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:

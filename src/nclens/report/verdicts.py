@@ -1,19 +1,21 @@
 """The verdicts on the claims: the table, the measures behind each, and their numbers as sentences."""
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from nclens.claims import CLAIMS
-from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, pair
+from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, meaning, pair
+from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
-from nclens.report.text import Names, as_text, listed, plural, sentence
+from nclens.report.text import Names, as_text, folded, plainly, plural, sentence
 
-MOST_NAMED = 2
-"""Verdicts of a kind on a claim that the summary names one by one."""
+LONGEST_NOTE = 90
+"""Characters of a reason that are shown, two lines on a phone; the rest is folded."""
+NO_CLAIM = "No claim was judged."
 
 
 def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
@@ -33,7 +35,14 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
         if record["level"] == "claim":
             head = (as_text(record["paper"]), as_text(record["claim"]))
             claim = found.setdefault(
-                head, {"id": head[1], "paper": head[0], "statement": as_text(record["statement"]), "rows": []}
+                head,
+                {
+                    "id": head[1],
+                    "paper": papers(head[0]),
+                    "place": CLAIMS[head[1]].place,
+                    "statement": as_text(record["statement"]),
+                    "rows": [],
+                },
             )
             row = _verdict_row(record, names)
             claim["rows"].append(row)
@@ -47,10 +56,19 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     for row in verdict_rows.values():
         # The claim's own row names no quantity: it repeats the numbers of its main measure.
         same = [measure for measure in row["measures"] if measure["effect"] == row["effect"]]
-        row["quantity"] = same[0]["quantity"] if same and row["effect"].value else row["quantity"]
-        row["note"] = _with_labels(row["note"], row["measures"])
+        if same and row["effect"].value:
+            row |= {key: same[0][key] for key in ("quantity", "meaning")}
+        row["count"] = _counted(row["measures"])
         _place_intervals(row["measures"])
+    _place_intervals(verdict_rows.values())
     return list(found.values())
+
+
+def _counted(measures: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many measures a verdict has, and of each verdict how many where they differ."""
+    counts = Counter(measure["verdict"] for measure in measures)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
+    return plural(len(measures), "measure") + (f": {', '.join(parts)}" if len(parts) > 1 else "")
 
 
 def _pair(record: Mapping[Any, Any]) -> tuple[str, str]:
@@ -60,69 +78,133 @@ def _pair(record: Mapping[Any, Any]) -> tuple[str, str]:
 def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
     experiment = as_text(record["experiment"])
     baseline, key = as_text(record["baseline"]), as_text(record["quantity"])
+    effect = Effect.of(record)
+    shown, rest = folded(plainly(as_text(record["note"])), LONGEST_NOTE)
     return {
         "experiment": experiment,
         "where": names.where(experiment)
         if experiment in names.experiments
         else ", ".join(filter(None, (as_text(record["dataset"]), as_text(record["model"])))),
+        "apart": names.apart(experiment),
         "entry": as_text(record["loss"]),
         "loss": names.loss(experiment, as_text(record["loss"])),
         "baseline": names.loss(experiment, baseline) if baseline and baseline != as_text(record["loss"]) else None,
         "quantity": CLAIMS[record["claim"]].label(key) if key else "",
         "key": key,
-        "effect": Effect.of(record),
+        "effect": effect,
+        "meaning": meaning(as_text(record["claim"]), key, effect.null) if effect.value else "",
         "verdict": record["verdict"],
-        "note": sentence(as_text(record["note"])),
+        "note": sentence(shown),
+        "rest": sentence(rest),
         "ends": tuple(float(record[name]) for name in ("low", "effect", "high", "null")),
         "measures": [],
         "plot": None,
     }
 
 
-def _with_labels(note: str, measures: Sequence[Mapping[str, Any]]) -> str:
-    """Return a note with the keys of its measures replaced by their labels."""
-    labels = {measure["key"]: measure["quantity"] for measure in measures if measure["key"]}
-    if not labels:
-        return note
-    keys = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
-    return re.sub(rf"(?<![\w/])({keys})(?![\w/])", lambda found: labels[found[0]], note)
-
-
-def _place_intervals(measures: Sequence[dict[str, Any]]) -> None:
+def _place_intervals(rows: Iterable[dict[str, Any]]) -> None:
     """Place each interval on a scale that it shares with all of the same unit and null; ratios on a log scale."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in measures:
-        if all(math.isfinite(end) for end in row["ends"]):
-            groups.setdefault((row["effect"].unit, row["effect"].null), []).append(row)
-    for (unit, _), rows in groups.items():
-        ends = [end for row in rows for end in row["ends"]]
-        logarithmic = unit.startswith("ratio") and min(ends) > 0
-        scaled = [math.log(end) for end in ends] if logarithmic else ends
-        least, span = min(scaled), (max(scaled) - min(scaled)) or 1.0
-        places = [f"{6 + 108 * (end - least) / span:.1f}" for end in scaled]
-        for place, row in enumerate(rows):
-            row["plot"] = dict(zip(("low", "effect", "high", "null"), places[4 * place : 4 * place + 4], strict=True))
+    for row in rows:
+        if math.isfinite(row["ends"][1]) and math.isfinite(row["ends"][3]):
+            kind = "ratio" if row["effect"].unit.startswith("ratio") else row["effect"].unit
+            groups.setdefault((kind, row["effect"].null), []).append(row)
+    for (unit, _), members in groups.items():
+        finite = [end for row in members for end in row["ends"] if math.isfinite(end)]
+        logarithmic = unit == "ratio" and min(finite) > 0
+        scale = math.log if logarithmic else float
+        least, most = scale(min(finite)), scale(max(finite))
+        for row in members:
+            row["plot"] = dict(
+                zip(("low", "effect", "high", "null"), _places(row["ends"], scale, least, most), strict=True)
+            )
 
 
-def verdicts(judged: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> Section:
-    """Return the table of verdicts, the measures behind each folded below it."""
-    rows = [(claim, row) for claim in judged for row in claim["rows"]]
-    tally = [(verdict, sum(row["verdict"] == verdict for _, row in rows)) for verdict in VERDICTS]
-    parts = [f"{plural(len(rows), 'verdict')} on {plural(len(judged), 'claim')}." if rows else "No claim was judged."]
-    for verdict, count in tally[1:]:
-        if count:
-            which = listed(place for claim in judged for place in _places(claim, verdict))
-            parts.append(f"{verdict.capitalize()}: {which}.")
-    content = {"claims": judged, "tally": tally, "summary": " ".join(parts), "rules": list(rules.items())}
-    return Section("verdicts", "Verdicts", "verdicts.html.j2", content)
+def _places(ends: Sequence[float], scale: Callable[[float], float], least: float, most: float) -> Iterator[str]:
+    """Yield where low, effect, high and null lie between 6 and 114; an open end at the edge, empty without one."""
+    for end in ends:
+        if math.isnan(end):
+            yield ""
+        else:
+            place = (
+                1.0 if end == math.inf else 0.0 if end == -math.inf else (scale(end) - least) / ((most - least) or 1.0)
+            )
+            yield f"{6 + 108 * place:.1f}"
 
 
-def _places(claim: Mapping[str, Any], verdict: str) -> list[str]:
-    """Return where a claim has a verdict: each place, or how many there are where they would fill the page."""
-    rows = [row for row in claim["rows"] if row["verdict"] == verdict]
-    if len(rows) > MOST_NAMED:
-        return [f"{claim['id']} ({len(rows)} of {len(claim['rows'])})"]
-    return [f"{claim['id']} ({row['where']}, {row['loss']['label']})" for row in rows]
+def verdicts(judged: Sequence[Mapping[str, Any]], rules: Mapping[str, str], links: Links) -> Section:
+    """Return the table of verdicts, the measures behind each folded below it, and the rules of these claims.
+
+    Args:
+        judged: the claims, as `judged_claims` returns them.
+        rules: part of the rule, or id of a claim -> text; those of other claims are left out.
+        links: where the page can lead.
+    """
+    rows = [row for claim in judged for row in claim["rows"]]
+    own = {claim["id"] for claim in judged}
+    content = {
+        "claims": judged,
+        "apart": any(row["apart"] for row in rows),
+        "tally": [(verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in VERDICTS],
+        "summary": f"{plural(len(rows), 'verdict')} on {plural(len(judged), 'claim')}." if rows else NO_CLAIM,
+        "rules": [
+            {"name": name, "rule": plainly(rule), "links": _rule_links(name, links) if name in own else []}
+            for name, rule in rules.items()
+            if name not in CLAIMS or name in own
+        ],
+    }
+    sources = [
+        *links.files("claims.csv", "claims.md"),
+        links.rule("judge"),
+        links.source("src/nclens/claims", "nclens.claims"),
+        *links.file("logs/judge.log", "log"),
+    ]
+    return Section("verdicts", "Verdicts", "verdicts.html.j2", content, sources)
+
+
+def _rule_links(claim: str, links: Links) -> list[Link]:
+    """Return the paper of a claim and the function that measures it."""
+    return [*filter(None, [paper(CLAIMS[claim])]), links.code(code_of(claim))]
+
+
+def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
+    """Return what was found as sentences, the page's first: each a start and the claims that it names.
+
+    A sentence a subject has what is supported and what is contradicted; the last one has what is inconclusive. Of a
+    claim whose verdicts differ between comparisons it says how many support it.
+
+    Returns:
+        one dict a sentence: `start`, its first words, and `claims`, each with id, verdict, text and mark.
+    """
+    decided: dict[str, list[dict[str, str]]] = {}
+    open_claims = []
+    for entry in judged:
+        claim = CLAIMS[entry["id"]]
+        counts = Counter(row["verdict"] for row in entry["rows"])
+        (most, amount), total = counts.most_common(1)[0], counts.total()
+        found = {"id": claim.id, "verdict": most if amount == total else "mixed", "mark": most}
+        if most == "inconclusive" and amount == total:
+            open_claims.append(found | {"text": f"whether {claim.subject} {claim.holds}"})
+        elif amount == total:
+            text = claim.holds if most == "supported" else claim.fails
+            decided.setdefault(claim.subject, []).append(found | {"text": text})
+        else:
+            parts = [f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
+            found["mark"] = f"{', '.join(parts)} of {plural(total, 'comparison')}"
+            decided.setdefault(claim.subject, []).append(found | {"text": claim.holds})
+    sentences: list[dict[str, Any]] = [
+        {"start": f"{_capital(subject)} ", "claims": claims} for subject, claims in decided.items()
+    ]
+    if open_claims:
+        sentences.append({"start": "It is inconclusive ", "claims": open_claims})
+    if sentences and (where := names.common()):
+        first = sentences[0]["start"]
+        sentences[0]["start"] = f"On {where}, {first if first.startswith('MaxSup') else first[:1].lower() + first[1:]}"
+    return sentences
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def findings(rows: Iterable[Mapping[str, Any]]) -> str:

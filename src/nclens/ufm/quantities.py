@@ -31,7 +31,8 @@ CONDITION_NUMBERS = {
     "kappa_full_range": ConditionNumber(
         "whole objective, directions of cross entropy",
         "whole objective; W with H fixed, or H with W fixed; the directions of the first row",
-        "Hessian of the whole objective in W with H fixed or in H with W fixed, on the directions of kappa_ce only",
+        "Hessian of the whole objective in W with H fixed or in H with W fixed, on the directions of the cross-entropy "
+        "part only",
     ),
     "kappa_joint": ConditionNumber(
         "whole objective, (W, H)",
@@ -47,7 +48,7 @@ CONDITION_NUMBERS = {
     "kappa_joint_scaled": ConditionNumber(
         "whole objective, scaled (W, H)",
         "as the joint one, in coordinates that give both penalties the curvature 1",
-        "as kappa_joint, in coordinates that give both ridge terms the curvature 1",
+        "as for the whole objective in (W, H), in coordinates that give both ridge terms the curvature 1",
     ),
 }
 """Condition numbers of `spectra.condition_numbers`, most likely the one of claim C6 first."""

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -290,6 +291,39 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def repository() -> str | None:
+    """Return the address of the page of the package's repository, by its remote `origin`; None where there is none.
+
+    A user's name and password in it are left out. An installed package is in no repository of its own.
+    """
+    if not (PACKAGE.parents[1] / ".git").exists():
+        return None
+    try:
+        remote = subprocess.run(
+            ["git", "config", "--get", "remote.origin.url"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return page_of(remote.stdout.strip())
+
+
+def page_of(remote: str) -> str | None:
+    """Return the address of a repository's page by its git address; None for a folder or an unknown form.
+
+    >>> page_of("git@github.com:owner/name.git"), page_of("https://user:secret@example.org/a/b.git"), page_of("/srv/a")
+    ('https://github.com/owner/name', 'https://example.org/a/b', None)
+    """
+    found = re.fullmatch(
+        r"(?:(?:https?|ssh|git)://(?:[^@/]+@)?|[^@/:]+@)([\w.-]+)(?::\d+/|[:/])([\w./~-]+?)(?:\.git)?/?", remote
+    )
+    return f"https://{found[1]}/{found[2]}" if found else None
 
 
 def git_revision() -> str | None:

@@ -323,7 +323,7 @@ class Collect:
 
 @dataclass(frozen=True)
 class JudgeExperiment(OfRuns):
-    """Which losses are compared: their kinds and strengths as the claims name them, and the one to compare with."""
+    """Which losses are compared: kinds and strengths as the claims name them, labels, and the one to compare with."""
 
     task: str
     baseline: str | None
@@ -332,6 +332,7 @@ class JudgeExperiment(OfRuns):
     weight_decays: dict[str, float]
     regularised: bool
     teachers: dict[str, Teaching] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -605,6 +606,7 @@ def judge(study: "Study") -> Judge:
                 weight_decays={loss: study.weight_decay(name, loss) for loss in entry.losses},
                 regularised=entry.training.ufm_regularised,
                 teachers=_teachers(study, name),
+                labels={loss: study.label(loss) for loss in entry.losses},
             )
             for name, entry in study.experiments.items()
         ),

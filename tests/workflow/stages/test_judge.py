@@ -1,8 +1,10 @@
 import math
+import re
 
 import pandas as pd
 import pytest
 
+from nclens.claims import CLAIMS
 from nclens.report import CLAIM_COLUMNS
 from nclens.report.text import number
 from nclens.workflow import specs
@@ -103,12 +105,27 @@ def test_page_repeats_the_table_and_the_rule(inputs):
     ]
     main = heads.iloc[0]
     assert cells[0][4] == f"{number(main['effect'])} [{number(main['low'])}, {number(main['high'])}]"
-    assert cells[0][5:7] == ["ratio of epochs", "3"]
+    assert cells[0][5:7] == ["ratio of epochs; below 1: faster", "3"]
     assert [row[1] for row in table_below(page, "## Measures")] == [
-        f"`{quantity}`" for quantity in table.loc[table["level"] == "measure", "quantity"]
+        CLAIMS[row.claim].label(row.quantity) for row in table[table["level"] == "measure"].itertuples()
     ]
     assert "> **Measure.** A measure is supported when its whole interval" in page
     assert "> **C1.** Ratio of the epochs" in page
+    judged = set(heads["claim"])
+    assert {name for name in CLAIMS if f"> **{name}.** " in page} == judged != set(CLAIMS)
+
+
+def test_losses_are_called_by_their_labels(inputs):
+    labels = {"ce": "CE", "ls": "LS (δ = 0.05)", "ls_0.1": "LS (δ = 0.1)"}
+    table, page = run(inputs, MAIN | {"labels": labels})
+    assert "**C4 is contradicted** on mnist5k with resnet8, LS (δ = 0.05) against CE: " in page
+    assert {row[3] for row in table_below(page, "## Measures")} == {f"{labels[x]} against CE" for x in ("ls", "ls_0.1")}
+    (note,) = table.query("quantity == 'epochs_to_final_nc1' and loss == 'ls'")["note"]
+    assert note.startswith("mean epoch")
+    assert "for LS (δ = 0.05), " in note
+    assert note.split("; ")[0].endswith("for CE")
+    assert "ls" not in re.findall(r"\w+", " ".join(table["note"].dropna()))
+    assert set(table["loss"]) == {"ls", "ls_0.1"}
 
 
 def test_verdict_of_calibration_follows_the_numbers(inputs, tables):
@@ -292,7 +309,7 @@ def test_names_that_look_like_missing_values_and_pipes_survive(inputs):
     simulate_theory(smoothing={"null": 0.0, "nan": 0.05}).to_csv(inputs / "ufm.csv", index=False)
     _, page = run(inputs, MAIN | {"baseline": "null", "losses": {"null": CE, "nan": LS}, "dataset": "a|b"})
     assert "a\\|b, resnet8" in page
-    assert "largest for logit_gap of null" in page
+    assert "largest for logit gap of null" in page
 
 
 def test_same_inputs_same_bytes(inputs):

@@ -48,7 +48,7 @@ def judge(
         claims_csv: one row a claim, experiment and pair of losses (level `claim`), each followed by its measures (level
             `measure`). The comparisons of an experiment come first, then the claims on single losses, loss by loss;
             their `baseline` is empty.
-        claims_md: the same in Markdown, with the rule.
+        claims_md: the same in Markdown, losses and measures by their labels, with the rules.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, predictions are not judged.
 
@@ -92,10 +92,12 @@ def judge(
                 weight_decays=item.weight_decays,
                 regularised=item.regularised,
                 teachers={taught: vars(teaching) for taught, teaching in item.teachers.items()},
+                labels=item.labels,
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
-    write_text(claims_md, verdicts_page(rows, idle, {claim.id: claim.rule for claim in own.values()}))
+    labels = {item.experiment: item.labels for item in spec.experiments}
+    write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
 
 
 def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:

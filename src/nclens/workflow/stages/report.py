@@ -11,6 +11,7 @@ from nclens.report.summary import side_by_side
 from nclens.workflow import tables
 from nclens.workflow.files import damaged, read_json, write_text
 from nclens.workflow.paths import StudyFolder, run_path
+from nclens.workflow.provenance import repository
 from nclens.workflow.specs import Report
 
 #: Tables of the theory: the name of the file, and of the page's argument.
@@ -63,6 +64,10 @@ def report(spec: Report, root: Path, output: Path) -> None:
         },
         runs=dict(_runs(spec, folder)),
         rules=RULES,
+        has=lambda path: (root / path).is_file(),
+        repository=repository(),
+        # Known where a recording has begun: nothing here depends on one.
+        tracking=read_json(folder.setup, "track_setup") if folder.setup.is_file() else None,
     )
     write_text(output, page)
 

@@ -1,0 +1,160 @@
+"""The ways out of the page: to papers, to the code at the commit of the runs, to files beside the page, to MLflow."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from nclens.claims import CLAIMS, Claim
+
+RULE_FILES = {
+    "prepare": "data",
+    "train": "train",
+    "collect": "measure",
+    "theory": "theory",
+    "predict": "theory",
+    "judge": "report",
+    "draw": "report",
+    "report": "report",
+}
+"""Rule of the workflow -> its file in `rules/`."""
+
+
+class Link(NamedTuple):
+    """A text that leads somewhere; without an address it is only shown."""
+
+    text: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the page can lead.
+
+    Attributes:
+        has: path below the study's folder -> whether the file is there. Nothing else is linked.
+        repository: address of the repository's page; empty where it is not known.
+        commit: that the runs were made from; empty where it is not known.
+        recorded: path of a run, or `study` -> its address in the MLflow UI; empty without a recording.
+    """
+
+    has: Callable[[str], bool] = lambda path: False
+    repository: str = ""
+    commit: str = ""
+    recorded: Callable[[str], str] = lambda key: ""
+
+    @classmethod
+    def of(
+        cls,
+        runs: Iterable[Mapping[str, Any]],
+        has: Callable[[str], bool] | None = None,
+        repository: str | None = None,
+        tracking: Mapping[str, str] | None = None,
+    ) -> "Links":
+        """Return the links of a study.
+
+        Args:
+            runs: the records of its runs; most of them were made from the commit that is linked.
+            has: path below the study's folder -> whether the file is there.
+            repository: address of the repository's page.
+            tracking: `uri` of the tracking server and `experiment_id` of the study, where it is recorded.
+        """
+        commits = Counter(commit for record in runs if (commit := commit_of(record.get("git_revision"))))
+        most = commits.most_common(1)
+        ui = tracking_ui(tracking) if tracking else ""
+        return cls(
+            has or (lambda path: False),
+            repository or "",
+            most[0][0] if most else "",
+            (lambda key: f"{ui}&searchFilter={quote(search_for(key))}") if ui else (lambda key: ""),
+        )
+
+    def file(self, path: str, text: str = "") -> list[Link]:
+        """Return the link to a file of the study, none where it is not there."""
+        return [Link(text or path.rsplit("/", 1)[-1], quote(path))] if self.has(path) else []
+
+    def files(self, *paths: str) -> list[Link]:
+        """Return the links to those files of the study that are there, each by its name."""
+        return [link for path in paths for link in self.file(path)]
+
+    def source(self, path: str, text: str) -> Link:
+        """Return the link to a file or folder of the repository at the commit; just the text where it is not known."""
+        kind = "blob" if "." in path.rsplit("/", 1)[-1] else "tree"
+        known = self.repository and self.commit
+        return Link(text, f"{self.repository}/{kind}/{self.commit}/{quote(path)}" if known else "")
+
+    def rule(self, name: str) -> Link:
+        """Return the link to a rule of the workflow."""
+        return self.source(f"rules/{RULE_FILES[name]}.smk", f"rule {name}")
+
+    def code(self, name: str, text: str = "") -> Link:
+        """Return the link to a module, or to a function given as `module:name`."""
+        return self.source(f"src/{name.split(':')[0].replace('.', '/')}.py", text or name.replace(":", "."))
+
+    def revision(self, text: str) -> Link:
+        """Return the link to the tree of a commit, which may have `+changes` added."""
+        commit = commit_of(text)
+        return Link(text, f"{self.repository}/tree/{commit}" if self.repository and commit else "")
+
+    def run(self, path: str) -> list[Link]:
+        """Return the ways from the page to a run: its files, its logs, and its record in MLflow."""
+        found = [
+            *self.file(f"{path}/run.json", "record"),
+            *self.file(f"{path}/metrics.csv", "metrics"),
+            *self.file(f"{path}/history.csv", "history"),
+            *self.file(f"logs/train/{path}.log", "log"),
+        ]
+        return [*found, *([Link("MLflow", address)] if (address := self.recorded(path)) else [])]
+
+
+def commit_of(revision: Any) -> str:
+    """Return the commit of a git revision.
+
+    >>> commit_of("0123456789abcdef0123456789abcdef01234567+changes"), commit_of("a name"), commit_of(None)
+    ('0123456789abcdef0123456789abcdef01234567', '', '')
+    """
+    found = re.match(r"[0-9a-f]{7,64}(?=\+|$)", revision) if isinstance(revision, str) else None
+    return found[0] if found else ""
+
+
+def tracking_ui(tracking: Mapping[str, str]) -> str:
+    """Return the address of an experiment's runs in the MLflow UI; of a database in the UI that `make ui` starts."""
+    uri = tracking["uri"].rstrip("/")
+    base = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{base}/#/experiments/{quote(str(tracking['experiment_id']))}/runs?workflowType=machine_learning"
+
+
+def search_for(key: str) -> str:
+    """Return the search that finds a recorded run by its path, or the study's record by `study`."""
+    return f"tags.`nclens.key` = '{key}'"
+
+
+def paper(claim: Claim) -> Link | None:
+    """Return the link to a claim's paper, with the place of the claim in it; None for one that names no paper."""
+    found = re.search(r"arXiv (\d{4}\.\d{4,5})", claim.paper)
+    if not found:
+        return None
+    return Link(", ".join(filter(None, (f"arXiv {found[1]}", claim.place))), f"https://arxiv.org/abs/{found[1]}")
+
+
+def papers(text: str) -> Sequence[Link]:
+    """Return a text with every arXiv number in it as a link.
+
+    >>> [link.text for link in papers("A title (arXiv 2402.03979)")]
+    ['A title (', 'arXiv 2402.03979', ')']
+    """
+    parts = re.split(r"(arXiv (?:\d{4}\.\d{4,5}))", text)
+    return [
+        Link(part, f"https://arxiv.org/abs/{part.split()[1]}" if place % 2 else "")
+        for place, part in enumerate(parts)
+        if part
+    ]
+
+
+def code_of(claim: str) -> str:
+    """Return the function that measures a claim, as `module:name`."""
+    measures = CLAIMS[claim].measures
+    function = getattr(measures, "func", measures)
+    return f"{function.__module__}:{function.__name__}"
