@@ -293,10 +293,9 @@ def check(
 @app.command()
 def show(root: Path) -> None:
     """Print a study's verdicts and where its results are."""
-    from nclens.report.terminal import print_verdicts
+    from nclens.workflow.running import show_verdicts
 
-    folder = StudyFolder(root)
-    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report)
+    show_verdicts(root)
 
 
 @app.command("measure-file")

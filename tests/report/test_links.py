@@ -36,7 +36,7 @@ def test_a_claim_of_a_paper_leads_to_it_and_to_its_code(claim):
     if found:
         assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", found.address)
         assert claim.place in found.text
-    module, function = code_of(claim.id).split(":")
+    module, function = code_of(claim).split(":")
     assert f"def {function}(" in (ROOT / "src" / Path(*module.split("."))).with_suffix(".py").read_text("utf-8")
 
 

@@ -4,7 +4,7 @@ Each claim is a pure function of tables: a `Comparison` of two losses (or of one
 in, its measures out. A claim's file holds all that is specific to it: statement, rule, measures, labels, figures.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nclens.claims import (
     any_loss,
@@ -58,6 +58,11 @@ RULES: dict[str, str] = {**verdict.RULES, **{claim.id: claim.rule for claim in C
 """How a verdict is reached: the rule that all claims share, then what is measured for each."""
 
 
-def rules_of(claims: Collection[str]) -> dict[str, str]:
-    """Return of `RULES` what these claims are judged by."""
-    return {name: rule for name, rule in RULES.items() if name not in CLAIMS or name in claims}
+def rules_of(claims: Collection[str], known: Mapping[str, Claim] = CLAIMS) -> dict[str, str]:
+    """Return how a verdict is reached: the rule that all claims share, and what is measured for each of these.
+
+    Args:
+        claims: ids.
+        known: every claim by its id, those that a study states among them.
+    """
+    return {**verdict.RULES, **{name: claim.rule for name, claim in known.items() if name in claims}}

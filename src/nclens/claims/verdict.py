@@ -309,7 +309,7 @@ class Claim:
         labels: quantity of a measure -> what a reader calls it. Every quantity that `measures` can return has a label;
             of a quantity with a probe's name after a slash, the part before the slash has it.
         subject, holds, fails: of the sentence that sums a study up: subject, and predicate where the claim is supported
-            and where it is contradicted.
+            and where it is contradicted. `{loss}` in the subject is the label of the loss that is compared.
         below: what an effect below the null value means, or start of a quantity's name -> that; empty where it has no
             such meaning.
         place: where the paper makes the claim, or what it measures it by; empty where this is not known.

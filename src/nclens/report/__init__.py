@@ -72,7 +72,6 @@ def report_page(
     figures: Mapping[tuple[str, str], Drawn] | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
-    rules: Mapping[str, str] | None = None,
     has: Callable[[str], bool] | None = None,
     repository: str | None = None,
     tracking: Mapping[str, str] | None = None,
@@ -83,7 +82,8 @@ def report_page(
         study: study (its name), title, command (that reproduces it), and experiments, each with experiment (its name),
             dataset, model, losses, labels and colours (loss -> label, #rrggbb), baseline, seeds, epochs and figures
             (stems). Optional for an experiment: task (default classification), transfer (further data sets) and, for
-            regression, weight_decays (loss -> weight decay) and regularised.
+            regression, weight_decays (loss -> weight decay) and regularised. Optional: stated, id -> the claims that
+            the study states beside the built-in ones.
         claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
         losses: means of every loss, columns of `nclens.report.summary.COLUMNS` and experiment; None for no section.
@@ -95,7 +95,6 @@ def report_page(
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
-        rules: how a verdict is reached: part of the rule, or id of a claim -> text.
         has: path below the study's folder, where the page will lie, -> whether the file is there: only such files are
             linked; None for no links to files.
         repository: address of the repository's page, for links to the code at the commit of the runs.
@@ -124,7 +123,7 @@ def report_page(
     links = Links.of((runs or {}).values(), has, repository, tracking)
     shown = Figures(names, figures or {}, links)
     sections = [
-        verdicts(judged, rules or {}, links),
+        verdicts(judged, links),
         regression_section(names, judged, metrics, regression, predictions, links),
         claim_figures(judged, shown),
         other_figures(shown),

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from nclens.claims import CLAIMS
+from nclens.claims import Claim
 from nclens.report.text import number
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
@@ -61,18 +61,19 @@ class Effect:
         return " ".join(filter(None, (self.value, self.interval, self.unit))) if self.value else NOT_MEASURED
 
 
-def meaning(claim: str, quantity: str, null: str) -> str:
+def meaning(claim: Claim | None, quantity: str, null: str) -> str:
     """Return which way an effect goes: what it means that it is below its null value; empty where that is not said.
 
     Args:
-        claim: its id.
+        claim: the claim; None for one that is not known.
         quantity: of the measure; of the claim's own row that of its main measure.
         null: the null value, as text.
 
-    >>> meaning("C2", "nc1", "1"), meaning("C5", "largest_relative_error", "")
+    >>> from nclens.claims import CLAIMS
+    >>> meaning(CLAIMS["C2"], "nc1", "1"), meaning(CLAIMS["C5"], "largest_relative_error", "")
     ('below 1: more collapsed', '')
     """
-    text = CLAIMS[claim].meaning(quantity) if claim in CLAIMS and null else ""
+    text = claim.meaning(quantity) if claim and null else ""
     return f"below {null}: {text}" if text else ""
 
 

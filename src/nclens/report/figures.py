@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nclens.claims import CLAIMS
 from nclens.figures.catalogue import FIGURES
 from nclens.report.links import Link, Links
 from nclens.report.page import Section
@@ -110,7 +109,7 @@ def claim_figures(judged: Sequence[Mapping[str, Any]], figures: Figures) -> Sect
     for claim in judged:
         views = []
         for experiment in dict.fromkeys(row["experiment"] for row in claim["rows"]):
-            keys = [(experiment, stem) for stem in CLAIMS[claim["id"]].figures]
+            keys = [(experiment, stem) for stem in claim["claim"].figures]
             keys = [key for key in keys if key in figures.drawn]
             seen = [figures.shown[key] for key in keys if key in figures.shown]
             new = next((key for key in keys if key not in figures.shown), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from nclens.claims import CLAIMS, Claim
+from nclens.claims import Claim
 
 RULE_FILES = {
     "prepare": "data",
@@ -153,8 +153,8 @@ def papers(text: str) -> Sequence[Link]:
     ]
 
 
-def code_of(claim: str) -> str:
+def code_of(claim: Claim) -> str:
     """Return the function that measures a claim, as `module:name`."""
-    measures = CLAIMS[claim].measures
+    measures = claim.measures
     function = getattr(measures, "func", measures)
     return f"{function.__module__}:{function.__name__}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from nclens.claims import CLAIMS, ClaimRow, rules_of
+from nclens.claims import CLAIMS, Claim, ClaimRow, rules_of
 from nclens.report.effects import Effect, meaning, pair
 from nclens.report.text import plainly
 
@@ -12,7 +12,7 @@ def verdicts_page(
     rows: Sequence[ClaimRow],
     without_comparison: Sequence[str],
     labels: Mapping[str, Mapping[str, str]] | None = None,
-    claims: Mapping[str, Claim] = CLAIMS,
+    known: Mapping[str, Claim] = CLAIMS,
 ) -> str:
     """Return the verdicts: a sentence on each claim that does not hold, the tables, how a verdict is reached.
 
@@ -20,7 +20,7 @@ def verdicts_page(
         rows: of the table of claims, in its order.
         without_comparison: experiments without two losses that a claim compares.
         labels: experiment -> loss entry -> what it is called; by default its entry.
-        claims: every claim by its id, those that the study states among them.
+        known: every claim by its id, those that the study states among them.
     """
     claims, measures = ([row for row in rows if row.level == level] for level in ("claim", "measure"))
     # A verdict has the numbers of its main measure, which comes right after it.
@@ -38,11 +38,12 @@ def verdicts_page(
     parts += [f"Experiment {name} has no two losses that a claim compares." for name in without_comparison]
     if claims:
         cells = [
-            _cells(row, row.statement, losses[id(row)], quantity) for row, quantity in zip(claims, main, strict=True)
+            _cells(row, row.statement, losses[id(row)], quantity, known)
+            for row, quantity in zip(claims, main, strict=True)
         ]
         parts.append(_table(cells, "Claim", "Statement"))
         parts.append("## Measures")
-        cells = [_cells(row, _label(row), losses[id(row)], row.quantity) for row in measures]
+        cells = [_cells(row, _label(row, known), losses[id(row)], row.quantity, known) for row in measures]
         parts.append(_table(cells, "Claim", "Measure"))
     parts.append("## How a verdict is reached")
     rules = rules_of({row.claim for row in rows}, known)
@@ -54,8 +55,8 @@ def _losses(row: ClaimRow, labels: Mapping[str, str]) -> str:
     return pair(labels.get(row.loss, row.loss), labels.get(row.baseline, row.baseline))
 
 
-def _label(row: ClaimRow) -> str:
-    return CLAIMS[row.claim].label(row.quantity) if row.claim in CLAIMS else row.quantity
+def _label(row: ClaimRow, known: Mapping[str, Claim]) -> str:
+    return known[row.claim].label(row.quantity) if row.claim in known else row.quantity
 
 
 def _sentence(row: ClaimRow, losses: str) -> str:
@@ -66,10 +67,10 @@ def _sentence(row: ClaimRow, losses: str) -> str:
     return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Effect: {effect.numbers}{null}{note}."
 
 
-def _cells(row: ClaimRow, what: str, losses: str, quantity: str) -> list[str]:
+def _cells(row: ClaimRow, what: str, losses: str, quantity: str, known: Mapping[str, Claim]) -> list[str]:
     effect = Effect.of(asdict(row))
     numbers = " ".join(filter(None, (effect.value or "–", effect.interval)))
-    unit = "; ".join(filter(None, (effect.unit, meaning(row.claim, quantity, effect.null))))
+    unit = "; ".join(filter(None, (effect.unit, meaning(known.get(row.claim), quantity, effect.null))))
     where = f"{row.dataset}, {row.model}"
     return [row.claim, what, where, losses, numbers, unit, effect.seeds, row.verdict, plainly(row.note)]
 

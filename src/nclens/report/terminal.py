@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nclens.claims import CLAIMS
 from nclens.report.effects import Effect, meaning, pair
 from nclens.report.text import folded, plainly, plural, sentence
 
@@ -55,7 +56,7 @@ def print_verdicts(
 def _effect(row: Mapping[str, str], main: Mapping[str, str], what: str) -> str:
     effect = Effect.of(row)
     seeds = f", {plural(int(effect.seeds), 'seed')}" if effect.seeds.isdigit() else ""
-    way = meaning(row["claim"], main.get("quantity", ""), effect.null) if effect.value else ""
+    way = meaning(CLAIMS.get(row["claim"]), main.get("quantity", ""), effect.null) if effect.value else ""
     numbers = f"{effect.numbers} ({way})" if way else effect.numbers
     return f"{numbers}; {what}{seeds}"
 

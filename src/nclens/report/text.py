@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from nclens.claims import CLAIMS, Claim
+
 
 def number(value: Any, digits: int = 3, *, trim: bool = False, signed: bool = False) -> str:
     """Return a number as it is written on the page, to so many significant digits; a dash where there is none.
@@ -152,7 +154,7 @@ class Names:
     """Names of a study's experiments and losses.
 
     Args:
-        study: with `experiments`, as `report_page` takes it.
+        study: with `experiments` and `stated`, as `report_page` takes it.
 
     Raises:
         ValueError: a colour is not #rrggbb.
@@ -160,6 +162,7 @@ class Names:
 
     def __init__(self, study: Mapping[str, Any]) -> None:
         self.experiments = {entry["experiment"]: entry for entry in study["experiments"]}
+        self.claims: Mapping[str, Claim] = {**CLAIMS, **study.get("stated", {})}
         for entry in self.experiments.values():
             for loss, colour in entry["colours"].items():
                 if not re.fullmatch(r"#[0-9A-Fa-f]{6}", colour):

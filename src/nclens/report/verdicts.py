@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.claims import CLAIMS
+from nclens.claims import Claim, rules_of
 from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, meaning, pair
 from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
-from nclens.report.text import Names, as_text, folded, plainly, plural, sentence
+from nclens.report.text import Names, as_text, folded, listed, plainly, plural, sentence
 
 LONGEST_NOTE = 90
 """Characters of a reason that are shown, two lines on a phone; the rest is folded."""
@@ -24,8 +24,8 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     verdict_rows: dict[tuple[str, ...], dict[str, Any]] = {}
     records = claims.to_dict("records")
     for record in records:
-        if record["claim"] not in CLAIMS:
-            raise ValueError(f"claims: claim {record['claim']!r}; allowed: {', '.join(CLAIMS)}")
+        if record["claim"] not in names.claims:
+            raise ValueError(f"claims: claim {record['claim']!r}; allowed: {', '.join(names.claims)}")
         if record["level"] not in ("claim", "measure"):
             raise ValueError(f"claims: level {record['level']!r} of {record['claim']}; allowed: claim, measure")
         if record["verdict"] not in VERDICTS:
@@ -39,7 +39,8 @@ def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
                 {
                     "id": head[1],
                     "paper": papers(head[0]),
-                    "place": CLAIMS[head[1]].place,
+                    "claim": names.claims[head[1]],
+                    "place": names.claims[head[1]].place,
                     "statement": as_text(record["statement"]),
                     "rows": [],
                 },
@@ -89,10 +90,10 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "entry": as_text(record["loss"]),
         "loss": names.loss(experiment, as_text(record["loss"])),
         "baseline": names.loss(experiment, baseline) if baseline and baseline != as_text(record["loss"]) else None,
-        "quantity": CLAIMS[record["claim"]].label(key) if key else "",
+        "quantity": names.claims[record["claim"]].label(key) if key else "",
         "key": key,
         "effect": effect,
-        "meaning": meaning(as_text(record["claim"]), key, effect.null) if effect.value else "",
+        "meaning": meaning(names.claims[record["claim"]], key, effect.null) if effect.value else "",
         "verdict": record["verdict"],
         "note": sentence(shown),
         "rest": sentence(rest),
@@ -132,25 +133,23 @@ def _places(ends: Sequence[float], scale: Callable[[float], float], least: float
             yield f"{6 + 108 * place:.1f}"
 
 
-def verdicts(judged: Sequence[Mapping[str, Any]], rules: Mapping[str, str], links: Links) -> Section:
+def verdicts(judged: Sequence[Mapping[str, Any]], links: Links) -> Section:
     """Return the table of verdicts, the measures behind each folded below it, and the rules of these claims.
 
     Args:
         judged: the claims, as `judged_claims` returns them.
-        rules: part of the rule, or id of a claim -> text; those of other claims are left out.
         links: where the page can lead.
     """
     rows = [row for claim in judged for row in claim["rows"]]
-    own = {claim["id"] for claim in judged}
+    own = {claim["id"]: claim["claim"] for claim in judged}
     content = {
         "claims": judged,
         "apart": any(row["apart"] for row in rows),
         "tally": [(verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in VERDICTS],
-        "summary": f"{plural(len(rows), 'verdict')} on {plural(len(judged), 'claim')}." if rows else NO_CLAIM,
+        "summary": _summary(rows, len(judged)) if rows else NO_CLAIM,
         "rules": [
-            {"name": name, "rule": plainly(rule), "links": _rule_links(name, links) if name in own else []}
-            for name, rule in rules.items()
-            if name not in CLAIMS or name in own
+            {"name": name, "rule": plainly(rule), "links": _rule_links(own[name], links) if name in own else []}
+            for name, rule in rules_of(own, own).items()
         ],
     }
     sources = [
@@ -162,9 +161,18 @@ def verdicts(judged: Sequence[Mapping[str, Any]], rules: Mapping[str, str], link
     return Section("verdicts", "Verdicts", "verdicts.html.j2", content, sources)
 
 
-def _rule_links(claim: str, links: Links) -> list[Link]:
+def _summary(rows: Sequence[Mapping[str, Any]], claims: int) -> str:
+    """Say how many comparisons the verdicts rest on."""
+    compared = plural(sum(len(row["measures"]) for row in rows), "measure")
+    return (
+        f"{plural(len(rows), 'verdict')} on {plural(claims, 'claim')}, by {compared}. Intervals are of 95% each, not "
+        "corrected for their number."
+    )
+
+
+def _rule_links(claim: Claim, links: Links) -> list[Link]:
     """Return the paper of a claim and the function that measures it."""
-    return [*filter(None, [paper(CLAIMS[claim])]), links.code(code_of(claim))]
+    return [*filter(None, [paper(claim)]), links.code(code_of(claim))]
 
 
 def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
@@ -179,28 +187,35 @@ def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, An
     decided: dict[str, list[dict[str, str]]] = {}
     open_claims = []
     for entry in judged:
-        claim = CLAIMS[entry["id"]]
+        claim, subject = entry["claim"], _subject(entry)
         counts = Counter(row["verdict"] for row in entry["rows"])
         (most, amount), total = counts.most_common(1)[0], counts.total()
         found = {"id": claim.id, "verdict": most if amount == total else "mixed", "mark": most}
         if most == "inconclusive" and amount == total:
-            open_claims.append(found | {"text": f"whether {claim.subject} {claim.holds}"})
+            open_claims.append(found | {"text": f"whether {subject} {claim.holds}"})
         elif amount == total:
             text = claim.holds if most == "supported" else claim.fails
-            decided.setdefault(claim.subject, []).append(found | {"text": text})
+            decided.setdefault(subject, []).append(found | {"text": text})
         else:
             parts = [f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
             found["mark"] = f"{', '.join(parts)} of {plural(total, 'comparison')}"
-            decided.setdefault(claim.subject, []).append(found | {"text": claim.holds})
+            decided.setdefault(subject, []).append(found | {"text": claim.holds})
     sentences: list[dict[str, Any]] = [
         {"start": f"{_capital(subject)} ", "claims": claims} for subject, claims in decided.items()
     ]
     if open_claims:
         sentences.append({"start": "It is inconclusive ", "claims": open_claims})
     if sentences and (where := names.common()):
-        first = sentences[0]["start"]
-        sentences[0]["start"] = f"On {where}, {first if first.startswith('MaxSup') else first[:1].lower() + first[1:]}"
+        # A label keeps its capitals.
+        first = f"{next(iter(decided))} " if decided else "it is inconclusive "
+        sentences[0]["start"] = f"On {where}, {first}"
     return sentences
+
+
+def _subject(entry: Mapping[str, Any]) -> str:
+    """Return the subject of the sentence on a claim, of one on any loss the losses that it compares."""
+    labels = listed(dict.fromkeys(row["loss"]["label"] for row in entry["rows"]))
+    return entry["claim"].subject.replace("{loss}", labels)
 
 
 def _capital(text: str) -> str:

@@ -35,6 +35,10 @@ def build_claim(entry: StatedClaim) -> Claim:
         "interval does not.",
         partial(_stated if entry.function is None else _computed, entry),
         labels={quantity: what},
+        subject="{loss}",
+        holds=f"meets the claim “{entry.id}”",
+        fails=f"does not meet the claim “{entry.id}”",
+        below="sooner" if entry.at.startswith("time_to") else "",
     )
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nclens.claims import RULES
 from nclens.figures.catalogue import FIGURES
 from nclens.report import Drawn, png_size, report_page
 from nclens.report.summary import side_by_side
 from nclens.workflow import tables
+from nclens.workflow.build.claims import build_claim
 from nclens.workflow.files import damaged, read_json, write_text
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.provenance import repository
@@ -45,7 +45,7 @@ def report(spec: Report, root: Path, output: Path) -> None:
     losses = side_by_side(experiments, metrics)
     tables.write(tables.LOSSES, folder.losses, losses)
     page = report_page(
-        vars(spec) | {"experiments": experiments},
+        vars(spec) | {"experiments": experiments, "stated": {entry.id: build_claim(entry) for entry in spec.claims}},
         tables.read(tables.CLAIMS, folder.claims),
         metrics,
         losses=losses,
@@ -63,7 +63,6 @@ def report(spec: Report, root: Path, output: Path) -> None:
             if (path := folder.manifest(dataset)).is_file()
         },
         runs=dict(_runs(spec, folder)),
-        rules=RULES,
         has=lambda path: (root / path).is_file(),
         repository=repository(),
         # Known where a recording has begun: nothing here depends on one.
