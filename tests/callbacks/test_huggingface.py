@@ -5,11 +5,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import nclens
-from nclens.callbacks.huggingface import HuggingFaceCallback
+from nclens._torchvision import repair_on_import
 from nclens.metrics.collapse import neural_collapse
 from tests.process import Process
 
+repair_on_import()
 transformers = pytest.importorskip("transformers")
+HuggingFaceCallback = nclens.HuggingFaceCallback
 
 pytestmark = [
     pytest.mark.lengthy,

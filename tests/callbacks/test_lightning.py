@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import nclens
-from nclens.callbacks.lightning import LightningCallback
+from nclens._torchvision import repair_on_import
 from tests.process import Process
 
+repair_on_import()
 lightning = pytest.importorskip("lightning.pytorch")
+LightningCallback = nclens.LightningCallback
 
 pytestmark = [
     pytest.mark.lengthy,

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import nclens
+from nclens._torchvision import repair_on_import
 from tests.process import python
 from tests.project import ROOT
 
@@ -63,6 +64,7 @@ def test_recording(names, tmp_path):
 
 @pytest.mark.lengthy
 def test_lightning(names, tmp_path):
+    repair_on_import()
     lightning = pytest.importorskip("lightning.pytorch")
 
     class Module(lightning.LightningModule):
@@ -93,6 +95,7 @@ def test_lightning(names, tmp_path):
 @pytest.mark.lengthy
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_hugging_face(names):
+    repair_on_import()
     pytest.importorskip("transformers")
     from tests.callbacks.test_huggingface import Rows, model
 
