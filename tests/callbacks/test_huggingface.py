@@ -9,14 +9,16 @@ from nclens._torchvision import repair_on_import
 from nclens.metrics.collapse import neural_collapse
 from tests.process import Process
 
-repair_on_import()
-transformers = pytest.importorskip("transformers")
-HuggingFaceCallback = nclens.HuggingFaceCallback
-
 pytestmark = [
     pytest.mark.lengthy,
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
+
+
+def library():
+    """Transformers, which takes seconds to import: not where its tests are only collected."""
+    repair_on_import()
+    return pytest.importorskip("transformers")
 
 
 class Rows(Dataset):
@@ -40,16 +42,16 @@ class Rows(Dataset):
 def model(kind="SequenceClassification", seed=0):
     torch.manual_seed(seed)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.BertConfig(vocab_size=20, num_labels=3, max_position_embeddings=8, **sizes)
-    return getattr(transformers, f"BertFor{kind}")(config)
+    config = library().BertConfig(vocab_size=20, num_labels=3, max_position_embeddings=8, **sizes)
+    return getattr(library(), f"BertFor{kind}")(config)
 
 
 def make(folder, tokens=False, evaluated=None, **options):
     options = {"num_train_epochs": 2, "logging_strategy": "epoch", "eval_strategy": "epoch", "report_to": []} | options
-    arguments = transformers.TrainingArguments(
+    arguments = library().TrainingArguments(
         str(folder), use_cpu=True, per_device_train_batch_size=10, save_strategy="no", disable_tqdm=True, **options
     )
-    return transformers.Trainer(
+    return library().Trainer(
         model("TokenClassification" if tokens else "SequenceClassification"),
         arguments,
         train_dataset=Rows(tokens=tokens),
@@ -58,7 +60,7 @@ def make(folder, tokens=False, evaluated=None, **options):
 
 
 def train(trainer, **options):
-    trainer.add_callback(HuggingFaceCallback(trainer, **options))
+    trainer.add_callback(nclens.HuggingFaceCallback(trainer, **options))
     trainer.train()
     return [row for row in trainer.state.log_history if "nc1" in row]
 
@@ -117,7 +119,7 @@ def test_several_evaluation_sets_and_epochs(tmp_path):
     assert {"eval_a_nc1", "eval_b_nc1", "nc1"} <= rows[0].keys()
     assert "nc4" not in rows[0]
     with pytest.raises(ValueError, match="every: expected an integer of 1 or more, got 0"):
-        HuggingFaceCallback(trainer, every=0)
+        nclens.HuggingFaceCallback(trainer, every=0)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import math
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -13,33 +14,40 @@ import nclens
 from nclens._torchvision import repair_on_import
 from tests.process import Process
 
-repair_on_import()
-lightning = pytest.importorskip("lightning.pytorch")
-LightningCallback = nclens.LightningCallback
-
 pytestmark = [
     pytest.mark.lengthy,
     pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
 
-class Module(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+@cache
+def library():
+    """Lightning, which takes seconds to import: not where its tests are only collected."""
+    repair_on_import()
+    return pytest.importorskip("lightning.pytorch")
 
-    def forward(self, inputs):
-        return self.net(inputs)
 
-    def training_step(self, batch, number):
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+@cache
+def module_class():
+    class Module(library().LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    def validation_step(self, batch, number):
-        self.log("val/loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+        def forward(self, inputs):
+            return self.net(inputs)
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+        def training_step(self, batch, number):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch, number):
+            self.log("val/loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Module
 
 
 def data(samples=51, seed=0):
@@ -49,9 +57,9 @@ def data(samples=51, seed=0):
 
 
 def fit(folder, callbacks, module=None, loader=None, **options):
-    module = module or Module()
+    module = module or module_class()()
     options = {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1} | options
-    trainer = lightning.Trainer(
+    trainer = library().Trainer(
         default_root_dir=folder,
         callbacks=callbacks,
         enable_progress_bar=False,
@@ -67,8 +75,8 @@ def fit(folder, callbacks, module=None, loader=None, **options):
 
 
 def test_the_trainers_logger_gets_what_the_network_is(tmp_path):
-    logger = lightning.loggers.CSVLogger(tmp_path)
-    callback = LightningCallback()
+    logger = library().loggers.CSVLogger(tmp_path)
+    callback = nclens.LightningCallback()
     trainer, module = fit(tmp_path, [callback], logger=logger)
     for name, dataset in {"train": data(), "val": data(seed=1)}.items():
         values = nclens.watch(module).measure(DataLoader(dataset, 10))
@@ -90,7 +98,7 @@ def test_loaders_epochs_and_steps_of_ones_own(tmp_path):
         return batch["y"]
 
     inputs, labels = data().tensors
-    callback = LightningCallback(
+    callback = nclens.LightningCallback(
         "net.4", loaders={"mine": [{"x": inputs, "y": labels}]}, every=2, step=step, nc4=False, min_samples=3
     )
     _, module = fit(tmp_path, [callback], max_epochs=5)
@@ -101,16 +109,16 @@ def test_loaders_epochs_and_steps_of_ones_own(tmp_path):
 
 def test_the_training_is_the_same_with_and_without_it(tmp_path):
     def train(callbacks):
-        lightning.seed_everything(3, verbose=False)
+        library().seed_everything(3, verbose=False)
         return fit(tmp_path, callbacks)[1].state_dict()
 
-    watched, alone = train([LightningCallback()]), train([])
+    watched, alone = train([nclens.LightningCallback()]), train([])
     assert all(torch.equal(watched[name], alone[name]) for name in alone)
 
 
 def test_mixed_and_half_precision(tmp_path):
     for precision, tolerance in (("bf16-mixed", 1e-5), ("bf16-true", 1e-6)):
-        callback = LightningCallback()
+        callback = nclens.LightningCallback()
         _, module = fit(tmp_path, [callback], precision=precision, max_epochs=1)
         inputs, labels = data().tensors
         dtype = module.net[0].weight.dtype
@@ -123,14 +131,14 @@ def test_mixed_and_half_precision(tmp_path):
 def test_several_loaders_and_wrong_options(tmp_path):
     loaders = {"a": DataLoader(data(), 17), "b": DataLoader(data(), 17)}
 
-    class Both(Module):
+    class Both(module_class()):
         def training_step(self, batch, number):
             return super().training_step(batch["a"], number)
 
     with pytest.raises(ValueError, match="loaders: the trainer has several for `train`; name those to measure"):
-        fit(tmp_path, [LightningCallback()], Both(), loaders)
+        fit(tmp_path, [nclens.LightningCallback()], Both(), loaders)
     with pytest.raises(ValueError, match="every: expected an integer of 1 or more, got 0"):
-        LightningCallback(every=0)
+        nclens.LightningCallback(every=0)
 
 
 @pytest.mark.slow
@@ -138,8 +146,8 @@ def test_mlflow_gets_the_values(tmp_path):
     from mlflow import MlflowClient
 
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    logger = lightning.loggers.MLFlowLogger("collapse", tracking_uri=address, artifact_location=str(tmp_path / "files"))
-    callback = LightningCallback()
+    logger = library().loggers.MLFlowLogger("collapse", tracking_uri=address, artifact_location=str(tmp_path / "files"))
+    callback = nclens.LightningCallback()
     fit(tmp_path, [callback], logger=logger)
     history = MlflowClient(address).get_metric_history(logger.run_id, "val/nc1")
     assert len(history) == 2
@@ -150,8 +158,8 @@ def test_mlflow_gets_the_values(tmp_path):
 def test_wandb_gets_the_values(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    logger = lightning.loggers.WandbLogger(project="collapse", save_dir=str(tmp_path), offline=True)
-    callback = LightningCallback()
+    logger = library().loggers.WandbLogger(project="collapse", save_dir=str(tmp_path), offline=True)
+    callback = nclens.LightningCallback()
     fit(tmp_path, [callback], logger=logger)
     summary = dict(logger.experiment.summary)
     wandb.finish()
@@ -164,11 +172,12 @@ PROCESS = """
 import sys, warnings
 warnings.simplefilter("ignore")
 import torch
-from tests.callbacks.test_lightning import LightningCallback, data, fit
+import nclens
+from tests.callbacks.test_lightning import data, fit
 rank, folder, port = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 import os
 os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-callback = LightningCallback(min_samples=17)
+callback = nclens.LightningCallback(min_samples=17)
 trainer, module = fit(folder, [callback], devices=2, strategy="ddp", max_epochs=1)
 logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
 torch.save((callback.values, logged, module.state_dict()), f"{folder}/values{rank}.pt")
@@ -189,7 +198,7 @@ def test_two_real_processes_are_one(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], said
     for rank in (0, 1):
         values, logged, state = torch.load(tmp_path / f"values{rank}.pt")
-        module = Module()
+        module = module_class()()
         module.load_state_dict(state)
         for name, dataset in {"train": data(), "val": data(seed=1)}.items():
             one = nclens.watch(module).measure(DataLoader(dataset, 51))
