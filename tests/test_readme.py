@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch import nn
 
+import nclens
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.files import read_json
@@ -58,20 +59,34 @@ def features():
     features = torch.randn(10, 512, generator=generator)[labels] + torch.randn(200, 512, generator=generator)
     head = nn.Linear(512, 10)
     names = {"features": features, "labels": labels, "weight": head.weight, "bias": head.bias, "head": head}
-    return names | {"backbone": nn.Identity(), "loader": list(zip(features.split(50), labels.split(50), strict=True))}
+    model = nn.Sequential(nn.Dropout(), head)  # features, but in evaluation mode only
+    loader = list(zip(features.split(50), labels.split(50), strict=True))
+    return names | {"model": model, "loader": loader, "epochs": 2, "train": nn.Module.train}
 
 
 def test_the_library_in_six_lines_and_the_trap(features):
     library, trap = (code for kind, code in blocks(README, "The library") if kind == "python")
     assert len([line for line in library.splitlines() if line.strip()]) == 6
-    whole, streamed = features, dict(features)
-    exec(library.split("metric =")[0], whole)
-    exec(library, streamed)
-    values = {key: float(value) for key, value in streamed["values"].items()}
-    assert values == pytest.approx({key: value for key, value in whole["values"].items() if key != "nc4"})
+    whole, watched = features, dict(features)
+    exec(library.split("watch =")[0], whole)
+    exec(library, watched)
+    assert watched["values"] == pytest.approx(whole["values"] | {"classes_measured": 10})
+    assert watched["model"].training
     exec(trap, features)
     assert features["trap"] > 1e6
     assert features["safe"] < 0.01
+
+
+def test_the_streaming_form_of_the_library_page(features):
+    """Its lines are in evaluation mode, and the network is in training mode again."""
+    streaming = [code for _, code in blocks(ROOT / "docs" / "library.md", "Neural collapse")][1]
+    names = features | {"backbone": features["model"][0], "nclens": nclens, "torch": torch}
+    exec(streaming, names)
+    given = (features[name] for name in ("features", "labels", "weight", "bias"))
+    whole = nclens.neural_collapse(*given)
+    values = {key: float(value) for key, value in names["values"].items()}
+    assert values == pytest.approx({key: value for key, value in whole.items() if key != "nc4"})
+    assert names["model"].training
 
 
 def test_the_weights_of_an_epoch_are_read_as_the_documentation_shows(tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 """nclens: what a loss does to a network's representation, seen through neural collapse.
 
 The names in `__all__` are what a researcher uses without the workflow: to measure features and calibration, at once or
-batch by batch, to probe trained networks, to train with the losses, and to compare with the unconstrained feature
-model. Each is imported when it is first used, so that `import nclens` loads neither torch nor pandas. The subpackages
-(`nclens.metrics`, `nclens.ufm`, ...) hold the rest, and are attributes too. What needs an extra that is not installed
-raises an ImportError that names it.
+batch by batch, to watch a network in a training loop, to probe trained networks, to train with the losses, and to
+compare with the unconstrained feature model. Each is imported when it is first used, so that `import nclens` loads
+neither torch nor pandas. The subpackages (`nclens.metrics`, `nclens.ufm`, ...) hold the rest, and are attributes too.
+What needs an extra that is not installed raises an ImportError that names it.
 
 >>> import nclens
 >>> nclens.neural_collapse.__module__
@@ -16,6 +16,10 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nclens.callbacks.huggingface import HuggingFaceCallback
+    from nclens.callbacks.lightning import LightningCallback
+    from nclens.callbacks.recorder import Recorder
+    from nclens.callbacks.watch import Watch, watch
     from nclens.losses import LOSSES, Schedule, StatefulLoss
     from nclens.metrics.calibration import (
         ReliabilityBins,
@@ -41,6 +45,10 @@ __version__ = "0.1.0"
 
 #: Module -> the public names that it holds.
 _HOMES: dict[str, tuple[str, ...]] = {
+    "callbacks.huggingface": ("HuggingFaceCallback",),
+    "callbacks.lightning": ("LightningCallback",),
+    "callbacks.recorder": ("Recorder",),
+    "callbacks.watch": ("Watch", "watch"),
     "losses": ("LOSSES", "Schedule", "StatefulLoss"),
     "metrics.calibration": (
         *("ReliabilityBins", "calibration_metrics", "expected_calibration_error", "fit_temperature"),
@@ -72,19 +80,25 @@ _EXTRAS = {
         "workflow",
     ),
     **dict.fromkeys(("gymnasium", "mujoco"), "mujoco"),
+    "lightning": "lightning",
+    **dict.fromkeys(("accelerate", "transformers"), "huggingface"),
 }
 
 __all__ = [
     "LOSSES",
+    "HuggingFaceCallback",
+    "LightningCallback",
     "LinearProbe",
     "NearestClassMean",
     "NeuralCollapse",
+    "Recorder",
     "RegressionCollapse",
     "ReliabilityBins",
     "Schedule",
     "StatefulLoss",
     "UnconstrainedFeatureModel",
     "UnconstrainedRegression",
+    "Watch",
     "angular_spread",
     "calibration_metrics",
     "class_means",
@@ -99,6 +113,7 @@ __all__ = [
     "stratified_mask",
     "temperature_metrics",
     "template_plane",
+    "watch",
 ]
 
 

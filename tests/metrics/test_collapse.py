@@ -485,3 +485,128 @@ def test_bad_subset(subset):
 def test_bad_number_of_classes(classes):
     with pytest.raises(ValueError, match="expected an integer of 2 or more"):
         class_means(FEATURES, LABELS * 0, classes)
+
+
+# Classes and samples that are left out
+
+
+def few(seed=0):
+    """Seven classes, of which the second has no sample, the fourth one and the last two; every fifth label is -100."""
+    features, labels, weight, bias = draw(classes=7, per_class=9, seed=seed)
+    order = torch.arange(len(labels))
+    for k, left in ((1, 0), (3, 1), (6, 2)):
+        order = order[(labels[order] != k) | (torch.cumsum(labels[order] == k, 0) <= left)]
+    features, labels = features[order], labels[order]
+    ignored = torch.arange(len(labels)) % 5 == 0
+    ignored &= ~torch.isin(labels, torch.tensor([3, 6]))
+    return features, labels.masked_fill(ignored, -100), weight, bias
+
+
+@pytest.mark.parametrize(("min_samples", "measured"), [(2, [0, 2, 4, 5, 6]), (3, [0, 2, 4, 5])])
+def test_left_out_classes_are_as_if_they_had_never_been(min_samples, measured):
+    features, labels, weight, bias = few()
+    values = neural_collapse(features, labels, weight, bias, ignore_index=-100, min_samples=min_samples)
+    assert tuple(values) == (*KEYS, "classes_measured")
+    assert values["classes_measured"] == len(measured)
+    kept = torch.isin(labels, torch.tensor(measured))
+    x, y = features[kept], torch.tensor([measured.index(k) for k in labels[kept].tolist()])
+    alone = neural_collapse(x, y, weight[measured], bias[measured])
+    expected = literal(x, y, weight[measured], bias[measured])
+    for key in KEYS:
+        if key != "nc4":
+            assert values[key] == alone[key], key
+            assert values[key] == pytest.approx(expected[key], rel=1e-9, abs=1e-12), key
+    # nc4 by its words: the argmax is over all logits, the nearest mean among those that are there.
+    means = {k: x[y == place].mean(0) for place, k in enumerate(measured)}
+    nearest = torch.tensor([min(means, key=lambda k, h=h: float((h - means[k]).norm())) for h in x])
+    predicted = (x @ weight.T + bias).argmax(1)
+    assert values["nc4"] == float((nearest != predicted).double().mean())
+    assert set(predicted.tolist()) - set(measured), "a class that is left out is predicted, which counts"
+
+
+def test_reference_means_may_lack_classes_and_have_more():
+    features, labels, weight, bias = few()
+    options = {"ignore_index": -100, "min_samples": 3}
+    own = class_means(features, labels, 7, **options)
+    assert own.isnan().all(1).tolist() == [False, True, False, True, False, False, True]
+    whole = neural_collapse(features, labels, weight, bias, **options)
+    assert neural_collapse(features, labels, weight, bias, reference_means=own, **options) == whole
+    means = class_means(*draw(classes=7, seed=4)[:2], 7)  # of another split, which lacks no class
+    values = neural_collapse(features, labels, weight, bias, reference_means=means, **options)
+    counted = labels >= 0
+    nearest = torch.cdist(features[counted], means).argmin(1)
+    assert values["nc4"] == float((nearest != (features[counted] @ weight.T + bias).argmax(1)).double().mean())
+    assert {key: value for key, value in values.items() if key != "nc4"} == {
+        key: value for key, value in whole.items() if key != "nc4"
+    }
+
+
+def test_without_a_class_to_leave_out_nothing_changes():
+    features, labels, weight, bias = draw()
+    values = neural_collapse(features, labels, weight, bias)
+    options = {"ignore_index": 255, "min_samples": 2}
+    assert neural_collapse(features, labels, weight, bias, **options) == values | {"classes_measured": 4.0}
+    assert neural_collapse(features, labels, weight, bias, ignore_index=-1) == values
+    assert torch.equal(class_means(features, labels, 4, **options), class_means(features, labels, 4))
+
+
+def test_ignored_samples_may_have_any_features():
+    features, labels, weight, bias = draw()
+    expected = neural_collapse(features, labels, weight, bias)
+    more = torch.cat([torch.full((3, 6), math.nan).double(), features])
+    for ignored in (-100, 255, 9):
+        theirs = torch.cat([torch.full((3,), ignored), labels])
+        assert neural_collapse(more, theirs, weight, bias, ignore_index=ignored) == expected
+        assert torch.equal(class_means(more, theirs, 4, ignore_index=ignored), class_means(features, labels, 4))
+    assert neural_collapse(
+        more, torch.cat([torch.full((3,), 255), labels]).byte().numpy(), weight, bias, ignore_index=255
+    )
+
+
+LACKING = torch.tensor([0, 0, 0, 1, -100, -100, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (LACKING, {}, r"labels must lie in \[0, 4\), got -100 at index 4"),
+        (LACKING, {"ignore_index": -100}, r"labels: class 2 has 0 sample\(s\), at least 2 needed"),
+        (LACKING, {"ignore_index": -100, "min_samples": 1}, "min_samples: expected an integer of 2 or more, got 1"),
+        (LACKING, {"ignore_index": -100, "min_samples": 2.0}, "min_samples: expected an integer of 2 or more, got 2.0"),
+        (
+            LACKING,
+            {"ignore_index": -100, "min_samples": 3},
+            r"labels: 1 of 4 classes has 3 sample\(s\) or more, at least two classes are needed",
+        ),
+        (LACKING * 0 - 1, {"ignore_index": -1, "min_samples": 2}, "labels: 0 of 4 classes have 2 sample"),
+        (LACKING, {"ignore_index": -100.0}, "ignore_index: expected an integer, got -100.0"),
+        (LACKING, {"ignore_index": 3, "min_samples": 2}, r"labels must lie in \[0, 4\), got -100 at index 4 \(2 of 8"),
+    ],
+)
+def test_what_is_left_out_wrongly(labels, options, message):
+    features, _, weight, bias = draw()
+    with pytest.raises(ValueError, match=message):
+        neural_collapse(features[:8], labels, weight, bias, **options)
+
+
+def test_a_value_that_is_not_finite_is_found_in_its_row_whatever_is_ignored():
+    features, _, weight, bias = draw()
+    labels = torch.tensor([-100, 0, 0, 1, 1, 3, 3])
+    with pytest.raises(ValueError, match="features: every value must be finite, found nan or inf in row 5"):
+        neural_collapse(spoil(features[:7], (5, 0), math.nan), labels, weight, bias, ignore_index=-100, min_samples=2)
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2], [0, 1, 2, 3]])
+def test_a_mean_is_all_nan_or_finite_and_two_are_needed(rows):
+    features, labels, weight, bias = draw()
+    means = class_means(features, labels, 4)
+    means[rows] = math.nan
+    options = {"reference_means": means, "min_samples": 2}
+    if len(rows) == 1:
+        assert neural_collapse(features, labels, weight, bias, **options)
+        means[1, 1] = math.nan
+        with pytest.raises(ValueError, match="reference_means: every value must be finite"):
+            neural_collapse(features, labels, weight, bias, **options)
+        return
+    with pytest.raises(ValueError, match=f"reference_means: {4 - len(rows)} of 4 rows have numbers, at least two"):
+        neural_collapse(features, labels, weight, bias, **options)

@@ -438,3 +438,119 @@ def test_bad_construction_of_the_second_pass(arguments, message):
 def test_bad_batch_of_the_second_pass():
     with pytest.raises(ValueError, match="features: expected a floating-point tensor"):
         NearestClassMean(WEIGHT, WEIGHT).update(FEATURES[:, 1:])
+
+
+# Classes and samples that are left out
+
+OPTIONS = {"ignore_index": -100, "min_samples": 4}
+
+
+def lacking(seed=0, spread=0.5):
+    """Some samples are ignored, with features that are no numbers; one class has three samples, one has none."""
+    features, labels, weight, bias = draw(seed, spread, samples=120)
+    labels = torch.where(labels == 3, 0, labels)
+    labels[labels == 2] = torch.where((labels == 2).cumsum(0)[labels == 2] <= 3, 2, 1)
+    labels[1::7] = torch.where(labels[1::7] == 2, 2, -100)
+    weight, bias = torch.cat([weight, weight[:1] + 1]), torch.cat([bias, bias[:1]])
+    labels = torch.where((labels >= 0) & (torch.arange(120) % 9 == 0), 4, labels)
+    return features.masked_fill((labels < 0)[:, None], math.nan), labels, weight, bias
+
+
+def left_out(features, labels, weight, bias=None):
+    values = neural_collapse(features, labels, weight, bias, **OPTIONS)
+    assert 2 <= values["classes_measured"] < 5
+    return values
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 120])
+@pytest.mark.parametrize("spread", [0.5, 2e-5])
+def test_left_out_classes_as_in_the_whole_set_function(size, spread):
+    features, labels, weight, bias = lacking(spread=spread)
+    expected = left_out(features, labels, weight, bias)
+    metric = feed(NeuralCollapse(5, DIM, **OPTIONS), features, labels, weight, size)
+    values = numbers(metric.compute())
+    nc4 = expected.pop("nc4")
+    assert list(values) == list(expected)
+    assert values == pytest.approx(expected, rel=1e-9, abs=1e-13)
+    means = metric.class_means()
+    torch.testing.assert_close(means, class_means(features, labels, 5, **OPTIONS), rtol=1e-12, atol=0, equal_nan=True)
+    nearest = NearestClassMean(means, weight, bias, ignore_index=-100)
+    for x, y in zip(features.split(size), labels.split(size), strict=True):
+        nearest.update(x, y)
+    assert nearest.compute().item() == nc4
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 120), max_size=6))
+def test_left_out_classes_in_any_partition(seed, cuts):
+    features, labels, weight, _ = lacking(seed)
+    cuts = sorted([0, *cuts, 120])
+    sizes = [b - a for a, b in itertools.pairwise(cuts)]
+    metrics = [
+        feed(NeuralCollapse(5, DIM, **OPTIONS), x, y, weight, 11) if len(x) else NeuralCollapse(5, DIM, **OPTIONS)
+        for x, y in zip(features.split(sizes), labels.split(sizes), strict=True)
+    ]
+    expected = left_out(features, labels, weight)
+    expected.pop("nc4")
+    first = metrics[0].clone()
+    for one in metrics[1:]:
+        first.merge_state(one)
+    assert numbers(first.compute()) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+    metrics[0].distributed_available_fn = lambda: True
+    metrics[0].dist_sync_fn = gathered(metrics)
+    metrics[0]._update_count += 1
+    assert numbers(metrics[0].compute()) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+    means = class_means(features, labels, 5, **OPTIONS)
+    torch.testing.assert_close(metrics[0].class_means(), means, rtol=1e-10, atol=0, equal_nan=True)
+
+
+def test_forward_measures_the_classes_that_its_batch_has():
+    features, _, weight, _ = draw()
+    metric = NeuralCollapse(CLASSES, DIM, min_samples=3)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    values = numbers(metric(features[:8], batch, weight))
+    expected = neural_collapse(features[:8], batch, weight, None, min_samples=3)
+    expected.pop("nc4")
+    assert values == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    few = metric(features[8:12], batch[:4], weight)
+    assert few.pop("classes_measured") == 1
+    assert all(math.isnan(value) for value in few.values())
+    assert list(metric.compute()) == list(values)
+    metric.reset()
+    assert not metric.waiting_counts.any()
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_too_few_classes_to_measure():
+    metric = NeuralCollapse(CLASSES, DIM, min_samples=3)
+    with pytest.raises(ValueError, match="labels: 0 of 4 classes have 3 sample"):
+        metric.compute()
+    metric.update(FEATURES[:5], torch.tensor([0, 0, 0, 1, 1]), WEIGHT)
+    for value in (metric.compute, metric.class_means):
+        with pytest.raises(ValueError, match="labels: 1 of 4 classes has 3 sample"):
+            value()
+    with pytest.raises(ValueError, match="min_samples: expected an integer of 2 or more, got 1"):
+        NeuralCollapse(CLASSES, DIM, min_samples=1)
+    with pytest.raises(ValueError, match=r"merge_state: expected waiting of shape \(4, 2, 6\)"):
+        metric.merge_state(NeuralCollapse(CLASSES, DIM, min_samples=4))
+    with pytest.raises(ValueError, match="labels: needed, as ignore_index is given"):
+        NearestClassMean(WEIGHT, WEIGHT, ignore_index=-1).update(FEATURES)
+    with pytest.raises(ValueError, match="means: 1 of 4 rows have numbers, at least two are needed"):
+        NearestClassMean(WEIGHT.masked_fill(torch.arange(4)[:, None] > 0, math.nan), WEIGHT)
+
+
+def test_nearest_class_mean_without_labels_counts_every_sample():
+    features, labels, weight, bias = draw(spread=1.0)
+    means = class_means(features, labels, CLASSES)
+    means[2] = math.nan
+    metric = NearestClassMean(means, weight, bias)
+    metric.update(features)
+    near = torch.tensor([0, 1, 3])
+    nearest = near[torch.cdist(features, means[near]).argmin(1)]
+    assert metric.compute() == (nearest != (features @ weight.T + bias).argmax(1)).double().mean()
+    other = NearestClassMean(means, weight, bias)
+    other.update(features, labels)
+    kept = labels != 2
+    assert other.compute() == (nearest != (features @ weight.T + bias).argmax(1))[kept].double().mean()
+    with pytest.raises(ValueError, match="other class means or another classifier"):
+        metric.merge_state(NearestClassMean(means.roll(1, 0), weight, bias))

@@ -15,7 +15,9 @@ import math
 import operator
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from nclens._inputs import (
     as_integer,
     as_tensor,
     check_device,
+    check_label_type,
     check_labels,
     check_masked,
     describe,
@@ -64,6 +67,8 @@ def neural_collapse(
     bias: Array | None,
     *,
     reference_means: Array | None = None,
+    ignore_index: int | None = None,
+    min_samples: int | None = None,
 ) -> dict[str, float]:
     """Measure every variant of neural collapse on one split.
 
@@ -87,11 +92,17 @@ def neural_collapse(
     | `nc4` | share of samples whose argmax(W h + b) is not the class with the nearest mean | [0, 1] |
     | `feature_norm`, `classifier_norm` | mean over k of |hbar_k - hG|, of |w_k| | [0, inf) |
     | `rank_means` | r, the numerical rank of M, tolerance max(K, d) eps s_max | 0 ... min(K-1, d) |
+    | `classes_measured` | the number of classes that are measured; only where `min_samples` is given | 2 ... K |
 
     The class means are those of the split that is measured. Only `nc4` uses `reference_means`: for a test split, give
     the train split's class means (`class_means`), which is what a nearest-class-mean classifier would have learnt.
     The equinorm, equiangular and nc4 keys are the NC2 and NC4 of the original neural collapse paper; the standard
     deviation is the population's (divisor K). Exact ties in nc4 go to the lower class.
+
+    With `min_samples`, classes with fewer samples are left out: the samples, the rows of M and of W, and K (in E, 1/K
+    and 1/(K-1) too) are those of the classes measured. `nc4` speaks of the logits, so its argmax is over all K of them;
+    its nearest mean is among the classes that have a reference mean, and so are its samples' labels. A row of nan in
+    `reference_means` is a class without one.
 
     Where r < K - 1 (d < K - 1, or classes that share a direction) the trace of `nc1` runs over the r directions. Where
     all class means coincide (M = 0), `nc1`, `nc1_sum`, `nc1_quotient` and `cdnv` are inf and the values that are
@@ -109,15 +120,19 @@ def neural_collapse(
 
     Args:
         features: (N, d), any floating dtype, on any device with float64; a tensor or NumPy array, as all arguments.
-        labels: (N,), integers of any type in [0, K), on the features' device; every class needs two samples or more.
+        labels: (N,), integers of any type in [0, K), on the features' device; every class needs two samples or more,
+            unless `min_samples` is given.
         weight: (K, d), the classifier's weight, K >= 2.
         bias: (K,), the classifier's bias, or None for none. Only `nc4` uses it.
         reference_means: (K, d), the class means for `nc4`; by default those of this split.
+        ignore_index: samples with this label are left out, whatever their features; by default none is.
+        min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
 
     Raises:
         ValueError: a wrong type, shape or device; labels that are not integers or are out of range; a value that is
-            not finite; K < 2; a class with no sample, or with one (it has no scatter, so it would look collapsed);
-            features so large that their norms exceed float64.
+            not finite; K < 2; without `min_samples` a class with no sample, or with one (it has no scatter, so it would
+            look collapsed), with it fewer than two classes to measure; features so large that their norms exceed
+            float64.
 
     >>> features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
     >>> labels = torch.tensor([0, 0, 1, 1])
@@ -129,24 +144,31 @@ def neural_collapse(
     """
     if torch.compiler.is_compiling():  # a graph break, rather than half a minute of compilation for one dictionary
         run = torch.compiler.disable(neural_collapse)
-        return run(features, labels, weight, bias, reference_means=reference_means)
+        rest = {"reference_means": reference_means, "ignore_index": ignore_index, "min_samples": min_samples}
+        return run(features, labels, weight, bias, **rest)
     with torch.no_grad():
         features = _check_floating("features", features, (None, None))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
         classes = len(weight)
         bias = weight.new_zeros(classes) if bias is None else check_float64("bias", bias, (classes,), features)
-        features, labels = check_samples(features, labels, classes)
+        features, labels = check_samples(features, labels, classes, ignore_index)
         features, exponent = scaled(features)
-        counts, means = _counts_and_means(features, labels, classes, at_least=2)
+        counts, means = _counts_and_means(features, labels, classes, 2, min_samples)
         reference = unscaled(means, exponent)
         if reference_means is not None:
-            reference = check_float64("reference_means", reference_means, tuple(weight.shape), features)
-        scorer, offset = readout(weight, bias, reference, exponent)
+            check = check_float64 if min_samples is None else check_means
+            reference = check("reference_means", reference_means, tuple(weight.shape), features)
+        near, kept = with_mean(reference), with_mean(means)
+        scored, measured = Chosen(near, classes), Chosen(kept, classes)
+        scorer, offset = readout(weight, bias, reference[near], exponent)
+        samples = counts[near].sum()
+        counts, means, weight = counts[kept], means[kept], weight[kept]
         white = whitening(means)
-        squares, deviation = means.new_zeros(classes), means.new_zeros(())
+        squares, deviation = means.new_zeros(len(kept)), means.new_zeros(())
         disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
         for x, y in _chunks(classes, features, labels):
-            disagreements += count_disagreements(x @ scorer + offset)
+            disagreements += count_disagreements(scored.samples(x, y)[0] @ scorer + offset, near)
+            x, y = measured.samples(x, y)
             residual = means[y].sub_(x)
             squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
             deviation += (residual @ white).square().sum()
@@ -154,17 +176,22 @@ def neural_collapse(
         values["feature_norm"] = unscaled(values["feature_norm"], exponent)
         if bool(values["feature_norm"].isinf()):
             raise ValueError("features: values so large that their norms exceed float64")
-        values["nc4"] = nc4_share(disagreements, len(features), reference)
-        return dict(zip(KEYS, torch.stack([values[key] for key in KEYS]).tolist(), strict=True))
+        values["nc4"] = nc4_share(disagreements, samples, reference[near])
+        keys = KEYS if min_samples is None else (*KEYS, "classes_measured")
+        return dict(zip(keys, torch.stack([values[key] for key in keys]).tolist(), strict=True))
 
 
-def class_means(features: Array, labels: Array, classes: int) -> Tensor:
+def class_means(
+    features: Array, labels: Array, classes: int, *, ignore_index: int | None = None, min_samples: int | None = None
+) -> Tensor:
     """Return the means hbar_k of the classes' features, summed in float64.
 
     Args:
         features: (N, d), any floating dtype.
-        labels: (N,), integers in [0, classes), every class at least once.
+        labels: (N,), integers in [0, classes), every class at least once, unless `min_samples` is given.
         classes: K, the number of classes.
+        ignore_index: samples with this label are left out; by default none is.
+        min_samples: 1 or more; a class with fewer samples has a row of nan. By default no class may lack samples.
 
     Returns:
         (K, d), float64, on the features' device, in the features' unit. Where all samples of a class are equal the
@@ -178,9 +205,10 @@ def class_means(features: Array, labels: Array, classes: int) -> Tensor:
             [1.]], dtype=torch.float64)
     """
     with torch.no_grad():
-        features, labels = check_samples(features, labels, classes)
+        features, labels = check_samples(features, labels, classes, ignore_index)
         features, exponent = scaled(features)
-        return unscaled(_counts_and_means(features, labels, operator.index(classes), at_least=1)[1], exponent)
+        _, means = _counts_and_means(features, labels, operator.index(classes), 1, min_samples)
+        return unscaled(means, exponent)
 
 
 def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> float:
@@ -248,23 +276,47 @@ def nc1_by_correctness(features: Array, logits: Array, labels: Array) -> dict[st
     return {name: nc1_subset(features, labels, logits.shape[1], subset) for name, subset in parts.items()}
 
 
-def _counts_and_means(features: Tensor, labels: Tensor, classes: int, at_least: int) -> tuple[Tensor, Tensor]:
-    """(K,) and (K, d), float64, if every class has enough samples.
+def _counts_and_means(
+    features: Tensor, labels: Tensor, classes: int, at_least: int, min_samples: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(K,) and (K, d), float64, if every class has enough samples; with `min_samples`, rows of nan for those that lack.
 
     Each class is summed relative to its first sample, so that equal samples have exactly their own value as the mean
     and total collapse is recognised as such.
     """
     counts = torch.bincount(labels, minlength=classes)
-    check_counts(counts.tolist(), at_least)
-    first = features[labels.argsort(stable=True)[counts.cumsum(0) - counts]].double()
+    lacking = find_lacking(counts, at_least, min_samples)
+    places = (counts.cumsum(0) - counts).clamp(max=len(labels) - 1)  # a class without samples has another's first one
+    first = features[labels.argsort(stable=True)[places]].double()
     totals = torch.zeros_like(first)
     for x, y in _chunks(classes, features, labels):
         totals.index_add_(0, y, first[y].sub_(x))
-    means = first - totals / counts[:, None]
+    means = first - totals / counts.clamp(min=1)[:, None]
     if not bool(means.isfinite().all()):
         row = int((~features.isfinite().all(dim=1)).nonzero()[0])
         raise ValueError(f"features: every value must be finite, found nan or inf in row {row}")
-    return counts.double(), means
+    return counts.double(), means.masked_fill(lacking[:, None], torch.nan)
+
+
+class Chosen(NamedTuple):
+    """Some classes, (R,) in increasing order, of K."""
+
+    classes: Tensor
+    of: int
+
+    def samples(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the samples of the classes chosen, and each one's place in `classes`."""
+        if len(self.classes) == self.of:
+            return x, y
+        place = torch.full((self.of,), -1, device=y.device).scatter_(
+            0, self.classes, torch.arange(len(self.classes), device=y.device)
+        )[y]
+        return x[place >= 0], place[place >= 0]
+
+
+def with_mean(means: Tensor) -> Tensor:
+    """Return the classes (R,) that have a mean, of (K, d) means with a row of nan for each of the others."""
+    return (~means.isnan().all(dim=1)).nonzero()[:, 0]
 
 
 def _chunks(classes: int, features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -291,7 +343,7 @@ def whitening(means: Tensor) -> Tensor:
 
 
 def readout(weight: Tensor, bias: Tensor, means: Tensor, exponent: int = 0) -> tuple[Tensor, Tensor]:
-    """(d, 2K) and (2K,): h @ readout + offset is the K logits, then K scores that are highest at the nearest mean.
+    """(d, K + R) and (K + R,): h @ readout + offset is the K logits, then a score a mean, highest at the nearest.
 
     |h - m_k|^2 = |h|^2 - 2 (h - c)'(m_k - c) + |m_k - c|^2 + terms without k, so the nearest mean is a linear
     classifier too; c is the centre of the means, which keeps a common offset out of the squares. h are the features
@@ -315,10 +367,13 @@ def _levelled(rows: Tensor, offset: Tensor, exponent: int) -> tuple[Tensor, Tens
     return rows * math.ldexp(1.0, exponent - common), offset * math.ldexp(1.0, -common)
 
 
-def count_disagreements(scores: Tensor) -> Tensor:
-    """Count the rows of (n, 2K) scores (see `readout`) in which the network and the nearest mean differ."""
-    classes = scores.shape[1] // 2
-    return (scores[:, :classes].argmax(1) != scores[:, classes:].argmax(1)).sum()
+def count_disagreements(scores: Tensor, near: Tensor) -> Tensor:
+    """Count the rows of (n, K + R) scores (see `readout`) in which the network and the nearest mean differ.
+
+    `near` are the classes (R,) of the means.
+    """
+    classes = scores.shape[1] - len(near)
+    return (scores[:, :classes].argmax(1) != near[scores[:, classes:].argmax(1)]).sum()
 
 
 def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tensor:
@@ -330,7 +385,7 @@ def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tens
 def collapse_table(
     counts: Tensor, means: Tensor, squares: Tensor, deviation: Tensor, rank: int, weight: Tensor
 ) -> dict[str, Tensor]:
-    """Every key but `nc4`, as float64 scalars.
+    """Every key but `nc4`, as float64 scalars; K are the classes measured.
 
     Args:
         counts: (K,), samples a class.
@@ -371,6 +426,7 @@ def collapse_table(
         "feature_norm": unscaled(mean_norms.mean(), m_exponent),
         "classifier_norm": unscaled(weight_norms.mean(), w_exponent),
         "rank_means": nc1.new_tensor(float(rank)),
+        "classes_measured": nc1.new_tensor(float(classes)),
     }
 
 
@@ -403,20 +459,55 @@ def _off_diagonal(square: Tensor) -> Tensor:
     return square[~torch.eye(len(square), dtype=torch.bool, device=square.device)]
 
 
-def check_counts(counts: list[int], at_least: int) -> None:
-    """Raise ValueError for the first class with fewer samples."""
-    for k, count in enumerate(counts):
-        if count < at_least:
-            raise ValueError(f"labels: class {k} has {int(count)} sample(s), at least {at_least} needed")
+def find_lacking(counts: Tensor, at_least: int, min_samples: int | None) -> Tensor:
+    """Return which of K classes are left out as they lack samples, (K,), bool.
+
+    Args:
+        counts: (K,), samples a class.
+        at_least: the samples that every class needs where `min_samples` is None.
+        min_samples: `at_least` or more, the samples of a class that is measured; None: no class may lack any.
+
+    Raises:
+        ValueError: without `min_samples`, for the first class that lacks samples; with it, if fewer than two are left.
+    """
+    if min_samples is None:
+        for k, count in enumerate(counts.tolist()):
+            if count < at_least:
+                raise ValueError(f"labels: class {k} has {int(count)} sample(s), at least {at_least} needed")
+    least = as_integer("min_samples", at_least if min_samples is None else min_samples, at_least)
+    lacking = counts < least
+    measured = len(counts) - int(lacking.sum())
+    if measured < 2:
+        has = f"{measured} of {len(counts)} classes " + ("has" if measured == 1 else "have")
+        raise ValueError(f"labels: {has} {least} sample(s) or more, at least two classes are needed")
+    return lacking
 
 
-def check_samples(features: Array, labels: Array, classes: int) -> tuple[Tensor, Tensor]:
+def check_samples(
+    features: Array, labels: Array, classes: int, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return features and int64 labels as tensors after checking types, shapes, devices and range."""
     classes = as_integer("classes (rows of the weight)", classes, 2)
     features = _check_floating("features", features, (None, None))
     if features.shape[1] == 0:
         raise ValueError("features: expected at least one column")
-    return features, check_labels(labels, classes, len(features), features)
+    if ignore_index is None:
+        return features, check_labels(labels, classes, len(features), features)
+    return _without(ignore_index, features, labels, classes)
+
+
+def _without(ignore_index: int, features: Tensor, labels: Array, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the samples whose label is not `ignore_index`, checked; messages have their rows among all samples."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+        raise ValueError(f"ignore_index: expected an integer, got {ignore_index!r}")
+    given = check_label_type(labels, len(features))
+    check_device("labels", given, features)
+    counted = given.long() != int(ignore_index)
+    found = check_labels(given.long().where(counted, 0), classes)
+    bad = counted & ~features.isfinite().all(dim=1)
+    if bool(bad.any()):
+        raise ValueError(f"features: every value must be finite, found nan or inf in row {int(bad.nonzero()[0])}")
+    return features[counted], found[counted]
 
 
 def check_float64(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
@@ -425,6 +516,16 @@ def check_float64(name: str, values: Array, shape: tuple[int | None, ...], like:
     check_device(name, tensor, like)
     if not bool(tensor.isfinite().all()):
         raise ValueError(f"{name}: every value must be finite, found nan or inf")
+    return tensor.detach().double()
+
+
+def check_means(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
+    """Return class means as `check_float64`, but a class without a mean, a row of nan, is allowed; two need one."""
+    tensor = _check_floating(name, values, shape)
+    near = with_mean(tensor)
+    if len(tensor) and len(near) < 2:
+        raise ValueError(f"{name}: {len(near)} of {len(tensor)} rows have numbers, at least two are needed")
+    check_float64(name, tensor[near], (None, tensor.shape[1]), like)
     return tensor.detach().double()
 
 

@@ -20,14 +20,17 @@ from nclens._inputs import Array, as_integer, as_tensor, check_squares
 from nclens._torchvision import import_torchvision
 from nclens.metrics.collapse import (
     KEYS,
-    check_counts,
+    Chosen,
     check_float64,
+    check_means,
     check_samples,
     collapse_table,
     count_disagreements,
+    find_lacking,
     nc4_share,
     readout,
     whitening,
+    with_mean,
 )
 
 # torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
@@ -43,6 +46,18 @@ class _Moments(NamedTuple):
     means: Tensor
     squares: Tensor
     scatter: Tensor
+
+
+class _Waiting(NamedTuple):
+    """Samples of classes that have fewer than m of them so far: features (K, m - 1, d), counts (K,), int64."""
+
+    features: Tensor
+    counts: Tensor
+
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Return the samples (n, d), and their labels (n,)."""
+        here = torch.arange(self.features.shape[1], device=self.counts.device) < self.counts[:, None]
+        return self.features[here], here.nonzero()[:, 0]
 
 
 class Float64Metric(Metric):
@@ -72,11 +87,19 @@ class NeuralCollapse(Float64Metric):
     and the classifier's weight (K, d) as it is now; the last weight given is the one that is measured. A batch may lack
     classes. The largest feature of a batch must be 0 or lie in [4e-121, 3e120], for the sums are of squares.
 
+    The metric measures the features that it is given and does not see the network. In training mode these are not the
+    network's own: batch normalisation centres and scales each batch by itself, dropout adds noise, and NC1 comes out
+    too large, by orders of magnitude where features have collapsed, without a warning; the running statistics of batch
+    normalisation also move. Call `model.eval()` and use `torch.no_grad()` first, and `model.train()` afterwards;
+    `nclens.watch` does so itself.
+
     `compute()` returns every key of `nclens.metrics.collapse.neural_collapse` but `nc4` as float64 scalars, with the
     same formulas, ranges and warnings. `nc4` needs the class means first: a second pass with
-    `NearestClassMean`, which takes them from `class_means()`.
+    `NearestClassMean`, which takes them from `class_means()`. `ignore_index` and `min_samples` are those of that
+    function; with `min_samples` there is a value `classes_measured`, and the class means have rows of nan.
 
-    The state is one d x d matrix and K x d class means, however many the samples. The values are those of the whole-set
+    The state is one d x d matrix and K x d class means, however many the samples; with `min_samples` = m also
+    K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are those of the whole-set
     function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest non-zero singular value
     of M: here the scatter is projected after it was summed, there every sample before.
 
@@ -88,11 +111,14 @@ class NeuralCollapse(Float64Metric):
     Args:
         classes: K, at least 2.
         dim: d, the number of features.
+        ignore_index: samples with this label are left out, whatever their features; by default none is.
+        min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
         **kwargs: those of `torchmetrics.Metric`, but not `dist_sync_on_step`.
 
     Raises:
         ValueError: in `update`, a wrong type, shape or device, labels out of range, or values that are not finite: the
-            state is then as before; in `compute`, a class with fewer than two samples.
+            state is then as before; in `compute`, a class with fewer than two samples, or with `min_samples` fewer than
+            two classes to measure.
 
     >>> metric = NeuralCollapse(classes=2, dim=1)
     >>> weight = torch.tensor([[1.0], [-1.0]])
@@ -110,8 +136,18 @@ class NeuralCollapse(Float64Metric):
     squares: Tensor
     scatter: Tensor
     weight: Tensor
+    waiting: Tensor
+    waiting_counts: Tensor
 
-    def __init__(self, classes: int, dim: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classes: int,
+        dim: int,
+        *,
+        ignore_index: int | None = None,
+        min_samples: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
@@ -120,44 +156,60 @@ class NeuralCollapse(Float64Metric):
         shapes = {"counts": (classes,), "means": (classes, dim), "squares": (classes,), "scatter": (dim, dim)}
         for name, shape in {**shapes, "weight": (classes, dim)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
+        self.ignore_index = ignore_index
+        self.min_samples = None if min_samples is None else as_integer("min_samples", min_samples, 2)
+        if self.min_samples is not None:
+            room = torch.zeros((classes, self.min_samples - 1, dim), dtype=torch.float64)
+            self.add_state("waiting", room, dist_reduce_fx=None)
+            self.add_state("waiting_counts", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx=None)
 
     def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
         x, labels = self._samples(features, labels)
         weight = check_float64("weight", weight, (self.classes, self.dim), x)
-        self._keep(_merge(self._state(), _moments(x, labels, self.classes)), weight)
+        self._keep(*_added(self._state(), self._waiting(), x, labels), weight)
 
     def _samples(self, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
-        x = check_float64("features", features, (None, self.dim), self.scatter)
+        x = as_tensor("features", features)
+        if self.ignore_index is None:  # otherwise those that are ignored may have any value
+            x = check_float64("features", x, (None, self.dim), self.scatter)
+        x, labels = check_samples(x, labels, self.classes, self.ignore_index)
+        x = check_float64("features", x, (None, self.dim), self.scatter)
         check_squares("features", x)
-        return check_samples(x, labels, self.classes)
+        return x, labels
 
     def compute(self) -> dict[str, Tensor]:
         """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars."""
-        return _values(*self._pooled())
+        moments, weight = self._pooled()
+        return _values(moments, weight, self.min_samples)
 
     def class_means(self) -> Tensor:
-        """Return the class means (K, d), float64, of the samples of all processes.
+        """Return the class means (K, d), float64, of the samples of all processes; nan for classes left out.
 
         Raises:
-            ValueError: a class has no sample.
+            ValueError: a class has no sample, or with `min_samples` fewer than two classes are measured.
         """
         synced = self._is_synced
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync and not synced, should_unsync=not synced
         ):
             moments, _ = self._pooled()
-        check_counts(moments.counts.tolist(), at_least=1)
-        return moments.means.clone()
+        lacking = find_lacking(moments.counts, 1, self.min_samples)
+        return moments.means.masked_fill(lacking[:, None], torch.nan)
 
     def forward(self, features: Array, labels: Array, weight: Array) -> dict[str, Tensor]:
         """Add one batch and return its own values; nan for each where it has too few samples of a class."""
         self.update(features, labels, weight)
-        batch = _moments(*self._samples(features, labels), self.classes)
-        if bool((batch.counts < 2).any()):
-            values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
+        x, labels = self._samples(features, labels)
+        batch, _ = _added(_moments(x[:0], labels[:0], self.classes), self._no_waiting(), x, labels)
+        least = 2 if self.min_samples is None else self.min_samples
+        enough = batch.counts >= least
+        if bool(enough.all()) or (self.min_samples is not None and int(enough.sum()) > 1):
+            values = _values(batch, self.weight, self.min_samples)
         else:
-            values = _values(batch, self.weight)
+            values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
+            if self.min_samples is not None:
+                values["classes_measured"] = enough.sum().double()
         self._forward_cache = values  # type: ignore[assignment]
         return values
 
@@ -176,18 +228,30 @@ class NeuralCollapse(Float64Metric):
             shape = torch.as_tensor(default).shape
             if not isinstance(state.get(name), Tensor) or state[name].shape != shape:
                 raise ValueError(f"merge_state: expected {name} of shape {tuple(shape)}")
-        moved = {name: state[name].to(self.scatter) for name in self._defaults}
+        moved = {name: state[name].to(self.scatter.device) for name in self._defaults}
         weight = moved.pop("weight")
-        other = _Moments(**moved)
-        self._keep(_merge(self._state(), other), weight if bool(other.counts.any()) else self.weight)
+        waiting = _Waiting(moved.pop("waiting"), moved.pop("waiting_counts")) if "waiting" in moved else None
+        other = _Moments(**{name: tensor.to(self.scatter) for name, tensor in moved.items()})
+        merged = _union([self._state(), other], [self._waiting(), waiting])
+        filled = bool(other.counts.any()) or (waiting is not None and bool(waiting.counts.any()))
+        self._keep(*merged, weight.to(self.scatter) if filled else self.weight)
         self._computed = None
         self._update_count += 1
 
     def _state(self) -> _Moments:
         return _Moments(self.counts, self.means, self.squares, self.scatter)
 
-    def _keep(self, moments: _Moments, weight: Tensor) -> None:
+    def _waiting(self) -> _Waiting | None:
+        return None if self.min_samples is None else _Waiting(self.waiting, self.waiting_counts)
+
+    def _no_waiting(self) -> _Waiting | None:
+        waiting = self._waiting()
+        return waiting and _Waiting(*map(torch.zeros_like, waiting))
+
+    def _keep(self, moments: _Moments, waiting: _Waiting | None, weight: Tensor) -> None:
         self.counts, self.means, self.squares, self.scatter = moments
+        if waiting is not None:
+            self.waiting, self.waiting_counts = waiting
         self.weight = weight
 
     def _pooled(self) -> tuple[_Moments, Tensor]:
@@ -195,26 +259,34 @@ class NeuralCollapse(Float64Metric):
         if self.counts.dim() == 1:
             return self._state(), self.weight
         processes = [_Moments(*states) for states in zip(*self._state(), strict=True)]
-        filled = int((self.counts.sum(1) > 0).int().argmax())
-        return reduce(_merge, processes), self.weight[filled]
+        samples = self.counts.sum(1)
+        waiting: list[_Waiting | None] = [None] * len(processes)
+        if self.min_samples is not None:
+            waiting = [_Waiting(*states) for states in zip(self.waiting, self.waiting_counts, strict=True)]
+            samples = samples + self.waiting_counts.sum(1)
+        filled = int((samples > 0).int().argmax())
+        return _union(processes, waiting)[0], self.weight[filled]
 
 
 class NearestClassMean(Float64Metric):
     """nc4 in a second pass: share of samples for which argmax(W h + b) is not the class with the nearest mean.
 
-    `update(features)` takes features (n, d) of any floating dtype; `compute()` returns a float64 scalar in [0, 1], nan
-    before any sample and where all class means coincide. Ties go to the lower class. For a test split, give the train
-    split's means. Processes are merged in `compute()`, metrics by `merge_state`. Precision and moves are as in
+    `update(features, labels)` takes features (n, d) of any floating dtype, and labels (n,) or None; `compute()` returns
+    a float64 scalar in [0, 1], nan before any sample and where all class means coincide. Ties go to the lower class.
+    For a test split, give the train split's means. A class whose row of the means is nan has none: no sample is nearest
+    to it, and where labels are given its samples are not counted. As in `NeuralCollapse`, the network must be in
+    evaluation mode. Processes are merged in `compute()`, metrics by `merge_state`. Precision and moves are as in
     `NeuralCollapse`.
 
     Args:
         means: (K, d), the class means, from `NeuralCollapse.class_means` or `nclens.metrics.collapse.class_means`.
         weight: (K, d), the classifier's weight.
         bias: (K,), the classifier's bias, or None for none.
+        ignore_index: samples with this label are not counted; needs labels in `update`.
         **kwargs: those of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: a wrong type, shape or device, or values that are not finite.
+        ValueError: a wrong type, shape or device, or values that are not finite; fewer than two classes with a mean.
 
     >>> metric = NearestClassMean(torch.tensor([[2.0], [-2.0]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1.0, 0]))
     >>> metric.update(torch.tensor([[3.0], [1.0], [-0.25], [-3.0]]))
@@ -225,27 +297,44 @@ class NearestClassMean(Float64Metric):
     full_state_update = False
 
     means: Tensor
+    near: Tensor
     scorer: Tensor
     offset: Tensor
     disagreements: Tensor
     total: Tensor
 
-    def __init__(self, means: Array, weight: Array, bias: Array | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        means: Array,
+        weight: Array,
+        bias: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.ignore_index = ignore_index
         means = as_tensor("means", means)
-        means = check_float64("means", means, (None, None), means)
+        means = check_means("means", means, (None, None), means)
         weight = check_float64("weight", weight, tuple(means.shape), means)
         bias = weight.new_zeros(len(weight)) if bias is None else check_float64("bias", bias, (len(weight),), means)
-        scorer, offset = readout(weight, bias, means)
-        for name, tensor in {"means": means.clone(), "scorer": scorer, "offset": offset}.items():
+        near = with_mean(means)
+        scorer, offset = readout(weight, bias, means[near])
+        for name, tensor in {"means": means.clone(), "near": near, "scorer": scorer, "offset": offset}.items():
             self.register_buffer(name, tensor, persistent=False)
         for name in ("disagreements", "total"):
             self.add_state(name, torch.zeros((), dtype=torch.int64, device=means.device), dist_reduce_fx="sum")
 
-    def update(self, features: Array) -> None:
+    def update(self, features: Array, labels: Array | None = None) -> None:
         """Add one batch."""
-        x = check_float64("features", features, (None, self.means.shape[1]), self.means)
-        self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset)
+        x = as_tensor("features", features)
+        if labels is not None:
+            x, y = check_samples(x, labels, len(self.means), self.ignore_index)
+            x, _ = Chosen(self.near, len(self.means)).samples(x, y)
+        elif self.ignore_index is not None:
+            raise ValueError("labels: needed, as ignore_index is given")
+        x = check_float64("features", x, (None, self.means.shape[1]), self.means)
+        self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset, self.near)
         self.total = self.total + len(x)
 
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
@@ -256,7 +345,7 @@ class NearestClassMean(Float64Metric):
         """
         if not isinstance(incoming_state, NearestClassMean):
             raise ValueError(f"merge_state: expected a NearestClassMean, got {type(incoming_state).__name__}")
-        for name in ("scorer", "offset"):
+        for name in ("near", "scorer", "offset"):
             mine, other = getattr(self, name), getattr(incoming_state, name)
             if mine.shape != other.shape or not mine.equal(other.to(mine)):
                 raise ValueError("merge_state: the other metric has other class means or another classifier")
@@ -267,7 +356,7 @@ class NearestClassMean(Float64Metric):
 
     def compute(self) -> Tensor:
         """Return nc4."""
-        return nc4_share(self.disagreements, self.total, self.means)
+        return nc4_share(self.disagreements, self.total, self.means[self.near])
 
 
 def _moments(x: Tensor, labels: Tensor, classes: int) -> _Moments:
@@ -279,6 +368,37 @@ def _moments(x: Tensor, labels: Tensor, classes: int) -> _Moments:
     means = first + member.T @ (x - first) / counts.clamp(min=1)[:, None]
     residual = x - means[labels]
     return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual)
+
+
+def _added(moments: _Moments, waiting: _Waiting | None, x: Tensor, labels: Tensor) -> tuple[_Moments, _Waiting | None]:
+    """Add samples: to the moments those of classes that have enough by now, to what waits the others."""
+    classes = len(moments.counts)
+    if waiting is None:
+        return _merge(moments, _moments(x, labels, classes)), None
+    if waiting.counts.any():
+        earlier, theirs = waiting.samples()
+        x, labels = torch.cat([earlier, x]), torch.cat([theirs, labels])
+    sizes, room = torch.bincount(labels, minlength=classes), waiting.features.shape[1]
+    late = ((moments.counts == 0) & (sizes <= room))[labels]
+    merged = _merge(moments, _moments(x[~late], labels[~late], classes))
+    x, labels = x[late], labels[late]
+    sizes = torch.bincount(labels, minlength=classes)
+    order = labels.argsort(stable=True)
+    labels = labels[order]
+    features = torch.zeros_like(waiting.features)
+    features[labels, torch.arange(len(x), device=x.device) - (sizes.cumsum(0) - sizes)[labels]] = x[order]
+    return merged, _Waiting(features, sizes)
+
+
+def _union(groups: Sequence[_Moments], waiting: Sequence[_Waiting | None]) -> tuple[_Moments, _Waiting | None]:
+    """Moments of the union of several groups, and what of them still waits."""
+    merged = reduce(_merge, groups)
+    parts = [group.samples() for group in waiting if group is not None]
+    if not parts:
+        return merged, None
+    x, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    assert waiting[0] is not None
+    return _added(merged, _Waiting(*map(torch.zeros_like, waiting[0])), x, labels)
 
 
 def _merge(a: _Moments, b: _Moments) -> _Moments:
@@ -296,9 +416,13 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
-def _values(moments: _Moments, weight: Tensor) -> dict[str, Tensor]:
-    """Every key but nc4."""
-    check_counts(moments.counts.tolist(), at_least=2)
-    white = whitening(moments.means)
+def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[str, Tensor]:
+    """Every key but nc4, of the classes that have enough samples."""
+    kept = (~find_lacking(moments.counts, 2, min_samples)).nonzero()[:, 0]
+    counts, means, squares = (tensor[kept] for tensor in moments[:3])
+    white = whitening(means)
     deviation = (white * (moments.scatter @ white)).sum()
-    return collapse_table(moments.counts, moments.means, moments.squares, deviation, white.shape[1], weight)
+    values = collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
+    if min_samples is None:
+        del values["classes_measured"]
+    return values

@@ -6,7 +6,7 @@ builder takes the shape of an input and the number of outputs, and returns the n
 
 from nclens.models.cost import count_flops
 from nclens.models.dense import mlp
-from nclens.models.head import check_affine, split_at_head
+from nclens.models.head import check_affine, find_head, split_at_head
 from nclens.models.network import MODELS, Network, place_network, register
 from nclens.models.small import resnet8, vgg
 from nclens.models.zoo import resnet18, resnet34, resnet50, torchvision
@@ -16,6 +16,7 @@ __all__ = [
     "Network",
     "check_affine",
     "count_flops",
+    "find_head",
     "mlp",
     "place_network",
     "register",

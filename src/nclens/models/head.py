@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
     # A separate generator: the trial must not affect the random numbers drawn for the run.
     example = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     training = module.training
-    with _uncompiled():
+    with uncompiled():
         # Directly, not by `try_out`: a lazy layer draws its weights in its first pass.
         head, expected = _find_head(module, lambda inputs: module.eval()(inputs), example, outputs, name, "evaluation")
         path = _names(module, head)[0]
@@ -59,6 +59,36 @@ def split_at_head(module: nn.Module, shape: Sequence[int], outputs: int, name: s
         network = _split(module, head, path)
         _check_parts(network, example, expected, name)
     return network.train(training)
+
+
+def find_head(module: nn.Module, run: Callable[[], object]) -> tuple[str, nn.Linear]:
+    """Return the name and the layer of a model's head: the last linear layer that returns the model's output itself.
+
+    The output is that of the model's last call in `run()`; of a table or tuple, such as those of Hugging Face's models,
+    one of its tensors is enough. The model is used as it is, in its mode.
+
+    Raises:
+        ValueError: `run` does not call the model, or something comes after the last linear layer.
+    """
+    name = type(module).__name__
+    outputs: list[Any] = []
+    hook = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        calls, _ = _noted(module, run, name)
+    finally:
+        hook.remove()
+    if not outputs:
+        raise ValueError(f"the model {name} is not called itself, so its head cannot be found: name the head")
+    made = outputs[-1]
+    parts = made.values() if isinstance(made, Mapping) else made if isinstance(made, tuple | list) else (made,)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    found = [call.layer for call in calls if any(_is_unchanged(call, tensor) for tensor in tensors)]
+    if not found:
+        raise ValueError(
+            f"no linear layer of the model {name} returns the model's output itself, so its head cannot be found: name "
+            "the head, the layer that returns the logits W h + b"
+        )
+    return _names(module, found[-1])[0], found[-1]
 
 
 def check_affine(head: nn.Linear, features: Tensor, logits: Tensor, path: str) -> None:
@@ -146,6 +176,14 @@ def _calls_of_linear_layers(
     module: nn.Module, run: Callable[[Tensor], Any], example: Tensor, name: str
 ) -> tuple[list[_Call], Any]:
     """Return the calls of linear layers in `run(example)`, in their order and at least one, and what it returns."""
+    calls, made = _noted(module, lambda: _run(run, example, name), name)
+    if not calls:
+        raise ValueError(f"the model {name} runs none of its linear layers, so none could be its head")
+    return calls, made
+
+
+def _noted(module: nn.Module, run: Callable[[], Any], name: str) -> tuple[list[_Call], Any]:
+    """Return the calls of linear layers in `run()`, in their order, and what it returns."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     if not layers:
         raise ValueError(f"the model {name} has no linear layer that could be its head")
@@ -158,13 +196,10 @@ def _calls_of_linear_layers(
     # First, so that a hook of the user's that changes the output counts as something that comes after the layer.
     hooks = [layer.register_forward_hook(note, prepend=True) for layer in layers]
     try:
-        made = _run(run, example, name)
+        return calls, run()
     finally:
         for hook in hooks:
             hook.remove()
-    if not calls:
-        raise ValueError(f"the model {name} runs none of its linear layers, so none could be its head")
-    return calls, made
 
 
 def _is_unchanged(call: _Call, made: Tensor) -> bool:
@@ -256,7 +291,7 @@ def _called(path: str, kind: str = "linear layer") -> str:
     return f"{kind} `{path}`" if path else kind
 
 
-def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
     """Run what `torch.compile` wraps as it was written: compiled code may skip hooks and return other memory."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
         return contextlib.nullcontext()

@@ -1,0 +1,1 @@
+"""Neural collapse measured in other people's training loops, and recorded for a study."""
