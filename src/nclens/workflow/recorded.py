@@ -120,20 +120,20 @@ def description(title: str, page: str, claims: pd.DataFrame, experiment: str, ru
         run: the id of the study's own run, which has the files.
     """
     curves, runs = saved_view.links("#", experiment, saved=True).values()
-    files = f"#/experiments/{experiment}/runs/{run}/artifacts"
+    report, verdicts = (saved_view.artifact(experiment, run, name) for name in ("report.html", "claims.md"))
     lines = [
         f"**{title}**",
         "",
-        f"[Curves]({curves}) · [runs]({runs}) · [report]({files}/report.html) · [verdicts]({files}/claims.md)",
+        f"[Curves]({curves}) · [runs]({runs}) · [report]({report}) · [verdicts]({verdicts})",
         "",
         "| Claim | Verdict | Data, model | Losses | Effect [95% interval] |",
         "| --- | --- | --- | --- | --- |",
     ]
-    papers = [f"Claims: {paper}." for paper in dict.fromkeys(map(_linked, claims["paper"]))]
+    papers = [f"Papers: {'; '.join(dict.fromkeys(map(_linked, claims['paper'])))}."]
     rows = list(_verdicts(page))
     room = LONGEST - 200 - sum(len(line) + 1 for line in [*lines, *papers])
     shown = next((n for n in range(len(rows), 0, -1) if sum(len(row) + 1 for row in rows[:n]) <= room), 0)
-    rest = [f"{len(rows) - shown} more verdicts: [claims.md]({files}/claims.md)."] if shown < len(rows) else []
+    rest = [f"{len(rows) - shown} more verdicts: [claims.md]({verdicts})."] if shown < len(rows) else []
     return "\n".join([*lines, *rows[:shown], "", *rest, *papers])[:LONGEST] if rows else "\n".join(lines[:3])
 
 

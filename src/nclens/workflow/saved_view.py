@@ -75,7 +75,9 @@ def state(tasks: Iterable[str], by: Sequence[str]) -> dict[str, Any]:
         "useGroupedValuesInCharts": True,
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
-        "selectedColumns": [*columns, "attributes.`Duration`", "attributes.`Models`", "attributes.`Dataset`"],
+        "selectedColumns": [*columns, "attributes.`Duration`", "attributes.`Models`"],
+        # So that the charts' titles have room; the legends name the groups.
+        "runListHidden": True,
         "compareRunCharts": [_chart(metric, scale) for metric, scale in charts.items()],
         "compareRunSections": [
             {"uuid": uuid, "name": name, "display": shown, "isReordered": True, "deleted": False, "isGenerated": True}
@@ -120,3 +122,8 @@ def links(base: str, experiment: str, saved: bool) -> dict[str, str]:
     """
     address = f"{base}/experiments/{experiment}/runs?{TRAINING}" + (f"&viewStateShareKey={KEY}" if saved else "")
     return {"curves": f"{address}&compareRunsMode=CHART", "runs": address}
+
+
+def artifact(experiment: str, run: str, path: str) -> str:
+    """Return the address of a run's file in the UI, from any of its pages."""
+    return f"#/experiments/{experiment}/runs/{run}/artifacts/{path}?{TRAINING}"

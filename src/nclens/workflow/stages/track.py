@@ -85,7 +85,7 @@ def track_study(spec: TrackStudy, root: Path) -> None:
     made = read_json(folder.record, "track")
     page = folder.claims_page.read_text(encoding="utf-8")
     text = recorded.description(
-        spec.title, page, tables.read(tables.CLAIMS, folder.claims), made["experiment_id"], made["run_id"]
+        spec.title, page, tables.read(tables.CLAIMS, folder.claims, ("paper",)), made["experiment_id"], made["run_id"]
     )
     note = {"mlflow.note.content": text}
     tracking.describe(
