@@ -57,7 +57,7 @@ docs: setup  ## write the generated pages and the site, site/index.html, with th
 	@$(BIN)/python docs/tools/pages.py && $(BIN)/python docs/tools/rulegraph.py && PYTHONPATH=docs/tools zensical build --clean --strict && $(BIN)/python docs/tools/publish.py
 
 ui: setup  ## open the MLflow UI on the recorded studies
-	@nclens ui-links --port $(PORT) && case "$$MLFLOW_TRACKING_URI" in http*) ;; *) MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" mlflow ui --port $(PORT) ;; esac
+	@$(BIN)/python envs/server.py --ui --port $(PORT)
 
 server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machine (docs/server.md; SERVER="--auth --port 5001")
 	@$(BIN)/python envs/server.py $(SERVER)

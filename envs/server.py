@@ -1,9 +1,12 @@
 """A tracking server on this machine: PostgreSQL, and MLflow on it, which also keeps the artifacts. `make server`.
 
     python envs/server.py [FOLDER] [--port 5000] [--host 127.0.0.1] [--auth]
+    python envs/server.py --ui [--port 5000]
 
-Both run in the foreground until Ctrl-C, which stops both. All they keep stands in FOLDER (docs/server.md). PostgreSQL
+Both run in the foreground until Ctrl-C, which stops both. All they keep is in FOLDER (docs/server.md). PostgreSQL
 listens on a socket in FOLDER and on no network. It refuses root: started by root it runs as the user `postgres`.
+
+With `--ui` only MLflow's UI is started, on the database that MLFLOW_TRACKING_URI names or on mlflow.db. `make ui`.
 """
 
 import argparse
@@ -22,12 +25,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 START_SECONDS = 120  # that a server may take to answer; MLflow needs ten on an idle machine
-# A password is checked anew once a minute and worker: MLflow's check takes a quarter of a second of computing, and a
+#: What every server of ours is started with: it sends nothing to its makers, and no study starts jobs on it.
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+# A password is checked again once a minute and worker: MLflow's check takes a quarter of a second of computing, and a
 # run is recorded in 170 requests. So a changed password is known everywhere after a minute.
 AUTH = """\
 [mlflow]
@@ -50,13 +55,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--auth", action="store_true", help=f"ask for user and password; {PASSWORD} is the first one")
+    parser.add_argument("--ui", action="store_true", help="start the UI of what is recorded here, and nothing else")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        if asked.ui:
+            show(asked.host, asked.port)
         with contextlib.suppress(KeyboardInterrupt):
             run(asked.folder.resolve(), asked.host, asked.port, asked.auth)
     except ServerError as error:
-        sys.exit(f"make server: {error}")
+        sys.exit(f"make {'ui' if asked.ui else 'server'}: {error}")
 
 
 def run(folder: Path, host: str, port: int, auth: bool) -> None:
@@ -107,9 +115,7 @@ def mlflow(folder: Path, uri: str, host: str, port: int, auth: bool) -> Iterator
     log = folder / "mlflow.log"
     environment = {
         **{key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Studies record and look; they start no jobs on the server.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **QUIET,
     }
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", port]
     command += ["--serve-artifacts", "--artifacts-destination", folder / "artifacts", "--workers", 2]
@@ -129,6 +135,46 @@ def access_control(folder: Path, uri: str) -> dict[str, str]:
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_hex(32), encoding="utf-8")
     return {"MLFLOW_AUTH_CONFIG_PATH": str(configuration), "MLFLOW_FLASK_SERVER_SECRET_KEY": secret.read_text("utf-8")}
+
+
+# --- the UI alone ----------------------------------------------------------------------------------------------------
+
+
+def show(host: str, port: int) -> NoReturn:
+    """Become MLflow's server, with one worker; a process beside it prints the studies' links once it answers, and ends.
+
+    Where MLFLOW_TRACKING_URI is a server, its UI is there already: the links are printed and nothing is started.
+    """
+    command = [sys.executable, "-m", "nclens", "ui-links", "--port", str(port)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if found.returncode or uri.lower().startswith(("http://", "https://")):
+        print(found.stdout, end="")
+        sys.exit(found.returncode)
+    check_port(host, port)
+    announce(f"{found.stdout}Ctrl-C stops the UI.", f"http://{host}:{port}/health", os.getpid())
+    # Its address may hold a password, so it is in the environment and in no command line.
+    environment = {**os.environ, **QUIET, "MLFLOW_BACKEND_STORE_URI": uri, "PYTHONWARNINGS": "ignore"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    options = ["--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level error"]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *options], environment)
+
+
+def announce(text: str, address: str, server: int) -> None:
+    """Print a text once a server answers, from a process that ends with it or with the server and is nobody's child."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    if os.fork() == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with contextlib.suppress(ProcessLookupError):
+            while not answers(address):
+                os.kill(server, 0)
+                time.sleep(0.2)
+            print(text, flush=True)
+    os._exit(0)
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -176,15 +222,16 @@ def call_until(command: list[Any], process: subprocess.Popen[bytes], log: Path) 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until something answers at an address, for as long as the server there lives."""
+    wait(lambda: answers(address), process, log)
 
-    def answers() -> bool:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
 
-    wait(answers, process, log)
+def answers(address: str) -> bool:
+    """Return whether something answers at an address."""
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def wait(ready: Any, process: subprocess.Popen[bytes], log: Path) -> None:

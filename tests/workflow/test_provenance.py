@@ -73,7 +73,7 @@ RERUN = {
     "workflow.build.models": "extract probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     "workflow.tables": "collect draw judge measure predict probe report theory track train",
-    "workflow.tracking": "track",
+    **dict.fromkeys((f"workflow.{part}" for part in ("recorded", "saved_view", "tracking")), "track"),
 }
 
 

@@ -126,7 +126,9 @@ def test_a_record_and_the_links_have_the_public_address(monkeypatch, tmp_path):
         info=SimpleNamespace(run_id="r1", status="FINISHED", artifact_uri="mlflow-artifacts:/1"),
         data=SimpleNamespace(tags={tracking.DIGEST: "d"}),
     )
-    experiment = SimpleNamespace(experiment_id="1", name="smoke", lifecycle_stage="active", artifact_location="x")
+    experiment = SimpleNamespace(
+        experiment_id="1", name="smoke", lifecycle_stage="active", artifact_location="x", tags={}
+    )
     client = SimpleNamespace(
         search_experiments=lambda **keywords: [experiment],
         get_experiment_by_name=lambda name: experiment,
@@ -138,7 +140,7 @@ def test_a_record_and_the_links_have_the_public_address(monkeypatch, tmp_path):
     written = (tmp_path / "mlflow.json").read_text()
     assert json.loads(written)["uri"] == "http://example.org:5000"
     links = tracking.addresses(5001)["smoke"]
-    assert links["runs"] == "http://example.org:5000/#/experiments/1/runs"
+    assert links["runs"] == "http://example.org:5000/#/experiments/1/runs?workflowType=machine_learning"
     assert not any(piece in written + str(links) for piece in PIECES)
 
 

@@ -423,9 +423,11 @@ class Report:
 
 @dataclass(frozen=True)
 class TrackSetup:
-    """The study that is recorded."""
+    """The study that is recorded, and its saved view: the experiments' tasks, the parameters that group runs."""
 
     study: str
+    tasks: tuple[str, ...] = ("classification",)
+    by: tuple[str, ...] = ("loss",)
 
 
 @dataclass(frozen=True)
@@ -446,11 +448,13 @@ class TrackRun(OfExperiment):
 
 @dataclass(frozen=True)
 class TrackStudy:
-    """What is recorded of the study: its files, as paths below its folder."""
+    """What is recorded of the study: its files, as paths below its folder; its saved view, as in `TrackSetup`."""
 
     study: str
     title: str
     files: tuple[str, ...]
+    tasks: tuple[str, ...] = ("classification",)
+    by: tuple[str, ...] = ("loss",)
 
 
 # --- from a study, a function a step ---------------------------------------------------------------------------------
@@ -638,7 +642,13 @@ def report(study: "Study", command: str) -> Report:
 
 def track_setup(study: "Study") -> TrackSetup:
     """Return what `track` uses before the first record."""
-    return TrackSetup(study.study)
+    return TrackSetup(study.study, **_view(study))
+
+
+def _view(study: "Study") -> dict[str, tuple[str, ...]]:
+    """Return the tasks of a study and what its curves are grouped by: the loss; data and model where there are many."""
+    many = [key for key in ("dataset", "model") if len({getattr(e, key) for e in study.experiments.values()}) > 1]
+    return {"tasks": tuple(sorted(set(map(study.task, study.experiments)))), "by": (*many, "loss")}
 
 
 def track_run(study: "Study", run: "Run") -> TrackRun:
@@ -672,7 +682,7 @@ def track_study(study: "Study") -> TrackStudy:
         for figure in study.figures(name)
         for ending in ENDINGS
     ]
-    return TrackStudy(study.study, study.title, tuple(map(str, files)))
+    return TrackStudy(study.study, study.title, tuple(map(str, files)), **_view(study))
 
 
 def _runs(study: "Study", experiment: str) -> dict[str, Any]:

@@ -1,17 +1,16 @@
 """The MLflow client: a connection whose faults are one plain message, and records that are made once and replaced."""
 
-import json
 import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlparse
+from urllib.parse import urlparse
 
 # Set before MLflow is imported: an unreachable server fails a job within half a minute, and nothing phones home.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -26,6 +25,7 @@ from mlflow.store.db.utils import _initialize_tables
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from nclens.workflow import saved_view
 from nclens.workflow.address import UNREADABLE, Address, hide, parse
 from nclens.workflow.files import exclusive, write_json
 from nclens.workflow.paths import StudyFolder
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
-KEY, DIGEST = "nclens.key", "nclens.digest"
+#: Tags: what a run is (`run`: a trained network; `study`: the study itself), of what, and of which files.
+KIND, KEY, DIGEST = "nclens.kind", "nclens.key", "nclens.digest"
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 #: Variables whose values are shown nowhere.
 SECRET = (PASSWORD, "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "PGPASSWORD")
@@ -70,21 +70,43 @@ def _address() -> Address:
     return parse(tracking_uri())
 
 
-def set_up(study: str, root: Path) -> str:
-    """Create the schema and a study's experiment, before parallel writers; return the experiment's id."""
+def set_up(study: str, root: Path, tags: Mapping[str, str]) -> str:
+    """Create the schema and a study's experiment with its tags, before parallel writers; return the experiment's id."""
     with connected() as client:
         database = _sqlite_file()
         if database:
             # Write-ahead logging lets readers (the UI) and several writers work side by side.
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-        return experiment_of(client, study, root)
+        experiment = experiment_of(client, study, root)
+        for key, value in tags.items():
+            client.set_experiment_tag(experiment, key, value)
+        return experiment
 
 
-def record(study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, root: Path, output: Path) -> None:
+def describe(experiment: str, run_id: str, tags: Mapping[str, str], both: Mapping[str, str]) -> None:
+    """Set tags of an experiment, and some of the study's own run too."""
+    with connected() as client:
+        for key, value in {**tags, **both}.items():
+            client.set_experiment_tag(experiment, key, value)
+        for key, value in both.items():
+            client.set_tag(run_id, key, value)
+
+
+def record(
+    study: str,
+    key: str,
+    digest: str,
+    tags: dict[str, str],
+    fill: Fill,
+    root: Path,
+    output: Path,
+    times: tuple[int, int] | tuple[None, None] = (None, None),
+) -> None:
     """Make the one active run of `key` hold these files: keep it if it does, else make a new one, then drop the old.
 
-    Old ones are found by their tag, so a deleted or copied file never leaves a run behind.
+    Old ones are found by their tag, so a deleted or copied file never leaves a run behind. `times` are the run's start
+    and end, in milliseconds since 1970, by default those of its recording.
     """
     with connected() as client:
         experiment = experiment_of(client, study, root)
@@ -93,7 +115,8 @@ def record(study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, 
         if same:
             run_id = same[0].info.run_id
         else:
-            run = client.create_run(experiment, run_name=key, tags={**tags, KEY: key})
+            start, end = times
+            run = client.create_run(experiment, run_name=key, tags={**tags, KEY: key}, start_time=start)
             run_id = run.info.run_id
             try:
                 fill(client, run_id)
@@ -102,7 +125,7 @@ def record(study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, 
                 raise
             # Set last: a run without its digest was never completed.
             client.set_tag(run_id, DIGEST, digest)
-            client.set_terminated(run_id)
+            client.set_terminated(run_id, end_time=end)
         for run in old:
             if run.info.run_id != run_id:
                 _delete(client, run)
@@ -291,7 +314,7 @@ def experiment_of(client: mlflow.MlflowClient, study: str, root: Path) -> str:
             found = None
         if found is not None:
             return found.experiment_id
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on training runs
+        tags = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(study, None if location is None else str(location), tags)
 
 
@@ -301,21 +324,14 @@ def _sqlite_file() -> str | None:
 
 
 def addresses(port: int) -> dict[str, dict[str, str]]:
-    """Return, for every recorded study, the addresses of its runs, their curves and their table in a UI here."""
+    """Return, for every recorded study, the addresses of its curves and of its runs in a UI here."""
     found = {}
-    local = f"http://127.0.0.1:{port}/#"
+    base = f"{public_uri().rstrip('/')}/#" if _is_web() else f"http://127.0.0.1:{port}/#"
     with connected() as client:
         for experiment in client.search_experiments(order_by=["name ASC"]):
-            runs = client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", order_by=["run_name"])
-            if runs:
-                base = public_uri().rstrip("/") + "/#" if _is_web() else local
-                chosen = quote(json.dumps([run.info.run_id for run in runs[:MOST_COMPARED]]))
-                found[experiment.name] = {
-                    "runs": f"{base}/experiments/{experiment.experiment_id}/runs",
-                    "curves": f"{base}/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART",
-                    "comparison": f"{base}/compare-runs?runs={chosen}"
-                    f"&experiments={quote(json.dumps([experiment.experiment_id]))}",
-                }
+            if client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", max_results=1):
+                saved = saved_view.TAG in experiment.tags
+                found[experiment.name] = saved_view.links(base, experiment.experiment_id, saved)
     if not found:
         raise ValueError(f"nothing is recorded at {public_uri()}: run a study first (make reproduce)")
     return found

@@ -1,28 +1,47 @@
 """MLflow is a view of the files: rebuilt, never doubled, and never in the way of finished work."""
 
+import datetime
+import getpass
 import json
+import math
 import os
+import re
 import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from nclens.study import load_study
-from nclens.workflow import specs, tracking
+from nclens.workflow import saved_view, specs, tracking
 from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import path_of
+from nclens.workflow.recorded import LONGEST, clean, description, parameters
 from nclens.workflow.stages import extract, measure, prepare, track, train
 from tests.process import nclens
 
 pytestmark = pytest.mark.lengthy
 
 ROOT = Path(__file__).parents[3]
+README = ROOT / "README.md"
 R = Path("results/smoke")
+PAGE = """# Verdicts
+
+| Claim | Statement | Data, model | Losses | Effect [95% interval] | Unit | Seeds | Verdict | Note |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| C1 | It is \\| faster. | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] | ratio | 2 | inconclusive |  |
+
+## Measures
+
+| Claim | Measure | Data, model | Losses | Effect [95% interval] | Unit | Seeds | Verdict | Note |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| C1 | `nc1` | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] | ratio | 2 | supported |  |
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +58,10 @@ def finished(tmp_path_factory):
     measure.measure(specs.measure(study, run), root / path_of(run), threads=1)
     (root / "logs" / "train" / path_of(run)).parent.mkdir(parents=True)
     (root / "logs" / "train" / f"{path_of(run)}.log").write_text("epoch 1/6\n")
-    (root / "claims.csv").write_text("claim,experiment,loss,level,verdict\nC1,smoke,ls,claim,inconclusive\n")
+    (root / "claims.csv").write_text(
+        "claim,paper,experiment,loss,level,verdict\nC1,The paper (arXiv 2402.03979),smoke,ls,claim,inconclusive\n"
+    )
+    (root / "claims.md").write_text(PAGE)
     (root / "figures").mkdir()
     (root / "figures" / "smoke_norms.png").write_bytes(b"picture")
     return folder, specs.track_run(study, run)
@@ -82,7 +104,8 @@ def test_a_record_holds_all_that_it_promises(recorded):
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow.runColor"] == recorded.colour
     assert run.data.params["training.epochs"] == "6"
-    assert run.data.params["loss.name"] == "ce"
+    assert run.data.params["loss.name"] == run.data.params["loss"] == "ce"
+    assert run.data.params["model"] == "resnet8"
     assert int(run.data.params["flops_per_sample"]) > 0
     curve = client.get_metric_history(run.info.run_id, "train/nc1")
     assert [point.step for point in curve] == [1, 2, 6]
@@ -91,9 +114,60 @@ def test_a_record_holds_all_that_it_promises(recorded):
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
     assert dataset.dataset.name == "mnist5k"
     assert manifest["sha256"].startswith(dataset.dataset.digest)
+    assert run.data.tags[tracking.KIND] == "run"
+    assert run.info.user_id == run.data.tags["mlflow.user"] == getpass.getuser()
+    assert re.fullmatch("[0-9a-f]{16}", run.data.tags[tracking.DIGEST])
     paths = {item.path for folder in ("", "logs/train") for item in client.list_artifacts(run.info.run_id, folder)}
     assert {"run.json", "history.csv", "metrics.csv", "logs/train/seed0.log"} <= paths
     assert {"snapshots.safetensors", "features.safetensors"} <= paths
+
+
+def test_a_run_starts_and_ends_with_its_training(recorded):
+    _, (run,) = active_runs()
+    trained = json.loads((R / recorded.run / "run.json").read_text())
+    end = datetime.datetime.fromisoformat(trained["finished"]).timestamp() * 1000
+    assert run.info.end_time == pytest.approx(end, abs=1)
+    assert run.info.end_time - run.info.start_time == pytest.approx(trained["wall_time"] * 1000, abs=2)
+
+
+def test_runs_are_found_by_loss_final_values_and_kind(recorded):
+    """The queries that README shows."""
+    client, (run,) = active_runs()
+    for query in re.findall(r"^(?:params|metrics|tags)\..*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        client.search_runs([run.info.experiment_id], query)  # none is a syntax error
+    for query, found in {
+        'params.loss = "ce"': 1,
+        'params.loss = "ls"': 0,
+        "metrics.`train/nc1` < 1e9 and params.loss = 'ce'": 1,
+        "tags.`nclens.kind` = 'run'": 1,
+        "tags.`nclens.kind` = 'study'": 0,
+    }.items():
+        assert len(client.search_runs([run.info.experiment_id], query)) == found, query
+
+
+def test_a_metric_that_stops_early_has_no_final_value(recorded):
+    path = R / recorded.run / "metrics.csv"
+    path.write_text(path.read_text() + "1,train,early,0.5\n2,train,early,0.4\n6,train,early,nan\n6,train,late,0.5\n")
+    track.track_run(recorded, R)
+    client, (run,) = active_runs()
+    assert math.isnan(run.data.metrics["train/early"])
+    assert run.data.metrics["train/late"] == 0.5
+    points = client.get_metric_history(run.info.run_id, "train/early")
+    assert [(point.step, point.value) for point in points][:2] == [(1, 0.5), (2, 0.4)]
+    assert points[2].step == 6
+    assert math.isnan(points[2].value)
+    assert not client.search_runs([run.info.experiment_id], "metrics.`train/early` < 1")
+
+
+def test_what_nobody_looks_up_stays_in_the_tables(recorded):
+    path = R / recorded.run / "metrics.csv"
+    names = ("evr_3", "ece_20", "ece_20_scaled", "ece_unscaled", "temperature_authors", "nc1_quotient", "ece_scaled")
+    path.write_text(path.read_text() + "".join(f"6,test,{name},1\n" for name in names))
+    track.track_run(recorded, R)
+    _, (run,) = active_runs()
+    assert {name for name in names if f"test/{name}" in run.data.metrics} == {"nc1_quotient", "ece_scaled"}
+    assert "train/learning_rate" in run.data.metrics
+    assert "test/learning_rate" not in run.data.metrics
 
 
 def test_the_recorded_network_makes_the_extracted_logits(recorded):
@@ -231,9 +305,36 @@ def test_the_study_has_one_run_with_its_verdicts(recorded):
         track.track_study(specs.TrackStudy("smoke", "Tiny", ("claims.csv", "figures/smoke_norms.png")), R)
     client, runs = active_runs()
     (run,) = [run for run in runs if run.data.tags[tracking.KEY] == "study"]
-    assert run.data.params["C1/smoke/ls"] == "inconclusive"
-    assert run.data.metrics["claims/inconclusive"] == 1
+    assert run.data.tags[tracking.KIND] == "study"
     assert [item.path for item in client.list_artifacts(run.info.run_id, "figures")] == ["figures/smoke_norms.png"]
+    # Nothing of it is in the columns, charts and groups of the trained runs.
+    assert run.data.params == run.data.metrics == {}
+    tags = client.get_experiment(run.info.experiment_id).tags
+    text = tags["mlflow.note.content"]
+    assert run.data.tags["mlflow.note.content"] == text
+    assert text.startswith("**Tiny**\n")
+    row = r"| **C1** It is \| faster. | inconclusive | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] ratio |"
+    assert row in text.splitlines()
+    assert "`nc1`" not in text
+    assert "[arXiv 2402.03979](https://arxiv.org/abs/2402.03979)" in text
+    assert (
+        f"[report](#/experiments/1/runs/{run.info.run_id}/artifacts/report.html?workflowType=machine_learning)" in text
+    )
+    assert saved_view.TAG in tags
+
+
+def test_a_long_description_has_the_verdicts_that_fit():
+    page = PAGE.replace("It is", f"It is {'very ' * 100}")
+    first, second = page.split("## Measures")
+    row = next(line for line in first.splitlines() if line.startswith("| C1"))
+    page = f"{first.rstrip()}\n" + f"{row}\n" * 20 + f"\n## Measures{second}"
+    claims = pd.DataFrame({"paper": ["The paper (arXiv 2402.03979)"] * 21})
+    text = description("Tiny", page, claims, "1", "r")
+    assert 3000 < len(text) <= LONGEST
+    shown = text.count("**C1**")
+    assert f"{21 - shown} more verdicts: [claims.md](#/experiments/1/runs/r/artifacts/claims.md?" in text
+    assert text.endswith("(https://arxiv.org/abs/2402.03979)).")
+    assert description("Tiny", "# Verdicts\n", claims[:0], "1", "r").startswith("**Tiny**\n\n[Curves](#/")
 
 
 def test_values_that_are_not_finite_do_not_stop_the_record(recorded):
@@ -263,10 +364,11 @@ def test_a_missing_file_is_named(recorded):
 
 
 def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
-    _, (run,) = active_runs()
-    links = tracking.addresses(5001)["smoke"]
-    assert links["runs"] == "http://127.0.0.1:5001/#/experiments/1/runs"
-    assert run.info.run_id in links["comparison"]
+    runs = "http://127.0.0.1:5001/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=collapse"
+    assert tracking.addresses(5001)["smoke"] == {"curves": f"{runs}&compareRunsMode=CHART", "runs": runs}
+    with tracking.connected() as client:
+        client.delete_experiment_tag("1", saved_view.TAG)
+    assert tracking.addresses(5001)["smoke"]["runs"] == runs.replace("&viewStateShareKey=collapse", "")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ValueError, match="nothing is recorded"):
@@ -277,4 +379,19 @@ def test_the_addresses_lead_to_the_studys_runs(recorded, tmp_path, monkeypatch):
 def test_a_parameter_of_any_name_is_one_that_mlflow_takes(key):
     from mlflow.utils.validation import _validate_param_name
 
-    _validate_param_name(track._clean(key))
+    _validate_param_name(clean(key))
+
+
+def test_parameters_have_plain_names_unless_two_would_have_one():
+    spec = {
+        "seed": 0,
+        "loss": {"entry": "strong", "name": "ls", "arguments": {"smoothing": 0.3, "seed": 7}, "function": None},
+        "model": {"entry": "small", "name": "resnet8", "arguments": {"width": 4}},
+        "training": {"epochs": 2},
+    }
+    record = {"spec": spec, "parameters": 10, "dim": 4, "flops_per_sample": 20}
+    assert parameters(record) == {
+        **{"loss": "strong", "loss.name": "ls", "smoothing": "0.3", "loss.seed": "7", "seed": "0"},
+        **{"model": "small", "model.name": "resnet8", "model.width": "4", "training.epochs": "2"},
+        **{"parameters": "10", "dim": "4", "flops_per_sample": "20"},
+    }

@@ -1,10 +1,7 @@
 """Record runs and the study in MLflow. Files are the truth; MLflow is a view that can be deleted and rebuilt."""
 
-import datetime
 import hashlib
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,23 +11,21 @@ from nclens.workflow import tracking  # first: it sets what MLflow reads when it
 # isort: split
 import mlflow
 import numpy as np
-import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from sqlalchemy.orm import configure_mappers
 
-from nclens.training.history import HISTORY
-from nclens.workflow import tables
+from nclens.workflow import recorded, saved_view, tables
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import FileError, read_json, read_tensors, sha256_of, write_json
-from nclens.workflow.paths import RunFolder, StudyFolder
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
 
 BATCH = 1000  # the most metrics that one request may carry
 
 
 def track_setup(spec: TrackSetup, root: Path) -> None:
-    """Create the schema and the study's experiment, once, before parallel writers."""
-    experiment = tracking.set_up(spec.study, root)
+    """Create the schema and the study's experiment with its saved view, once, before parallel writers."""
+    experiment = tracking.set_up(spec.study, root, {saved_view.TAG: saved_view.tag(spec.tasks, spec.by)})
     write_json(StudyFolder(root).setup, {"uri": tracking.public_uri(), "experiment_id": experiment})
 
 
@@ -45,17 +40,23 @@ def track_run(spec: TrackRun, root: Path) -> None:
     digest = _digest(files, spec)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
-        parameters = _flat(record["spec"]) | size
-        client.log_batch(run_id, params=[Param(_clean(key), str(value)[:6000]) for key, value in parameters.items()])
-        _log_metrics(client, run_id, [*_curves(run, spec), *_scalars(record)])
+        given = recorded.parameters(record).items()
+        client.log_batch(run_id, params=[Param(key, value) for key, value in given])
+        _log_metrics(client, run_id, list(recorded.points(run, spec, record)))
         _log_dataset(client, run_id, root, spec.dataset)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
         _log_network(run_id, root, spec, record)
 
-    tags = {
+    times = recorded.times(record)
+    tracking.record(spec.study, spec.run, digest, _run_tags(spec, record), fill, root, run.record, times)
+
+
+def _run_tags(spec: TrackRun, record: dict[str, Any]) -> dict[str, str]:
+    return {
+        tracking.KIND: "run",
         "mlflow.runColor": spec.colour,
         "mlflow.note.content": f"{spec.label} on {spec.dataset} with {spec.model}, seed {spec.seed}",
+        "mlflow.user": recorded.user(),
         "mlflow.source.name": "nclens train",
         "mlflow.source.git.commit": record["git_revision"] or "",
         **{
@@ -63,33 +64,33 @@ def track_run(spec: TrackRun, root: Path) -> None:
             for key in ("study", "experiment", "dataset", "model", "loss", "seed")
         },
     }
-    tracking.record(spec.study, spec.run, digest, tags, fill, root, run.record)
 
 
 def track_study(spec: TrackStudy, root: Path) -> None:
-    """Record the study: claims, theory, figures, the one table and the page."""
-    files = [root / name for name in spec.files]
+    """Record the study: claims, theory, figures, the one table and the page; describe it with its verdicts."""
+    files, folder = [root / name for name in spec.files], StudyFolder(root)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        claims = tables.read(
-            tables.CLAIMS, StudyFolder(root).claims, ("claim", "experiment", "loss", "level", "verdict")
-        )
-        claims = claims[claims["level"] == "claim"]
-        counts = claims["verdict"].value_counts()
-        values = [
-            Metric(f"claims/{verdict}", float(counts.get(verdict, 0)), _now(), 0)
-            for verdict in ("supported", "contradicted", "inconclusive")
-        ]
-        verdicts = {
-            f"{row['claim']}/{row['experiment']}/{row['loss']}": row["verdict"] for row in claims.to_dict("records")
-        }
-        client.log_batch(
-            run_id, metrics=values, params=[Param(_clean(key), verdict) for key, verdict in verdicts.items()]
-        )
         _log_files(client, run_id, root, files, tensors=True)
 
-    tags = {"mlflow.note.content": spec.title, "nclens.study": spec.study, "mlflow.runColor": "#4d4d4d"}
-    tracking.record(spec.study, "study", _digest(files, spec), tags, fill, root, StudyFolder(root).record)
+    tags = {
+        tracking.KIND: "study",
+        "mlflow.note.content": spec.title,
+        "mlflow.user": recorded.user(),
+        "mlflow.source.name": "nclens",
+        "mlflow.runColor": "#4d4d4d",
+        "nclens.study": spec.study,
+    }
+    tracking.record(spec.study, "study", _digest(files, spec), tags, fill, root, folder.record)
+    made = read_json(folder.record, "track")
+    page = folder.claims_page.read_text(encoding="utf-8")
+    text = recorded.description(
+        spec.title, page, tables.read(tables.CLAIMS, folder.claims, ("paper",)), made["experiment_id"], made["run_id"]
+    )
+    note = {"mlflow.note.content": text}
+    tracking.describe(
+        made["experiment_id"], made["run_id"], {saved_view.TAG: saved_view.tag(spec.tasks, spec.by)}, note
+    )
 
 
 def _run_files(root: Path, spec: TrackRun) -> list[Path]:
@@ -107,48 +108,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
 def _digest(files: list[Path], spec: TrackRun | TrackStudy) -> str:
     """Return the digest of what is recorded. Logs tell of one execution, not of the result, and do not count."""
     content = {str(path): sha256_of(path) for path in files if path.suffix != ".log"}
-    return hashlib.sha256(json.dumps([content, plain(spec)], sort_keys=True).encode()).hexdigest()
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            # An argument of a loss or model is named without the word: loss.smoothing.
-            found |= _flat(value, prefix if key == "arguments" else f"{prefix}{key}.")
-        elif value is not None:
-            found[prefix + key] = value
-    return found
-
-
-def _clean(key: str) -> str:
-    """Return a name that MLflow takes for a parameter."""
-    return re.sub(r"[^\w\-./ ]", "_", key)[:250]
-
-
-def _now() -> int:
-    return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
-
-
-def _curves(run: RunFolder, spec: TrackRun) -> Iterator[Metric]:
-    """Yield every measured point, `split/metric` at its epoch; MLflow has no place for what is not finite."""
-    now = _now()
-    metrics = [tables.read(tables.METRICS, run.metrics)]
-    metrics += [tables.read(tables.PROBES, run.probes)] if spec.probed else []
-    history = (
-        tables.read(tables.HISTORY[spec.task], run.history)
-        .rename(columns=HISTORY)
-        .melt(["epoch", "split"], var_name="metric")
-    )
-    table = pd.concat([*metrics, history])
-    table = table[np.isfinite(table["value"])]
-    for split, metric, value, epoch in zip(*(table[key] for key in ("split", "metric", "value", "epoch")), strict=True):
-        yield Metric(f"{split}/{metric}", float(value), now, int(epoch))
-
-
-def _scalars(record: dict[str, Any]) -> Iterator[Metric]:
-    for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
-        yield Metric(f"run/{key}", float(record[key]), _now(), 0)
+    return hashlib.sha256(json.dumps([content, plain(spec)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]) -> None:
