@@ -50,7 +50,7 @@ def test_every_specification_survives_the_command_line(name):
         assert specs.encode(specs.decode(type(spec), text)) == text
 
 
-LS = {"resolve", "draw", "judge", "report", "track_run", "train"}
+LS = {"resolve", "draw", "judge", "report", "track_run", "track_study", "train"}
 RUNS = {"resolve", "collect", "draw", "extract", "judge", "measure", "predict", "report", "track_run", "train"}
 #: A setting -> its other value, and the steps that depend on it: those whose result can change, and `resolve`.
 USED = {
@@ -63,8 +63,8 @@ USED = {
     **{f"theory.lambda_{key}": (0.077, {"resolve", "theory", "predict"}) for key in ("w", "h", "b")},
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
-    "losses.ls.label": ("soft", {"resolve", "draw", "report", "track_run"}),
-    "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.label": ("soft", {"resolve", "draw", "report", "track_run", "track_study"}),
+    "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run", "track_study"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
     "losses.ls.weight_decay": (0.077, LS),

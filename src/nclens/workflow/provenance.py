@@ -38,7 +38,9 @@ PASSED_OVER = (
     *("nclens.cli", "nclens.study", "nclens.workflow"),
     *("nclens.data.raw", "nclens.data.download", "nclens.training.writer", "nclens.models.memory"),
 )
-COUNTED = tuple(f"nclens.workflow.{part}" for part in ("stages", "build", "tables", "tracking"))
+COUNTED = tuple(
+    f"nclens.workflow.{part}" for part in ("stages", "build", "tables", "tracking", "aggregates", "logged_model")
+)
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.
 REGISTRIES = ("nclens.losses", "nclens.models", "nclens.workflow.build", "nclens.workflow.tables")

@@ -402,12 +402,21 @@ class TrackRun(OfExperiment):
 
 
 @dataclass(frozen=True)
+class TrackExperiment(OfExperiment):
+    """How the aggregates of an experiment's losses look."""
+
+    labels: dict[str, str]
+    colours: dict[str, str]
+
+
+@dataclass(frozen=True)
 class TrackStudy:
-    """What is recorded of the study: its files, as paths below its folder."""
+    """What is recorded of the study: its files, as paths below its folder, and the aggregates of its experiments."""
 
     study: str
     title: str
     files: tuple[str, ...]
+    experiments: tuple[TrackExperiment, ...] = ()
 
 
 # --- from a study, a function a step ---------------------------------------------------------------------------------
@@ -604,7 +613,7 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
 
 
 def track_study(study: "Study") -> TrackStudy:
-    """Return what `track` uses for the study: its name, title and files."""
+    """Return what `track` uses for the study: its name, title, files, and the looks of its losses."""
     folder = StudyFolder(Path())
     files = [folder.resolved, folder.claims, folder.claims_page, folder.metrics, folder.report, folder.losses]
     files += [folder.theory(name) for name in THEORY]
@@ -614,7 +623,17 @@ def track_study(study: "Study") -> TrackStudy:
         for figure in study.figures(name)
         for ending in ENDINGS
     ]
-    return TrackStudy(study.study, study.title, tuple(map(str, files)))
+    experiments = (
+        TrackExperiment(
+            experiment=name,
+            dataset=entry.dataset,
+            model=entry.model,
+            labels={loss: study.label(loss) for loss in entry.losses},
+            colours={loss: study.colour(loss) for loss in entry.losses},
+        )
+        for name, entry in study.experiments.items()
+    )
+    return TrackStudy(study.study, study.title, tuple(map(str, files)), tuple(experiments))
 
 
 def _runs(study: "Study", experiment: str) -> dict[str, Any]:

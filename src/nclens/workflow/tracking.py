@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 MOST_COMPARED = 20  # runs in the address of a comparison, so that a browser takes it
-KEY, DIGEST = "nclens.key", "nclens.digest"
+#: Tags of a record: what it is of, the digest of what it holds, and its kind: `run`, `aggregate` or `study`.
+KEY, DIGEST, KIND = "nclens.key", "nclens.digest", "nclens.kind"
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 #: Variables whose values are shown nowhere.
 SECRET = (PASSWORD, "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "PGPASSWORD")
@@ -81,10 +82,13 @@ def set_up(study: str, root: Path) -> str:
         return experiment_of(client, study, root)
 
 
-def record(study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, root: Path, output: Path) -> None:
+def record(
+    study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, root: Path, output: Path | None
+) -> None:
     """Make the one active run of `key` hold these files: keep it if it does, else make a new one, then drop the old.
 
-    Old ones are found by their tag, so a deleted or copied file never leaves a run behind.
+    Old ones are found by their tag, so a deleted or copied file never leaves a run behind. `output`, if any, is the
+    file that says which run it is.
     """
     with connected() as client:
         experiment = experiment_of(client, study, root)
@@ -106,7 +110,17 @@ def record(study: str, key: str, digest: str, tags: dict[str, str], fill: Fill, 
         for run in old:
             if run.info.run_id != run_id:
                 _delete(client, run)
-    write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
+    if output is not None:
+        write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
+
+
+def keep_only(study: str, kind: str, keys: Collection[str], root: Path) -> None:
+    """Delete the active runs of a kind that are recorded under other keys."""
+    with connected() as client:
+        experiment = experiment_of(client, study, root)
+        for run in client.search_runs([experiment], f"tags.`{KIND}` = '{kind}'", max_results=50_000):
+            if run.data.tags.get(KEY) not in keys:
+                _delete(client, run)
 
 
 def _holds(run: mlflow.entities.Run, digest: str) -> bool:
@@ -252,9 +266,10 @@ def _messages(error: BaseException | None) -> Iterator[str]:
 def load_network(uri: str) -> "nn.Module":
     """Return a recorded network in evaluation mode, from its address in MLflow, such as `models:/ID`.
 
-    It takes normalised inputs; the model's description says which. The network is an exported graph, which computes in
-    evaluation mode whatever is called, and PyTorch refuses `eval()` and `train()` on it. Here `eval()` returns the
-    network, and `train()` raises a ValueError. To train it further, build the model and load a snapshot.
+    It takes what the prepared data set holds, uint8 images (N, C, H, W) or float32 rows (N, F), and normalises them as
+    the model's description says. The network is an exported graph, which computes in evaluation mode whatever is
+    called, and PyTorch refuses `eval()` and `train()` on it. Here `eval()` returns the network, and `train()` raises a
+    ValueError. To train it further, build the model and load a snapshot.
 
     Raises:
         OSError: there is no such model, or the tracking server cannot be used.
@@ -306,7 +321,7 @@ def addresses(port: int) -> dict[str, dict[str, str]]:
     local = f"http://127.0.0.1:{port}/#"
     with connected() as client:
         for experiment in client.search_experiments(order_by=["name ASC"]):
-            runs = client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", order_by=["run_name"])
+            runs = client.search_runs([experiment.experiment_id], "tags.`nclens.seed` LIKE '%'", order_by=["run_name"])
             if runs:
                 base = public_uri().rstrip("/") + "/#" if _is_web() else local
                 chosen = quote(json.dumps([run.info.run_id for run in runs[:MOST_COMPARED]]))
