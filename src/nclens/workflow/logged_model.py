@@ -1,5 +1,6 @@
 """The trained network of a run as an MLflow model: an exported graph that takes what the prepared data set holds."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,9 +77,12 @@ def log(run_id: str, root: Path, spec: TrackRun, record: Mapping[str, Any]) -> s
 
 
 def linked(metrics: Iterable[Metric], model_id: str, dataset: Dataset, epoch: int) -> Iterator[Metric]:
-    """Yield metrics; those of the model's epoch belong to the model and to the data set that they were measured on."""
+    """Yield metrics; those of the model's epoch belong to the model and to the data set that they were measured on.
+
+    One that is not finite does not: MLflow would give the model 0 for nan.
+    """
     for metric in metrics:
-        if metric.step == epoch:
+        if metric.step == epoch and math.isfinite(metric.value):
             of_model = {"model_id": model_id, "dataset_name": dataset.name, "dataset_digest": dataset.digest}
             yield Metric(metric.key, metric.value, metric.timestamp, metric.step, **of_model)
         else:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from mlflow.entities import Dataset, Metric
 
 from nclens.data.prepared import place_splits
 from nclens.metrics.intervals import t_interval
@@ -196,6 +197,13 @@ def test_the_best_model_is_found_by_a_metric_of_the_last_epoch(recorded):
     assert model.params["training.epochs"] == "6"
     (output,) = next(run for run in runs if run.info.run_id == model.source_run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (model.model_id, 6)
+
+
+def test_a_value_that_is_not_finite_is_none_of_the_models():
+    dataset = Dataset("digits", "0123abcd", "local", "")
+    given = [Metric("a", 1.0, 5, 6), Metric("a", 2.0, 5, 1), Metric("b", float("nan"), 5, 6)]
+    found = [metric.model_id for metric in logged_model.linked(given, "m-1", dataset, 6)]
+    assert found == ["m-1", None, None]
 
 
 def test_a_name_with_points_is_one_that_a_model_may_have():
