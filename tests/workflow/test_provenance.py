@@ -27,7 +27,8 @@ RERUN = {
     "claims": "judge report",
     "data": "",
     **dict.fromkeys(("data.dataset", "data.mnist5k", "data.numbers", "data.regression"), "prepare"),
-    **dict.fromkeys(("data.prepared", "data.tasks", "data.tensors"), "extract probe track train"),
+    "data.prepared": "extract probe train",
+    **dict.fromkeys(("data.tasks", "data.tensors"), "extract probe track train"),
     "figures": "",
     "figures.catalogue": "draw report",
     **dict.fromkeys((f"figures.{shared}" for shared in ("curves", "inputs", "per_loss", "style")), "draw"),
@@ -37,7 +38,7 @@ RERUN = {
     **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
     "metrics.catalogue": "report",
     "metrics.collapse": "measure",
-    "metrics.intervals": "draw judge report",
+    "metrics.intervals": "draw judge report track",
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),
     "models": "",
     **dict.fromkeys(("models.head", "models.network"), "extract probe track train"),
@@ -64,6 +65,7 @@ RERUN = {
     "ufm.explanations": "draw report",
     "ufm.formulas": "draw report",
     "ufm.quantities": "draw judge report",
+    "workflow.aggregates": "track",
     "workflow.build.claims": "judge report",
     "workflow.build.data": "prepare",
     "workflow.build.figures": "draw",
@@ -73,7 +75,7 @@ RERUN = {
     "workflow.build.models": "extract probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     "workflow.tables": "collect draw judge measure predict probe report theory track train",
-    **dict.fromkeys((f"workflow.{part}" for part in ("recorded", "saved_view", "tracking")), "track"),
+    **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),
 }
 
 

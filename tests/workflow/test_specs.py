@@ -50,7 +50,7 @@ def test_every_specification_survives_the_command_line(name):
         assert specs.encode(specs.decode(type(spec), text)) == text
 
 
-LS = {"resolve", "draw", "judge", "report", "track_run", "train"}
+LS = {"resolve", "draw", "judge", "report", "track_run", "track_study", "train"}
 RUNS = {"resolve", "collect", "draw", "extract", "judge", "measure", "predict", "report", "track_run", "train"}
 #: A setting -> its other value, and the steps that depend on it: those whose result can change, and `resolve`.
 USED = {
@@ -68,8 +68,8 @@ USED = {
         {"mine": {"metric": "ece", "split": "test", "direction": "below", "margin": 0.01}},
         {"resolve", "judge", "report"},
     ),
-    "losses.ls.label": ("soft", {"resolve", "draw", "judge", "report", "track_run"}),
-    "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run"}),
+    "losses.ls.label": ("soft", {"resolve", "draw", "judge", "report", "track_run", "track_study"}),
+    "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run", "track_study"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
     "losses.ls.weight_decay": (0.077, LS),

@@ -40,7 +40,8 @@ PASSED_OVER = (
     *("nclens.data.raw", "nclens.data.download", "nclens.training.writer", "nclens.models.memory"),
 )
 COUNTED = tuple(
-    f"nclens.workflow.{part}" for part in ("stages", "build", "tables", "tracking", "recorded", "saved_view")
+    f"nclens.workflow.{part}"
+    for part in ("stages", "build", "tables", "tracking", "recorded", "saved_view", "aggregates", "logged_model")
 )
 
 #: Modules of registered functions: of these only what a step names counts, and what that calls.

@@ -97,6 +97,12 @@ def points(run: RunFolder, spec: TrackRun, record: Mapping[str, Any]) -> Iterato
         yield Metric(f"run/{key}", float(record[key]), end, 0)
 
 
+def shown(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows of a table with columns metric and split MLflow is given."""
+    metrics, splits = rows["metric"].astype(str), rows["split"].astype(str)
+    return ~metrics.str.contains(SECONDARY) & ((splits == "train") | ~metrics.isin(OF_THE_EPOCH))
+
+
 def _ended(table: pd.DataFrame) -> pd.DataFrame:
     """Return the finite values, and NaN at the last epoch of what has none there; what never has one is left out."""
     columns = ["split", "metric", "value", "epoch"]

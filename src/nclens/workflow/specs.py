@@ -447,12 +447,21 @@ class TrackRun(OfExperiment):
 
 
 @dataclass(frozen=True)
+class TrackExperiment(OfExperiment):
+    """How the aggregates of an experiment's losses look."""
+
+    labels: dict[str, str]
+    colours: dict[str, str]
+
+
+@dataclass(frozen=True)
 class TrackStudy:
-    """What is recorded of the study: its files, as paths below its folder; its saved view, as in `TrackSetup`."""
+    """What is recorded of the study: its files, as paths below its folder, its aggregates, and its view."""
 
     study: str
     title: str
     files: tuple[str, ...]
+    experiments: tuple[TrackExperiment, ...] = ()
     tasks: tuple[str, ...] = ("classification",)
     by: tuple[str, ...] = ("loss",)
 
@@ -682,7 +691,17 @@ def track_study(study: "Study") -> TrackStudy:
         for figure in study.figures(name)
         for ending in ENDINGS
     ]
-    return TrackStudy(study.study, study.title, tuple(map(str, files)), **_view(study))
+    experiments = (
+        TrackExperiment(
+            experiment=name,
+            dataset=entry.dataset,
+            model=entry.model,
+            labels={loss: study.label(loss) for loss in entry.losses},
+            colours={loss: study.colour(loss) for loss in entry.losses},
+        )
+        for name, entry in study.experiments.items()
+    )
+    return TrackStudy(study.study, study.title, tuple(map(str, files)), tuple(experiments), **_view(study))
 
 
 def _runs(study: "Study", experiment: str) -> dict[str, Any]:

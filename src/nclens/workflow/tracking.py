@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-#: Tags: what a run is (`run`: a trained network; `study`: the study itself), of what, and of which files.
+#: Tags: what a run is (`run`: a trained network; `aggregate`: a loss; `study`: the study), of what, and of which files.
 KIND, KEY, DIGEST = "nclens.kind", "nclens.key", "nclens.digest"
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 #: Variables whose values are shown nowhere.
@@ -100,13 +100,14 @@ def record(
     tags: dict[str, str],
     fill: Fill,
     root: Path,
-    output: Path,
+    output: Path | None,
     times: tuple[int, int] | tuple[None, None] = (None, None),
 ) -> None:
     """Make the one active run of `key` hold these files: keep it if it does, else make a new one, then drop the old.
 
-    Old ones are found by their tag, so a deleted or copied file never leaves a run behind. `times` are the run's start
-    and end, in milliseconds since 1970, by default those of its recording.
+    Old ones are found by their tag, so a deleted or copied file never leaves a run behind. `output`, if any, is the
+    file that says which run it is. `times` are the run's start and end, in milliseconds since 1970, by default those of
+    its recording.
     """
     with connected() as client:
         experiment = experiment_of(client, study, root)
@@ -129,7 +130,17 @@ def record(
         for run in old:
             if run.info.run_id != run_id:
                 _delete(client, run)
-    write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
+    if output is not None:
+        write_json(output, {"run_id": run_id, "experiment_id": experiment, "digest": digest, "uri": public_uri()})
+
+
+def keep_only(study: str, kind: str, keys: Collection[str], root: Path) -> None:
+    """Delete the active runs of a kind that are recorded under other keys."""
+    with connected() as client:
+        experiment = experiment_of(client, study, root)
+        for run in client.search_runs([experiment], f"tags.`{KIND}` = '{kind}'", max_results=50_000):
+            if run.data.tags.get(KEY) not in keys:
+                _delete(client, run)
 
 
 def _holds(run: mlflow.entities.Run, digest: str) -> bool:
@@ -275,9 +286,10 @@ def _messages(error: BaseException | None) -> Iterator[str]:
 def load_network(uri: str) -> "nn.Module":
     """Return a recorded network in evaluation mode, from its address in MLflow, such as `models:/ID`.
 
-    It takes normalised inputs; the model's description says which. The network is an exported graph, which computes in
-    evaluation mode whatever is called, and PyTorch refuses `eval()` and `train()` on it. Here `eval()` returns the
-    network, and `train()` raises a ValueError. To train it further, build the model and load a snapshot.
+    It takes what the prepared data set holds, uint8 images (N, C, H, W) or float32 rows (N, F), and normalises them as
+    the model's description says. The network is an exported graph, which computes in evaluation mode whatever is
+    called, and PyTorch refuses `eval()` and `train()` on it. Here `eval()` returns the network, and `train()` raises a
+    ValueError. To train it further, build the model and load a snapshot.
 
     Raises:
         OSError: there is no such model, or the tracking server cannot be used.
@@ -329,7 +341,7 @@ def addresses(port: int) -> dict[str, dict[str, str]]:
     base = f"{public_uri().rstrip('/')}/#" if _is_web() else f"http://127.0.0.1:{port}/#"
     with connected() as client:
         for experiment in client.search_experiments(order_by=["name ASC"]):
-            if client.search_runs([experiment.experiment_id], "tags.`nclens.loss` LIKE '%'", max_results=1):
+            if client.search_runs([experiment.experiment_id], "tags.`nclens.seed` LIKE '%'", max_results=1):
                 saved = saved_view.TAG in experiment.tags
                 found[experiment.name] = saved_view.links(base, experiment.experiment_id, saved)
     if not found:

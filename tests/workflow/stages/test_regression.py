@@ -185,6 +185,18 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
         assert found.data.params["training.weight_decay"] == "0.01"
         assert [point.step for point in client.get_metric_history(identifier, "test/epoch_mse")][:3] == [1, 7, 14]
+        (model,) = client.search_logged_models([found.info.experiment_id])
+    # The recorded network takes the stored rows.
+    data, _ = read_tensors(root / "data" / f"{run.dataset}.safetensors", "prepare")
+    features, _ = read_epoch(root / path_of(run) / "features.safetensors", 60, "extract")
+    with torch.no_grad():
+        outputs = tracking.load_network(model.model_uri)(data["test.inputs"])
+    torch.testing.assert_close(outputs, features["test.logits"], rtol=1e-3, atol=1e-3)
+    assert model.name == f"{run.loss}-seed{run.seed}"
+    note = model.tags["mlflow.note.content"]
+    assert note.startswith(f"Input: float32 (N, {data['test.inputs'].shape[1]}), rows as the data set holds them. The ")
+    assert "(values - mean) / std of each column" in note
+    assert "Output: predictions, float32 (N, " in note
 
 
 def test_penalties_beyond_every_eigenvalue_collapse_all(tmp_path):

@@ -16,12 +16,17 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from mlflow.entities import Dataset, Metric
 
+from nclens.data.prepared import place_splits
+from nclens.metrics.intervals import t_interval
 from nclens.study import load_study
-from nclens.workflow import saved_view, specs, tracking
-from nclens.workflow.epochs import read_epoch
+from nclens.workflow import logged_model, saved_view, specs, tables, tracking
+from nclens.workflow.build.models import build_network
+from nclens.workflow.epochs import read_epoch, read_weights
 from nclens.workflow.paths import path_of
 from nclens.workflow.recorded import LONGEST, clean, description, parameters
+from nclens.workflow.specs import Entry, flat
 from nclens.workflow.stages import extract, measure, prepare, track, train
 from tests.process import nclens
 
@@ -162,7 +167,8 @@ def test_a_metric_that_stops_early_has_no_final_value(recorded):
 def test_what_nobody_looks_up_stays_in_the_tables(recorded):
     path = R / recorded.run / "metrics.csv"
     names = ("evr_3", "ece_20", "ece_20_scaled", "ece_unscaled", "temperature_authors", "nc1_quotient", "ece_scaled")
-    path.write_text(path.read_text() + "".join(f"6,test,{name},1\n" for name in names))
+    rows = [row for row in path.read_text().splitlines() if row.split(",")[2] not in names]
+    path.write_text("\n".join([*rows, *(f"6,test,{name},1" for name in names)]) + "\n")
     track.track_run(recorded, R)
     _, (run,) = active_runs()
     assert {name for name in names if f"test/{name}" in run.data.metrics} == {"nc1_quotient", "ece_scaled"}
@@ -170,7 +176,7 @@ def test_what_nobody_looks_up_stays_in_the_tables(recorded):
     assert "test/learning_rate" not in run.data.metrics
 
 
-def test_the_recorded_network_makes_the_extracted_logits(recorded):
+def test_the_recorded_network_makes_the_extracted_logits_of_what_the_data_set_holds(recorded):
     import mlflow
 
     from nclens.workflow.files import read_tensors
@@ -182,10 +188,20 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     data, _ = read_tensors(R / "data" / "mnist5k.safetensors", "prepare")
     manifest = json.loads((R / "data" / "mnist5k.json").read_text())
     features, _ = read_epoch(R / recorded.run / "features.safetensors", 6, "extract")
-    inputs = (data["test.inputs"].float() / 255 - manifest["mean"][0]) / manifest["std"][0]
+    inputs = data["test.inputs"]
+    assert inputs.dtype == torch.uint8
     with torch.no_grad():
         found = network(inputs)
     torch.testing.assert_close(found, features["test.logits"], rtol=1e-3, atol=1e-3)
+    assert torch.equal(torch.from_numpy(mlflow.pyfunc.load_model(uri).predict(inputs.numpy())), found)
+
+    # The graph computes what the trained network computes, to the bit, for any number of samples.
+    entry = Entry(**json.loads((R / recorded.run / "run.json").read_text())["spec"]["model"])
+    trained = build_network(flat(entry), manifest["shape"], 10)
+    read_weights(trained, R / recorded.run / "snapshots.safetensors", 6)
+    split = place_splits(data, manifest, torch.device("cpu"))[1]
+    with torch.no_grad():
+        assert torch.equal(network(inputs[:7]), trained.eval()(split.normalise(inputs[:7])))
 
     loaded = tracking.load_network(uri)
     assert not any(layer.training for layer in loaded.modules())
@@ -199,14 +215,77 @@ def test_the_recorded_network_makes_the_extracted_logits(recorded):
     # What input it expects is in its signature, its description and its metadata.
     described = mlflow.models.get_model_info(uri)
     (tensor,) = described.signature.inputs.inputs
-    assert (tensor.type, tensor.shape) == (np.dtype("float32"), (-1, 1, 28, 28))
+    assert (tensor.type, tensor.shape) == (np.dtype("uint8"), (-1, 1, 28, 28))
+    (tensor,) = described.signature.outputs.inputs
+    assert (tensor.type, tensor.shape) == (np.dtype("float32"), (-1, 10))
     assert {key: described.metadata[key] for key in ("mean", "std", "classes")} == {
         key: manifest[key] for key in ("mean", "std", "classes")
     }
     note = mlflow.get_logged_model(model.model_id).tags["mlflow.note.content"]
-    assert "Input: float32 (N, 1, 28, 28), which the caller normalises: (pixels scaled to [0, 1] - mean) / std" in note
+    assert "Input: uint8 (N, 1, 28, 28), pixels from 0 to 255 as the data set holds them" in note
+    assert "The network normalises them: (pixels / 255 - mean) / std of each channel" in note
     assert f"with the mean {manifest['mean']}, std {manifest['std']} of the model's metadata" in note
-    assert "Output: logits (N, 10), in the order of the metadata's classes" in note
+    assert "Output: logits, float32 (N, 10), in the order of the metadata's classes" in note
+    files = Path(mlflow.get_logged_model(model.model_id).artifact_location, "data")
+    assert [path.name for path in files.iterdir()] == ["model.pt2"]  # an exported graph, no pickle
+
+
+def test_inputs_that_are_normalised_already_are_refused(recorded):
+    _, (run,) = active_runs()
+    network = tracking.load_network(f"models:/{run.outputs.model_outputs[0].model_id}")
+    with pytest.raises(RuntimeError, match="dtype mismatch"):
+        network(torch.zeros(2, 1, 28, 28))
+
+
+def test_the_best_model_is_found_by_a_metric_of_the_last_epoch(recorded):
+    import mlflow
+
+    # Another seed, more collapsed and worse calibrated.
+    other = R / recorded.run.replace("seed0", "seed1")
+    shutil.copytree(R / recorded.run, other)
+    table = pd.read_csv(other / "metrics.csv")
+    table.loc[table["metric"] == "nc1", "value"] /= 2
+    table.loc[table["metric"] == "ece", "value"] += 0.1
+    table.to_csv(other / "metrics.csv", index=False)
+    track.track_run(replace(recorded, run=recorded.run.replace("seed0", "seed1"), seed=1), R)
+
+    _, runs = active_runs()
+    digest = runs[0].inputs.dataset_inputs[0].dataset.digest
+    assert len(digest) == 8
+
+    def best(metric, **dataset):
+        order = [{"field_name": f"metrics.{metric}", "ascending": True, **dataset}]
+        return mlflow.search_logged_models([runs[0].info.experiment_id], order_by=order, output_format="list")
+
+    of_data = {"dataset_name": "mnist5k", "dataset_digest": digest}
+    assert [model.name for model in best("train/nc1", **of_data)] == ["ce-seed1", "ce-seed0"]
+    assert [model.name for model in best("test/ece", **of_data)] == ["ce-seed0", "ce-seed1"]
+    model = best("train/nc1")[0]
+    found = {metric.key: metric for metric in model.metrics}
+    assert {(metric.step, metric.dataset_name, metric.dataset_digest) for metric in found.values()} == {
+        (6, "mnist5k", digest)
+    }
+    last = table[(table["metric"] == "nc1") & (table["split"] == "train") & (table["epoch"] == 6)]
+    assert found["train/nc1"].value == last["value"].item()
+    assert {"test/error", "test/epoch_loss"} <= found.keys()
+    assert model.params["training.epochs"] == "6"
+    (output,) = next(run for run in runs if run.info.run_id == model.source_run_id).outputs.model_outputs
+    assert (output.model_id, output.step) == (model.model_id, 6)
+
+
+def test_a_value_that_is_not_finite_is_none_of_the_models():
+    dataset = Dataset("digits", "0123abcd", "local", "")
+    given = [Metric("a", 1.0, 5, 6), Metric("a", 2.0, 5, 1), Metric("b", float("nan"), 5, 6)]
+    found = [metric.model_id for metric in logged_model.linked(given, "m-1", dataset, 6)]
+    assert found == ["m-1", None, None]
+
+
+def test_a_name_with_points_is_one_that_a_model_may_have():
+    from mlflow.utils.validation import _validate_logged_model_name
+
+    _validate_logged_model_name(logged_model.name_of("ls.05+x-1", 3))
+    assert logged_model.name_of("ls.05", 3) == "ls_05-seed3"
+    assert logged_model.name_of("ls", 0) == "ls-seed0"
 
 
 def test_a_recorded_network_that_is_not_there_is_one_message(recorded):
@@ -335,6 +414,82 @@ def test_a_long_description_has_the_verdicts_that_fit():
     assert f"{21 - shown} more verdicts: [claims.md](#/experiments/1/runs/r/artifacts/claims.md?" in text
     assert text.endswith("(https://arxiv.org/abs/2402.03979)).")
     assert description("Tiny", "# Verdicts\n", claims[:0], "1", "r").startswith("**Tiny**\n\n[Curves](#/")
+
+
+LABELS, COLOURS = {"ce": "CE", "ls": "LS"}, {"ce": "#000000", "ls": "#0072b2"}
+LOOKS = specs.TrackExperiment("smoke", "mnist5k", "resnet8", LABELS, COLOURS)
+
+
+def collect(seeds, losses=("ce", "ls")):
+    """Write the study's table, with two metrics at two epochs of some seeds; return the values of nc1 at epoch 6."""
+    keys = {"experiment": "smoke", "dataset": "mnist5k", "model": "resnet8", "split": "train"}
+    rows = [
+        {**keys, "loss": loss, "seed": seed, "metric": metric, "epoch": epoch, "value": 1 / (seed + epoch + 1)}
+        for loss in losses
+        for seed in seeds
+        for metric in ("nc1", "cdnv")
+        for epoch in (1, 6)
+    ]
+    names = [name for name, kind in tables.COLLECTED.columns.items() if kind is tables.NAME]
+    table = pd.DataFrame(rows).astype(dict.fromkeys(names, "category"))
+    tables.write(tables.COLLECTED, R / "metrics.parquet", table)
+    return [1 / (seed + 7) for seed in seeds]
+
+
+def of_kind(kind):
+    client, runs = active_runs()
+    return client, {run.info.run_name: run for run in runs if run.data.tags[tracking.KIND] == kind}
+
+
+def test_a_loss_has_one_aggregate_which_is_replaced_when_a_seed_is_added(recorded):
+    study = specs.TrackStudy("smoke", "Tiny", ("claims.csv",), (LOOKS,))
+    ids = []
+    for seeds in ([0, 1], [0, 1], [0, 1, 2]):
+        values = collect(seeds)
+        track.track_study(study, R)
+        client, found = of_kind("aggregate")
+        assert set(found) == {"mnist5k/resnet8/ce/mean", "mnist5k/resnet8/ls/mean"}
+        run = found["mnist5k/resnet8/ls/mean"]
+        ids.append(run.info.run_id)
+        mean, low, high = t_interval(values)
+        for key, value in {"train/nc1": mean, "train_low/nc1": low, "train_high/nc1": high}.items():
+            points = client.get_metric_history(run.info.run_id, key)
+            assert [point.step for point in points] == [1, 6]
+            assert points[1].value == pytest.approx(value)
+        assert "train/cdnv" in run.data.metrics
+        assert "train_low/cdnv" not in run.data.metrics
+        written = pd.read_csv(Path(run.info.artifact_uri, "aggregate.csv"))
+        assert set(written["metric"]) == {"nc1", "cdnv"}
+        assert list(written.columns) == ["split", "metric", "epoch", "mean", "low", "high"]
+        tags = {key: run.data.tags[f"nclens.{key}"] for key in ("study", "experiment", "dataset", "model", "loss")}
+        assert list(tags.values()) == ["smoke", "smoke", "mnist5k", "resnet8", "ls"]
+        assert run.data.tags["nclens.seeds"] == ", ".join(map(str, seeds))
+        assert run.data.tags["mlflow.runColor"] == "#0072b2"
+        assert "LS on mnist5k with resnet8: mean over the seeds" in run.data.tags["mlflow.note.content"]
+    assert ids[0] == ids[1] != ids[2]
+    (run,) = of_kind("study")[1].values()
+    assert json.loads((R / "mlflow.json").read_text())["run_id"] == run.info.run_id
+
+
+def test_searches_for_seeds_find_no_aggregate(recorded):
+    collect([0, 1])
+    track.track_study(specs.TrackStudy("smoke", "Tiny", ("claims.csv",), (LOOKS,)), R)
+    client, runs = active_runs()
+    assert len(runs) == 4
+    for search in ("tags.`nclens.kind` = 'run'", "params.loss = 'ce'", "tags.`nclens.seed` LIKE '%'"):
+        assert [run.info.run_name for run in client.search_runs([runs[0].info.experiment_id], search)] == [recorded.run]
+
+
+def test_an_aggregate_of_a_loss_that_the_study_has_no_more_or_of_one_seed_goes(recorded):
+    collect([0, 1])
+    study = specs.TrackStudy("smoke", "Tiny", ("claims.csv",), (LOOKS,))
+    track.track_study(study, R)
+    alone = replace(LOOKS, labels={"ce": "CE"}, colours={"ce": "#000000"})
+    track.track_study(replace(study, experiments=(alone,)), R)
+    assert set(of_kind("aggregate")[1]) == {"mnist5k/resnet8/ce/mean"}
+    collect([0])
+    track.track_study(study, R)
+    assert not of_kind("aggregate")[1]
 
 
 def test_values_that_are_not_finite_do_not_stop_the_record(recorded):

@@ -2,25 +2,26 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from nclens.workflow import tracking  # first: it sets what MLflow reads when it is imported
 
 # isort: split
 import mlflow
-import numpy as np
+import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from sqlalchemy.orm import configure_mappers
 
-from nclens.workflow import recorded, saved_view, tables
-from nclens.workflow.epochs import read_weights
-from nclens.workflow.files import FileError, read_json, read_tensors, sha256_of, write_json
+from nclens.workflow import aggregates, recorded, saved_view, tables
+from nclens.workflow.files import FileError, read_json, sha256_of, write_json
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import Entry, TrackRun, TrackSetup, TrackStudy, flat, plain
+from nclens.workflow.specs import TrackExperiment, TrackRun, TrackSetup, TrackStudy, plain
 
 BATCH = 1000  # the most metrics that one request may carry
+#: Counted up when the same files are recorded otherwise than before: older records are then replaced.
+VERSION = 2
 
 
 def track_setup(spec: TrackSetup, root: Path) -> None:
@@ -36,16 +37,19 @@ def track_run(spec: TrackRun, root: Path) -> None:
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise FileError(f"missing, so the run cannot be recorded: {', '.join(missing)}; run the workflow again")
+    from nclens.workflow import logged_model  # imported here: it needs PyTorch, and a study's own record does not
+
     record = read_json(run.run, "train")
     digest = _digest(files, spec)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
         given = recorded.parameters(record).items()
         client.log_batch(run_id, params=[Param(key, value) for key, value in given])
-        _log_metrics(client, run_id, list(recorded.points(run, spec, record)))
-        _log_dataset(client, run_id, root, spec.dataset)
+        dataset = _log_dataset(client, run_id, root, spec.dataset)
+        model_id = logged_model.log(run_id, root, spec, record)
+        metrics = recorded.points(run, spec, record)
+        _log_metrics(client, run_id, [*logged_model.linked(metrics, model_id, dataset, spec.epoch)])
         _log_files(client, run_id, root, files, tensors=spec.tensors)
-        _log_network(run_id, root, spec, record)
 
     times = recorded.times(record)
     tracking.record(spec.study, spec.run, digest, _run_tags(spec, record), fill, root, run.record, times)
@@ -68,6 +72,7 @@ def _run_tags(spec: TrackRun, record: dict[str, Any]) -> dict[str, str]:
 
 def track_study(spec: TrackStudy, root: Path) -> None:
     """Record the study: claims, theory, figures, the one table and the page; describe it with its verdicts."""
+    _record_aggregates(spec, root)
     files, folder = [root / name for name in spec.files], StudyFolder(root)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
@@ -93,6 +98,50 @@ def track_study(spec: TrackStudy, root: Path) -> None:
     )
 
 
+def _record_aggregates(spec: TrackStudy, root: Path) -> None:
+    """Record mean and interval over the seeds of each loss, and delete the aggregates that the study has no more."""
+    kept = []
+    if spec.experiments:
+        groups = tables.read(tables.COLLECTED, StudyFolder(root).metrics).groupby(["experiment", "loss"], observed=True)
+        found = {(str(experiment), str(loss)): rows for (experiment, loss), rows in groups}
+    for of in spec.experiments:
+        for loss in of.labels:
+            rows = found.get((of.experiment, loss))
+            if rows is not None and rows["seed"].nunique() >= aggregates.LEAST:
+                kept.append(_record_aggregate(spec.study, of, loss, rows, root))
+    tracking.keep_only(spec.study, "aggregate", kept, root)
+
+
+def _record_aggregate(study: str, of: TrackExperiment, loss: str, rows: pd.DataFrame, root: Path) -> str:
+    """Record mean and interval over the seeds of a loss; return the record's key."""
+    table = aggregates.over_seeds(rows[recorded.shown(rows)])
+    points = [*aggregates.curves(table)]
+    seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
+    key = f"{of.dataset}/{of.model}/{loss}/mean"
+    tags = {
+        "mlflow.runColor": of.colours[loss],
+        "mlflow.note.content": f"{of.labels[loss]} on {of.dataset} with {of.model}: mean over the seeds {seeds}. "
+        "`train_low/nc1` and `train_high/nc1` are the ends of its 95% t interval; aggregate.csv has those of all "
+        "metrics. A point is left out where a seed has no finite value.",
+        tracking.KIND: "aggregate",
+        "nclens.study": study,
+        "nclens.experiment": of.experiment,
+        "nclens.dataset": of.dataset,
+        "nclens.model": of.model,
+        "nclens.loss": loss,
+        "nclens.seeds": seeds,
+    }
+
+    def fill(client: mlflow.MlflowClient, run_id: str) -> None:
+        now = int(time.time() * 1000)
+        _log_metrics(client, run_id, [Metric(name, value, now, epoch) for name, epoch, value in points])
+        client.log_text(run_id, table.to_csv(index=False), "aggregate.csv")
+
+    digest = hashlib.sha256(json.dumps([VERSION, tags, points], sort_keys=True).encode()).hexdigest()
+    tracking.record(study, key, digest, tags, fill, root, None)
+    return key
+
+
 def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
     folder = StudyFolder(root)
@@ -108,7 +157,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
 def _digest(files: list[Path], spec: TrackRun | TrackStudy) -> str:
     """Return the digest of what is recorded. Logs tell of one execution, not of the result, and do not count."""
     content = {str(path): sha256_of(path) for path in files if path.suffix != ".log"}
-    return hashlib.sha256(json.dumps([content, plain(spec)], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([VERSION, content, plain(spec)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]) -> None:
@@ -116,12 +165,14 @@ def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
 
-def _log_dataset(client: mlflow.MlflowClient, run_id: str, root: Path, name: str) -> None:
+def _log_dataset(client: mlflow.MlflowClient, run_id: str, root: Path, name: str) -> Dataset:
+    """Record the data set of a run; return it as MLflow knows it."""
     manifest = read_json(StudyFolder(root).manifest(name), "prepare")
     source = json.dumps({key: manifest[key] for key in ("source", "licence")})
     profile = json.dumps({key: manifest[key] for key in ("train", "test", "shape")})
-    dataset = Dataset(name, manifest["sha256"][:36], "local", source, profile=profile)
+    dataset = Dataset(name, manifest["sha256"][:8], "local", source, profile=profile)
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    return dataset
 
 
 def _log_files(client: mlflow.MlflowClient, run_id: str, root: Path, files: list[Path], tensors: bool) -> None:
@@ -144,58 +195,11 @@ def _artifact_folder(path: Path, root: Path) -> str | None:
     return path.parent.name if path.parent.name in ("figures", "theory") else None
 
 
-def _log_network(run_id: str, root: Path, spec: TrackRun, record: dict[str, Any]) -> None:
-    """Record the trained network as an MLflow model, with two training samples as its input example."""
-    # Imported here: only this needs PyTorch, and a study's own record does not.
-    import torch
-
-    from nclens.data.prepared import place_splits
-    from nclens.data.tasks import OUTPUTS, output_count, task_of
-    from nclens.workflow.build.models import build_network
-
-    manifest = read_json(StudyFolder(root).manifest(spec.dataset), "prepare")
-    data, _ = read_tensors(StudyFolder(root).data(spec.dataset), "prepare")
-    names = OUTPUTS[task_of(manifest)]
-    network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
-    read_weights(network, StudyFolder(root).run(spec.run).snapshots, spec.epoch)
-    network.eval()
-    split, _ = place_splits(data, manifest, torch.device("cpu"))
-    example = split.normalise(split.inputs[:2]).contiguous().numpy()
-    with mlflow.start_run(run_id=run_id):
-        mlflow.pytorch.log_model(
-            network,
-            name="network",
-            input_example=example,
-            pip_requirements=["torch"],
-            metadata={key: manifest[key] for key in ("mean", "std", names)},
-            tags={"mlflow.note.content": _note(manifest, names)},
-        )
-
-
 def warm_up() -> None:
     """Save a network of one weight as an MLflow model, which imports and finds out what recording a run needs too."""
-    import mlflow.store.tracking.sqlalchemy_store
-    import torch
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-    import nclens.workflow.build.models  # noqa: F401
+    from nclens.workflow import logged_model
 
     configure_mappers()
-    with TemporaryDirectory() as folder:
-        example = np.zeros((2, 1), np.float32)
-        given = {"input_example": example, "pip_requirements": ["torch"]}
-        mlflow.pytorch.save_model(torch.nn.Linear(1, 1), Path(folder, "network"), **given)
-
-
-def _note(manifest: dict[str, Any], names: str) -> str:
-    """Return what a user of a recorded network must know: its inputs, its outputs and its mode."""
-    shape = ", ".join(map(str, ("N", *manifest["shape"])))
-    stored, each = ("pixels scaled to [0, 1]", "channel") if len(manifest["shape"]) == 3 else ("values", "column")
-    scale = f"mean {manifest['mean']}, std {manifest['std']}" if len(manifest["mean"]) < 10 else "mean and std"
-    outputs = "logits" if names == "classes" else "predictions"
-    return (
-        f"Input: float32 ({shape}), which the caller normalises: ({stored} - mean) / std of each {each}, with the "
-        f"{scale} of the model's metadata. Output: {outputs} (N, {len(manifest[names])}), in the order of the "
-        f"metadata's {names}. The network is an exported graph, always in evaluation mode: what "
-        "mlflow.pytorch.load_model returns has no eval() and no train(). Loaded by "
-        "nclens.workflow.tracking.load_network it has eval()."
-    )
+    logged_model.save_one()
