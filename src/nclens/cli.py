@@ -326,6 +326,21 @@ def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 
             typer.echo(f"  {what:11} {link}")
 
 
+@app.command()
+def film(
+    root: Path,
+    to: Annotated[Path, typer.Option(help="the file: .gif, or .mp4 where ffmpeg is installed")],
+    experiment: Annotated[str | None, typer.Option(help="by default the first")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the networks; by default the smallest")] = None,
+    plane: Annotated[str | None, typer.Option(help="templates or principal; by default the first there is")] = None,
+) -> None:
+    """Write the film of a finished study's collapse, for slides."""
+    from nclens.workflow.film import write_film
+
+    made = write_film(root, to, experiment, seed, plane)
+    typer.echo(f"{to}: {made.experiment}, seed {made.seed}, {len(made.epochs)} snapshots")
+
+
 def _existing(root: Path) -> Path:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; allowed: that of a study or run, such as results/digits")

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import ClaimRow
+from nclens.figures.film_inputs import Film
 from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
+from nclens.report.film import film_section
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
 from nclens.report.provenance import provenance, reproduce
@@ -72,6 +74,7 @@ def report_page(
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
     rules: Mapping[str, str] | None = None,
+    films: Mapping[str, Film] | None = None,
 ) -> str:
     """Return the report as one HTML page, which loads nothing and needs no script.
 
@@ -92,6 +95,7 @@ def report_page(
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
         rules: how a verdict is reached: part of the rule, or id of a claim -> text.
+        films: experiment -> its film.
 
     Figures, manifests and records that are missing are named on the page.
 
@@ -116,6 +120,7 @@ def report_page(
     shown = Figures(names, figures or {})
     sections = [
         verdicts(judged, rules or {}),
+        film_section(names, films or {}),
         regression_section(names, judged, metrics, regression, predictions),
         claim_figures(judged, shown),
         other_figures(shown),

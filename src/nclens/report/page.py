@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from nclens.figures.film_inputs import CLASSES, VALUES
 from nclens.report.mathml import assignment, mathml
 from nclens.report.text import number
 from nclens.ufm.formulas import CLOSED_FORMS, FORMULAS, REGRESSION, SYMBOLS
@@ -65,6 +66,7 @@ def _environment() -> "Environment":
         "closed_forms": CLOSED_FORMS,
         "formulas": FORMULAS,
         "regression": REGRESSION,
+        "film_palettes": {"classes": CLASSES, "values": VALUES},
     }
     return environment
 
