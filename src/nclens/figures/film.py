@@ -69,12 +69,13 @@ def _drawn(film: Film, plane: str) -> tuple[Figure, list[Move]]:
     rows = -(-len(film.panels) // columns)
     figure = Figure(figsize=(max(2, columns) * 2.6, rows * 2.9 + 2.1), facecolor="white")
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*[2.9] * rows, 1.5])
-    figure.subplots_adjust(left=0.09, right=0.97, top=1 - 0.55 / figure.get_figheight(), bottom=0.09, hspace=0.28)
+    figure.subplots_adjust(left=0.12, right=0.97, top=1 - 0.55 / figure.get_figheight(), bottom=0.09, hspace=0.28)
     moves: list[Move] = [_heading(figure, film, plane)]
     for number, panel in enumerate(film.panels):
         axes = figure.add_subplot(grid[number // columns, number % columns])
         axes.set_title(panel.label, fontsize=9)
         axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set(visible=True, color=style.FAINT, linewidth=0.6)
         if plane in panel.planes:
             moves.append(_panel(axes, film, panel.planes[plane]))
         else:

@@ -162,10 +162,10 @@ class Film:
         """Return what a plane is, in a few words."""
         if plane == "templates":
             numbers = [f"{self.kinds[place]:g}" for place in self.kinds_in(plane)]
-            return f"classes {', '.join(numbers[:-1])} and {numbers[-1]}, plane of their templates"
+            return f"plane of the templates of {', '.join(numbers[:-1])} and {numbers[-1]}"
         if self.classes is None:
             return "principal plane of the features"
-        return f"{len(self.kinds)} classes, principal plane of their means"
+        return f"principal plane of {len(self.kinds)} class means"
 
     def thinned(self, points: int, frames: Sequence[int]) -> "Film":
         """Return the film with so many points a plane, at some snapshots."""

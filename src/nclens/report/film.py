@@ -59,7 +59,7 @@ def _film(names: Names, place: int, film: Film) -> dict[str, Any]:
         "first": film.epochs[0],
         "last": film.epochs[-1],
         "measure": film.measure,
-        "values": film.classes is None,
+        "of_values": film.classes is None,
         "planes": [{"name": name, "text": film.title_of(name)} for name in film.planes],
         "data": _data(film),
         "legend": _legend(film),
@@ -105,7 +105,7 @@ def _base64(values: np.ndarray, kind: str) -> str:
 def _legend(film: Film) -> list[dict[str, Any]]:
     """The colours with what they are, by number; of a target the lowest and the highest value alone are named."""
     if film.classes is None:
-        return [{"place": place, "text": number(film.kinds[place])} for place in range(len(film.kinds))]
+        return [{"place": place, "text": number(film.kinds[place]), "name": ""} for place in range(len(film.kinds))]
     rows = []
     for place in sorted(range(len(film.kinds)), key=lambda place: film.kinds[place]):
         text = f"{film.kinds[place]:g}"
@@ -150,16 +150,14 @@ def _caption(film: Film) -> list[str]:
     planes = [plane for panel in film.panels for plane in panel.planes.values()]
     outside, total = sum(plane.outside for plane in planes), sum(plane.points[..., 0].size for plane in planes)
     count = max(plane.points.shape[1] for plane in planes)
-    lines = [f"At most {count} training samples a panel, the same in all, drawn by a fixed seed."]
+    lines = [f"At most {count} training samples, the same in all panels, drawn by a fixed seed."]
     if film.classes is None:
         target = film.names[0] if film.names else "the first target"
         lines.append(f"Colour: {target}. Origin: the mean of these samples.")
     else:
         if len(film.kinds) < film.classes:
             lines.append(f"Shown are {len(film.kinds)} of the {film.classes} classes.")
-        lines.append(
-            "Rings: class means of the training set, with the class’s number. Origin: the centre of the rings."
-        )
+        lines.append("Rings: class means of the training set, with the class’s number. Origin: their centre.")
     lines.append("The plane is that of the last snapshot. The axes of a panel are the same at all snapshots.")
     lines.append("Each panel has its own scale: the bar shows its length in the features’ unit.")
     if outside:

@@ -39,17 +39,18 @@ for (const film of document.querySelectorAll(".film")) {
     const style = getComputedStyle(film), of = name => style.getPropertyValue(name).trim();
     look = {ink: of("--ink"), quiet: of("--quiet"), line: of("--line"), card: of("--card"), font: style.fontFamily};
     look.kinds = Array.from({length: 10}, (_, place) => of("--c" + place));
-    look.losses = data.panels.map(panel => readable(panel.colour));
+    look.losses = data.panels.map(panel => readable(panel.colour, 3));
+    look.labels = data.panels.map(panel => readable(panel.colour, 4.5));
   };
   const channels = colour => [1, 3, 5].map(start => parseInt(colour.slice(start, start + 2), 16));
   const light = colour => {
     const [r, g, b] = channels(colour).map(c => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
-  const readable = colour => {
+  const readable = (colour, least) => {
     // The colour of a loss, nearer to the ink where it would vanish on the ground.
     const contrast = () => (Math.max(light(colour), light(look.card)) + .05) / (Math.min(light(colour), light(look.card)) + .05);
-    for (let step = 0; step < 8 && contrast() < 3; step += 1) {
+    for (let step = 0; step < 12 && contrast() < least; step += 1) {
       const ink = channels(look.ink);
       colour = "#" + channels(colour).map((c, k) => Math.round(.8 * c + .2 * ink[k]).toString(16).padStart(2, "0")).join("");
     }
@@ -182,7 +183,7 @@ for (const film of document.querySelectorAll(".film")) {
       pen.textAlign = "left";
       ends.forEach((end, k) => {
         const place = Math.min(Math.max(y(end.value), above + 14), height - 10 - 14 * (ends.length - 1 - k));
-        pen.fillStyle = look.losses[end.index];
+        pen.fillStyle = look.labels[end.index];
         pen.fillText(data.panels[end.index].label, box.right + 8, place);
         above = place;
       });
