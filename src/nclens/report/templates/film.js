@@ -31,7 +31,7 @@ for (const film of document.querySelectorAll(".film")) {
     part("panels").append(make("figure", "film-panel", make("figcaption", "", label, value), canvas));
     return {panel, value, canvas};
   });
-  const columns = () => innerWidth < 704 ? Math.min(2, views.length) : Math.min(views.length, views.length === 4 ? 2 : 3);
+  const columns = () => innerWidth < 704 ? Math.min(2, views.length) : Math.min(views.length, views.length === 4 ? 2 : views.length > 6 ? 4 : 3);
 
   // Colours are those of the page, so that light and dark need no list of their own here.
   let look;
