@@ -125,7 +125,7 @@ def test_a_film_shows_the_principal_plane_of_the_features_with_the_first_target_
     _, study, root = finished
     film, _ = read_tensors(root / path_of(next(study.runs())) / "film.safetensors", "measure")
     assert film["principal.points"].shape == (3, 60, 2)
-    targets = read_tensors(root / "data" / "mine.safetensors", "prepare")[0]["train_targets"][:, 0]
+    targets = read_tensors(root / "data" / "mine.safetensors", "prepare")[0]["train.targets"][:, 0]
     shown = film["values"] * film["values.scale"]
     torch.testing.assert_close(
         shown, targets[film["samples"].long()].double(), rtol=0, atol=float(film["values.scale"])

@@ -35,7 +35,7 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
         file = folder.features if epoch in spec.kept else folder.earlier_features
         return read_epoch(file, epoch, "extract")[0]
 
-    begin, measured = TASKS[spec.task]
+    begin, measured = MEASURES[spec.task]
     last = read(spec.snapshots[-1])
     film, gamma = begin(last, spec)
     del last
@@ -89,7 +89,7 @@ def _regression(read: Read, spec: Measure, film: Film, gamma: float | None) -> R
 
 
 #: By task: what the last snapshot fixes, and what is measured on each.
-TASKS = {
+MEASURES = {
     "classification": (_begin_classification, _classification),
     "regression": (_begin_regression, _regression),
 }
