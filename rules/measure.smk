@@ -1,15 +1,16 @@
 """Measurement: what every snapshot shows, what probes of its network find, and the one table that all below read."""
 
 # in:  RUN/features.safetensors, RUN/snapshots.safetensors, R/data/*, RUN/history.csv
-# out: RUN/metrics.csv, RUN/probes.csv (of experiments that list probes), R/metrics.parquet
+# out: RUN/metrics.csv, RUN/film.safetensors, RUN/probes.csv (of experiments that list probes), R/metrics.parquet
 
 
 rule measure:
-    """Measure collapse, logits and calibration on the features of every snapshot of a run."""
+    """Measure collapse, logits and calibration on every snapshot of a run, and project a sample of its features."""
     input:
         features=of_run(PLAN.features),
     output:
         metrics=RUN.metrics,
+        film=RUN.film,
     log:
         R.log("measure", "{run}"),
     benchmark:

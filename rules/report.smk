@@ -113,6 +113,7 @@ rule report:
         figures=PLAN.figures("png"),
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
+        films=PLAN.films(),
     output:
         page=report(
             R.report,

@@ -44,6 +44,7 @@ rule track:
         run=RUN.run,
         features=RUN.features,
         metrics=RUN.metrics,
+        film=RUN.film,
         probes=of_run(PLAN.probes),
     output:
         record=RUN.record,

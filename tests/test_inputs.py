@@ -17,6 +17,7 @@ from nclens.metrics import (
     calibration,
     collapse,
     collapse_streaming,
+    film,
     regression,
     regression_streaming,
     regressor,
@@ -45,6 +46,8 @@ GIVEN = {
     "probabilities": normal(N, K).softmax(dim=1),
     "teacher_logits": normal(N, K),
     "outputs": normal(N, K),
+    "rows": normal(K, D),
+    "values": normal(N),
     "draws": normal(N),
     "means": normal(N),
     "plane": torch.linalg.qr(normal(D, 2)).Q,
@@ -126,10 +129,13 @@ TABLE = {
     representation.smoothing_parts: LOGITS,
     representation.top_logit_gradient: LOGITS,
     representation.template_plane: ("weight",),
+    representation.principal_plane: ("rows",),
     representation.project: ("features", "plane"),
     representation.margin: (*SAMPLED, "weight", "bias"),
     representation.template_spread: (*SAMPLED, "weight"),
     representation.mutual_information: ("draws", "means"),
+    film.balanced_sample: ("labels",),
+    film.in_16_bits: ("values",),
     regression.regression_collapse: REGRESSOR,
     regression.nrc1: ("features",),
     regression.nrc2: ("features", "weight"),
@@ -154,6 +160,7 @@ FURTHER = {
     calibration.stratified_mask: {"fraction": 0.5, "seed": 0},
     representation.top_logit_gradient: {"loss": losses.ce},
     representation.template_plane: {"classes": [0, 1, 2]},
+    film.balanced_sample: {"classes": [0, 2]},
     regression.regression_collapse: GAMMA,
     regression.nrc1: {"components": 2},
     regression.nrc3: GAMMA,
@@ -241,7 +248,7 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 
 def test_the_table_has_every_public_function_that_takes_arrays():
-    modules = (calibration, collapse, regression, regressor, representation, gradients, transfer, losses)
+    modules = (calibration, collapse, film, regression, regressor, representation, gradients, transfer, losses)
     taking = set()
     for module in modules:
         for node in ast.parse(inspect.getsource(module)).body:
@@ -293,7 +300,8 @@ def test_labels_out_of_range_and_of_other_types_are_refused(function):
         call(function, replaced(given, torch.Tensor.tolist))
     with pytest.raises(ValueError, match="expected shape"):
         call(function, replaced(given, lambda labels: labels[:, None]))
-    unbounded = function in (calibration.stratified_mask, representation.angular_spread, transfer.linear_probe)
+    within = (calibration.stratified_mask, film.balanced_sample, representation.angular_spread)
+    unbounded = function in (*within, transfer.linear_probe)
     for value in (-1, -100) if unbounded else (7, K, -1, -100):
 
         def spoilt(labels, value=value):

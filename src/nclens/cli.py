@@ -347,6 +347,21 @@ def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 
 
 
 @app.command()
+def film(
+    root: Path,
+    to: Annotated[Path, typer.Option(help="the file: .gif, or .mp4 where ffmpeg is installed")],
+    experiment: Annotated[str | None, typer.Option(help="by default the first")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the networks; by default the smallest")] = None,
+    plane: Annotated[str | None, typer.Option(help="templates or principal; by default the first there is")] = None,
+) -> None:
+    """Write the film of a finished study's collapse, for slides."""
+    from nclens.workflow.film import write_film
+
+    made = write_film(root, to, experiment, seed, plane)
+    typer.echo(f"{to}: {made.experiment}, seed {made.seed}, {len(made.epochs)} snapshots")
+
+
+@app.command()
 def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
     """Print the JSON schema of a study, for editors."""
     from nclens.study import json_schema

@@ -16,6 +16,7 @@ from nclens.metrics.representation import (
     logit_gap,
     margin,
     mutual_information,
+    principal_plane,
     project,
     smoothing_parts,
     template_plane,
@@ -463,3 +464,39 @@ def test_margin_without_a_boundary_or_a_direction_is_nan():
 def test_margin_says_what_does_not_fit(weight, bias, words):
     with pytest.raises(ValueError, match=words):
         margin(torch.randn(6, 4), torch.arange(6) % 3, weight, bias)
+
+
+# --- the principal plane ---------------------------------------------------------------------------------------------
+
+
+def test_the_principal_plane_holds_what_lies_in_a_plane_and_is_that_of_largest_variance():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(7, 2, generator=generator, dtype=torch.float64)).Q
+    rows = torch.randn(5, 2, generator=generator, dtype=torch.float64) @ basis.T + 4
+    found = principal_plane(rows)
+    torch.testing.assert_close(found @ found.T, basis @ basis.T)
+    rows = torch.randn(40, 7, generator=generator, dtype=torch.float64) * torch.arange(1, 8)
+    found, values = principal_plane(rows), torch.linalg.eigvalsh(torch.cov(rows.T, correction=0))
+    torch.testing.assert_close((rows @ found).var(dim=0, correction=0), values[[-1, -2]])
+    torch.testing.assert_close(found.T @ found, torch.eye(2, dtype=torch.float64))
+    assert all(column[column.abs().argmax()] > 0 for column in found.T)
+    torch.testing.assert_close(principal_plane(1e30 * rows + 1e30), found)
+
+
+def test_a_principal_plane_is_completed_across_the_one_direction_of_its_rows():
+    rows = torch.tensor([[1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]])
+    assert principal_plane(rows).T.tolist() == [[1, 0, 0], [0, 0, 0]]
+    features = torch.tensor([[9.0, 0.0, 1.0], [-9.0, 0.0, -2.0], [0.0, 0.1, 0.0], [3.0, -0.1, 1.0]])
+    found = principal_plane(rows, features)
+    torch.testing.assert_close(found.T @ found, torch.eye(2, dtype=torch.float64))
+    assert found[2, 1] > 0.99
+    assert not principal_plane(torch.ones(4, 1), torch.ones(3, 1)).any()
+
+
+def test_a_principal_plane_says_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"rows \(N, d\) and completed_by \(M, d\) do not fit: \(2, 3\), \(2, 4\)"):
+        principal_plane(torch.eye(3)[:2], torch.ones(2, 4))
+    with pytest.raises(ValueError, match="rows must be finite"):
+        principal_plane(torch.tensor([[float("nan"), 0.0]]))
+    with pytest.raises(ValueError, match="rows must be a non-empty float tensor"):
+        principal_plane(torch.ones(3))

@@ -110,7 +110,7 @@ def test_every_promised_file_is_named_once_and_features_that_go_are_not(raw):
     assert len(set(paths)) == len(paths)
     for dataset in ("digits8", "mnist5k"):
         names = {path.name for path in paths if dataset in path.parts and path.suffix == ".safetensors"}
-        assert names == {"snapshots.safetensors", "features.safetensors"}
+        assert names == {"snapshots.safetensors", "features.safetensors", "film.safetensors"}
 
 
 @pytest.mark.parametrize(("device", "found", "slots"), [("cpu", True, 0), ("cuda", False, 1), ("auto", True, 1)])

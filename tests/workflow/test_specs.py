@@ -85,7 +85,7 @@ USED = {
     "experiments.smoke.snapshots": (2, {"resolve", "train", "extract", "measure"}),
     "experiments.smoke.keep_features": ("last", {"resolve", "extract", "measure"}),
     "experiments.smoke.probes": (["variance"], {"resolve", "collect", "draw", "report", "track_run", "track_study"}),
-    "experiments.smoke.projection_classes": ([1, 2, 3], {"resolve", "draw", "report"}),
+    "experiments.smoke.projection_classes": ([1, 2, 3], {"resolve", "measure", "draw", "report"}),
     "experiments.smoke.figures": (["norms"], {"resolve", "draw", "report", "track_study"}),
     "experiments.smoke.training.epochs": (7, RUNS),
     "experiments.smoke.training.weight_decay": (0.077, {"resolve", "train", "judge", "draw", "report"}),

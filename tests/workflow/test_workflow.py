@@ -182,7 +182,7 @@ def test_experiments_have_epochs_of_their_own_and_only_the_last_features_where_a
     # What is extracted for measuring alone is gone, and nothing else is there.
     for run in runs.values():
         names = {path.name for path in run.iterdir() if path.suffix == ".safetensors" or path.is_dir()}
-        assert names == {"snapshots.safetensors", "features.safetensors"}
+        assert names == {"snapshots.safetensors", "features.safetensors", "film.safetensors"}
 
 
 def test_the_default_study_does_not_leak_into_another(finished):
@@ -358,6 +358,7 @@ AGAIN = {
     f"{RUN}/run.json": LS | BELOW_MEASURE,
     f"{RUN}/features.safetensors": (LS - {"train_smoke ls/0"}) | BELOW_MEASURE,
     f"{RUN}/metrics.csv": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
+    f"{RUN}/film.safetensors": {"measure_smoke ls/0", "track_smoke ls/0"} | BELOW_MEASURE,
     f"{RUN}/mlflow.json": {"track_smoke ls/0"},
     "blobs/net/ce/seed3/probes.csv": PROBED | BELOW_MEASURE,
     "theory/ufm.csv": {"theory", "judge", "draw", "report", "track_study"},
@@ -377,6 +378,7 @@ def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place,
     planned = place.planned()
     assert planned <= AGAIN[path]
     maker = {"snapshots": "train", "history": "train", "run": "train", "features": "extract", "metrics": "measure"}
+    maker |= {"film": "measure"}
     first = maker.get(re.sub(r".*seed0/", "", path).split("/")[0].split(".")[0]) if RUN in path else None
     assert any(job.startswith(first) for job in planned) if first and "mlflow" not in path else planned
 

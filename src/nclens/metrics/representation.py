@@ -254,8 +254,50 @@ def template_plane(weight: Array, classes: Sequence[int]) -> Tensor:
     return basis * triangle.diagonal().sign()
 
 
+def principal_plane(rows: Array, completed_by: Array | None = None) -> Tensor:
+    """Orthonormal basis (d, 2) of the plane in which rows, such as class means, vary most.
+
+    The first two right singular vectors of the centred rows, the entry of largest magnitude of each positive. Where
+    the rows vary along one direction only, as the means of two classes do, the second vector is the direction across
+    it in which `completed_by` varies most. A direction that is still missing is zero.
+
+    Args:
+        rows: (N, d), finite.
+        completed_by: (M, d), finite, such as the features that the means are of.
+
+    Raises:
+        ValueError: on wrong shapes or non-finite values.
+    """
+    rows = _check_features(rows, "rows")
+    basis = rows.new_zeros((rows.shape[1], 2), dtype=torch.float64)
+    found = _directions(rows, basis)
+    basis[:, : found.shape[1]] = found
+    if completed_by is not None and found.shape[1] < 2:
+        more = _check_features(completed_by, "completed_by")
+        if more.shape[1] != rows.shape[1]:
+            raise ValueError(
+                f"rows (N, d) and completed_by (M, d) do not fit: {tuple(rows.shape)}, {tuple(more.shape)}"
+            )
+        added = _directions(more, basis)[:, : 2 - found.shape[1]]
+        basis[:, found.shape[1] : found.shape[1] + added.shape[1]] = added
+    return basis
+
+
+def _directions(rows: Tensor, across: Tensor) -> Tensor:
+    """At most two orthonormal directions (d, r) in which rows vary most, perpendicular to the columns of `across`."""
+    unit, _ = scaled(rows.double())
+    centred = unit - unit.mean(dim=0)
+    centred = centred - centred @ across @ across.T
+    _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
+    kept = directions[:2][sizes[:2] > 1e-9 * unit.norm()].T
+    largest = kept.abs().argmax(dim=0, keepdim=True)
+    return kept * kept.gather(0, largest).sign()
+
+
 def project(features: Array, plane: Array) -> Tensor:
-    """Coordinates (N, 2) of features (N, d) in the plane of :func:`template_plane`, float64; nothing is centred.
+    """Coordinates (N, 2) of features (N, d) in a plane (d, 2), float64; nothing is centred.
+
+    The plane is that of :func:`template_plane` or :func:`principal_plane`.
 
     Raises:
         ValueError: on wrong shapes or non-finite features.

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import ClaimRow
+from nclens.figures.film_inputs import Film
 from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
+from nclens.report.film import film_section
 from nclens.report.links import Links
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
@@ -75,6 +77,7 @@ def report_page(
     has: Callable[[str], bool] | None = None,
     repository: str | None = None,
     tracking: Mapping[str, str] | None = None,
+    films: Mapping[str, Film] | None = None,
 ) -> str:
     """Return the report as one HTML page, which loads nothing and needs no script.
 
@@ -99,6 +102,7 @@ def report_page(
             linked; None for no links to files.
         repository: address of the repository's page, for links to the code at the commit of the runs.
         tracking: `uri` of the tracking server and `experiment_id` of the study, for links to recorded runs.
+        films: experiment -> its film.
 
     Figures, manifests and records that are missing are named on the page.
 
@@ -124,6 +128,7 @@ def report_page(
     shown = Figures(names, figures or {}, links)
     sections = [
         verdicts(judged, links),
+        film_section(names, films or {}),
         regression_section(names, judged, metrics, regression, predictions, links),
         claim_figures(judged, shown),
         other_figures(shown),

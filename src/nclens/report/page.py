@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
+from nclens.figures.film_inputs import CLASSES, VALUES
 from nclens.report.links import Link, papers
 from nclens.report.mathml import assignment, mathml
 from nclens.report.text import number
@@ -74,6 +75,7 @@ def _environment() -> "Environment":
         "closed_forms": CLOSED_FORMS,
         "formulas": FORMULAS,
         "regression": REGRESSION,
+        "film_palettes": {"classes": CLASSES, "values": VALUES},
     }
     return environment
 

@@ -55,7 +55,8 @@ class Experiment(Closed):
     probes: tuple[ProbeName, ...] = ()
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
-    """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
+    """The three classes, by number from 0, on whose templates' plane the figure `projections` and the
+    page's film show the features."""
     figures: tuple[Literal[tuple(FIGURES)], ...] | None = None  # type: ignore[valid-type]
     """The figures to draw; by default every figure that applies."""
 

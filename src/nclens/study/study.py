@@ -316,7 +316,8 @@ class Study(Closed):
             resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
-            if "projections" not in self.figures(name):  # there may be no three classes to name
+            chosen = "projection_classes" in experiment.model_fields_set
+            if not chosen and "projections" not in self.figures(name):  # there may be no three classes to name
                 resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}

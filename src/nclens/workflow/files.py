@@ -139,8 +139,8 @@ def write_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: M
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, made_by: str) -> Iterator[Any]:
-    """Yield an open file of safetensors.
+def opened(path: str | Path, made_by: str, framework: str = "pt") -> Iterator[Any]:
+    """Yield an open file of safetensors, of PyTorch's tensors or, by `np`, of arrays.
 
     Raises:
         FileError: the file is missing or truncated; names it and the rule that makes it.
@@ -150,7 +150,7 @@ def opened(path: str | Path, made_by: str) -> Iterator[Any]:
     if not Path(path).is_file():
         raise missing(path, made_by)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except SafetensorError as error:
         raise damaged(path, made_by, str(error)) from None

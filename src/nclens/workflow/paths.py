@@ -75,6 +75,11 @@ class RunFolder:
         return self.folder / "metrics.csv"
 
     @property
+    def film(self) -> Path:
+        """A sample of the features of each snapshot, projected."""
+        return self.folder / "film.safetensors"
+
+    @property
     def probes(self) -> Path:
         """What the probes found."""
         return self.folder / "probes.csv"

@@ -110,6 +110,11 @@ class Plan:
             for figure in self.study.figures(name)
         ]
 
+    def films(self) -> list[Path]:
+        """Return the films that the page shows: of each loss that of the first seed."""
+        first = {name: min(entry.seeds) for name, entry in self.study.experiments.items()}
+        return [self.of(run).film for run in self.runs.values() if run.seed == first[run.experiment]]
+
     def promised(self) -> list[Path]:
         """Return every file that the study promises: a missing one is made again."""
         folder = self.folder
@@ -124,7 +129,7 @@ class Plan:
     def _promised_of(self, run: Run) -> list[Path]:
         of = self.of(run)
         data = [self.data(run), self.manifest(run), *self.transfer_data(run)]
-        made = [of.snapshots, of.features, of.history, of.run, of.metrics, of.record, *self.probes(run)]
+        made = [of.snapshots, of.features, of.history, of.run, of.metrics, of.film, of.record, *self.probes(run)]
         return [*data, *made]
 
     # --- the user's own files ----------------------------------------------------------------------------------------

@@ -206,12 +206,13 @@ class OwnMetric:
 
 @dataclass(frozen=True)
 class MeasureClassifier:
-    """How classifiers are measured."""
+    """How classifiers are measured; the film has the plane of the templates of `projection_classes`."""
 
     held_out: float
     held_out_seed: int
     loss: Loss
     epochs: int
+    projection_classes: tuple[int, ...] = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -534,8 +535,13 @@ def measure(study: "Study", run: "Run") -> Measure:
         return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c), own=own)
     # A classifier trained with squared error is a regressor on one-hot targets too.
     called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
-    held_out = study.measure.held_out, study.measure.held_out_seed
-    classifier = MeasureClassifier(*held_out, _loss(study, run.loss), training.epochs)
+    classifier = MeasureClassifier(
+        held_out=study.measure.held_out,
+        held_out_seed=study.measure.held_out_seed,
+        loss=_loss(study, run.loss),
+        epochs=training.epochs,
+        projection_classes=tuple(entry.projection_classes),
+    )
     return Measure(task, *snapshots, called, classifier, own=own)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nclens.workflow import specs
-from nclens.workflow.files import FileError
+from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.stages.measure import loss_after, measure
 from tests.epochs import read_all, write_all
@@ -88,3 +88,18 @@ def test_features_that_are_not_kept_are_read_from_their_own_file(run):
     pd.testing.assert_series_equal(measured(run, LS, kept=(4,)), expected)
     with pytest.raises(FileError, match=r"/features\.safetensors is damaged \(it lacks epoch 2\).*rule `extract`"):
         measured(run, LS)
+
+
+def test_a_film_of_every_snapshot_needs_no_features_that_are_kept(run):
+    folder = RunFolder(run)
+    measured(run, LS)
+    expected, _ = read_tensors(folder.film, "measure")
+    assert expected["epochs"].tolist() == [2, 4]
+    assert expected["templates.points"].shape == expected["principal.points"].shape == (2, 30, 2)
+    features = read_all(folder.features, (2, 4), "extract")
+    write_all(folder.features, {4: features[4]})
+    write_all(folder.earlier_features, {2: features[2]})
+    measured(run, LS, kept=(4,))
+    found, _ = read_tensors(folder.film, "measure")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)

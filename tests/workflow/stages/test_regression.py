@@ -121,6 +121,17 @@ def test_features_are_those_of_a_regressor(finished):
     assert bool((signed["train.features"] < 0).any())
 
 
+def test_a_film_shows_the_principal_plane_of_the_features_with_the_first_target_as_colour(finished):
+    _, study, root = finished
+    film, _ = read_tensors(root / path_of(next(study.runs())) / "film.safetensors", "measure")
+    assert film["principal.points"].shape == (3, 60, 2)
+    targets = read_tensors(root / "data" / "mine.safetensors", "prepare")[0]["train.targets"][:, 0]
+    shown = film["values"] * film["values.scale"]
+    torch.testing.assert_close(
+        shown, targets[film["samples"].long()].double(), rtol=0, atol=float(film["values.scale"])
+    )
+
+
 def test_one_gamma_a_run_and_the_penalties_c(finished):
     n, _, root = finished
     table = pd.read_parquet(root / "metrics.parquet")

@@ -124,7 +124,7 @@ def test_a_record_holds_all_that_it_promises(recorded):
     assert re.fullmatch("[0-9a-f]{16}", run.data.tags[tracking.DIGEST])
     paths = {item.path for folder in ("", "logs/train") for item in client.list_artifacts(run.info.run_id, folder)}
     assert {"run.json", "history.csv", "metrics.csv", "logs/train/seed0.log"} <= paths
-    assert {"snapshots.safetensors", "features.safetensors"} <= paths
+    assert {"snapshots.safetensors", "features.safetensors", "film.safetensors"} <= paths
 
 
 def test_a_run_starts_and_ends_with_its_training(recorded):
@@ -362,12 +362,12 @@ def test_without_tensors_they_are_listed_with_size_and_checksum(recorded):
     client, (run,) = active_runs()
     paths = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert "files.json" in paths
-    assert not {"snapshots.safetensors", "features.safetensors"} & paths
+    assert not {"snapshots.safetensors", "features.safetensors", "film.safetensors"} & paths
     listed = json.loads(Path(run.info.artifact_uri, "files.json").read_text())["files"]
     assert {"path", "bytes", "sha256"} == set(listed[0])
     names = {Path(item["path"]).name for item in listed}
-    assert names == {"snapshots.safetensors", "features.safetensors"}
-    assert len(listed) == 2
+    assert names == {"snapshots.safetensors", "features.safetensors", "film.safetensors"}
+    assert len(listed) == 3
 
 
 def test_deleted_features_are_no_part_of_the_record(recorded):

@@ -1,4 +1,4 @@
-"""Measure collapse, and logits and calibration or fit, on the features of every snapshot of a run."""
+"""Measure collapse, and logits and calibration or fit, on the features of every snapshot of a run, and film it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +8,13 @@ from torch import Tensor
 
 from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
+from nclens.metrics.film import Film
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.epochs import read_epoch
+from nclens.workflow.files import write_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure
@@ -24,7 +26,7 @@ Rows = Iterator[tuple[int, str, str, float]]
 
 
 def measure(spec: Measure, run: Path, threads: int) -> None:
-    """Write RUN/metrics.csv: epoch, split, metric, value."""
+    """Write RUN/metrics.csv: epoch, split, metric, value; and RUN/film.safetensors, a sample of projected features."""
     torch.set_num_threads(threads)
 
     folder = RunFolder(run)
@@ -33,20 +35,33 @@ def measure(spec: Measure, run: Path, threads: int) -> None:
         file = folder.features if epoch in spec.kept else folder.earlier_features
         return read_epoch(file, epoch, "extract")[0]
 
-    rows = [dict(zip(tables.METRICS.columns, row, strict=True)) for row in MEASURES[spec.task](read, spec)]
+    begin, measured = MEASURES[spec.task]
+    last = read(spec.snapshots[-1])
+    film, gamma = begin(last, spec)
+    del last
+    rows = [dict(zip(tables.METRICS.columns, row, strict=True)) for row in measured(read, spec, film, gamma)]
+    write_tensors(folder.film, film.tensors())
     tables.write_rows(tables.METRICS, folder.metrics, rows)
 
 
-def _classification(read: Read, spec: Measure) -> Rows:
+def _begin_classification(last: dict[str, Tensor], spec: Measure) -> tuple[Film, float | None]:
+    """Return what the last snapshot fixes: the film's planes, and gamma of a classifier that is a regressor too."""
+    assert spec.classifier is not None
+    onehot = any(call.task == "onehot" for call in spec.measurements)
+    film = Film.of_classifier(last, spec.classifier.projection_classes)
+    return film, run_gamma(with_onehot_targets(last)) if onehot else None
+
+
+def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) -> Rows:
     """Yield (epoch, split, metric, value) of a classifier's snapshots, and as a regressor where it is one."""
     chosen = spec.classifier
     assert chosen is not None
-    onehot = any(call.task == "onehot" for call in spec.measurements)
-    gamma = run_gamma(with_onehot_targets(read(spec.snapshots[-1]))) if onehot else None
     for epoch in spec.snapshots:
         tensors = read(epoch)
+        means = class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]))
+        film.add(epoch, tensors, means)
         given = {
-            "reference_means": class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"])),
+            "reference_means": means,
             "held_out": stratified_mask(tensors["test.targets"], chosen.held_out, chosen.held_out_seed),
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
@@ -55,18 +70,29 @@ def _classification(read: Read, spec: Measure) -> Rows:
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
-def _regression(read: Read, spec: Measure) -> Rows:
+def _begin_regression(last: dict[str, Tensor], spec: Measure) -> tuple[Film, float | None]:
+    """Return what the last snapshot fixes: the film's plane, and gamma."""
+    assert spec.regressor is not None
+    return Film.of_regressor(last), run_gamma(last, spec.regressor.c)
+
+
+def _regression(read: Read, spec: Measure, film: Film, gamma: float | None) -> Rows:
     """Yield (epoch, split, metric, value) of a regressor's snapshots."""
     chosen = spec.regressor
     assert chosen is not None
-    gamma = run_gamma(read(spec.snapshots[-1]), chosen.c)
     for epoch in spec.snapshots:
+        tensors = read(epoch)
+        film.add(epoch, tensors)
         given = {"gamma": gamma, "c": chosen.c}
-        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, read(epoch), given, spec.own))
+        yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
+        del tensors
 
 
-#: What is measured, by task.
-MEASURES = {"classification": _classification, "regression": _regression}
+#: By task: what the last snapshot fixes, and what is measured on each.
+MEASURES = {
+    "classification": (_begin_classification, _classification),
+    "regression": (_begin_regression, _regression),
+}
 
 
 def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nclens.figures.catalogue import FIGURES
+from nclens.figures.film_inputs import Film
 from nclens.report import Drawn, png_size, report_page
 from nclens.report.summary import side_by_side
 from nclens.workflow import tables
 from nclens.workflow.build.claims import build_claim
 from nclens.workflow.files import damaged, read_json, write_text
+from nclens.workflow.film import film_of
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.provenance import repository
 from nclens.workflow.specs import Report
@@ -67,6 +71,7 @@ def report(spec: Report, root: Path, output: Path) -> None:
         repository=repository(),
         # Known where a recording has begun: nothing here depends on one.
         tracking=read_json(folder.setup, "track_setup") if folder.setup.is_file() else None,
+        films=dict(_films(spec, folder, metrics)),
     )
     write_text(output, page)
 
@@ -82,6 +87,13 @@ def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str
                 except ValueError as error:
                     raise damaged(path, "draw", str(error)) from None
                 yield (experiment.experiment, stem), Drawn(png, known.title, known.source, known.caption)
+
+
+def _films(spec: Report, folder: StudyFolder, metrics: pd.DataFrame) -> Iterator[tuple[str, Film]]:
+    for experiment in spec.experiments:
+        film = film_of(folder, vars(experiment), metrics)
+        if film is not None:
+            yield experiment.experiment, film
 
 
 def _runs(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any]]]:

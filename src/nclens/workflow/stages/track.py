@@ -148,7 +148,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     run = folder.run(spec.run)
     logs = [folder.log(stage, spec.run) for stage in ("train", "extract", "measure", "probe")]
     return [
-        *(run.run, run.history, run.metrics, run.snapshots, run.features),
+        *(run.run, run.history, run.metrics, run.film, run.snapshots, run.features),
         *([run.probes] if spec.probed else []),
         *(path for path in logs if path.is_file()),
     ]
