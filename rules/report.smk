@@ -41,7 +41,7 @@ rule judge:
 
 
 rule draw:
-    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
+    """Draw the figures, each as PNG, PDF and SVG with the CSV it was drawn from."""
     input:
         metrics=R.metrics,
         theory=R.theory("ufm"),
@@ -55,6 +55,7 @@ rule draw:
             PLAN.figures("png"), category="Figures", caption="captions/figures.rst"
         ),
         pdf=PLAN.figures("pdf"),
+        svg=PLAN.figures("svg"),
         csv=PLAN.figures("csv"),
     log:
         R.log("draw"),
@@ -95,7 +96,7 @@ rule report:
         claims=R.claims,
         theory=PLAN.theory(),
         metrics=R.metrics,
-        figures=PLAN.figures("png"),
+        figures=PLAN.figures("svg"),
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
     output:

@@ -43,10 +43,11 @@ def _not_kept(loss: str, seed: int) -> None:
 
 
 class Drawing(NamedTuple):
-    """A figure and the table that it was drawn from, one row per mark."""
+    """A figure, the table that it was drawn from, one row per mark, and what the table shows, in a sentence or two."""
 
     figure: Figure
     table: pd.DataFrame
+    finding: str = ""
 
 
 @dataclass(frozen=True)

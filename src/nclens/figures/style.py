@@ -26,8 +26,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from nclens.figures.svg import svg
+
 PAGE_WIDTH = 7.0
-"""Width of every figure in inches: a page's text width."""
+"""Width of a figure in inches: a page's text width."""
+
+NARROW_WIDTH = 4.0
+"""Width of a figure of one column of panels in inches, whose text can be read on a phone."""
+
+LEGEND_ENTRIES = 8
+"""The most entries of a legend beside those of the losses."""
+
+NOTE_LINES = 2
+"""The most lines of notes on a figure; the page has the rest."""
 
 DPI = 150
 """Dots per inch of a PNG, and of every measurement of text while a figure is drawn."""
@@ -90,37 +101,56 @@ def look() -> Iterator[None]:
         yield
 
 
-def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of page width and its panels.
+class Page(Figure):
+    """A figure with what its SVG says of it.
+
+    Attributes:
+        grid: its panels, (rows, columns).
+        by_column: whether the panels of a column are read before those of the next.
+        sentences: all its notes.
+    """
+
+    grid: np.ndarray
+    by_column: bool = False
+    sentences: tuple[str, ...] = ()
+
+
+def page(rows: int, columns: int, height: float, by_column: bool = False, **options: Any) -> tuple[Page, np.ndarray]:
+    """A figure of page width and its panels; one column of panels is narrower.
 
     Args:
         rows: rows of panels.
         columns: panels in a row.
         height: in inches, of the panels with their labels; `legend` and `notes` add what they take.
+        by_column: whether the panels of a column are read before those of the next, where they are below each other.
         options: passed on to `Figure.subplots`.
 
     Returns:
         the figure and its axes, shape (rows, columns).
     """
-    figure = Figure(figsize=(PAGE_WIDTH, height), dpi=DPI, layout="constrained")
+    width = PAGE_WIDTH if columns > 1 else NARROW_WIDTH
+    figure = Page(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    figure.grid, figure.by_column = figure.subplots(rows, columns, squeeze=False, **options), by_column
+    return figure, figure.grid
 
 
-def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
+def encode(figure: Figure, kind: str, dpi: int = DPI, description: str = "") -> bytes:
     """The figure as the bytes of a file, the same for the same figure.
 
     Args:
         figure: what to encode. The first call places its panels, legend and notes, for later calls too.
-        kind: png or pdf.
+        kind: png, pdf or svg. The SVG comes last: it turns layers of many marks into images.
         dpi: dots per inch of a PNG, and of the pixels that text is fitted to.
+        description: what the figure shows; an SVG holds it.
 
     Raises:
-        ValueError: kind is neither.
+        ValueError: kind is none of these.
     """
     silent: dict[str, dict[str, None]] = {
         "png": {"Software": None},
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+        "svg": {},
     }
     if kind not in silent:
         raise ValueError(f"kind of file {kind!r}; allowed: {', '.join(silent)}")
@@ -130,6 +160,8 @@ def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
             figure.dpi = dpi
             engine.execute(figure)
             figure.set_layout_engine(None)  # else `savefig` draws every figure twice
+        if kind == "svg":
+            return svg(figure, description)
         figure.savefig(file, format=kind, dpi=dpi, metadata=silent[kind])
     return file.getvalue()
 
@@ -280,8 +312,25 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def notes(figure: Figure, sentences: Iterable[str]) -> None:
-    """Small print below the panels, left-aligned and wrapped to the page."""
-    text = ". ".join(sentence for sentence in sentences if sentence) + "."
-    lines = textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 138)
+    """Small print below the panels, left-aligned and wrapped to the page, at most `NOTE_LINES` of it.
+
+    Args:
+        figure: where to write.
+        sentences: in the order of their weight: those that do not fit are on the page alone.
+    """
+    said = tuple(sentence for sentence in sentences if sentence)
+    columns = int(138 * figure.get_figwidth() / PAGE_WIDTH)
+    kept: list[str] = []
+    for sentence in said:
+        if not kept or len(_wrapped([*kept, sentence], columns)) <= NOTE_LINES:
+            kept.append(sentence)
+    lines = _wrapped(kept, columns)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))
+    if isinstance(figure, Page):
+        figure.sentences = said
+
+
+def _wrapped(sentences: Sequence[str], columns: int) -> list[str]:
+    text = ". ".join(sentences) + "."
+    return textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), columns)

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import ClaimRow
-from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
+from nclens.report.drawing import picture
+from nclens.report.figures import Drawn, Figures, claim_figures, other_figures
 from nclens.report.losses import losses_side_by_side
 from nclens.report.page import Section, render
 from nclens.report.provenance import provenance, reproduce
@@ -32,7 +33,7 @@ __all__ = [
     "THEORY_COLUMNS",
     "Drawn",
     "Section",
-    "png_size",
+    "picture",
     "render",
     "report_page",
 ]
@@ -98,7 +99,7 @@ def report_page(
     Raises:
         ValueError: a table lacks a column; a claim, measure, verdict or level of the claims, or a quantity of the
             theory, is unknown; a measure belongs to no verdict; a colour is not #rrggbb; or an image is not a whole
-            PNG.
+            SVG of a figure.
     """
     for name, table, columns in (
         ("claims", claims, CLAIM_COLUMNS),

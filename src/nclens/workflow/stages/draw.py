@@ -1,4 +1,4 @@
-"""Draw the figures of every experiment: the metrics, the theory and the last features in, PNG, PDF and CSV out."""
+"""Draw the figures of every experiment: the metrics, the theory and the last features in, PNG, PDF, SVG and CSV out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw(
     regression: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
+    """Write {experiment}_{stem}.png, .pdf, .svg and .csv for every figure of every experiment.
 
     Args:
         spec: the experiments; their losses are drawn in the order given.
@@ -93,6 +93,7 @@ def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
     try:
         drawing = draw_figure(stem, inputs)
         content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
+        content["svg"] = encode(drawing.figure, "svg", description=drawing.finding)
     except FileError:
         raise
     except Exception as error:
