@@ -107,12 +107,16 @@ class Page(Figure):
     Attributes:
         grid: its panels, (rows, columns).
         by_column: whether the panels of a column are read before those of the next.
+        finding: what it shows, in a sentence or two with numbers.
         sentences: all its notes.
+        kept: how many of its artists have the same colours on a dark page.
     """
 
     grid: np.ndarray
     by_column: bool = False
+    finding: str = ""
     sentences: tuple[str, ...] = ()
+    kept: int = 0
 
 
 def page(rows: int, columns: int, height: float, by_column: bool = False, **options: Any) -> tuple[Page, np.ndarray]:
@@ -135,14 +139,13 @@ def page(rows: int, columns: int, height: float, by_column: bool = False, **opti
     return figure, figure.grid
 
 
-def encode(figure: Figure, kind: str, dpi: int = DPI, description: str = "") -> bytes:
+def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
     """The figure as the bytes of a file, the same for the same figure.
 
     Args:
         figure: what to encode. The first call places its panels, legend and notes, for later calls too.
         kind: png, pdf or svg. The SVG comes last: it turns layers of many marks into images.
         dpi: dots per inch of a PNG, and of the pixels that text is fitted to.
-        description: what the figure shows; an SVG holds it.
 
     Raises:
         ValueError: kind is none of these.
@@ -161,7 +164,7 @@ def encode(figure: Figure, kind: str, dpi: int = DPI, description: str = "") -> 
             engine.execute(figure)
             figure.set_layout_engine(None)  # else `savefig` draws every figure twice
         if kind == "svg":
-            return svg(figure, description)
+            return svg(figure)
         figure.savefig(file, format=kind, dpi=dpi, metadata=silent[kind])
     return file.getvalue()
 
@@ -208,7 +211,8 @@ def fit_to_means(
     log: bool = False,
     room: float = 0.5,
     margin: float = 0.05,
-    most: float = float("inf"),
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> bool:
     """Set an axis by the means, with limited room for the intervals on either side.
 
@@ -221,12 +225,13 @@ def fit_to_means(
         log: whether the axis is logarithmic.
         room: the most that is given to intervals on either side, as a multiple of the range of the means.
         margin: empty space at either end, as a part of the axis.
-        most: the largest value that the quantity can have.
+        least, most: the smallest and the largest value that the quantity can have; intervals end there.
 
     Returns:
         True where an interval is cut at the panel's edge, which the figure then has to say.
     """
-    values = table[["mean", "low", "high"]].to_numpy(float)
+    values = table[["mean", "low", "high"]].to_numpy(float, copy=True)
+    values[:, 1:] = values[:, 1:].clip(least, most)
     values = np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan)
     values = values[np.isfinite(values[:, 0])]
     if not len(values):
@@ -235,22 +240,39 @@ def fit_to_means(
         values = np.log(values)
     bottom, top = values[:, 0].min(), values[:, 0].max()
     low, high = np.nanmin(values), np.nanmax(values)
-    least = 0.1 if log else 0.05 * max(abs(bottom), abs(top), 1e-9)
-    spread = max(top - bottom, least)
+    narrowest = 0.1 if log else 0.05 * max(abs(bottom), abs(top), 1e-9)
+    spread = max(top - bottom, narrowest)
     floor = max(low, bottom - room * spread)
     ceiling = min(high, top + room * spread)
     if not log and bottom >= 0:
         floor = max(floor, 0.0)
     ceiling = min(ceiling, float(np.log(most)) if log else most)
-    limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, least) * np.array([-1, 1])
+    limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, narrowest) * np.array([-1, 1])
     axis.axes.set(**{f"{axis.axis_name}lim": np.exp(limits) if log else limits})
     return bool(low < limits[0] or high > limits[1])
+
+
+def keep_colours(*artists: Artist) -> None:
+    """Let artists have the same colours on a dark page as on a light one: those of a scale, and numbers on it."""
+    for artist in artists:
+        figure = artist.get_figure(root=True)
+        assert isinstance(figure, Page)
+        figure.kept += 1
+        artist.set_gid(f"fixed{figure.kept}")
 
 
 def epoch_axis(axes: Axes) -> None:
     """Whole epochs on the horizontal axis."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlabel("epoch")
+
+
+def inset(axes: Axes, title: str) -> None:
+    """Finish axes in the corner of a panel: few ticks, a frame, and a title inside."""
+    axes.set_title(title, fontsize=7, pad=2)
+    axes.tick_params(labelsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
 def log_axis(axis: XAxis | YAxis) -> None:

@@ -11,12 +11,13 @@ import io
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_mixed import MixedModeRenderer
 from matplotlib.backends.backend_svg import RendererSVG
@@ -44,12 +45,11 @@ class _Renderer(RendererSVG):
         super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
 
 
-def svg(figure: Figure, description: str = "") -> bytes:
+def svg(figure: Figure) -> bytes:
     """Return a figure as SVG, the same bytes for the same figure. Its layout must be settled.
 
     Args:
         figure: what to write; collections of many marks are rasterised from then on.
-        description: what it shows, for those who cannot see it.
     """
     _name_groups(figure)
     width, height = figure.get_size_inches()
@@ -61,12 +61,12 @@ def svg(figure: Figure, description: str = "") -> bytes:
     file, before = io.StringIO(), figure.dpi
     with mpl.rc_context({"svg.hashsalt": "nclens", "svg.image_inline": True}):
         figure.dpi = 72
-        vector = _Renderer(72 * width, 72 * height, file, image_dpi=72, metadata=NO_DATE)
+        vector = _Renderer(72 * width, 72 * height, file, image_dpi=IMAGE_DPI, metadata=NO_DATE)
         renderer = MixedModeRenderer(figure, width, height, IMAGE_DPI, vector)
-        figure.draw(renderer)
+        figure.draw(cast(RendererBase, renderer))
         renderer.finalize()
         figure.dpi = before
-    return _finished(file.getvalue(), json.dumps(content, ensure_ascii=False), description).encode()
+    return _finished(file.getvalue(), json.dumps(content, ensure_ascii=False), getattr(figure, "finding", "")).encode()
 
 
 def _name_groups(figure: Figure) -> None:
@@ -113,8 +113,8 @@ def _points(figure: Figure, box: Any) -> Bbox:
 def _parts(figure: Figure) -> list[dict[str, Any]]:
     """What is shown below each other: the legend's entries, each panel with its axes, colour bars.
 
-    A part has a `kind`, a `size`, and pieces: rectangles of the drawing `from` [x, y, width, height], in points from the
-    top left, shown `at` [x, y] of the part, and the `groups` that they show.
+    A part has a `kind`, a `size`, and pieces: rectangles of the drawing, `from` [x, y, width, height] in points from
+    the top left, shown `at` [x, y] of the part, and the `group` that they show.
     """
     grid = [axes for row in getattr(figure, "grid", []) for axes in row]
     panels = [axes for axes in grid if axes.get_visible()]
@@ -125,7 +125,7 @@ def _parts(figure: Figure) -> list[dict[str, Any]]:
     boxes = {axes: _points(figure, axes.get_tightbbox(_agg(figure))) for axes in [*panels, *bars]}
     parts = [part for legend in figure.legends for part in _keys(figure, legend)]
     parts += [_panel(figure, axes, panels, boxes[axes]) for axes in panels]
-    return parts + [_part(figure, "bar", [(boxes[axes].padded(PAD), (0.0, 0.0), [axes.get_gid()])]) for axes in bars]
+    return parts + [_part(figure, "bar", [(boxes[axes].padded(PAD), 0.0, 0.0, str(axes.get_gid()))]) for axes in bars]
 
 
 def _column(axes: Axes) -> int:
@@ -146,56 +146,55 @@ def _keys(figure: Figure, legend: Any) -> list[dict[str, Any]]:
         box = Bbox.from_extents(
             min(mark.x0 - PAD, label.x0 - 3.2 * size), min(mark.y0, label.y0), label.x1, max(mark.y1, label.y1)
         )
-        parts.append(_part(figure, "key", [(box.padded(1.0), (0.0, 0.0), ["legend"])]))
+        parts.append(_part(figure, "key", [(box.padded(1.0), 0.0, 0.0, "legend")]))
     return parts
 
 
 def _panel(figure: Figure, axes: Axes, panels: Iterable[Axes], box: Bbox) -> dict[str, Any]:
-    """A panel; where it shares an axis whose labels are beside another panel, with a copy of these labels."""
-    inner, pieces = _points(figure, axes.get_window_extent(_agg(figure))), []
-    own = axes.get_gid()
-    x0, y0, x1, y1 = box.x0 - PAD, box.y0 - PAD, box.x1 + PAD, box.y1 + PAD
-    left = below = 0.0
-    row = [other for other in panels if _row(other) == _row(axes)]
-    column = [other for other in panels if _column(other) == _column(axes)]
-    first, last = min(row, key=_column), max(column, key=_row)
-    if not _labelled(axes.yaxis, "left") and first is not axes and _labelled(first.yaxis, "left"):
-        edge = _points(figure, first.get_window_extent(_agg(figure))).x0
-        labels = _points(figure, first.yaxis.get_tightbbox(_agg(figure)))
-        left, x0 = edge - labels.x0 + PAD, inner.x0 - 0.5
-        labels_y = Bbox.from_extents(edge - left, min(y0, labels.y0 - PAD), edge - 0.5, max(y1, labels.y1 + PAD))
-        y0, y1 = labels_y.y0, labels_y.y1
-        pieces.append((labels_y, (0.0, 0.0), [f"{first.get_gid()}y"]))
-    if not _labelled(axes.xaxis, "bottom") and last is not axes and _labelled(last.xaxis, "bottom"):
-        edge = _points(figure, last.get_window_extent(_agg(figure))).y0
-        labels = _points(figure, last.xaxis.get_tightbbox(_agg(figure)))
-        below, y0 = edge - labels.y0 + PAD, inner.y0 - 0.5
-        start = min(labels.x0 - PAD, x0)
-        strip = Bbox.from_extents(start, edge - below, max(labels.x1 + PAD, x1), edge - 0.5)
-        x1 = max(x1, strip.x1)
-        if not left:
-            x0 = min(x0, start)
-        pieces.append((strip, (left - 0.5 + start - x0, y1 - y0), [f"{last.get_gid()}x"]))
-    pieces.append((Bbox.from_extents(x0, y0, x1, y1), (max(left - 0.5, 0.0), 0.0), [own]))
+    """A panel; where the labels of an axis are beside another panel, with a copy of these labels."""
+    inner, pieces = _inner(figure, axes), []
+    x0, y0, x1, y1 = box.padded(PAD).extents
+    left = [other for other in panels if _row(other) == _row(axes) and _column(other) < _column(axes)]
+    beside = max((other for other in left if _labelled(other.yaxis, "left")), key=_column, default=None)
+    if beside is not None and not _labelled(axes.yaxis, "left"):
+        edge, labels = _inner(figure, beside).x0, _points(figure, beside.yaxis.get_tightbbox(_agg(figure))).padded(PAD)
+        strip = Bbox.from_extents(labels.x0, min(y0, labels.y0), edge, max(y1, labels.y1))
+        pieces.append((strip, inner.x0 - edge, 0.0, f"{beside.get_gid()}y"))
+    under = [other for other in panels if _column(other) == _column(axes) and _row(other) > _row(axes)]
+    below = min((other for other in under if _labelled(other.xaxis, "bottom")), key=_row, default=None)
+    if below is not None and not _labelled(axes.xaxis, "bottom"):
+        edge, labels = _inner(figure, below).y0, _points(figure, below.xaxis.get_tightbbox(_agg(figure))).padded(PAD)
+        strip = Bbox.from_extents(min(x0, labels.x0), labels.y0, max(x1, labels.x1), edge)
+        pieces.append((strip, 0.0, inner.y0 - edge, f"{below.get_gid()}x"))
+    pieces.append((Bbox.from_extents(x0, y0, x1, y1), 0.0, 0.0, str(axes.get_gid())))
     return _part(figure, "panel", pieces)
+
+
+def _inner(figure: Figure, axes: Axes) -> Bbox:
+    return _points(figure, axes.get_window_extent(_agg(figure)))
 
 
 def _labelled(axis: Axis, side: str) -> bool:
     return bool(axis.get_tick_params(which="major").get(f"label{side}", True))
 
 
-def _part(figure: Figure, kind: str, pieces: list[tuple[Bbox, tuple[float, float], Any]]) -> dict[str, Any]:
+def _part(figure: Figure, kind: str, pieces: list[tuple[Bbox, float, float, str]]) -> dict[str, Any]:
+    """A part of pieces, each a rectangle, by how much it is moved to the right and up, and the group that it shows."""
     height = 72 * figure.get_figheight()
-    made = [
-        {
-            "from": [round(value, 1) for value in (box.x0, height - box.y1, box.width, box.height)],
-            "at": [round(max(value, 0.0), 1) for value in at],
-            "groups": groups,
-        }
-        for box, at, groups in pieces
-    ]
-    size = [round(max(piece["at"][side] + piece["from"][2 + side] for piece in made), 1) for side in (0, 1)]
-    return {"kind": kind, "size": size, "pieces": made}
+    moved = [box.translated(right, up) for box, right, up, _ in pieces]
+    whole = Bbox.union(moved)
+    return {
+        "kind": kind,
+        "size": [round(whole.width, 1), round(whole.height, 1)],
+        "pieces": [
+            {
+                "from": [round(value, 1) for value in (box.x0, height - box.y1, box.width, box.height)],
+                "at": [round(place.x0 - whole.x0, 1), round(whole.y1 - place.y1, 1)],
+                "group": group,
+            }
+            for (box, _, _, group), place in zip(pieces, moved, strict=True)
+        ],
+    }
 
 
 # --- the file -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A figure's SVG as part of the page: colours for light and dark, names of its own, and its parts for narrow screens."""
+"""A figure's SVG as part of the page: colours for light and dark, unique names, its parts for narrow screens."""
 
 import colorsys
 import html
@@ -85,7 +85,7 @@ def inline(drawn: Picture, prefix: str, alt: str, styles: Styles) -> str:
     """
     known = len(styles.names)
     used = {name for element in drawn.root.iter() for name in _references(element)}
-    used |= {group for part in drawn.parts for piece in part["pieces"] for group in piece["groups"]}
+    used |= {piece["group"] for part in drawn.parts for piece in part["pieces"]}
     root = Element("g")
     root.extend(_copied(drawn.root, _Look(prefix, frozenset(used), styles)))
     body = ElementTree.tostring(root, encoding="unicode")
@@ -105,9 +105,9 @@ def _part(part: dict[str, Any], prefix: str) -> str:
     for piece in part["pieces"]:
         x, y, w, h = piece["from"]
         left, top = piece["at"]
-        shown = "".join(f'<use href="#{prefix}{group}"/>' for group in piece["groups"])
         pieces.append(
-            f'<svg x="{left:g}" y="{top:g}" width="{w:g}" height="{h:g}" viewBox="{x:g} {y:g} {w:g} {h:g}">{shown}</svg>'
+            f'<svg x="{left:g}" y="{top:g}" width="{w:g}" height="{h:g}" viewBox="{x:g} {y:g} {w:g} {h:g}">'
+            f'<use href="#{prefix}{piece["group"]}"/></svg>'
         )
     return (
         f'<svg class="{part["kind"]}" viewBox="0 0 {width:g} {height:g}" style="--w:{width:g}">{"".join(pieces)}</svg>'

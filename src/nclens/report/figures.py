@@ -62,9 +62,7 @@ class Figures:
         where = self.names.where(experiment)
         place = len(self.shown) + 1
         source = f"Origin: {drawn.source}." if drawn.source else ""
-        alt = f"Figure {place}. " + (
-            seen.finding or f"{drawn.title}, for {self.names.losses(experiment)} on {where}."
-        )
+        alt = f"Figure {place}. " + (seen.finding or f"{drawn.title}, for {self.names.losses(experiment)} on {where}.")
         figure = {
             "number": place,
             "anchor": f"figure-{place}",

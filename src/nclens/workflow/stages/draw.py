@@ -92,8 +92,7 @@ def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
     """Return a figure's files by ending."""
     try:
         drawing = draw_figure(stem, inputs)
-        content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
-        content["svg"] = encode(drawing.figure, "svg", description=drawing.finding)
+        content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf", "svg")}
     except FileError:
         raise
     except Exception as error:
