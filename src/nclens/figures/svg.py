@@ -53,11 +53,6 @@ def svg(figure: Figure) -> bytes:
     """
     _name_groups(figure)
     width, height = figure.get_size_inches()
-    content = {
-        "size": [round(72 * width, 2), round(72 * height - _notes_top(figure), 2)],
-        "parts": _parts(figure),
-        "notes": list(getattr(figure, "sentences", [])),
-    }
     file, before = io.StringIO(), figure.dpi
     with mpl.rc_context({"svg.hashsalt": "nclens", "svg.image_inline": True}):
         figure.dpi = 72
@@ -65,6 +60,12 @@ def svg(figure: Figure) -> bytes:
         renderer = MixedModeRenderer(figure, width, height, IMAGE_DPI, vector)
         figure.draw(cast(RendererBase, renderer))
         renderer.finalize()
+        # Measured now, for a legend's entries are where the last drawing has put them.
+        content = {
+            "size": [round(72 * width, 2), round(72 * height - _notes_top(figure), 2)],
+            "parts": _parts(figure),
+            "notes": list(getattr(figure, "sentences", [])),
+        }
         figure.dpi = before
     return _finished(file.getvalue(), json.dumps(content, ensure_ascii=False), getattr(figure, "finding", "")).encode()
 

@@ -4,7 +4,7 @@ import colorsys
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -135,11 +135,14 @@ def _references(element: Element) -> Iterator[str]:
         yield from _REFERENCE.findall(value)
 
 
-def _copied(parent: Element, look: _Look) -> Iterator[Element]:
+def _copied(parent: Iterable[Element], look: _Look) -> Iterator[Element]:
     """Yield the children without what the page has no use for: other names, notes, empty groups."""
     for child in parent:
         tag, name = child.tag.removeprefix(SVG), child.get("id", "")
-        if tag in ("metadata", "desc", "style", "title") or name in ("notes", "patch_1"):
+        if tag in ("metadata", "desc", "style", "title") or name == "patch_1":
+            continue
+        if name == "notes":  # other texts use the glyphs that they define
+            yield from (made for defined in child.iter(f"{SVG}defs") for made in _copied([defined], look))
             continue
         own = look
         if name.startswith("text_"):
