@@ -43,6 +43,8 @@ NOTE_LINES = 2
 DPI = 150
 """Dots per inch of a PNG, and of every measurement of text while a figure is drawn."""
 
+LEFT_OUT = "Not all values can be drawn: see the table of the figure"
+
 INK = "#222222"
 FAINT = "#767676"
 GROUND = "#ffffff"
@@ -338,14 +340,18 @@ def notes(figure: Figure, sentences: Iterable[str]) -> None:
 
     Args:
         figure: where to write.
-        sentences: in the order of their weight: those that do not fit are on the page alone.
+        sentences: in the order of their weight: those that do not fit are on the page alone. What could not be drawn
+            comes second, and is shortened where it is long.
     """
     said = tuple(sentence for sentence in sentences if sentence)
     columns = int(138 * figure.get_figwidth() / PAGE_WIDTH)
+    missing = [sentence for sentence in said[1:] if sentence.startswith("Not drawn")]
     kept: list[str] = []
-    for sentence in said:
-        if not kept or len(_wrapped([*kept, sentence], columns)) <= NOTE_LINES:
-            kept.append(sentence)
+    for sentence in [*said[:1], *missing, *(text for text in said[1:] if text not in missing)]:
+        for text in (sentence, *([LEFT_OUT] if sentence in missing else [])):
+            if not kept or len(_wrapped([*kept, text], columns)) <= NOTE_LINES:
+                kept.append(text)
+                break
     lines = _wrapped(kept, columns)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))

@@ -24,7 +24,7 @@ from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-from PIL import Image
+from PIL.Image import open as decoded
 
 MOST_MARKS = 80
 """A collection of more marks is an image within the SVG."""
@@ -224,7 +224,7 @@ def _shorter(attribute: str) -> str:
 
 def _webp(png: str) -> str:
     file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).save(file, "webp", lossless=True, method=4)
+    decoded(io.BytesIO(base64.b64decode(png))).save(file, "webp", lossless=True, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

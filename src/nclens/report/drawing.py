@@ -14,8 +14,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 DARK = "#1c2026"
 """The ground of a figure on a dark page, `--card` of the style sheet; on a light one it is white."""
-CONTRAST = {"text": 4.5, "mark": 3.0}
-"""The least contrast with the ground that text and marks have: levels AA of WCAG 2.2."""
+CONTRAST = 4.5
+"""The least contrast with the ground of text, and on a dark page of marks too: level AA of WCAG 2.2."""
 WHITE, LIGHTEST = 1.0, 0.91
 """Lightness of the lightest grey on a light page, and of the one that black becomes on a dark page."""
 
@@ -199,18 +199,18 @@ def on_light(colour: str, kind: str = "mark") -> str:
     """Return a colour as it is on white: text darker where its contrast is less than 4.5.
 
     >>> on_light("#D55E00"), on_light("#D55E00", "text"), on_light("#ffffff", "text")
-    ('#d55e00', '#c25600', '#ffffff')
+    ('#d55e00', '#c15500', '#ffffff')
     """
     colour = colour.lower()
     # White text is on a dark cell.
-    return colour if kind == "mark" or colour == "#ffffff" else _until(colour, "#ffffff", CONTRAST["text"], -0.01)
+    return colour if kind == "mark" or colour == "#ffffff" else _until(colour, "#ffffff", CONTRAST, -0.01)
 
 
 def on_dark(colour: str, kind: str = "mark") -> str:
     """Return a colour as it is on a dark page: greys and pale tints turned over, others lighter where they must be.
 
     >>> on_dark("#ffffff"), on_dark("#222222"), on_dark("#E69F00"), on_dark("#440154")
-    ('#1c2026', '#cfcfcf', '#e69f00', '#bb08e7')
+    ('#1c2026', '#cecece', '#e69f00', '#d739fd')
     """
     colour = colour.lower()
     if colour == "#ffffff":
@@ -222,8 +222,8 @@ def on_dark(colour: str, kind: str = "mark") -> str:
         darkest = colorsys.rgb_to_hls(*_channels(DARK))[1]
         turned = LIGHTEST - light * (LIGHTEST - darkest)
         colour = _hex(colorsys.hls_to_rgb(hue, turned, 0.0 if grey else min(saturation, 0.35)))
-        return _until(colour, DARK, CONTRAST["text"], 0.01) if kind == "text" else colour
-    return _until(colour, DARK, CONTRAST[kind], 0.01)
+        return _until(colour, DARK, CONTRAST, 0.01) if kind == "text" else colour
+    return _until(colour, DARK, CONTRAST, 0.01)
 
 
 def contrast(colour: str, ground: str) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -81,11 +83,25 @@ def draw(
         experiment, stem = wanted[number]
         return _drawn(f"{experiment.experiment}_{stem}", stem, inputs_of(experiment.experiment))
 
-    for number, content in results(drawn, len(wanted), threads):
-        experiment, stem = wanted[number]
-        for kind, data in content.items():
-            with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
-                temporary.write_bytes(data)
+    with _rarely_collected():
+        for number, content in results(drawn, len(wanted), threads):
+            experiment, stem = wanted[number]
+            for kind, data in content.items():
+                with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
+                    temporary.write_bytes(data)
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Collect garbage less often: a figure is tens of thousands of objects, beside all those of the packages."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
