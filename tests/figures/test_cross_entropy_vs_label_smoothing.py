@@ -59,7 +59,7 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
     assert notes_of(figure).startswith("digits")
     page = figure.bbox
     shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    for axes in figure.axes:
+    for axes in [*figure.axes, *(inset for panel in figure.axes for inset in panel.child_axes)]:
         # Ticks beyond the limits keep their text but are not drawn.
         for axis in (axes.xaxis, axes.yaxis):
             drawn = set(axis._update_ticks()) if axes.get_visible() else set()
