@@ -24,6 +24,8 @@ from nclens.workflow.stages import draw as stage
 
 def each_its_layout(figure, kind, dpi=style.DPI):
     """Encode a figure as it was before: constrained layout is computed again for each kind of file."""
+    if kind == "svg":
+        return encode(figure, kind)
     file = io.BytesIO()
     with style.look():
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Software": None} if kind == "png" else None)

@@ -48,7 +48,7 @@ rule judge:
 
 
 rule draw:
-    """Draw the figures, each as PNG and PDF with the CSV it was drawn from."""
+    """Draw the figures, each as PNG, PDF and SVG with the CSV it was drawn from."""
     input:
         metrics=R.metrics,
         theory=R.theory("ufm"),
@@ -70,6 +70,7 @@ rule draw:
             for figure in STUDY.figures(experiment)
         ],
         pdf=PLAN.figures("pdf"),
+        svg=PLAN.figures("svg"),
         csv=PLAN.figures("csv"),
     log:
         R.log("draw"),
@@ -110,7 +111,7 @@ rule report:
         claims=R.claims,
         theory=PLAN.theory(),
         metrics=R.metrics,
-        figures=PLAN.figures("png"),
+        figures=PLAN.figures("svg"),
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
         films=PLAN.films(),

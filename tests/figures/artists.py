@@ -6,8 +6,8 @@ from matplotlib.colors import to_hex
 
 
 def notes_of(figure):
-    """The small print below the panels, without its line breaks."""
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    """All notes of a figure: those below its panels and those that only the page has."""
+    return ". ".join(figure.sentences) + "."
 
 
 def lines_of(axes, colour, marked=None):

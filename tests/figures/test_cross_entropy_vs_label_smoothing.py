@@ -7,7 +7,7 @@ from nclens.figures import style
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
 from nclens.workflow.build.figures import draw_figure
-from tests.figures.artists import bars_of, points_of
+from tests.figures.artists import bars_of, notes_of, points_of
 
 # What is simulated here classifies; figures of regression have tests of their own.
 ALL = [stem for stem, figure in FIGURES.items() if figure.task == "classification"]
@@ -38,7 +38,7 @@ CASES = {
 def test_every_figure_draws_whatever_the_metrics(simulate, stem, case):
     figure, table = draw_figure(stem, simulate(**CASES[case]))
     assert isinstance(table, pd.DataFrame)
-    assert figure.get_supxlabel().startswith("digits")
+    assert notes_of(figure).startswith("digits")
 
 
 def overlap(first, second) -> bool:
@@ -56,10 +56,10 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
         figure, table = draw_figure(stem, simulate(losses=FIVE, count=8, change=holes))
         figure.canvas.draw()
     assert isinstance(table, pd.DataFrame)
-    assert figure.get_supxlabel().startswith("digits")
+    assert notes_of(figure).startswith("digits")
     page = figure.bbox
     shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    for axes in figure.axes:
+    for axes in [*figure.axes, *(inset for panel in figure.axes for inset in panel.child_axes)]:
         # Ticks beyond the limits keep their text but are not drawn.
         for axis in (axes.xaxis, axes.yaxis):
             drawn = set(axis._update_ticks()) if axes.get_visible() else set()
@@ -110,7 +110,7 @@ def test_the_loss_drawn_is_the_trained_one_of_every_epoch(simulate):
 def test_the_first_epochs(simulate, last, count, until):
     figure, table = draw_figure("first_epochs", simulate(last=last, count=count, seeds=(0,)))
     assert table["epoch"].max() <= until
-    assert f"epochs up to {until} of {last}" in figure.get_supxlabel().replace("\n", " ")
+    assert f"epochs up to {until} of {last}" in notes_of(figure)
 
 
 def test_one_point_an_epoch_and_loss(simulate):
@@ -128,7 +128,7 @@ def test_one_point_an_epoch_and_loss(simulate):
 def test_points_without_a_test_error_are_hollow_and_named(simulate):
     figure, table = draw_figure("nc1_nc2", simulate(change=holes))
     assert table["error_mean"].isna().all()
-    assert "Hollow: no test error" in figure.get_supxlabel().replace("\n", " ")
+    assert "Hollow: no test error" in notes_of(figure)
     assert len(figure.axes) == 2  # no colour bar without colours
 
 

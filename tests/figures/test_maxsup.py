@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from nclens.figures.maxsup import PART_PANELS
 from nclens.figures.style import encode
 from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import notes_of
 
 SPREAD = ("d_within", "d_total", "r2_angular")
 LOSSES = ("ce", "ls", "maxsup")
@@ -51,7 +52,7 @@ def test_a_loss_without_a_gradient_is_named(simulate):
         return table[~((table["loss"] == "ls") & table["metric"].str.startswith("top_logit_gradient"))]
 
     figure, table = draw_figure("smoothing_parts", simulate(losses=LOSSES, change=without))
-    notes = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    notes = notes_of(figure)
     assert "top_logit_gradient_correct (test), LS (δ = 0.05): no values" in notes
     assert set(table.loc[table["metric"] == "top_logit_gradient_correct", "loss"]) == {"ce", "maxsup"}
 

@@ -16,6 +16,7 @@ from nclens.figures.neural_regression_collapse import (
 )
 from nclens.figures.style import encode
 from tests.claims.simulate_regression import DECAYS, C
+from tests.figures.artists import notes_of
 from tests.figures.simulate import simulate as simulate_classification
 from tests.figures.simulate_regression import simulate
 
@@ -24,10 +25,6 @@ from tests.figures.simulate_regression import simulate
 def drawn():
     """The curves of the simulated experiment, which no test changes."""
     return nrc_curves(simulate())
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def keys_of(figure):

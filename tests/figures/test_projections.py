@@ -6,10 +6,7 @@ import torch
 
 from nclens.figures.projections import projections
 from nclens.metrics.representation import project, template_plane, template_spread
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+from tests.figures.artists import notes_of
 
 
 def corners(loss, seed):

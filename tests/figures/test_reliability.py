@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nclens.figures.reliability import bootstrap_accuracy, reliability
+from tests.figures.artists import notes_of
 
 
 def two_samples(loss, seed):
@@ -44,7 +45,7 @@ def test_samples_of_all_seeds_are_pooled(simulate):
     figure, table = reliability(inputs)
     samples = len(inputs.last_features("ce", 0)["test.targets"])
     assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [3 * samples] * 4
-    assert "pooled" in figure.get_supxlabel()
+    assert "pooled" in notes_of(figure)
 
 
 def test_features_are_read_once_a_run(simulate):
@@ -66,7 +67,7 @@ def test_a_missing_temperature_is_named_and_only_its_seed_is_left_out(simulate):
     seeds = table.groupby(["loss", "scaling"])["seeds"].first()
     assert seeds["ls", "after"] == 2
     assert seeds["ls", "before"] == seeds["ce", "after"] == 3
-    notes = figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    notes = notes_of(figure)
     assert "where T is missing: temperature (test), LS (δ = 0.05): 13 missing" not in notes
     assert "where T is missing: temperature (test), LS (δ = 0.05): 1 missing, of 3 values" in notes
 

@@ -23,7 +23,7 @@ def drawing(height: float = 2.0):
     return figure
 
 
-@pytest.mark.parametrize("kind", ["png", "pdf"])
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
 def test_same_figure_same_bytes(kind):
     assert style.encode(drawing(), kind) == style.encode(drawing(), kind)
 
@@ -49,8 +49,8 @@ def test_files_carry_no_dates_and_no_versions():
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="'svg'; allowed: png, pdf"):
-        style.encode(drawing(), "svg")
+    with pytest.raises(ValueError, match="'gif'; allowed: png, pdf, svg"):
+        style.encode(drawing(), "gif")
 
 
 def test_the_users_settings_neither_change_nor_are_changed():
@@ -64,7 +64,7 @@ def test_the_users_settings_neither_change_nor_are_changed():
 def test_page_width_in_pixels_and_room_for_legend_and_notes():
     data = style.encode(drawing(height=2.0), "png", dpi=100)
     width, height = (int.from_bytes(data[place : place + 4]) for place in (16, 20))
-    assert width == 700
+    assert width == 400  # one column of panels
     assert 220 < height < 280
 
 
@@ -104,6 +104,25 @@ def test_a_huge_band_is_cut_and_reported(log):
     bottom, top = grid[0, 0].get_ylim()
     assert bottom < 1
     assert 4 < top < 20
+
+
+def test_notes_take_two_lines_of_whole_sentences_and_the_rest_is_kept():
+    with style.look():
+        figure, _ = style.page(1, 2, 2.0)
+        said = ["n = 3 seeds", "word " * 50 + "end", "", "left out for its length " * 20, "last"]
+        style.notes(figure, said)
+    lines = figure.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ").split("\n")
+    assert len(lines) == style.NOTE_LINES
+    assert " ".join(lines) == f"n = 3 seeds. {said[1]}. last."
+    assert figure.sentences == tuple(filter(None, said))
+
+
+def test_intervals_end_where_the_quantity_does():
+    table = pd.DataFrame({"mean": [0.0, 0.2], "low": [-0.5, 0.1], "high": [0.5, 0.3]})
+    with style.look():
+        _, grid = style.page(1, 1, 2.0)
+        style.fit_to_means(grid[0, 0].yaxis, table, least=0.0, room=9)
+    assert -0.05 < grid[0, 0].get_ylim()[0] <= 0
 
 
 def test_no_room_where_the_quantity_cannot_be():

@@ -5,11 +5,8 @@ import pandas as pd
 import pytest
 
 from nclens.figures.theory_to_network import PREDICTED, closed_forms, relative_error, theory_error
+from tests.figures.artists import notes_of
 from tests.figures.simulate import simulate as make
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_relative_error_by_hand():

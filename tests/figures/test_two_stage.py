@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 
 from nclens.figures.style import encode
 from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import notes_of
 
 LOSSES = ("ce", "ls", "ls_0.1", "ls_0.2")
 DROPS = {"ls": 20, "ls_0.1": 40}
@@ -39,4 +40,4 @@ def test_each_drop_is_marked_in_every_panel_in_the_colour_of_its_loss(inputs):
 def test_without_a_drop_nothing_is_marked(inputs):
     figure, _ = draw_figure("two_stage", replace(inputs, drops={}))
     assert not any(line.get_linestyle() == ":" for axes in figure.axes for line in axes.lines)
-    assert "Dotted" not in figure.get_supxlabel()
+    assert "Dotted" not in notes_of(figure)

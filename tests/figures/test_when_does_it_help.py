@@ -7,13 +7,10 @@ import pytest
 
 from nclens.figures.when_does_it_help import gradient_variance, mutual_information, probe_accuracy
 from nclens.workflow.build.figures import draw_figure
+from tests.figures.artists import notes_of
 from tests.figures.simulate import PROBES
 
 STEMS = ("projections", "ece_temperature", "mutual_information", "gradient_variance", "probe_accuracy")
-
-
-def notes_of(figure):
-    return figure.get_supxlabel().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def twice(table):

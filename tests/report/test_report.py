@@ -1,14 +1,11 @@
 """The report against simulated inputs: complete, self-contained, and saying what the tables say."""
 
-import base64
 import html
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
-import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -177,19 +174,26 @@ def simulated_runs():
     }
 
 
-def png(width=70, height=40):
-    """A whole PNG of one grey, by the format's definition."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\xc0" * width) * height)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def drawing(finding="NC1 of LS ends lower"):
+    """A figure as the stage `draw` writes it, with one panel of two texts."""
+    part = {"kind": "panel", "size": [60, 40], "pieces": [{"from": [5, 0, 60, 40], "at": [0, 0], "group": "panel0"}]}
+    content = json.dumps({"size": [70, 40], "parts": [part], "notes": ["n = 3 seeds", r"Loss: $\epsilon$ = 1"]})
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 70 50">
+<desc>{finding}</desc><metadata>{content}</metadata><defs><style>*{{stroke-linejoin: round}}</style></defs>
+<g id="figure_1"><g id="patch_1"><path d="M 0 0 L 70 0" style="fill: #ffffff"/></g>
+<g id="panel0"><defs><path id="mark" d="M 0 0 L 1 1"/></defs>
+<g clip-path="url(#clip)"><use xlink:href="#mark" x="9" y="9" style="fill: #440154; stroke: #ffffff"/></g>
+<g id="text_1"><text style="font-size: 8px; font-family: 'DejaVu Sans'; fill: #d55e00" x="9" y="9">epoch</text></g>
+<g id="fixed1"><path d="M 0 0" style="fill: #fde725"/></g></g>
+<g id="notes"><text>n = 3 seeds</text></g></g>
+<defs><clipPath id="clip"><rect width="9" height="9"/></clipPath></defs></svg>
+""".encode()
 
 
 def simulated_figures(stems=STEMS):
-    return {("digits", stem): Drawn(png(), f"The {stem}", "figure 1 of the paper", "How to read it.") for stem in stems}
+    return {
+        ("digits", stem): Drawn(drawing(), f"The {stem}", "figure 1 of the paper", "How to read it.") for stem in stems
+    }
 
 
 def page(**changes):
@@ -302,7 +306,7 @@ def test_nothing_is_loaded_from_elsewhere():
         for name in ("src", "srcset", "poster", "data", "action", "background", "xlink:href"):
             assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
         if tag != "a":
-            assert attributes.get("href", "data:").startswith("data:"), (tag, attributes)
+            assert attributes.get("href", "data:").startswith(("data:", "#")), (tag, attributes)
     assert not {"iframe", "object", "embed", "base", "form"} & {tag for tag, _, _ in reader.elements}
     style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
     script = re.search(r"<script>(.*?)</script>", text, re.S).group(1)
@@ -522,14 +526,44 @@ def test_several_experiments_and_losses_are_distinguished():
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
-def test_each_figure_is_shown_once_with_a_number_an_alternative_and_its_bytes():
+def test_each_figure_is_shown_once_with_a_number_and_says_what_it_shows():
     text = page()
-    images = Reader(text).all("img")
-    assert len(images) == len(STEMS)
-    assert len({image["alt"] for image in images}) == len(STEMS)
-    assert all({image["width"], image["height"]} == {"70", "40"} for image in images)
+    images = [image for image in Reader(text).all("svg") if image.get("role") == "img"]
+    assert [image["aria-label"] for image in images] == [
+        f"Figure {n}. NC1 of LS ends lower" for n in range(1, len(STEMS) + 1)
+    ]
+    assert {image["viewbox"] for image in images} == {"0 0 70 40"}
     assert [caption.split(".")[0] for caption in captions(text)] == [f"Figure {n}" for n in range(1, len(STEMS) + 1)]
-    assert {image["src"] for image in images} == {"data:image/png;base64," + base64.b64encode(png()).decode()}
+
+
+def test_a_figure_without_a_finding_is_called_by_its_title():
+    figures = {("digits", "nc1_nc2"): Drawn(drawing(""), "The collapse")}
+    named = [image.get("aria-label") for image in Reader(page(figures=figures)).all("svg")]
+    assert "Figure 1. The collapse, for CE and LS 0.05 on mnist5k, resnet8." in named
+
+
+def test_ids_are_unique_and_every_reference_has_its_target():
+    reader = Reader(page())
+    ids = [attributes["id"] for _, attributes, _ in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = [a[key][1:] for _, a, _ in reader.elements for key in ("href", "xlink:href") if a.get(key, "")[:1] == "#"]
+    wanted += [a["clip-path"][5:-1] for _, a, _ in reader.elements if "clip-path" in a]
+    assert {"f1-mark", "f1-panel0", "f1-clip", "f6-panel0"} <= set(wanted) <= set(ids)
+
+
+def test_figures_have_colours_for_both_themes_the_font_of_the_page_and_their_notes_as_text():
+    text = page()
+    rules = "".join(re.findall(r"<style>(\.d0.*?)</style>", text))
+    assert "fill:light-dark(#440154," in rules
+    assert "stroke:light-dark(#ffffff,#1c2026)" in rules
+    assert "fill:light-dark(#c15500," in rules  # text: darker orange, 4.5 to 1
+    assert "fill:#fde725}" in rules  # of a scale: the same in both
+    assert len(re.findall(r"<style>\.d", text)) == 1  # each look once a page
+    figure = text[text.index('<div class="image">') : text.index("<figcaption>")]
+    assert "DejaVu" not in figure
+    assert "n = 3 seeds" not in figure
+    assert "stroke-linejoin: round}" not in figure
+    assert Reader(text).text.count("n = 3 seeds") == len(STEMS)
 
 
 def test_captions_repeat_the_numbers_of_the_verdict_table():
@@ -566,13 +600,13 @@ def test_claim_whose_figure_is_already_shown_refers_to_it():
 
 def test_figures_that_are_missing_are_named():
     words = Reader(page(figures=simulated_figures(STEMS[:-1]))).text
-    assert "Not found, so not shown here: figures/digits_ufm_conditioning.png." in words
+    assert "Not found, so not shown here: figures/digits_ufm_conditioning.svg." in words
     assert "Not found" not in Reader(page()).text
 
 
-@pytest.mark.parametrize("image", [b"", b"not an image", png()[:-20], b"x" + png()])
-def test_image_that_is_not_a_whole_png_is_refused(image):
-    with pytest.raises(ValueError, match="figure digits_nc1_nc2: the image is not a whole PNG"):
+@pytest.mark.parametrize("image", [b"", b"not an image", drawing()[:-20], b"x" + drawing(), b"<svg/>"])
+def test_image_that_is_not_a_whole_svg_is_refused(image):
+    with pytest.raises(ValueError, match="figure digits_nc1_nc2: the image is not a whole SVG of a figure"):
         page(figures={("digits", "nc1_nc2"): Drawn(image, "NC")})
 
 
@@ -648,7 +682,7 @@ def test_page_without_what_is_optional():
     words = Reader(text).text
     sections = [attributes["id"] for attributes in Reader(text).all("section")]
     assert sections == ["verdicts", "evidence", "figures", "runs", "provenance", "reproduce"]
-    for absent in ("figures/digits_norms.png", "data/mnist5k.json", "mnist5k/resnet8/ls/seed2/run.json"):
+    for absent in ("figures/digits_norms.svg", "data/mnist5k.json", "mnist5k/resnet8/ls/seed2/run.json"):
         assert absent in words
     assert "theory/ufm.csv" not in words
     assert "0.352" in words
@@ -679,13 +713,13 @@ def test_hostile_names_are_shown_and_nothing_more():
         metrics=metrics,
         losses=side_by_side(study["experiments"], metrics).assign(quantity=HOSTILE),
         theory=simulated_theory().assign(experiment=HOSTILE),
-        figures={(HOSTILE, "nc1_nc2"): Drawn(png(), HOSTILE, HOSTILE, HOSTILE)},
+        figures={(HOSTILE, "nc1_nc2"): Drawn(drawing(), HOSTILE, HOSTILE, HOSTILE)},
         datasets={HOSTILE: manifest},
         runs={(HOSTILE, HOSTILE, "ls", 0): record},
     )
     reader = Reader(text)
     assert [tag for tag, _, _ in reader.elements].count("script") == 1
-    assert len(reader.all("img")) == 1
+    assert len([image for image in reader.all("svg") if image.get("role") == "img"]) == 1
     assert not [name for _, attributes, _ in reader.elements for name in attributes if name.startswith("on")]
     assert HOSTILE in "".join(reader.words)
 
@@ -749,6 +783,18 @@ def test_the_best_loss_is_bold_and_only_where_the_seeds_leave_no_doubt():
     assert not [tag for tag, _, above in reader.elements if tag == "b" and "table" in above]
 
 
+def test_few_losses_are_columns_and_many_are_rows():
+    rows = table_rows(page(), "losses")
+    assert rows[0] == ["Quantity", "CE", "LS 0.05"]
+    assert [row[0] for row in rows[1:3]] == ["NC1 train", "NC2 train"]
+    many = LOSSES | {f"ls{k}": {"label": f"LS {k}", "colour": "#009E73"} for k in range(3)}
+    experiments = simulated_study(losses=many)["experiments"]
+    metrics = simulated_metrics()
+    metrics = pd.concat([metrics, *(metrics[metrics["loss"] == "ls"].assign(loss=f"ls{k}") for k in range(3))])
+    text = page(study=simulated_study(losses=many), metrics=metrics, losses=side_by_side(experiments, metrics))
+    assert [row[0] for row in table_rows(text, "losses")] == ["Loss", "CE", "LS 0.05", "LS 0", "LS 1", "LS 2"]
+
+
 def test_a_level_that_is_never_reached_is_sorted_last():
     table = side_by_side(simulated_study()["experiments"], simulated_metrics())
     never = table["quantity"] == "epochs to collapse"
@@ -779,7 +825,7 @@ def root(tmp_path, monkeypatch):
     simulated_theory().to_csv(tmp_path / "theory" / "ufm.csv", index=False)
     simulated_metrics().to_parquet(tmp_path / "metrics.parquet", index=False)
     for stem in STEMS:
-        (tmp_path / "figures" / f"digits_{stem}.png").write_bytes(png())
+        (tmp_path / "figures" / f"digits_{stem}.svg").write_bytes(drawing())
     (tmp_path / "data" / "mnist5k.json").write_text(json.dumps(simulated_manifest()))
     for key, record in simulated_runs().items():
         folder = tmp_path.joinpath(*key[:3], f"seed{key[3]}")
@@ -805,7 +851,7 @@ def test_stage_writes_the_page_of_the_files(root):
     from nclens.figures.catalogue import FIGURES
 
     figures = {
-        ("digits", stem): Drawn(png(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)
+        ("digits", stem): Drawn(drawing(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)
         for stem in STEMS
     }
     assert text == page(figures=figures, has=lambda path: (root / path).is_file())
@@ -840,7 +886,7 @@ def test_stage_shows_what_there_is(root):
         ("metrics.parquet", None, "metrics.parquet is missing: the rule `collect` makes it"),
         ("metrics.parquet", b"PAR1", "metrics.parquet is damaged .* the rule `collect`"),
         ("theory/ufm.csv", b"\xff\xfe", "ufm.csv is damaged .* the rule `theory`"),
-        ("figures/digits_norms.png", png()[:60], "digits_norms.png is damaged .* the rule `draw`"),
+        ("figures/digits_norms.svg", drawing()[:60], "digits_norms.svg is damaged .* the rule `draw`"),
         ("data/mnist5k.json", b"{", "mnist5k.json is damaged .* the rule `prepare`"),
         ("mnist5k/resnet8/ls/seed1/run.json", b"", "run.json is damaged .* the rule `train`"),
     ],

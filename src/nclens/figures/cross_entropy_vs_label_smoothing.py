@@ -19,12 +19,14 @@ from matplotlib.patheffects import withStroke
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
+from nclens.figures.findings import compared, joined, name_of, phrase
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     interval_note,
     omissions,
     over_seeds,
+    range_of,
     seeds_note,
 )
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
@@ -42,6 +44,7 @@ COLLAPSE_PANELS = (
     Panel(NC2, (Series("nc2", "train", "train"),)),
     Panel(NC3, (Series("nc3", "train", "train"),)),
 )
+METRICS = ("nc1", "nc2")
 SPLITS = {"train": "training set", "test": "test set"}
 
 
@@ -160,7 +163,15 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
         axes.set_visible(False)
     cut = _fit_nc1_nc2(grid[0, 0], table)
     if table["error_mean"].notna().any():
-        style.percent_axis(figure.colorbar(shade, ax=grid, pad=0.02, aspect=30, label="test error (%)").ax.yaxis)
+        bar = figure.colorbar(shade, ax=grid, location="bottom", shrink=0.5, aspect=35, label="test error (%)")
+        style.percent_axis(bar.ax.xaxis)
+    last = table.drop_duplicates("loss", keep="last").set_index("loss")
+    figure.finding = joined(
+        [
+            "At the last epoch",
+            *(phrase(name_of(key, "train"), compared(inputs, last[f"{key}_mean"])) for key in METRICS),
+        ]
+    )
     ghost = None if inputs.baseline is None or len(inputs.losses) == 1 else inputs.labels[inputs.baseline]
     style.notes(
         figure,
@@ -213,8 +224,9 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
     sns.lineplot(**path, sort=False, estimator=None, color=colour, linewidth=1, zorder=2)
     crowded = len(own) > 30
     fine: dict[str, Any] = {"color": colour, "linewidth": 0.6, "alpha": 0.15 if crowded else 0.35}
-    axes.hlines(y, own["nc1_low"], own["nc1_high"], **fine)
-    axes.vlines(x, own["nc2_low"], own["nc2_high"], **fine)
+    bars = {key: own[[f"{key}_low", f"{key}_high"]].clip(*range_of(key)).to_numpy().T for key in METRICS}
+    axes.hlines(y, bars["nc1"][0], bars["nc1"][1], **fine)
+    axes.vlines(x, bars["nc2"][0], bars["nc2"][1], **fine)
     size, edge = (10, 0.25) if crowded else (26, 0.8)
     known = own["error_mean"].notna()
     look = path | {"s": size, "marker": marker, "edgecolor": colour, "linewidth": edge, "zorder": 3, "legend": False}
@@ -222,6 +234,7 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
         sns.scatterplot(**look | {"data": own[~known]}, color=style.GROUND)
     if known.any():
         sns.scatterplot(**look | {"data": own[known]}, hue="error_mean", hue_norm=shade.norm, palette=shade.cmap)
+        style.keep_colours(axes.collections[-1])
     # The path comes down from the upper right, so the free corners are left of its start and right of its end.
     ends = {0: ((-6, 4), "right")} | ({len(own) - 1: ((6, -9), "left")} if len(own) > 1 else {})
     for place, (offset, side) in ends.items():

@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from nclens.figures import style
+from nclens.figures.findings import last_values
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
@@ -22,8 +23,12 @@ from nclens.figures.inputs import (
     interval_note,
     omissions,
     over_seeds,
+    range_of,
     seeds_note,
 )
+
+EARLY = 5
+"""A panel in which nothing can be seen after this epoch has an inset."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,10 @@ def draw_curves(
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
     line_styles, keys = dict(zip(legend, style.LINE_STYLES, strict=False)), style.markers(inputs.losses)
-    tables, left_out, cut, hidden = [], [], False, False
+    tables, left_out, cut, clipped, hidden = [], [], False, False, False
     for number, (panel, axes) in enumerate(zip(panels, grid.flat, strict=False), start=1):
-        drawn = []
+        drawn: list[pd.DataFrame] = []
+        shown: list[Lines] = []
         for series in panel.series:
             rows = inputs.select(series.metric, series.split)
             rows = rows if until is None else rows[rows["epoch"] <= until]
@@ -109,14 +115,19 @@ def draw_curves(
             name = panel.name or series.metric
             left_out += omissions(inputs, rows, f"{name} ({series.split})", panel.log)
             table = over_seeds(rows, panel.log)
-            draw_lines(axes, inputs, rows, table, panel.log, line_styles[series.key], keys)
+            within = (-np.inf, np.inf) if panel.transform else range_of(name, panel.percent)
+            draw_lines(axes, inputs, rows, table, panel.log, line_styles[series.key], keys, within)
+            shown.append((rows, table, line_styles[series.key], within))
+            clipped |= bool((table["low"] < within[0]).any() or (table["high"] > within[1]).any())
             key: dict[str, Any] = {"panel": number, "metric": name, "split": series.split}
             drawn.append(
                 table.assign(**key, average="geometric" if panel.log else "arithmetic")[
                     [*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]
                 ]
             )
-        cut |= finish_panel(axes, panel, pd.concat(drawn))
+        cut |= finish_panel(axes, panel, pd.concat(drawn), within=_widest([ends for *_, ends in shown]))
+        if until is None and not log_epochs:
+            _later(axes, inputs, panel, shown, keys)
         for loss, epoch in (marks or {}).items():
             axes.axvline(epoch, color=inputs.colours[loss], linestyle=":", linewidth=1.0, alpha=0.8, zorder=1)
         tables += drawn
@@ -135,12 +146,42 @@ def draw_curves(
             f"{inputs.experiment}, {seeds_note(inputs)}",
             interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
             "Bands are cut at the panels' edges" if cut else "",
+            "Bands end at the measure's range" if clipped else "",
             "Epoch 0 is not on the log axis" if hidden else "",
-            *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
+            *remarks,
         ],
     )
-    return Drawing(figure, pd.concat(tables, ignore_index=True))
+    table = pd.concat(tables, ignore_index=True)
+    figure.finding = last_values(inputs, table)
+    return Drawing(figure, table)
+
+
+Lines = tuple[pd.DataFrame, pd.DataFrame, Any, tuple[float, float]]
+"""What a panel's lines are drawn from: rows, their means, the line style, the range of the metric."""
+
+
+def _later(axes: Axes, inputs: FigureInputs, panel: Panel, lines: Sequence[Lines], markers: Mapping[str, str]) -> None:
+    """Draw what follows epoch `EARLY` on an axis of its own, in a corner of a panel that shows nothing of it."""
+    means = pd.concat([means for _, means, *_ in lines])
+    later = means.loc[(means["epoch"] > EARLY) & means["mean"].notna(), "mean"]
+    low, high = axes.get_ylim()
+    early = ((means["epoch"] <= EARLY) & means["mean"].notna()).any()
+    if panel.log or not early or len(later) < 3 or later.max() - later.min() > 0.25 * (high - low):
+        return
+    below = later.mean() < (low + high) / 2
+    inset = axes.inset_axes((0.36, 0.4 if below else 0.12, 0.62, 0.5))
+    for rows, table, line_style, within in lines:
+        chosen = [part[part["epoch"] > EARLY] for part in (rows, table)]
+        draw_lines(inset, inputs, chosen[0], chosen[1], False, line_style, markers, within)
+    style.fit_to_means(inset.yaxis, means[means["epoch"] > EARLY], room=1.0)
+    if panel.percent:
+        style.percent_axis(inset.yaxis)
+    style.inset(inset, f"from epoch {int(means.loc[means['epoch'] > EARLY, 'epoch'].min())}")
+
+
+def _widest(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def draw_lines(
@@ -151,6 +192,7 @@ def draw_lines(
     log: bool = False,
     line_style: Any = "-",
     markers: Mapping[str, str] | None = None,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
     """Draw each loss's mean over seeds as a line against epoch, its interval as a band where there is one.
 
@@ -162,6 +204,7 @@ def draw_lines(
         log: as given to `over_seeds`.
         line_style: of all lines.
         markers: loss -> marker; with many epochs only some points are marked. Without them no point is.
+        within: the range of the metric, which bands do not leave.
     """
     # Seaborn joins the points that there are; a line has to end where a mean is missing.
     stretch = means["mean"].isna().groupby(means["loss"], sort=False).cumsum()
@@ -186,7 +229,7 @@ def draw_lines(
         markeredgewidth=0.4,
         markevery=1 if few else 0.07,  # of the panel's diagonal
         estimator=partial(centre, log=log),
-        errorbar=partial(interval, log=log) if (means["seeds"] > 1).any() else None,
+        errorbar=partial(interval, log=log, least=within[0], most=within[1]) if (means["seeds"] > 1).any() else None,
         err_kws={"alpha": 0.16, "linewidth": 0},
         legend=False,
         ax=axes,
@@ -194,7 +237,13 @@ def draw_lines(
     style.clear_labels(axes)
 
 
-def finish_panel(axes: Axes, panel: Scaled, drawn: pd.DataFrame, margin: float = 0.05) -> bool:
+def finish_panel(
+    axes: Axes,
+    panel: Scaled,
+    drawn: pd.DataFrame,
+    margin: float = 0.05,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> bool:
     """Scale and label a panel by the columns mean, low and high; True where an interval is cut at its edge."""
     axes.set_ylabel(panel.label)
     if drawn["mean"].notna().sum() == 0:
@@ -204,7 +253,8 @@ def finish_panel(axes: Axes, panel: Scaled, drawn: pd.DataFrame, margin: float =
     if panel.reference is not None:
         axes.axhline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
         shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
-    cut = style.fit_to_means(axes.yaxis, shown, panel.log, margin=margin, most=1.0 if panel.percent else np.inf)
+    most = min(within[1], 1.0) if panel.percent else within[1]
+    cut = style.fit_to_means(axes.yaxis, shown, panel.log, margin=margin, least=within[0], most=most)
     if panel.log:
         style.log_axis(axes.yaxis)
     if panel.percent:

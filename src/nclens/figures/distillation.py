@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, seeds_note
 
 LOOKS: dict[str, tuple[str, str, str]] = {
@@ -82,6 +83,8 @@ def distillation(inputs: FigureInputs) -> Drawing:
         ],
     )
     table = pd.concat([table for table in (*tables, levels) if len(table)] or [tables[0]], ignore_index=True)
+    students = table[table["series"] == "student"].drop_duplicates("loss").set_index("loss")["mean"]
+    figure.finding = joined([phrase("Test error of students", compared(inputs, students))])
     return Drawing(figure, table[COLUMNS])
 
 

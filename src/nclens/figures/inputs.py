@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 
+from nclens.metrics.catalogue import metric
 from nclens.metrics.intervals import half_width, t_interval
 
 METRIC_COLUMNS = ("loss", "seed", "split", "epoch", "metric", "value")
@@ -210,13 +211,25 @@ def centre(values: pd.Series, log: bool = False) -> float:
     return float(np.exp(np.log(array).mean()) if log else array.mean())
 
 
-def interval(values: pd.Series, log: bool = False) -> tuple[float, float]:
-    """The interval of one group of values as `over_seeds` has it: seaborn's `errorbar`."""
+def interval(values: pd.Series, log: bool = False, least: float = -np.inf, most: float = np.inf) -> tuple[float, float]:
+    """The interval of one group of values as `over_seeds` has it, within a range: seaborn's `errorbar`."""
     if len(values) < 2:
         return np.nan, np.nan
     array = values.to_numpy(float)
     _, low, high = t_interval(np.log(array) if log else array)  # type: ignore[arg-type]
-    return (float(np.exp(low)), float(np.exp(high))) if log else (low, high)
+    low, high = (float(np.exp(low)), float(np.exp(high))) if log else (low, high)
+    return max(low, least), min(high, most)
+
+
+def range_of(name: str, percent: bool = False) -> tuple[float, float]:
+    """The range that the definition of a metric allows; of one that is not in the catalogue, that of its axis.
+
+    >>> range_of("error"), range_of("nc1"), range_of("speed"), range_of("epoch_error", percent=True)
+    ((0.0, 1.0), (0.0, inf), (-inf, inf), (0.0, 1.0))
+    """
+    if (known := metric(name)) is not None:
+        return known.least, known.most
+    return (0.0, 1.0) if percent else (-np.inf, np.inf)
 
 
 def can_be_drawn(values: pd.Series, log: bool = False) -> pd.Series:

@@ -16,12 +16,14 @@ from matplotlib.lines import Line2D
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
+from nclens.figures.findings import last_values
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     interval_note,
     omissions,
     over_seeds,
+    range_of,
     seeds_note,
 )
 
@@ -103,7 +105,9 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    return Drawing(figure, pd.concat(tables, ignore_index=True))
+    table = pd.concat(tables, ignore_index=True)
+    figure.finding = last_values(inputs, table)
+    return Drawing(figure, table)
 
 
 def title_of(inputs: FigureInputs, loss: str) -> str:
@@ -146,7 +150,9 @@ def _draw_row(inputs: FigureInputs, row: Row, panels: Sequence[Axes], table: pd.
         for metric, split, name in row.series:
             values = inputs.select(metric, split)
             own = table[(table["loss"] == loss) & (table["series"] == name)]
-            draw_lines(axes, inputs, values[values["loss"] == loss], own, row.log, STYLES[name], markers)
+            draw_lines(
+                axes, inputs, values[values["loss"] == loss], own, row.log, STYLES[name], markers, range_of(metric)
+            )
         predicted = predicted_of(inputs, loss, row.predicted)
         if np.isfinite(predicted):
             axes.axhline(predicted, color=style.INK, linewidth=0.8, zorder=1)

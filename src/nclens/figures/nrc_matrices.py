@@ -12,6 +12,7 @@ from matplotlib.collections import Collection
 from matplotlib.colors import Normalize
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, over_seeds, seeds_note
 from nclens.figures.neural_regression_collapse import title_of
 
@@ -69,7 +70,8 @@ def nrc_gram(inputs: FigureInputs) -> Drawing:
     for axes, loss in zip(cells[0], [] if single else inputs.losses, strict=False):
         axes.set_title(title_of(inputs, loss))
     if image is not None:
-        figure.colorbar(image, ax=grid, shrink=0.9 if single else 0.5, aspect=15 if single else 30, label="entry")
+        figure.colorbar(image, ax=grid, location="bottom", shrink=0.5, aspect=30, label="entry")
+    figure.finding = _finding(inputs, table)
     style.notes(figure, [f"{inputs.experiment}, {seeds_note(inputs)}", *_remarks(inputs, table, sized)])
     return Drawing(figure, table)
 
@@ -163,7 +165,18 @@ def _draw(axes: Axes, table: pd.DataFrame, scale: Normalize) -> Collection | Non
         xticklabels=False,
         yticklabels=False,
     )
+    style.keep_colours(axes.collections[0], *axes.texts)
     return axes.collections[0]
+
+
+def _finding(inputs: FigureInputs, table: pd.DataFrame) -> str:
+    """How far the last matrix is from the predicted one, relative to the latter, by loss."""
+    wide = table.pivot(index=["loss", "i", "j"], columns="what", values="mean").astype(float)
+    if not {"last", "predicted"} <= set(wide):
+        return ""
+    squares = wide.assign(gap=(wide["last"] - wide["predicted"]) ** 2, all=wide["predicted"] ** 2).groupby("loss")
+    relative = (squares["gap"].sum(min_count=1) / squares["all"].sum(min_count=1)) ** 0.5
+    return joined([phrase("Distance of the last W W′ from the predicted one, relative", compared(inputs, relative))])
 
 
 def _number(mean: float, half: float) -> str:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.figures.neural_regression_collapse import title_of
 
@@ -58,6 +59,11 @@ def residuals(inputs: FigureInputs) -> Drawing:
         axes.set_title(title_of(inputs, loss))
     columns = ["loss", "seed", "what", "epoch", "mark", "x", "y"]
     table = pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    size = table[table["mark"] == "sample"].groupby(["what", "loss"], sort=False)[["x", "y"]].std(ddof=0).mean(axis=1)
+    figure.finding = joined(
+        phrase(f"Standard deviation of the residuals, {what} snapshot", compared(inputs, own.droplevel("what")))
+        for what, own in (size.groupby("what", sort=False) if targets > 1 else ())
+    )
     style.legend(figure, _handles(inputs, targets))
     style.notes(figure, [f"{inputs.experiment}, seed {seed}", *_remarks(inputs, table, targets, outside)])
     return Drawing(figure, table)

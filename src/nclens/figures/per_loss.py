@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
+from nclens.figures.findings import last_values
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
@@ -22,6 +24,7 @@ from nclens.figures.inputs import (
     interval_note,
     omissions,
     over_seeds,
+    range_of,
     seeds_note,
 )
 
@@ -78,7 +81,7 @@ def draw_dots(
             table = pd.concat([seeds.rename(columns={"value": "mean"}), over_seeds(rows)], ignore_index=True)
             table = table.assign(metric=dots.metric, split=dots.split, seed=table["seed"].astype("Int64"))
             shift = 0.0 if len(panel.dots) == 1 else (place / (len(panel.dots) - 1) - 0.5) * 0.4
-            _draw_rows(axes, inputs, seeds, shift, dots.hollow)
+            _draw_rows(axes, inputs, seeds, shift, dots.hollow, range_of(dots.metric, panel.percent))
             drawn.append(
                 table[["metric", "split", "loss", "epoch", "seed", "mean", "low", "high", "seeds", "left_out"]]
             )
@@ -101,11 +104,13 @@ def draw_dots(
             interval_note(inputs, "Large dot", "bar"),
             "Small dots below: seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
             "Bars are cut at the panels' edges" if cut else "",
-            *remarks,
             "Not drawn: " + "; ".join(left_out) if left_out else "",
+            *remarks,
         ],
     )
-    return Drawing(figure, pd.concat(tables, ignore_index=True))
+    table = pd.concat(tables, ignore_index=True)
+    figure.finding = last_values(inputs, table[table["seed"].isna()])
+    return Drawing(figure, table)
 
 
 def loss_rows(grid: np.ndarray, inputs: FigureInputs) -> None:
@@ -116,7 +121,9 @@ def loss_rows(grid: np.ndarray, inputs: FigureInputs) -> None:
         axes.tick_params(axis="y", length=0)
 
 
-def _draw_rows(axes: Axes, inputs: FigureInputs, seeds: pd.DataFrame, shift: float, hollow: bool) -> None:
+def _draw_rows(
+    axes: Axes, inputs: FigureInputs, seeds: pd.DataFrame, shift: float, hollow: bool, within: tuple[float, float]
+) -> None:
     """The mean and interval of each loss in its row, and below them the seeds where there are several."""
     if seeds.empty:
         return
@@ -134,7 +141,7 @@ def _draw_rows(axes: Axes, inputs: FigureInputs, seeds: pd.DataFrame, shift: flo
         orient="y",
         native_scale=True,
         estimator=centre,
-        errorbar=interval if several.any() else None,
+        errorbar=partial(interval, least=within[0], most=within[1]) if several.any() else None,
         linestyle="none",
         markersize=5.8,
         markeredgewidth=1,
@@ -156,4 +163,6 @@ def _finish_panel(axes: Axes, panel: DotPanel, drawn: pd.DataFrame) -> bool:
         axes.axvline(panel.reference, color=style.FAINT, linewidth=0.8, zorder=1)
         shown = pd.concat([shown, pd.DataFrame({"mean": [panel.reference]})])
     axes.grid(axis="y", visible=False)
-    return style.fit_to_means(axes.xaxis, shown, room=1.5, margin=0.1, most=1.0 if panel.percent else np.inf)
+    ranges = [range_of(dots.metric, panel.percent) for dots in panel.dots]
+    least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return style.fit_to_means(axes.xaxis, shown, room=1.5, margin=0.1, least=least, most=most)

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs
 from nclens.metrics.representation import project, template_plane, template_spread
 
@@ -37,7 +38,9 @@ def projections(inputs: FigureInputs) -> Drawing:
     columns = min(len(inputs.losses), 4)
     blocks = -(-len(inputs.losses) // columns)
     # The panels of a single loss are no larger than those of two.
-    figure, grid = style.page(2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, sharex=True, sharey=True)
+    figure, grid = style.page(
+        2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, True, sharex=True, sharey=True
+    )
     for place, axes in np.ndenumerate(grid):
         row, column = place
         number = (row // 2) * columns + column
@@ -56,6 +59,11 @@ def projections(inputs: FigureInputs) -> Drawing:
         for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=True)
     ]
     style.legend(figure, handles)
+    spreads = table.drop_duplicates(["loss", "split"]).set_index("loss")
+    figure.finding = joined(
+        phrase(f"Spread s, {name}", compared(inputs, spreads.loc[spreads["split"] == split, "spread"]))
+        for split, name in SPLITS.items()
+    )
     seeds = sorted(set(table["seed"]))
     style.notes(
         figure,

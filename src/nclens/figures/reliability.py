@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, over_seeds, seeds_note
 from nclens.metrics.calibration import reliability_bins
 
@@ -50,6 +51,7 @@ def reliability(inputs: FigureInputs) -> Drawing:
         2 * rows,
         columns,
         0.25 + (3.5 if columns < 3 else 2.9) * rows,
+        by_column=True,
         height_ratios=[3.4, 1] * rows,
         sharex=True,
         sharey="row",
@@ -75,6 +77,11 @@ def reliability(inputs: FigureInputs) -> Drawing:
     for axes in grid[1::2].flat:
         axes.set_ylim(0.7, 2 * most)
         style.log_axis(axes.yaxis)
+    means = table.drop_duplicates(["loss", "scaling"]).set_index("loss")
+    figure.finding = joined(
+        phrase(f"ECE (%) {SCALINGS[name]}", compared(inputs, 100 * means.loc[means["scaling"] == name, "ece_mean"]))
+        for name in SCALINGS
+    )
     keys = [Line2D([], [], color=style.FAINT, marker="o", label=SCALINGS[name], **LOOKS[name]) for name in SCALINGS]
     style.legend(figure, keys)
     left_out = omissions(inputs, temperatures, "temperature (test)")

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from nclens.figures import style
 from nclens.figures.cross_entropy_vs_label_smoothing import NC1, NC2, NC3
 from nclens.figures.curves import Scaled, finish_panel
+from nclens.figures.findings import last_values
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
@@ -30,6 +31,7 @@ from nclens.figures.inputs import (
     interval_note,
     omissions,
     over_seeds,
+    range_of,
     seeds_note,
 )
 from nclens.ufm.quantities import PREDICTED
@@ -149,15 +151,17 @@ def draw_sweep(
         left_out += [*missing, *_unpredicted(inputs, panel, predicted)]
         _draw_lines(axes, inputs, panel)
         for points in panel.points:
-            _draw_points(axes, inputs, points, panel.log)
+            _draw_points(axes, inputs, points, panel)
         drawn = pd.concat([measured, predicted], ignore_index=True)
-        cut |= finish_panel(axes, panel, drawn, margin=0.08)
+        within = range_of(panel.points[0].metric, panel.percent)
+        cut |= finish_panel(axes, panel, drawn, margin=0.08, within=within)
         tables.append(drawn.assign(panel=number)[["panel", *drawn.columns]])
     for axes in grid[-1]:
         axes.set_xlabel("smoothing δ")
     if inputs.smoothings:
         grid[0, 0].set_xlim(*_limits(list(inputs.smoothings.values())))
     table = pd.concat(tables, ignore_index=True)
+    figure.finding = last_values(inputs, table[table["source"] == "measured"])
     style.legend(figure, _keys(panels, table))
     outside = [inputs.labels[loss] for loss in inputs.losses if loss not in inputs.smoothings]
     style.notes(
@@ -166,10 +170,10 @@ def draw_sweep(
             f"{inputs.experiment}, {seeds_note(inputs)}, epoch {inputs.last_epoch}",
             interval_note(inputs, "Point", "bar", "on the log axis" if any(panel.log for panel in panels) else ""),
             "Bars and bands are cut at the panels' edges" if cut else "",
+            "Not drawn: " + "; ".join(left_out) if left_out else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
             "Not shown, without a smoothing: " + ", ".join(outside) if outside else "",
-            "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
     return Drawing(figure, table)
@@ -257,7 +261,8 @@ def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel) -> None:
     style.clear_labels(axes)
 
 
-def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, log: bool) -> None:
+def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, panel: SweepPanel) -> None:
+    log, (least, most) = panel.log, range_of(points.metric, panel.percent)
     rows = inputs.select(points.metric, points.split, inputs.last_epoch)
     rows = rows[can_be_drawn(rows["value"], log) & rows["loss"].isin(list(inputs.smoothings))]
     if rows.empty:
@@ -272,7 +277,7 @@ def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, log: bool) ->
         palette=dict(inputs.colours),
         native_scale=True,
         estimator=partial(centre, log=log),
-        errorbar=partial(interval, log=log) if rows["loss"].duplicated().any() else None,
+        errorbar=partial(interval, log=log, least=least, most=most) if rows["loss"].duplicated().any() else None,
         linestyle="none",
         marker=marker,
         markersize=4.9,

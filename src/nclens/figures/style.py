@@ -26,11 +26,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from nclens.figures.svg import svg
+
 PAGE_WIDTH = 7.0
-"""Width of every figure in inches: a page's text width."""
+"""Width of a figure in inches: a page's text width."""
+
+NARROW_WIDTH = 4.0
+"""Width of a figure of one column of panels in inches, whose text can be read on a phone."""
+
+LEGEND_ENTRIES = 8
+"""The most entries of a legend beside those of the losses."""
+
+NOTE_LINES = 2
+"""The most lines of notes on a figure; the page has the rest."""
 
 DPI = 150
 """Dots per inch of a PNG, and of every measurement of text while a figure is drawn."""
+
+LEFT_OUT = "Not all values can be drawn: see the table of the figure"
 
 INK = "#222222"
 FAINT = "#767676"
@@ -90,21 +103,42 @@ def look() -> Iterator[None]:
         yield
 
 
-def page(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of page width and its panels.
+class Page(Figure):
+    """A figure with what its SVG says of it.
+
+    Attributes:
+        grid: its panels, (rows, columns).
+        by_column: whether the panels of a column are read before those of the next.
+        finding: what it shows, in a sentence or two with numbers.
+        sentences: all its notes.
+        kept: how many of its artists have the same colours on a dark page.
+    """
+
+    grid: np.ndarray
+    by_column: bool = False
+    finding: str = ""
+    sentences: tuple[str, ...] = ()
+    kept: int = 0
+
+
+def page(rows: int, columns: int, height: float, by_column: bool = False, **options: Any) -> tuple[Page, np.ndarray]:
+    """A figure of page width and its panels; one column of panels is narrower.
 
     Args:
         rows: rows of panels.
         columns: panels in a row.
         height: in inches, of the panels with their labels; `legend` and `notes` add what they take.
+        by_column: whether the panels of a column are read before those of the next, where they are below each other.
         options: passed on to `Figure.subplots`.
 
     Returns:
         the figure and its axes, shape (rows, columns).
     """
-    figure = Figure(figsize=(PAGE_WIDTH, height), dpi=DPI, layout="constrained")
+    width = PAGE_WIDTH if columns > 1 else NARROW_WIDTH
+    figure = Page(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    figure.grid, figure.by_column = figure.subplots(rows, columns, squeeze=False, **options), by_column
+    return figure, figure.grid
 
 
 def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
@@ -112,15 +146,16 @@ def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
 
     Args:
         figure: what to encode. The first call places its panels, legend and notes, for later calls too.
-        kind: png or pdf.
+        kind: png, pdf or svg. The SVG comes last: it turns layers of many marks into images.
         dpi: dots per inch of a PNG, and of the pixels that text is fitted to.
 
     Raises:
-        ValueError: kind is neither.
+        ValueError: kind is none of these.
     """
     silent: dict[str, dict[str, None]] = {
         "png": {"Software": None},
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+        "svg": {},
     }
     if kind not in silent:
         raise ValueError(f"kind of file {kind!r}; allowed: {', '.join(silent)}")
@@ -130,6 +165,8 @@ def encode(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
             figure.dpi = dpi
             engine.execute(figure)
             figure.set_layout_engine(None)  # else `savefig` draws every figure twice
+        if kind == "svg":
+            return svg(figure)
         figure.savefig(file, format=kind, dpi=dpi, metadata=silent[kind])
     return file.getvalue()
 
@@ -176,7 +213,8 @@ def fit_to_means(
     log: bool = False,
     room: float = 0.5,
     margin: float = 0.05,
-    most: float = float("inf"),
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> bool:
     """Set an axis by the means, with limited room for the intervals on either side.
 
@@ -189,12 +227,13 @@ def fit_to_means(
         log: whether the axis is logarithmic.
         room: the most that is given to intervals on either side, as a multiple of the range of the means.
         margin: empty space at either end, as a part of the axis.
-        most: the largest value that the quantity can have.
+        least, most: the smallest and the largest value that the quantity can have; intervals end there.
 
     Returns:
         True where an interval is cut at the panel's edge, which the figure then has to say.
     """
-    values = table[["mean", "low", "high"]].to_numpy(float)
+    values = table[["mean", "low", "high"]].to_numpy(float, copy=True)
+    values[:, 1:] = values[:, 1:].clip(least, most)
     values = np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan)
     values = values[np.isfinite(values[:, 0])]
     if not len(values):
@@ -203,22 +242,39 @@ def fit_to_means(
         values = np.log(values)
     bottom, top = values[:, 0].min(), values[:, 0].max()
     low, high = np.nanmin(values), np.nanmax(values)
-    least = 0.1 if log else 0.05 * max(abs(bottom), abs(top), 1e-9)
-    spread = max(top - bottom, least)
+    narrowest = 0.1 if log else 0.05 * max(abs(bottom), abs(top), 1e-9)
+    spread = max(top - bottom, narrowest)
     floor = max(low, bottom - room * spread)
     ceiling = min(high, top + room * spread)
     if not log and bottom >= 0:
         floor = max(floor, 0.0)
     ceiling = min(ceiling, float(np.log(most)) if log else most)
-    limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, least) * np.array([-1, 1])
+    limits = np.array([floor, ceiling]) + margin * max(ceiling - floor, narrowest) * np.array([-1, 1])
     axis.axes.set(**{f"{axis.axis_name}lim": np.exp(limits) if log else limits})
     return bool(low < limits[0] or high > limits[1])
+
+
+def keep_colours(*artists: Artist) -> None:
+    """Let artists have the same colours on a dark page as on a light one: those of a scale, and numbers on it."""
+    for artist in artists:
+        figure = artist.get_figure(root=True)
+        assert isinstance(figure, Page)
+        figure.kept += 1
+        artist.set_gid(f"fixed{figure.kept}")
 
 
 def epoch_axis(axes: Axes) -> None:
     """Whole epochs on the horizontal axis."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlabel("epoch")
+
+
+def inset(axes: Axes, title: str) -> None:
+    """Finish axes in the corner of a panel: few ticks, a frame, and a title inside."""
+    axes.set_title(title, fontsize=7, pad=2)
+    axes.tick_params(labelsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
 def log_axis(axis: XAxis | YAxis) -> None:
@@ -280,8 +336,29 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def notes(figure: Figure, sentences: Iterable[str]) -> None:
-    """Small print below the panels, left-aligned and wrapped to the page."""
-    text = ". ".join(sentence for sentence in sentences if sentence) + "."
-    lines = textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), 138)
+    """Small print below the panels, left-aligned and wrapped to the page, at most `NOTE_LINES` of it.
+
+    Args:
+        figure: where to write.
+        sentences: in the order of their weight: those that do not fit are on the page alone. What could not be drawn
+            comes second, and is shortened where it is long.
+    """
+    said = tuple(sentence for sentence in sentences if sentence)
+    columns = int(138 * figure.get_figwidth() / PAGE_WIDTH)
+    missing = [sentence for sentence in said[1:] if sentence.startswith("Not drawn")]
+    kept: list[str] = []
+    for sentence in [*said[:1], *missing, *(text for text in said[1:] if text not in missing)]:
+        for text in (sentence, *([LEFT_OUT] if sentence in missing else [])):
+            if not kept or len(_wrapped([*kept, text], columns)) <= NOTE_LINES:
+                kept.append(text)
+                break
+    lines = _wrapped(kept, columns)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))
+    if isinstance(figure, Page):
+        figure.sentences = said
+
+
+def _wrapped(sentences: Sequence[str], columns: int) -> list[str]:
+    text = ". ".join(sentences) + "."
+    return textwrap.wrap(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), columns)

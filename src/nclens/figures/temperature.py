@@ -13,7 +13,17 @@ from matplotlib.axes import Axes
 
 from nclens.figures import style
 from nclens.figures.curves import draw_lines
-from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.findings import compared, joined, phrase
+from nclens.figures.inputs import (
+    Drawing,
+    FigureInputs,
+    can_be_drawn,
+    interval_note,
+    omissions,
+    over_seeds,
+    range_of,
+    seeds_note,
+)
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
 TEMPERATURES = tuple(float(value) for value in np.geomspace(0.25, 4, 49))
@@ -45,7 +55,7 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
     for axes, (metric, (label, _, average)) in zip(grid.flat, PANELS.items(), strict=True):
         own_rows = rows[rows["metric"] == metric]
         table = over_seeds(own_rows, log=average == "geometric")
-        draw_lines(axes, inputs, own_rows, table, log=average == "geometric")
+        draw_lines(axes, inputs, own_rows, table, log=average == "geometric", within=range_of(metric))
         table = table.rename(columns={"epoch": "temperature"}).assign(metric=metric, average=average or "arithmetic")
         for loss in inputs.losses:
             own = table[(table["loss"] == loss) & table["mean"].notna()]
@@ -79,6 +89,17 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
     table = pd.concat(tables, ignore_index=True)
     table["fitted"] = table["loss"].map(means)
     names = ("metric", "loss", "temperature", "average", "mean", "low", "high", "seeds", "left_out", "fitted")
+    least = table.loc[table[table["mean"].notna()].groupby(["metric", "loss"], sort=False)["mean"].idxmin()]
+    figure.finding = joined(
+        [
+            phrase("Temperature fitted by NLL", compared(inputs, means)),
+            *(
+                phrase(f"lowest {label}, at T", compared(inputs, own.set_index("loss")["temperature"]))
+                for metric, (label, *_) in PANELS.items()
+                for own in [least[least["metric"] == metric]]
+            ),
+        ]
+    )
     return Drawing(figure, table[list(names)])
 
 
@@ -115,7 +136,7 @@ def _finish_panel(axes: Axes, table: pd.DataFrame, label: str, *, percent: bool,
     axes.set_xlim(TEMPERATURES[0], TEMPERATURES[-1])
     style.log_axis(axes.xaxis)
     axes.set_xticks([0.25, 0.5, 1, 2, 4])
-    cut = style.fit_to_means(axes.yaxis, table, log, most=1.0 if percent else np.inf)
+    cut = style.fit_to_means(axes.yaxis, table, log, least=0.0, most=1.0 if percent else np.inf)
     if log:
         style.log_axis(axes.yaxis)
     if percent:

@@ -17,9 +17,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from nclens.figures import style
+from nclens.figures.findings import joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, centre, interval, over_seeds
 from nclens.figures.unconstrained_feature_model import DEFINITIONS, Definition
 from nclens.ufm.explanations import TOLERANCE, explanations, relative_iterations
@@ -86,6 +86,7 @@ def ufm_dynamics(inputs: FigureInputs) -> Drawing:
     _name_axes(grid, table)
     if len(drawn):
         style.legend(figure, _keys(drawn, merged))
+    figure.finding = _finding(drawn)
     style.notes(figure, _notes(inputs, table, drawn, others))
     return Drawing(figure, drawn)
 
@@ -294,18 +295,31 @@ def _keys(drawn: pd.DataFrame, merged: dict[str, list[str]]) -> list[Artist]:
     if (drawn["quantity"] == "rate_linear").any():
         label = f"{SLOWEST.symbol} {SLOWEST.meaning}"
         handles.append(Line2D([], [], color=style.INK, linestyle=style.LINE_STYLES[2], linewidth=1.0, label=label))
-    found = drawn.loc[drawn["quantity"].isin(["rate", "iterations"]), ["quantity", "momentum", "tolerance"]]
-    for quantity, momentum, tolerance in found.drop_duplicates().itertuples(index=False):
-        look = _points(quantity == "rate", momentum == found["momentum"].min())
-        method = "gradient descent" if momentum == 0 else f"momentum {momentum:g}"
-        what = "near the minimiser" if quantity == "rate" else f"from the start to {_power(tolerance)}"
-        handles.append(Line2D([], [], linestyle="", label=f"{method}, {what}", **look))
-    tolerance = f"{TOLERANCE:.0%}".replace("%", " %")
-    words = {"explained": f"explains: within {tolerance} at every δ", "direction only": "direction only"}
-    for name, (colour, _) in VERDICTS.items():
-        if (drawn["verdict"] == name).any():
-            handles.append(Patch(color=colour, linewidth=0, label=words.get(name, "does not explain")))
     return handles
+
+
+def _marks(drawn: pd.DataFrame) -> str:
+    """What discs, diamonds and the colours of cells mean: a legend of these would hide that of the lines."""
+    iterations = drawn.loc[drawn["quantity"] == "iterations", ["momentum", "tolerance"]].drop_duplicates()
+    phrases = ["Discs: gradient descent near the minimiser"] if (drawn["quantity"] == "rate").any() else []
+    if len(iterations):
+        momenta = [f"momentum {value:g}" for value in sorted(iterations["momentum"]) if value > 0]
+        grey = f" (grey: {', '.join(momenta)})" if momenta else ""
+        phrases.append(f"diamonds: from the start to {_power(iterations['tolerance'].min())}{grey}")
+    if drawn["verdict"].notna().any():
+        phrases.append(f"dark cells: within {TOLERANCE:.0%} at every δ, pale ones: the direction only")
+    return "; ".join(phrases)
+
+
+def _finding(drawn: pd.DataFrame) -> str:
+    """For each distance the condition numbers that explain the speed with either step."""
+    cells = drawn[(drawn["row"] == 3) & drawn["quantity"].astype(str).str.startswith("rate_kappa")]
+    phrases = []
+    for distance, own in cells.groupby("distance", sort=False):
+        explained = own[own["verdict"] == "explained"].groupby("quantity", sort=False).size()
+        names = [str(name).removeprefix("rate_").replace("_", " ") for name in explained[explained == len(RULES)].index]
+        phrases.append(phrase(f"distance {DISTANCES.get(str(distance), distance)}", ", ".join(names) or "none"))
+    return joined(["Condition numbers that explain the speed with either step", *phrases]) if phrases else ""
 
 
 def _power(value: float) -> str:
@@ -320,7 +334,11 @@ def _notes(inputs: FigureInputs, table: pd.DataFrame, drawn: pd.DataFrame, other
     fraction = table.loc[table["step_rule"] == "relative", "fraction"]
     step = f": step = {fraction.median():.3g}/L at each δ" if len(fraction) else ""
     return [
-        f"{inputs.experiment}, unconstrained feature model" + (f", {model}" if model else ""),
+        f"{inputs.experiment}, unconstrained feature model",
+        _marks(drawn),
+        *_gaps(table, drawn),
+        f"Not drawn: {others} other model{'s' if others > 1 else ''} of the table" if others else "",
+        model,
         f"Shaded: fewer iterations than at δ = {table['smoothing'].min():g}",
         f"{starts} random start{'s' if starts != 1 else ''}, geometric means"
         + (", bars: 95% t-intervals" if starts > 1 else ", no intervals (they take two starts)"),
@@ -332,8 +350,6 @@ def _notes(inputs: FigureInputs, table: pd.DataFrame, drawn: pd.DataFrame, other
         rf"Claim C6's condition number falls with δ as {DEFINITIONS[CLAIMED].symbol} does; that the paper means this "
         "one is an inference",
         *_momentum_notes(table),
-        *_gaps(table, drawn),
-        f"Not drawn: {others} other model{'s' if others > 1 else ''} of the table" if others else "",
     ]
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
+from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
 from nclens.ufm.explanations import trend
 from nclens.ufm.formulas import SYMBOLS
@@ -57,7 +58,7 @@ def ufm_conditioning(inputs: FigureInputs) -> Drawing:
     theory = inputs.theory[inputs.theory["loss"].isin(list(inputs.losses))]
     table = theory.loc[theory["quantity"].isin(list(DEFINITIONS)), columns].reset_index(drop=True)
     shown = [name for name in DEFINITIONS if (table["quantity"] == name).any()]
-    figure, grid = style.page(1, 1, 0.6 + 0.34 * max(len(shown), 2))
+    figure, grid = style.page(1, 1, 0.6 + 0.42 * max(len(shown), 2))
     axes = grid[0, 0]
     _draw_rows(axes, inputs, table, shown)
     _name_rows(axes, inputs, table, shown)
@@ -77,6 +78,13 @@ def ufm_conditioning(inputs: FigureInputs) -> Drawing:
             Line2D([], [], label="closed form", **ring),
             Line2D([], [], linestyle="", marker="o", markersize=4, color=style.FAINT, label="numeric minimiser"),
         ],
+    )
+    figure.finding = joined(
+        phrase(
+            f"Condition number {DEFINITIONS[name].meaning}",
+            compared(inputs, table[table["quantity"] == name].set_index("loss")["closed_form"]),
+        )
+        for name in shown
     )
     left_out = _omissions(inputs, table, shown)
     style.notes(
@@ -148,21 +156,15 @@ def _draw_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
 
 
 def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: list[str]) -> None:
-    """The definition at the left of a row, how it moves with the smoothing at the right."""
+    """Above the marks of a row its definition, and how it moves with the smoothing."""
+    axes.set_yticks([])
     if not shown:
         return
-    axes.set_yticks(range(len(shown)), [f"{DEFINITIONS[name].symbol}: {DEFINITIONS[name].meaning}" for name in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    moves = axes.secondary_yaxis("right")
-    moves.spines[:].set_visible(False)
-    moves.tick_params(length=0)
-    words = []
-    for name in shown:
+    axes.set_ylim(len(shown) - 0.5, -0.75)
+    for row, name in enumerate(shown):
+        axes.axhline(row, color="#e4e4e4", linewidth=0.6, zorder=0)
         own = table[(table["quantity"] == name) & table["loss"].isin(list(inputs.smoothings))]
-        words.append(
-            trend([inputs.smoothings[loss] for loss in own["loss"]], own["closed_form"].astype(float).tolist())
-        )
-    moves.set_yticks(range(len(shown)), words)
-    if any(words):
-        axes.set_title("with growing δ", loc="right", fontsize=8)
+        moves = trend([inputs.smoothings[loss] for loss in own["loss"]], own["closed_form"].astype(float).tolist())
+        words = f"{DEFINITIONS[name].symbol}: {DEFINITIONS[name].meaning}" + (f"; {moves} with δ" if moves else "")
+        above: dict[str, Any] = {"xytext": (3, 6.5), "textcoords": "offset points", "fontsize": 7.5}
+        axes.annotate(words, (0, row), xycoords=axes.get_yaxis_transform(), **above)

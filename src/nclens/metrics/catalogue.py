@@ -15,8 +15,9 @@ A function that requires an argument which a run does not have is not called for
 the one number of the metric that has the function's name.
 """
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -38,12 +39,15 @@ class Metric:
         label: what figures, tables and the report call it.
         better: the better direction, empty where neither is; for the collapse, `lower` means more collapsed.
         unit: empty for a pure number.
+        least, most: the range that its definition allows.
     """
 
     name: str
     label: str
     better: Better = ""
     unit: str = ""
+    least: float = 0.0
+    most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,19 @@ class Measurement:
 
 _SCORES = (
     Metric("nll", "NLL", "lower", "nats"),
-    Metric("brier", "Brier score", "lower"),
-    Metric("ece", "ECE", "lower"),
-    Metric("ece_20", "ECE, 20 bins", "lower"),
-    Metric("ece_25", "ECE, 25 bins", "lower"),
-    Metric("ece_adaptive", "adaptive ECE", "lower"),
-    Metric("ece_classwise", "classwise ECE", "lower"),
-    Metric("confidence", "confidence"),
+    Metric("brier", "Brier score", "lower", most=2.0),
+    Metric("ece", "ECE", "lower", most=1.0),
+    Metric("ece_20", "ECE, 20 bins", "lower", most=1.0),
+    Metric("ece_25", "ECE, 25 bins", "lower", most=1.0),
+    Metric("ece_adaptive", "adaptive ECE", "lower", most=1.0),
+    Metric("ece_classwise", "classwise ECE", "lower", most=1.0),
+    Metric("confidence", "confidence", most=1.0),
 )
 
 
 def _variants(metrics: tuple[Metric, ...], suffix: str, addition: str) -> tuple[Metric, ...]:
     """The same metrics, each with a suffix on its name and an addition to its label."""
-    return tuple(Metric(f"{m.name}_{suffix}", f"{m.label} {addition}", m.better, m.unit) for m in metrics)
+    return tuple(replace(m, name=f"{m.name}_{suffix}", label=f"{m.label} {addition}") for m in metrics)
 
 
 def _by_correctness(*metrics: Metric) -> tuple[Metric, ...]:
@@ -89,17 +93,17 @@ def _by_correctness(*metrics: Metric) -> tuple[Metric, ...]:
 
 
 _REGRESSION = (
-    Metric("nrc1", "NRC1", "lower"),
-    Metric("nrc1_centred", "NRC1 of centred features", "lower"),
-    Metric("nrc2", "NRC2", "lower"),
-    Metric("nrc3", "NRC3", "lower"),
+    Metric("nrc1", "NRC1", "lower", most=1.0),
+    Metric("nrc1_centred", "NRC1 of centred features", "lower", most=1.0),
+    Metric("nrc2", "NRC2", "lower", most=1.0),
+    Metric("nrc3", "NRC3", "lower", most=2.0),
     Metric("nrc3_gamma", "gamma of NRC3", unit="squared target units"),
-    Metric("evr", "EVR", "higher"),
-    Metric("evr_{i}", "share of variance on principal component {i}"),
+    Metric("evr", "EVR", "higher", most=1.0),
+    Metric("evr_{i}", "share of variance on principal component {i}", most=1.0),
     Metric("mse", "MSE", "lower", "squared target units"),
     Metric("mse_{i}", "MSE of target {i}", "lower", "squared target units"),
-    Metric("r2", "R²", "higher"),
-    Metric("r2_{i}", "R² of target {i}", "higher"),
+    Metric("r2", "R²", "higher", least=-math.inf, most=1.0),
+    Metric("r2_{i}", "R² of target {i}", "higher", least=-math.inf, most=1.0),
     Metric("residual_variance", "mean variance of the residuals", "lower", "squared target units"),
     Metric("residual_anisotropy", "anisotropy of the residuals' covariance", "lower"),
     Metric("feature_norm_rms", "root mean square norm of the features", unit="feature units"),
@@ -115,16 +119,16 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("nc1_sum", "NC1, not divided by K", "lower"),
             Metric("nc1_quotient", "NC1 as a quotient of traces", "lower"),
             Metric("cdnv", "CDNV", "lower"),
-            Metric("nc2", "NC2", "lower"),
-            Metric("nc2_means", "NC2 of the class means", "lower"),
-            Metric("nc2_classifier", "NC2 of the classifier", "lower"),
-            Metric("nc3", "NC3", "lower"),
+            Metric("nc2", "NC2", "lower", most=2.0),
+            Metric("nc2_means", "NC2 of the class means", "lower", most=2.0),
+            Metric("nc2_classifier", "NC2 of the classifier", "lower", most=2.0),
+            Metric("nc3", "NC3", "lower", most=2.0),
             Metric("nc3_squared", "NC3 squared", "lower"),
             Metric("equinorm_means", "variation of the class means' norms", "lower"),
             Metric("equinorm_classifier", "variation of the classifier's norms", "lower"),
             Metric("equiangular_means", "deviation of the class means' angles", "lower"),
             Metric("equiangular_classifier", "deviation of the classifier's angles", "lower"),
-            Metric("nc4", "NC4", "lower"),
+            Metric("nc4", "NC4", "lower", most=1.0),
             Metric("feature_norm", "feature norm", unit="feature units"),
             Metric("classifier_norm", "classifier norm", unit="weight units"),
             Metric("rank_means", "rank of the class means"),
@@ -133,35 +137,45 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("nclens.metrics.collapse:nc1_by_correctness", _by_correctness(Metric("nc1", "NC1", "lower"))),
     Measurement(
         "nclens.metrics.representation:angular_spread",
-        (Metric("d_within", "d_within"), Metric("d_total", "d_total"), Metric("r2_angular", "R²")),
+        (
+            Metric("d_within", "d_within", most=1.0),
+            Metric("d_total", "d_total", most=1.0),
+            Metric("r2_angular", "R²", most=1.0),
+        ),
     ),
     Measurement(
         "nclens.metrics.representation:template_spread",
         (Metric("template_spread", "spread of the clusters on the templates", "lower"),),
     ),
-    Measurement("nclens.metrics.representation:logit_gap", (Metric("logit_gap", "logit gap", unit="logits"),)),
-    Measurement("nclens.metrics.representation:margin", (Metric("margin", "relative margin", "higher"),)),
+    Measurement(
+        "nclens.metrics.representation:logit_gap", (Metric("logit_gap", "logit gap", unit="logits", least=-math.inf),)
+    ),
+    Measurement(
+        "nclens.metrics.representation:margin", (Metric("margin", "relative margin", "higher", least=-math.inf),)
+    ),
     Measurement(
         "nclens.metrics.representation:smoothing_parts",
         _by_correctness(
-            Metric("ls_regularisation", "regularising part of label smoothing", unit="logits"),
-            Metric("ls_error_amplification", "error-amplifying part of label smoothing", unit="logits"),
-            Metric("top_logit_gap", "lead of the top logit", unit="logits"),
+            Metric("ls_regularisation", "regularising part of label smoothing", unit="logits", least=-math.inf),
+            Metric(
+                "ls_error_amplification", "error-amplifying part of label smoothing", unit="logits", least=-math.inf
+            ),
+            Metric("top_logit_gap", "lead of the top logit", unit="logits", least=-math.inf),
         ),
     ),
     Measurement(
         "nclens.metrics.representation:top_logit_gradient",
-        _by_correctness(Metric("top_logit_gradient", "gradient on the top logit")),
+        _by_correctness(Metric("top_logit_gradient", "gradient on the top logit", least=-math.inf)),
     ),
     Measurement(
         "nclens.metrics.calibration:calibration_metrics",
         (
             *_SCORES,
-            Metric("accuracy", "accuracy", "higher"),
-            Metric("error", "error", "lower"),
+            Metric("accuracy", "accuracy", "higher", most=1.0),
+            Metric("error", "error", "lower", most=1.0),
             Metric("entropy", "entropy", unit="nats"),
             *_by_correctness(
-                Metric("confidence", "confidence"),
+                Metric("confidence", "confidence", most=1.0),
                 Metric("entropy", "entropy", unit="nats"),
                 Metric("nll", "NLL", unit="nats"),
             ),
@@ -174,13 +188,13 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             *_variants(_SCORES, "scaled", "after scaling, part of the test set"),
             *_variants(_SCORES, "unscaled", "before scaling, part of the test set"),
             Metric("temperature_authors", "temperature of the smallest ECE"),
-            Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower"),
+            Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
         ),
         splits=("test",),
     ),
     Measurement(
         "nclens.metrics.regressor:onehot_collapse",
-        tuple(Metric(f"onehot_{m.name}", f"{m.label} on one-hot targets", m.better, m.unit) for m in _REGRESSION),
+        tuple(replace(m, name=f"onehot_{m.name}", label=f"{m.label} on one-hot targets") for m in _REGRESSION),
         task="onehot",
     ),
     Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
@@ -191,7 +205,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     ),
     Measurement(
         "nclens.metrics.regressor:gram_entries",
-        (Metric("gram_{i}{j}", "entry ({i}, {j}) of W W'", unit="squared weight units"),),
+        (Metric("gram_{i}{j}", "entry ({i}, {j}) of W W'", unit="squared weight units", least=-math.inf),),
         task="regression",
         splits=("train",),
     ),
@@ -224,7 +238,7 @@ def metric(name: str) -> Metric | None:
         return None
     pattern, numbers = found
     known = METRICS[pattern]
-    return Metric(name, known.label.format(**numbers), known.better, known.unit) if numbers else known
+    return replace(known, name=name, label=known.label.format(**numbers)) if numbers else known
 
 
 def measurement(name: str) -> Measurement | None:

@@ -13,6 +13,7 @@ snapshot with the arguments that its signature names, of these:
 It returns numbers by metric.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -77,7 +78,7 @@ PROBES: dict[str, Probe] = {
         function="nclens.probes.transfer:transfer_accuracy",
         split="test",
         metrics=(
-            Metric("probe_accuracy", "probe accuracy", "higher"),
+            Metric("probe_accuracy", "probe accuracy", "higher", most=1.0),
             Metric("probe_strength", "penalty of the linear probe"),
         ),
         cost=_transfer,
@@ -98,7 +99,7 @@ PROBES: dict[str, Probe] = {
         model="MutualInformation",
         function="nclens.probes.information:logit_information",
         split="train",
-        metrics=(Metric("mutual_information", "mutual information", unit="nats"),),
+        metrics=(Metric("mutual_information", "mutual information", unit="nats", least=-math.inf),),
         cost=_mutual_information,
     ),
 }

@@ -13,7 +13,8 @@ import pandas as pd
 
 from nclens.claims import ClaimRow
 from nclens.figures.film_inputs import Film
-from nclens.report.figures import Drawn, Figures, claim_figures, other_figures, png_size
+from nclens.report.drawing import picture
+from nclens.report.figures import Drawn, Figures, claim_figures, other_figures
 from nclens.report.film import film_section
 from nclens.report.links import Links
 from nclens.report.losses import losses_side_by_side
@@ -35,7 +36,7 @@ __all__ = [
     "THEORY_COLUMNS",
     "Drawn",
     "Section",
-    "png_size",
+    "picture",
     "render",
     "report_page",
 ]
@@ -109,7 +110,7 @@ def report_page(
     Raises:
         ValueError: a table lacks a column; a claim, measure, verdict or level of the claims, or a quantity of the
             theory, is unknown; a measure belongs to no verdict; a colour is not #rrggbb; or an image is not a whole
-            PNG.
+            SVG of a figure.
     """
     for name, table, columns in (
         ("claims", claims, CLAIM_COLUMNS),

@@ -1,13 +1,16 @@
 """The figures: one for each claim, with a caption made from the verdict's numbers, then all others."""
 
-import base64
-import struct
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from markupsafe import Markup
+
 from nclens.figures.catalogue import FIGURES
+from nclens.report.drawing import Styles, inline, picture
 from nclens.report.links import Link, Links
+from nclens.report.mathml import mathml
 from nclens.report.page import Section
 from nclens.report.text import Names
 from nclens.report.verdicts import findings
@@ -18,13 +21,13 @@ class Drawn:
     """A figure as it was drawn.
 
     Attributes:
-        png: the bytes of a PNG file.
+        svg: the bytes of its SVG file.
         title: what it shows, in a few words.
         source: its origin, such as "figure 1 of the paper"; may be empty.
         caption: how to read it, in whole sentences; may be empty.
     """
 
-    png: bytes
+    svg: bytes
     title: str
     source: str = ""
     caption: str = ""
@@ -39,36 +42,38 @@ class Figures:
         drawn: (experiment, stem) -> what was drawn.
         links: where the page can lead.
         shown: (experiment, stem) -> what the template shows of it, for the figures shown so far.
+        styles: the looks of their marks.
     """
 
     names: Names
     drawn: Mapping[tuple[str, str], Drawn]
     links: Links = field(default_factory=Links)
     shown: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    styles: Styles = field(default_factory=Styles)
 
     def show(self, experiment: str, stem: str, remark: str = "") -> dict[str, Any]:
         """Show a figure: return its content for the template, the caption preceded by the remark.
 
         Raises:
-            ValueError: the image is not a whole PNG.
+            ValueError: the image is not a whole SVG of a figure.
         """
         drawn = self.drawn[experiment, stem]
         try:
-            width, height = png_size(drawn.png)
+            seen = picture(drawn.svg)
         except ValueError as error:
             raise ValueError(f"figure {experiment}_{stem}: {error}") from None
         where, apart = self.names.where(experiment), self.names.apart(experiment)
         place = len(self.shown) + 1
         source = f"Origin: {drawn.source}." if drawn.source else ""
+        alt = f"Figure {place}. " + (seen.finding or f"{drawn.title}, for {self.names.losses(experiment)} on {where}.")
         figure = {
             "number": place,
             "anchor": f"figure-{place}",
             "title": ": ".join(filter(None, (drawn.title, apart))),
             "caption": " ".join(filter(None, (remark, drawn.caption, source))),
-            "alt": f"Figure {place}: {drawn.title}, for {self.names.losses(experiment)} on {where}.",
-            "source": "data:image/png;base64," + base64.b64encode(drawn.png).decode("ascii"),
-            "width": width,
-            "height": height,
+            "notes": [_with_formulas(note) for note in seen.notes],
+            "alt": alt,
+            "drawing": Markup(inline(seen, f"f{place}-", alt, self.styles)),  # noqa: S704: all text in it is escaped
             "links": figure_links(experiment, stem, self.links),
         }
         self.shown[experiment, stem] = figure
@@ -91,16 +96,10 @@ def figure_links(experiment: str, stem: str, links: Links) -> list[Link]:
     ]
 
 
-def png_size(png: bytes) -> tuple[int, int]:
-    """Return width and height of a PNG in pixels.
-
-    Raises:
-        ValueError: the bytes are not a PNG from its signature to its end.
-    """
-    if png[:8] != b"\x89PNG\r\n\x1a\n" or png[12:16] != b"IHDR" or png[-8:-4] != b"IEND":
-        raise ValueError("the image is not a whole PNG")
-    width, height = struct.unpack(">II", png[16:24])
-    return width, height
+def _with_formulas(text: str) -> Markup:
+    r"""Return a note with its formulas, which are between $, as MathML; a $ that is none is written \$."""
+    parts = [part.replace(r"\$", "$") for part in re.split(r"(?<!\\)\$", text)]
+    return Markup("").join(mathml(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def claim_figures(judged: Sequence[Mapping[str, Any]], figures: Figures) -> Section | None:
@@ -124,7 +123,7 @@ def claim_figures(judged: Sequence[Mapping[str, Any]], figures: Figures) -> Sect
 def other_figures(figures: Figures) -> Section | None:
     """Return the figures that no claim has shown yet, and the names of those that are missing."""
     rest = [figures.show(*key) for key in figures.drawn if key not in figures.shown]
-    missing = [f"figures/{name}_{stem}.png" for name, stem in figures.listed() if (name, stem) not in figures.drawn]
+    missing = [f"figures/{name}_{stem}.svg" for name, stem in figures.listed() if (name, stem) not in figures.drawn]
     if not rest and not missing:
         return None
     return Section("figures", "More figures", "figures.html.j2", {"figures": rest, "missing": missing})

@@ -8,7 +8,10 @@ import pandas as pd
 
 from nclens.report.links import Links
 from nclens.report.page import Cell, Column, Section, Table
-from nclens.report.text import Names, uncertain
+from nclens.report.text import Names, sentence, uncertain
+
+FEW = 4
+"""The most losses that are columns."""
 
 
 def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Section | None:
@@ -31,14 +34,25 @@ def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Sec
 
 
 def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
+    """A row a quantity where the losses are few, which fits a phone; else a row a loss, which can be sorted."""
     quantities = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
-    columns = [Column(quantity, split, numeric=True) for quantity, split in quantities]
+    losses = list(dict.fromkeys(rows["loss"]))
     cells = {(row["loss"], row["quantity"], row["split"]): _cell(row) for row in rows.to_dict("records")}
+    if len(losses) <= FEW:
+        heads = [Column("", loss=names.loss(experiment, loss), numeric=True) for loss in losses]
+        return Table(
+            [Column("Quantity"), *heads],
+            [
+                [Cell(sentence(quantity), detail=split), *(cells[loss, quantity, split] for loss in losses)]
+                for quantity, split in quantities
+            ],
+        )
+    columns = [Column(quantity, split, numeric=True) for quantity, split in quantities]
     return Table(
         [Column("Loss"), *columns],
         [
             [Cell("", loss=names.loss(experiment, loss)), *(cells[loss, *quantity] for quantity in quantities)]
-            for loss in dict.fromkeys(rows["loss"])
+            for loss in losses
         ],
         sortable=True,
     )

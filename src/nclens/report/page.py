@@ -82,22 +82,24 @@ def _environment() -> "Environment":
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a table's column: its heading, a detail in small type, and whether the column holds numbers."""
+    """The head of a table's column: its heading, a detail in small type, whether it holds numbers, or a loss."""
 
     text: str
     detail: str = ""
     numeric: bool = False
+    loss: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, perhaps bold, its sort key, the loss (label and colour) or the links it holds."""
+    """A cell of a table: text, perhaps bold, a sort key, the loss (label and colour) or links it holds, a detail."""
 
     text: str
     value: float | None = None
     loss: Mapping[str, str] | None = None
     strong: bool = False
     links: Sequence[Link] = ()
+    detail: str = ""
 
     @classmethod
     def of(cls, value: Any) -> Self:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 #: What a table of the theory is called.
 THEORY = ("ufm", "dynamics", "regression", "predictions", "effective")
-#: The forms in which a figure is written: two pictures, and the numbers that they show.
-ENDINGS = ("png", "pdf", "csv")
+#: The forms in which a figure is written: three pictures, and the numbers that they show.
+ENDINGS = ("png", "pdf", "svg", "csv")
 #: Name of the record of what MLflow holds, of a run and of the study.
 RECORD = "mlflow.json"
 

@@ -8,7 +8,7 @@ from scipy.stats import gmean
 from nclens.workflow import specs, tables
 from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError
-from nclens.workflow.paths import RunFolder
+from nclens.workflow.paths import ENDINGS, RunFolder
 from nclens.workflow.stages import draw as stage
 from tests.epochs import read_all, write_all
 
@@ -72,11 +72,9 @@ def study(simulate, tmp_path):
     }
 
 
-def test_writes_every_figure_three_times_and_nothing_else(study):
+def test_writes_every_figure_in_every_form_and_nothing_else(study):
     draw(**study)
-    expected = {
-        f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ("png", "pdf", "csv")
-    }
+    expected = {f"{name}_{stem}.{kind}" for name in ("first", "second") for stem in FIGURES for kind in ENDINGS}
     assert {path.name for path in study["root"].joinpath("figures").iterdir()} == expected
     table = pd.read_csv(study["root"] / "figures" / "first_reliability.csv")
     assert table.groupby(["loss", "scaling"])["count"].sum().tolist() == [2 * 600] * 4

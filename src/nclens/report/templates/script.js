@@ -34,21 +34,27 @@ const viewer = document.createElement("dialog");
 viewer.className = "viewer";
 viewer.addEventListener("click", () => viewer.close());
 document.body.append(viewer);
-for (const image of document.querySelectorAll(".image img")) {
+for (const figure of document.querySelectorAll(".image")) {
+  const whole = figure.querySelector(".whole");
+  const name = whole.getAttribute("aria-label");
   const button = document.createElement("button");
   button.type = "button";
   button.className = "enlarge";
   button.textContent = "Enlarge";
-  button.setAttribute("aria-label", "Enlarge: " + image.alt);
+  button.setAttribute("aria-label", "Enlarge: " + name);
   button.addEventListener("click", () => {
     const close = document.createElement("button");
     close.type = "button";
     close.textContent = "Close";
-    viewer.replaceChildren(close, image.cloneNode());
-    viewer.setAttribute("aria-label", image.alt);
+    // The drawing itself moves to the viewer and back: a copy would have its names twice.
+    const place = document.createComment("");
+    whole.replaceWith(place);
+    viewer.replaceChildren(close, whole);
+    viewer.setAttribute("aria-label", name);
+    viewer.addEventListener("close", () => place.replaceWith(whole), {once: true});
     viewer.showModal();
   });
-  image.parentElement.append(button);
+  figure.append(button);
 }
 
 // What is folded on screen is wanted on paper.

@@ -1,8 +1,10 @@
-"""Draw the figures of every experiment: the metrics, the theory and the last features in, PNG, PDF and CSV out."""
+"""Draw the figures of every experiment: the metrics, the theory and the last features in, PNG, PDF, SVG and CSV out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +36,7 @@ def draw(
     regression: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write {experiment}_{stem}.png, .pdf and .csv for every figure of every experiment.
+    """Write {experiment}_{stem}.png, .pdf, .svg and .csv for every figure of every experiment.
 
     Args:
         spec: the experiments; their losses are drawn in the order given.
@@ -81,18 +83,32 @@ def draw(
         experiment, stem = wanted[number]
         return _drawn(f"{experiment.experiment}_{stem}", stem, inputs_of(experiment.experiment))
 
-    for number, content in results(drawn, len(wanted), threads):
-        experiment, stem = wanted[number]
-        for kind, data in content.items():
-            with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
-                temporary.write_bytes(data)
+    with _rarely_collected():
+        for number, content in results(drawn, len(wanted), threads):
+            experiment, stem = wanted[number]
+            for kind, data in content.items():
+                with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
+                    temporary.write_bytes(data)
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Collect garbage less often: a figure is tens of thousands of objects, beside all those of the packages."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
     """Return a figure's files by ending."""
     try:
         drawing = draw_figure(stem, inputs)
-        content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf")}
+        content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf", "svg")}
     except FileError:
         raise
     except Exception as error:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.film_inputs import Film
-from nclens.report import Drawn, png_size, report_page
+from nclens.report import Drawn, picture, report_page
 from nclens.report.summary import side_by_side
 from nclens.workflow import tables
 from nclens.workflow.build.claims import build_claim
@@ -79,14 +79,14 @@ def report(spec: Report, root: Path, output: Path) -> None:
 def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:
     for experiment in spec.experiments:
         for stem in experiment.figures:
-            path = folder.figure(experiment.experiment, stem, "png")
+            path = folder.figure(experiment.experiment, stem, "svg")
             if path.is_file():
-                png, known = path.read_bytes(), FIGURES[stem]
+                svg, known = path.read_bytes(), FIGURES[stem]
                 try:
-                    png_size(png)
+                    picture(svg)
                 except ValueError as error:
                     raise damaged(path, "draw", str(error)) from None
-                yield (experiment.experiment, stem), Drawn(png, known.title, known.source, known.caption)
+                yield (experiment.experiment, stem), Drawn(svg, known.title, known.source, known.caption)
 
 
 def _films(spec: Report, folder: StudyFolder, metrics: pd.DataFrame) -> Iterator[tuple[str, Film]]:
