@@ -42,7 +42,7 @@ def track_run(spec: TrackRun, root: Path) -> None:
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
         given = recorded.parameters(record).items()
         client.log_batch(run_id, params=[Param(key, value) for key, value in given])
-        _log_metrics(client, run_id, list(recorded.points(run, spec, record)))
+        _log_metrics(client, run_id, [Metric(*point) for point in recorded.points(run, spec, record)])
         _log_dataset(client, run_id, root, spec.dataset)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
         _log_network(run_id, root, spec, record)
