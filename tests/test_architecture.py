@@ -36,7 +36,7 @@ ARROWS = {
 }
 #: The packages that one room alone imports.
 HEAVY = {
-    "mlflow": tuple(f"workflow.{name}" for name in ("stages.track", "tracking", "recorded", "logged_model")),
+    "mlflow": tuple(f"workflow.{name}" for name in ("stages.track", "tracking", "logged_model")),
     "matplotlib": ("figures",),
     "seaborn": ("figures",),
     "snakemake": (),

@@ -4,15 +4,15 @@ import datetime
 import getpass
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities import Metric
 
 from nclens.training.history import HISTORY
 from nclens.workflow import saved_view, tables
-from nclens.workflow.paths import RunFolder
+from nclens.workflow.paths import RunFolder, StudyFolder
 from nclens.workflow.specs import TrackRun
 
 #: The longest value that MLflow takes for an experiment's tag.
@@ -73,8 +73,8 @@ def user() -> str:
         return "unknown"
 
 
-def points(run: RunFolder, spec: TrackRun, record: Mapping[str, Any]) -> Iterator[Metric]:
-    """Yield every point of a run, `split/metric` at its epoch.
+def points(run: RunFolder, spec: TrackRun, record: Mapping[str, Any]) -> Iterator[tuple[str, float, int, int]]:
+    """Yield every point of a run: `split/metric`, value, time in milliseconds since 1970, epoch.
 
     The UI shows a metric's last point as its value. So a metric that is undefined from some epoch on, such as NC1 of
     wrong predictions when there are none, has NaN at the last epoch.
@@ -92,9 +92,9 @@ def points(run: RunFolder, spec: TrackRun, record: Mapping[str, Any]) -> Iterato
     _, end = times(record)
     for table in (measured, history):
         for split, metric, value, epoch in _ended(table).itertuples(index=False):
-            yield Metric(f"{split}/{metric}", float(value), end, int(epoch))
+            yield f"{split}/{metric}", float(value), end, int(epoch)
     for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
-        yield Metric(f"run/{key}", float(record[key]), end, 0)
+        yield f"run/{key}", float(record[key]), end, 0
 
 
 def shown(rows: pd.DataFrame) -> "pd.Series[bool]":
@@ -126,7 +126,8 @@ def description(title: str, page: str, claims: pd.DataFrame, experiment: str, ru
         run: the id of the study's own run, which has the files.
     """
     curves, runs = saved_view.links("#", experiment, saved=True).values()
-    report, verdicts = (saved_view.artifact(experiment, run, name) for name in ("report.html", "claims.md"))
+    folder = StudyFolder(Path())
+    report, verdicts = (saved_view.artifact(experiment, run, str(path)) for path in (folder.report, folder.claims_page))
     lines = [
         f"**{title}**",
         "",
@@ -139,7 +140,7 @@ def description(title: str, page: str, claims: pd.DataFrame, experiment: str, ru
     rows = list(_verdicts(page))
     room = LONGEST - 200 - sum(len(line) + 1 for line in [*lines, *papers])
     shown = next((n for n in range(len(rows), 0, -1) if sum(len(row) + 1 for row in rows[:n]) <= room), 0)
-    rest = [f"{len(rows) - shown} more verdicts: [claims.md]({verdicts})."] if shown < len(rows) else []
+    rest = [f"{len(rows) - shown} more verdicts: [all]({verdicts})."] if shown < len(rows) else []
     return "\n".join([*lines, *rows[:shown], "", *rest, *papers])[:LONGEST] if rows else "\n".join(lines[:3])
 
 

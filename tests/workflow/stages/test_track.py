@@ -411,7 +411,7 @@ def test_a_long_description_has_the_verdicts_that_fit():
     text = description("Tiny", page, claims, "1", "r")
     assert 3000 < len(text) <= LONGEST
     shown = text.count("**C1**")
-    assert f"{21 - shown} more verdicts: [claims.md](#/experiments/1/runs/r/artifacts/claims.md?" in text
+    assert f"{21 - shown} more verdicts: [all](#/experiments/1/runs/r/artifacts/claims.md?" in text
     assert text.endswith("(https://arxiv.org/abs/2402.03979)).")
     assert description("Tiny", "# Verdicts\n", claims[:0], "1", "r").startswith("**Tiny**\n\n[Curves](#/")
 

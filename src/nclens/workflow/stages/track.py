@@ -47,7 +47,7 @@ def track_run(spec: TrackRun, root: Path) -> None:
         client.log_batch(run_id, params=[Param(key, value) for key, value in given])
         dataset = _log_dataset(client, run_id, root, spec.dataset)
         model_id = logged_model.log(run_id, root, spec, record)
-        metrics = recorded.points(run, spec, record)
+        metrics = [Metric(*point) for point in recorded.points(run, spec, record)]
         _log_metrics(client, run_id, [*logged_model.linked(metrics, model_id, dataset, spec.epoch)])
         _log_files(client, run_id, root, files, tensors=spec.tensors)
 
