@@ -30,12 +30,14 @@ RERUN = {
     **dict.fromkeys(("data.prepared", "data.tasks", "data.tensors"), "extract probe track train"),
     "figures": "",
     "figures.catalogue": "draw report",
-    **dict.fromkeys((f"figures.{shared}" for shared in ("curves", "inputs", "per_loss", "style")), "draw"),
+    **dict.fromkeys(
+        (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "per_loss", "style", "svg")), "draw"
+    ),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure probe train",
     "metrics": "",
     **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
-    "metrics.catalogue": "report",
+    "metrics.catalogue": "draw report",
     "metrics.collapse": "measure",
     "metrics.intervals": "draw judge report",
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),
