@@ -122,7 +122,7 @@ def test_one_point_an_epoch_and_loss(simulate):
         points = axes.collections[-1].get_offsets()
         own = table[table["loss"] == loss]
         np.testing.assert_allclose(points, own[["nc1_mean", "nc2_mean"]])
-    assert figure.axes[-1].get_ylabel() == "test error (%)"
+    assert figure.axes[-1].get_xlabel() == "test error (%)"
 
 
 def test_points_without_a_test_error_are_hollow_and_named(simulate):

@@ -3,8 +3,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from nclens.figures import style
-from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
-from nclens.figures.inputs import over_seeds
+from nclens.figures.curves import EARLY, Panel, Series, draw_curves, draw_lines
+from nclens.figures.inputs import over_seeds, range_of
 from tests.figures.artists import bands_of, notes_of
 
 NC1 = Panel("NC1", (Series("nc1", "train", "train"), Series("nc1", "test", "test")), log=True)
@@ -46,8 +46,9 @@ def test_the_bands_are_the_intervals_of_the_table(simulate):
             bands = bands_of(axes, inputs.colours[loss])
             own = table[(table["panel"] == number) & (table["loss"] == loss)]
             for band, (_, series) in zip(bands, own.groupby(["metric", "split"], sort=False), strict=True):
+                within = series.assign(**series[["low", "high"]].clip(*range_of(series["metric"].iloc[0])))
                 for drawn, column in zip(band, ("epoch", "low", "high"), strict=True):
-                    np.testing.assert_allclose(drawn, series[column], rtol=1e-11)
+                    np.testing.assert_allclose(drawn, within[column], rtol=1e-11)
 
 
 def test_no_band_without_an_interval(simulate):
@@ -119,3 +120,19 @@ def test_one_stroke_needs_no_legend_entry(simulate):
     with style.look():
         figure, _ = draw_curves(simulate(), [ERROR], columns=1, legend={"train": "training set"}, height=3.0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "LS (δ = 0.05)"]
+
+
+def test_a_panel_that_shows_nothing_of_later_epochs_has_an_inset(simulate):
+    def early(table):
+        falling = (table["metric"] == "error") & (table["epoch"] > 5)
+        return table.assign(value=table["value"].where(~falling, 0.01 + 1e-4 * table["epoch"]))
+
+    inputs = simulate(change=early)
+    panel = Panel("error", (Series("error", "train", "train"),))
+    figure, table = draw_curves(inputs, [panel], 1, {"train": "training set"}, 2.0)
+    (inset,) = figure.axes[0].child_axes
+    first = table.loc[table["epoch"] > EARLY, "epoch"].min()
+    assert inset.get_title() == f"from epoch {first}"
+    assert inset.get_ylim()[1] < 0.1 < figure.axes[0].get_ylim()[1]
+    figure, _ = draw_curves(inputs, [panel], 1, {"train": "training set"}, 2.0, until=10)
+    assert not figure.axes[0].child_axes

@@ -19,6 +19,7 @@ PATH = re.compile(
 KNOWN = {
     *(("benchmarks", "study.yaml"), ("benchmarks", "data.safetensors")),
     *(("stages", "logs/"), ("stages", ".safetensors")),
+    ("workflow", "{}-seed{}"),  # the name of a model in MLflow
     *(("workflow", "epoch{}/{}"), ("workflow", "epoch{}/"), ("workflow", "epoch{}.sha256")),
 }
 WHERE = [

@@ -32,12 +32,14 @@ RERUN = {
     "figures": "",
     "figures.catalogue": "draw report",
     "figures.film_inputs": "report",
-    **dict.fromkeys((f"figures.{shared}" for shared in ("curves", "inputs", "per_loss", "style")), "draw"),
+    **dict.fromkeys(
+        (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "per_loss", "style", "svg")), "draw"
+    ),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure probe train",
     "metrics": "",
     **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
-    "metrics.catalogue": "report",
+    "metrics.catalogue": "draw report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     "metrics.intervals": "draw judge report track",
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),

@@ -34,9 +34,6 @@ PAGE_WIDTH = 7.0
 NARROW_WIDTH = 4.0
 """Width of a figure of one column of panels in inches, whose text can be read on a phone."""
 
-LEGEND_ENTRIES = 8
-"""The most entries of a legend beside those of the losses."""
-
 NOTE_LINES = 2
 """The most lines of notes on a figure; the page has the rest."""
 

@@ -158,17 +158,23 @@ def _panel(figure: Figure, axes: Axes, panels: Iterable[Axes], box: Bbox) -> dic
     left = [other for other in panels if _row(other) == _row(axes) and _column(other) < _column(axes)]
     beside = max((other for other in left if _labelled(other.yaxis, "left")), key=_column, default=None)
     if beside is not None and not _labelled(axes.yaxis, "left"):
-        edge, labels = _inner(figure, beside).x0, _points(figure, beside.yaxis.get_tightbbox(_agg(figure))).padded(PAD)
+        edge, labels = _inner(figure, beside).x0, _labels(figure, beside, beside.yaxis)
         strip = Bbox.from_extents(labels.x0, min(y0, labels.y0), edge, max(y1, labels.y1))
         pieces.append((strip, inner.x0 - edge, 0.0, f"{beside.get_gid()}y"))
     under = [other for other in panels if _column(other) == _column(axes) and _row(other) > _row(axes)]
     below = min((other for other in under if _labelled(other.xaxis, "bottom")), key=_row, default=None)
     if below is not None and not _labelled(axes.xaxis, "bottom"):
-        edge, labels = _inner(figure, below).y0, _points(figure, below.xaxis.get_tightbbox(_agg(figure))).padded(PAD)
+        edge, labels = _inner(figure, below).y0, _labels(figure, below, below.xaxis)
         strip = Bbox.from_extents(min(x0, labels.x0), labels.y0, max(x1, labels.x1), edge)
         pieces.append((strip, 0.0, inner.y0 - edge, f"{below.get_gid()}x"))
     pieces.append((Bbox.from_extents(x0, y0, x1, y1), 0.0, 0.0, str(axes.get_gid())))
     return _part(figure, "panel", pieces)
+
+
+def _labels(figure: Figure, axes: Axes, axis: Axis) -> Bbox:
+    """The box of an axis with its labels; that of the panel where it shows none."""
+    box = axis.get_tightbbox(_agg(figure))
+    return _inner(figure, axes) if box is None else _points(figure, box).padded(PAD)
 
 
 def _inner(figure: Figure, axes: Axes) -> Bbox:
