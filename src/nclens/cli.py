@@ -100,6 +100,26 @@ def train(
 
 
 @app.command()
+def ingest(
+    spec: Annotated[specs.Ingest, spec_of(specs.Ingest)],
+    code: Code,
+    data: File,
+    manifest: File,
+    run: Folder,
+    checkpoints: Annotated[str, typer.Option(help="path of the files, with {epoch} for the epoch and * for any text")],
+    digest: Annotated[str, typer.Option(help="of the files' contents when the workflow was planned")] = "",
+    threads: Threads = 1,
+) -> None:
+    """Take up networks that were trained elsewhere, or recorded features."""
+    from nclens.study.imported import matching
+
+    with exclusive(RunFolder(run).lock, str(run)), enough_memory(spec):
+        from nclens.workflow.stages.ingest import ingest
+
+        ingest(spec, code, data, manifest, run, matching(checkpoints, spec.epoch), digest, threads)
+
+
+@app.command()
 def extract(
     spec: Annotated[specs.Extract, spec_of(specs.Extract)],
     data: File,

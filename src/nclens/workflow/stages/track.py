@@ -45,13 +45,14 @@ def track_run(spec: TrackRun, root: Path) -> None:
     digest = _digest(files, spec)
 
     def fill(client: mlflow.MlflowClient, run_id: str) -> None:
-        size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
+        size = {key: record[key] for key in ("parameters", "dim", "flops_per_sample") if key in record}
         parameters = _flat(record["spec"]) | size
         client.log_batch(run_id, params=[Param(_clean(key), str(value)[:6000]) for key, value in parameters.items()])
         _log_metrics(client, run_id, [*_curves(run, spec), *_scalars(record)])
         _log_dataset(client, run_id, root, spec.dataset)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
-        _log_network(run_id, root, spec, record)
+        if record["spec"]["model"] is not None:  # features may have been recorded without a network
+            _log_network(run_id, root, spec, record)
 
     tags = {
         "mlflow.runColor": spec.colour,
@@ -96,7 +97,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
     folder = StudyFolder(root)
     run = folder.run(spec.run)
-    logs = [folder.log(stage, spec.run) for stage in ("train", "extract", "measure", "probe")]
+    logs = [folder.log(stage, spec.run) for stage in ("train", "ingest", "extract", "measure", "probe")]
     return [
         *(run.run, run.history, run.metrics, run.snapshots, run.features),
         *([run.probes] if spec.probed else []),
@@ -148,7 +149,8 @@ def _curves(run: RunFolder, spec: TrackRun) -> Iterator[Metric]:
 
 def _scalars(record: dict[str, Any]) -> Iterator[Metric]:
     for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
-        yield Metric(f"run/{key}", float(record[key]), _now(), 0)
+        if key in record:  # of networks that were trained elsewhere nothing is known
+            yield Metric(f"run/{key}", float(record[key]), _now(), 0)
 
 
 def _log_metrics(client: mlflow.MlflowClient, run_id: str, metrics: list[Metric]) -> None:
