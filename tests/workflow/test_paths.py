@@ -19,6 +19,8 @@ PATH = re.compile(
 KNOWN = {
     *(("benchmarks", "study.yaml"), ("benchmarks", "data.safetensors")),
     *(("stages", "logs/"), ("stages", ".safetensors")),
+    # Names of other libraries' checkpoints.
+    *(("build", ".safetensors"), ("workflow", "model.safetensors"), ("workflow", "model-*-of-*.safetensors")),
     *(("workflow", "epoch{}/{}"), ("workflow", "epoch{}/"), ("workflow", "epoch{}.sha256")),
 }
 WHERE = [

@@ -84,6 +84,16 @@ def plural(amount: int, noun: str) -> str:
     return f"{amount} {noun}" + ("" if amount == 1 else "s")
 
 
+def _length(entry: Mapping[str, Any]) -> str:
+    """Return how long an experiment's networks were trained, or which epochs were imported."""
+    epochs = entry.get("imported", ())
+    if not epochs:
+        return plural(entry["epochs"], "epoch")
+    measured = f"epoch {epochs[0]}" if len(epochs) == 1 else f"{len(epochs)} epochs from {epochs[0]} to {epochs[-1]}"
+    alone = "; with one seed there are values without intervals and verdicts" if len(entry["seeds"]) == 1 else ""
+    return f"trained elsewhere, measured at {measured}{alone}"
+
+
 class Names:
     """Names of a study's experiments and losses.
 
@@ -127,10 +137,9 @@ class Names:
         return ", ".join(key) if alone else f"{', '.join(key)} ({experiment})"
 
     def facts(self) -> list[str]:
-        """Return one line an experiment: what was trained, how often, how long."""
+        """Return one line an experiment: what was trained, how often, how long; or what was imported."""
         return [
-            f"{self.where(name)}: {self.losses(name)}; "
-            f"{plural(len(entry['seeds']), 'seed')}, {plural(entry['epochs'], 'epoch')}"
+            f"{self.where(name)}: {self.losses(name)}; {plural(len(entry['seeds']), 'seed')}, {_length(entry)}"
             for name, entry in self.experiments.items()
         ]
 

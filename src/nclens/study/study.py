@@ -332,8 +332,9 @@ class Study(Closed):
     def facts(self, experiment: str) -> set[str]:
         """Return the facts about an experiment that the catalogue of figures refers to.
 
-        `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training.ufm_regularised`;
-        `sweep` for three smoothings or more; `three_classes` unless the data are known to have fewer.
+        `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
+        trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `sweep` for three
+        smoothings or more; `three_classes` unless the data are known to have fewer.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -342,6 +343,8 @@ class Study(Closed):
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {
+            "training": isinstance(entry, Experiment),
+            "epochs": len(entry.snapshot_epochs) > 1,
             "training.ufm_regularised": entry.ufm_regularised,
             "sweep": len(set(self.smoothings(experiment).values())) > 2,
             "three_classes": classes is None or classes > 2,

@@ -388,9 +388,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class ReportExperiment(DrawExperiment):
-    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to."""
+    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to.
+
+    `imported` are the epochs of networks that were trained elsewhere; there are none of those that the study trains.
+    """
 
     transfer: tuple[str, ...] = ()
+    imported: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -515,7 +519,7 @@ def measure(study: "Study", run: "Run") -> Measure:
     # A classifier trained with squared error is a regressor on one-hot targets too.
     called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
     held_out = study.measure.held_out, study.measure.held_out_seed
-    return Measure(task, *snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), entry.epochs))
+    return Measure(task, *snapshots, called, MeasureClassifier(*held_out, _loss(study, run.loss), max(1, entry.epochs)))
 
 
 def _snapshots(experiment: "Experiment | Imported") -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -600,6 +604,8 @@ def judge(study: "Study") -> Judge:
                 teachers=_teachers(study, name),
             )
             for name, entry in study.experiments.items()
+            # Networks from elsewhere with one seed have values, and no intervals to judge by.
+            if not study.is_imported(name) or len(entry.seeds) > 1
         )
     )
 
@@ -614,8 +620,12 @@ def draw(study: "Study") -> Draw:
 def report(study: "Study", command: str) -> Report:
     """Return what `report` uses; `command` is what reproduces the study."""
     experiments = tuple(
-        ReportExperiment(**_drawn(study, name), transfer=tuple(study.transfer_datasets(name)))
-        for name in study.experiments
+        ReportExperiment(
+            **_drawn(study, name),
+            transfer=tuple(study.transfer_datasets(name)),
+            imported=tuple(entry.snapshot_epochs) if study.is_imported(name) else (),
+        )
+        for name, entry in study.experiments.items()
     )
     return Report(study.study, study.title, command, experiments)
 

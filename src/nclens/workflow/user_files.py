@@ -87,7 +87,8 @@ def weight_files(checkpoint: Path) -> list[Path]:
         if found := sorted(checkpoint.glob(pattern)):
             return found
     raise ValueError(
-        f"{checkpoint} is a folder without weights; allowed: model.safetensors or pytorch_model.bin, whole or in shards"
+        f"{checkpoint} is a folder without weights; allowed: a folder of Hugging Face with its file `model` of "
+        "safetensors, or pytorch_model.bin, whole or in shards"
     )
 
 

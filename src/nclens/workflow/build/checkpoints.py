@@ -16,6 +16,8 @@ from nclens.workflow.build.models import Logits
 from nclens.workflow.files import FileError
 from nclens.workflow.user_files import weight_files
 
+#: What the reader of Hugging Face's models says of names.
+LOADING = ("missing", "unexpected", "mismatched")
 #: Names that a message lists.
 MOST_NAMES = 5
 #: What a file of recorded features holds, beside `bias`, which may be absent.
@@ -125,14 +127,40 @@ def give_weights(network: Network, weights: Mapping[str, Tensor], checkpoint: Pa
         for name, shape in shapes.items()
         if name in weights and tuple(weights[name].shape) != shape
     ]
-    if missing or unexpected or other:
-        listed = {"missing": missing, "not in the model": unexpected, "of another shape": other}
-        faults = "; ".join(f"{what}: {_few(found)}" for what, found in listed.items() if found)
-        hint = _prefix(names, weights)
-        raise FileError(
-            f"{checkpoint} is not of the model {model}: {faults}{f'; with prefix: {hint} it is' if hint else ''}"
-        )
+    _refuse(missing, unexpected, other, f"{checkpoint} is not of the model {model}", _prefix(names, weights))
     network.load_state_dict(state | {own: weights[name] for name, own in names.items() if name in weights})
+
+
+def _refuse(missing: list[str], unexpected: list[str], other: list[str], what: str, prefix: str | None = None) -> None:
+    """Refuse weights that are not a model's: the first names that it lacks or has besides, and other shapes."""
+    listed = {"missing": missing, "not in the model": unexpected, "of another shape": other}
+    if faults := "; ".join(f"{fault}: {_few(names)}" for fault, names in listed.items() if names):
+        raise FileError(f"{what}: {faults}{f'; with prefix: {prefix} it is' if prefix else ''}")
+
+
+def is_of_transformers(network: Network, checkpoint: Path) -> bool:
+    """Return whether a checkpoint is a folder of Hugging Face, and the network a model of its library."""
+    return checkpoint.is_dir() and isinstance(_unwrapped(network), Logits)
+
+
+def read_by_transformers(network: Network, folder: Path, model: str) -> dict[str, Tensor]:
+    """Return the weights of a folder by the model's own reader, for names in files are not always those of a model.
+
+    Raises:
+        FileError: the folder cannot be read, or lacks weights of the model, which would be random, or has others.
+    """
+    inner = _unwrapped(network).model
+    try:
+        found, info = type(inner).from_pretrained(
+            folder, config=inner.config, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise FileError(f"{folder} cannot be read as the model {model}: {said}") from None
+    missing, unexpected, other = (sorted(map(str, info[f"{kind}_keys"])) for kind in LOADING)
+    _refuse(missing, unexpected, other, f"{folder} is not of the model {model}")
+    weights: dict[str, Tensor] = found.state_dict()
+    return weights
 
 
 def module_names(network: Network) -> dict[str, str]:

@@ -23,7 +23,14 @@ from nclens.training.runtime import configure
 from nclens.training.statistics import batch_statistics
 from nclens.workflow import tables
 from nclens.workflow.agreement import nc1_of
-from nclens.workflow.build.checkpoints import give_weights, read_recorded, read_weights, with_logits
+from nclens.workflow.build.checkpoints import (
+    give_weights,
+    is_of_transformers,
+    read_by_transformers,
+    read_recorded,
+    read_weights,
+    with_logits,
+)
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import write_epochs
@@ -118,7 +125,7 @@ class _Networks:
 
     def __init__(self, spec: Ingest, data: Path, manifest: dict[str, Any], device: torch.device) -> None:
         assert spec.model is not None
-        self._spec, self._model = spec, spec.model.entry
+        self._spec, self._called = spec, f"`{spec.model.entry}`"
         tensors, metadata = read_tensors(data, "prepare")
         if metadata["sha256"] != manifest["sha256"]:
             raise damaged(data, "prepare", "it is not the file that its manifest describes")
@@ -137,8 +144,12 @@ class _Networks:
 
     def take(self, checkpoint: Path) -> dict[str, Tensor]:
         """Return the snapshot of a checkpoint."""
-        weights = read_weights(checkpoint, self._spec.key, self._spec.prefix)
-        give_weights(self._network, weights, checkpoint, f"`{self._model}`")
+        key, prefix, called = self._spec.key, self._spec.prefix, self._called
+        if key is None and prefix is None and is_of_transformers(self._network, checkpoint):
+            weights = read_by_transformers(self._network, checkpoint, called)
+        else:
+            weights = read_weights(checkpoint, key, prefix)
+        give_weights(self._network, weights, checkpoint, called)
         return {name: value.detach().to("cpu", copy=True) for name, value in self._network.state_dict().items()}
 
     @torch.no_grad()
