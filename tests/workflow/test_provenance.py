@@ -358,7 +358,7 @@ def test_the_text_of_an_error_changes_nothing_and_its_kind_and_condition_do(pack
     loop = package / "training" / "loop.py"
     text = "is larger than the training split"
     assert changed_by(replace(loop, text, "exceeds the training split")) == set()
-    trained = {"train", "train ce", "train ls", "extract"}
+    trained = {"train", "train ce", "train ls", "ingest", "extract"}
     assert changed_by(replace(loop, "raise UnfitError(", "raise TypeError(")) == trained
     assert changed_by(replace(loop, "if not math.isfinite(", "if math.isnan(")) == trained
 

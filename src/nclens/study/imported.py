@@ -319,8 +319,8 @@ def with_labels(raw: Any) -> Any:
     losses = raw.get("losses", {})
     if not labels or not isinstance(losses, Mapping):
         return raw
-    named = {label: _named(label, losses.get(label, {})) for label in dict.fromkeys(labels)}
-    return {**raw, "losses": {**losses, **named}, "models": raw.get("models", {})}
+    entries = {**losses, **{label: {} for label in labels if label not in losses}}
+    return {**raw, "losses": {label: _named(label, entry) for label, entry in entries.items()}}
 
 
 def _named(label: str, entry: Any) -> Any:
