@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nclens.report.text import Names
-from nclens.study import load_study
+from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
 from nclens.workflow.one_network import measure_network
 from nclens.workflow.plan import Plan
@@ -112,6 +112,20 @@ def test_runs_that_are_trained_and_imported_have_a_rule_each(raw, raw_study, tmp
     assert "wide" not in plan.trained
     assert plan.imported == r"mnist5k/wide/(?:ce|ls)/seed(?:0)"
     assert plan.pattern == f"{plan.trained}|{plan.imported}"
+
+
+def test_an_imported_network_may_teach(raw, raw_study, tmp_path):
+    raw["losses"]["student"] = {"name": "distillation", "teacher": {"experiment": "e", "loss": "ls"}}
+    student = raw_study["experiments"]["smoke"] | {"losses": ["student"], "seeds": [0], "snapshots": [6]}
+    raw["experiments"]["students"] = student | {"model": "wide"}
+    plan = Plan(load_study(raw, [tmp_path]))
+    run = next(plan.study.runs("students"))
+    teacher = specs.train(plan.study, run).teacher
+    assert (teacher.model.name, teacher.epoch, teacher.run) == ("preprocessed", 2, "mnist5k/resnet8/ls/seed0")
+    assert "nclens.models.preprocessing" in plan.code_used("train", run)["modules"]
+    raw["losses"]["student"]["teacher"]["loss"] = "other"
+    with pytest.raises(ConfigError, match=r"experiments.e does not train it; it trains: ce, ls"):
+        load_study(raw, [tmp_path])
 
 
 def test_with_one_seed_there_are_no_verdicts_and_the_page_says_so(raw, tmp_path):
