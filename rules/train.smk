@@ -1,6 +1,7 @@
-"""Training and extraction: one job a run and step."""
+"""Training, or networks trained elsewhere, and extraction: one job a run and step."""
 
-# in:  R/data/{dataset}.safetensors, R/data/{dataset}.json; a student's: RUN/snapshots.safetensors of its teacher
+# in:  R/data/{dataset}.safetensors, R/data/{dataset}.json; a student's: RUN/snapshots.safetensors of its teacher; of
+#      networks trained elsewhere: their files
 # out: RUN/snapshots.safetensors, RUN/history.csv, RUN/run.json; RUN/features.safetensors
 
 
@@ -19,7 +20,7 @@ rule train:
     benchmark:
         R.benchmark("train", "{run}")
     wildcard_constraints:
-        run=PLAN.pattern,
+        run=PLAN.trained,
     priority: 10
     retries: 2
     conda:
@@ -43,6 +44,53 @@ rule train:
         " --data {input.data:q}"
         " --manifest {input.manifest:q}"
         " --run {params.run:q}"
+        " --threads {threads}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule ingest:
+    """Take up networks that were trained elsewhere, or recorded features: one run."""
+    input:
+        data=of_run(PLAN.data),
+        manifest=of_run(PLAN.manifest),
+    output:
+        snapshots=RUN.snapshots,
+        history=RUN.history,
+        run=RUN.run,
+    log:
+        R.log("ingest", "{run}"),
+    benchmark:
+        R.benchmark("ingest", "{run}")
+    wildcard_constraints:
+        run=PLAN.imported,
+    priority: 10
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
+        mem_mb=megabytes(PLAN.measuring),
+        runtime=minutes(PLAN.measuring),
+    params:
+        spec=spec_of_run(specs.ingest),
+        code=code_of_run("ingest"),
+        digest=of_run(PLAN.checkpoints_digest),
+        # A function of the output is no reason to run again: neither is a path.
+        checkpoints=lambda wildcards, output: PLAN.checkpoints(
+            PLAN.runs[wildcards.run]
+        ),
+        run=subpath(output.run, parent=True),
+    message:
+        "ingest {wildcards.run}"
+    shell:
+        "nclens ingest"
+        " --spec {params.spec:q}"
+        " --code {params.code}"
+        " --data {input.data:q}"
+        " --manifest {input.manifest:q}"
+        " --run {params.run:q}"
+        " --checkpoints {params.checkpoints:q}"
+        " --digest {params.digest}"
         " --threads {threads}"
         " 2>&1 | tee -i {log:q}"
 

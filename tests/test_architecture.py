@@ -170,6 +170,7 @@ LOADS = {
     "resolve": {"yaml"},
     "prepare": {"torch"},
     "train": {"torch"},
+    "ingest": {"torch"},
     "extract": {"torch"},
     "measure": {"torch", "scipy.optimize"},
     "probe": {"torch"},

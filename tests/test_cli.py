@@ -37,6 +37,52 @@ def test_measure_file_prints_every_metric(tmp_path, with_bias):
     assert values["nc2"] < 1e-2
 
 
+@pytest.mark.parametrize(
+    ("form", "read"),
+    [
+        ("--json", lambda text: json.loads(text)["nc1"]),
+        ("--csv", lambda text: float(dict(line.split(",") for line in text.splitlines())["nc1"])),
+        ("--html", lambda text: float(re.search(r"<td>nc1</td><td>NC1</td><td>(.*?)</td>", text)[1])),
+    ],
+)
+def test_measure_file_prints_other_forms(tmp_path, form, read):
+    np.savez(tmp_path / "features.npz", **simplex())
+    text = nclens("measure-file", tmp_path / "features.npz").stdout
+    done = nclens("measure-file", tmp_path / "features.npz", form)
+    assert done.returncode == 0, done.stderr
+    assert read(done.stdout) == pytest.approx(float(text.split()[1]), rel=1e-5)
+    both = nclens("measure-file", tmp_path / "features.npz", form, "--html" if form == "--csv" else "--csv")
+    assert both.returncode == 2
+    assert "one of them is allowed" in both.stderr
+
+
+def test_measure_network_prints_one_network_and_what_it_takes_first(tmp_path):
+    import torch
+
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom torch import nn\n\n"
+        "def rows():\n    inputs, labels = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3\n"
+        "    names = ('train_inputs', 'train_targets', 'test_inputs', 'test_targets')\n"
+        "    return dict(zip(names, (inputs, labels, inputs, labels)))\n\n"
+        "def net(shape, outputs, width=8):\n"
+        "    return nn.Sequential(nn.Linear(*shape, width), nn.ReLU(), nn.Linear(width, outputs))\n"
+    )
+    (tmp_path / "data.yaml").write_text("datasets: {rows: {function: 'mine:rows'}}")
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    torch.save(net.state_dict(), tmp_path / "x.pt")
+    common = ("measure-network", "x.pt", "--model", "mine:net", "--data", "data.yaml#rows")
+    done = nclens(*common, "--normalise", "none", "--parameters", "{width: 6}", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert "not normalised; epoch 0, test split: error " in done.stderr
+    assert found["test"]["error"] == found["train"]["error"]
+    other = nclens(*common, "--normalise", "{mean: [0], std: [1]}", cwd=tmp_path)
+    assert (other.returncode, "normalise has 1 channels or columns, the inputs have 4" in other.stderr) == (1, True)
+    none = nclens(*common, "--normalise", "scaled", cwd=tmp_path)
+    assert none.returncode == 1
+    assert "experiments.network.normalise = 'scaled': " in none.stderr
+
+
 def test_measure_file_takes_targets_of_a_regressor(tmp_path):
     targets = np.random.default_rng(0).standard_normal((40, 2))
     np.savez(tmp_path / "features.npz", features=targets, targets=targets, weight=0.5 * np.eye(2))
@@ -151,7 +197,7 @@ def test_help_has_the_commands_for_people_first_and_the_stages_below(monkeypatch
     rows = {
         part: re.findall(r"^│ ([a-z][a-z-]*) ", text, re.M) for part, text in (("people", people), ("stages", stages))
     }
-    assert rows["people"][:4] == ["check", "show", "measure-file", "retry"]
+    assert rows["people"][:5] == ["check", "show", "measure-file", "measure-network", "retry"]
     assert stems <= set(rows["stages"])
     assert not stems & set(rows["people"])
 

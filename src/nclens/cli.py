@@ -120,6 +120,26 @@ def train(
 
 
 @app.command(rich_help_panel=STAGES)
+def ingest(
+    spec: Annotated[specs.Ingest, spec_of(specs.Ingest)],
+    code: Code,
+    data: File,
+    manifest: File,
+    run: Folder,
+    checkpoints: Annotated[str, typer.Option(help="path of the files, with {epoch} for the epoch and * for any text")],
+    digest: Annotated[str, typer.Option(help="of the files' contents when the workflow was planned")] = "",
+    threads: Threads = 1,
+) -> None:
+    """Take up networks that were trained elsewhere, or recorded features."""
+    from nclens.study.imported import matching
+
+    with exclusive(RunFolder(run).lock, str(run)), enough_memory(spec):
+        from nclens.workflow.stages.ingest import ingest
+
+        ingest(spec, code, data, manifest, run, matching(checkpoints, spec.epoch), digest, threads)
+
+
+@app.command(rich_help_panel=STAGES)
 def extract(
     spec: Annotated[specs.Extract, spec_of(specs.Extract)],
     data: File,
@@ -298,14 +318,74 @@ def show(root: Path) -> None:
     show_verdicts(root)
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV, with all digits")]
+AsHtml = Annotated[bool, typer.Option("--html", help="print an HTML table")]
+
+
 @app.command("measure-file")
-def measure_file(file: Path) -> None:
+def measure_file(file: Path, as_json: AsJson = False, as_csv: AsCsv = False, as_html: AsHtml = False) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels or targets, weight, perhaps bias."""
+    form = _form(json=as_json, csv=as_csv, html=as_html)
+    from nclens.report.values import ALONE, values_table
     from nclens.workflow.build.metrics import measure_arrays
     from nclens.workflow.files import read_features
 
-    for metric, value in measure_arrays(read_features(file)).items():
-        typer.echo(f"{metric:24} {value:.6g}")
+    values = measure_arrays(read_features(file))
+    typer.echo(values_table({metric: {ALONE: value} for metric, value in values.items()}, form))
+
+
+def _form(**chosen: bool) -> str:
+    """Return the form of a table that is printed: the one that is chosen, else text."""
+    named = [form for form, is_chosen in chosen.items() if is_chosen]
+    if len(named) > 1:
+        raise typer.BadParameter(f"--{' and --'.join(named)}: one of them is allowed")
+    return named[0] if named else "text"
+
+
+def plain_yaml(text: str) -> Any:
+    """Return what a text holds as YAML: a number, a word, a list or a table."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise typer.BadParameter(f"{text}: is no YAML: {error}") from None
+
+
+@app.command("measure-network")
+def measure_network(
+    checkpoint: Annotated[str, typer.Argument(help="a file of weights, or a folder of Hugging Face")],
+    model: Annotated[str, typer.Option(help="module:function that builds the network, or the name of a model")],
+    data: Annotated[str, typer.Option(help="FILE.yaml#NAME: an entry of `datasets` in that file")],
+    normalise: Annotated[
+        Any,
+        typer.Option(parser=plain_yaml, metavar="YAML", help="'{mean: [...], std: [...]}', data or none"),
+    ],
+    parameters: Annotated[
+        Any, typer.Option(parser=plain_yaml, metavar="YAML", help="keyword arguments of the model")
+    ] = "{}",
+    resize: Annotated[Any, typer.Option(parser=plain_yaml, metavar="PIXELS", help="N, or [H, W]")] = None,
+    crop: Annotated[Any, typer.Option(parser=plain_yaml, metavar="PIXELS", help="N, or [H, W]")] = None,
+    prefix: Annotated[str | None, typer.Option(help="what the names of the weights begin with")] = None,
+    key: Annotated[str | None, typer.Option(help="what the weights are under")] = None,
+    expected_error: Annotated[float | None, typer.Option(help="test error that the network is to have")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "cpu",
+    data_dir: DataDir = Path("data"),
+    threads: Threads = 1,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    as_html: AsHtml = False,
+) -> None:
+    """Print every metric of a network trained elsewhere, on a data set; its error and preprocessing come first."""
+    form = _form(json=as_json, csv=as_csv, html=as_html)
+    from nclens.report.values import values_table
+    from nclens.workflow.one_network import measure_network
+
+    chosen = {"normalise": normalise, "resize": resize, "crop": crop, "prefix": prefix, "key": key}
+    chosen |= {"expected_error": expected_error, "device": device}
+    values = measure_network(checkpoint, model, parameters, data, data_dir, chosen, threads)
+    typer.echo(values_table(values, form))
 
 
 @app.command()

@@ -208,3 +208,15 @@ def test_a_damaged_compressed_file_is_named(tmp_path, place):
     file.write_bytes(bytes(content))
     with pytest.raises(ValueError, match=r"a\.npz cannot be read as \.npz arrays of numbers"):
         arrays.read_arrays(file)
+
+
+def test_recorded_features_are_rows(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    splits = {"train_features": rows, "train_labels": TARGETS, "test_features": rows[:6], "test_labels": TARGETS[:6]}
+    np.savez(tmp_path / "a.npz", **splits, weight=np.ones((3, 5)))
+    data = load(tmp_path)
+    assert data.train_inputs.numpy().tolist() == rows.tolist()
+    assert data.test_targets.tolist() == TARGETS[:6].tolist()
+    np.savez(tmp_path / "a.npz", **splits, logits=np.ones((12, 3)))
+    with pytest.raises(ValueError, match="also has logits"):
+        load(tmp_path)

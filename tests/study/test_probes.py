@@ -76,7 +76,7 @@ def test_a_probe_reaches_only_the_steps_that_use_it(probed):
     assert changed(first, second) == {"probe", "draw"}
     probed["experiments"]["smoke"]["projection_classes"] = [1, 2, 3]
     third = steps()
-    assert changed(second, third) == {"draw"}
+    assert changed(second, third) == {"draw", "measure"}  # the film has their plane
     probed["experiments"]["smoke"]["probes"] = []
     assert changed(third, steps()) == {"probe", "collect", "track_run", "draw"}
 

@@ -47,7 +47,7 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
         ),
         (("losses", "ls", "schedule"), {"kind": "constant"}, set()),
         (("losses", "ls", "colour"), "#123456", {"draw", "track ls"}),
-        (("losses", "ls", "label"), "soft", {"draw", "track ls"}),
+        (("losses", "ls", "label"), "soft", {"draw", "judge", "track ls"}),
         (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce"}),
         (("theory",), {"lambda_w": 0.1}, {"theory"}),
         (("track",), {"tensors": False}, {"track ls", "track ce"}),

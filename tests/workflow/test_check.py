@@ -155,12 +155,15 @@ def test_a_data_set_whose_name_snakemake_takes_for_an_endless_loop_is_refused(na
     assert passed(named(datasets=name[-19:]))
 
 
-def test_the_check_makes_every_specification_that_a_rule_passes():
+def test_the_check_makes_every_specification_that_a_rule_passes(tmp_path):
     rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
     used = set(re.findall(r"specs\.(\w+)", rules)) - {"import"}
     raw = named() | {"probes": {"p": {"kind": "gradient_variance"}}}
     raw["experiments"]["smoke"]["probes"] = ["p"]
-    made = {stage.partition(" ")[0] for stage, _ in specifications(check_study(raw, [Path()]))}
+    (tmp_path / "x.pt").touch()
+    imported = {"kind": "imported", "dataset": "mnist5k", "model": "resnet8", "normalise": "none"}
+    raw["experiments"]["elsewhere"] = imported | {"runs": {"mine": {0: "x.pt"}}}
+    made = {stage.partition(" ")[0] for stage, _ in specifications(check_study(raw, [tmp_path]))}
     assert used == made
 
 

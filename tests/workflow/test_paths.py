@@ -20,6 +20,8 @@ KNOWN = {
     *(("benchmarks", "study.yaml"), ("benchmarks", "data.safetensors")),
     *(("stages", "logs/"), ("stages", ".safetensors")),
     ("workflow", "{}-seed{}"),  # the name of a model in MLflow
+    # Names of other libraries' checkpoints.
+    *(("build", ".safetensors"), ("workflow", "model.safetensors"), ("workflow", "model-*-of-*.safetensors")),
     *(("workflow", "epoch{}/{}"), ("workflow", "epoch{}/"), ("workflow", "epoch{}.sha256")),
 }
 WHERE = [

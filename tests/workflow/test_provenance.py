@@ -12,7 +12,20 @@ from nclens.study.models import MODEL_KINDS as MODELS
 from nclens.workflow import provenance
 from nclens.workflow.plan import Plan
 
-STAGES = ("prepare", "train", "extract", "measure", "theory", "collect", "judge", "draw", "report", "track", "resolve")
+STAGES = (
+    "prepare",
+    "train",
+    "ingest",
+    "extract",
+    "measure",
+    "theory",
+    "collect",
+    "judge",
+    "draw",
+    "report",
+    "track",
+    "resolve",
+)
 
 #: Modules of the figures that the study draws.
 DRAWN = (
@@ -21,14 +34,18 @@ DRAWN = (
 )
 
 #: Folder or module -> the steps that run again when it is edited, for a run of resnet8 with label smoothing on mnist5k,
-#: with a probe. A module in the table is an exception to its folder; what is neither runs nothing again.
+#: with a probe; `ingest` is that of a run trained elsewhere. A module in the table is an exception to its folder; what
+#: is neither runs nothing again.
 RERUN = {
-    "_inputs": "draw extract measure probe train",
+    "_inputs": "draw extract ingest measure probe train",
+    "_torchvision": "ingest",
     "claims": "judge report",
     "data": "",
-    **dict.fromkeys(("data.dataset", "data.mnist5k", "data.numbers", "data.regression"), "prepare"),
-    "data.prepared": "extract probe train",
-    **dict.fromkeys(("data.tasks", "data.tensors"), "extract probe track train"),
+    **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
+    **dict.fromkeys(("data.dataset", "data.numbers"), "ingest prepare"),
+    **dict.fromkeys(("data.mnist5k", "data.regression"), "prepare"),
+    "data.prepared": "extract ingest probe train",
+    **dict.fromkeys(("data.tasks", "data.tensors"), "extract ingest probe track train"),
     "figures": "",
     "figures.catalogue": "draw report",
     "figures.film_inputs": "report",
@@ -44,21 +61,24 @@ RERUN = {
     "metrics.intervals": "draw judge report track",
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),
     "models": "",
-    **dict.fromkeys(("models.head", "models.network"), "extract probe track train"),
-    "models.cost": "train",
-    "models.folding": "extract",
-    "models.small": "extract probe train",
+    **dict.fromkeys(("models.head", "models.network"), "extract ingest probe track train"),
+    "models.cost": "ingest train",
+    "models.folding": "extract ingest",
+    "models.preprocessing": "ingest",
+    "models.small": "extract ingest probe train",
     "probes": "",
     "probes.catalogue": "report",
     "probes.gradients": "probe",
     "report": "report",
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
-    "report.terminal": "",
-    **dict.fromkeys((f"training.{part}" for part in ("graph", "loop", "runtime", "statistics")), "extract probe train"),
-    "training.history": "collect extract probe track train",
+    **dict.fromkeys(("report.terminal", "report.values"), ""),
+    **dict.fromkeys(
+        (f"training.{part}" for part in ("graph", "loop", "runtime", "statistics")), "extract ingest probe train"
+    ),
+    "training.history": "collect extract ingest probe track train",
     "training.loss": "measure train",
-    "training.passes": "extract",
+    "training.passes": "extract ingest",
     "ufm": "",
     **dict.fromkeys(("ufm.classification", "ufm.regression", "ufm.regression_tables"), "predict theory"),
     "ufm.checks": "predict theory",
@@ -72,13 +92,14 @@ RERUN = {
     "workflow.build.claims": "judge report",
     "workflow.build.data": "prepare",
     "workflow.build.figures": "draw",
-    "workflow.build.functions": "extract judge measure prepare probe report track train",
+    "workflow.build.checkpoints": "extract ingest",
+    "workflow.build.functions": "extract ingest judge measure prepare probe report track train",
     "workflow.build.losses": "measure train",
     "workflow.build.metrics": "measure",
-    "workflow.build.models": "extract probe track train",
+    "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
-    "workflow.tables": "collect draw judge measure predict probe report theory track train",
     **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),
+    "workflow.tables": "collect draw ingest judge measure predict probe report theory track train",
 }
 
 
@@ -142,14 +163,20 @@ def edited(tree):
 
 
 @pytest.mark.lengthy
-def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, monkeypatch):
+def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, monkeypatch, tmp_path):
     """The table is complete: an edit changes the digests of the steps that have a part of the module, as below."""
     raw_study["probes"] = {"variance": {"kind": "gradient_variance"}}
     raw_study["experiments"]["smoke"]["probes"] = ["variance"]
-    plan = Plan(load_study(raw_study))
+    (tmp_path / "x.pt").touch()
+    elsewhere = {"kind": "imported", "dataset": "mnist5k", "model": "resnet8", "normalise": "none"}
+    raw_study["experiments"]["elsewhere"] = elsewhere | {"runs": {"mine": {0: "x.pt"}}}
+    plan = Plan(load_study(raw_study, [tmp_path]))
     run = next(run for run in plan.study.runs() if run.loss == "ls")
+    imported = next(plan.study.runs("elsewhere"))
     used = {stage: plan.code_used(stage, run) for stage in (*STAGES, "predict", "probe")}
     used["prepare"] = plan.data_code_used("mnist5k")
+    used["ingest"] = plan.code_used("ingest", imported)
+    assert used["ingest"] == plan.code_used("extract", imported)
     original, edits = provenance._tree, {}
     monkeypatch.setattr(provenance, "_tree", lambda module: edits.get(module) or original(module))
 
@@ -337,7 +364,7 @@ def test_the_text_of_an_error_changes_nothing_and_its_kind_and_condition_do(pack
     loop = package / "training" / "loop.py"
     text = "is larger than the training split"
     assert changed_by(replace(loop, text, "exceeds the training split")) == set()
-    trained = {"train", "train ce", "train ls", "extract"}
+    trained = {"train", "train ce", "train ls", "ingest", "extract"}
     assert changed_by(replace(loop, "raise UnfitError(", "raise TypeError(")) == trained
     assert changed_by(replace(loop, "if not math.isfinite(", "if math.isnan(")) == trained
 

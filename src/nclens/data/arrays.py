@@ -12,8 +12,11 @@ from nclens.data.hidden import is_hidden
 from nclens.data.numbers import Layout, class_numbers, from_array, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
 
+NAMES = (("features", "inputs"), ("labels", "targets"))
 SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 WHOLE = ("inputs", "targets")
+#: Arrays of recorded features, which are a data set of rows too, and what they are called there.
+RECORDED = {f"{split}_{old}": f"{split}_{new}" for split in ("train", "test") for old, new in NAMES}
 
 
 def load(
@@ -27,6 +30,9 @@ def load(
     split_seed: int,
 ) -> Dataset:
     """Return the data set in a file with the four arrays of `SPLITS`, or the two of `WHOLE`, which are split here.
+
+    A file of recorded features is one with `train_features`, `train_labels` and those of the test split, which are rows
+    and targets; its `weight` and `bias` are left out.
 
     Inputs are uint8 images (N, C, H, W), uint8 images of one channel (N, H, W), or real rows (N, F), stored as by
     `nclens.data.numbers.stored_inputs`; targets are integer class labels in 0..K-1, (N,).
@@ -45,6 +51,8 @@ def load(
         ValueError: the file is missing, lacks such arrays, or has others.
     """
     file, arrays = read_own_arrays(raw, path, sha256, "arrays")
+    if set(RECORDED) <= set(arrays):
+        arrays = {RECORDED.get(name, name): values for name, values in arrays.items() if name not in ("weight", "bias")}
     names = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
     if not set(names) <= set(arrays):
         raise ValueError(f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; it has {', '.join(arrays)}")

@@ -52,6 +52,8 @@ def described(fact: str) -> str:
     return forms.get(kind, "{}").format(name)
 
 
+#: Networks that are trained here, or imported at two epochs or more.
+CURVES = ("training", "epochs")
 MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
 
 _ENTRIES = (
@@ -62,6 +64,7 @@ _ENTRIES = (
         caption="Training and test error, and NC1 (log axis), NC2 and NC3 of the training set, against epoch. Lower is "
         "more collapsed.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:collapse_curves",
+        suits=CURVES,
     ),
     FigureEntry(
         stem="first_epochs",
@@ -69,6 +72,7 @@ _ENTRIES = (
         source=PAPER.format(11),
         caption="Error, NC1 (log axis), NC2 and NC3 in the first epochs of training.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:first_epochs",
+        suits=CURVES,
     ),
     FigureEntry(
         stem="nc1_nc2",
@@ -77,6 +81,7 @@ _ENTRIES = (
         caption="NC2 against NC1 of the training set, one point per epoch, coloured by test error. Where a loss runs "
         "below the dotted path, its NC2 is stronger than the baseline's at the same NC1.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:nc1_nc2",
+        suits=CURVES,
     ),
     FigureEntry(
         stem="train_test",
@@ -84,6 +89,7 @@ _ENTRIES = (
         source=PAPER.format(12),
         caption="NC1 (log axis), NC2 and NC3 of the training set (solid) and of the test set (dashed), against epoch.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:train_test",
+        suits=CURVES,
     ),
     FigureEntry(
         stem="training_loss",
@@ -92,6 +98,7 @@ _ENTRIES = (
         caption="The training objective, and its distance from its minimum over epochs on a log axis, against epoch. "
         "Objectives of different losses have different minima, so only the second panel compares speeds.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:training_loss",
+        needs=("training",),
     ),
     FigureEntry(
         stem="norms",
@@ -108,6 +115,7 @@ _ENTRIES = (
         caption="Cross entropy (log axis), predictive entropy and NC1 (log axis) of correctly (solid) and incorrectly "
         "(dashed) classified test samples, against epoch.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:correct_incorrect",
+        suits=CURVES,
     ),
     FigureEntry(
         stem="reliability",

@@ -36,6 +36,7 @@ def provenance(
         *(("git revision", "git_revision"), ("device", "device")),
         *(("threads a run", "threads"), ("parameters of the network", "parameters")),
         ("floating-point operations a sample, forward", "flops_per_sample"),
+        ("inputs of imported networks", "preprocessing"),
     ):
         software.append((label, _tally(record.get(field_name) for _, _, record in known)))
     finished = sorted(as_text(record["finished"]) for _, _, record in known if record.get("finished"))
@@ -91,6 +92,7 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
     """The rows of a data set's record as (label, text, kind), where kind is text, code or link."""
     same = sum(record.get("data_sha256") == manifest.get("sha256") for record in records)
     shape, classes = manifest.get("shape"), manifest.get("classes")
+    used = "measured" if any("checkpoints" in record for record in records) else "trained"
     fields = {
         "source": manifest.get("source"),
         "licence": manifest.get("licence"),
@@ -103,7 +105,7 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
         "shape of a sample": " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else shape,
         "SHA-256": manifest.get("sha256"),
-        "runs trained on exactly this": f"{same} of {len(records)}" if records else None,
+        f"runs {used} on exactly this": f"{same} of {len(records)}" if records else None,
     }
     rows = []
     for key, value in fields.items():

@@ -150,6 +150,16 @@ MOST_DIGITS = 7
 """Significant digits of a mean beyond which its interval is written by itself."""
 
 
+def _length(entry: Mapping[str, Any]) -> str:
+    """Return how long an experiment's networks were trained, or which epochs were imported."""
+    epochs = entry.get("imported", ())
+    if not epochs:
+        return plural(entry["epochs"], "epoch")
+    measured = f"epoch {epochs[0]}" if len(epochs) == 1 else f"{len(epochs)} epochs from {epochs[0]} to {epochs[-1]}"
+    alone = "; with one seed there are values without intervals and verdicts" if len(entry["seeds"]) == 1 else ""
+    return f"trained elsewhere, measured at {measured}{alone}"
+
+
 class Names:
     """Names of a study's experiments and losses.
 
@@ -221,7 +231,7 @@ class Names:
         place = self.where if where or not self.common() else self.apart
         return [
             f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
-            f"{plural(len(entry['seeds']), 'seed')}, {plural(entry['epochs'], 'epoch')}"
+            f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}"
             for name, entry in self.experiments.items()
         ]
 

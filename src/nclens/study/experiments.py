@@ -89,6 +89,42 @@ class Experiment(Closed):
             return list(self.snapshots)
         return log_spaced(self.training.epochs, self.snapshots)
 
+    # What networks trained elsewhere have too, see `nclens.study.imported`.
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch."""
+        return self.training.epochs
+
+    @property
+    def device(self) -> str:
+        """Where the networks run."""
+        return self.training.device
+
+    @property
+    def ufm_regularised(self) -> bool:
+        """Whether training has the penalties of the theory."""
+        return self.training.ufm_regularised
+
+    @property
+    def weight_decay(self) -> float:
+        """The weight decay of losses without one."""
+        return self.training.weight_decay
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, each once."""
+        return (self.model,)
+
+    @property
+    def network(self) -> str:
+        """What the folders of the runs and the column `model` call the network."""
+        return self.model
+
+    def model_of(self, loss: str) -> str | None:
+        """Return the model that is trained with a loss."""
+        return self.model
+
 
 class Theory(Closed):
     """The unconstrained feature model that the runs are compared with."""

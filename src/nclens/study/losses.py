@@ -87,6 +87,21 @@ class MeanSquared(LossBase):
         return "MSE"
 
 
+class UnknownLoss(LossBase):
+    """A loss that is not known, of networks trained elsewhere: they are measured under cross entropy."""
+
+    name: Literal["unknown"]
+
+    @property
+    def function_name(self) -> str:
+        """The function that the networks are measured under."""
+        return "ce"
+
+    def specification(self) -> dict[str, Any]:
+        """Return cross entropy, under which the networks are measured."""
+        return {"name": self.function_name, "arguments": {}, "parameter": None, "schedule": None}
+
+
 class Scheduled(LossBase):
     """A loss with a strength, at 0 of which it is plain cross entropy."""
 
@@ -264,8 +279,8 @@ LOSSES: dict[str, type[LossBase]] = {
     "distillation": Distillation,
     "squared_error": SquaredError,
 }
-"""Every loss by its name."""
+"""Every loss that trains, by its name."""
 
 SCHEDULED = [name for name, entry in LOSSES.items() if issubclass(entry, Scheduled)]
 
-LossEntry = kind("name", LOSSES, CustomLoss)
+LossEntry = kind("name", LOSSES | {"unknown": UnknownLoss}, CustomLoss)

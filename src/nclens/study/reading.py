@@ -22,6 +22,8 @@ _PLAIN = {
     yaml.MappingNode: {_TAG + "map"},
 }
 _NOT = {_TAG + "int": "no whole number", _TAG + "float": "no number", _TAG + "bool": "neither true nor false"}
+#: Keys of an experiment below which tables have seeds, which are whole numbers, as keys.
+SEEDED = (("runs",), ("expected_error",))
 ALLOWED = "text, numbers, true and false, null, lists and tables"
 
 
@@ -95,10 +97,12 @@ def _check_node(node: Any) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
-    for key, _ in node.value:
+    for key, value in node.value:
         if key.tag == _TAG + "merge":
             continue
-        if key.tag != _TAG + "str":
+        # The seeds of networks trained elsewhere, whose values are files or errors; `check_plain` knows where they are.
+        is_seed = key.tag == _TAG + "int" and not (isinstance(value, yaml.ScalarNode) and value.tag == _TAG + "int")
+        if key.tag != _TAG + "str" and not is_seed:
             what = f"`{_short(key.value)}`" if isinstance(key, yaml.ScalarNode) else "of a table"
             raise _Fault(f"the key {what} is no text; text is put between quotes", key.start_mark)
         if key.value in seen:
@@ -151,7 +155,8 @@ def check_plain(raw: Any) -> None:
             raise ConfigError(f"{'.'.join(keys[:3])}: is nested deeper than {MOST_LEVELS} levels")
         if isinstance(value, Mapping):
             for key, member in value.items():
-                if not isinstance(key, str):
+                is_seed = type(key) is int and keys[:1] == ("experiments",) and keys[2:3] in SEEDED and len(keys) == 4
+                if not isinstance(key, str) and not is_seed:
                     raise ConfigError(f"{where}: the key `{_short(key)}` is no text; text is put between quotes")
                 visit(member, (*keys, _short(key)))
         elif isinstance(value, list | tuple):

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, described
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
-from nclens.study.data_checks import classes_exist, known_classes, same_shape
-from nclens.study.datasets import CustomData, DataEntry
+from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape
+from nclens.study.datasets import CustomData, DataEntry, Normalisation
 from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Line, Name, Positive, Text
-from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError
+from nclens.study.imported import Imported, with_labels
+from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError, UnknownLoss
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.probes import ProbeEntry, ProbeName
@@ -38,9 +39,29 @@ def _no_file(folder: str) -> str:
     return folder
 
 
+def _table(value: Any) -> Any:
+    """Refuse kinds of experiments that there are not."""
+    if isinstance(value, Mapping) and value.get("kind", "imported") != "imported":
+        message = "unknown kind `{kind}`; allowed: `imported`, or no `kind` for networks that the study trains"
+        raise PydanticCustomError("kind", message, {"kind": str(value["kind"])})
+    return value
+
+
+def _kind_of(value: Any) -> str:
+    imported = isinstance(value, Imported) or (isinstance(value, Mapping) and "kind" in value)
+    return "imported" if imported else "trained"
+
+
+ExperimentEntry = Annotated[
+    Annotated[Experiment, Tag("trained")] | Annotated[Imported, Tag("imported")],
+    Discriminator(_kind_of),
+    BeforeValidator(_table),
+]
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training run, by its keys."""
+    """One run, by its keys: a network, at each of its snapshots."""
 
     experiment: str
     dataset: str
@@ -61,11 +82,11 @@ class Study(Closed):
     data_dir: Annotated[Text, AfterValidator(_no_file)] = "data"
     """Folder of raw data, shared by all studies, below the one that Snakemake runs in; moving it reruns nothing."""
     datasets: dict[Name, DataEntry] = Field(min_length=1, max_length=1000)
-    models: dict[Name, ModelEntry] = Field(min_length=1, max_length=1000)
-    losses: dict[Name, LossEntry] = Field(min_length=1, max_length=1000)
+    models: dict[Name, ModelEntry] = Field(default_factory=dict, max_length=1000)
+    losses: dict[Name, LossEntry] = Field(default_factory=dict, max_length=1000)
     probes: dict[ProbeName, ProbeEntry] = Field(default_factory=dict, max_length=1000)
     """Measurements that run trained networks again; an experiment lists those that it uses."""
-    experiments: dict[Name, Experiment] = Field(min_length=1, max_length=1000)
+    experiments: dict[Name, ExperimentEntry] = Field(min_length=1, max_length=1000)
     metrics: Metrics = Field(default_factory=dict)
     """Metrics of your own, measured on every snapshot beside the built-in ones."""
     claims: Claims = Field(default_factory=dict)
@@ -73,6 +94,11 @@ class Study(Closed):
     theory: Theory = Theory()
     measure: Measure = Measure()
     track: Track = Track()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_imported_losses(cls, data: Any) -> Any:
+        return with_labels(data)
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> Self:
@@ -90,10 +116,11 @@ class Study(Closed):
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
             self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
-            self.refer(f"{where}.model", experiment.model, "models", self.models)
+            for model in experiment.models:
+                self.refer(f"{where}.model", model, "models", self.models)
             for loss in experiment.losses:
                 self.refer(f"{where}.losses", loss, "losses", self.losses)
-                key = (experiment.dataset, experiment.model, loss)
+                key = (experiment.dataset, experiment.network, loss)
                 if key in seen:
                     raise PydanticCustomError(
                         "overlap",
@@ -102,7 +129,7 @@ class Study(Closed):
                         {"name": name, "key": "/".join(key), "other": seen[key]},
                     )
                 seen[key] = name
-                self._ends_with_the_training(f"{where}.losses", loss, experiment.training.epochs)
+                self._suits(where, loss, experiment)
             if experiment.baseline is not None and experiment.baseline not in experiment.losses:
                 raise PydanticCustomError(
                     "baseline",
@@ -140,9 +167,12 @@ class Study(Closed):
                     raise PydanticCustomError("figures", message, context)
         return self
 
-    def _check_data(self, where: str, experiment: Experiment) -> None:
+    def _check_data(self, where: str, experiment: Experiment | Imported) -> None:
         """Refuse what the data set does not allow, where that is known before it is read."""
         data = self.datasets[experiment.dataset]
+        if isinstance(experiment, Imported):
+            self._check_imported(where, experiment)
+            return
         if isinstance(data, CustomData):
             return
         samples, channels = data.train_samples, data.image_channels
@@ -161,6 +191,19 @@ class Study(Closed):
                 context | {"model": experiment.model, "channels": channels},
             )
 
+    def _check_imported(self, where: str, experiment: Imported) -> None:
+        """Refuse what the task or the images of the data set do not allow."""
+        data, context = self.datasets[experiment.dataset], {"where": where, "dataset": experiment.dataset}
+        task = getattr(data, "task", "classification")
+        if task != "classification" and (experiment.is_recorded or experiment.expected_error is not None):
+            message = "{where}: recorded features and `expected_error` are of classifiers, and {dataset} is a {task}"
+            raise PydanticCustomError("imported", message, {**context, "task": task})
+        shape = known_shape(data)
+        channels = len(experiment.normalise.mean) if isinstance(experiment.normalise, Normalisation) else None
+        if shape is not None and channels not in (None, shape[0]):
+            message = "{where}.normalise has {given} channels, the images of {dataset} have {channels}"
+            raise PydanticCustomError("normalise", message, {**context, "given": channels, "channels": shape[0]})
+
     @staticmethod
     def refer(where: str, value: str, table: str, known: Mapping[str, Any]) -> None:
         """Refuse a name that a table of the study lacks."""
@@ -171,13 +214,27 @@ class Study(Closed):
                 {"where": where, "value": value, "table": table, "known": ", ".join(known)},
             )
 
-    def _ends_with_the_training(self, where: str, loss: str, epochs: int) -> None:
-        entry = self.losses[loss]
+    def _suits(self, where: str, loss: str, experiment: Experiment | Imported) -> None:
+        """Refuse a loss that an experiment cannot have."""
+        entry, epochs = self.losses[loss], experiment.epochs
+        context = {"where": where, "loss": loss, "epochs": epochs}
+        if isinstance(experiment, Imported):
+            if isinstance(entry, Distillation):
+                message = (
+                    "{where}.runs.{loss}: losses.{loss} has a teacher, and an imported network is not trained here"
+                )
+                raise PydanticCustomError("imported", message, context)
+            return
+        if isinstance(entry, UnknownLoss):
+            message = (
+                "{where}.losses = {loss}: losses.{loss} is not known and trains nothing; allowed: a loss by `name`"
+            )
+            raise PydanticCustomError("imported", message, context)
         if isinstance(entry, Scheduled) and entry.schedule.last > epochs:
             raise PydanticCustomError(
                 "schedule",
-                "{where}: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
-                {"where": where, "loss": loss, "last": entry.schedule.last, "epochs": epochs},
+                "{where}.losses: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
+                {**context, "last": entry.schedule.last},
             )
 
     @property
@@ -191,7 +248,23 @@ class Study(Closed):
             if experiment in (None, name):
                 for loss in entry.losses:
                     for seed in entry.seeds:
-                        yield Run(name, entry.dataset, entry.model, loss, seed)
+                        yield Run(name, entry.dataset, entry.network, loss, seed)
+
+    def trained(self, experiment: str) -> Experiment:
+        """Return an experiment whose networks the study trains."""
+        entry = self.experiments[experiment]
+        assert isinstance(entry, Experiment), f"experiments.{experiment} trains nothing"
+        return entry
+
+    def imported(self, experiment: str) -> Imported:
+        """Return an experiment whose networks were trained elsewhere."""
+        entry = self.experiments[experiment]
+        assert isinstance(entry, Imported), f"experiments.{experiment} is trained"
+        return entry
+
+    def is_imported(self, experiment: str) -> bool:
+        """Return whether an experiment's networks were trained elsewhere."""
+        return isinstance(self.experiments[experiment], Imported)
 
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
@@ -223,7 +296,7 @@ class Study(Closed):
         if not isinstance(entry, Distillation):
             return None
         experiment = self.experiments[entry.teacher.experiment]
-        return Run(entry.teacher.experiment, experiment.dataset, experiment.model, entry.teacher.loss, run.seed)
+        return Run(entry.teacher.experiment, experiment.dataset, experiment.network, entry.teacher.loss, run.seed)
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -236,6 +309,11 @@ class Study(Closed):
         """Return the losses that differ from each other in their weight decay alone, the smallest first."""
         decays = {loss: entry.weight_decay for loss, entry in self.losses.items() if isinstance(entry, SquaredError)}
         return sorted((loss for loss, decay in decays.items() if decay is not None), key=lambda loss: decays[loss] or 0)
+
+    def dim(self, experiment: str) -> int | None:
+        """Return the feature dimension d of an experiment's networks, where the study says it and it is one."""
+        found = {self.models[model].dim for model in self.experiments[experiment].models}
+        return found.pop() if len(found) == 1 else None
 
     def baseline(self, experiment: str) -> str | None:
         """The loss that the others of an experiment are compared with, if it has one."""
@@ -250,7 +328,7 @@ class Study(Closed):
     def weight_decay(self, experiment: str, loss: str) -> float:
         """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
         own = self.losses[loss].weight_decay
-        return self.experiments[experiment].training.weight_decay if own is None else own
+        return self.experiments[experiment].weight_decay if own is None else own
 
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or every figure of the catalogue that applies."""
@@ -263,8 +341,9 @@ class Study(Closed):
     def facts(self, experiment: str) -> set[str]:
         """Return the facts about an experiment that the catalogue of figures refers to.
 
-        `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training.ufm_regularised`;
-        `sweep` for three smoothings or more; `three_classes` unless the data are known to have fewer.
+        `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
+        trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `sweep` for three
+        smoothings or more; `three_classes` unless the data are known to have fewer.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -273,7 +352,9 @@ class Study(Closed):
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {
-            "training.ufm_regularised": entry.training.ufm_regularised,
+            "training": isinstance(entry, Experiment),
+            "epochs": len(entry.snapshot_epochs) > 1,
+            "training.ufm_regularised": entry.ufm_regularised,
             "sweep": len(set(self.smoothings(experiment).values())) > 2,
             "three_classes": classes is None or classes > 2,
         }
@@ -290,7 +371,7 @@ class Study(Closed):
         Features and logits are float32, targets int64. A feature dimension that is not known is taken for a large one.
         """
         outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
-        width = (self.models[run.model].dim or 2048) + len(outputs)
+        width = (self.dim(run.experiment) or 2048) + len(outputs)
         samples = manifest["train"] + manifest["test"]
         snapshots = len(self.experiments[run.experiment].snapshot_epochs)
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
@@ -313,7 +394,8 @@ class Study(Closed):
         """
         resolved = self.model_dump(mode="json", exclude={"data_dir"})
         for name, experiment in self.experiments.items():
-            resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
+            if isinstance(experiment, Experiment):
+                resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
             chosen = "projection_classes" in experiment.model_fields_set

@@ -7,9 +7,10 @@ from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES
 from nclens.study.experiments import Experiment
+from nclens.study.imported import Imported
 
 
-def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str, Any]) -> None:
+def check_task(name: str, experiment: Experiment | Imported, task: str, losses: Mapping[str, Any]) -> None:
     """Refuse losses, figures, weight decays and augmentations that do not go with an experiment and its task.
 
     Args:
@@ -26,14 +27,15 @@ def check_task(name: str, experiment: Experiment, task: str, losses: Mapping[str
             context["fitting"] = f"allowed: {', '.join(fitting)}" if fitting else "no entry of `losses` is"
             message = "experiments.{name}.losses = {loss}: is not for {task}, the task of {dataset}; {fitting}"
             raise PydanticCustomError("task", message, {**context, "loss": loss})
-        if experiment.training.ufm_regularised and entry.weight_decay:
+        if experiment.ufm_regularised and entry.weight_decay:
             message = (
                 "losses.{loss}.weight_decay = {value}: must be 0 in experiments.{name}, which is ufm_regularised: the "
                 "penalties take its place"
             )
             raise PydanticCustomError("penalties", message, {**context, "loss": loss, "value": entry.weight_decay})
-    if task == "regression" and experiment.training.augmentation != "none":
-        context["value"] = experiment.training.augmentation
+    training = experiment.training if isinstance(experiment, Experiment) else None
+    if task == "regression" and training is not None and training.augmentation != "none":
+        context["value"] = training.augmentation
         message = (
             "experiments.{name}.training.augmentation = {value}: must be none for regression, the task of {dataset}: "
             "the targets are those of the sample as it is"

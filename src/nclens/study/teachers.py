@@ -6,11 +6,12 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from nclens.study.experiments import Experiment
+from nclens.study.imported import Imported
 from nclens.study.losses import Distillation
 
 
 def check_teachers(
-    losses: Mapping[str, Any], experiments: Mapping[str, Experiment], task: Callable[[str], str]
+    losses: Mapping[str, Any], experiments: Mapping[str, Experiment | Imported], task: Callable[[str], str]
 ) -> None:
     """Refuse teachers that the study does not train, and students that they cannot teach.
 
@@ -32,7 +33,7 @@ def _can_teach(
     where: str,
     entry: Distillation,
     losses: Mapping[str, Any],
-    experiments: Mapping[str, Experiment],
+    experiments: Mapping[str, Experiment | Imported],
     task: Callable[[str], str],
 ) -> None:
     """Refuse a teacher that is not trained, no classifier, or a student itself."""
@@ -50,7 +51,14 @@ def _can_teach(
             "{where}.experiment = {experiment}: its task is {task}; a teacher must be a classifier",
             {**context, "task": task(experiment)},
         )
-    trained = experiments[experiment].losses
+    teaching = experiments[experiment]
+    if isinstance(teaching, Imported) and teaching.is_recorded:
+        raise PydanticCustomError(
+            "teacher",
+            "{where}.experiment = {experiment}: has recorded features and no network; a teacher must be a network",
+            context,
+        )
+    trained = teaching.losses
     if loss not in trained:
         raise PydanticCustomError(
             "teacher",
@@ -67,7 +75,13 @@ def _can_teach(
         )
 
 
-def _fits(name: str, loss: str, experiment: Experiment, teachers: str, experiments: Mapping[str, Experiment]) -> None:
+def _fits(
+    name: str,
+    loss: str,
+    experiment: Experiment | Imported,
+    teachers: str,
+    experiments: Mapping[str, Experiment | Imported],
+) -> None:
     """Refuse a student whose teacher saw other data or lacks one of its seeds."""
     teaching = experiments[teachers]
     context = {"where": f"experiments.{name}", "loss": loss, "teachers": teachers}

@@ -24,7 +24,7 @@ OF_STUDY = (
     *(specs.resolve, specs.collect, specs.theory, specs.predict, specs.judge, specs.draw),
     *(specs.track_setup, specs.track_study),
 )
-OF_RUN = (specs.train, specs.extract, specs.measure, specs.probe, specs.track_run)
+OF_RUN = (specs.train, specs.ingest, specs.extract, specs.measure, specs.probe, specs.track_run)
 
 
 def check_file(path: Path) -> Study:
@@ -79,9 +79,11 @@ def specifications(study: Study) -> Iterator[tuple[str, Any]]:
         yield f"prepare {dataset}", specs.prepare(study, dataset)
     for name, entry in study.experiments.items():
         for loss in entry.losses:
-            run = Run(name, entry.dataset, entry.model, loss, max(entry.seeds))
+            run = Run(name, entry.dataset, entry.network, loss, max(entry.seeds))
+            imported = study.is_imported(name)
+            idle = [specs.train if imported else specs.ingest, *([] if entry.probes else [specs.probe])]
             for of_run in OF_RUN:
-                if of_run is not specs.probe or entry.probes:
+                if of_run not in idle:
                     yield f"{of_run.__name__} {name}/{loss}", of_run(study, run)
 
 

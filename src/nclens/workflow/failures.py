@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nclens.workflow.files import FileError, read_json, write_json
-from nclens.workflow.specs import Extract, Train
+from nclens.workflow.specs import Extract, Ingest, Train
 
 #: Name of the record, in a run's folder.
 RECORD = ".failed.json"
@@ -51,7 +51,7 @@ def _kinds() -> dict[str, type[ValueError] | type[FloatingPointError]]:
 
 
 @contextlib.contextmanager
-def enough_memory(spec: Train | Extract) -> Iterator[None]:
+def enough_memory(spec: Train | Ingest | Extract) -> Iterator[None]:
     """Turn a lack of memory inside a stage that runs a network into one message: how large, and what to lower."""
     try:
         yield
@@ -60,7 +60,7 @@ def enough_memory(spec: Train | Extract) -> Iterator[None]:
 
         if not is_out_of_memory(error):
             raise
-        called = f"model `{spec.model.entry}` ({spec.model.called})"
+        called = f"model `{spec.model.entry}` ({spec.model.called})" if spec.model else "recorded features"
         if isinstance(spec, Train):
             size, lower = f"training.batch_size = {spec.training.batch_size}", "lower training.batch_size, "
         else:

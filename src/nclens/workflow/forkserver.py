@@ -30,7 +30,19 @@ from typing import Any
 VARIABLE = "NCLENS_FORKSERVER"
 #: Servers, and the stages whose jobs they start. Training is long, and Snakemake measures its process.
 SERVERS = {
-    "compute": ("prepare", "extract", "measure", "probe", "theory", "collect", "predict", "judge", "draw", "report"),
+    "compute": (
+        "prepare",
+        "ingest",
+        "extract",
+        "measure",
+        "probe",
+        "theory",
+        "collect",
+        "predict",
+        "judge",
+        "draw",
+        "report",
+    ),
     "record": ("track",),
 }
 #: The module of a stage, which a server imports when the stage's first job arrives.

@@ -118,9 +118,11 @@ def has_gpu() -> bool:
     return bool(os.environ.get("NCLENS_DEVICES")) or any(node.exists() for node in nodes)
 
 
-def _operations(model: Entry, data: Mapping[str, Any]) -> tuple[float, int]:
-    """Return forward operations of a sample, and its number of values."""
+def _operations(model: Entry | None, data: Mapping[str, Any]) -> tuple[float, int]:
+    """Return forward operations of a sample, and its number of values; no operations without a network."""
     shape = data.get("shape", [3, 32, 32])
+    if model is None:
+        return 0.0, math.prod(shape)
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
     return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
 

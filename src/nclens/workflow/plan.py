@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nclens.study.experiments import Experiment
+from nclens.study.imported import Imported
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
 from nclens.workflow.provenance import code_digest
-from nclens.workflow.user_files import MISSING, Digests
+from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
 
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
@@ -36,6 +37,16 @@ class Plan:
         return self._matching(self.study.experiments)
 
     @cached_property
+    def trained(self) -> str:
+        """The pattern of the runs that are trained."""
+        return self._matching(name for name in self.study.experiments if not self.study.is_imported(name))
+
+    @cached_property
+    def imported(self) -> str:
+        """The pattern of the runs that were trained elsewhere."""
+        return self._matching(name for name in self.study.experiments if self.study.is_imported(name))
+
+    @cached_property
     def probed(self) -> str:
         """The pattern of the runs that have probes."""
         return self._matching(name for name, entry in self.study.experiments.items() if entry.probes)
@@ -49,7 +60,7 @@ class Plan:
         """Return the folder of a run."""
         return self.folder.run(path_of(run))
 
-    def experiment(self, run: Run) -> Experiment:
+    def experiment(self, run: Run) -> Experiment | Imported:
         """Return the experiment of a run."""
         return self.study.experiments[run.experiment]
 
@@ -158,6 +169,15 @@ class Plan:
         except (OSError, ValueError, KeyError, TypeError):
             return MISSING
 
+    def checkpoints(self, run: Run) -> str:
+        """Return the pattern of a run's files that were made elsewhere; nothing depends on where they are."""
+        return self.study.imported(run.experiment).pattern(run.loss, run.seed)
+
+    def checkpoints_digest(self, run: Run) -> str:
+        """Return the digest of the contents of a run's files that were made elsewhere."""
+        files = self.study.imported(run.experiment).files(run.loss, run.seed)
+        return checkpoints_digest(files, self._digests.of)
+
     # --- code --------------------------------------------------------------------------------------------------------
 
     def code(self, stage: str, run: Run | None = None) -> str:
@@ -176,6 +196,9 @@ class Plan:
     def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
         """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
         modules = {function.partition(":")[0] for function in self._called(stage, run)}
+        # What is done to the inputs of a network that was trained elsewhere.
+        used = [self.experiment(network) for network in self._networks(stage, run)] if run else []
+        modules |= {"nclens.models.preprocessing" for entry in used if getattr(entry, "preprocessing", None)}
         entries = self._entries(stage, run) if run else self._of_study(stage)
         own = (entry for entry, _ in entries if hasattr(entry, "file"))
         files = sorted({(name, self._digests.of(path)) for entry in own for name, path in entry.places.items()})
@@ -203,16 +226,20 @@ class Plan:
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""
         losses = [self.study.losses[run.loss]] if stage in ("train", "measure") else []
-        networks = [run] if stage in ("train", "extract", "probe") else []
-        if stage == "train" and (teacher := self.study.teacher(run)):
-            networks.append(teacher)
-        models = [self.study.models[network.model] for network in networks]
+        names = [self.experiment(network).model_of(network.loss) for network in self._networks(stage, run)]
+        models = [self.study.models[name] for name in names if name is not None]
         own = self.study.metrics.values() if stage == "measure" else []
         return [
             *((entry, "") for entry in own),
             *((entry, "nclens.losses") for entry in losses),
             *((entry, "nclens.models") for entry in models),
         ]
+
+    def _networks(self, stage: str, run: Run) -> list[Run]:
+        """Return the runs whose networks a stage builds."""
+        networks = [run] if stage in ("train", "ingest", "extract", "probe") else []
+        teacher = self.study.teacher(run) if stage == "train" else None
+        return [*networks, *([teacher] if teacher else [])]
 
     # --- what jobs need ----------------------------------------------------------------------------------------------
 
@@ -223,18 +250,18 @@ class Plan:
 
     def measuring(self, run: Run) -> Needs:
         """Return what extracting or measuring a run needs."""
-        dim = self.study.models[run.model].dim
+        dim = self.study.dim(run.experiment)
         return measuring_needs(specs.extract(self.study, run), self.folder.manifest(run.dataset), dim)
 
     def probing(self, run: Run) -> Needs:
         """Return what the probes of a run need."""
         names = [run.dataset, *self.study.transfer_datasets(run.experiment)]
         manifests = {name: self.folder.manifest(name) for name in names}
-        return probing_needs(specs.probe(self.study, run), manifests, self.study.models[run.model].dim)
+        return probing_needs(specs.probe(self.study, run), manifests, self.study.dim(run.experiment))
 
     def gpu_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of a GPU a job takes: none where it will compute on the CPU of this machine."""
-        device = self.experiment(run).training.device
+        device = self.experiment(run).device
         return 0 if device == "auto" and here and not has_gpu() else int(device != "cpu")
 
     def features_mb(self, run: Run) -> int:
@@ -250,8 +277,8 @@ class Plan:
         return table.is_file() and page.is_file() and page.stat().st_mtime >= table.stat().st_mtime
 
 
-def _pattern(entry: Experiment) -> str:
-    dataset, model = re.escape(entry.dataset), re.escape(entry.model)
+def _pattern(entry: Experiment | Imported) -> str:
+    dataset, model = re.escape(entry.dataset), re.escape(entry.network)
     losses, seeds = "|".join(map(re.escape, entry.losses)), "|".join(map(str, entry.seeds))
     return f"{dataset}/{model}/(?:{losses})/seed(?:{seeds})"
 
@@ -260,5 +287,6 @@ def _used(entries: Iterable[tuple[Any, str]]) -> dict[str, Any]:
     """Return the functions, registered or the user's own, that entries are computed by."""
     entries = list(entries)
     own = [(entry.file, entry.function) for entry, _ in entries if hasattr(entry, "file")]
-    functions = [f"{registry}:{entry.name}" for entry, registry in entries if not hasattr(entry, "file")]
+    named = [(entry, registry) for entry, registry in entries if not hasattr(entry, "file")]
+    functions = [f"{registry}:{getattr(entry, 'function_name', entry.name)}" for entry, registry in named]
     return {"functions": functions, "own": own}

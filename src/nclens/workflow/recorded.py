@@ -34,10 +34,11 @@ def parameters(record: Mapping[str, Any]) -> dict[str, str]:
     `smoothing`, unless another parameter has that name. All others are named by their place: `training.epochs`.
     """
     spec = record["spec"]
-    found = _flat(spec) | {key: record[key] for key in ("parameters", "dim", "flops_per_sample")}
+    found = _flat(spec) | {key: record[key] for key in ("parameters", "dim", "flops_per_sample") if key in record}
     for part in ("loss", "model"):
-        found[part] = found.pop(f"{part}.entry")
-    for name in spec["loss"]["arguments"]:
+        if f"{part}.entry" in found:  # recorded features have no model
+            found[part] = found.pop(f"{part}.entry")
+    for name in (spec.get("loss") or {}).get("arguments", ()):
         if f"loss.{name}" in found and name not in found:
             found[name] = found.pop(f"loss.{name}")
     return {clean(key): str(value)[:6000] for key, value in found.items()}
@@ -62,7 +63,7 @@ def clean(key: str) -> str:
 def times(record: Mapping[str, Any]) -> tuple[int, int]:
     """Return a training's start and end, in milliseconds since 1970; pauses of an interrupted one are left out."""
     end = datetime.datetime.fromisoformat(record["finished"]).timestamp()
-    return int((end - record["wall_time"]) * 1000), int(end * 1000)
+    return int((end - record.get("wall_time", 0)) * 1000), int(end * 1000)
 
 
 def user() -> str:
@@ -94,7 +95,8 @@ def points(run: RunFolder, spec: TrackRun, record: Mapping[str, Any]) -> Iterato
         for split, metric, value, epoch in _ended(table).itertuples(index=False):
             yield f"{split}/{metric}", float(value), end, int(epoch)
     for key in ("wall_time", "samples_per_second", "peak_memory_bytes"):
-        yield f"run/{key}", float(record[key]), end, 0
+        if key in record:  # of networks that were trained elsewhere nothing is known
+            yield f"run/{key}", float(record[key]), end, 0
 
 
 def shown(rows: pd.DataFrame) -> "pd.Series[bool]":

@@ -22,9 +22,13 @@ from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 if TYPE_CHECKING:
     from nclens.study.experiments import Experiment
     from nclens.study.fields import Closed
+    from nclens.study.imported import Imported
     from nclens.study.study import Run, Study
 
 T = TypeVar("T")
+
+#: The name of a network with what is done to its inputs: `nclens.models.preprocessing`.
+PREPROCESSED = "preprocessed"
 
 # --- what several steps share ----------------------------------------------------------------------------------------
 
@@ -174,11 +178,32 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Extract:
-    """The network whose snapshots are evaluated, and where; `kept` are the epochs whose features stay."""
+class Ingest:
+    """A run of networks trained elsewhere; `model` is None for recorded features.
+
+    `prefix` and `key` say which weights of a file are meant, `epoch` is that of a file without one in its name.
+    """
 
     dataset: str
-    model: Entry
+    model: Entry | None
+    seed: int
+    snapshots: tuple[int, ...]
+    device: str
+    prefix: str | None = None
+    key: str | None = None
+    epoch: int = 0
+    expected_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The network whose snapshots are evaluated, and where; `kept` are the epochs whose features stay.
+
+    `model` is None for features that were recorded without a network.
+    """
+
+    dataset: str
+    model: Entry | None
     snapshots: tuple[int, ...]
     kept: tuple[int, ...]
     device: str
@@ -406,9 +431,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class ReportExperiment(DrawExperiment):
-    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to."""
+    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to.
+
+    `imported` are the epochs of networks that were trained elsewhere; there are none of those that the study trains.
+    """
 
     transfer: tuple[str, ...] = ()
+    imported: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -501,11 +530,11 @@ def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
 
 def train(study: "Study", run: "Run") -> Train:
     """Return what `train` uses: a run in full."""
-    experiment = study.experiments[run.experiment]
+    experiment = study.trained(run.experiment)
     training = _dumped(experiment.training, leave_out={"ufm_regularised"})
     return Train(
         dataset=run.dataset,
-        model=_model(study, run.model),
+        model=_model(study, experiment.model),
         loss=_loss(study, run.loss),
         seed=run.seed,
         training=_decoded(Training, training | {"weight_decay": study.weight_decay(run.experiment, run.loss)}),
@@ -515,23 +544,38 @@ def train(study: "Study", run: "Run") -> Train:
     )
 
 
+def ingest(study: "Study", run: "Run") -> Ingest:
+    """Return what `ingest` uses: which weights of a run's files are whose, and what they are to be."""
+    experiment = study.imported(run.experiment)
+    return Ingest(
+        dataset=run.dataset,
+        model=_network(study, run),
+        seed=run.seed,
+        snapshots=tuple(experiment.snapshot_epochs),
+        device=experiment.device,
+        prefix=experiment.prefix,
+        key=experiment.key,
+        epoch=experiment.epoch,
+        expected_error=experiment.expected(run.loss, run.seed),
+    )
+
+
 def extract(study: "Study", run: "Run") -> Extract:
     """Return what `extract` uses."""
     experiment = study.experiments[run.experiment]
-    model, device = _model(study, run.model), experiment.training.device
-    return Extract(run.dataset, model, *_snapshots(experiment), device)
+    return Extract(run.dataset, _network(study, run), *_snapshots(experiment), experiment.device)
 
 
 def measure(study: "Study", run: "Run") -> Measure:
     """Return what `measure` uses."""
     task, entry, theory = study.task(run.experiment), study.experiments[run.experiment], study.theory
-    snapshots, training = _snapshots(entry), entry.training
+    snapshots = _snapshots(entry)
     own = tuple(
         OwnMetric(name, metric.function, str(metric.file), dict(metric.parameters), metric.splits)
         for name, metric in study.metrics.items()
     )
     if task == "regression":
-        c = theory.lambda_w * theory.lambda_h_mean if training.ufm_regularised else None
+        c = theory.lambda_w * theory.lambda_h_mean if entry.ufm_regularised else None
         return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c), own=own)
     # A classifier trained with squared error is a regressor on one-hot targets too.
     called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
@@ -539,13 +583,13 @@ def measure(study: "Study", run: "Run") -> Measure:
         held_out=study.measure.held_out,
         held_out_seed=study.measure.held_out_seed,
         loss=_loss(study, run.loss),
-        epochs=training.epochs,
+        epochs=max(1, entry.epochs),
         projection_classes=tuple(entry.projection_classes),
     )
     return Measure(task, *snapshots, called, classifier, own=own)
 
 
-def _snapshots(experiment: "Experiment") -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _snapshots(experiment: "Experiment | Imported") -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the epochs of an experiment's snapshots, and those whose features are kept."""
     epochs = tuple(experiment.snapshot_epochs)
     return epochs, epochs[-1:] if experiment.keep_features == "last" else epochs
@@ -558,11 +602,13 @@ def calls(*tasks: Task) -> tuple[Call, ...]:
 
 def probe(study: "Study", run: "Run") -> ProbeRun:
     """Return what `probe` uses."""
+    model = _network(study, run)
+    assert model is not None  # recorded features have no probes
     return ProbeRun(
         dataset=run.dataset,
-        model=_model(study, run.model),
+        model=model,
         snapshots=tuple(study.probed_epochs(run.experiment)),
-        device=study.experiments[run.experiment].training.device,
+        device=study.experiments[run.experiment].device,
         run=path_of(run),
         seed=run.seed,
         probes=_probes(study, run.experiment),
@@ -574,10 +620,10 @@ def theory(study: "Study") -> Theory:
     experiments = []
     for name, entry in _of_task(study, "classification"):
         if smoothings := study.smoothings(name):
-            keys = (name, entry.dataset, entry.model, study.models[entry.model].dim)
+            keys = (name, entry.dataset, entry.network, study.dim(name))
             experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings))
     regressions = [
-        TheoryRegression(name, entry.dataset, entry.model, dim, tuple(entry.losses), *penalties)
+        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties)
         for name, entry, dim, penalties in _penalised_regressions(study)
     ]
     return Theory(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
@@ -587,9 +633,9 @@ def predict(study: "Study") -> Predict:
     """Return what `predict` uses: the losses that have a closed form, and whether their penalties are explicit."""
     experiments = []
     for name, entry in _of_task(study, "classification"):
-        smoothings, dim = study.smoothings(name), study.models[entry.model].dim
+        smoothings, dim = study.smoothings(name), study.dim(name)
         runs = _runs(study, name) | {"losses": tuple(sorted(smoothings))}
-        regularised = entry.training.ufm_regularised
+        regularised = entry.ufm_regularised
         experiments.append(PredictExperiment(**runs, dim=dim, smoothings=smoothings, regularised=regularised))
     regressions = [
         PredictRegression(**_runs(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
@@ -623,11 +669,13 @@ def judge(study: "Study") -> Judge:
                 kinds={loss: study.kind(loss) for loss in entry.losses},
                 strengths={loss: study.strength(loss) for loss in entry.losses},
                 weight_decays={loss: study.weight_decay(name, loss) for loss in entry.losses},
-                regularised=entry.training.ufm_regularised,
+                regularised=entry.ufm_regularised,
                 teachers=_teachers(study, name),
                 labels={loss: study.label(loss) for loss in entry.losses},
             )
             for name, entry in study.experiments.items()
+            # Networks from elsewhere with one seed have values, and no intervals to judge by.
+            if not study.is_imported(name) or len(entry.seeds) > 1
         ),
         tuple(stated_claims(study)),
         tuple((name, *comparison) for name in study.claims for comparison in comparisons(name, study)),
@@ -649,8 +697,12 @@ def draw(study: "Study") -> Draw:
 def report(study: "Study", command: str) -> Report:
     """Return what `report` uses; `command` is what reproduces the study."""
     experiments = tuple(
-        ReportExperiment(**_drawn(study, name), transfer=tuple(study.transfer_datasets(name)))
-        for name in study.experiments
+        ReportExperiment(
+            **_drawn(study, name),
+            transfer=tuple(study.transfer_datasets(name)),
+            imported=tuple(entry.snapshot_epochs) if study.is_imported(name) else (),
+        )
+        for name, entry in study.experiments.items()
     )
     return Report(study.study, study.title, command, experiments, tuple(stated_claims(study)))
 
@@ -681,7 +733,7 @@ def track_run(study: "Study", run: "Run") -> TrackRun:
         label=study.label(run.loss),
         colour=study.colour(run.loss),
         tensors=study.track.tensors,
-        epoch=experiment.training.epochs,
+        epoch=experiment.epochs,
         probed=bool(experiment.probes),
     )
 
@@ -701,7 +753,7 @@ def track_study(study: "Study") -> TrackStudy:
         TrackExperiment(
             experiment=name,
             dataset=entry.dataset,
-            model=entry.model,
+            model=entry.network,
             labels={loss: study.label(loss) for loss in entry.losses},
             colours={loss: study.colour(loss) for loss in entry.losses},
         )
@@ -716,10 +768,10 @@ def _runs(study: "Study", experiment: str) -> dict[str, Any]:
     return {
         "experiment": experiment,
         "dataset": entry.dataset,
-        "model": entry.model,
+        "model": entry.network,
         "losses": tuple(entry.losses),
         "seeds": tuple(entry.seeds),
-        "epochs": entry.training.epochs,
+        "epochs": entry.epochs,
     }
 
 
@@ -735,7 +787,7 @@ def _drawn(study: "Study", name: str) -> dict[str, Any]:
         "colours": {loss: study.colour(loss) for loss in entry.losses},
         "first_epoch": entry.snapshot_epochs[0],
         "weight_decays": {loss: study.weight_decay(name, loss) for loss in entry.losses},
-        "regularised": entry.training.ufm_regularised,
+        "regularised": entry.ufm_regularised,
         "smoothings": study.smoothings(name),
         "drops": study.drops(name),
         "teachers": teachers,
@@ -745,23 +797,23 @@ def _drawn(study: "Study", name: str) -> dict[str, Any]:
     }
 
 
-def _of_task(study: "Study", task: str) -> "Iterator[tuple[str, Experiment]]":
+def _of_task(study: "Study", task: str) -> "Iterator[tuple[str, Experiment | Imported]]":
     """Yield the experiments of a task by name."""
     return ((name, entry) for name, entry in study.experiments.items() if study.task(name) == task)
 
 
 def _penalised_regressions(
     study: "Study",
-) -> "Iterator[tuple[str, Experiment, int | None, tuple[float, float]]]":
+) -> "Iterator[tuple[str, Experiment | Imported, int | None, tuple[float, float]]]":
     """Yield the regressions trained with the model's penalties: name, entry, d, (lambda_w, lambda_h_mean)."""
     for name, entry in _of_task(study, "regression"):
-        if entry.training.ufm_regularised:
-            yield name, entry, study.models[entry.model].dim, (study.theory.lambda_w, study.theory.lambda_h_mean)
+        if entry.ufm_regularised:
+            yield name, entry, study.dim(name), (study.theory.lambda_w, study.theory.lambda_h_mean)
 
 
 def _trained_with(study: "Study", experiment: str) -> Penalties | None:
     """Return the penalties that an experiment trains with, if it does: of a mean loss and N lambda_H by task."""
-    if not study.experiments[experiment].training.ufm_regularised:
+    if not study.experiments[experiment].ufm_regularised:
         return None
     penalties = Penalties(**study.theory.penalties)
     if study.task(experiment) == "regression":
@@ -775,8 +827,9 @@ def _teacher(study: "Study", run: "Run") -> Teacher | None:
     teacher = study.teacher(run)
     if teacher is None:
         return None
-    epoch = study.experiments[teacher.experiment].training.epochs
-    return Teacher(path_of(teacher), _model(study, teacher.model), epoch)
+    model = _network(study, teacher)
+    assert model is not None  # recorded features teach nobody
+    return Teacher(path_of(teacher), model, study.experiments[teacher.experiment].epochs)
 
 
 def _teachers(study: "Study", experiment: str) -> dict[str, Teaching]:
@@ -799,6 +852,17 @@ def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
         )
         for name, probe in probes.items()
     )
+
+
+def _network(study: "Study", run: "Run") -> Entry | None:
+    """Return the network of a run, with its own preprocessing if it was trained elsewhere; None where there is none."""
+    experiment = study.experiments[run.experiment]
+    name = experiment.model_of(run.loss)
+    model = None if name is None else _model(study, name)
+    chosen = getattr(experiment, "preprocessing", {})
+    if model is None or not chosen:
+        return model
+    return Entry(model.entry, PREPROCESSED, arguments={"network": flat(model), **chosen})
 
 
 def _model(study: "Study", name: str) -> Entry:

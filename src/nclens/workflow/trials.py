@@ -13,6 +13,7 @@ from nclens.data.tensors import Split
 from nclens.models import Network
 from nclens.models.network import try_out
 from nclens.study import ConfigError, Run, Study
+from nclens.study.experiments import Experiment
 from nclens.workflow import specs
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
@@ -80,9 +81,8 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         for loss in losses:
             try:
                 entry = specs.train(study, _run(study, experiment, loss)).loss
-                build_loss(entry, study.experiments[experiment].training.epochs)(logits, targets).mean().backward(
-                    retain_graph=True
-                )
+                found = build_loss(entry, study.experiments[experiment].epochs)(logits, targets)
+                found.mean().backward(retain_graph=True)
             except (ValueError, RuntimeError) as error:
                 faults.append(f"losses.{loss} on {dataset}: {error}")
     _refuse(faults)
@@ -92,6 +92,8 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield (experiment, data set, model, the user's own losses) for each pair of data set and model."""
     seen: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for name, entry in study.experiments.items():
+        if not isinstance(entry, Experiment):  # `ingest` reads networks that were trained elsewhere
+            continue
         _, losses = seen.setdefault((entry.dataset, entry.model), (name, []))
         own = [loss for loss in entry.losses if getattr(study.losses[loss], "function", None)]
         losses += [loss for loss in own if loss not in losses]
@@ -101,7 +103,7 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
 
 def _run(study: Study, experiment: str, loss: str) -> Run:
     entry = study.experiments[experiment]
-    return Run(experiment, entry.dataset, entry.model, loss, min(entry.seeds))
+    return Run(experiment, entry.dataset, entry.network, loss, min(entry.seeds))
 
 
 def _called(study: Study, experiment: str, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor]:

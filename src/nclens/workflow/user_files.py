@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nclens.data.hidden import TOOL_MADE
@@ -73,6 +73,32 @@ def _leads_back(link: bytes, parent: bytes) -> bool:
     """Return whether a link to a folder leads to one that it is in."""
     target, inside = os.path.realpath(link), os.path.realpath(parent)
     return (inside + os.fsencode(os.sep)).startswith(target.rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep))
+
+
+def weight_files(checkpoint: Path) -> list[Path]:
+    """Return the files of a checkpoint: itself, or those with weights in a folder of Hugging Face, all shards or one.
+
+    Raises:
+        ValueError: the folder has no weights.
+    """
+    if not checkpoint.is_dir():
+        return [checkpoint]
+    for pattern in ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin"):
+        if found := sorted(checkpoint.glob(pattern)):
+            return found
+    raise ValueError(
+        f"{checkpoint} is a folder without weights; allowed: a folder of Hugging Face with its file `model` of "
+        "safetensors, or pytorch_model.bin, whole or in shards"
+    )
+
+
+def checkpoints_digest(checkpoints: Mapping[int, Path], digest: Callable[[Path], str] = digest_of) -> str:
+    """Return the digest of the contents of checkpoints by epoch; where they are is no part of it."""
+    found = []
+    for epoch, checkpoint in sorted(checkpoints.items()):
+        with contextlib.suppress(ValueError):  # a folder without weights: the stage says so
+            found += [[epoch, digest(file)] for file in weight_files(checkpoint)]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 class Digests:

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor, nn
+
 from nclens.models import MODELS, Network, split_at_head
-from nclens.workflow.build.functions import call
+from nclens.workflow.build.functions import call, library_function
 
 
 def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> Network:
     """Return the network of a model entry for inputs of `shape` (C, H, W) or (F,) and K = `outputs`.
 
     The user's own function gets `shape` and `outputs` and its parameters, and returns a module that ends in a linear
-    layer of `outputs` rows, the head.
+    layer of `outputs` rows, the head. An entry `{name: preprocessed, network: ENTRY, ...}` is another entry's network
+    behind `nclens.models.preprocessing`.
 
     Raises:
         ValueError: the model does not fit the inputs or K, or has no linear head.
@@ -19,5 +22,28 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
     entry = {key: value for key, value in entry.items() if key != "entry"}
     if "function" in entry:
         module = call(entry["file"], entry["function"], tuple(shape), outputs, **entry["parameters"])
-        return split_at_head(module, shape, outputs, entry["function"])
-    return MODELS[entry.pop("name")](tuple(shape), outputs, **entry)
+        return split_at_head(_returning_logits(module), shape, outputs, entry["function"])
+    name = entry.pop("name")
+    if name == "preprocessed":
+        # By name, so that its code counts for such networks alone.
+        taken = library_function("nclens.models.preprocessing:shape_taken")
+        network = build_network(entry.pop("network"), taken(shape, entry["resize"], entry["crop"]), outputs)
+        return library_function("nclens.models.preprocessing:preprocessed")(network, shape, **entry)
+    return MODELS[name](tuple(shape), outputs, **entry)
+
+
+class Logits(nn.Module):
+    """A model of Hugging Face's transformers that returns its logits instead of a mapping with them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K)."""
+        return self.model(inputs).logits
+
+
+def _returning_logits(module: Any) -> Any:
+    is_transformer = any(base.__module__ == "transformers.modeling_utils" for base in type(module).__mro__)
+    return Logits(module) if is_transformer else module

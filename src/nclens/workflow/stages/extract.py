@@ -14,9 +14,10 @@ from nclens.training.loop import Backbone, extract_features
 from nclens.training.passes import Passes
 from nclens.training.runtime import configure
 from nclens.workflow.agreement import nc1_of
+from nclens.workflow.build.checkpoints import with_logits
 from nclens.workflow.build.models import build_network
 from nclens.workflow.devices import device_slot
-from nclens.workflow.epochs import load_weights, read_ahead, write_epochs
+from nclens.workflow.epochs import Put, load_weights, read_ahead, write_epochs
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Extract, flat
@@ -32,6 +33,9 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         ValueError: the head is not z = W h + b; names the run, the epoch, the split and the layer.
     """
     described, folder = read_json(manifest, "prepare"), RunFolder(run)
+    if spec.model is None:
+        _recorded(spec, folder, earlier)
+        return
     with device_slot(spec.device, folder.name) as device:
         tensors, _ = read_tensors(data, "prepare")
         network = build_network(flat(spec.model), described["shape"], output_count(described))
@@ -40,10 +44,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
         passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
-            puts = dict.fromkeys(spec.kept, files.enter_context(write_epochs(folder.features, spec.kept)))
-            if earlier:
-                others = [epoch for epoch in spec.snapshots if epoch not in spec.kept]
-                puts |= dict.fromkeys(others, files.enter_context(write_epochs(folder.earlier_features, others)))
+            puts = _writers(spec, folder, earlier, files)
             epochs = [epoch for epoch in spec.snapshots if epoch in puts]
             for epoch, weights, _ in read_ahead(folder.snapshots, epochs, "train"):
                 load_weights(network, weights, folder.snapshots)
@@ -57,6 +58,23 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
                 made |= {"weight": network.head.weight, "bias": _bias(network.head)}
                 puts[epoch](epoch, made)
+
+
+def _writers(spec: Extract, folder: RunFolder, earlier: bool, files: ExitStack) -> dict[int, Put]:
+    """Return what writes the features of each epoch, those that are not kept only where `earlier`."""
+    puts = dict.fromkeys(spec.kept, files.enter_context(write_epochs(folder.features, spec.kept)))
+    if earlier:
+        others = [epoch for epoch in spec.snapshots if epoch not in spec.kept]
+        puts |= dict.fromkeys(others, files.enter_context(write_epochs(folder.earlier_features, others)))
+    return puts
+
+
+def _recorded(spec: Extract, folder: RunFolder, earlier: bool) -> None:
+    """Write features that were recorded without a network, with their logits."""
+    with ExitStack() as files:
+        puts = _writers(spec, folder, earlier, files)
+        for epoch, tensors, _ in read_ahead(folder.snapshots, puts, "ingest"):
+            puts[epoch](epoch, with_logits(tensors))
 
 
 def _extracted(network: Network, name: str, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:

@@ -46,9 +46,11 @@ def track_run(spec: TrackRun, root: Path) -> None:
         given = recorded.parameters(record).items()
         client.log_batch(run_id, params=[Param(key, value) for key, value in given])
         dataset = _log_dataset(client, run_id, root, spec.dataset)
-        model_id = logged_model.log(run_id, root, spec, record)
         metrics = [Metric(*point) for point in recorded.points(run, spec, record)]
-        _log_metrics(client, run_id, [*logged_model.linked(metrics, model_id, dataset, spec.epoch)])
+        if record["spec"]["model"] is not None:  # features may have been recorded without a network
+            model_id = logged_model.log(run_id, root, spec, record)
+            metrics = [*logged_model.linked(metrics, model_id, dataset, spec.epoch)]
+        _log_metrics(client, run_id, metrics)
         _log_files(client, run_id, root, files, tensors=spec.tensors)
 
     times = recorded.times(record)
@@ -146,7 +148,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     """Return every kept file of a run; features that the workflow deletes once measured are none of them."""
     folder = StudyFolder(root)
     run = folder.run(spec.run)
-    logs = [folder.log(stage, spec.run) for stage in ("train", "extract", "measure", "probe")]
+    logs = [folder.log(stage, spec.run) for stage in ("train", "ingest", "extract", "measure", "probe")]
     return [
         *(run.run, run.history, run.metrics, run.film, run.snapshots, run.features),
         *([run.probes] if spec.probed else []),
