@@ -1,6 +1,7 @@
 """nclens: what a loss does to a network's representation. Each line below is a chapter; the rules are in rules/."""
 
 from snakemake.utils import min_version
+
 from snakemake_logger_plugin_nclens import view
 
 min_version("9.0")

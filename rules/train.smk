@@ -76,9 +76,7 @@ rule ingest:
         code=code_of_run("ingest"),
         digest=of_run(PLAN.checkpoints_digest),
         # A function of the output is no reason to run again: neither is a path.
-        checkpoints=lambda wildcards, output: PLAN.checkpoints(
-            PLAN.runs[wildcards.run]
-        ),
+        checkpoints=lambda wildcards, output: PLAN.checkpoints(PLAN.runs[wildcards.run]),
         run=subpath(output.run, parent=True),
     message:
         "ingest {wildcards.run}"
