@@ -301,20 +301,8 @@ def repository() -> str | None:
 
     A user's name and password in it are left out. An installed package is in no repository of its own.
     """
-    if not (PACKAGE.parents[1] / ".git").exists():
-        return None
-    try:
-        remote = subprocess.run(
-            ["git", "config", "--get", "remote.origin.url"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return page_of(remote.stdout.strip())
+    remote = _git("config", "--get", "remote.origin.url")
+    return page_of(remote) if remote else None
 
 
 def page_of(remote: str) -> str | None:
@@ -331,15 +319,18 @@ def page_of(remote: str) -> str | None:
 
 def git_revision() -> str | None:
     """Return the git revision of the package's checkout, `+changes` added where files differ; None outside one."""
+    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git says of the package's checkout; None where there is none, or nothing to say.
+
+    An installed package may lie in another project's repository, which is not meant.
+    """
+    if not (PACKAGE.parents[1] / ".git").exists():
+        return None
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None
+    return done.stdout.strip() or None
