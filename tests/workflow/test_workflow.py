@@ -147,7 +147,7 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
         *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
     }
     claims = pd.read_csv(root / "claims.csv")
-    assert {"C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2"} == set(claims["claim"])
+    assert {*(f"C{k}" for k in range(1, 7)), "W1", "W2", *(f"G{k}" for k in range(1, 6))} == set(claims["claim"])
     assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
     assert "verdict" in finished.output.lower()
     assert "report.html" in finished.output
