@@ -1,6 +1,7 @@
 """The saved view is what the installed MLflow reads, and its UI opens on the collapse with no click."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -96,8 +97,9 @@ def served(tmp_path_factory):
             time.sleep(0.2)
         yield process, text
     finally:
-        for started in [*psutil.Process(process.pid).children(recursive=True), process]:
-            started.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+            for started in [*psutil.Process(process.pid).children(recursive=True), process]:
+                started.terminate()
         process.wait(30)
 
 

@@ -341,7 +341,7 @@ def addresses(port: int) -> dict[str, dict[str, str]]:
     base = f"{public_uri().rstrip('/')}/#" if _is_web() else f"http://127.0.0.1:{port}/#"
     with connected() as client:
         for experiment in client.search_experiments(order_by=["name ASC"]):
-            if client.search_runs([experiment.experiment_id], "tags.`nclens.seed` LIKE '%'", max_results=1):
+            if client.search_runs([experiment.experiment_id], f"tags.`{KIND}` = 'run'", max_results=1):
                 saved = saved_view.TAG in experiment.tags
                 found[experiment.name] = saved_view.links(base, experiment.experiment_id, saved)
     if not found:
