@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from nclens.metrics.catalogue import METRICS, Metric, measurement, metric
+from nclens.metrics.catalogue import METRICS, Better, Metric, measurement, metric
 from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Custom, Line, Name, NonNegative, Text
 
@@ -126,7 +126,8 @@ class MetricClaim(ClaimBase):
         if known(self.metric) is None and (name := _owner(self.metric, own)):
             entry, key = own[name], self.metric[len(name) + 1 :]
             label = ", ".join(filter(None, (str(entry.get("label") or name), key)))
-            better = entry.get("better") or ""
+            found: dict[Any, Better] = {"lower": "lower", "higher": "higher"}
+            better = found.get(str(entry.get("better")), "")
             self._own = Metric(self.metric, label, better, str(entry.get("unit") or ""), least=-math.inf)
             splits = entry.get("splits")
             self._own_splits = tuple(splits) if isinstance(splits, list | tuple) else ("train", "test")
