@@ -12,10 +12,11 @@ from nclens.study import load_study, read_study
 from nclens.workflow.build.figures import draw_figure
 
 STUDIES = Path(__file__).parents[2] / "studies"
-PLAIN = (
+EVERY = (
     *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "norms", "correct_incorrect"),
-    *("reliability", "ece_temperature", "projections", "ufm_conditioning", "ufm_dynamics"),
+    *("reliability", "ece_temperature", "projections"),
 )
+PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
@@ -46,7 +47,7 @@ DRAWN = {
         "swimmer": REGRESSION,
         "univariate": REGRESSION,
         "images": REGRESSION,
-        "classification": (*PLAIN, "nrc_classification"),
+        "classification": (*EVERY, "nrc_classification"),
     },
     "smoke": {"smoke": PLAIN},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
@@ -102,6 +103,7 @@ def test_the_catalogue_is_plain_data():
 def test_facts_are_named_in_words():
     assert described("loss:mse") == "a loss mse"
     assert described("schedule:drop") == "a loss with a schedule of kind drop"
+    assert described("closed_form") == "a loss with a closed form (ce, or ls without a schedule)"
     assert described("training.ufm_regularised") == "training.ufm_regularised"
 
 

@@ -57,6 +57,27 @@ def test_higher_is_better_for_probes_and_neither_for_spread():
     assert best(summary(constant(values, "d_within"))) == []
 
 
+def test_the_studys_own_metrics_follow_with_their_labels_directions_and_splits():
+    values = {"ce": [0.1, 0.1, 0.1], "ls": [0.2, 0.2, 0.2], "maxsup": [0.3, 0.3, 0.3]}
+    names = ("error", "feature_norm", "feature_mine", "feature_more_mine", "rank")
+    tables = [constant(values, name, split) for name in names for split in ("train", "test")]
+    own = [
+        {"name": "feature", "label": "", "better": "", "splits": ("train",)},
+        {"name": "feature_more", "label": "More", "better": "lower", "splits": ("test",)},
+        {"name": "rank", "label": "Rank", "better": "higher", "splits": ("train", "test")},
+    ]
+    table = summarise(pd.concat(tables, ignore_index=True), LOSSES, SEEDS, EPOCHS, "ce", own)
+    rows = table[table["loss"] == "maxsup"].drop(columns="loss").set_index("metric")[["quantity", "split", "better"]]
+    assert [(name, *row) for name, *row in rows.itertuples()] == [
+        ("error", "error", "test", "lower"),
+        ("feature_mine", "feature, mine", "train", ""),
+        ("feature_more_mine", "More, mine", "test", "lower"),
+        ("rank", "Rank", "train", "higher"),
+        ("rank", "Rank", "test", "higher"),
+    ]
+    assert list(table.loc[(table["metric"] == "rank") & table["best"], "loss"]) == ["maxsup", "maxsup"]
+
+
 def test_two_seeds_never_name_a_best():
     assert best(summary(constant({"ce": [1.0, 1.0], "ls": [2.0, 2.0]}), losses=["ce", "ls"], seeds=[0, 1])) == []
 

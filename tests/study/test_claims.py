@@ -69,6 +69,34 @@ def test_what_does_not_fit_is_named(raw_study, changes, message):
         study(raw_study, entry)
 
 
+def test_a_claim_may_be_on_a_metric_of_the_users_own(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("def rank(features): pass")
+    metric = {"function": "mine:rank", "label": "Rank", "better": "higher", "unit": "dimensions", "splits": ["test"]}
+    raw_study["metrics"] = {"rank": metric, "rank_more": {"function": "mine:rank"}}
+    raw_study["claims"] = {
+        "one": ECE | {"metric": "rank", "at": "best"},
+        "part": ECE | {"metric": "rank_of_one"},
+        "other": ECE | {"metric": "rank_more_of_one", "split": "train"},
+    }
+    found = load_study(raw_study, [tmp_path])
+    assert comparisons("one", found) == [("smoke", "ls", "ce")]
+    made = {name: entry.specification() for name, entry in found.claims.items()}
+    assert {name: entry["label"] for name, entry in made.items()} == {
+        "one": "Rank",
+        "part": "Rank, of_one",
+        "other": "rank_more, of_one",
+    }
+    assert (made["one"]["unit"], made["one"]["rising"], made["other"]["rising"]) == ("dimensions", True, False)
+    for changes, message in (
+        ({"metric": "rank", "split": "train"}, "split = train: `rank` is measured on test alone"),
+        ({"metric": "rank_more", "at": "best"}, "neither direction of `rank_more` is better"),
+        ({"metric": "rnk"}, "the nearest: rank"),
+    ):
+        raw_study["claims"] = {"one": ECE | changes}
+        with pytest.raises(ConfigError, match=message):
+            load_study(raw_study, [tmp_path])
+
+
 @pytest.mark.parametrize("key", ["direction", "margin"])
 def test_direction_and_margin_are_required(raw_study, key):
     with pytest.raises(ConfigError, match=rf"claims\.mine\.{key}: is missing"):

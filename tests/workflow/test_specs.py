@@ -63,7 +63,7 @@ USED = {
     **{f"theory.lambda_{key}": (0.077, {"resolve", "theory", "predict"}) for key in ("w", "h", "b")},
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
-    "metrics": ({"mine": {"function": "browser:executable"}}, {"resolve", "measure"}),
+    "metrics": ({"mine": {"function": "browser:executable"}}, {"resolve", "measure", "report"}),
     "claims": (
         {"mine": {"metric": "ece", "split": "test", "direction": "below", "margin": 0.01}},
         {"resolve", "judge", "report"},

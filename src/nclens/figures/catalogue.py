@@ -49,9 +49,13 @@ def described(fact: str) -> str:
     """
     kind, _, name = fact.rpartition(":")
     forms = {"loss": "a loss {}", "schedule": "a loss with a schedule of kind {}", "probe": "a probe of kind {}"}
+    if fact == CLOSED_FORM:
+        return "a loss with a closed form (ce, or ls without a schedule)"
     return forms.get(kind, "{}").format(name)
 
 
+#: A loss that the unconstrained feature model has a closed form for.
+CLOSED_FORM = "closed_form"
 #: Networks that are trained here, or imported at two epochs or more.
 CURVES = ("training", "epochs")
 MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
@@ -150,6 +154,7 @@ _ENTRIES = (
         caption="Condition number of the Hessian at the global minimiser, one row per definition, one marker per loss; "
         "log axis, left is better. Open markers: closed form; filled markers: eigenvalues at the numeric minimiser.",
         draw="nclens.figures.unconstrained_feature_model:ufm_conditioning",
+        needs=(CLOSED_FORM,),
     ),
     FigureEntry(
         stem="ufm_dynamics",
@@ -161,6 +166,7 @@ _ENTRIES = (
         "smoothing, pale ones its direction only, the others neither; the number is the factor by which the worst "
         "prediction is off.",
         draw="nclens.figures.ufm_dynamics:ufm_dynamics",
+        needs=(CLOSED_FORM,),
     ),
     FigureEntry(
         stem="smoothing_collapse",

@@ -13,6 +13,7 @@ import pandas as pd
 from nclens.claims.effects import first_reach, interpolated, logs
 from nclens.claims.verdict import FEWEST_PAIRS
 from nclens.metrics.catalogue import METRICS, Better
+from nclens.metrics.catalogue import metric as built_in
 from nclens.metrics.intervals import t_interval
 from nclens.probes.catalogue import PROBES
 
@@ -49,7 +50,7 @@ QUANTITIES = (
     Quantity("epochs to collapse", EPOCHS_TO_COLLAPSE, "train"),
     *(column for metric in ("d_within", "r2_angular") for column in _of(metric, "train", "test")),
 )
-"""The columns of every experiment; linear probes and students follow, one column each."""
+"""The columns of every experiment; linear probes, students and the study's own metrics follow."""
 MORE: dict[str, tuple[str, Better]] = {
     **{
         metric.name: (metric.label, metric.better)
@@ -62,8 +63,33 @@ MORE: dict[str, tuple[str, Better]] = {
 """Metric, which may add a name after a slash -> its label, and the better direction; of probes, those that have one."""
 
 
+def own_quantities(entries: Sequence[Mapping[str, Any]], found: Sequence[str]) -> tuple[Quantity, ...]:
+    """Return the columns of a study's own metrics, in the order of their entries.
+
+    Args:
+        entries: each with name, label, better and splits; its function may have returned several metrics, `NAME_key`.
+        found: the metrics of the table.
+    """
+    names = sorted((entry["name"] for entry in entries), key=len, reverse=True)
+    others = [name for name in found if not built_in(name)]
+    owner = {one: next((name for name in names if one == name or one.startswith(f"{name}_")), None) for one in others}
+    return tuple(
+        Quantity(", ".join(filter(None, (label, one[len(name) + 1 :]))), one, split, entry["better"])
+        for entry in entries
+        for name, label in [(entry["name"], entry["label"] or entry["name"])]
+        for one in others
+        if owner[one] == name
+        for split in entry["splits"]
+    )
+
+
 def summarise(
-    metrics: pd.DataFrame, losses: Sequence[str], seeds: Sequence[int], epochs: int, baseline: str | None
+    metrics: pd.DataFrame,
+    losses: Sequence[str],
+    seeds: Sequence[int],
+    epochs: int,
+    baseline: str | None,
+    own: Sequence[Mapping[str, Any]] = (),
 ) -> pd.DataFrame:
     """Return each quantity of each loss after the last epoch: mean over seeds and its 95% t interval.
 
@@ -80,6 +106,7 @@ def summarise(
         seeds: the seeds of every loss.
         epochs: the last epoch.
         baseline: the loss that sets the level of collapse; None for none.
+        own: the study's own metrics, as `own_quantities` takes them.
 
     Returns:
         columns `COLUMNS`, one row a loss and quantity, quantities that no run has left out. `low` and `high` are nan
@@ -94,7 +121,7 @@ def summarise(
         if name == metric or name.startswith(f"{metric}/")
     )
     rows: list[dict[str, object]] = []
-    for quantity in (*QUANTITIES, *named):
+    for quantity in (*QUANTITIES, *named, *own_quantities(own, found)):
         if quantity.metric == EPOCHS_TO_COLLAPSE:
             values = _epochs_to_collapse(metrics, losses, seeds, epochs, baseline)
         else:
@@ -110,7 +137,9 @@ def summarise(
     return table.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank").reset_index(drop=True)
 
 
-def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame) -> pd.DataFrame:
+def side_by_side(
+    experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame, own: Sequence[Mapping[str, Any]] = ()
+) -> pd.DataFrame:
     """Return the table of every experiment, column `experiment` first.
 
     A loss that teaches has the column `student_error`: the final test error of its students, a column a temperature,
@@ -120,6 +149,7 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
         experiments: each with experiment (its name), losses, seeds, epochs, baseline and, where losses are distilled,
             `teachers` (loss -> experiment and loss of its teacher, temperature, weight).
         metrics: of all of them, with a column experiment.
+        own: the study's own metrics, as `own_quantities` takes them.
     """
     students = _students(experiments, metrics)
     by_experiment = dict(list(pd.concat([metrics, students]).groupby("experiment", observed=True)))
@@ -130,6 +160,7 @@ def side_by_side(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame
             entry["seeds"],
             entry["epochs"],
             entry["baseline"],
+            own,
         ).assign(experiment=entry["experiment"])
         for entry in experiments
     ]

@@ -1,13 +1,24 @@
 """Claims of the user's own: a metric and what is claimed of it, or a function that computes the effects."""
 
 import difflib
+import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from nclens.metrics.catalogue import METRICS, Metric, measurement, metric
+from nclens.metrics.catalogue import METRICS, Better, Metric, measurement, metric
 from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Custom, Line, Name, NonNegative, Text
 
@@ -25,9 +36,23 @@ def known(name: str) -> Metric | None:
     return metric(name) or _PROBED.get(name.partition("/")[0])
 
 
-def _measured(name: str) -> str:
-    if known(name) is None:
-        near = difflib.get_close_matches(name, [*METRICS, *_PROBED], n=3, cutoff=0.4) or list(METRICS)[:3]
+def _own_metrics(info: ValidationInfo) -> Mapping[str, Any]:
+    """Return the study's own metrics as they are written; they are checked by themselves."""
+    written = (info.context or {}).get("metrics")
+    entries = written.items() if isinstance(written, Mapping) else ()
+    return {name: entry for name, entry in entries if isinstance(name, str) and isinstance(entry, Mapping)}
+
+
+def _owner(name: str, own: Mapping[str, Any]) -> str | None:
+    """Return the entry that yields a metric of the user's own: NAME, or NAME_key of one that returns a dict."""
+    fitting = [entry for entry in own if name == entry or name.startswith(f"{entry}_")]
+    return max(fitting, key=len, default=None)
+
+
+def _measured(name: str, info: ValidationInfo) -> str:
+    own = _own_metrics(info)
+    if known(name) is None and _owner(name, own) is None:
+        near = difflib.get_close_matches(name, [*own, *METRICS, *_PROBED], n=3, cutoff=0.4) or list(METRICS)[:3]
         raise PydanticCustomError(
             "metric", "no metric of this name is measured; the nearest: {near}", {"near": ", ".join(near)}
         )
@@ -72,7 +97,7 @@ class ClaimBase(Closed):
     def null(self) -> float:
         """The value that the interval is compared with, in the unit shown."""
         if self.scale == "difference":
-            return -self.margin if self.direction == "below" else self.margin
+            return 0.0 - self.margin if self.direction == "below" else self.margin
         return 1 / (1 + self.margin) if self.direction == "below" else 1 + self.margin
 
     def specification(self) -> dict[str, Any]:
@@ -85,15 +110,27 @@ class MetricClaim(ClaimBase):
     """A claim on a metric."""
 
     metric: Annotated[Text, AfterValidator(_measured)]
-    """A metric of the study's table."""
+    """A metric of the study's table, one of your own too: `NAME`, or `NAME_key` where its function returns a dict."""
     split: Literal["train", "test"]
     """The split that it is measured on."""
     at: Annotated[str, BeforeValidator(_moment)] = "last"
     """`last`, after the last epoch; `best`, over the snapshots; `epoch N`, a snapshot; or `time_to LEVEL`, the epoch of
     the first snapshot at which the metric has reached the level, compared as a ratio."""
 
+    _own: Metric | None = PrivateAttr(None)
+    _own_splits: tuple[str, ...] = PrivateAttr(())
+
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
+        own = _own_metrics(info)
+        if known(self.metric) is None and (name := _owner(self.metric, own)):
+            entry, key = own[name], self.metric[len(name) + 1 :]
+            label = ", ".join(filter(None, (str(entry.get("label") or name), key)))
+            found: dict[Any, Better] = {"lower": "lower", "higher": "higher"}
+            better = found.get(str(entry.get("better")), "")
+            self._own = Metric(self.metric, label, better, str(entry.get("unit") or ""), least=-math.inf)
+            splits = entry.get("splits")
+            self._own_splits = tuple(splits) if isinstance(splits, list | tuple) else ("train", "test")
         if self.split not in self.splits:
             message = "split = {split}: `{metric}` is measured on {splits} alone"
             context = {"split": self.split, "metric": self.metric, "splits": ", ".join(self.splits)}
@@ -110,19 +147,23 @@ class MetricClaim(ClaimBase):
     @property
     def known(self) -> Metric:
         """The metric's entry of its catalogue."""
-        found = known(self.metric)
+        found = known(self.metric) or self._own
         assert found is not None
         return found
 
     @property
-    def task(self) -> str:
-        """The task of the networks that have the metric."""
+    def task(self) -> str | None:
+        """The task of the networks that have the metric; None for a metric of the user's own."""
+        if self._own:
+            return None
         found = measurement(self.metric)
         return "regression" if found and found.task == "regression" else "classification"
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that have the metric."""
+        if self._own:
+            return self._own_splits
         if found := measurement(self.metric):
             return found.splits
         return tuple(probe.split for probe in PROBES.values() if self.known in probe.metrics)
@@ -200,7 +241,7 @@ def comparisons(name: str, study: "Study") -> list[tuple[str, str, str]]:
         losses = study.experiments[experiment].losses
         against = entry.against or study.baseline(experiment)
         if isinstance(entry, MetricClaim):
-            if entry.task != study.task(experiment):
+            if entry.task not in (None, study.task(experiment)):
                 continue
             _has_snapshot(where, entry, experiment, study)
         if against in losses:

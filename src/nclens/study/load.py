@@ -26,7 +26,9 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
     """
     check_plain(raw)
     try:
-        return Study.model_validate(raw, context={"folders": [str(f) for f in folders or ["."]]})
+        written = raw.get("metrics") if isinstance(raw, Mapping) else None
+        context = {"folders": [str(f) for f in folders or ["."]], "metrics": written}
+        return Study.model_validate(raw, context=context)
     except ValidationError as error:
         lines = _lines(error.errors(include_url=False), raw)
         count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"

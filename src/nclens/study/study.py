@@ -342,12 +342,13 @@ class Study(Closed):
         """Return the facts about an experiment that the catalogue of figures refers to.
 
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
-        trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `sweep` for three
-        smoothings or more; `three_classes` unless the data are known to have fewer.
+        trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
+        that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
+        the data are known to have fewer.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
-        classes = known_classes(self.datasets[entry.dataset])
+        classes, smoothings = known_classes(self.datasets[entry.dataset]), self.smoothings(experiment)
         facts = {f"loss:{loss.name}" for loss in losses if hasattr(loss, "name")}
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
@@ -355,7 +356,8 @@ class Study(Closed):
             "training": isinstance(entry, Experiment),
             "epochs": len(entry.snapshot_epochs) > 1,
             "training.ufm_regularised": entry.ufm_regularised,
-            "sweep": len(set(self.smoothings(experiment).values())) > 2,
+            "closed_form": bool(smoothings),
+            "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
         }
         return facts | {fact for fact, holds in others.items() if holds}

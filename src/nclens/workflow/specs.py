@@ -441,6 +441,16 @@ class ReportExperiment(DrawExperiment):
 
 
 @dataclass(frozen=True)
+class ShownMetric:
+    """How the page shows a metric of the user's own; see `nclens.study.metrics`."""
+
+    name: str
+    label: str
+    better: str
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What the page shows; `command` reproduces the study."""
 
@@ -449,6 +459,7 @@ class Report:
     command: str
     experiments: tuple[ReportExperiment, ...]
     claims: tuple[StatedClaim, ...] = ()
+    metrics: tuple[ShownMetric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -704,7 +715,8 @@ def report(study: "Study", command: str) -> Report:
         )
         for name, entry in study.experiments.items()
     )
-    return Report(study.study, study.title, command, experiments, tuple(stated_claims(study)))
+    own = (ShownMetric(name, entry.label, entry.better, entry.splits) for name, entry in study.metrics.items())
+    return Report(study.study, study.title, command, experiments, tuple(stated_claims(study)), tuple(own))
 
 
 def track_setup(study: "Study") -> TrackSetup:

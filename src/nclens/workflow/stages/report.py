@@ -46,7 +46,7 @@ def report(spec: Report, root: Path, output: Path) -> None:
     metrics = tables.read(tables.COLLECTED, folder.metrics)
     # Teachers in the order of the losses.
     experiments = [vars(experiment) | {"teachers": experiment.labelled_teachers} for experiment in spec.experiments]
-    losses = side_by_side(experiments, metrics)
+    losses = side_by_side(experiments, metrics, [vars(metric) for metric in spec.metrics])
     tables.write(tables.LOSSES, folder.losses, losses)
     page = report_page(
         vars(spec) | {"experiments": experiments, "stated": {entry.id: build_claim(entry) for entry in spec.claims}},
