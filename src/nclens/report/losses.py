@@ -50,7 +50,7 @@ def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
                 for quantity, split in quantities
             ],
         )
-    columns = [Column(quantity, _detail(quantity, split), numeric=True) for quantity, split in quantities]
+    columns = [Column(sentence(quantity), _detail(quantity, split), numeric=True) for quantity, split in quantities]
     return Table(
         [Column("Loss"), *columns],
         [
