@@ -2,15 +2,17 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from nclens.figures import style
 from nclens.figures.catalogue import FIGURES
 from nclens.report import Drawn
 from nclens.report.drawing import contrast
+from nclens.report.summary import QUANTITIES, side_by_side
 from nclens.workflow.build.figures import draw_figure
+from tests.report.test_report import LOSSES, simulated_metrics, simulated_study
 from tests.report.test_report import page as page_of
-from tests.report.test_report import simulated_study
 
 STEMS = ("collapse_curves", "nc1_nc2", "norms", "projections", "ufm_conditioning")
 LUMINANCE = """
@@ -95,6 +97,44 @@ def test_a_phone_shows_panels_below_each_other_with_labels_of_nine_pixels(opened
     )
     assert boxes == sorted(set(boxes))
     assert page.evaluate("getComputedStyle(document.querySelector('.whole')).clipPath") == "inset(50%)"
+
+
+def test_a_phone_shows_the_rows_of_tables_as_cards_with_the_headings_as_labels(chromium, tmp_path):
+    """Of runs, of losses as rows, of the theory: no table scrolls, no number is cut, sorting stays."""
+    losses = LOSSES | {f"ls{k}": {"label": f"LS {k}", "colour": "#009E73"} for k in range(3)}
+    study, metrics = simulated_study(losses=losses), simulated_metrics().astype({"metric": str, "split": str})
+    known = set(zip(metrics["metric"], metrics["split"], strict=True))
+    nc1 = metrics[metrics["metric"] == "nc1"]
+    more = [column for column in QUANTITIES if (column.metric, column.split) not in known]
+    metrics = pd.concat([metrics, *(nc1.assign(metric=column.metric, split=column.split) for column in more)])
+    metrics = pd.concat([metrics, *(metrics[metrics["loss"] == "ls"].assign(loss=f"ls{k}") for k in range(3))])
+    path = tmp_path / "report.html"
+    path.write_text(page_of(study=study, metrics=metrics, losses=side_by_side(study["experiments"], metrics)))
+    page = chromium.new_page(viewport={"width": 390, "height": 900})
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+    assert page.evaluate(wide) == []
+    cut = "[...document.querySelectorAll('td, th')].filter(e => e.getBoundingClientRect().right > 390).length"
+    assert page.evaluate(cut) == 0
+    for section in ("runs", "losses", "theory"):
+        cells = f"[...document.querySelectorAll('#{section} tbody td:not(:first-child):not(:empty)')]"
+        assert page.evaluate(f"{cells}.length") > 10
+        assert page.evaluate(f"{cells}.filter(e => !e.dataset.label).map(e => e.outerHTML)") == []
+    first = page.locator("#runs tbody td:nth-child(4)").first
+    assert first.get_attribute("data-label") == "ECE whole test set"
+    assert "ECE whole test set" in first.evaluate("e => getComputedStyle(e, '::before').content")
+    page.locator("#runs thead button", has_text="Accuracy").click()
+    seeds = page.locator("#runs tbody td:nth-child(2)").all_inner_texts()
+    assert seeds[:3] == ["0", "1", "2"]
+    page.locator("#runs thead button", has_text="Accuracy").click()
+    assert page.locator("#runs tbody td:nth-child(2)").first.inner_text() == "2"
+    # On paper the same tables are tables, and whole.
+    page.set_viewport_size({"width": 710, "height": 900})
+    page.emulate_media(media="print")
+    assert len(page.locator("#losses thead th").all()) == 15
+    assert page.evaluate("[...document.querySelectorAll('table')].filter(e => e.offsetWidth > innerWidth).length") == 0
+    page.close()
 
 
 def test_a_wide_page_shows_the_whole_figures(opened):

@@ -34,7 +34,7 @@ def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Sec
 
 
 def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
-    """A row a quantity where the losses are few, which fits a phone; else a row a loss, which can be sorted."""
+    """A row a quantity where the losses are few, which fits paper; else a row a loss, which can be sorted."""
     quantities = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
     losses = list(dict.fromkeys(rows["loss"]))
     cells = {(row["loss"], row["quantity"], row["split"]): _cell(row) for row in rows.to_dict("records")}
@@ -43,11 +43,14 @@ def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
         return Table(
             [Column("Quantity"), *heads],
             [
-                [Cell(sentence(quantity), detail=split), *(cells[loss, quantity, split] for loss in losses)]
+                [
+                    Cell(sentence(quantity), detail=_detail(quantity, split)),
+                    *(cells[loss, quantity, split] for loss in losses),
+                ]
                 for quantity, split in quantities
             ],
         )
-    columns = [Column(quantity, split, numeric=True) for quantity, split in quantities]
+    columns = [Column(sentence(quantity), _detail(quantity, split), numeric=True) for quantity, split in quantities]
     return Table(
         [Column("Loss"), *columns],
         [
@@ -56,6 +59,11 @@ def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
         ],
         sortable=True,
     )
+
+
+def _detail(quantity: str, split: str) -> str:
+    """Return the split, unless the quantity's label names it."""
+    return "" if f"{split} set" in quantity else split
 
 
 def _cell(row: Mapping[Any, Any]) -> Cell:

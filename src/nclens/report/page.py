@@ -89,6 +89,11 @@ class Column:
     numeric: bool = False
     loss: Mapping[str, str] | None = None
 
+    @property
+    def label(self) -> str:
+        """The heading as text, where a cell stands without its column."""
+        return f"{self.loss['label'] if self.loss else self.text} {self.detail}".strip()
+
 
 @dataclass(frozen=True)
 class Cell:

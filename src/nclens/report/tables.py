@@ -98,7 +98,7 @@ def _table(
             Column(sentence(METRICS[metric].label), SPLITS.get((split, metric), split), numeric=True)
             for split, metric in chosen
         ),
-        *(Column("Training", "s", numeric=True), Column("Device")),
+        *(Column("Training", "seconds", numeric=True), Column("Device")),
         *([Column("Files")] if linked else []),
     ]
     return Table(columns, rows, sortable=True)

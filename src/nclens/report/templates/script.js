@@ -12,6 +12,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     return a.localeCompare(b, "en", {numeric: true});
   };
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    if (body.rows[0]?.cells[column].classList.contains("ways")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...heading.childNodes);
