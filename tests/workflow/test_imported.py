@@ -132,7 +132,7 @@ def test_with_one_seed_there_are_no_verdicts_and_the_page_says_so(raw, tmp_path)
     study = load_study(raw, [tmp_path])
     assert specs.judge(study).experiments == ()
     report = specs.report(study, "")
-    (line,) = Names({"experiments": [vars(entry) for entry in report.experiments]}).facts()
+    (line,) = Names({"experiments": [vars(entry) for entry in report.experiments]}).facts(where=True)
     assert line.endswith(
         "1 seed, trained elsewhere, measured at 2 epochs from 1 to 2; with one seed there are values without intervals "
         "and verdicts"
@@ -141,7 +141,7 @@ def test_with_one_seed_there_are_no_verdicts_and_the_page_says_so(raw, tmp_path)
     study = load_study(raw, [tmp_path])
     assert [entry.experiment for entry in specs.judge(study).experiments] == ["e"]
     report = specs.report(study, "")
-    (line,) = Names({"experiments": [vars(entry) for entry in report.experiments]}).facts()
+    (line,) = Names({"experiments": [vars(entry) for entry in report.experiments]}).facts(where=True)
     assert line.endswith("2 seeds, trained elsewhere, measured at epoch 0")
 
 
