@@ -123,10 +123,9 @@ def test_several_evaluation_sets_and_epochs(tmp_path):
 
 
 @pytest.mark.slow
-def test_mlflow_and_wandb_get_the_values(tmp_path, monkeypatch):
+def test_mlflow_and_wandb_get_the_values(tmp_path, monkeypatch, wandb):
     import mlflow
 
-    wandb = pytest.importorskip("wandb")
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     names = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": "collapse"}
     for name, value in (names | {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "collapse"}).items():

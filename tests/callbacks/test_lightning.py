@@ -155,9 +155,7 @@ def test_mlflow_gets_the_values(tmp_path):
 
 
 @pytest.mark.slow
-def test_wandb_gets_the_values(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_SILENT", "true")
+def test_wandb_gets_the_values(tmp_path, wandb):
     logger = library().loggers.WandbLogger(project="collapse", save_dir=str(tmp_path), offline=True)
     callback = nclens.LightningCallback()
     fit(tmp_path, [callback], logger=logger)

@@ -105,12 +105,7 @@ def test_hugging_face(names):
 
 
 @pytest.mark.slow
-def test_wandb_in_a_loop(names, monkeypatch, tmp_path):
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    import wandb
-
-    wandb.teardown()  # it remembers the folder of an earlier run in this process
+def test_wandb_in_a_loop(names, monkeypatch, tmp_path, wandb):
     logged = []
     log = wandb.Run.log
     monkeypatch.setattr(wandb.Run, "log", lambda run, values, **more: (logged.append(values), log(run, values, **more)))
