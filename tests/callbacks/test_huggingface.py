@@ -131,13 +131,18 @@ def test_mlflow_and_wandb_get_the_values(tmp_path, monkeypatch, wandb):
     for name, value in (names | {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "collapse"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    # Another test of this process may have left a run and an address.
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(address)
     trainer = make(tmp_path, report_to=["mlflow", "wandb"], num_train_epochs=1)
     rows = train(trainer)
     summary = dict(wandb.run.summary)
     wandb.finish()
     mlflow.end_run()
     mlflow.set_tracking_uri(None)
-    run = mlflow.MlflowClient(address).search_runs(["1"])[0]
+    client = mlflow.MlflowClient(address)
+    (run,) = client.search_runs([client.get_experiment_by_name("collapse").experiment_id])
     for key in ("nc1", "nc3", "classes_measured"):
         assert run.data.metrics[key] == rows[0][key]
         assert run.data.metrics[f"eval_{key}"] == rows[0][f"eval_{key}"]
