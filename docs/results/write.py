@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from nclens.report.effects import Effect, pair
+from nclens.report.losses import split_of
 from nclens.workflow import tables
 from nclens.workflow.paths import StudyFolder
 
@@ -52,7 +53,7 @@ def losses(table: pd.DataFrame) -> list[str]:
         keys = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
         cells = {(row.loss, row.quantity, row.split): cell(row) for row in rows.itertuples()}
         keys = [key for key in keys if any(cells[loss, *key] for loss in rows["loss"])]
-        heads = [f"{quantity}, {split}" for quantity, split in keys]
+        heads = [", ".join(filter(None, (quantity, split_of(quantity, split)))) for quantity, split in keys]
         lines += [f"| `{experiment}` | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
         for loss in dict.fromkeys(rows["loss"]):
             lines.append(f"| {loss} | {' | '.join(cells[loss, *key] for key in keys)} |")

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 import nclens
 from nclens._torchvision import repair_on_import
 from nclens.metrics.collapse import neural_collapse
-from tests.process import Process
+from tests.callbacks.processes import run_two
 
 pytestmark = [
     pytest.mark.lengthy,
@@ -167,14 +167,7 @@ torch.save((rows[0], trainer.model.state_dict()), f"{folder}/values{rank}.pt")
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_real_processes_are_one(tmp_path):
     """51 samples, 17 a class: where one is repeated as padding, a class has 18."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [Process(["-c", PROCESS, rank, tmp_path, port]) for rank in (0, 1)]
-    said = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    run_two(PROCESS, tmp_path)
     for rank in (0, 1):
         row, state = torch.load(tmp_path / f"values{rank}.pt")
         one = model()

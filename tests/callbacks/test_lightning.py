@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import nclens
 from nclens._torchvision import repair_on_import
-from tests.process import Process
+from tests.callbacks.processes import run_two
 
 pytestmark = [
     pytest.mark.lengthy,
@@ -186,14 +186,7 @@ torch.save((callback.values, logged, module.state_dict()), f"{folder}/values{ran
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_real_processes_are_one(tmp_path):
     """51 samples, 17 a class, of which one is repeated as padding: with it a class would have 18."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [Process(["-c", PROCESS, rank, tmp_path, port]) for rank in (0, 1)]
-    said = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    run_two(PROCESS, tmp_path)
     for rank in (0, 1):
         values, logged, state = torch.load(tmp_path / f"values{rank}.pt")
         module = module_class()()

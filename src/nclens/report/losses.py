@@ -44,13 +44,13 @@ def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
             [Column("Quantity"), *heads],
             [
                 [
-                    Cell(sentence(quantity), detail=_detail(quantity, split)),
+                    Cell(sentence(quantity), detail=split_of(quantity, split)),
                     *(cells[loss, quantity, split] for loss in losses),
                 ]
                 for quantity, split in quantities
             ],
         )
-    columns = [Column(sentence(quantity), _detail(quantity, split), numeric=True) for quantity, split in quantities]
+    columns = [Column(sentence(quantity), split_of(quantity, split), numeric=True) for quantity, split in quantities]
     return Table(
         [Column("Loss"), *columns],
         [
@@ -61,8 +61,8 @@ def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
     )
 
 
-def _detail(quantity: str, split: str) -> str:
-    """Return the split, unless the quantity's label names it."""
+def split_of(quantity: str, split: str) -> str:
+    """Return the split that a quantity is written with: none where its label names it."""
     return "" if f"{split} set" in quantity else split
 
 
