@@ -137,6 +137,15 @@ def alive(pid):
         return False
 
 
+def environment(pid, seconds=20):
+    """Return the process's variables; they read as none at the very moment at which it becomes its program."""
+    deadline = time.monotonic() + seconds
+    while not (content := forkserver.Path(f"/proc/{pid}/environ").read_bytes()):
+        assert time.monotonic() < deadline, "no variables"
+        time.sleep(0.01)
+    return {*content.split(b"\0")}
+
+
 def ended(pid, seconds=20):
     deadline = time.monotonic() + seconds
     while alive(pid):
@@ -262,8 +271,8 @@ def test_servers_start_light_are_private_and_end_with_the_workflow(monkeypatch):
     assert {path.name for path in folder.iterdir()} == {"compute", "record"}
     assert all(server.poll() is None for server in servers)
     for server in servers:
-        variables = forkserver.Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
-        assert {b"%s=1" % name.encode() for name in forkserver.ONE_THREAD} <= {*variables}
+        variables = environment(server.pid)
+        assert {b"%s=1" % name.encode() for name in forkserver.ONE_THREAD} <= variables
     stop(servers, folder)
     assert [server.returncode for server in servers] == [0, 0]
     assert not folder.exists()
