@@ -47,6 +47,7 @@ def prepare(options):
 
     from nclens.data.prepared import place_splits
     from nclens.training.loop import Settings, Trainer
+    from nclens.training.optimizer import Optimizer
     from nclens.training.runtime import configure
     from nclens.workflow.build.losses import build_loss
     from nclens.workflow.files import write_tensors
@@ -62,7 +63,9 @@ def prepare(options):
         tensors |= {f"{name}.inputs": images.to(torch.uint8), f"{name}.targets": targets}
     write_tensors("data.safetensors", tensors)
     network, splits = built(options), place_splits(tensors, MANIFEST, torch.device("cpu"))
-    settings = Settings(epochs=options.snapshots, batch_size=64, learning_rate=0.05)
+    settings = Settings(
+        epochs=options.snapshots, batch_size=64, optimizer=Optimizer("sgd", 0.05, 5e-4, {"momentum": 0.9})
+    )
     trainer = Trainer(network, build_loss(Loss("ce", "ce")), *splits, settings, seed=0)
     for snapshot in range(options.snapshots):
         left = iter(range(9))

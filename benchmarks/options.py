@@ -19,6 +19,7 @@ from nclens.data.dataset import channel_statistics
 from nclens.data.tensors import Split
 from nclens.models import count_flops, place_network
 from nclens.training.loop import Settings, Trainer
+from nclens.training.optimizer import Optimizer
 from nclens.training.runtime import configure
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
@@ -55,7 +56,7 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False,
     settings = Settings(
         epochs=10_000,
         batch_size=BATCH,
-        learning_rate=0.05,
+        optimizer=Optimizer("sgd", 0.05, 5e-4, {"momentum": 0.9}),
         augmentation="flip_crop",
         precision=precision,
         compile=compile,

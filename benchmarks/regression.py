@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from nclens.data.tensors import Split
 from nclens.training.loop import Settings, Trainer
+from nclens.training.optimizer import Optimizer
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.specs import Loss
@@ -61,7 +62,7 @@ def ours(inputs, targets):
     # The plain loop has no evaluation, so the test split has a single sample.
     test = Split.place(inputs[:1], targets[:1], mean, std, "cpu", "regression")
     rate, momentum, decay = SGD.values()
-    settings = Settings(10**9, BATCH, rate, momentum, decay, record_every=10**9)
+    settings = Settings(10**9, BATCH, Optimizer("sgd", rate, decay, {"momentum": momentum}), record_every=10**9)
     return Trainer(
         network_of(), build_loss(Loss("squared_error", "squared_error")), train, test, settings, seed=0
     ).advance

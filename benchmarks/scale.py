@@ -151,7 +151,7 @@ def real_run(raw, folder):
     prepare(specs.prepare(study, run.dataset), data, manifest, folder)
     (folder / study.root / "data").mkdir(parents=True)
     spec, measured = specs.train(study, run), specs.measure(study, run)
-    short = replace(spec, snapshots=(2,), training=replace(spec.training, epochs=2, milestones=()))
+    short = replace(spec, snapshots=(2,), training=replace(spec.training, epochs=2))
     train(short, "code", data, manifest, here, 1, False)
     extract(replace(specs.extract(study, run), snapshots=(2,), kept=(2,)), data, manifest, here, 1)
     classifier = replace(measured.classifier, epochs=2)

@@ -31,6 +31,7 @@ from nclens.data.dataset import channel_statistics
 from nclens.data.tensors import Split
 from nclens.models import count_flops, place_network
 from nclens.training.loop import Settings, Trainer
+from nclens.training.optimizer import Optimizer
 from nclens.training.runtime import configure
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
@@ -117,7 +118,8 @@ def ours(options, images, targets, mean, std, kind=Trainer):
     split = Split.place(images, targets, mean, std, "cpu")
     # The plain loop has no evaluation, so the test split has a single sample.
     test = Split.place(images[:1], targets[:1], mean, std, "cpu")
-    settings = Settings(epochs=10_000, batch_size=BATCH, learning_rate=0.05, augmentation=options.augmentation)
+    optimizer = Optimizer("sgd", 0.05, 5e-4, {"momentum": 0.9})
+    settings = Settings(epochs=10_000, batch_size=BATCH, optimizer=optimizer, augmentation=options.augmentation)
     trainer = kind(network, build_loss(Loss("ce", "ce")), split, test, settings, seed=0)
 
     def steps():

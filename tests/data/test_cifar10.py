@@ -7,12 +7,13 @@ import torch
 
 from nclens.data.prepared import place_splits
 from nclens.study import load_study
-from nclens.training.loop import Settings, Trainer
+from nclens.training.loop import Trainer
 from nclens.workflow import specs
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.stages.prepare import prepare
+from tests.training.descents import sgd_settings
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
@@ -55,7 +56,7 @@ def test_a_network_learns_from_a_balanced_subset(raw_study, tmp_path):
     torch.manual_seed(0)
     network = build_network(specs.flat(spec.model), manifest["shape"], len(manifest["classes"]))
     splits = place_splits(tensors, manifest, torch.device("cpu"))
-    settings = Settings(epochs=8, batch_size=40, learning_rate=0.05)
+    settings = sgd_settings(epochs=8, batch_size=40, learning_rate=0.05)
     trainer = Trainer(network, build_loss(spec.loss), *splits, settings, seed=0)
     while trainer.epoch < settings.epochs:
         trainer.advance()

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from nclens.data.tensors import Split
 from nclens.models import Network
+from nclens.training.learning_rate import learning_rates
 from nclens.training.loop import (
     Penalties,
-    Settings,
     Trainer,
     as_teacher,
     derived_seed,
@@ -26,6 +26,7 @@ from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.failures import explained
 from tests.losses import entry
+from tests.training.descents import in_steps, sgd_settings
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -37,7 +38,7 @@ def split(count, seed=0, shape=(1, 8, 8)):
 def trainer(settings=None, seed=0, loss=None):
     torch.manual_seed(derived_seed(seed, "weights"))
     network = build_network({"name": "resnet8", "width": 2}, (1, 8, 8), 3).to(memory_format=torch.channels_last)
-    settings = settings or Settings(
+    settings = settings or sgd_settings(
         epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop"
     )
     return Trainer(network, loss or build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, seed)
@@ -96,7 +97,7 @@ def taught(precision="float32", **settings):
 
     loss = build_loss(entry("distillation", temperature=2.0, weight=0.5), 3, listen)
     defaults = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1, "augmentation": "flip_crop"}
-    return trainer(Settings(**defaults | settings), loss=loss), network, seen_by_teacher
+    return trainer(sgd_settings(**defaults | settings), loss=loss), network, seen_by_teacher
 
 
 @pytest.mark.parametrize("stops", [[1], [2, 5], [4]])
@@ -180,7 +181,7 @@ def test_an_epoch_is_evaluated_with_the_memory_it_was_trained_with():
 
 
 def test_the_first_steps_are_plain_sgd_with_momentum():
-    trained = trainer(Settings(epochs=1, batch_size=8, learning_rate=0.1, weight_decay=0.01))
+    trained = trainer(sgd_settings(epochs=1, batch_size=8, learning_rate=0.1, weight_decay=0.01))
     reference = trainer().network.train()
     optimiser = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     data = split(30)
@@ -197,8 +198,8 @@ def test_the_first_steps_are_plain_sgd_with_momentum():
 
 
 def test_the_learning_rate_falls_after_each_milestone():
-    settings = Settings(epochs=9, batch_size=1, learning_rate=1.0, milestones=(3, 6), decay=0.1)
-    assert [settings.learning_rate_in(epoch) for epoch in (1, 3, 4, 6, 7)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    found = learning_rates(1.0, in_steps(3, 6), 9, 1)
+    assert [found[epoch - 1] for epoch in (1, 3, 4, 6, 7)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_history_has_both_splits_of_every_epoch():
@@ -242,7 +243,7 @@ def test_labels_out_of_range_are_refused_before_the_first_step(place, label):
     network = build_network({"name": "resnet8", "width": 2}, (1, 8, 8), 3)
     name = ("training", "test")[place]
     with pytest.raises(ValueError, match=rf"the {name} labels must lie in \[0, 3\), got {label} at index 5 \(1 of"):
-        Trainer(network, build_loss(entry("ce")), *splits, Settings(epochs=1, batch_size=8, learning_rate=0.1), 0)
+        Trainer(network, build_loss(entry("ce")), *splits, sgd_settings(epochs=1, batch_size=8, learning_rate=0.1), 0)
 
 
 def test_no_step_looks_at_values_which_would_make_a_gpu_wait(monkeypatch):
@@ -259,7 +260,7 @@ def test_no_step_looks_at_values_which_would_make_a_gpu_wait(monkeypatch):
 
 def test_a_batch_larger_than_the_split_is_refused():
     with pytest.raises(ValueError, match="batch_size 31"):
-        trainer(Settings(epochs=1, batch_size=31, learning_rate=0.1))
+        trainer(sgd_settings(epochs=1, batch_size=31, learning_rate=0.1))
 
 
 def test_evaluation_does_not_depend_on_its_batches():
@@ -312,7 +313,7 @@ def test_heavier_penalties_train_smaller_features():
     norms = []
     for weight in (0.01, 1.0):
         penalties = Penalties(lambda_w=weight, lambda_h_total=weight, lambda_b=weight)
-        settings = Settings(epochs=5, batch_size=10, learning_rate=0.05, weight_decay=0.0, penalties=penalties)
+        settings = sgd_settings(epochs=5, batch_size=10, learning_rate=0.05, weight_decay=0.0, penalties=penalties)
         trained = finish(trainer(settings))
         norms.append(float(trained.network.head.weight.detach().norm()))
     assert norms[1] < 0.9 * norms[0]
@@ -328,7 +329,7 @@ def test_larger_images_are_evaluated_in_smaller_batches(shape, size):
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
-CROPPED = Settings(epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop")
+CROPPED = sgd_settings(epochs=3, batch_size=8, learning_rate=0.1, milestones=(1,), augmentation="flip_crop")
 
 
 def test_bf16_is_the_backbones_alone_and_near_float32():
@@ -365,7 +366,7 @@ def small(compiled):
     """The training of a network that compiles in seconds."""
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU())
-    settings = Settings(epochs=2, batch_size=10, learning_rate=0.1, compile=compiled)
+    settings = sgd_settings(epochs=2, batch_size=10, learning_rate=0.1, compile=compiled)
     return Trainer(Network(backbone, 8, 3), build_loss(entry("ce")), split(30), split(9, 1), settings, 0)
 
 
@@ -412,7 +413,7 @@ def regression(settings=None, record_every=1, **changes):
     network = build_network({"name": "mlp", "widths": [8, 6]}, (4,), 3)
     chosen = {"epochs": 5, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0.01, "record_every": record_every}
     loss = build_loss(entry("squared_error"))
-    return Trainer(network, loss, part, part, settings or Settings(**(chosen | changes)), seed=0)
+    return Trainer(network, loss, part, part, settings or sgd_settings(**(chosen | changes)), seed=0)
 
 
 def test_a_regression_records_its_squared_error():
@@ -470,7 +471,7 @@ class Counting(nn.Module):
 
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_buffer_that_changes_in_training_must_be_in_the_snapshots(persistent):
-    settings = Settings(epochs=1, batch_size=8, learning_rate=0.1)
+    settings = sgd_settings(epochs=1, batch_size=8, learning_rate=0.1)
     network = Network(Counting(persistent), 64, 3)
     trained = Trainer(network, build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, 0)
     if persistent:
@@ -551,7 +552,7 @@ GRAPHED = {
 
 def graphed(chosen, loss, recorder):
     defaults = {"epochs": 4, "batch_size": 8, "learning_rate": 0.1, "milestones": (1, 2), "augmentation": "flip_crop"}
-    settings = Settings(**defaults | chosen)
+    settings = sgd_settings(**defaults | chosen)
     made = trainer(settings, loss=loss)
     return Trainer(made.network, made.loss, made.train_split, made.test_split, settings, 0, recorder)
 

@@ -7,11 +7,12 @@ from nclens.data.tensors import Split
 from nclens.models import MODELS, Network
 from nclens.models.head import split_at_head
 from nclens.models.network import UnfitError
-from nclens.training.loop import NonFiniteError, Settings, Trainer
+from nclens.training.loop import NonFiniteError, Trainer
 from nclens.training.loss import TrainedLoss
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.build.models import build_network
 from nclens.workflow.failures import RECORD, explained, forget_failures, remembered
+from tests.training.descents import sgd_settings
 
 
 def fail(run, error, identity="a", cause=None):
@@ -97,7 +98,7 @@ def trainer(shape=(4,), samples=6, **settings):
     split = Split.place(inputs, torch.arange(samples) % 2, [0.0] * shape[0], [1.0] * shape[0], torch.device("cpu"))
     network = Network(torch.nn.Flatten(), inputs[0].numel(), 2)
     chosen = {"epochs": 1, "batch_size": 2, "learning_rate": 0.1} | settings
-    return Trainer(network, TrainedLoss(lambda logits, targets: logits.sum(1)), split, split, Settings(**chosen), 0)
+    return Trainer(network, TrainedLoss(lambda logits, targets: logits.sum(1)), split, split, sgd_settings(**chosen), 0)
 
 
 @pytest.mark.parametrize(

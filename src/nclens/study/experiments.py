@@ -109,7 +109,7 @@ class Experiment(Closed):
     @property
     def weight_decay(self) -> float:
         """The weight decay of losses without one."""
-        return self.training.weight_decay
+        return self.training.optimizer.decay or 0.0
 
     @property
     def models(self) -> tuple[str, ...]:

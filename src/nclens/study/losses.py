@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.fields import Closed, Colour, Custom, Flag, Line, Matching, Name, NonNegative, Number, Positive, kind
+from nclens.study.learning_rates import LrScheduleEntry
+from nclens.study.optimizers import OptimizerEntry
 from nclens.study.schedules import Constant, Linear, ScheduleEntry
 
 #: A name in figures. Matplotlib leaves what begins with _ out of a legend.
@@ -16,7 +18,7 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class LossBase(Closed):
-    """The keys of every loss entry: weight decay, label and colour.
+    """The keys of every loss entry: how it is minimised, label and colour.
 
     All other keys but `name`, `schedule` and those in `settings` are arguments of the loss's function.
     """
@@ -29,8 +31,12 @@ class LossBase(Closed):
     settings: ClassVar[frozenset[str]] = frozenset()
 
     weight_decay: NonNegative | None = None
-    """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
-    minimised, and entries that differ in it alone make a grid."""
+    """Weight decay in place of that of `training.optimizer`: the regulariser is a part of what is minimised, and
+    entries that differ in it alone make a grid."""
+    optimizer: OptimizerEntry | None = None
+    """Optimiser in place of `training.optimizer`, as a whole, with its weight decay."""
+    lr_schedule: LrScheduleEntry | None = None
+    """Schedule of the learning rate in place of `training.lr_schedule`, as a whole."""
 
     label: Label | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
@@ -48,10 +54,24 @@ class LossBase(Closed):
             )
         return data
 
+    @model_validator(mode="after")
+    def _has_one_decay(self) -> Self:
+        if self.optimizer is not None and self.weight_decay is not None:
+            message = "weight_decay = {value} beside an `optimizer`; write it as optimizer.weight_decay"
+            raise PydanticCustomError("decay", message, {"value": self.weight_decay})
+        return self
+
     @property
     def default_label(self) -> str | None:
         """The default label; None for the entry's own name."""
         return None
+
+    @property
+    def label_of_descent(self) -> str:
+        """What the default label adds: the weight decay, optimiser and schedule that the entry chooses."""
+        decay = None if self.weight_decay is None else f"weight decay {self.weight_decay:g}"
+        chosen = [decay, self.optimizer and self.optimizer.label, self.lr_schedule and self.lr_schedule.label]
+        return "".join(f", {part}" for part in chosen if part)
 
     @property
     def strength(self) -> float | None:

@@ -20,6 +20,7 @@ from nclens.study.imported import Imported, with_labels
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError, UnknownLoss
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
+from nclens.study.optimizers import OptimizerBase
 from nclens.study.probes import ProbeEntry, ProbeName
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
@@ -236,6 +237,16 @@ class Study(Closed):
                 "{where}.losses: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
                 {**context, "last": entry.schedule.last},
             )
+        if entry.lr_schedule is not None and (fault := entry.lr_schedule.fault(epochs)):
+            message = "{where}.losses: losses.{loss}.lr_schedule.{fault}"
+            raise PydanticCustomError("lr_schedule", message, {**context, "fault": fault})
+        if entry.weight_decay is not None and experiment.training.optimizer.decay is None:
+            message = (
+                "losses.{loss}.weight_decay = {value}: the optimiser of {where} ({optimizer}) has no weight decay; "
+                "allowed: an optimiser that has one, in {where}.training or in losses.{loss}"
+            )
+            context |= {"value": entry.weight_decay, "optimizer": experiment.training.optimizer.short}
+            raise PydanticCustomError("decay", message, context)
 
     @property
     def root(self) -> str:
@@ -269,10 +280,9 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
-        decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
         student = isinstance(entry, Distillation)
         made = entry.label_for(self.label(entry.teacher.loss)) if student else entry.default_label
-        return entry.label or (made + decay if made else loss)
+        return entry.label or (made + entry.label_of_descent if made else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
@@ -327,8 +337,20 @@ class Study(Closed):
 
     def weight_decay(self, experiment: str, loss: str) -> float:
         """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        entry = self.experiments[experiment]
+        if isinstance(entry, Experiment):
+            return self.optimizer(entry, loss).decay or 0.0
         own = self.losses[loss].weight_decay
-        return self.experiments[experiment].weight_decay if own is None else own
+        return entry.weight_decay if own is None else own
+
+    def optimizer(self, experiment: Experiment, loss: str) -> OptimizerBase:
+        """Return the optimiser that an experiment's loss is trained with: the loss entry's, or the experiment's."""
+        own = self.losses[loss]
+        return own.optimizer or experiment.training.optimizer.with_decay(own.weight_decay)
+
+    def lr_schedule(self, experiment: Experiment, loss: str) -> Any:
+        """Return the schedule of the learning rate that an experiment's loss is trained with."""
+        return self.losses[loss].lr_schedule or experiment.training.lr_schedule
 
     def figures(self, experiment: str) -> list[str]:
         """Return the figures of an experiment: those it names, or every figure of the catalogue that applies."""

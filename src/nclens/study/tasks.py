@@ -27,12 +27,15 @@ def check_task(name: str, experiment: Experiment | Imported, task: str, losses: 
             context["fitting"] = f"allowed: {', '.join(fitting)}" if fitting else "no entry of `losses` is"
             message = "experiments.{name}.losses = {loss}: is not for {task}, the task of {dataset}; {fitting}"
             raise PydanticCustomError("task", message, {**context, "loss": loss})
-        if experiment.ufm_regularised and entry.weight_decay:
+        decay, place = entry.weight_decay, "weight_decay"
+        if entry.optimizer is not None:
+            decay, place = entry.optimizer.decay, "optimizer.weight_decay"
+        if experiment.ufm_regularised and decay:
             message = (
-                "losses.{loss}.weight_decay = {value}: must be 0 in experiments.{name}, which is ufm_regularised: the "
+                "losses.{loss}.{place} = {value}: must be 0 in experiments.{name}, which is ufm_regularised: the "
                 "penalties take its place"
             )
-            raise PydanticCustomError("penalties", message, {**context, "loss": loss, "value": entry.weight_decay})
+            raise PydanticCustomError("penalties", message, {**context, "loss": loss, "place": place, "value": decay})
     training = experiment.training if isinstance(experiment, Experiment) else None
     if task == "regression" and training is not None and training.augmentation != "none":
         context["value"] = training.augmentation

@@ -1,32 +1,40 @@
 """How the runs of an experiment are trained."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Count, Flag, Integer, NonNegative, Number, Positive
+from nclens.study.fields import Closed, Count, Flag, Integer, Positive
+from nclens.study.learning_rates import ConstantRate, LrScheduleEntry
+from nclens.study.optimizers import OptimizerEntry, Sgd
+
+#: Keys of earlier versions, and where their values are now.
+MOVED = {
+    "learning_rate": "optimizer.learning_rate",
+    "momentum": "optimizer.momentum",
+    "weight_decay": "optimizer.weight_decay",
+    "milestones": "lr_schedule.milestones",
+    "decay": "lr_schedule.factor",
+}
 
 
 class Training(Closed):
-    """How every run of an experiment is trained: stochastic gradient descent with a step schedule."""
+    """How every run of an experiment is trained."""
 
     epochs: Annotated[Integer, Field(ge=1, le=1_000_000)]
     """Passes over the training split."""
     batch_size: Annotated[Integer, Field(ge=1, le=1_000_000)]
     """Images a step; the last partial batch of an epoch is dropped."""
-    learning_rate: Positive = 0.05
-    """Initial step size."""
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD, without Nesterov's correction."""
-    weight_decay: NonNegative = 5e-4
-    """L2 coefficient on all parameters, biases and batch normalisation included."""
-    milestones: tuple[Count, ...] = Field(default=(), max_length=1000)
-    """Epochs after which the learning rate is multiplied by `decay`."""
-    decay: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    """Factor of the learning rate at each milestone."""
+    optimizer: OptimizerEntry = Sgd()
+    """What takes the steps, with its learning rate and weight decay; by default SGD with momentum 0.9."""
+    lr_schedule: LrScheduleEntry = ConstantRate()
+    """What the learning rate is multiplied by over the epochs; by default it is constant."""
+    clip_gradient_norm: Positive | None = None
+    """Largest 2-norm of the gradient of all parameters together; a longer one is scaled down to it. By default none."""
     ufm_regularised: Flag = False
-    """Train with the penalties of `theory` on head and features; needs weight_decay 0."""
+    """Train with the penalties of `theory` on head and features; needs a weight decay of 0."""
     augmentation: Literal["none", "flip_crop"] = "none"
     """`none`, or `flip_crop`: random horizontal flip and random crop after 4 pixels of zero padding."""
     record_every: Count = 1
@@ -45,11 +53,24 @@ class Training(Closed):
     """Take steps on a GPU by one launch each, as replays of a CUDA graph: `auto` where the loss and the model allow it,
     `required` or an error, `never`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_moved_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and (moved := [key for key in MOVED if key in data]):
+            said = ", ".join(f"`{key}` is now `{MOVED[key]}`" for key in moved)
+            context = {
+                "said": said,
+                "optimizer": "optimizer: {name: sgd, learning_rate: ..., momentum: ..., weight_decay: ...}",
+                "schedule": "lr_schedule: {kind: step, milestones: [...], factor: ...}",
+            }
+            raise PydanticCustomError("moved", "{said}; write {optimizer} and {schedule}", context)
+        return data
+
     @model_validator(mode="after")
     def _penalties_are_explicit(self) -> Self:
-        if self.ufm_regularised and self.weight_decay > 0:
-            message = "weight_decay = {value} must be 0 with ufm_regularised: the penalties take its place"
-            raise PydanticCustomError("penalties", message, {"value": self.weight_decay})
+        if self.ufm_regularised and self.optimizer.decay:
+            message = "optimizer.weight_decay = {value} must be 0 with ufm_regularised: the penalties take its place"
+            raise PydanticCustomError("penalties", message, {"value": self.optimizer.decay})
         return self
 
     @model_validator(mode="after")
@@ -60,11 +81,7 @@ class Training(Closed):
         return self
 
     @model_validator(mode="after")
-    def _milestones_ascend(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)) or any(m >= self.epochs for m in self.milestones):
-            raise PydanticCustomError(
-                "milestones",
-                "milestones {value} must ascend and lie below epochs = {epochs}",
-                {"value": str(list(self.milestones)), "epochs": self.epochs},
-            )
+    def _schedule_fits_the_epochs(self) -> Self:
+        if fault := self.lr_schedule.fault(self.epochs):
+            raise PydanticCustomError("lr_schedule", "lr_schedule.{fault}", {"fault": fault})
         return self

@@ -9,14 +9,13 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
-from torch.optim.sgd import sgd
+from torch.nn.utils import clip_grad_norm_, parametrize
 
 from nclens._inputs import check_labels, unchecked
 from nclens.data.tensors import Split, flip_crop
@@ -24,6 +23,8 @@ from nclens.models import Network, check_affine
 from nclens.models.network import UnfitError
 from nclens.training.graph import Recorder, Replayed, record_cuda_graph
 from nclens.training.history import STATISTICS
+from nclens.training.learning_rate import LrSchedule
+from nclens.training.optimizer import Optimizer, descent
 from nclens.training.statistics import batch_statistics
 
 
@@ -88,16 +89,15 @@ class Penalties:
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters of training: SGD with momentum and a step schedule.
+    """Hyperparameters of training.
 
     Attributes:
         epochs: passes over the training split.
         batch_size: samples per step; the last partial batch of an epoch is dropped.
-        learning_rate: step size before the first milestone.
-        momentum: momentum of SGD (no Nesterov), in [0, 1).
-        weight_decay: L2 coefficient on all parameters.
-        milestones: epochs after which the learning rate is multiplied by `decay`.
-        decay: factor at each milestone.
+        optimizer: what takes the steps, with its learning rate and weight decay.
+        lr_schedule: what the learning rate is multiplied by in each step.
+        clip_gradient_norm: the largest 2-norm of the gradient of all parameters together: a longer one is scaled down
+            to it before the step. None for no limit.
         augmentation: `none` or `flip_crop`.
         record_every: epochs between two rows of the history; the first and the last epoch are always recorded.
         precision: of the backbone's forward and backward pass: `float32`, `tf32` (see `nclens.training.runtime`), or
@@ -110,11 +110,9 @@ class Settings:
 
     epochs: int
     batch_size: int
-    learning_rate: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.1
+    optimizer: Optimizer
+    lr_schedule: LrSchedule = field(default_factory=LrSchedule)
+    clip_gradient_norm: float | None = None
     augmentation: str = "none"
     record_every: int = 1
     precision: str = "float32"
@@ -125,10 +123,6 @@ class Settings:
     def records(self, epoch: int) -> bool:
         """Return whether epoch 1, 2, ..., `epochs` is recorded in the history."""
         return epoch in (1, self.epochs) or epoch % self.record_every == 0
-
-    def learning_rate_in(self, epoch: int) -> float:
-        """Return the step size during epoch 1, 2, ..., `epochs`."""
-        return self.learning_rate * self.decay ** sum(milestone < epoch for milestone in self.milestones)
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -178,8 +172,7 @@ class Trainer:
         self.parameters = list(network.parameters())
         saved = network.state_dict().keys()
         self._unsaved = {name: value.clone() for name, value in network.named_buffers() if name not in saved}
-        # Buffers of zeros give the same first step as torch.optim.SGD, which starts without them.
-        self.momentum = [torch.zeros_like(weight) if settings.momentum else None for weight in self.parameters]
+        self.descent = descent(settings.optimizer, network)
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -211,7 +204,7 @@ class Trainer:
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
-        rate = self.settings.learning_rate_in(number)
+        factors = self.settings.lr_schedule.factors(number, self.settings.epochs, self.steps_per_epoch)
         # Drawn on the CPU, so that the order is the same on every device.
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
@@ -220,33 +213,35 @@ class Trainer:
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
             self._index.copy_(batches[self.step])
-            self._take_step(rate, self.settings.records(number))
+            self._take_step(factors[self.step], number)
             self.step += 1
             if stop():
                 self.seconds += time.monotonic() - begun
                 return False
         sums = self._sums.tolist()  # synchronises with the device
         self.seconds += time.monotonic() - begun
-        self._finish_epoch(number, rate, sums)
+        self._finish_epoch(number, self.settings.optimizer.learning_rate * factors[-1], sums)
         return True
 
     def _prepared(self, recorder: Recorder) -> Replayed:
         changing = [*self.parameters, *self.network.buffers(), self._sums]
-        changing += [kept for kept in self.momentum if kept is not None]
+        changing += self.descent.changing
         layers = torch.default_generator
         if self.device.type == "cuda":
             layers = torch.cuda.default_generators[self.device.index or 0]
         return Replayed(changing, [self.augmentation, layers], self.settings.cuda_graph == "required", recorder)
 
-    def _take_step(self, rate: float, record: bool) -> None:
-        step = partial(self._train, rate, record)
-        if self._replayed is None:
+    def _take_step(self, factor: float, epoch: int) -> None:
+        record = self.settings.records(epoch)
+        step = partial(self._train, factor, record)
+        # A recording holds the learning rate: in a warm-up there would be one a step.
+        if self._replayed is None or self.settings.lr_schedule.varies_in(epoch):
             step()
         else:
-            self._replayed.take(step, (rate, record, self.loss.constants))
+            self._replayed.take(step, (factor, record, self.loss.constants))
 
-    def _train(self, rate: float, record: bool) -> None:
-        """Train on the batch of the samples `_index`."""
+    def _train(self, factor: float, record: bool) -> None:
+        """Train on the batch of the samples `_index`, `factor` times the learning rate."""
         inputs, targets = self._batch(self._index)
         logits, loss = objective(
             self.network,
@@ -263,26 +258,12 @@ class Trainer:
             parameter.grad = None
         loss.backward()
         with torch.no_grad():
-            self._descend(rate)
+            if self.settings.clip_gradient_norm is not None:
+                clip_grad_norm_(self.parameters, self.settings.clip_gradient_norm)
+            self.descent.step(factor)
             if record:
                 # Summed on the device: reading a value would synchronise at every step.
                 self._sums += torch.stack([loss, *batch_statistics(self.train_split.task, logits, targets)])
-
-    def _descend(self, rate: float) -> None:
-        """Take an SGD step by the function behind torch.optim.SGD, whose `step` has the overhead of a small layer."""
-        learned = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        sgd(
-            [self.parameters[place] for place in learned],
-            [cast(Tensor, self.parameters[place].grad) for place in learned],
-            [self.momentum[place] for place in learned],
-            fused=True,
-            lr=rate,
-            momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's inputs and the targets of a batch."""
@@ -330,13 +311,15 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the rest of training depends on, as tensors and as plain values."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"momentum.{place}": kept for place, kept in enumerate(self.momentum) if kept is not None}
+        steps, options = self.descent.state()
+        tensors |= {f"optimizer.{name}": value for name, value in steps.items()}
         tensors |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
         tensors |= {"random.cpu": torch.get_rng_state(), "random.augmentation": self.augmentation.get_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         tensors["sums"] = self._sums
-        return tensors, {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
+        values = {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
+        return tensors, values | {"optimizer": options}
 
     def resume(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Restore a state that `state` returned."""
@@ -346,10 +329,7 @@ class Trainer:
 
         self.network.load_state_dict(part("network."))
         self.loss.load_state_dict(part("loss."))
-        for place, kept in enumerate(self.momentum):
-            if kept is not None:
-                # Copied in place: the fused step needs buffers with the memory layout of their parameters.
-                kept.copy_(tensors[f"momentum.{place}"])
+        self.descent.load(part("optimizer."), values["optimizer"])
         self._sums.copy_(tensors["sums"])
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
         self.seconds = values["seconds"]
@@ -365,6 +345,10 @@ def _why_direct(settings: Settings, loss: Loss) -> str | None:
         return "cuda_graph is `never`"
     if settings.compile:
         return "compile is true, which plans the launches itself"
+    if not settings.optimizer.is_sgd:
+        return "the optimiser is not sgd or sgdw"
+    if settings.lr_schedule.kind == "one_cycle":
+        return "the learning rate of one_cycle is another at each step"
     if loss.constants is None:
         return "the loss remembers earlier steps"
     return None

@@ -228,7 +228,11 @@ class Plan:
         losses = [self.study.losses[run.loss]] if stage in ("train", "measure") else []
         names = [self.experiment(network).model_of(network.loss) for network in self._networks(stage, run)]
         models = [self.study.models[name] for name in names if name is not None]
-        own = self.study.metrics.values() if stage == "measure" else []
+        own: list[Any] = list(self.study.metrics.values()) if stage == "measure" else []
+        if stage == "train":
+            experiment = self.study.trained(run.experiment)
+            chosen = (self.study.optimizer(experiment, run.loss), self.study.lr_schedule(experiment, run.loss))
+            own = [entry for entry in chosen if hasattr(entry, "file")]
         return [
             *((entry, "") for entry in own),
             *((entry, "nclens.losses") for entry in losses),

@@ -135,16 +135,37 @@ class Prepare:
 
 
 @dataclass(frozen=True)
+class Optimizer:
+    """The optimiser of a run, by `name` or the user's own by `function` and `file`; `arguments` are all other keys."""
+
+    learning_rate: float
+    weight_decay: float
+    arguments: dict[str, Any]
+    name: str | None = None
+    function: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class LrSchedule:
+    """The schedule of a run's learning rate; see `nclens.training.learning_rate.LrSchedule`."""
+
+    kind: str
+    warmup_epochs: int
+    arguments: dict[str, Any]
+    function: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Training:
     """How a run is trained; see `nclens.study.training.Training`."""
 
     epochs: int
     batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    milestones: tuple[int, ...]
-    decay: float
+    optimizer: Optimizer
+    lr_schedule: LrSchedule
+    clip_gradient_norm: float | None
     augmentation: str
     record_every: int
     device: str
@@ -542,13 +563,15 @@ def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
 def train(study: "Study", run: "Run") -> Train:
     """Return what `train` uses: a run in full."""
     experiment = study.trained(run.experiment)
-    training = _dumped(experiment.training, leave_out={"ufm_regularised"})
+    training = _dumped(experiment.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule"})
+    training["optimizer"] = study.optimizer(experiment, run.loss).specification()
+    training["lr_schedule"] = study.lr_schedule(experiment, run.loss).specification()
     return Train(
         dataset=run.dataset,
         model=_model(study, experiment.model),
         loss=_loss(study, run.loss),
         seed=run.seed,
-        training=_decoded(Training, training | {"weight_decay": study.weight_decay(run.experiment, run.loss)}),
+        training=_decoded(Training, training),
         penalties=_trained_with(study, run.experiment),
         snapshots=tuple(experiment.snapshot_epochs),
         teacher=_teacher(study, run),
@@ -882,7 +905,7 @@ def _model(study: "Study", name: str) -> Entry:
 
 
 def _loss(study: "Study", name: str) -> Loss:
-    """Return a loss entry without its label, colour, weight decay and teacher."""
+    """Return a loss entry without its label, colour, teacher and what minimises it."""
     chosen = study.losses[name].specification()
     schedule = chosen.get("schedule")
     return Loss(name, **chosen | {"schedule": None if schedule is None else Schedule(**schedule)})

@@ -31,6 +31,7 @@ from nclens.training.writer import Background
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.build.optimizers import build_lr_schedule, build_optimizer
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
@@ -121,6 +122,8 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
     if spec.training.cuda_graph == "auto" and _is_own(spec):
         # What such a function does in Python would happen in the recorded step alone.
         chosen["cuda_graph"] = "never"
+    chosen["optimizer"] = build_optimizer(spec.training.optimizer)
+    chosen["lr_schedule"] = build_lr_schedule(spec.training.lr_schedule)
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
     loss = build_loss(spec.loss, spec.training.epochs, teacher)
     return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
