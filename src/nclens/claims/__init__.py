@@ -11,6 +11,7 @@ from nclens.claims import (
     cross_entropy_vs_label_smoothing,
     maxsup,
     neural_regression_collapse,
+    optimizers,
     two_stage,
     unconstrained_feature_model,
     verdict,
@@ -40,6 +41,7 @@ PAPERS = (
     two_stage,
     when_does_it_help,
     neural_regression_collapse,
+    optimizers,
     any_loss,
 )
 

@@ -46,7 +46,9 @@ RULES: dict[str, str] = {
     "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
     "main one are named. The number of measures is not corrected for. Claims with another rule state it below.",
     "Pairs": "Where a claim compares two kinds of losses, each loss is compared with those of the other kind that "
-    "start from the same strength or, where there are none, with all of the other kind.",
+    "start from the same strength or, where there are none, with all of the other kind. Losses under different "
+    "optimisers are compared by the claims on optimisers alone; where the baseline has another optimiser than a loss, "
+    "the loss of the baseline's kind and the same optimiser takes its place.",
     "Missing or undefined values": "A seed with a missing run is left out and named. A value that exists but gives no "
     "finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since that would "
     "choose seeds by their outcome: the measure is then inconclusive.",
@@ -320,6 +322,7 @@ class Claim:
         excluded: kinds of losses that it is not on.
         against: kinds of losses that these are compared with; empty for the experiment's baseline.
         task: what the networks learn.
+        by_optimizer: whether it compares losses that differ in the optimiser alone, in place of kinds of losses.
     """
 
     id: str
@@ -340,6 +343,7 @@ class Claim:
     excluded: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
     task: str = "classification"
+    by_optimizer: bool = False
 
     def is_on(self, kind: str) -> bool:
         """Return whether a paired claim compares losses of a kind."""
@@ -376,11 +380,14 @@ def pairs(
     kinds: Mapping[str, str],
     strengths: Mapping[str, float | None],
     baseline: str | None,
+    optimizers: Mapping[str, str] | None = None,
+    peers: Mapping[str, Sequence[str]] | None = None,
 ) -> list[tuple[str, str]]:
     """Return the pairs (loss, what it is compared with) that a claim is judged on in an experiment.
 
     A loss is compared with those losses of a kind that start from the same strength, or with all of the kind where
-    there are none.
+    there are none; only with losses that the same optimiser minimises, unless the claim is on optimisers. The baseline
+    of a loss under another optimiser than its own is the loss of the same kind and strength under that one.
 
     Args:
         claim: a claim; one that is not paired has no pairs.
@@ -388,12 +395,21 @@ def pairs(
         kinds: loss -> what sort of loss it is.
         strengths: loss -> its strength before any schedule, None for a loss without.
         baseline: of the experiment, None where it has none.
+        optimizers: loss -> what minimises it, as text; None or empty where it is the same for all.
+        peers: loss -> those that differ from it in the optimiser alone, for claims on optimisers.
     """
+    if claim.by_optimizer:
+        return [(loss, other) for loss in losses for other in (peers or {}).get(loss, ())]
+    used = dict(optimizers or {})
     found = []
     for loss in (entry for entry in losses if claim.is_on(kinds[entry])):
+        under = [other for other in losses if used.get(other) == used.get(loss)]
         others = [] if claim.against or baseline is None else [baseline]
+        if others and baseline not in under:
+            like = (kinds[others[0]], strengths[others[0]])
+            others = [other for other in under if (kinds[other], strengths[other]) == like][:1]
         for kind in claim.against:
-            of_kind = [other for other in losses if kinds[other] == kind]
+            of_kind = [other for other in under if kinds[other] == kind]
             alike = [other for other in of_kind if strengths[other] == strengths[loss]]
             others += alike or of_kind
         found += [(loss, other) for other in others if other != loss]

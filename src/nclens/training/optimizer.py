@@ -56,8 +56,9 @@ class Optimizer:
 class Descent(Protocol):
     """Takes the steps of one training."""
 
-    #: What a step changes beside the weights, at fixed addresses; only of SGD.
-    changing: Sequence[Tensor]
+    @property
+    def changing(self) -> Sequence[Tensor]:
+        """What a step changes beside the weights, at fixed addresses; only of SGD."""
 
     def step(self, factor: float) -> None:
         """Change the weights by their gradients; `factor` is what the schedule multiplies the learning rate by."""

@@ -370,7 +370,11 @@ class Collect:
 
 @dataclass(frozen=True)
 class JudgeExperiment(OfRuns):
-    """Which losses are compared: kinds and strengths as the claims name them, labels, and the one to compare with."""
+    """Which losses are compared: kinds and strengths as the claims name them, labels, and the one to compare with.
+
+    `optimizers` are what minimises each, as text, `peers` the losses that differ from one in the optimiser alone; see
+    `nclens.study.peers`.
+    """
 
     task: str
     baseline: str | None
@@ -380,6 +384,8 @@ class JudgeExperiment(OfRuns):
     regularised: bool
     teachers: dict[str, Teaching] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    optimizers: dict[str, str] = field(default_factory=dict)
+    peers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -693,6 +699,7 @@ def collect(study: "Study") -> Collect:
 def judge(study: "Study") -> Judge:
     """Return what `judge` uses: which losses are compared with which."""
     from nclens.study.claims import comparisons
+    from nclens.study.peers import optimizers, peers
 
     return Judge(
         tuple(
@@ -706,6 +713,8 @@ def judge(study: "Study") -> Judge:
                 regularised=entry.ufm_regularised,
                 teachers=_teachers(study, name),
                 labels={loss: study.label(loss) for loss in entry.losses},
+                optimizers=optimizers(study, name),
+                peers=peers(study, name),
             )
             for name, entry in study.experiments.items()
             # Networks from elsewhere with one seed have values, and no intervals to judge by.

@@ -104,7 +104,7 @@ def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
     """Return the claims on each pair of an experiment's losses, (loss, baseline)."""
     claims: dict[tuple[str, str], list[Claim]] = {}
     for claim in CLAIMS.values():
-        for pair in pairs(claim, item.losses, item.kinds, item.strengths, item.baseline):
+        for pair in pairs(claim, item.losses, item.kinds, item.strengths, item.baseline, item.optimizers, item.peers):
             claims.setdefault(pair, []).append(claim)
     return claims
 
