@@ -51,7 +51,7 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
         (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce"}),
         (("theory",), {"lambda_w": 0.1}, {"theory"}),
         (("track",), {"tensors": False}, {"track ls", "track ce"}),
-        (("experiments", "smoke", "training", "learning_rate"), 0.1, {"train ls", "train ce"}),
+        (("experiments", "smoke", "training", "clip_gradient_norm"), 0.1, {"train ls", "train ce"}),
     ],
 )
 def test_a_leaf_reaches_only_the_steps_that_use_it(raw_study, path, value, changed):
@@ -162,7 +162,10 @@ def test_an_experiment_draws_what_it_has_something_to_show_in(raw_study):
     assert not {"smoothing_collapse", "theory_error"} & set(load_study(raw_study).figures("smoke"))
     raw_study["losses"]["more"] = {"name": "ls", "smoothing": 0.5}
     raw_study["experiments"]["smoke"]["losses"] = ["ce", "ls", "more"]
-    raw_study["experiments"]["smoke"]["training"] |= {"weight_decay": 0, "ufm_regularised": True}
+    raw_study["experiments"]["smoke"]["training"] |= {
+        "optimizer": {"name": "sgd", "weight_decay": 0},
+        "ufm_regularised": True,
+    }
     assert {"smoothing_collapse", "theory_error"} <= set(load_study(raw_study).figures("smoke"))
     raw_study["experiments"]["smoke"]["figures"] = ["norms"]
     assert load_study(raw_study).figures("smoke") == ["norms"]

@@ -18,8 +18,9 @@ RAW = {
 }
 
 
-def study(dataset="reacher", losses=("wd", "wd_0"), experiment=None, decay=0.02, **training):
-    training = {"epochs": 5, "batch_size": 100, "weight_decay": 0} | training
+def study(dataset="reacher", losses=("wd", "wd_0"), experiment=None, decay=0.02, common=0, **training):
+    optimizer = {"name": "sgd", "weight_decay": common}
+    training = {"epochs": 5, "batch_size": 100, "optimizer": optimizer} | training
     entry = {"dataset": dataset, "model": "mlp", "losses": list(losses), "seeds": [0], "training": training}
     raw = RAW | {"experiments": {"main": entry | (experiment or {})}}
     raw["losses"] = RAW["losses"] | {"wd": {"name": "squared_error", "weight_decay": decay}}
@@ -40,8 +41,8 @@ def test_the_task_is_that_of_the_data():
 
 
 def test_a_losses_weight_decay_takes_the_place_of_the_trainings():
-    given = study(weight_decay=0.5)
-    decays = {run.loss: specs.train(given, run).training.weight_decay for run in given.runs()}
+    given = study(common=0.5)
+    decays = {run.loss: specs.train(given, run).training.optimizer.weight_decay for run in given.runs()}
     assert decays == {"wd": 0.02, "wd_0": 0.5}
     assert all("weight_decay" not in specs.train(given, run).loss.arguments for run in given.runs())
     (facts,) = specs.judge(given).experiments

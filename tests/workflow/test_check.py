@@ -224,7 +224,7 @@ ABSURD = {
     "seeds": ({"experiments.smoke.seeds": list(range(1001))}, "seeds: must have at most 1,000 entries"),
     "a batch": ({"experiments.smoke.training.batch_size": 2**31 - 1}, "batch_size = 2147483647: must be .* 1000000"),
     "milestones": (
-        {EPOCHS: 10**6, "experiments.smoke.training.milestones": list(range(1, 1002))},
+        {EPOCHS: 10**6, "experiments.smoke.training.lr_schedule.milestones": list(range(1, 1002))},
         "milestones: must have at most 1,000 entries",
     ),
     "a schedule": ({"losses.ls.schedule": {"kind": "drop", "epoch": 10**18}}, "goes on to epoch 1000000000000000000"),

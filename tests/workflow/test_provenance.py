@@ -74,7 +74,8 @@ RERUN = {
     "report.markdown": "judge",
     **dict.fromkeys(("report.terminal", "report.values"), ""),
     **dict.fromkeys(
-        (f"training.{part}" for part in ("graph", "loop", "runtime", "statistics")), "extract ingest probe train"
+        (f"training.{part}" for part in ("graph", "learning_rate", "loop", "optimizer", "runtime", "statistics")),
+        "extract ingest probe train",
     ),
     "training.history": "collect extract ingest probe track train",
     "training.loss": "measure train",
@@ -96,6 +97,7 @@ RERUN = {
     "workflow.build.functions": "extract ingest judge measure prepare probe report track train",
     "workflow.build.losses": "measure train",
     "workflow.build.metrics": "measure",
+    "workflow.build.optimizers": "train",
     "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),

@@ -73,6 +73,8 @@ USED = {
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
     "losses.ls.weight_decay": (0.077, LS),
+    "losses.ls.optimizer": ({"name": "adam", "learning_rate": 0.077}, LS),
+    "losses.ls.lr_schedule": ({"kind": "cosine"}, LS),
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),
@@ -88,17 +90,15 @@ USED = {
     "experiments.smoke.projection_classes": ([1, 2, 3], {"resolve", "measure", "draw", "report"}),
     "experiments.smoke.figures": (["norms"], {"resolve", "draw", "report", "track_study"}),
     "experiments.smoke.training.epochs": (7, RUNS),
-    "experiments.smoke.training.weight_decay": (0.077, {"resolve", "train", "judge", "draw", "report"}),
     "experiments.smoke.training.device": ("auto", {"resolve", "train", "extract"}),
     "experiments.smoke.training.ufm_regularised": (True, None),
     **{
         f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
         for key, value in {
             "batch_size": 20,
-            "learning_rate": 0.077,
-            "momentum": 0.7,
-            "milestones": [2],
-            "decay": 0.7,
+            "optimizer": {"name": "sgd", "learning_rate": 0.077, "momentum": 0.7},
+            "lr_schedule": {"kind": "step", "milestones": [2], "factor": 0.7},
+            "clip_gradient_norm": 0.7,
             "augmentation": "flip_crop",
             "record_every": 2,
             "precision": "bf16",
@@ -131,9 +131,14 @@ def test_a_setting_changes_the_steps_whose_result_it_can_change(raw_study, path)
 
 def test_penalties_train_again_and_are_judged_by_themselves(raw_study):
     training = raw_study["experiments"]["smoke"]["training"]
-    training["weight_decay"] = 0
+    training["optimizer"] = {"name": "sgd", "weight_decay": 0}
     steps = changed_by(raw_study, "experiments.smoke.training.ufm_regularised", value=True)
     assert steps == {"resolve", "train", "judge", "draw", "report", "predict", "track_study"}
+
+
+def test_another_weight_decay_is_shown_and_judged(raw_study):
+    path, optimizer = "experiments.smoke.training.optimizer", {"name": "sgd", "weight_decay": 0.077}
+    assert changed_by(raw_study, path, optimizer) == {"resolve", "train", "judge", "draw", "report"}
 
 
 def test_every_setting_is_in_the_table():

@@ -68,7 +68,7 @@ class Runs:
             "experiments": {
                 wrap: {
                     **{"dataset": "rows", "model": wrap, "losses": ["ce"], "seeds": [0], "snapshots": [1, 2]},
-                    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 0.1},
+                    "training": {"epochs": 2, "batch_size": 20, "optimizer": {"name": "sgd", "learning_rate": 0.1}},
                 }
                 for wrap in wraps
             },

@@ -31,7 +31,8 @@ def data(n):
 
 
 def raw_study(n, **theory):
-    training = {"epochs": 60, "batch_size": 20, "learning_rate": 0.05, "weight_decay": 0, "record_every": 7}
+    training = {"epochs": 60, "batch_size": 20, "record_every": 7}
+    training["optimizer"] = {"name": "sgd", "learning_rate": 0.05, "weight_decay": 0}
     common = {"dataset": "mine", "seeds": [0, 1], "snapshots": [0, 1, 60]}
     mlp = {"name": "mlp", "widths": [24, 16]}
     return {
@@ -153,7 +154,10 @@ def test_weight_decays_of_the_losses_are_trained_with(finished):
         loss: json.loads((root / "mine" / "mlp" / loss / "seed0" / "run.json").read_text())["spec"]
         for loss in ("wd", "wd_0")
     }
-    assert {loss: spec["training"]["weight_decay"] for loss, spec in records.items()} == {"wd": 0.01, "wd_0": 0.0}
+    assert {loss: spec["training"]["optimizer"]["weight_decay"] for loss, spec in records.items()} == {
+        "wd": 0.01,
+        "wd_0": 0.0,
+    }
     sizes = {}
     for loss in records:
         path = root / "mine" / "mlp" / loss / "seed0" / "snapshots.safetensors"
@@ -194,7 +198,7 @@ def test_a_run_is_recorded_with_its_curves(finished, monkeypatch):
         identifier = read_json(root / path_of(run) / "mlflow.json", "track")["run_id"]
         found = client.get_run(identifier)
         assert {"train/nrc1", "train/epoch_mse", "test/r2", "test/epoch_loss"} <= found.data.metrics.keys()
-        assert found.data.params["training.weight_decay"] == "0.01"
+        assert found.data.params["training.optimizer.weight_decay"] == "0.01"
         assert [point.step for point in client.get_metric_history(identifier, "test/epoch_mse")][:3] == [1, 7, 14]
         (model,) = client.search_logged_models([found.info.experiment_id])
     # The recorded network takes the stored rows.

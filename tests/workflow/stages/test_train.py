@@ -55,6 +55,8 @@ def _frequent_checkpoints():
 def train_arguments(place, name, code="c", **changes):
     _, run, study = place
     spec = specs.train(study, run)
+    if "learning_rate" in changes:
+        changes["optimizer"] = replace(spec.training.optimizer, learning_rate=changes.pop("learning_rate"))
     spec = replace(spec, training=replace(spec.training, **changes))
     return [
         "train",
