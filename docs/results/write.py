@@ -25,8 +25,8 @@ from nclens.workflow.paths import StudyFolder
 HERE = Path(__file__).parent
 WIDTH = 1200
 SHOWN = (
-    *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay"),
-    *("milestones", "augmentation", "precision", "record_every"),
+    *("epochs", "batch_size", "optimizer", "lr_schedule", "clip_gradient_norm"),
+    *("augmentation", "precision", "record_every"),
 )
 
 
@@ -94,15 +94,22 @@ def settings(study: dict, runs: dict[str, dict]) -> list[str]:
 def values_of(specs: dict[str, dict], pick: Callable[[dict], Any]) -> str:
     """Return one value where all losses have it, else each with its loss."""
     values = {loss: pick(spec) for loss, spec in specs.items()}
-    values = {
-        loss: " ".join(f"{key} {number(part)}" for key, part in value.items())
-        if isinstance(value, dict)
-        else str(value)
-        for loss, value in values.items()
-    }
+    values = {loss: text_of(value) for loss, value in values.items()}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     return " and ".join(f"{value} ({loss})" for loss, value in values.items())
+
+
+def text_of(value: Any) -> str:
+    """Return a setting as text: of a table every key that has a value, of an optimiser or schedule its kind first."""
+    if not isinstance(value, dict):
+        return number(value) if isinstance(value, float) else str(value)
+    rest = {key: part for key, part in value.items() if key not in ("name", "kind", "arguments", "file")}
+    parts = rest | value.get("arguments", {})
+    kind = value.get("name") or value.get("kind")
+    return " ".join(
+        [*([kind] if kind else []), *(f"{key} {text_of(part)}" for key, part in parts.items() if part is not None)]
+    )
 
 
 def runs_of(root: Path) -> dict[str, dict]:
