@@ -10,6 +10,7 @@ from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
     maxsup,
+    nc0,
     neural_regression_collapse,
     two_stage,
     unconstrained_feature_model,
@@ -40,6 +41,7 @@ PAPERS = (
     two_stage,
     when_does_it_help,
     neural_regression_collapse,
+    nc0,
     any_loss,
 )
 
