@@ -79,9 +79,9 @@ CLAIMS = (
         f"snapshot at most {TOLERANCE:.0%} of the law plus what rounding the classifier to float32 at each step "
         "explains, contradicted otherwise. The premise: the gradients of the loss with respect to the logits sum to "
         "zero over the classes (of your own loss this is tested), SGD takes the steps, with coupled or decoupled "
-        "decay, and the classifier's weight is itself a parameter that it moves. Where the loss or the optimiser breaks "
-        "it (squared error, the logit penalty; Adam and other adaptive steps), the claim is inconclusive, and the "
-        "deviation says how far off the law is.",
+        "decay, and the classifier's weight is itself a parameter that it moves. Where the loss or the optimiser "
+        "breaks it (squared error, the logit penalty; Adam and other adaptive steps), the claim is inconclusive, and "
+        "the deviation says how far off the law is.",
         follows_its_law,
         labels={"deviation_from_law": "largest deviation of NC0 from its law"},
         subject="NC0",

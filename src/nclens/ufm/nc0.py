@@ -58,7 +58,8 @@ def nc0_law(
 
     Returns:
         (T + 1,), from 1.0 before the first step; without unit. NC0 after t steps is NC0 before the first times entry
-        t, and NC0 at step s times entry t over entry s.
+        t, and NC0 at step s times entry t over entry s. Not finite where learning rate times decay is so large that it
+        diverges beyond float64.
 
     Raises:
         ValueError: a value that is negative or not finite, a shape that is neither a number nor (T,), or Nesterov's
@@ -82,7 +83,8 @@ def nc0_law(
             step = gradient + mu * buffer if nesterov else buffer
         u = (1 - rate * decoupled) * u - rate * step
         found.append(u)
-    return np.square(found)
+    with np.errstate(over="ignore"):
+        return np.square(found)
 
 
 def _of_steps(name: str, values: Any, steps: int | None) -> NDArray[np.float64]:
@@ -143,7 +145,8 @@ def nc3_floor(share: ArrayLike) -> NDArray[np.float64]:
     [0.0, 1.0, 1.414214]
     """
     f = np.asarray(share, dtype=np.float64)
-    if bool(((f < 0) | (f > 1 + 1e-12)).any()):
-        raise ValueError(f"nc3_floor: share must lie in [0, 1], got {f[(f < 0) | (f > 1 + 1e-12)].flat[0]!r}")
+    outside = (f < 0) | (f > 1 + 1e-12)  # a share of 1 may be rounded up
+    if outside.any():
+        raise ValueError(f"nc3_floor: share must lie in [0, 1], got {float(f[outside][0])}")
     f = np.minimum(f, 1.0)
     return np.sqrt(2 * f / (1 + np.sqrt(1 - f)))  # no difference of numbers that are nearly equal
