@@ -72,7 +72,7 @@ USED = {
     "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run", "track_study"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
-    "losses.ls.weight_decay": (0.077, LS),
+    "losses.ls.weight_decay": (0.077, LS | {"predict"}),
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),
@@ -88,17 +88,22 @@ USED = {
     "experiments.smoke.projection_classes": ([1, 2, 3], {"resolve", "measure", "draw", "report"}),
     "experiments.smoke.figures": (["norms"], {"resolve", "draw", "report", "track_study"}),
     "experiments.smoke.training.epochs": (7, RUNS),
-    "experiments.smoke.training.weight_decay": (0.077, {"resolve", "train", "judge", "draw", "report"}),
+    "experiments.smoke.training.weight_decay": (0.077, {"resolve", "train", "judge", "draw", "report", "predict"}),
     "experiments.smoke.training.device": ("auto", {"resolve", "train", "extract"}),
     "experiments.smoke.training.ufm_regularised": (True, None),
     **{
-        f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
+        f"experiments.smoke.training.{key}": (value, {"resolve", "train", "predict"})
         for key, value in {
             "batch_size": 20,
             "learning_rate": 0.077,
             "momentum": 0.7,
             "milestones": [2],
             "decay": 0.7,
+        }.items()
+    },
+    **{
+        f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
+        for key, value in {
             "augmentation": "flip_crop",
             "record_every": 2,
             "precision": "bf16",

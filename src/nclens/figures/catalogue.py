@@ -72,16 +72,6 @@ _ENTRIES = (
         suits=CURVES,
     ),
     FigureEntry(
-        stem="nc0_law",
-        title="NC0 and its law",
-        source="our own, on NC0 (arXiv 2602.16642)",
-        caption="NC0 of the classifier; over its value at the first snapshot, measured (solid) and as learning rate, "
-        "momentum, weight decay and schedule alone predict it (dashed); and the relative deviation of the two, against "
-        "epoch; log axes. Below the horizontal line NC0 follows its law to 1%.",
-        draw="nclens.figures.nc0:nc0_law",
-        needs=("training",),
-    ),
-    FigureEntry(
         stem="first_epochs",
         title="The first epochs",
         source=PAPER.format(11),
@@ -113,6 +103,16 @@ _ENTRIES = (
         caption="The training objective, and its distance from its minimum over epochs on a log axis, against epoch. "
         "Objectives of different losses have different minima, so only the second panel compares speeds.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:training_loss",
+        needs=("training",),
+    ),
+    FigureEntry(
+        stem="nc0_law",
+        title="NC0 and its law",
+        source="our own, on NC0 (arXiv 2602.16642)",
+        caption="NC0 of the classifier; over its value at the first snapshot, measured (solid) and as learning rate, "
+        "momentum, weight decay and schedule alone predict it (dashed); and the relative deviation of the two, against "
+        "epoch; log axes. Below the horizontal line NC0 follows its law to 1%.",
+        draw="nclens.figures.nc0:nc0_law",
         needs=("training",),
     ),
     FigureEntry(
