@@ -13,6 +13,7 @@ rule judge:
         theory=R.theory("ufm"),
         dynamics=R.theory("dynamics"),
         predictions=R.theory("predictions"),
+        nc0=R.theory("nc0"),
     output:
         claims=report(
             R.claims,
@@ -42,6 +43,7 @@ rule judge:
         " --theory {input.theory:q}"
         " --dynamics {input.dynamics:q}"
         " --predictions {input.predictions:q}"
+        " --nc0 {input.nc0:q}"
         " --claims {output.claims:q}"
         " --page {output.page:q}"
         " 2>&1 | tee -i {log:q}"
@@ -55,6 +57,7 @@ rule draw:
         dynamics=R.theory("dynamics"),
         predictions=R.theory("predictions"),
         regression=R.theory("regression"),
+        nc0=R.theory("nc0"),
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
     output:
@@ -100,6 +103,7 @@ rule draw:
         " --dynamics {input.dynamics:q}"
         " --predictions {input.predictions:q}"
         " --regression {input.regression:q}"
+        " --nc0 {input.nc0:q}"
         " --root {params.root:q}"
         " --threads {params.processes}"
         " 2>&1 | tee -i {log:q}"

@@ -3,7 +3,7 @@
 # in:  R/data/{dataset}.json (how many classes and samples there are), R/metrics.parquet, and for the feature dimension
 #      one run.json of each experiment
 # out: R/theory/ufm.csv, R/theory/dynamics.csv, R/theory/regression.csv, R/theory/predictions.csv,
-#      R/theory/effective.csv
+#      R/theory/effective.csv, R/theory/nc0.csv
 
 
 rule theory:
@@ -39,13 +39,14 @@ rule theory:
 
 
 rule predict:
-    """Compare the trained networks with the unconstrained feature model's predictions."""
+    """Compare the trained networks with the predictions of the unconstrained feature model and of the law of NC0."""
     input:
         metrics=R.metrics,
         manifests=PLAN.manifests(),
     output:
         predictions=R.theory("predictions"),
         effective=R.theory("effective"),
+        nc0=R.theory("nc0"),
     log:
         R.log("predict"),
     benchmark:
@@ -68,4 +69,5 @@ rule predict:
         " --root {params.root:q}"
         " --output {output.predictions:q}"
         " --effective {output.effective:q}"
+        " --nc0 {output.nc0:q}"
         " 2>&1 | tee -i {log:q}"

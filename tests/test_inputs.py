@@ -589,6 +589,7 @@ SCALES = [1e300, 1e-300, 1e160, 1e-160, 1e80, 1e-80]
 UNITS = {
     **dict.fromkeys(("feature_norm", "feature_norm_rms"), "features"),
     **dict.fromkeys(("classifier_norm", "weight_norm_frobenius"), "weight"),
+    "nc0": "weight squared",
 }
 
 
@@ -599,7 +600,7 @@ def test_measures_without_a_unit_do_not_see_the_scale_of_features_or_weights(sca
     for scaled_ones in (("features",), ("weight",)):
         x, w = (scale if name in scaled_ones else 1.0 for name in ("features", "weight"))
         found = collapse.neural_collapse(x * features, labels, w * weight, x * w * bias)
-        factors = {"features": x, "weight": w}
+        factors = {"features": x, "weight": w, "weight squared": w * w}
         expected = {name: value * factors.get(UNITS.get(name), 1.0) for name, value in one.items()}
         assert found == pytest.approx(expected, rel=1e-10, abs=1e-290)
     torch.testing.assert_close(

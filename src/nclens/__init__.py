@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nclens.probes.transfer import LinearProbe, linear_probe
     from nclens.ufm.classification import UnconstrainedFeatureModel
     from nclens.ufm.effective import fit_effective_penalties
+    from nclens.ufm.nc0 import nc0_law, nc3_floor
     from nclens.ufm.regression import UnconstrainedRegression
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "probes.transfer": ("LinearProbe", "linear_probe"),
     "ufm.classification": ("UnconstrainedFeatureModel",),
     "ufm.effective": ("fit_effective_penalties",),
+    "ufm.nc0": ("nc0_law", "nc3_floor"),
     "ufm.regression": ("UnconstrainedRegression",),
 }
 _MODULES = {name: f"nclens.{module}" for module, names in _HOMES.items() for name in names}
@@ -107,6 +109,8 @@ __all__ = [
     "fit_temperature",
     "gradient_variance",
     "linear_probe",
+    "nc0_law",
+    "nc3_floor",
     "neural_collapse",
     "regression_collapse",
     "reliability_bins",

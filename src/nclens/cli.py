@@ -191,13 +191,18 @@ def theory(
 
 @app.command(rich_help_panel=STAGES)
 def predict(
-    spec: Annotated[specs.Predict, spec_of(specs.Predict)], metrics: File, root: Folder, output: File, effective: File
+    spec: Annotated[specs.Predict, spec_of(specs.Predict)],
+    metrics: File,
+    root: Folder,
+    output: File,
+    effective: File,
+    nc0: File,
 ) -> None:
-    """Compare trained networks with the unconstrained feature model."""
+    """Compare trained networks with the unconstrained feature model, and with the law of NC0."""
     from nclens.workflow.stages.predict import predict
 
     with exclusive(StudyFolder(root).lock("predict"), str(output)):
-        predict(spec, metrics, root, output, effective)
+        predict(spec, metrics, root, output, effective, nc0)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -216,6 +221,7 @@ def judge(
     theory: File,
     dynamics: File,
     predictions: File,
+    nc0: File,
     claims: File,
     page: File,
 ) -> None:
@@ -223,7 +229,7 @@ def judge(
     from nclens.workflow.stages.judge import judge
 
     with exclusive(StudyFolder(claims.parent).lock("judge"), str(claims)):
-        judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions)
+        judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions, nc0=nc0)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -234,6 +240,7 @@ def draw(
     dynamics: File,
     predictions: File,
     regression: File,
+    nc0: File,
     root: Folder,
     threads: Threads = 1,
 ) -> None:
@@ -241,7 +248,7 @@ def draw(
     from nclens.workflow.stages.draw import draw
 
     with exclusive(StudyFolder(root).lock("draw"), str(StudyFolder(root).figures)):
-        tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression}
+        tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression, "nc0": nc0}
         draw(spec, metrics, theory, root, threads=threads, **tables)
 
 

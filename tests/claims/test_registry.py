@@ -48,6 +48,7 @@ def classification():
         for seed in SEEDS
         for quantity in PREDICTED
     ]
+    nc0 = {"loss": "ls", "reference": 0, "measured": 1.0, "predicted": 1.0, "rounding": 0.0, "premise": ""}
     return Comparison(
         *("main", "mnist5k", "resnet8", "ce", "ls", SEEDS, EPOCHS),
         Measurements(pd.concat([simulate_metrics(), *more])),
@@ -56,6 +57,7 @@ def classification():
         pd.DataFrame(predictions).assign(smoothing=0.05, predicted=1.0),
         weight_decays={"ce": 5e-4, "ls": 5e-4},
         teachers={"ce": TEACHERS["other"], "ls": TEACHERS["student"]},
+        nc0=pd.DataFrame([nc0 | {"seed": seed, "epoch": epoch} for seed in SEEDS for epoch in (0, EPOCHS)]),
     )
 
 
@@ -121,5 +123,6 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"W{k}" for k in range(1, 7)),
         *(f"R{k}" for k in range(1, 7)),
         "O1",
+        "N1",
         *(f"G{k}" for k in range(1, 6)),
     ]

@@ -13,8 +13,8 @@ from nclens.workflow.build.figures import draw_figure
 
 STUDIES = Path(__file__).parents[2] / "studies"
 EVERY = (
-    *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "norms", "correct_incorrect"),
-    *("reliability", "ece_temperature", "projections"),
+    *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "nc0_law", "norms"),
+    *("correct_incorrect", "reliability", "ece_temperature", "projections"),
 )
 PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")

@@ -69,7 +69,10 @@ def literal(features, labels, weight, bias, reference_means=None):
         wrong += int(torch.argmax(w @ sample + bias.double())) != nearest
     nc1 = torch.trace(s_w @ torch.linalg.pinv(s_b, hermitian=True, rtol=1e-10)) / classes
     nc3 = (unit(w) - unit(m)).norm()
+    nc0 = sum(sum(w[k, j] for k in range(classes)) ** 2 for j in range(dim)) / classes
     values = {
+        "nc0": nc0,
+        "nc0_share": nc0 / sum(w[k, j] ** 2 for k in range(classes) for j in range(dim)),
         "nc1": nc1,
         "nc1_sum": nc1 * classes,
         "nc1_quotient": torch.trace(s_w) / torch.trace(s_b),
@@ -98,6 +101,8 @@ def test_hand_computed_case():
     values = neural_collapse(features, labels, torch.eye(2), torch.tensor([0.0, -10.0]))
     tilted = math.sqrt(2 - math.sqrt(2))  # the distance of two unit matrices with inner product 1/sqrt(2)
     expected = {
+        "nc0": 1,
+        "nc0_share": 0.5,
         "nc1": 0.125,
         "nc1_sum": 0.25,
         "nc1_quotient": 0.25,
@@ -121,6 +126,25 @@ def test_hand_computed_case():
     assert all(type(value) is float for value in values.values())
 
 
+@pytest.mark.parametrize("power", [-400, -90, 0, 90, 400])
+def test_nc0_of_any_scale_is_that_of_the_scaled_weight(power):
+    features, labels, weight, bias = draw()
+    values, plain = (neural_collapse(features, labels, w, bias) for w in (math.ldexp(1.0, power) * weight, weight))
+    assert values["nc0"] == math.ldexp(plain["nc0"], 2 * power)
+    assert values["nc0_share"] == plain["nc0_share"]
+
+
+def test_nc0_does_not_see_the_features():
+    """It is 1 and 0 for rows that are equal, and for rows that sum to zero."""
+    features, labels, weight, bias = draw()
+    equal = neural_collapse(features, labels, weight[:1].expand(4, -1), bias)
+    assert equal["nc0_share"] == pytest.approx(1, rel=1e-14)
+    assert equal["nc0"] == pytest.approx(4 * float(weight[0].square().sum()), rel=1e-14)
+    assert neural_collapse(features, labels, weight - weight.mean(0), bias)["nc0_share"] < 1e-30
+    other = neural_collapse(2 * features.flip(0), labels, weight, bias)
+    assert other["nc0"] == neural_collapse(features, labels, weight, None)["nc0"]
+
+
 def test_unequal_norms_and_angles_by_hand():
     # Three means on a line, -3, 1 and 2, centred already; W has row norms 1, 2 and 3, all on the positive axis.
     features = torch.tensor([[-3.0], [-3.0], [1.0], [1.0], [2.0], [2.0]])
@@ -140,7 +164,8 @@ def test_exact_simplex_is_full_collapse(classes, dim):
     labels = torch.arange(classes).repeat(3)
     values = neural_collapse(5 * frame[labels] + 0.3, labels, 2 * frame, torch.zeros(classes))
     assert {key: values[key] for key in ETF_KEYS} == pytest.approx(dict.fromkeys(ETF_KEYS, 0), abs=1e-13)
-    for key in ("nc3_squared", "equiangular_means", "equiangular_classifier", "nc1", "nc1_quotient", "cdnv", "nc4"):
+    zero = ("nc0", "nc0_share", "nc3_squared", "equiangular_means", "equiangular_classifier", "nc1", "nc1_quotient")
+    for key in (*zero, "cdnv", "nc4"):
         assert values[key] == pytest.approx(0, abs=1e-13)
     assert values["rank_means"] == classes - 1
 
@@ -274,8 +299,8 @@ def test_zero_weight_is_nan_with_a_warning():
     with pytest.warns(RuntimeWarning, match="weight is zero"):
         values = neural_collapse(features, labels, 0 * weight, bias)
     undefined = ("nc2", "nc2_classifier", "nc3", "nc3_squared", "equinorm_classifier", "equiangular_classifier")
-    assert all(math.isnan(values[key]) for key in undefined)
-    assert values["classifier_norm"] == 0
+    assert all(math.isnan(values[key]) for key in (*undefined, "nc0_share"))
+    assert values["classifier_norm"] == values["nc0"] == 0
     for key in ("nc1", "nc2_means", "equinorm_means", "cdnv"):
         assert values[key] == expected[key]
 
@@ -512,8 +537,12 @@ def test_left_out_classes_are_as_if_they_had_never_been(min_samples, measured):
     x, y = features[kept], torch.tensor([measured.index(k) for k in labels[kept].tolist()])
     alone = neural_collapse(x, y, weight[measured], bias[measured])
     expected = literal(x, y, weight[measured], bias[measured])
+    # Of W's rows all count, also those of classes that are left out.
+    whole = {"nc0": float(weight.sum(0).square().sum()) / 7}
+    whole["nc0_share"] = whole["nc0"] / float(weight.square().sum())
+    assert {key: values[key] for key in whole} == pytest.approx(whole, rel=1e-14)
     for key in KEYS:
-        if key != "nc4":
+        if key not in ("nc4", *whole):
             assert values[key] == alone[key], key
             assert values[key] == pytest.approx(expected[key], rel=1e-9, abs=1e-12), key
     # nc4 by its words: the argmax is over all logits, the nearest mean among those that are there.

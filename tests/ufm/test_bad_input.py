@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from nclens.ufm import classification, dynamics, effective, explanations, hessian, numeric, spectra, squared
+from nclens.ufm import classification, dynamics, effective, explanations, hessian, nc0, numeric, spectra, squared
 from nclens.ufm.classification import UnconstrainedFeatureModel as Model
 from nclens.ufm.effective import EffectivePenalties
 
-MODULES = (classification, dynamics, effective, hessian, numeric, explanations, spectra, squared)
+MODULES = (classification, dynamics, effective, hessian, nc0, numeric, explanations, spectra, squared)
 GOOD = {"classes": 4, "per_class": 2, "dim": 5, "lambda_w": 1e-2, "lambda_h_sum": 1e-2, "lambda_b": 1e-2}
 TOTAL = {name: value for name, value in GOOD.items() if name != "lambda_h_sum"} | {"lambda_h_total": 0.08}
 PROBLEM = Model(**GOOD)
@@ -131,6 +131,23 @@ def dynamics_rows():
         yield "collapse_distances", dynamics.collapse_distances, call, "nc1 needs at least 2 classes"
 
 
+def nc0_rows():
+    good = {"learning_rates": [0.1, 0.1], "momentum": 0.9}
+    for key, one in (("learning_rates", ""), *((k, "a number or ") for k in ("momentum", "weight_decay"))):
+        for bad in ([-0.1, 0.1], [math.nan, 0.1], [math.inf, 0.1]):
+            yield "nc0_law", nc0.nc0_law, good | {key: bad}, f"{key} must be finite and >= 0"
+        yield "nc0_law", nc0.nc0_law, good | {key: [[0.1, 0.1]]}, rf"{key} must be {one}an array \(T,\)"
+    yield "nc0_law", nc0.nc0_law, good | {"learning_rates": 0.1}, r"learning_rates must be an array \(T,\)"
+    words = "decoupled_decay must be a number or have 2 values, one a step, got 3"
+    yield "nc0_law", nc0.nc0_law, good | {"decoupled_decay": [0.1] * 3}, words
+    for bad in (-1, math.nan, math.inf):
+        yield "nc0_law", nc0.nc0_law, good | {"dampening": bad}, "dampening must be a finite number >= 0"
+    for bad in ({"momentum": 0.0}, {"momentum": [0.9, 0.0]}, {"dampening": 0.1}):
+        yield "nc0_law", nc0.nc0_law, good | {"nesterov": True} | bad, "nesterov needs a momentum > 0 at every step and"
+    for bad in (-0.1, 1.1, math.inf, [0.5, 1.1]):
+        yield "nc3_floor", nc0.nc3_floor, {"share": bad}, r"share must lie in \[0, 1\], got (-0.1|1.1|inf)"
+
+
 def effective_rows():
     for key, bad in (
         ("classes", (1, 0, 2.5, True, None)),
@@ -168,7 +185,7 @@ def effective_rows():
     yield "fit_effective_penalties", fit, good | {"weight_norms": [1e-200, 1]}, "norms too far apart for float64"
 
 
-ROWS = list(rows())
+ROWS = [*rows(), *nc0_rows()]
 
 
 @pytest.mark.parametrize(("call", "arguments", "message"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
@@ -189,6 +206,7 @@ UNCHECKED = {
     "smoothed_targets",  # of a checked problem
     "reduce_samples",
     "records",  # of runs
+    "nc0_rounding",  # of numbers of a run
     "relative_iterations",  # of a table of `records`
     "explanations",
 }

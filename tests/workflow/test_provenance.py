@@ -29,7 +29,7 @@ STAGES = (
 
 #: Modules of the figures that the study draws.
 DRAWN = (
-    *("cross_entropy_vs_label_smoothing", "projections", "reliability", "temperature", "ufm_dynamics"),
+    *("cross_entropy_vs_label_smoothing", "nc0", "projections", "reliability", "temperature", "ufm_dynamics"),
     *("unconstrained_feature_model", "when_does_it_help"),
 )
 
@@ -53,7 +53,7 @@ RERUN = {
         (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "per_loss", "style", "svg")), "draw"
     ),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
-    "losses": "measure probe train",
+    "losses": "measure predict probe train",
     "metrics": "",
     **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
     "metrics.catalogue": "draw report",
@@ -78,8 +78,9 @@ RERUN = {
         "extract ingest probe train",
     ),
     "training.history": "collect extract ingest probe track train",
-    "training.loss": "measure train",
+    "training.loss": "measure predict train",
     "training.passes": "extract ingest",
+    "training.shift": "predict",
     "ufm": "",
     **dict.fromkeys(("ufm.classification", "ufm.regression", "ufm.regression_tables"), "predict theory"),
     "ufm.checks": "predict theory",
@@ -88,16 +89,19 @@ RERUN = {
     "ufm.effective": "predict",
     "ufm.explanations": "draw report",
     "ufm.formulas": "draw report",
+    "ufm.nc0": "draw predict",
     "ufm.quantities": "draw judge report",
     "workflow.aggregates": "track",
     "workflow.build.claims": "judge report",
     "workflow.build.data": "prepare",
+    "workflow.build.descent": "predict",
     "workflow.build.figures": "draw",
     "workflow.build.checkpoints": "extract ingest",
-    "workflow.build.functions": "extract ingest judge measure prepare probe report track train",
-    "workflow.build.losses": "measure train",
+    "workflow.build.functions": "extract ingest judge measure predict prepare probe report track train",
+    "workflow.build.losses": "measure predict train",
     "workflow.build.metrics": "measure",
     "workflow.build.optimizers": "train",
+    "workflow.build.lr_schedules": "train predict",
     "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),

@@ -72,9 +72,9 @@ USED = {
     "losses.ls.colour": ("#123456", {"resolve", "draw", "report", "track_run", "track_study"}),
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
-    "losses.ls.weight_decay": (0.077, LS),
-    "losses.ls.optimizer": ({"name": "adam", "learning_rate": 0.077}, LS),
-    "losses.ls.lr_schedule": ({"kind": "cosine"}, LS),
+    "losses.ls.weight_decay": (0.077, LS | {"predict"}),
+    "losses.ls.optimizer": ({"name": "adam", "learning_rate": 0.077}, LS | {"predict"}),
+    "losses.ls.lr_schedule": ({"kind": "cosine"}, LS | {"predict"}),
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),
@@ -93,12 +93,17 @@ USED = {
     "experiments.smoke.training.device": ("auto", {"resolve", "train", "extract"}),
     "experiments.smoke.training.ufm_regularised": (True, None),
     **{
-        f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
+        f"experiments.smoke.training.{key}": (value, {"resolve", "train", "predict"})
         for key, value in {
             "batch_size": 20,
             "optimizer": {"name": "sgd", "learning_rate": 0.077, "momentum": 0.7},
             "lr_schedule": {"kind": "step", "milestones": [2], "factor": 0.7},
             "clip_gradient_norm": 0.7,
+        }.items()
+    },
+    **{
+        f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
+        for key, value in {
             "augmentation": "flip_crop",
             "record_every": 2,
             "precision": "bf16",
@@ -138,7 +143,7 @@ def test_penalties_train_again_and_are_judged_by_themselves(raw_study):
 
 def test_another_weight_decay_is_shown_and_judged(raw_study):
     path, optimizer = "experiments.smoke.training.optimizer", {"name": "sgd", "weight_decay": 0.077}
-    assert changed_by(raw_study, path, optimizer) == {"resolve", "train", "judge", "draw", "report"}
+    assert changed_by(raw_study, path, optimizer) == {"resolve", "train", "predict", "judge", "draw", "report"}
 
 
 def test_every_setting_is_in_the_table():

@@ -35,7 +35,7 @@ def watch(model: nn.Module, head: nn.Module | str | None = None) -> "Watch":
     >>> loader = [(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 0, 1, 1]))]
     >>> values = watch(model).measure(loader)
     >>> list(values)[:2], values["classes_measured"], model.training
-    (['nc1', 'nc1_sum'], 2.0, True)
+    (['nc0', 'nc0_share'], 2.0, True)
     """
     return Watch(model, head)
 

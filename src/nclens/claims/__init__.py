@@ -10,6 +10,7 @@ from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
     maxsup,
+    nc0,
     neural_regression_collapse,
     optimizers,
     two_stage,
@@ -42,6 +43,7 @@ PAPERS = (
     when_does_it_help,
     neural_regression_collapse,
     optimizers,
+    nc0,
     any_loss,
 )
 

@@ -31,6 +31,7 @@ THEORY = ("loss", "quantity", "closed_form", "numeric", "relative_error")
 MODEL = ("classes", "per_class", "lambda_w", "lambda_h", "lambda_b", "smoothing")
 DYNAMICS = (*MODEL, "momentum", "step_rule", "start", "distance", "quantity", "tolerance", "value")
 PREDICTIONS = ("loss", "smoothing", "penalties", "seed", "quantity", "measured", "predicted")
+NC0 = ("loss", "seed", "epoch", "reference", "measured", "predicted", "rounding", "premise")
 """Columns that the claims read of each table, in addition to the name of the experiment."""
 
 RULES: dict[str, str] = {
@@ -107,6 +108,7 @@ class Comparison:
         regularised: whether the penalties of the unconstrained feature model were trained with.
         teachers: distilled loss entry -> `experiment` and `loss` of its teacher, `temperature` and `weight`.
         labels: loss entry -> what it is called in figures and tables.
+        nc0: rows of this experiment with the columns `NC0`, on the law of NC0; None where nothing was predicted.
 
     Raises:
         ValueError: a column is missing, a seed is repeated, the loss is its own baseline, or the metrics go past the
@@ -129,6 +131,7 @@ class Comparison:
     regularised: bool = False
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    nc0: pd.DataFrame | None = None
 
     def label(self, loss: str) -> str:
         """Return what a loss is called, by default its entry."""
@@ -141,6 +144,7 @@ class Comparison:
             ("theory", self.theory, theory),
             ("dynamics", self.dynamics, DYNAMICS),
             ("predictions", self.predictions, PREDICTIONS),
+            ("nc0", self.nc0, NC0),
         ):
             if table is None:
                 continue

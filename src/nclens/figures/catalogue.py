@@ -66,7 +66,8 @@ _ENTRIES = (
         title="Error and neural collapse during training",
         source=PAPER.format(1),
         caption="Training and test error, and NC1 (log axis), NC2 and NC3 of the training set, against epoch. Lower is "
-        "more collapsed.",
+        "more collapsed. Dotted in the panel of NC3: the least NC3 that the classifier's NC0 allows, for class means "
+        "centred by their mean.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:collapse_curves",
         suits=CURVES,
     ),
@@ -102,6 +103,16 @@ _ENTRIES = (
         caption="The training objective, and its distance from its minimum over epochs on a log axis, against epoch. "
         "Objectives of different losses have different minima, so only the second panel compares speeds.",
         draw="nclens.figures.cross_entropy_vs_label_smoothing:training_loss",
+        needs=("training",),
+    ),
+    FigureEntry(
+        stem="nc0_law",
+        title="NC0 and its law",
+        source="our own, on NC0 (arXiv 2602.16642)",
+        caption="NC0 of the classifier; over its value at the first snapshot, measured (solid) and as learning rate, "
+        "momentum, weight decay and schedule alone predict it (dashed); and the relative deviation of the two, against "
+        "epoch; log axes. Below the horizontal line NC0 follows its law to 1%.",
+        draw="nclens.figures.nc0:nc0_law",
         needs=("training",),
     ),
     FigureEntry(

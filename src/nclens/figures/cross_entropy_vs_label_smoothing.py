@@ -7,6 +7,7 @@ plots; NC3 is `nc3`, the paper's equation (6) (the release plots its square). Al
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from nclens.figures.inputs import (
     range_of,
     seeds_note,
 )
+from nclens.figures.nc0 import FLOOR, FLOOR_LABEL, with_nc3_floor
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 
 NC1 = r"NC1 = tr$(S_W S_B^{+})\,/\,K$"
@@ -50,8 +52,18 @@ SPLITS = {"train": "training set", "test": "test set"}
 
 @style.look()
 def collapse_curves(inputs: FigureInputs) -> Drawing:
-    """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1)."""
-    return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5)
+    """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1).
+
+    The panel of NC3 has the floor that NC0 sets under it: the class means are centred by their own mean, and no class
+    is left out, so that it holds for every run.
+    """
+    shown = {series.metric for panel in COLLAPSE_PANELS for series in panel.series}
+    floored = with_nc3_floor(inputs, shown)
+    if floored is None:
+        return draw_curves(inputs, COLLAPSE_PANELS, columns=2, legend=SPLITS, height=4.5)
+    *others, nc3 = COLLAPSE_PANELS
+    panels = [*others, replace(nc3, series=(*nc3.series, Series(FLOOR, "train", FLOOR)))]
+    return draw_curves(floored, panels, columns=2, legend={**SPLITS, FLOOR: FLOOR_LABEL}, height=4.5)
 
 
 @style.look()

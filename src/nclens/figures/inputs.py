@@ -32,6 +32,7 @@ DYNAMICS_COLUMNS = (
     "value",
 )
 PREDICTION_COLUMNS = ("loss", "penalties", "seed", "quantity", "measured", "predicted")
+NC0_COLUMNS = ("loss", "seed", "epoch", "reference", "measured", "predicted", "rounding", "premise")
 REGRESSION_COLUMNS = ("loss", "lambda_w", "lambda_h_mean", "quantity", "closed_form", "numeric")
 
 
@@ -80,6 +81,8 @@ class FigureInputs:
             kept.
         regression: the unconstrained feature model of regression, the rows of this experiment, columns
             `REGRESSION_COLUMNS` (more are allowed); may be empty.
+        nc0: NC0 of each run and snapshot, measured and by its law, columns `NC0_COLUMNS` (more are allowed); may be
+            empty.
         weight_decays: the weight decay that each loss was trained with.
         regularised: whether the penalties of the unconstrained feature model were trained with.
         target_names: what a regression predicts; without them targets are called by number.
@@ -107,6 +110,7 @@ class FigureInputs:
     class_names: Sequence[str] = ()
     first_features: Callable[[str, int], Mapping[str, np.ndarray] | None] = _not_kept
     regression: pd.DataFrame = field(default_factory=_empty(REGRESSION_COLUMNS))
+    nc0: pd.DataFrame = field(default_factory=_empty(NC0_COLUMNS))
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     regularised: bool = False
     target_names: Sequence[str] = ()
@@ -118,6 +122,7 @@ class FigureInputs:
             ("dynamics", self.dynamics, DYNAMICS_COLUMNS),
             ("predictions", self.predictions, PREDICTION_COLUMNS),
             ("regression", self.regression, REGRESSION_COLUMNS),
+            ("nc0", self.nc0, NC0_COLUMNS),
         ):
             if absent := [column for column in columns if column not in table.columns]:
                 raise ValueError(f"the {name} table of {self.experiment} lacks the columns {', '.join(absent)}")

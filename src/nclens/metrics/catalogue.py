@@ -115,6 +115,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement(
         "nclens.metrics.collapse:neural_collapse",
         (
+            Metric("nc0", "NC0", "lower", "squared weight units"),
+            Metric("nc0_share", "NC0 over the squared norm of the classifier", "lower", most=1.0),
             Metric("nc1", "NC1", "lower"),
             Metric("nc1_sum", "NC1, not divided by K", "lower"),
             Metric("nc1_quotient", "NC1 as a quotient of traces", "lower"),

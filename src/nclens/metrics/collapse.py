@@ -36,6 +36,8 @@ from nclens._inputs import (
 )
 
 KEYS = (
+    "nc0",
+    "nc0_share",
     "nc1",
     "nc1_sum",
     "nc1_quotient",
@@ -73,11 +75,13 @@ def neural_collapse(
     """Measure every variant of neural collapse on one split.
 
     With nrm(A) = A / |A|_F, E = (I_K - 11'/K) / sqrt(K-1), v_k the mean of |h_i - hbar_k|^2 over class k, and r the
-    numerical rank of M. Every value but the norms and the rank has no unit; 0 is full collapse; norms have the
-    unit of the features and of the weight.
+    numerical rank of M. Every value but `nc0`, the norms and the rank has no unit; 0 is full collapse; norms have
+    the unit of the features and of the weight, `nc0` that of the weight squared.
 
     | key | formula | range |
     |---|---|---|
+    | `nc0` | |W'1|^2 / K, the squared norm of the sum of W's rows over K (arXiv 2602.16642) | [0, inf) |
+    | `nc0_share` | nc0 / |W|_F^2, the share of |W|_F^2 that is common to all rows: free of scale | [0, 1] |
     | `nc1` | tr(S_W pinv(S_B)) / K; the paper's equation (4) | [0, inf] |
     | `nc1_sum` | K nc1; what the paper's released code plots | [0, inf] |
     | `nc1_quotient` | tr S_W / tr S_B | [0, inf] |
@@ -99,10 +103,13 @@ def neural_collapse(
     The equinorm, equiangular and nc4 keys are the NC2 and NC4 of the original neural collapse paper; the standard
     deviation is the population's (divisor K). Exact ties in nc4 go to the lower class.
 
+    A full collapse of W has `nc0` 0, for the rows of a simplex sum to zero. Where it is not 0 it sets a floor under
+    `nc3` (`nclens.ufm.nc0.nc3_floor`).
+
     With `min_samples`, classes with fewer samples are left out: the samples, the rows of M and of W, and K (in E, 1/K
-    and 1/(K-1) too) are those of the classes measured. `nc4` speaks of the logits, so its argmax is over all K of them;
-    its nearest mean is among the classes that have a reference mean, and so are its samples' labels. A row of nan in
-    `reference_means` is a class without one.
+    and 1/(K-1) too) are those of the classes measured; only `nc0` and `nc0_share` are of all K rows of W. `nc4` speaks
+    of the logits, so its argmax is over all K of them; its nearest mean is among the classes that have a reference
+    mean, and so are its samples' labels. A row of nan in `reference_means` is a class without one.
 
     Where r < K - 1 (d < K - 1, or classes that share a direction) the trace of `nc1` runs over the r directions. Where
     all class means coincide (M = 0), `nc1`, `nc1_sum`, `nc1_quotient` and `cdnv` are inf and the values that are
@@ -162,6 +169,7 @@ def neural_collapse(
         scored, measured = Chosen(near, classes), Chosen(kept, classes)
         scorer, offset = readout(weight, bias, reference[near], exponent)
         samples = counts[near].sum()
+        sums = row_sums(weight)
         counts, means, weight = counts[kept], means[kept], weight[kept]
         white = whitening(means)
         squares, deviation = means.new_zeros(len(kept)), means.new_zeros(())
@@ -172,7 +180,7 @@ def neural_collapse(
             residual = means[y].sub_(x)
             squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
             deviation += (residual @ white).square().sum()
-        values = collapse_table(counts, means, squares, deviation, white.shape[1], weight)
+        values = sums | collapse_table(counts, means, squares, deviation, white.shape[1], weight)
         values["feature_norm"] = unscaled(values["feature_norm"], exponent)
         if bool(values["feature_norm"].isinf()):
             raise ValueError("features: values so large that their norms exceed float64")
@@ -382,10 +390,17 @@ def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tens
     return torch.where(_centred(means).any(), share, torch.nan)
 
 
+def row_sums(weight: Tensor) -> dict[str, Tensor]:
+    """Return `nc0` and `nc0_share` of a weight (K, d), float64 scalars; the share is nan where W = 0."""
+    unit, exponent = scaled(weight)
+    nc0 = unit.sum(0).square().sum() / len(unit)
+    return {"nc0": unscaled(unscaled(nc0, exponent), exponent), "nc0_share": nc0 / unit.square().sum()}
+
+
 def collapse_table(
     counts: Tensor, means: Tensor, squares: Tensor, deviation: Tensor, rank: int, weight: Tensor
 ) -> dict[str, Tensor]:
-    """Every key but `nc4`, as float64 scalars; K are the classes measured.
+    """Every key but `nc4` and those of `row_sums`, as float64 scalars; K are the classes measured.
 
     Args:
         counts: (K,), samples a class.

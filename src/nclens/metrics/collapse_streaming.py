@@ -29,6 +29,7 @@ from nclens.metrics.collapse import (
     find_lacking,
     nc4_share,
     readout,
+    row_sums,
     whitening,
     with_mean,
 )
@@ -422,7 +423,7 @@ def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[
     counts, means, squares = (tensor[kept] for tensor in moments[:3])
     white = whitening(means)
     deviation = (white * (moments.scatter @ white)).sum()
-    values = collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
+    values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
     if min_samples is None:
         del values["classes_measured"]
     return values

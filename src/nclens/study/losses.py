@@ -27,6 +27,9 @@ class LossBase(Closed):
     task: ClassVar[str | None] = "classification"
     #: The argument that a schedule varies, the loss's strength; None for a loss without one.
     parameter: ClassVar[str | None] = None
+    #: Whether it ignores a constant added to all logits, so that its gradients sum to zero over the classes: the
+    #: premise of the law of NC0. None where only its function can tell.
+    ignores_shift: ClassVar[bool | None] = True
     #: Keys of the entry that are no arguments.
     settings: ClassVar[frozenset[str]] = frozenset()
 
@@ -98,6 +101,8 @@ class CrossEntropy(LossBase):
 
 class MeanSquared(LossBase):
     """Squared error between the outputs and the one-hot targets, (1/2) |z - y|^2."""
+
+    ignores_shift = False
 
     name: Literal["mse"]
 
@@ -172,6 +177,7 @@ class LogitPenalty(Scheduled):
     """Cross entropy + (beta / 2) |z|^2."""
 
     parameter, short, symbol = "beta", "Logit penalty", "β"
+    ignores_shift = False
 
     name: Literal["logit_penalty"]
     beta: NonNegative
@@ -263,6 +269,7 @@ class Distillation(LossBase):
 class SquaredError(LossBase):
     """Squared error of a regression, (1/2) |z - y|^2, summed over the targets."""
 
+    ignores_shift = False
     task: ClassVar[str | None] = "regression"
 
     name: Literal["squared_error"]
@@ -279,6 +286,7 @@ class CustomLoss(Custom, LossBase):
     given: ClassVar[tuple[str, ...]] = ("logits", "targets")
 
     task: ClassVar[str | None] = None
+    ignores_shift = None
 
     def specification(self) -> dict[str, Any]:
         """Return the user's function, its file and its arguments."""

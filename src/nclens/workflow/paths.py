@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nclens.study.study import Run
 
 #: What a table of the theory is called.
-THEORY = ("ufm", "dynamics", "regression", "predictions", "effective")
+THEORY = ("ufm", "dynamics", "regression", "predictions", "effective", "nc0")
 #: The forms in which a figure is written: three pictures, and the numbers that they show.
 ENDINGS = ("png", "pdf", "svg", "csv")
 #: Name of the record of what MLflow holds, of a run and of the study.

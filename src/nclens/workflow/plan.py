@@ -221,7 +221,9 @@ class Plan:
 
     def _of_study(self, stage: str) -> list[tuple[Any, str]]:
         """Return the entries that a stage of the study computes with, each with its registry."""
-        return [(entry, "") for entry in self.study.claims.values() if hasattr(entry, "file") and stage == "judge"]
+        # `predict` tests the gradients of the user's own losses.
+        found = {"judge": self.study.claims, "predict": self.study.losses}.get(stage, {})
+        return [(entry, "") for entry in found.values() if hasattr(entry, "file")]
 
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""

@@ -344,12 +344,37 @@ class PredictRegression(OfRuns):
 
 
 @dataclass(frozen=True)
+class Descent:
+    """How the classifier of a run is trained, as far as the law of NC0 goes: some fields of `Training`, and the loss.
+
+    `lambda_w` is that of the penalties. `ignores_shift` is whether the loss ignores a constant added to all logits,
+    None for the user's own, `tested`, whose gradients tell.
+    """
+
+    batch_size: int
+    optimizer: Optimizer
+    lr_schedule: LrSchedule
+    clip_gradient_norm: float | None
+    lambda_w: float
+    ignores_shift: bool | None = True
+    tested: Loss | None = None
+
+
+@dataclass(frozen=True)
+class PredictNC0(OfRuns):
+    """The losses whose networks are compared with the law of NC0."""
+
+    descents: dict[str, Descent]
+
+
+@dataclass(frozen=True)
 class Predict:
-    """The penalties, and the experiments whose networks are compared with the unconstrained feature model."""
+    """The penalties, and the experiments whose networks are compared with the theory: the model's, and that of NC0."""
 
     penalties: Penalties
     experiments: tuple[PredictExperiment, ...]
     regressions: tuple[PredictRegression, ...]
+    nc0: tuple[PredictNC0, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -569,19 +594,25 @@ def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
 def train(study: "Study", run: "Run") -> Train:
     """Return what `train` uses: a run in full."""
     experiment = study.trained(run.experiment)
-    training = _dumped(experiment.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule"})
-    training["optimizer"] = study.optimizer(experiment, run.loss).specification()
-    training["lr_schedule"] = study.lr_schedule(experiment, run.loss).specification()
     return Train(
         dataset=run.dataset,
         model=_model(study, experiment.model),
         loss=_loss(study, run.loss),
         seed=run.seed,
-        training=_decoded(Training, training),
+        training=_training(study, run.experiment, run.loss),
         penalties=_trained_with(study, run.experiment),
         snapshots=tuple(experiment.snapshot_epochs),
         teacher=_teacher(study, run),
     )
+
+
+def _training(study: "Study", experiment: str, loss: str) -> Training:
+    """Return how the runs of an experiment and loss are trained."""
+    chosen = study.trained(experiment)
+    training = _dumped(chosen.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule"})
+    training["optimizer"] = study.optimizer(chosen, loss).specification()
+    training["lr_schedule"] = study.lr_schedule(chosen, loss).specification()
+    return _decoded(Training, training)
 
 
 def ingest(study: "Study", run: "Run") -> Ingest:
@@ -670,18 +701,35 @@ def theory(study: "Study") -> Theory:
 
 
 def predict(study: "Study") -> Predict:
-    """Return what `predict` uses: the losses that have a closed form, and whether their penalties are explicit."""
-    experiments = []
+    """Return what `predict` uses: losses with a closed form, whether their penalties are explicit; how all descend."""
+    experiments, descents = [], []
     for name, entry in _of_task(study, "classification"):
         smoothings, dim = study.smoothings(name), study.dim(name)
         runs = _runs(study, name) | {"losses": tuple(sorted(smoothings))}
         regularised = entry.ufm_regularised
         experiments.append(PredictExperiment(**runs, dim=dim, smoothings=smoothings, regularised=regularised))
+        if not study.is_imported(name):
+            losses = tuple(sorted(entry.losses))
+            of_loss = {loss: _descent(study, name, loss) for loss in losses}
+            descents.append(PredictNC0(**_runs(study, name) | {"losses": losses}, descents=of_loss))
     regressions = [
         PredictRegression(**_runs(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
         for name, _, dim, penalties in _penalised_regressions(study)
     ]
-    return Predict(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
+    return Predict(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions), tuple(descents))
+
+
+def _descent(study: "Study", experiment: str, loss: str) -> Descent:
+    """Return how the classifiers of a loss are trained."""
+    training, penalties = _training(study, experiment, loss), _trained_with(study, experiment)
+    ignores_shift = study.losses[loss].ignores_shift
+    shared = [item.name for item in dataclasses.fields(Descent) if item.name in _hints(Training)]
+    return Descent(
+        **{name: getattr(training, name) for name in shared},
+        lambda_w=penalties.lambda_w if penalties else 0.0,
+        ignores_shift=ignores_shift,
+        tested=_loss(study, loss) if ignores_shift is None else None,
+    )
 
 
 def collect(study: "Study") -> Collect:

@@ -85,6 +85,15 @@ EFFECTIVE = Table(
         "points": WHOLE,
     },
 )
+#: R/theory/nc0.csv, a row a run and snapshot; `premise` is what fails of the law's premise, empty where it holds.
+NC0 = Table(
+    "predict",
+    {
+        **OF_EXPERIMENT,
+        **{"loss": NAME, "seed": WHOLE, "epoch": WHOLE, "reference": WHOLE, "measured": NUMBER, "predicted": NUMBER},
+        **{"rounding": NUMBER, "premise": NAME},
+    },
+)
 #: R/claims.csv, a row a claim on a pair of losses, each followed by its measures; `seeds` may be missing.
 CLAIMS = Table(
     "judge",

@@ -9,8 +9,9 @@ from nclens.study.optimizers import OPTIMIZERS
 from nclens.training.learning_rate import learning_rates
 from nclens.training.optimizer import ByPyTorch, descent
 from nclens.workflow import specs
+from nclens.workflow.build.lr_schedules import build_lr_schedule
 from nclens.workflow.build.models import build_network
-from nclens.workflow.build.optimizers import build_lr_schedule, build_optimizer
+from nclens.workflow.build.optimizers import build_optimizer
 
 ROOT = Path(__file__).parents[3]
 OWN = """

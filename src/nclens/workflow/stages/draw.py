@@ -34,6 +34,7 @@ def draw(
     dynamics: Path | None = None,
     predictions: Path | None = None,
     regression: Path | None = None,
+    nc0: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write {experiment}_{stem}.png, .pdf, .svg and .csv for every figure of every experiment.
@@ -46,6 +47,7 @@ def draw(
         dynamics: R/theory/dynamics.csv; without it the figures that show it say that there are no values.
         predictions: R/theory/predictions.csv; likewise.
         regression: R/theory/regression.csv; likewise.
+        nc0: R/theory/nc0.csv; likewise.
         threads: processes that draw; any number gives the same files.
 
     Raises:
@@ -64,6 +66,8 @@ def draw(
         found["predictions"] = tables.read(tables.PREDICTIONS, predictions)
     if regression is not None:
         found["regression"] = tables.read(tables.REGRESSION, regression)
+    if nc0 is not None:
+        found["nc0"] = tables.read(tables.NC0, nc0)
     # Taken apart once, for a search of a whole table in each experiment takes the square of their number.
     parts = {
         key: dict(list(table.groupby("experiment", observed=True)))

@@ -26,6 +26,7 @@ from nclens.workflow.specs import Judge, JudgeExperiment
 METRICS = ["experiment", *verdict.METRICS]
 THEORY = ["experiment", *verdict.THEORY, *verdict.MODEL]
 PREDICTIONS = ["experiment", *verdict.PREDICTIONS]
+NC0 = ["experiment", *verdict.NC0]
 
 
 def judge(
@@ -37,6 +38,7 @@ def judge(
     *,
     dynamics: Path | None = None,
     predictions: Path | None = None,
+    nc0: Path | None = None,
 ) -> None:
     """Write the verdicts as a table and as a page.
 
@@ -51,6 +53,7 @@ def judge(
         claims_md: the same in Markdown, losses and measures by their labels, with the rules.
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, predictions are not judged.
+        nc0: R/theory/nc0.csv; likewise for the law of NC0.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -60,8 +63,10 @@ def judge(
     theory_table = tables.read(tables.THEORY, theory, THEORY)
     dynamics_table = None if dynamics is None else tables.read(tables.DYNAMICS, dynamics, verdict.DYNAMICS)
     predictions_table = None if predictions is None else tables.read(tables.PREDICTIONS, predictions, PREDICTIONS)
+    nc0_table = None if nc0 is None else tables.read(tables.NC0, nc0, NC0)
     own_metrics, own_theory = _by_experiment(metrics_table), _by_experiment(theory_table)
     own_predictions = None if predictions_table is None else _by_experiment(predictions_table)
+    own_nc0 = None if nc0_table is None else _by_experiment(nc0_table)
     own = {entry.id: build_claim(entry) for entry in spec.claims}
     rows: list[ClaimRow] = []
     idle: list[str] = []
@@ -88,6 +93,7 @@ def judge(
                 theory=own_theory(name),
                 dynamics=dynamics_table,
                 predictions=None if own_predictions is None else own_predictions(name),
+                nc0=None if own_nc0 is None else own_nc0(name),
                 task=item.task,
                 weight_decays=item.weight_decays,
                 regularised=item.regularised,

@@ -1,4 +1,4 @@
-"""Compare trained networks with what the unconstrained feature model predicts for them."""
+"""Compare trained networks with what theory predicts: the unconstrained feature model, and the law of NC0."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,12 +9,14 @@ import pandas as pd
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
+from nclens.ufm.nc0 import nc0_rounding
 from nclens.ufm.regression_tables import predictions as regression_predictions
 from nclens.ufm.regression_tables import problem_of
 from nclens.workflow import tables
+from nclens.workflow.build.descent import broken_premise, law_of
 from nclens.workflow.files import read_json
 from nclens.workflow.paths import StudyFolder, run_path
-from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictRegression
+from nclens.workflow.specs import OfRuns, Penalties, Predict, PredictExperiment, PredictNC0, PredictRegression
 
 #: Quantity -> the metric that measures it.
 MEASURED = {
@@ -31,7 +33,9 @@ FEWEST_POINTS = 2
 Table = dict[tuple[str, int], dict[str, float]]
 
 
-def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_output: Path) -> None:
+def predict(
+    spec: Predict, metrics: Path, root: Path, output: Path, effective_output: Path, nc0_output: Path | None = None
+) -> None:
     """Write the predictions for every run, and the effective penalties behind them; only headers where there are none.
 
     A run's numbers are those of its last snapshot on the training split. Where training had the model's penalties
@@ -50,6 +54,10 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
         effective_output: R/theory/effective.csv, one row a seed and held-out smoothing: the fit of
             ``nclens.ufm.effective``. Networks whose gap or norms are not positive and finite cannot be fitted to and
             are left out, so that ``points`` may be less than the number of other smoothings; under two there is no fit.
+        nc0_output: R/theory/nc0.csv, one row a run and snapshot: NC0 of the classifier, measured and by its law
+            (``nclens.ufm.nc0``) from the value at ``reference``, the first snapshot; ``rounding`` is how far rounding
+            to float32 may take it from the law, ``premise`` what fails of the law's premise. Not of networks trained
+            elsewhere, whose training is not known.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -78,6 +86,9 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
         predictions += _regression(regression, manifest, _dim(regression, root), metrics)
     for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
         tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
+    if nc0_output is not None:
+        laws = [row for item in spec.nc0 for row in _nc0(item, root, metrics)]
+        tables.write_rows(tables.NC0, nc0_output, laws)
 
 
 def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
@@ -90,6 +101,41 @@ def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
             f"write dim: {found}, or leave it out"
         )
     return found
+
+
+def _nc0(item: PredictNC0, root: Path, path: Path) -> Iterator[dict[str, Any]]:
+    """Yield NC0 of every run of an experiment, snapshot by snapshot, measured and by its law."""
+    manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
+    classes = len(manifest["classes"])
+    chosen = [("experiment", "==", item.experiment), ("split", "==", "train"), ("metric", "in", ["nc0", "nc0_share"])]
+    columns = ["loss", "seed", "epoch", "metric", "value"]
+    table = tables.read(tables.COLLECTED, path, columns, chosen).astype({"loss": str, "metric": str})
+    wide = table.set_index(columns[:-1])["value"].unstack("metric").reindex(columns=["nc0", "nc0_share"]).reset_index()
+    runs = dict(list(wide.sort_values("epoch").groupby(["loss", "seed"])))
+    for loss in item.losses:
+        descent = item.descents[loss]
+        steps = manifest["train"] // descent.batch_size
+        law, premise = law_of(descent, item.epochs, steps), broken_premise(descent, classes)
+        for seed in item.seeds:
+            if (loss, seed) not in runs:
+                where = f"{item.experiment}, {loss}, seed {seed}"
+                raise ValueError(f"{path}: nc0 of {where} on the training split must be there at one epoch or more")
+            names = {name: getattr(item, name) for name in ("experiment", "dataset", "model")}
+            for row in _by_law(runs[loss, seed], law, steps, classes):
+                yield {**names, "loss": loss, "seed": seed, **row, "premise": premise}
+
+
+def _by_law(run: pd.DataFrame, law: np.ndarray, steps: int, classes: int) -> Iterator[dict[str, Any]]:
+    """Yield NC0 of a run, of which there are epoch, nc0 and nc0_share, beside the law of so many steps an epoch."""
+    first, squared_norm = int(run["epoch"].iloc[0]), 0.0
+    start = run["nc0"].iloc[0]
+    for epoch, nc0, share in run[["epoch", "nc0", "nc0_share"]].itertuples(index=False, name=None):
+        # A share of 0 leaves the norm open; one of rows that sum to zero exactly needs no rounding.
+        squared_norm = max(squared_norm, nc0 / share) if share > 0 else squared_norm
+        with np.errstate(divide="ignore", invalid="ignore"):
+            predicted = float(start * (law[epoch * steps] / law[first * steps]))
+        rounding = nc0_rounding(predicted, squared_norm, (epoch - first) * steps, classes)
+        yield {"epoch": epoch, "reference": first, "measured": nc0, "predicted": predicted, "rounding": rounding}
 
 
 def _measured(experiment: OfRuns, quantities: Mapping[str, str], path: Path) -> Table:

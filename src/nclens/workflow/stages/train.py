@@ -30,8 +30,9 @@ from nclens.training.runtime import configure
 from nclens.training.writer import Background
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.lr_schedules import build_lr_schedule
 from nclens.workflow.build.models import build_network
-from nclens.workflow.build.optimizers import build_lr_schedule, build_optimizer
+from nclens.workflow.build.optimizers import build_optimizer
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
