@@ -119,6 +119,7 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"M{k}" for k in range(1, 8)),
         *(f"T{k}" for k in range(1, 4)),
         *(f"W{k}" for k in range(1, 7)),
+        *(f"S{k}" for k in range(1, 3)),
         *(f"R{k}" for k in range(1, 7)),
         *(f"G{k}" for k in range(1, 6)),
     ]

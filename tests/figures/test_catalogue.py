@@ -14,7 +14,7 @@ from nclens.workflow.build.figures import draw_figure
 STUDIES = Path(__file__).parents[2] / "studies"
 EVERY = (
     *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "norms", "correct_incorrect"),
-    *("reliability", "ece_temperature", "projections"),
+    *("reliability", "ece_temperature", "risk_coverage", "projections"),
 )
 PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")

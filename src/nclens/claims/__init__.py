@@ -11,6 +11,7 @@ from nclens.claims import (
     cross_entropy_vs_label_smoothing,
     maxsup,
     neural_regression_collapse,
+    selective,
     two_stage,
     unconstrained_feature_model,
     verdict,
@@ -39,6 +40,7 @@ PAPERS = (
     maxsup,
     two_stage,
     when_does_it_help,
+    selective,
     neural_regression_collapse,
     any_loss,
 )

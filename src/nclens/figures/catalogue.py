@@ -138,6 +138,15 @@ _ENTRIES = (
         draw="nclens.figures.temperature:ece_temperature",
     ),
     FigureEntry(
+        stem="risk_coverage",
+        title="Risk against coverage",
+        source="our own, on the claims of arXiv 2403.14715",
+        caption="Share of errors among the most confident test predictions, against their share of all. The lower the "
+        "curve, the better confidence tells right from wrong. Left: predictions ranked by softmax probability; right: "
+        "by the largest logit after logit normalisation.",
+        draw="nclens.figures.risk_coverage:risk_coverage",
+    ),
+    FigureEntry(
         stem="projections",
         title="Features on the plane of three templates",
         source="after a figure of arXiv 1906.02629",
