@@ -29,8 +29,8 @@ STAGES = (
 
 #: Modules of the figures that the study draws.
 DRAWN = (
-    *("cross_entropy_vs_label_smoothing", "projections", "reliability", "temperature", "ufm_dynamics"),
-    *("unconstrained_feature_model", "when_does_it_help"),
+    *("cross_entropy_vs_label_smoothing", "projections", "reliability", "risk_coverage", "temperature"),
+    *("ufm_dynamics", "unconstrained_feature_model", "when_does_it_help"),
 )
 
 #: Folder or module -> the steps that run again when it is edited, for a run of resnet8 with label smoothing on mnist5k,
@@ -55,7 +55,7 @@ RERUN = {
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure probe train",
     "metrics": "",
-    **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
+    **dict.fromkeys(("metrics.calibration", "metrics.representation", "metrics.selective"), "draw measure"),
     "metrics.catalogue": "draw report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     "metrics.intervals": "draw judge report track",
