@@ -20,6 +20,7 @@ PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
+DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "cifar10_5k": {"cifar10_5k": PLAIN},
@@ -37,6 +38,7 @@ DRAWN = {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
     },
+    "out_of_distribution": {"detection": (*PLAIN, "smoothing_parts", "class_spread", *DETECTION)},
     "paper_cifar10": {"cifar10": PLAIN},
     "paper_cifar100": {"cifar100": PLAIN},
     "paper_stl10": {"stl10": PLAIN},

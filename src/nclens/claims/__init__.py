@@ -11,6 +11,7 @@ from nclens.claims import (
     cross_entropy_vs_label_smoothing,
     maxsup,
     neural_regression_collapse,
+    out_of_distribution,
     selective,
     two_stage,
     unconstrained_feature_model,
@@ -41,6 +42,7 @@ PAPERS = (
     two_stage,
     when_does_it_help,
     selective,
+    out_of_distribution,
     neural_regression_collapse,
     any_loss,
 )

@@ -274,6 +274,24 @@ _ENTRIES = (
         needs=("probe:transfer",),
     ),
     FigureEntry(
+        stem="out_of_distribution",
+        title="Out-of-distribution detection",
+        source="our own, with the scores of arXiv 2310.06823 and arXiv 2311.01479 among others",
+        caption="How well seven scores of the trained networks tell other data from their own. AUROC: higher is "
+        "better; FPR95, the share of other data that pass where 95% of their own do: lower is better.",
+        draw="nclens.figures.out_of_distribution:out_of_distribution",
+        needs=("probe:out_of_distribution",),
+    ),
+    FigureEntry(
+        stem="detection_against_collapse",
+        title="Detection against collapse",
+        source="our own, on the relation of arXiv 2502.10691 over layers",
+        caption="AUROC of two scores against NC1 of the training set (log axis), a mark a run. Where a loss that "
+        "collapses further detects better, the marks rise to the left.",
+        draw="nclens.figures.out_of_distribution:detection_against_collapse",
+        needs=("probe:out_of_distribution",),
+    ),
+    FigureEntry(
         stem="gradient_variance",
         title="Gradient variance of one-hot and smoothed targets",
         source="our own, on the claim of arXiv 2006.11653",

@@ -332,7 +332,14 @@ def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[s
         ValueError: as :func:`fit_temperature`, or if the mask is no bool tensor (N,) with both values in it.
     """
     logits, labels = check_logits(logits, labels)
-    held_out = check_held_out(held_out, labels)
+    held_out = as_tensor("held_out", held_out)
+    if held_out.dtype != torch.bool or held_out.shape != labels.shape:
+        raise ValueError(
+            f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {held_out.dtype} "
+            f"{tuple(held_out.shape)}"
+        )
+    if held_out.all() or not held_out.any():
+        raise ValueError("held_out must have samples on both sides, got all samples on one")
     temperature = fit_temperature(logits[held_out], labels[held_out])
     rest, rest_labels = logits[~held_out].double(), labels[~held_out]
     metrics = {"temperature": temperature}
@@ -342,18 +349,6 @@ def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[s
     p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
     metrics["ece_authors"] = expected_calibration_error(p, labels)
     return metrics
-
-
-def check_held_out(held_out: Array, labels: Tensor) -> Tensor:
-    """Return the mask of held-out samples (N,) as a tensor, or raise a ValueError: bool, with both values in it."""
-    mask = as_tensor("held_out", held_out)
-    if mask.dtype != torch.bool or mask.shape != labels.shape:
-        raise ValueError(
-            f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {mask.dtype} {tuple(mask.shape)}"
-        )
-    if mask.all() or not mask.any():
-        raise ValueError("held_out must have samples on both sides, got all samples on one")
-    return mask
 
 
 def stratified_mask(labels: Array, fraction: float, seed: int) -> Tensor:

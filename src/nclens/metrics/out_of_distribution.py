@@ -180,7 +180,7 @@ class Detector:
         )
 
     def neco(self, features: Array) -> Tensor:
-        """Return ``|P h~| / |h~|`` (N,), h~ standardised by the training features, P onto `directions`; 0 for h~ = 0."""
+        """Return ``|P h~| / |h~|`` (N,), 0 for h~ = 0; h~ is standardised by the training features, P projects."""
         standard = (self._rows(features) - self.mean) / self.scale
         length = standard.norm(dim=1)
         return (standard @ self.directions).norm(dim=1) / torch.where(length > 0, length, torch.ones_like(length))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_device, describe, scaled
-from nclens.metrics.calibration import check_held_out, check_logits
+from nclens.metrics.calibration import check_logits
 
 RISK = 0.05
 """The risk at which `selective_metrics` gives the coverage."""
@@ -247,13 +247,12 @@ def normalised_selective_metrics(logits: Array, labels: Array, held_out: Array) 
             in it.
     """
     z, labels = check_logits(logits, labels)
-    held_out = check_held_out(held_out, labels)
-    rest = z[~held_out]
-    correct = rest.argmax(dim=1) == labels[~held_out]
+    (fitted, fitted_labels), (rest, rest_labels) = _divided(z, labels, held_out)
+    correct = rest.argmax(dim=1) == rest_labels
     before = _scores(log_odds(rest), correct)
     power, after = math.nan, dict.fromkeys(before, math.nan)
     if z.shape[1] > 2:
-        chosen = fit_power(z[held_out], labels[held_out])
+        chosen = fit_power(fitted, fitted_labels)
         power, after = float(chosen), _scores(normalised_logit(rest, chosen), correct)
     return {
         "logit_norm_power": power,
@@ -261,6 +260,16 @@ def normalised_selective_metrics(logits: Array, labels: Array, held_out: Array) 
         **{f"{name}_unnormalised": value for name, value in before.items()},
         "errors_rest": float((~correct).sum()),
     }
+
+
+def _divided(logits: Tensor, labels: Tensor, held_out: Array) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return logits and labels of the held-out samples, and those of the others, or raise a ValueError."""
+    mask = as_tensor("held_out", held_out)
+    if mask.dtype != torch.bool or mask.shape != labels.shape:
+        raise ValueError(f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {describe(mask)}")
+    if mask.all() or not mask.any():
+        raise ValueError("held_out must have samples on both sides, got all samples on one")
+    return (logits[mask], labels[mask]), (logits[~mask], labels[~mask])
 
 
 def _scores(confidence: Tensor, correct: Tensor) -> dict[str, float]:

@@ -60,7 +60,7 @@ MORE: dict[str, tuple[str, Better]] = {
         metric.name: (metric.label, metric.better)
         for probe in PROBES.values()
         for metric in probe.metrics
-        if metric.better
+        if metric.better and metric.name in (probe.summarised or [one.name for one in probe.metrics])
     },
     "student_error": ("student's error", "lower"),
 }
