@@ -18,6 +18,7 @@ from nclens.metrics import (
     collapse,
     collapse_streaming,
     film,
+    out_of_distribution,
     regression,
     regression_streaming,
     regressor,
@@ -44,6 +45,8 @@ GIVEN = {
     "reference_means": normal(K, D),
     "subset": torch.arange(N) < 7,
     "held_out": torch.arange(N) < 6,
+    "inside": normal(N),
+    "outside": normal(6),
     "confidence": normal(N),
     "correct": torch.arange(N) % 4 > 0,
     "probabilities": normal(N, K).softmax(dim=1),
@@ -124,6 +127,9 @@ TABLE = {
     calibration.authors_temperature: LOGITS,
     calibration.temperature_metrics: (*LOGITS, "held_out"),
     calibration.stratified_mask: ("labels",),
+    out_of_distribution.auroc: ("inside", "outside"),
+    out_of_distribution.false_positive_rate: ("inside", "outside"),
+    out_of_distribution.nc5: ("reference_means", "features"),
     selective.log_odds: ("logits",),
     selective.normalised_logit: ("logits",),
     selective.risk_coverage: SCORED,
@@ -272,6 +278,7 @@ def test_the_table_has_every_public_function_that_takes_arrays():
         regressor,
         representation,
         selective,
+        out_of_distribution,
         gradients,
         transfer,
         losses,
@@ -285,7 +292,6 @@ def test_the_table_has_every_public_function_that_takes_arrays():
             if any("Array" in hint for hint in hints):
                 taking.add(getattr(module, node.name))
     helpers = {
-        calibration.check_held_out,
         collapse.check_samples,
         collapse.check_float64,
         collapse.check_means,

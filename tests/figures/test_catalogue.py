@@ -38,7 +38,7 @@ DRAWN = {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
     },
-    "out_of_distribution": {"detection": (*PLAIN, "smoothing_parts", "class_spread", *DETECTION)},
+    "out_of_distribution": {"detection": (*PLAIN, *SWEEP, *MAXSUP, *DETECTION)},
     "paper_cifar10": {"cifar10": PLAIN},
     "paper_cifar100": {"cifar100": PLAIN},
     "paper_stl10": {"stl10": PLAIN},

@@ -43,7 +43,7 @@ RERUN = {
     "data": "",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
     **dict.fromkeys(("data.dataset", "data.numbers"), "ingest prepare"),
-    **dict.fromkeys(("data.mnist5k", "data.regression"), "prepare"),
+    **dict.fromkeys(("data.chosen_classes", "data.mnist5k", "data.regression"), "prepare"),
     "data.prepared": "extract ingest probe train",
     **dict.fromkeys(("data.tasks", "data.tensors"), "extract ingest probe track train"),
     "figures": "",

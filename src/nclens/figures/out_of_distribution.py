@@ -70,9 +70,8 @@ def out_of_distribution(inputs: FigureInputs) -> Drawing:
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}",
             interval_note(inputs, "Mark", "bar"),
-            "In distribution: the test samples that are not held out; it is the positive class",
-            "AUROC: 50% is chance, higher is better. FPR95: outsiders that pass where 95% of these samples do, lower is "
-            "better",
+            "AUROC: 50% is chance; FPR95: outsiders that pass where 95% of the network's own test samples do",
+            "In distribution is the positive class: the test samples that are not held out",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
@@ -107,7 +106,6 @@ def detection_against_collapse(inputs: FigureInputs) -> Drawing:
             tables.append(rows.assign(**keys).rename(columns={"value": "auroc"}))
     style.legend(figure, [style.loss_key(inputs.labels[one], inputs.colours[one], marks[one]) for one in inputs.losses])
     table = pd.concat(tables, ignore_index=True)[["probe", "score", "loss", "seed", "nc1", "auroc"]]
-    correlations = table.groupby(["probe", "score"], sort=False)[["nc1", "auroc"]].apply(_rank_correlation)
     style.notes(
         figure,
         [
@@ -117,9 +115,10 @@ def detection_against_collapse(inputs: FigureInputs) -> Drawing:
         ],
     )
     figure.finding = joined(
-        f"Rank correlation of NC1 and AUROC of {SCORES[str(score)]}, {title}: {value:.2f}"
-        for (title, score), value in correlations.items()
-        if np.isfinite(value)
+        f"Rank correlation of NC1 and AUROC of {SCORES[score]}, {title}: {value:.2f}"
+        for title in dict.fromkeys(table["probe"])
+        for score in chosen
+        if np.isfinite(value := _rank_correlation(table[(table["probe"] == title) & (table["score"] == score)]))
     )
     return Drawing(figure, table)
 
@@ -201,6 +200,6 @@ def _draw_runs(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame, marks: Mapp
 
 def _rank_correlation(runs: pd.DataFrame) -> float:
     """Spearman's correlation; nan where one of the two does not vary."""
-    if len(runs) < 3 or runs.nunique().min() < 2:
+    if len(runs) < 3 or runs[["nc1", "auroc"]].nunique().min() < 2:
         return float("nan")
     return float(np.corrcoef(runs["nc1"].rank(), runs["auroc"].rank())[0, 1])

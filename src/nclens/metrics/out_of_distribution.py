@@ -78,24 +78,24 @@ def false_positive_rate(inside: Array, outside: Array, tpr: float = TPR) -> floa
     return float((other >= threshold).double().mean())
 
 
-def nc5(means: Array, outside: Array) -> float:
+def nc5(reference_means: Array, features: Array) -> float:
     """Return ``mean_k |cos(m_k, m_o)|``, m_k the class means and m_o the mean of the outsiders' features, in [0, 1].
 
     Nothing is centred. 0 where outsiders are orthogonal to every class, as with NC5 of arXiv 2310.06823; nan where a
     mean is zero.
 
     Args:
-        means: (K, d) class means of the training features.
-        outside: (m, d) features of outsiders.
+        reference_means: (K, d) class means of the training features.
+        features: (m, d) features of outsiders.
 
     Raises:
         ValueError: wrong types or shapes, or values that are not finite.
     """
-    m, h = _checked_rows("means", means), _checked_rows("outside", outside)
-    if m.shape[1] != h.shape[1]:
-        raise ValueError(f"outside: expected {m.shape[1]} columns as means has, got {h.shape[1]}")
-    mean = h.mean(dim=0)
-    return float((m @ mean / (m.norm(dim=1) * mean.norm())).abs().mean())
+    means, outside = _checked_rows("reference_means", reference_means), _checked_rows("features", features)
+    if means.shape[1] != outside.shape[1]:
+        raise ValueError(f"features: expected {means.shape[1]} columns as reference_means has, got {outside.shape[1]}")
+    mean = outside.mean(dim=0)
+    return float((means @ mean / (means.norm(dim=1) * mean.norm())).abs().mean())
 
 
 @dataclass(frozen=True)
