@@ -18,10 +18,12 @@ from nclens.metrics import (
     collapse,
     collapse_streaming,
     film,
+    out_of_distribution,
     regression,
     regression_streaming,
     regressor,
     representation,
+    selective,
 )
 from nclens.models import Network
 from nclens.probes import gradients, transfer
@@ -43,6 +45,10 @@ GIVEN = {
     "reference_means": normal(K, D),
     "subset": torch.arange(N) < 7,
     "held_out": torch.arange(N) < 6,
+    "inside": normal(N),
+    "outside": normal(6),
+    "confidence": normal(N),
+    "correct": torch.arange(N) % 4 > 0,
     "probabilities": normal(N, K).softmax(dim=1),
     "teacher_logits": normal(N, K),
     "outputs": normal(N, K),
@@ -102,6 +108,7 @@ LOSSES = {
 }
 SAMPLED = ("features", "labels")
 LOGITS, PROBABILITIES = ("logits", "labels"), ("probabilities", "labels")
+SCORED = ("confidence", "correct")
 CLASSIFIER = (*SAMPLED, "weight", "bias")
 REGRESSOR = ("features", "targets", "weight", "bias")
 GAMMA = {"gamma": 1e-3}
@@ -120,6 +127,20 @@ TABLE = {
     calibration.authors_temperature: LOGITS,
     calibration.temperature_metrics: (*LOGITS, "held_out"),
     calibration.stratified_mask: ("labels",),
+    out_of_distribution.auroc: ("inside", "outside"),
+    out_of_distribution.false_positive_rate: ("inside", "outside"),
+    out_of_distribution.nc5: ("reference_means", "features"),
+    selective.log_odds: ("logits",),
+    selective.normalised_logit: ("logits",),
+    selective.risk_coverage: SCORED,
+    selective.risks: SCORED,
+    selective.aurc: SCORED,
+    selective.excess_aurc: SCORED,
+    selective.coverage_at_risk: SCORED,
+    selective.risk_at_coverage: SCORED,
+    selective.fit_power: LOGITS,
+    selective.selective_metrics: LOGITS,
+    selective.normalised_selective_metrics: (*LOGITS, "held_out"),
     collapse.neural_collapse: (*CLASSIFIER, "reference_means"),
     collapse.class_means: (*SAMPLED, "classes"),
     collapse.nc1_subset: (*SAMPLED, "classes", "subset"),
@@ -158,6 +179,7 @@ TABLE = {
 }
 FURTHER = {
     calibration.stratified_mask: {"fraction": 0.5, "seed": 0},
+    selective.normalised_logit: {"p": 2},
     representation.top_logit_gradient: {"loss": losses.ce},
     representation.template_plane: {"classes": [0, 1, 2]},
     film.balanced_sample: {"classes": [0, 2]},
@@ -248,7 +270,19 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 
 def test_the_table_has_every_public_function_that_takes_arrays():
-    modules = (calibration, collapse, film, regression, regressor, representation, gradients, transfer, losses)
+    modules = (
+        calibration,
+        collapse,
+        film,
+        regression,
+        regressor,
+        representation,
+        selective,
+        out_of_distribution,
+        gradients,
+        transfer,
+        losses,
+    )
     taking = set()
     for module in modules:
         for node in ast.parse(inspect.getsource(module)).body:
@@ -257,7 +291,12 @@ def test_the_table_has_every_public_function_that_takes_arrays():
             hints = [ast.unparse(one.annotation) for one in (*node.args.args, *node.args.kwonlyargs) if one.annotation]
             if any("Array" in hint for hint in hints):
                 taking.add(getattr(module, node.name))
-    helpers = {collapse.check_samples, collapse.check_float64, collapse.check_means, regression.check_batch}
+    helpers = {
+        collapse.check_samples,
+        collapse.check_float64,
+        collapse.check_means,
+        regression.check_batch,
+    }
     assert taking - helpers == {one for one in TABLE if isinstance(one, types.FunctionType)} | {
         one for one in losses.LOSSES.values() if isinstance(one, types.FunctionType)
     }

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nclens.metrics.regression import regression_collapse
     from nclens.metrics.regression_streaming import RegressionCollapse
     from nclens.metrics.representation import angular_spread, template_plane
+    from nclens.metrics.selective import normalised_selective_metrics, risk_coverage, selective_metrics
     from nclens.probes.gradients import gradient_variance
     from nclens.probes.transfer import LinearProbe, linear_probe
     from nclens.ufm.classification import UnconstrainedFeatureModel
@@ -60,6 +61,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "metrics.regression": ("regression_collapse",),
     "metrics.regression_streaming": ("RegressionCollapse",),
     "metrics.representation": ("angular_spread", "template_plane"),
+    "metrics.selective": ("normalised_selective_metrics", "risk_coverage", "selective_metrics"),
     "probes.gradients": ("gradient_variance",),
     "probes.transfer": ("LinearProbe", "linear_probe"),
     "ufm.classification": ("UnconstrainedFeatureModel",),
@@ -112,8 +114,11 @@ __all__ = [
     "nc0_law",
     "nc3_floor",
     "neural_collapse",
+    "normalised_selective_metrics",
     "regression_collapse",
     "reliability_bins",
+    "risk_coverage",
+    "selective_metrics",
     "stratified_mask",
     "temperature_metrics",
     "template_plane",

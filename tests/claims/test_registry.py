@@ -16,6 +16,7 @@ from tests.claims.simulate_regression import DECAYS, simulate_predictions, simul
 SEEDS, EPOCHS = (0, 1, 2), 60
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["nc0", "d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
+MORE += [f"ood_auroc_{score}" for score in ("neco", "msp", "energy", "mahalanobis", "nci")]
 MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
 """Metrics that `simulate_metrics` lacks."""
 TEACHERS = {
@@ -121,6 +122,8 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"M{k}" for k in range(1, 8)),
         *(f"T{k}" for k in range(1, 4)),
         *(f"W{k}" for k in range(1, 7)),
+        *(f"S{k}" for k in range(1, 3)),
+        "D1",
         *(f"R{k}" for k in range(1, 7)),
         "O1",
         "N1",

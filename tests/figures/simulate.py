@@ -79,6 +79,7 @@ def run_metrics(strength: float, seed: int, snapshots: tuple[int, ...], last: in
             "nc1_correct": 1.3 * nc1 + 0.08,
             "nc1_incorrect": (9 * nc1 + 2) * wobble,
             "temperature": np.full(len(at), (1.1 - 0.5 * strength) * level**0.3),
+            "logit_norm_power": np.full(len(at), 3.0),
             "ece_unscaled": np.full(len(at), (0.011 + 0.07 * strength) * level),
             "ece_scaled": np.full(len(at), 0.008 * level),
         },

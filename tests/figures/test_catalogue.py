@@ -14,12 +14,13 @@ from nclens.workflow.build.figures import draw_figure
 STUDIES = Path(__file__).parents[2] / "studies"
 EVERY = (
     *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "nc0_law", "norms"),
-    *("correct_incorrect", "reliability", "ece_temperature", "projections"),
+    *("correct_incorrect", "reliability", "ece_temperature", "risk_coverage", "projections"),
 )
 PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
+DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "cifar10_5k": {"cifar10_5k": PLAIN},
@@ -37,6 +38,7 @@ DRAWN = {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
     },
+    "out_of_distribution": {"detection": (*PLAIN, *SWEEP, *MAXSUP, *DETECTION)},
     "paper_cifar10": {"cifar10": PLAIN},
     "paper_cifar100": {"cifar100": PLAIN},
     "paper_stl10": {"stl10": PLAIN},

@@ -11,6 +11,7 @@ from nclens.workflow.build.functions import library_function
 
 ENTRIES = {
     "transfer": {"dataset": "other"},
+    "out_of_distribution": {"dataset": "other"},
     "gradient_variance": {},
     "mutual_information": {},
 }
@@ -23,7 +24,7 @@ def test_the_function_takes_what_the_stage_gives(kind):
     model = getattr(config, probe.model)
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
-    assert wanted - keys <= {"network", "train", "other", "seed"}
+    assert wanted - keys <= {"network", "train", "test", "other", "seed", "held_out", "held_out_seed"}
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)
 
@@ -53,6 +54,7 @@ def test_every_model_of_a_probe_is_in_the_catalogue():
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
-        ValueError, match=r"no probe of kind 'spin'; allowed: transfer, gradient_variance, mutual_information"
+        ValueError,
+        match=r"no probe of kind 'spin'; allowed: transfer, out_of_distribution, gradient_variance, mutual_information",
     ):
         probe_of("spin")

@@ -29,8 +29,8 @@ STAGES = (
 
 #: Modules of the figures that the study draws.
 DRAWN = (
-    *("cross_entropy_vs_label_smoothing", "nc0", "projections", "reliability", "temperature", "ufm_dynamics"),
-    *("unconstrained_feature_model", "when_does_it_help"),
+    *("cross_entropy_vs_label_smoothing", "nc0", "projections", "reliability", "risk_coverage", "temperature"),
+    *("ufm_dynamics", "unconstrained_feature_model", "when_does_it_help"),
 )
 
 #: Folder or module -> the steps that run again when it is edited, for a run of resnet8 with label smoothing on mnist5k,
@@ -43,7 +43,7 @@ RERUN = {
     "data": "",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
     **dict.fromkeys(("data.dataset", "data.numbers"), "ingest prepare"),
-    **dict.fromkeys(("data.mnist5k", "data.regression"), "prepare"),
+    **dict.fromkeys(("data.chosen_classes", "data.mnist5k", "data.regression"), "prepare"),
     "data.prepared": "extract ingest probe train",
     **dict.fromkeys(("data.tasks", "data.tensors"), "extract ingest probe track train"),
     "figures": "",
@@ -55,7 +55,7 @@ RERUN = {
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure predict probe train",
     "metrics": "",
-    **dict.fromkeys(("metrics.calibration", "metrics.representation"), "draw measure"),
+    **dict.fromkeys(("metrics.calibration", "metrics.representation", "metrics.selective"), "draw measure"),
     "metrics.catalogue": "draw report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     "metrics.intervals": "draw judge report track",
@@ -101,7 +101,7 @@ RERUN = {
     "workflow.build.losses": "measure predict train",
     "workflow.build.metrics": "measure",
     "workflow.build.optimizers": "train",
-    "workflow.build.lr_schedules": "train predict",
+    "workflow.build.lr_schedules": "predict train",
     "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),

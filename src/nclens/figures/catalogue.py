@@ -149,6 +149,15 @@ _ENTRIES = (
         draw="nclens.figures.temperature:ece_temperature",
     ),
     FigureEntry(
+        stem="risk_coverage",
+        title="Risk against coverage",
+        source="our own, on the claims of arXiv 2403.14715",
+        caption="Share of errors among the most confident test predictions, against their share of all. The lower the "
+        "curve, the better confidence tells right from wrong. Left: predictions ranked by softmax probability; right: "
+        "by the largest logit after logit normalisation.",
+        draw="nclens.figures.risk_coverage:risk_coverage",
+    ),
+    FigureEntry(
         stem="projections",
         title="Features on the plane of three templates",
         source="after a figure of arXiv 1906.02629",
@@ -274,6 +283,24 @@ _ENTRIES = (
         "data set.",
         draw="nclens.figures.when_does_it_help:probe_accuracy",
         needs=("probe:transfer",),
+    ),
+    FigureEntry(
+        stem="out_of_distribution",
+        title="Out-of-distribution detection",
+        source="our own, with the scores of arXiv 2310.06823 and arXiv 2311.01479 among others",
+        caption="How well seven scores of the trained networks tell other data from their own. AUROC: higher is "
+        "better; FPR95, the share of other data that pass where 95% of their own do: lower is better.",
+        draw="nclens.figures.out_of_distribution:out_of_distribution",
+        needs=("probe:out_of_distribution",),
+    ),
+    FigureEntry(
+        stem="detection_against_collapse",
+        title="Detection against collapse",
+        source="our own, on the relation of arXiv 2502.10691 over layers",
+        caption="AUROC of two scores against NC1 of the training set (log axis), a mark a run. Where a loss that "
+        "collapses further detects better, the marks rise to the left.",
+        draw="nclens.figures.out_of_distribution:detection_against_collapse",
+        needs=("probe:out_of_distribution",),
     ),
     FigureEntry(
         stem="gradient_variance",

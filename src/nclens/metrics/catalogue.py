@@ -78,6 +78,13 @@ _SCORES = (
     Metric("confidence", "confidence", most=1.0),
 )
 
+_SELECTIVE = (
+    Metric("aurc", "AURC", "lower", most=1.0),
+    Metric("e_aurc", "E-AURC", "lower", most=1.0),
+    Metric("coverage_at_risk", "coverage at 5% risk", "higher", most=1.0),
+    Metric("risk_at_coverage", "risk at 80% coverage", "lower", most=1.0),
+)
+
 
 def _variants(metrics: tuple[Metric, ...], suffix: str, addition: str) -> tuple[Metric, ...]:
     """The same metrics, each with a suffix on its name and an addition to its label."""
@@ -191,6 +198,21 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             *_variants(_SCORES, "unscaled", "before scaling, part of the test set"),
             Metric("temperature_authors", "temperature of the smallest ECE"),
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
+        ),
+        splits=("test",),
+    ),
+    Measurement(
+        "nclens.metrics.selective:selective_metrics",
+        (*_SELECTIVE, Metric("errors", "wrong predictions", unit="samples")),
+        splits=("test",),
+    ),
+    Measurement(
+        "nclens.metrics.selective:normalised_selective_metrics",
+        (
+            Metric("logit_norm_power", "exponent of logit normalisation", least=1.0),
+            *_variants(_SELECTIVE, "normalised", "after logit normalisation, part of the test set"),
+            *_variants(_SELECTIVE, "unnormalised", "before logit normalisation, part of the test set"),
+            Metric("errors_rest", "wrong predictions, part of the test set", unit="samples"),
         ),
         splits=("test",),
     ),

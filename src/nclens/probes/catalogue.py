@@ -4,11 +4,13 @@ Plain data: functions and models are named, so that reading the catalogue import
 in `nclens.study.probes`, a function in this package and an entry here. The stage `probe` calls the function at each
 snapshot with the arguments that its signature names, of these:
 
-* ``network``, and ``train``, the training split of its data set;
+* ``network``, and ``train`` and ``test``, the splits of its data set;
 * ``other``, the training and the test split of the data set that the probe's key `dataset` names, normalised as the
   network's own;
 * ``seed``, the same for all losses and epochs of a run's seed;
-* the probe's own keys.
+* the probe's own keys;
+* of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
+  fitted on.
 
 It returns numbers by metric.
 """
@@ -18,18 +20,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nclens.metrics.catalogue import Metric, Split
+from nclens.metrics.catalogue import Better, Metric, Split
 
 FORWARD_AND_BACKWARD = 3.0
 """Cost of a gradient in forward passes."""
 
 
 class Size(NamedTuple):
-    """Samples and classes of the data set that a probe names, and the feature dimension d of the network."""
+    """Samples and classes of the data set that a probe names, feature dimension d, and the network's own samples."""
 
     samples: int
     classes: int
     dim: int
+    own: int = 0
 
 
 class Cost(NamedTuple):
@@ -49,6 +52,7 @@ class Probe:
         split: whose rows of `probes.csv` its metrics are; for a probe on other data, `test` is that data's test split.
         metrics: what it yields, in this order.
         cost: of one application, from the probe's keys and the sizes.
+        summarised: those of the metrics that are in the table of losses; None for all that have a better direction.
     """
 
     model: str
@@ -56,6 +60,7 @@ class Probe:
     split: Split
     metrics: tuple[Metric, ...]
     cost: Callable[[Mapping[str, Any], Size], Cost]
+    summarised: tuple[str, ...] | None = None
 
 
 def _transfer(keys: Mapping[str, Any], size: Size) -> Cost:
@@ -72,6 +77,40 @@ def _mutual_information(keys: Mapping[str, Any], size: Size) -> Cost:
     return Cost((keys["draws"] + 1) * keys["samples"])
 
 
+def _out_of_distribution(keys: Mapping[str, Any], size: Size) -> Cost:
+    # Two covariances of the features and their eigenvectors; noise is as large as a part of the test split.
+    samples = size.samples + 2 * size.own
+    return Cost(samples, 8 * samples * size.dim**2 + 40 * size.dim**3)
+
+
+DETECTORS = {
+    "msp": "MSP",
+    "max_logit": "MaxLogit",
+    "energy": "energy",
+    "mahalanobis": "Mahalanobis",
+    "neco": "NECO",
+    "neco_maxlogit": "NECO times MaxLogit",
+    "nci": "NCI",
+}
+"""Score of out-of-distribution detection -> its label."""
+
+
+def _detection(prefix: str, what: str) -> tuple[Metric, ...]:
+    """The metrics of out-of-distribution detection, of one kind of shift."""
+    kinds: tuple[tuple[str, str, Better], ...] = (("auroc", "AUROC", "higher"), ("fpr95", "FPR95", "lower"))
+    nc5 = "nc5" if prefix == "ood" else f"{prefix}_nc5"
+    return (
+        *(
+            Metric(f"{prefix}_{kind}_{name}", f"{title} of {label}, {what}", better, most=1.0)
+            for kind, title, better in kinds
+            for name, label in DETECTORS.items()
+        ),
+        Metric(nc5, f"NC5, {what}", most=1.0),
+        Metric(f"{prefix}_nci_alpha", f"alpha of NCI, {what}"),
+        Metric(f"{prefix}_mahalanobis_rank", f"rank of Mahalanobis's covariance, {what}"),
+    )
+
+
 PROBES: dict[str, Probe] = {
     "transfer": Probe(
         model="Transfer",
@@ -82,6 +121,16 @@ PROBES: dict[str, Probe] = {
             Metric("probe_strength", "penalty of the linear probe"),
         ),
         cost=_transfer,
+    ),
+    "out_of_distribution": Probe(
+        model="OutOfDistribution",
+        function="nclens.probes.out_of_distribution:detection",
+        split="test",
+        metrics=(*_detection("ood", "out of distribution"), *_detection("shift", "covariate shift")),
+        cost=_out_of_distribution,
+        summarised=tuple(
+            f"{prefix}_auroc_{name}" for prefix in ("ood", "shift") for name in ("msp", "energy", "mahalanobis", "neco")
+        ),
     ),
     "gradient_variance": Probe(
         model="GradientVariance",

@@ -45,7 +45,11 @@ def _of(metric: str, *splits: str) -> tuple[Quantity, ...]:
 
 
 QUANTITIES = (
-    *(column for metric in ("error", "ece_unscaled", "ece_scaled") for column in _of(metric, "test")),
+    *(
+        column
+        for metric in ("error", "ece_unscaled", "ece_scaled", "aurc_unnormalised", "aurc_normalised")
+        for column in _of(metric, "test")
+    ),
     *(column for metric in ("nc1", "nc2", "nc3") for column in _of(metric, "train", "test")),
     Quantity("epochs to collapse", EPOCHS_TO_COLLAPSE, "train"),
     *(column for metric in ("d_within", "r2_angular") for column in _of(metric, "train", "test")),
@@ -56,7 +60,7 @@ MORE: dict[str, tuple[str, Better]] = {
         metric.name: (metric.label, metric.better)
         for probe in PROBES.values()
         for metric in probe.metrics
-        if metric.better
+        if metric.better and metric.name in (probe.summarised or [one.name for one in probe.metrics])
     },
     "student_error": ("student's error", "lower"),
 }

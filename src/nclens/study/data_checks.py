@@ -5,21 +5,24 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from nclens.study.datasets import Files
+from nclens.study.chosen_classes import ChosenClasses
+from nclens.study.datasets import Files, Textures
 from nclens.study.digits import Digits
 
 
 def known_classes(entry: Any) -> int | None:
     """Return the number of classes K of a data entry, where it is known."""
-    if isinstance(entry, Digits):
-        return 10
-    return entry.known.classes if isinstance(entry, Files) and entry.known else None
+    if isinstance(entry, ChosenClasses):
+        return entry.kept_classes
+    return 10 if isinstance(entry, Digits) else None
 
 
 def known_shape(entry: Any) -> tuple[int, ...] | None:
     """Return the shape (C, H, W) of a data entry's images, where it is known."""
     if isinstance(entry, Digits):
         return (1, 28, 28)
+    if isinstance(entry, Textures):
+        return (entry.channels, entry.image_size, entry.image_size)
     if not isinstance(entry, Files) or entry.image_channels is None:
         return None
     size = getattr(entry, "image_size", None)

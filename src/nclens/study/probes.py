@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.probes.catalogue import PROBES
-from nclens.study.fields import Closed, Integer, Matching, Name, Number, kind
+from nclens.study.fields import Closed, Count, Integer, Matching, Name, Number, kind
 
 #: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
 ProbeName = Annotated[Name, Matching(r"^[^+]*$", "a name without +, for MLflow takes none in a metric")]
@@ -37,6 +37,23 @@ class Transfer(ProbeBase):
     split and evaluated on its test split."""
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.2
     """Share of the training split, stratified, on which the penalty is chosen."""
+    snapshots: Literal["all", "last"] = "last"
+    """The snapshots that are probed: all of the run, or the last."""
+
+
+class OutOfDistribution(ProbeBase):
+    """Detection of another data set's samples by scores of features and logits: AUROC and FPR95, and `nc5`."""
+
+    kind: Literal["out_of_distribution"]
+    dataset: Name
+    """An entry of `datasets` with inputs of the same shape as the experiment's own, whose test split is detected."""
+    shift: Literal["semantic", "covariate"] = "semantic"
+    """`semantic`: classes that the network has not learnt. `covariate`: the same classes from another source, which is
+    reported apart, as `shift_...`, and not judged."""
+    directions: Count | None = None
+    """Principal directions that NECO projects onto; null for one less than there are classes."""
+    cutoff: Annotated[Number, Field(gt=0, lt=1)] = 1e-6
+    """Mahalanobis: eigenvalues of the within-class covariance below this part of the largest count as 0."""
     snapshots: Literal["all", "last"] = "last"
     """The snapshots that are probed: all of the run, or the last."""
 

@@ -102,7 +102,7 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
     for probe in spec.probes:
         name = probe.arguments.get("dataset")
         other: dict[str, Any] = {"train": 0, "test": 0} if name is None else _read(manifests[name]) or {}
-        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512)
+        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512, samples)
         cost = probe_of(probe.kind).cost(probe.arguments, size)
         loaded = max(loaded, samples + size.samples)
         seconds = operations * cost.passes / _rate(spec.device) + cost.operations / RATES["cpu"]

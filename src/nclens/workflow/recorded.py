@@ -20,7 +20,7 @@ LONGEST = 5000
 #: Columns of the history that are the same for both splits.
 OF_THE_EPOCH = ("learning_rate", "epoch_seconds")
 #: Metrics that stay in metrics.csv alone: one a class or dimension, other numbers of bins, other temperatures.
-SECONDARY = re.compile(r"_(?:\d+|authors)(?:_|$)|_unscaled$")
+SECONDARY = re.compile(r"_(?:\d+|authors)(?:_|$)|_un(?:scaled|normalised)$")
 VERDICTS = {"supported": "supported", "contradicted": "**contradicted**", "inconclusive": "inconclusive"}
 
 

@@ -572,7 +572,10 @@ def prepare(study: "Study", dataset: str) -> Prepare:
     entry = study.datasets[dataset]
     chosen = entry.specification() if hasattr(entry, "specification") else _dumped(entry)
     # Where files are is no part of it: their digests say what they are.
-    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in ("path", "file", "files")})
+    left_out = {"path", "file", "files"}
+    if chosen.get("classes") is None and chosen.get("source") != "arrays":  # whose `classes` are names too
+        left_out.add("classes")
+    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in left_out})
 
 
 def user_paths(entry: Any) -> dict[str, str]:
@@ -936,7 +939,7 @@ def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
     return tuple(
         Probe(
             kind=probe.kind,
-            arguments=_dumped(probe, leave_out={"kind", "snapshots"}),
+            arguments=_dumped(probe, leave_out={"kind", "snapshots"}) | _held_out(study, probe.kind),
             suffix=f"/{name}" if kinds.count(probe.kind) > 1 else "",
             snapshots=tuple(epochs[-1 if probe.snapshots == "last" else 0 :]),
             function=probe_of(probe.kind).function,
@@ -944,6 +947,12 @@ def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
         )
         for name, probe in probes.items()
     )
+
+
+def _held_out(study: "Study", kind: str) -> dict[str, Any]:
+    """Return which part of the test split a kind of probe chooses on: that of the temperature, where it does."""
+    share, seed = study.measure.held_out, study.measure.held_out_seed
+    return {"held_out": share, "held_out_seed": seed} if kind == "out_of_distribution" else {}
 
 
 def _network(study: "Study", run: "Run") -> Entry | None:

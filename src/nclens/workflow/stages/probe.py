@@ -44,7 +44,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     folder = StudyFolder(root)
     manifest = read_json(folder.manifest(spec.dataset), "prepare")
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
-    train, _ = place_splits(tensors, manifest, device)
+    train, test = place_splits(tensors, manifest, device)
     network = build_network(flat(spec.model), manifest["shape"], len(manifest["classes"]))
     network = place_network(network, manifest["shape"], device)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
@@ -54,7 +54,8 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             if epoch not in entry.snapshots:
                 continue
             try:
-                found = _call(library_function(entry.function), arguments | {"network": network, "train": train})
+                splits = {"train": train, "test": test}
+                found = _call(library_function(entry.function), arguments | {"network": network, **splits})
             except ValueError as error:
                 raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error
             yield from ((epoch, entry.split, metric + entry.suffix, value) for metric, value in found.items())
