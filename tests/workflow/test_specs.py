@@ -64,6 +64,7 @@ USED = {
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
     "metrics": ({"mine": {"function": "browser:executable"}}, {"resolve", "measure", "report"}),
+    "figures": ({"mine": {"function": "losses:entry"}}, {"resolve", "report", "track_study"}),
     "claims": (
         {"mine": {"metric": "ece", "split": "test", "direction": "below", "margin": 0.01}},
         {"resolve", "judge", "report"},
@@ -149,7 +150,7 @@ def test_every_setting_is_in_the_table():
         "experiments.smoke.": Experiment,
         "experiments.smoke.training.": Training,
     }
-    keys = {prefix + key for prefix, table in tables.items() for key in table.model_fields}
+    keys = {prefix + key for prefix, table in tables.items() for key in table.keys()}
     # Tables themselves, and what names folders: another name is another study, run or entry.
     parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
     parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}
