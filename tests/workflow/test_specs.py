@@ -137,6 +137,10 @@ def test_penalties_train_again_and_are_judged_by_themselves(raw_study):
     assert steps == {"resolve", "train", "judge", "draw", "report", "predict", "track_study"}
 
 
+def keys_of(table):
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
 def test_every_setting_is_in_the_table():
     """A new key of the configuration needs a line, which says what it can change."""
     tables = {
@@ -150,7 +154,7 @@ def test_every_setting_is_in_the_table():
         "experiments.smoke.": Experiment,
         "experiments.smoke.training.": Training,
     }
-    keys = {prefix + key for prefix, table in tables.items() for key in table.keys()}
+    keys = {prefix + key for prefix, table in tables.items() for key in keys_of(table)}
     # Tables themselves, and what names folders: another name is another study, run or entry.
     parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
     parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}

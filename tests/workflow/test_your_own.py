@@ -95,7 +95,7 @@ def test_the_study_of_the_page_runs_and_an_edited_part_trains_nothing(tmp_path):
 
     assert place.planned() == set()
     place.edit("mine/my_parts.py", 'marker="o"', 'marker="s"')
-    assert place.planned() == {"draw_own", "report", "track_study"}
+    assert place.planned() == {"draw_main_noise", "report", "track_study"}
     place.edit("mine/my_parts.py", 'marker="s"', 'marker="o"')
     place.edit("mine/my_parts.py", "size * torch.randn", "2 * size * torch.randn")
     runs = planned_runs(place.snakemake("--dry-run").stdout)
