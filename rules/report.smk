@@ -71,10 +71,11 @@ rule draw:
             )
             for experiment in STUDY.experiments
             for figure in STUDY.figures(experiment)
+            if figure in FIGURES
         ],
-        pdf=PLAN.figures("pdf"),
-        svg=PLAN.figures("svg"),
-        csv=PLAN.figures("csv"),
+        pdf=PLAN.figures("pdf", own=False),
+        svg=PLAN.figures("svg", own=False),
+        csv=PLAN.figures("csv", own=False),
     log:
         R.log("draw"),
     benchmark:
@@ -106,6 +107,61 @@ rule draw:
         " --nc0 {input.nc0:q}"
         " --root {params.root:q}"
         " --threads {params.processes}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule draw_own:
+    """Draw a figure of the user's own in the same forms."""
+    input:
+        metrics=R.metrics,
+        theory=R.theory("ufm"),
+        dynamics=R.theory("dynamics"),
+        predictions=R.theory("predictions"),
+        regression=R.theory("regression"),
+        features=PLAN.of_all(lambda run: PLAN.of(run).features),
+        manifests=PLAN.manifests(),
+    output:
+        png=report(
+            R.drawn("{drawn}", "png"),
+            category="Figures",
+            subcategory=lambda wildcards: PLAN.own_figures[wildcards.drawn][0],
+            labels=lambda wildcards: {"figure": PLAN.figure_texts(wildcards.drawn)[0]},
+            caption="captions/own_figure.rst",
+        ),
+        pdf=R.drawn("{drawn}", "pdf"),
+        svg=R.drawn("{drawn}", "svg"),
+        csv=R.drawn("{drawn}", "csv"),
+    log:
+        R.log("draw_own", "{drawn}"),
+    benchmark:
+        R.benchmark("draw_own", "{drawn}")
+    wildcard_constraints:
+        drawn=PLAN.drawn,
+    priority: 40
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=lambda wildcards: encode(
+            specs.draw_own(STUDY, *PLAN.own_figures[wildcards.drawn])
+        ),
+        code=lambda wildcards: PLAN.figure_code(wildcards.drawn),
+        root=subpath(input.metrics, parent=True),
+        # For Snakemake's report; a function of the output is no reason to run again.
+        caption=lambda wildcards, output: PLAN.figure_texts(wildcards.drawn)[1],
+    message:
+        "draw {wildcards.drawn}"
+    shell:
+        "nclens draw"
+        " --spec {params.spec:q}"
+        " --metrics {input.metrics:q}"
+        " --theory {input.theory:q}"
+        " --dynamics {input.dynamics:q}"
+        " --predictions {input.predictions:q}"
+        " --regression {input.regression:q}"
+        " --root {params.root:q}"
+        " --threads {threads}"
         " 2>&1 | tee -i {log:q}"
 
 

@@ -247,7 +247,8 @@ def draw(
     """Draw the figures."""
     from nclens.workflow.stages.draw import draw
 
-    with exclusive(StudyFolder(root).lock("draw"), str(StudyFolder(root).figures)):
+    own = [f"{experiment.experiment}_{figure.name}" for experiment in spec.experiments for figure in spec.own_figures]
+    with exclusive(StudyFolder(root).lock("_".join(["draw", *own])), str(StudyFolder(root).figures)):
         tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression, "nc0": nc0}
         draw(spec, metrics, theory, root, threads=threads, **tables)
 

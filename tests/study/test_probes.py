@@ -3,7 +3,9 @@
 import pytest
 
 from nclens.study import ConfigError, load_study
+from nclens.study.claims import comparisons
 from nclens.workflow import specs
+from nclens.workflow.plan import Plan
 
 PROBES = {
     "digits8": {"kind": "transfer", "dataset": "digits8"},
@@ -185,3 +187,105 @@ def test_probes_ask_classifiers(probed, tmp_path):
     probed["experiments"]["smoke"] |= {"losses": ["nmse"], "probes": ["variance"]}
     with pytest.raises(ConfigError, match=r"experiments.smoke.probes = variance: .* the task of mnist5k is regression"):
         load_study(probed, [tmp_path])
+
+
+MINE = "def probe(network, inputs, labels, generator, size=1): ...\ndef other(network, other): ...\n"
+
+
+@pytest.fixture
+def own(probed, tmp_path):
+    """The study with a probe of the user's own, and the folder of its function."""
+    (tmp_path / "mine.py").write_text(MINE)
+    probed["probes"]["mine"] = {"function": "mine:probe", "parameters": {"size": 2}, "better": "lower"}
+    probed["experiments"]["smoke"]["probes"] = ["variance", "mine"]
+    return probed, tmp_path
+
+
+def test_the_stage_gets_probes_of_the_users_own_beside_the_built_in_ones(own):
+    raw, folder = own
+    raw["probes"]["mine"] |= {"snapshots": "last", "dataset": "digits8", "splits": ["train", "test"]}
+    study = load_study(raw, [folder])
+    spec = specs.probe(study, next(study.runs()))
+    assert [probe.kind for probe in spec.probes] == ["gradient_variance"]
+    (found,) = spec.own_probes
+    assert (found.name, found.function, found.arguments) == ("mine", "mine:probe", {"size": 2})
+    assert (found.snapshots, found.splits, found.dataset) == ((6,), ("train", "test"), "digits8")
+    assert study.transfer_datasets("smoke") == ["digits8"]
+    assert specs.decode(specs.ProbeRun, specs.encode(spec)) == spec
+    assert [(metric.name, metric.better) for metric in specs.report(study, "").metrics] == [("mine", "lower")]
+    assert load_study(study.resolved(), [folder]).resolved() == study.resolved()
+
+
+def test_an_edit_of_the_users_probe_probes_again_and_neither_trains_nor_measures(own):
+    raw, folder = own
+    study = load_study(raw, [folder])
+
+    def codes(run):
+        plan = Plan(study)
+        return {stage: plan.code(stage, run) for stage in ("train", "extract", "measure", "probe", "draw", "report")}
+
+    run = next(study.runs())
+    before = codes(run)
+    (folder / "mine.py").write_text(MINE.replace("...", "return size", 1))
+    after = codes(run)
+    assert {stage for stage in before if before[stage] != after[stage]} == {"probe"}
+
+
+def test_probes_of_the_users_own_are_of_any_task(own):
+    raw, folder = own
+    (folder / "data.py").write_text("def data():\n    return {}\n")
+    raw["datasets"]["mnist5k"] = {"function": "data:data", "task": "regression"}
+    raw["losses"] = {"nmse": {"name": "squared_error"}}
+    raw["experiments"]["smoke"] |= {"losses": ["nmse"], "probes": ["mine"]}
+    assert load_study(raw, [folder]).experiments["smoke"].probes == ("mine",)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "mine",
+            {"parameters": {"siz": 2}},
+            r"probes\.mine: parameters: .* `siz` \(did you mean `size`\?\)",
+        ),
+        ("mine", {"parameters": {"labels": 2}}, r"gets `labels` from us \(network, inputs"),
+        (
+            "mine",
+            {"function": "mine:other", "parameters": {}},
+            r"needs the parameters `other`; .* by name network",
+        ),
+        ("mine", {"snapshots": "some"}, r"probes\.mine\.snapshots = 'some'"),
+        ("mine", {"dataset": "usps"}, r"probes\.mine\.dataset = usps: no such entry in `datasets`"),
+        ("my-own", {}, r"probes\.my-own: a function's probe has a name of letters, digits and _"),
+        ("nc1", {}, r"probes\.nc1: is the name of a built-in metric"),
+        ("probe_accuracy", {}, r"probes\.probe_accuracy: is the name of a built-in metric"),
+        ("rank", {}, r"probes\.rank: is the name of `metrics`"),
+    ],
+)
+def test_a_mistake_in_a_probe_of_the_users_own_is_named(own, name, change, message):
+    raw, folder = own
+    (folder / "rank.py").write_text("def rank(features): ...")
+    raw["metrics"] = {"rank": {"function": "rank:rank"}}
+    raw["probes"][name] = raw["probes"].pop("mine") | change
+    raw["experiments"]["smoke"]["probes"] = [name]
+    with pytest.raises(ConfigError, match=message):
+        load_study(raw, [folder])
+
+
+def test_a_claim_may_be_on_a_probe_of_the_users_own(own):
+    raw, folder = own
+    claim = {"metric": "mine_noise", "split": "test", "direction": "below", "margin": 0}
+    raw["claims"] = {"c": claim}
+    study = load_study(raw, [folder])
+    assert comparisons("c", study) == [("smoke", "ls", "ce")]
+    assert study.claims["c"].known.label == "mine, noise"
+    raw["claims"] = {"c": claim | {"split": "train"}}
+    with pytest.raises(ConfigError, match=r"`mine_noise` is measured on test alone"):
+        load_study(raw, [folder])
+    raw["probes"]["mine"]["snapshots"] = "last"
+    raw["claims"] = {"c": claim | {"at": "epoch 1"}}
+    with pytest.raises(ConfigError, match=r"claims\.c\.at = epoch 1: .* has no snapshot then; allowed: 6"):
+        load_study(raw, [folder])
+    raw["experiments"]["smoke"]["probes"] = ["variance"]
+    with pytest.raises(ConfigError, match=r"claims\.c: compares nothing; .* or the probe that yields it"):
+        load_study(raw, [folder])

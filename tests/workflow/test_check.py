@@ -160,6 +160,8 @@ def test_the_check_makes_every_specification_that_a_rule_passes(tmp_path):
     used = set(re.findall(r"specs\.(\w+)", rules)) - {"import"}
     raw = named() | {"probes": {"p": {"kind": "gradient_variance"}}}
     raw["experiments"]["smoke"]["probes"] = ["p"]
+    (tmp_path / "mine.py").write_text("def figure(metrics): ...")
+    raw["figures"] = {"mine": {"function": "mine:figure"}}
     (tmp_path / "x.pt").touch()
     imported = {"kind": "imported", "dataset": "mnist5k", "model": "resnet8", "normalise": "none"}
     raw["experiments"]["elsewhere"] = imported | {"runs": {"mine": {0: "x.pt"}}}

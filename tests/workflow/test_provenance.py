@@ -50,7 +50,7 @@ RERUN = {
     "figures.catalogue": "draw report",
     "figures.film_inputs": "report",
     **dict.fromkeys(
-        (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "per_loss", "style", "svg")), "draw"
+        (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "own", "per_loss", "style", "svg")), "draw"
     ),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure predict probe train",
@@ -97,11 +97,12 @@ RERUN = {
     "workflow.build.descent": "predict",
     "workflow.build.figures": "draw",
     "workflow.build.checkpoints": "extract ingest",
-    "workflow.build.functions": "extract ingest judge measure predict prepare probe report track train",
+    "workflow.build.functions": "draw extract ingest judge measure predict prepare probe report track train",
     "workflow.build.losses": "measure predict train",
     "workflow.build.metrics": "measure",
     "workflow.build.optimizers": "train",
     "workflow.build.lr_schedules": "predict train",
+    "workflow.build.own": "measure probe",
     "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
     **dict.fromkeys((f"workflow.{part}" for part in ("logged_model", "recorded", "saved_view", "tracking")), "track"),

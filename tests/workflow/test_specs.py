@@ -64,6 +64,7 @@ USED = {
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
     "metrics": ({"mine": {"function": "browser:executable"}}, {"resolve", "measure", "report"}),
+    "figures": ({"mine": {"function": "losses:entry"}}, {"resolve", "report", "track_study"}),
     "claims": (
         {"mine": {"metric": "ece", "split": "test", "direction": "below", "margin": 0.01}},
         {"resolve", "judge", "report"},
@@ -146,6 +147,10 @@ def test_another_weight_decay_is_shown_and_judged(raw_study):
     assert changed_by(raw_study, path, optimizer) == {"resolve", "train", "predict", "judge", "draw", "report"}
 
 
+def keys_of(table):
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
 def test_every_setting_is_in_the_table():
     """A new key of the configuration needs a line, which says what it can change."""
     tables = {
@@ -159,7 +164,7 @@ def test_every_setting_is_in_the_table():
         "experiments.smoke.": Experiment,
         "experiments.smoke.training.": Training,
     }
-    keys = {prefix + key for prefix, table in tables.items() for key in table.model_fields}
+    keys = {prefix + key for prefix, table in tables.items() for key in keys_of(table)}
     # Tables themselves, and what names folders: another name is another study, run or entry.
     parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
     parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}

@@ -2,17 +2,19 @@
 
 import html
 import re
+import zipfile
 
 import pandas as pd
 import pytest
 
 from nclens.study import ConfigError
 from nclens.workflow.check import check_file
+from nclens.workflow.paths import ENDINGS
 from nclens.workflow.trials import described_data, read_data, tried_networks
 from tests.project import ROOT, Place, planned_runs
 
 PAGE = (ROOT / "docs" / "your_own.md").read_text(encoding="utf-8")
-OWN_CLAIMS = {"calibrated", "sharper", "early", "sooner", "higher_rank", "compact"}
+OWN_CLAIMS = {"calibrated", "sharper", "early", "sooner", "steadier", "higher_rank", "compact"}
 
 
 def snippets(language):
@@ -43,7 +45,7 @@ def test_the_check_says_what_the_page_shows(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.workflow
-def test_the_study_of_the_page_runs_and_an_edited_metric_trains_nothing(tmp_path):
+def test_the_study_of_the_page_runs_and_an_edited_part_trains_nothing(tmp_path):
     place = Place.copy_to(tmp_path / "nclens")
     place.quick_jobs = True
     place.study = write(place.path("mine"))
@@ -72,11 +74,38 @@ def test_the_study_of_the_page_runs_and_an_edited_metric_trains_nothing(tmp_path
     assert "RankMe, all" in page
     assert recorded(place, "test/rankme_all") == 6 + 2  # runs, and the aggregate of each loss
 
+    robust = metrics[metrics["metric"].astype(str).str.startswith("robust")]
+    assert set(robust["metric"]) == {"robust_noise", "robust_rise"}
+    assert set(robust["split"]) == {"test"}
+    assert len(robust) == 2 * 6 * 4  # metrics, runs, snapshots
+    assert losses.set_index(["metric", "loss"])["quantity"]["robust_noise", "soft"] == "Error under noise, noise"
+    assert recorded(place, "test/robust_noise") == 6 + 2
+
+    drawn = [f"main_noise.{ending}" for ending in ENDINGS]
+    assert all((root / "figures" / name).stat().st_size > 1000 for name in drawn)
+    assert "Test error of inputs with Gaussian noise" in page
+    assert "missing" not in page.split("More figures")[1].split("</section>")[0]
+    artifacts = {path.name for path in place.path("mlartifacts").rglob("*") if path.is_file()}
+    assert set(drawn) <= artifacts
+    place.snakemake("--report", "page.zip")
+    with zipfile.ZipFile(place.path("page.zip")) as report:
+        shown = "".join(report.read(name).decode(errors="ignore") for name in report.namelist())
+    assert "main_noise.png" in shown
+    assert "Gaussian noise against epoch" in shown
+
     assert place.planned() == set()
+    place.edit("mine/my_parts.py", 'marker="o"', 'marker="s"')
+    assert place.planned() == {"draw_main_noise", "report", "track_study"}
+    place.edit("mine/my_parts.py", 'marker="s"', 'marker="o"')
+    place.edit("mine/my_parts.py", "size * torch.randn", "2 * size * torch.randn")
+    runs = planned_runs(place.snakemake("--dry-run").stdout)
+    assert len(runs["probe"]) == 6
+    assert not {"train", "extract", "measure"} & runs.keys()
+    place.edit("mine/my_parts.py", "2 * size * torch.randn", "size * torch.randn")
     place.edit("mine/my_parts.py", "torch.exp(-(share", "2 * torch.exp(-(share")
     runs = planned_runs(place.snakemake("--dry-run").stdout)
     assert len(runs["measure"]) == 6
-    assert not {"train", "extract"} & runs.keys()
+    assert not {"train", "extract", "probe"} & runs.keys()
     place.snakemake("--cores", "2")
     again = pd.read_csv(root / "tables" / "losses.csv").set_index(["metric", "loss"])["mean"]
     assert again["rankme_all", "soft"] == pytest.approx(2 * shown["mean"]["soft"])

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 PAPER = "figure {} of arXiv 2402.03979, in our numbering"
 OWN = "our own"
 
+GIVEN = (
+    *("experiment", "losses", "labels", "colours", "baseline", "theory", "predictions"),
+    *("class_names", "target_names", "last_features"),
+)
+"""The parts of `FigureInputs` that a figure of the user's own may name, beside the table of metrics."""
+
 
 @dataclass(frozen=True)
 class FigureEntry:

@@ -83,10 +83,17 @@ def _name_groups(figure: Figure) -> None:
         legend.set_gid("legend")
     if (notes := _notes(figure)) is not None:
         notes.set_gid("notes")
+    if _is_whole(figure):
+        figure.set_gid("whole")
+
+
+def _is_whole(figure: Figure) -> bool:
+    """Return whether a figure has no notes of ours, and one part, for nothing is known of its layout."""
+    return getattr(figure, "whole", False)
 
 
 def _notes(figure: Figure) -> Any:
-    return getattr(figure, "_supxlabel", None)
+    return None if _is_whole(figure) else getattr(figure, "_supxlabel", None)
 
 
 def _notes_top(figure: Figure) -> float:
@@ -117,6 +124,9 @@ def _parts(figure: Figure) -> list[dict[str, Any]]:
     A part has a `kind`, a `size`, and pieces: rectangles of the drawing, `from` [x, y, width, height] in points from
     the top left, shown `at` [x, y] of the part, and the `group` that they show.
     """
+    if _is_whole(figure):
+        width, height = 72 * figure.get_size_inches()
+        return [_part(figure, "panel", [(Bbox.from_extents(0.0, 0.0, width, height), 0.0, 0.0, "whole")])]
     grid = [axes for row in getattr(figure, "grid", []) for axes in row]
     panels = [axes for axes in grid if axes.get_visible()]
     if getattr(figure, "by_column", False):

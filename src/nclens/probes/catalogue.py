@@ -22,6 +22,12 @@ from typing import Any, NamedTuple
 
 from nclens.metrics.catalogue import Better, Metric, Split
 
+GIVEN = (
+    *("network", "inputs", "features", "logits", "labels", "targets", "split"),
+    *("train", "test", "other", "seed", "generator", "device"),
+)
+"""The arguments that a probe of the user's own may name; the first row is of the split that is measured."""
+
 FORWARD_AND_BACKWARD = 3.0
 """Cost of a gradient in forward passes."""
 

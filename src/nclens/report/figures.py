@@ -86,13 +86,13 @@ class Figures:
 
 def figure_links(experiment: str, stem: str, links: Links) -> list[Link]:
     """Return the ways from a figure: its numbers and its print, the rule and the function that drew it, and the log."""
-    name = f"figures/{experiment}_{stem}"
+    name, built_in = f"figures/{experiment}_{stem}", stem in FIGURES
     return [
         *links.file(f"{name}.csv", "CSV"),
         *links.file(f"{name}.pdf", "PDF"),
-        links.rule("draw"),
-        *([links.code(FIGURES[stem].draw)] if stem in FIGURES else []),
-        *links.file("logs/draw.log", "log"),
+        links.rule("draw" if built_in else "draw_own"),
+        *([links.code(FIGURES[stem].draw)] if built_in else []),
+        *links.file("logs/draw.log" if built_in else f"logs/draw_own/{experiment}_{stem}.log", "log"),
     ]
 
 

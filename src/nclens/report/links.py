@@ -17,6 +17,7 @@ RULE_FILES = {
     "predict": "theory",
     "judge": "report",
     "draw": "report",
+    "draw_own": "report",
     "report": "report",
 }
 """Rule of the workflow -> its file in `rules/`."""

@@ -21,26 +21,33 @@ from pydantic_core import PydanticCustomError
 from nclens.metrics.catalogue import METRICS, Better, Metric, measurement, metric
 from nclens.probes.catalogue import PROBES
 from nclens.study.fields import Closed, Custom, Line, Name, NonNegative, Text
+from nclens.study.metrics import CustomMetric
+from nclens.study.probes import PROBED, CustomProbe
 
 if TYPE_CHECKING:
     from nclens.study.study import Study
-
-#: Metrics of probes by name; in tables the probe's name follows after a slash where a study has several of a kind.
-_PROBED = {one.name: one for probe in PROBES.values() for one in probe.metrics}
 
 _AT = re.compile(r"last|best|epoch \d{1,9}|time_to \S+")
 
 
 def known(name: str) -> Metric | None:
     """Return a metric of the study's table by its name; None for one that is not measured."""
-    return metric(name) or _PROBED.get(name.partition("/")[0])
+    return metric(name) or PROBED.get(name.partition("/")[0])
 
 
 def _own_metrics(info: ValidationInfo) -> Mapping[str, Any]:
-    """Return the study's own metrics as they are written; they are checked by themselves."""
-    written = (info.context or {}).get("metrics")
-    entries = written.items() if isinstance(written, Mapping) else ()
-    return {name: entry for name, entry in entries if isinstance(name, str) and isinstance(entry, Mapping)}
+    """Return the study's own metrics and probes as they are written; they are checked by themselves."""
+    found: dict[str, Any] = {}
+    for key, kind in (("probes", CustomProbe), ("metrics", CustomMetric)):
+        written = (info.context or {}).get(key)
+        entries = written.items() if isinstance(written, Mapping) else ()
+        splits = kind.model_fields["splits"].default
+        found |= {
+            name: {"splits": splits, **entry}
+            for name, entry in entries
+            if isinstance(name, str) and isinstance(entry, Mapping) and "function" in entry
+        }
+    return found
 
 
 def _owner(name: str, own: Mapping[str, Any]) -> str | None:
@@ -52,7 +59,7 @@ def _owner(name: str, own: Mapping[str, Any]) -> str | None:
 def _measured(name: str, info: ValidationInfo) -> str:
     own = _own_metrics(info)
     if known(name) is None and _owner(name, own) is None:
-        near = difflib.get_close_matches(name, [*own, *METRICS, *_PROBED], n=3, cutoff=0.4) or list(METRICS)[:3]
+        near = difflib.get_close_matches(name, [*own, *METRICS, *PROBED], n=3, cutoff=0.4) or list(METRICS)[:3]
         raise PydanticCustomError(
             "metric", "no metric of this name is measured; the nearest: {near}", {"near": ", ".join(near)}
         )
@@ -118,18 +125,19 @@ class MetricClaim(ClaimBase):
     the first snapshot at which the metric has reached the level, compared as a ratio."""
 
     _own: Metric | None = PrivateAttr(None)
+    _entry: str = PrivateAttr("")
     _own_splits: tuple[str, ...] = PrivateAttr(())
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
         own = _own_metrics(info)
         if known(self.metric) is None and (name := _owner(self.metric, own)):
-            entry, key = own[name], self.metric[len(name) + 1 :]
+            self._entry, entry, key = name, own[name], self.metric[len(name) + 1 :]
             label = ", ".join(filter(None, (str(entry.get("label") or name), key)))
             found: dict[Any, Better] = {"lower": "lower", "higher": "higher"}
             better = found.get(str(entry.get("better")), "")
             self._own = Metric(self.metric, label, better, str(entry.get("unit") or ""), least=-math.inf)
-            splits = entry.get("splits")
+            splits = entry["splits"]
             self._own_splits = tuple(splits) if isinstance(splits, list | tuple) else ("train", "test")
         if self.split not in self.splits:
             message = "split = {split}: `{metric}` is measured on {splits} alone"
@@ -150,6 +158,11 @@ class MetricClaim(ClaimBase):
         found = known(self.metric) or self._own
         assert found is not None
         return found
+
+    @property
+    def owner(self) -> str:
+        """The entry of `metrics` or `probes` that yields a metric of the user's own; empty for a built-in one."""
+        return self._entry
 
     @property
     def task(self) -> str | None:
@@ -243,6 +256,8 @@ def comparisons(name: str, study: "Study") -> list[tuple[str, str, str]]:
         if isinstance(entry, MetricClaim):
             if entry.task not in (None, study.task(experiment)):
                 continue
+            if entry.owner in study.own_probes and entry.owner not in study.experiments[experiment].probes:
+                continue
             _has_snapshot(where, entry, experiment, study)
         if against in losses:
             found += [
@@ -253,7 +268,7 @@ def comparisons(name: str, study: "Study") -> list[tuple[str, str, str]]:
     if not found:
         message = (
             "{where}: compares nothing; it needs an experiment with two of its losses, one of them `against` or the "
-            "experiment's baseline, and with the metric's task"
+            "experiment's baseline, and with the metric's task or the probe that yields it"
         )
         raise PydanticCustomError("claim", message, {"where": where})
     return found
@@ -261,6 +276,8 @@ def comparisons(name: str, study: "Study") -> list[tuple[str, str, str]]:
 
 def _has_snapshot(where: str, entry: MetricClaim, experiment: str, study: "Study") -> None:
     epochs = study.experiments[experiment].snapshot_epochs
+    if entry.owner in study.own_probes:
+        epochs = study.own_probes[entry.owner].epochs(epochs)
     if entry.epoch is not None and entry.epoch not in epochs:
         message = "{where}.at = {at}: experiments.{name} has no snapshot then; allowed: {epochs}"
         context = {"where": where, "at": entry.at, "name": experiment, "epochs": ", ".join(map(str, epochs))}

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.figures.catalogue import FIGURES
 from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
+from nclens.study.figures import FigureName
 from nclens.study.probes import ClassNumber, ProbeName
 from nclens.study.training import Training
 
@@ -57,8 +57,8 @@ class Experiment(Closed):
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
     """The three classes, by number from 0, on whose templates' plane the figure `projections` and the
     page's film show the features."""
-    figures: tuple[Literal[tuple(FIGURES)], ...] | None = None  # type: ignore[valid-type]
-    """The figures to draw; by default every figure that applies."""
+    figures: tuple[FigureName, ...] | None = None
+    """The figures to draw, built-in ones and entries of `figures`; by default every figure that applies."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

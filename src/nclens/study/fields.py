@@ -186,7 +186,7 @@ class Closed(BaseModel):
     @classmethod
     def keys(cls) -> list[str]:
         """The keys that this table may hold."""
-        return list(cls.model_fields)
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 class Custom(Closed):
@@ -242,7 +242,7 @@ class Custom(Closed):
                 {"own": self.function, "function": function, "file": str(found), "known": ", ".join(known) or "none"},
             )
         signature = signature_of(tree, function)
-        if signature and (fault := fault_of(signature, self.given, self.parameters, self.offered)):
+        if signature and (fault := fault_of(signature, self.given, self.parameters, self.offers())):
             message = "parameters: {own} ({file}) {fault}"
             context = {"own": self.function, "file": str(found), "fault": fault}
             raise PydanticCustomError("parameters", message, context)
@@ -253,6 +253,10 @@ class Custom(Closed):
                 context = {"place": str(place), "name": name, "module": str(found)}
                 raise PydanticCustomError("files", message, context)
         return self
+
+    def offers(self) -> tuple[str, ...]:
+        """Return what the function gets by name where it names it."""
+        return self.offered
 
     @property
     def places(self) -> dict[str, Path]:

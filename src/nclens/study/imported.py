@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.figures.catalogue import FIGURES
 from nclens.study.datasets import Normalisation
 from nclens.study.fields import Closed, Integer, Name, Seed, Text
+from nclens.study.figures import FigureName
 from nclens.study.losses import Share
 from nclens.study.probes import ClassNumber, ProbeName
 
@@ -70,8 +70,8 @@ class Imported(Closed):
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
     """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
-    figures: tuple[Literal[tuple(FIGURES)], ...] | None = None  # type: ignore[valid-type]
-    """The figures to draw; by default every figure that applies."""
+    figures: tuple[FigureName, ...] | None = None
+    """The figures to draw, built-in ones and entries of `figures`; by default every figure that applies."""
 
     _files: dict[str, dict[int, dict[int, Path]]] = PrivateAttr(default_factory=dict)
     _patterns: dict[str, dict[int, str]] = PrivateAttr(default_factory=dict)

@@ -26,8 +26,9 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
     """
     check_plain(raw)
     try:
-        written = raw.get("metrics") if isinstance(raw, Mapping) else None
-        context = {"folders": [str(f) for f in folders or ["."]], "metrics": written}
+        # What an experiment or a claim may name; each table is checked by itself.
+        written = {key: raw.get(key) for key in ("metrics", "probes", "figures")} if isinstance(raw, Mapping) else {}
+        context = {"folders": [str(f) for f in folders or ["."]], **written}
         return Study.model_validate(raw, context=context)
     except ValidationError as error:
         lines = _lines(error.errors(include_url=False), raw)

@@ -9,7 +9,18 @@ from nclens.metrics.catalogue import GIVEN, Split, metric
 from nclens.study.fields import Custom, Line, Matching, Name
 
 
-class CustomMetric(Custom):
+class Measured(Custom):
+    """What the user's function measures, and how it is shown."""
+
+    label: Annotated[str, Line(60)] = ""
+    """What figures and tables call it; by default its name."""
+    better: Literal["lower", "higher", ""] = ""
+    """The better direction, empty where neither is."""
+    unit: Annotated[str, Line(30)] = ""
+    """Its unit; empty for a pure number."""
+
+
+class CustomMetric(Measured):
     """A metric that the user's function computes.
 
     The function gets what its parameters name: `features` (N, d), `logits` (N, K) of a classifier, `labels` (N,) or, of
@@ -19,12 +30,6 @@ class CustomMetric(Custom):
 
     offered: ClassVar[tuple[str, ...]] = GIVEN
 
-    label: Annotated[str, Line(60)] = ""
-    """What figures and tables call it; by default its name."""
-    better: Literal["lower", "higher", ""] = ""
-    """The better direction, empty where neither is."""
-    unit: Annotated[str, Line(30)] = ""
-    """Its unit; empty for a pure number."""
     splits: Annotated[tuple[Split, ...], Field(min_length=1, max_length=2)] = ("train", "test")
     """The splits that it is measured on."""
 

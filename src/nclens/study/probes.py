@@ -1,15 +1,22 @@
 """Probe entries: what is measured by running trained networks again."""
 
-from typing import Annotated, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.probes.catalogue import PROBES
+from nclens.metrics.catalogue import Split, metric
+from nclens.probes.catalogue import GIVEN, PROBES
 from nclens.study.fields import Closed, Count, Integer, Matching, Name, Number, kind
+from nclens.study.metrics import Measured
 
 #: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
 ProbeName = Annotated[Name, Matching(r"^[^+]*$", "a name without +, for MLflow takes none in a metric")]
+#: Metrics of the built-in probes by name; in tables the probe's name follows after a slash where a study has several of
+#: a kind.
+PROBED = {one.name: one for probe in PROBES.values() for one in probe.metrics}
 ClassNumber = Annotated[Integer, Field(ge=0, lt=2**31)]
 
 
@@ -26,6 +33,10 @@ class ProbeBase(Closed):
     def other(self) -> str | None:
         """The other data set that the probe uses, if any."""
         return getattr(self, "dataset", None)
+
+    def epochs(self, epochs: list[int]) -> list[int]:
+        """Return the epochs, of all snapshots, that are probed."""
+        return epochs[-1 if self.snapshots == "last" else 0 :]
 
 
 class Transfer(ProbeBase):
@@ -89,4 +100,48 @@ class MutualInformation(ProbeBase):
         return self
 
 
-ProbeEntry = kind("kind", {name: globals()[probe.model] for name, probe in PROBES.items()})
+class CustomProbe(Measured, ProbeBase):
+    """A probe that the user's function computes, called for each snapshot and split.
+
+    The function gets what its parameters name: the `network`, in evaluation mode; of the split that is measured its
+    `inputs` as the network takes them, `features` (N, d), `logits` (N, K) and `labels` (N,), or `targets` (N, n) of a
+    regression, and the whole `split`; the splits `train` and `test`, and `other`, both of the key `dataset`; `seed`, a
+    `generator` with it, and the `device` of all tensors. It returns a number, the metric NAME, or a dict of numbers,
+    the metrics `NAME_key`.
+    """
+
+    offered: ClassVar[tuple[str, ...]] = GIVEN
+    #: No built-in probe has this kind.
+    kind: ClassVar[str] = "function"
+
+    dataset: Name | None = None
+    """An entry of `datasets` with inputs of the same shape as the experiment's own: the function's `other`."""
+    splits: Annotated[tuple[Split, ...], Field(min_length=1, max_length=2)] = ("test",)
+    """The splits that it is measured on."""
+
+    def offers(self) -> tuple[str, ...]:
+        """Return what the function gets by name where it names it."""
+        return tuple(name for name in self.offered if name != "other" or self.dataset is not None)
+
+
+KINDS = {name: globals()[probe.model] for name, probe in PROBES.items()}
+ProbeEntry = kind("kind", KINDS, custom=CustomProbe)
+
+
+def check_own_probe(name: str, metrics: Mapping[str, Any]) -> None:
+    """Refuse a name of a probe of the user's own that cannot be a metric's, or is another's.
+
+    Args:
+        name: the probe's.
+        metrics: the study's own metrics.
+
+    Raises:
+        PydanticCustomError: says what is allowed.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        message = "probes.{name}: a function's probe has a name of letters, digits and _, as it is a metric's"
+        raise PydanticCustomError("probe", message, {"name": name})
+    if metric(name) is not None or name in PROBED or name in metrics:
+        owner = "of `metrics`" if name in metrics else "of a built-in metric"
+        message = "probes.{name}: is the name {owner}; choose another name"
+        raise PydanticCustomError("probe", message, {"name": name, "owner": owner})

@@ -9,19 +9,20 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.figures.catalogue import FIGURES, described
+from nclens.figures.catalogue import FIGURES, FigureEntry, described
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape
 from nclens.study.datasets import CustomData, DataEntry, Normalisation
 from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Line, Name, Positive, Text
+from nclens.study.figures import Figures, check_figures, shown
 from nclens.study.imported import Imported, with_labels
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError, UnknownLoss
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
-from nclens.study.probes import ProbeEntry, ProbeName
+from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
@@ -92,6 +93,9 @@ class Study(Closed):
     """Metrics of your own, measured on every snapshot beside the built-in ones."""
     claims: Claims = Field(default_factory=dict)
     """Claims of your own, judged beside the built-in ones."""
+    # The method of this name has those of an experiment.
+    own_figures: Figures = Field(default_factory=dict, alias="figures")
+    """Figures of your own, drawn beside the built-in ones."""
     theory: Theory = Theory()
     measure: Measure = Measure()
     track: Track = Track()
@@ -137,7 +141,7 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-            check_task(name, experiment, self.task(name), self.losses)
+            check_task(name, experiment, self.task(name), self.losses, self.own_probes)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
         for name in self.claims:
@@ -147,6 +151,8 @@ class Study(Closed):
     @model_validator(mode="after")
     def _check_probes_and_classes(self) -> Self:
         for name, probe in self.probes.items():
+            if isinstance(probe, CustomProbe):
+                check_own_probe(name, self.metrics)
             if probe.other is not None:
                 self.refer(f"probes.{name}.dataset", probe.other, "datasets", self.datasets)
         for name, experiment in self.experiments.items():
@@ -161,11 +167,12 @@ class Study(Closed):
                 if probe.other is not None:
                     same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
             for figure in experiment.figures or ():
-                needs = FIGURES[figure].needs
+                needs = self.figure(figure).needs
                 if needs and not self.facts(name) & set(needs):
                     message = "{where}.figures = {figure}: has nothing to show here; it needs {needed}"
                     context = {"where": where, "figure": figure, "needed": " or ".join(map(described, needs))}
                     raise PydanticCustomError("figures", message, context)
+        check_figures(self)
         return self
 
     def _check_data(self, where: str, experiment: Experiment | Imported) -> None:
@@ -353,12 +360,24 @@ class Study(Closed):
         return self.losses[loss].lr_schedule or experiment.training.lr_schedule
 
     def figures(self, experiment: str) -> list[str]:
-        """Return the figures of an experiment: those it names, or every figure of the catalogue that applies."""
-        named = self.experiments[experiment].figures
-        if named is not None:
-            return list(named)
-        task, facts = self.task(experiment), self.facts(experiment)
-        return [stem for stem, figure in FIGURES.items() if figure.suitable(task, facts)]
+        """Return the figures of an experiment: those it names, or every figure that applies; and the user's own."""
+        named, task, facts = self.experiments[experiment].figures, self.task(experiment), self.facts(experiment)
+        drawn = list(named or ())
+        if named is None:
+            drawn = [stem for stem, figure in FIGURES.items() if figure.suitable(task, facts)]
+        for name, own in self.own_figures.items():
+            chosen = named is None if own.experiments is None else experiment in own.experiments
+            drawn += [name] if chosen and name not in drawn else []
+        return drawn
+
+    def figure(self, stem: str) -> FigureEntry:
+        """Return what a figure shows: an entry of the catalogue, or one made of an entry of `figures`."""
+        return FIGURES[stem] if stem in FIGURES else shown(stem, self.own_figures[stem])
+
+    @property
+    def own_probes(self) -> dict[str, CustomProbe]:
+        """The probes of the user's own."""
+        return {name: probe for name, probe in self.probes.items() if isinstance(probe, CustomProbe)}
 
     def facts(self, experiment: str) -> set[str]:
         """Return the facts about an experiment that the catalogue of figures refers to.
@@ -385,9 +404,9 @@ class Study(Closed):
         return facts | {fact for fact, holds in others.items() if holds}
 
     def drawing_functions(self) -> list[str]:
-        """Return the functions that draw the figures of the study, as `module:name`."""
+        """Return the functions that draw the built-in figures of the study, as `module:name`."""
         stems = dict.fromkeys(stem for name in self.experiments for stem in self.figures(name))
-        return [FIGURES[stem].draw for stem in stems]
+        return [FIGURES[stem].draw for stem in stems if stem in FIGURES]
 
     def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
         """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.
@@ -416,7 +435,7 @@ class Study(Closed):
 
         `data_dir` is left out: where raw data lie is a matter of the machine, and nothing runs again when they move.
         """
-        resolved = self.model_dump(mode="json", exclude={"data_dir"})
+        resolved = self.model_dump(mode="json", by_alias=True, exclude={"data_dir"})
         for name, experiment in self.experiments.items():
             if isinstance(experiment, Experiment):
                 resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
@@ -427,7 +446,7 @@ class Study(Closed):
                 resolved["experiments"][name].pop("projection_classes")
         for name in self.losses:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
-        for table in ("datasets", "models", "losses", "metrics", "claims"):
+        for table in ("datasets", "models", "losses", "probes", "metrics", "claims", "figures"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved

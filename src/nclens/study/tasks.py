@@ -1,6 +1,6 @@
 """What goes with the task of an experiment, which is that of its data set."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -10,7 +10,9 @@ from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
 
 
-def check_task(name: str, experiment: Experiment | Imported, task: str, losses: Mapping[str, Any]) -> None:
+def check_task(
+    name: str, experiment: Experiment | Imported, task: str, losses: Mapping[str, Any], own_probes: Collection[str] = ()
+) -> None:
     """Refuse losses, figures, weight decays and augmentations that do not go with an experiment and its task.
 
     Args:
@@ -18,6 +20,7 @@ def check_task(name: str, experiment: Experiment | Imported, task: str, losses: 
         experiment: its entry.
         task: `classification` or `regression`.
         losses: the study's loss entries.
+        own_probes: the names of the probes of the user's own, which may be of any task.
     """
     context: dict[str, Any] = {"name": name, "task": task, "dataset": experiment.dataset}
     for loss in experiment.losses:
@@ -44,11 +47,12 @@ def check_task(name: str, experiment: Experiment | Imported, task: str, losses: 
             "the targets are those of the sample as it is"
         )
         raise PydanticCustomError("augmentation", message, context)
-    if experiment.probes and task != "classification":
+    probes = [probe for probe in experiment.probes if probe not in own_probes]
+    if probes and task != "classification":
         message = "experiments.{name}.probes = {probes}: probes need classifiers, and the task of {dataset} is {task}"
-        raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(experiment.probes)})
+        raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(probes)})
     for figure in experiment.figures or ():
-        if FIGURES[figure].task != task:
+        if figure in FIGURES and FIGURES[figure].task != task:
             message = "experiments.{name}.figures = {figure}: does not go with {task}; allowed: {allowed}"
             context["allowed"] = ", ".join(stem for stem, known in FIGURES.items() if known.task == task)
             raise PydanticCustomError("figures", message, {**context, "figure": figure})

@@ -74,6 +74,10 @@ def specifications(study: Study) -> Iterator[tuple[str, Any]]:
     """Yield the specifications of a study's jobs, each with its step; of runs that differ in the seed, of one."""
     for step in OF_STUDY:
         yield step.__name__, step(study)
+    for name in study.experiments:
+        for figure in study.figures(name):
+            if figure in study.own_figures:
+                yield f"draw_own {name}/{figure}", specs.draw_own(study, name, figure)
     yield "report", specs.report(study, "")
     for dataset in study.datasets:
         yield f"prepare {dataset}", specs.prepare(study, dataset)

@@ -107,6 +107,12 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
         loaded = max(loaded, samples + size.samples)
         seconds = operations * cost.passes / _rate(spec.device) + cost.operations / RATES["cpu"]
         work += len(probe.snapshots) * seconds
+    for own in spec.own_probes:
+        other = {"train": 0, "test": 0} if own.dataset is None else _read(manifests[own.dataset]) or {}
+        loaded = max(loaded, samples + _samples(other))
+        # What a function of the user's computes is not known: taken for a gradient of every sample, split by split.
+        passes = FORWARD_AND_BACKWARD * len(own.splits) * (samples + _samples(other))
+        work += len(own.snapshots) * operations * passes / _rate(spec.device)
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))

@@ -148,7 +148,11 @@ class StudyFolder:
 
     def figure(self, experiment: str, stem: str, ending: str) -> Path:
         """A figure of an experiment, in one of `ENDINGS`."""
-        return self.figures / f"{experiment}_{stem}.{ending}"
+        return self.drawn(f"{experiment}_{stem}", ending)
+
+    def drawn(self, name: str, ending: str) -> Path:
+        """A figure by the experiment and its name, joined by _."""
+        return self.figures / f"{name}.{ending}"
 
     def log(self, step: str, of: str = "") -> Path:
         """What a job printed: of a step of the study, or of one data set or run."""

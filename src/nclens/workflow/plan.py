@@ -112,14 +112,26 @@ class Plan:
         """Return the tables of the theory."""
         return [self.folder.theory(name) for name in THEORY]
 
-    def figures(self, *endings: str) -> list[Path]:
-        """Return the figures of every experiment, in all forms or some."""
+    def figures(self, *endings: str, own: bool = True) -> list[Path]:
+        """Return the figures of every experiment, in all forms or some, with the user's own or without them."""
         return [
             self.folder.figure(name, figure, ending)
             for ending in endings or ENDINGS
             for name in self.study.experiments
             for figure in self.study.figures(name)
+            if own or figure not in self.study.own_figures
         ]
+
+    @cached_property
+    def own_figures(self) -> dict[str, tuple[str, str]]:
+        """The experiment and the name of each figure of the user's own, by both as in the names of its files."""
+        drawn = [(name, figure) for name in self.study.experiments for figure in self.study.figures(name)]
+        return {"_".join(keys): keys for keys in drawn if keys[1] in self.study.own_figures}
+
+    @cached_property
+    def drawn(self) -> str:
+        """The pattern of the figures of the user's own, by experiment and name."""
+        return "|".join(map(re.escape, self.own_figures)) or "(?!)"
 
     def films(self) -> list[Path]:
         """Return the films that the page shows: of each loss that of the first seed."""
@@ -142,6 +154,13 @@ class Plan:
         data = [self.data(run), self.manifest(run), *self.transfer_data(run)]
         made = [of.snapshots, of.features, of.history, of.run, of.metrics, of.film, of.record, *self.probes(run)]
         return [*data, *made]
+
+    def figure_texts(self, drawn: str) -> tuple[str, str]:
+        """Return the title and the caption of a figure of the user's own in Snakemake's report."""
+        known = self.study.figure(self.own_figures[drawn][1])
+        # Snakemake takes `{max}` in a label for a wildcard, unless a space without width is in it.
+        title = known.title.replace("{", "{\N{ZERO WIDTH SPACE}")
+        return title, " ".join(filter(None, (known.caption, f"Source: {known.source}.")))
 
     # --- the user's own files ----------------------------------------------------------------------------------------
 
@@ -193,6 +212,10 @@ class Plan:
         """Return the digest of the code that prepares a data set."""
         return code_digest("prepare", **self.data_code_used(dataset))
 
+    def figure_code(self, drawn: str) -> str:
+        """Return the digest of the code that draws a figure of the user's own, named as in `own_figures`."""
+        return code_digest("draw", **self._used([(self.study.own_figures[self.own_figures[drawn][1]], "")]))
+
     def code_used(self, stage: str, run: Run | None = None) -> dict[str, Any]:
         """Return what a stage finds by name when it runs: the arguments of `code_digest` beside the stage."""
         modules = {function.partition(":")[0] for function in self._called(stage, run)}
@@ -200,9 +223,13 @@ class Plan:
         used = [self.experiment(network) for network in self._networks(stage, run)] if run else []
         modules |= {"nclens.models.preprocessing" for entry in used if getattr(entry, "preprocessing", None)}
         entries = self._entries(stage, run) if run else self._of_study(stage)
+        return self._used(entries) | {"modules": sorted(modules)}
+
+    def _used(self, entries: list[tuple[Any, str]]) -> dict[str, Any]:
+        """Return the functions that entries are computed by, and the files that the user's own read."""
         own = (entry for entry, _ in entries if hasattr(entry, "file"))
         files = sorted({(name, self._digests.of(path)) for entry in own for name, path in entry.places.items()})
-        return _used(entries) | {"modules": sorted(modules), "files": files}
+        return _used(entries) | {"files": files}
 
     def data_code_used(self, dataset: str) -> dict[str, Any]:
         """Return what `prepare` finds by name for a data set: the arguments of `code_digest` beside the stage."""
@@ -235,8 +262,10 @@ class Plan:
             experiment = self.study.trained(run.experiment)
             chosen = (self.study.optimizer(experiment, run.loss), self.study.lr_schedule(experiment, run.loss))
             own = [entry for entry in chosen if hasattr(entry, "file")]
+        probes = self.experiment(run).probes if stage == "probe" else ()
         return [
             *((entry, "") for entry in own),
+            *((entry, "") for name, entry in self.study.own_probes.items() if name in probes),
             *((entry, "nclens.losses") for entry in losses),
             *((entry, "nclens.models") for entry in models),
         ]

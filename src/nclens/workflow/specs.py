@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nclens.study.experiments import Experiment
     from nclens.study.fields import Closed
     from nclens.study.imported import Imported
+    from nclens.study.metrics import CustomMetric
+    from nclens.study.probes import CustomProbe
     from nclens.study.study import Run, Study
 
 T = TypeVar("T")
@@ -251,6 +253,14 @@ class OwnMetric:
 
 
 @dataclass(frozen=True)
+class OwnProbe(OwnMetric):
+    """A probe of the user's own: as a metric, with its epochs and the other data set that it uses, if any."""
+
+    snapshots: tuple[int, ...] = ()
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
 class MeasureClassifier:
     """How classifiers are measured; the film has the plane of the templates of `projection_classes`."""
 
@@ -292,6 +302,7 @@ class ProbeRun:
     run: str
     seed: int
     probes: tuple[Probe, ...]
+    own_probes: tuple[OwnProbe, ...] = ()
 
 
 # --- steps of the whole study ----------------------------------------------------------------------------------------
@@ -475,10 +486,21 @@ class DrawExperiment(OfRuns):
 
 
 @dataclass(frozen=True)
+class OwnFigure:
+    """A figure of the user's own: its name in files, and the function that draws it."""
+
+    name: str
+    function: str
+    file: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Draw:
-    """The experiments that are drawn."""
+    """The experiments that are drawn, and the user's own figures among those that they list."""
 
     experiments: tuple[DrawExperiment, ...]
+    own_figures: tuple[OwnFigure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -494,12 +516,22 @@ class ReportExperiment(DrawExperiment):
 
 @dataclass(frozen=True)
 class ShownMetric:
-    """How the page shows a metric of the user's own; see `nclens.study.metrics`."""
+    """How the page shows a metric or a probe of the user's own; see `nclens.study.metrics`."""
 
     name: str
     label: str
     better: str
     splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """How the page shows a figure of the user's own; see `nclens.study.figures`."""
+
+    name: str
+    title: str
+    source: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -512,6 +544,7 @@ class Report:
     experiments: tuple[ReportExperiment, ...]
     claims: tuple[StatedClaim, ...] = ()
     metrics: tuple[ShownMetric, ...] = ()
+    shown_figures: tuple[ShownFigure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -686,6 +719,7 @@ def probe(study: "Study", run: "Run") -> ProbeRun:
         run=path_of(run),
         seed=run.seed,
         probes=_probes(study, run.experiment),
+        own_probes=_own_probes(study, run.experiment),
     )
 
 
@@ -785,7 +819,15 @@ def draw(study: "Study") -> Draw:
     """Return what `draw` uses: the experiments with the looks of their losses."""
     # Each figure is drawn by itself: their order is the page's.
     drawn = (DrawExperiment(**_drawn(study, name)) for name in study.experiments)
-    return Draw(tuple(dataclasses.replace(entry, figures=tuple(sorted(entry.figures))) for entry in drawn))
+    built_in = ((entry, sorted(set(entry.figures) - set(study.own_figures))) for entry in drawn)
+    return Draw(tuple(dataclasses.replace(entry, figures=tuple(names)) for entry, names in built_in))
+
+
+def draw_own(study: "Study", experiment: str, figure: str) -> Draw:
+    """Return what `draw` uses for a figure of the user's own: the experiment with the looks of its losses."""
+    entry = study.own_figures[figure]
+    drawn = DrawExperiment(**_drawn(study, experiment) | {"figures": (figure,)})
+    return Draw((drawn,), (OwnFigure(figure, entry.function, str(entry.file), dict(entry.parameters)),))
 
 
 def report(study: "Study", command: str) -> Report:
@@ -798,8 +840,17 @@ def report(study: "Study", command: str) -> Report:
         )
         for name, entry in study.experiments.items()
     )
-    own = (ShownMetric(name, entry.label, entry.better, entry.splits) for name, entry in study.metrics.items())
-    return Report(study.study, study.title, command, experiments, tuple(stated_claims(study)), tuple(own))
+    measured: list[tuple[str, CustomMetric | CustomProbe]] = [*study.metrics.items(), *study.own_probes.items()]
+    own = (ShownMetric(name, entry.label, entry.better, entry.splits) for name, entry in measured)
+    figures = (ShownFigure(name, *_texts(study, name)) for name in study.own_figures)
+    claims = tuple(stated_claims(study))
+    return Report(study.study, study.title, command, experiments, claims, tuple(own), tuple(figures))
+
+
+def _texts(study: "Study", figure: str) -> tuple[str, str, str]:
+    """Return title, source and caption of a figure."""
+    entry = study.figure(figure)
+    return entry.title, entry.source, entry.caption
 
 
 def track_setup(study: "Study") -> TrackSetup:
@@ -933,15 +984,15 @@ def _teachers(study: "Study", experiment: str) -> dict[str, Teaching]:
 
 def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
     """Return an experiment's probes; of several of one kind each adds its name to its metrics', after a slash."""
-    epochs = study.experiments[experiment].snapshot_epochs
-    probes = {name: study.probes[name] for name in study.experiments[experiment].probes}
+    entry = study.experiments[experiment]
+    probes = {name: study.probes[name] for name in entry.probes if name not in study.own_probes}
     kinds = [probe.kind for probe in probes.values()]
     return tuple(
         Probe(
             kind=probe.kind,
             arguments=_dumped(probe, leave_out={"kind", "snapshots"}) | _held_out(study, probe.kind),
             suffix=f"/{name}" if kinds.count(probe.kind) > 1 else "",
-            snapshots=tuple(epochs[-1 if probe.snapshots == "last" else 0 :]),
+            snapshots=tuple(probe.epochs(entry.snapshot_epochs)),
             function=probe_of(probe.kind).function,
             split=probe_of(probe.kind).split,
         )
@@ -953,6 +1004,24 @@ def _held_out(study: "Study", kind: str) -> dict[str, Any]:
     """Return which part of the test split a kind of probe chooses on: that of the temperature, where it does."""
     share, seed = study.measure.held_out, study.measure.held_out_seed
     return {"held_out": share, "held_out_seed": seed} if kind == "out_of_distribution" else {}
+
+
+def _own_probes(study: "Study", experiment: str) -> tuple[OwnProbe, ...]:
+    """Return an experiment's probes of the user's own."""
+    entry = study.experiments[experiment]
+    return tuple(
+        OwnProbe(
+            name=name,
+            function=probe.function,
+            file=str(probe.file),
+            arguments=dict(probe.parameters),
+            splits=probe.splits,
+            snapshots=tuple(probe.epochs(entry.snapshot_epochs)),
+            dataset=probe.dataset,
+        )
+        for name, probe in study.own_probes.items()
+        if name in entry.probes
+    )
 
 
 def _network(study: "Study", run: "Run") -> Entry | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import gmean
 
+from nclens.report import picture
 from nclens.workflow import specs, tables
 from nclens.workflow.build.figures import draw_figure
 from nclens.workflow.files import FileError
@@ -23,9 +24,9 @@ def whole(frame, table):
     return frame.assign(**kinds)[list(table.columns)]
 
 
-def draw(experiments, threads=1, **files):
+def draw(experiments, threads=1, own=(), **files):
     """Run the stage."""
-    stage.draw(specs.Draw(tuple(experiments)), **files, threads=threads)
+    stage.draw(specs.Draw(tuple(experiments), tuple(own)), **files, threads=threads)
 
 
 @pytest.fixture
@@ -239,3 +240,99 @@ def test_seeds_of_other_studies_are_not_drawn(study):
     draw(**study)
     table = pd.read_csv(study["root"] / "figures" / "second_reliability.csv")
     assert set(table["seeds"]) == {1}
+
+
+MINE = """
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+
+def curves(metrics, losses, labels, colours, experiment, level=0.0):
+    figure, (left, right) = pyplot.subplots(1, 2)
+    for loss in losses:
+        rows = metrics[(metrics["loss"] == loss) & (metrics["metric"] == "error")]
+        left.plot(rows["epoch"], rows["value"], color=colours[loss], label=labels[loss])
+    left.axhline(level)
+    left.legend()
+    right.twinx()
+    figure.suptitle(experiment)
+    figure.supxlabel("epoch")
+    return figure
+
+
+def with_table(metrics, last_features):
+    figure = Figure()
+    figure.subplots().bar(["a"], [len(last_features("ce", 0)["test.targets"])])
+    return figure, pd.DataFrame({"n": [7]})
+
+
+def axes(metrics):
+    return pyplot.subplots()[1]
+
+
+def nothing(metrics): ...
+
+
+def raising(metrics):
+    return metrics["no such column"]
+
+
+def unreadable(metrics):
+    figure = Figure()
+    figure.suptitle("$\\\\nothing$")
+    return figure
+"""
+
+
+def own_figure(study, name, **arguments):
+    """The arguments of the stage for one figure of the user's own in the first experiment."""
+    file = study["root"] / "mine.py"
+    file.write_text(MINE)
+    entry = specs.OwnFigure("mine", f"mine:{name}", str(file), arguments)
+    return study | {"experiments": [replace(study["experiments"][0], figures=("mine",))], "own": [entry]}
+
+
+def test_a_figure_of_the_users_own_is_written_in_every_form(study):
+    from matplotlib import pyplot
+
+    given = own_figure(study, "curves", level=0.25)
+    draw(**given)
+    folder = study["root"] / "figures"
+    assert {path.name for path in folder.iterdir()} == {f"first_mine.{kind}" for kind in ENDINGS}
+    assert not pyplot.get_fignums()
+    table = pd.read_csv(folder / "first_mine.csv")
+    assert set(table["experiment"]) == {"first"}
+    assert {"loss", "seed", "split", "epoch", "metric", "value"} <= set(table)
+    shown = picture((folder / "first_mine.svg").read_bytes())
+    # The supxlabel is the user's, no note of ours; the whole is one part, whatever its panels.
+    assert shown.notes == ()
+    (part,) = shown.parts
+    assert part["size"] == pytest.approx(shown.size)
+    assert part["pieces"][0]["group"] == "whole"
+    text = (folder / "first_mine.svg").read_text()
+    assert all(f">{word}</text>" in text for word in ("epoch", "first", *given["experiments"][0].labels.values()))
+    again = {path.name: path.read_bytes() for path in folder.iterdir()}
+    draw(**given)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == again
+
+
+def test_a_figure_of_the_users_own_may_come_with_its_table(study):
+    draw(**own_figure(study, "with_table"))
+    assert (study["root"] / "figures" / "first_mine.csv").read_text() == "n\n7\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("axes", r"mine:axes \(.*mine\.py\) must return a figure of Matplotlib .* not Axes"),
+        ("nothing", r"mine:nothing \(.*mine\.py\) must return a figure of Matplotlib .* not NoneType"),
+        ("raising", r"mine:raising \(.*mine\.py, line 34: `return metrics\[.no such column.\]`\) failed: KeyError"),
+        ("unreadable", r"figure first_mine cannot be drawn: ValueError"),
+    ],
+)
+def test_a_figure_of_the_users_own_that_fails_is_named_with_its_line(study, name, message):
+    with pytest.raises(ValueError, match=message) as failed:
+        draw(**own_figure(study, name))
+    assert str(failed.value).startswith("figure first_mine cannot be drawn: ")
+    assert not (study["root"] / "figures").exists()

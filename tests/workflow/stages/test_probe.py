@@ -200,3 +200,93 @@ def test_what_is_missing_or_of_another_network_is_named(run):
     (run.root / "data" / "digits8.safetensors").unlink()
     with pytest.raises(FileError, match=r"digits8.safetensors is missing: the rule `prepare` makes it"):
         run.table()
+
+
+MINE = """
+import torch
+
+
+def spoilt(network, inputs, labels, logits, features, split, generator, seed, size):
+    with torch.no_grad():
+        same = (network(inputs) - logits).abs().max()
+        assert (network.head(features) - logits).abs().max() < 1e-4
+    assert not network.training and network.head.weight.grad is None and len(split) == len(labels)
+    network(inputs[:2]).sum().backward()
+    torch.nn.init.zeros_(network.head.weight)
+    network.train().requires_grad_(False)
+    drawn = torch.randn(1, generator=generator).item(), torch.randn(1).item()
+    return {"same": same, "error": (logits.argmax(1) != labels).double().mean(), "seed": seed % 1000,
+            "drawn": drawn[0], "alike": drawn[0] == drawn[1], "size": size}
+
+
+def sizes(train, test, other, device):
+    return len(train) + len(test) + 10_000 * len(other[0])
+
+
+def raising(network):
+    return network.nothing
+
+
+def table(logits):
+    return logits
+"""
+
+
+@pytest.fixture
+def own(run, tmp_path, monkeypatch):
+    """The run with probes of the user's own; a function that adds one and returns its specification's table."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    run.raw["probes"] = {}
+
+    def probed(**entries):
+        run.raw["probes"] |= {name: {"function": f"mine:{name}"} | entry for name, entry in entries.items()}
+        run.raw["experiments"]["smoke"]["probes"] = list(entries)
+        return run.table().set_index(["metric", "split", "epoch"])["value"]
+
+    return probed
+
+
+def test_a_probe_of_the_users_own_gets_what_it_names_and_leaves_no_trace(own, run):
+    found = own(
+        spoilt={"parameters": {"size": 3}, "splits": ["train", "test"]},
+        sizes={"snapshots": "last", "dataset": "digits8"},
+    )
+    names = [f"spoilt_{key}" for key in ("same", "error", "seed", "drawn", "alike", "size")]
+    assert [*found.index][: len(names)] == [(name, "train", 1) for name in names]
+    assert len(found) == 6 * 2 * 3 + 1
+    train, test = run.splits()
+    assert found["sizes", "test", 6] == len(train) + len(test) + 10_000 * len(run.splits("digits8")[0])
+    for name, split in (("train", train), ("test", test)):
+        logits = extract_features(run.network(6), split)[1]
+        assert found["spoilt_error", name, 6] == pytest.approx((logits.argmax(1) != split.targets).double().mean())
+    assert found["spoilt_same"].max() < 1e-4
+    assert found["spoilt_drawn"].nunique() == found["spoilt_seed"].nunique() == 1
+    assert set(found["spoilt_alike"]) == {1}
+    assert set(found["spoilt_size"]) == {3}
+    first = run.folder.probes.read_bytes()
+    run.table()
+    assert run.folder.probes.read_bytes() == first
+
+
+def test_built_in_probes_are_the_same_beside_one_of_the_users_own(own, run):
+    run.raw["probes"] = {"variance": {"kind": "gradient_variance", "samples": 20}}
+    run.raw["experiments"]["smoke"]["probes"] = ["variance"]
+    alone = run.table()
+    run.raw["probes"]["spoilt"] = {"function": "mine:spoilt", "parameters": {"size": 1}}
+    run.raw["experiments"]["smoke"]["probes"] = ["spoilt", "variance"]
+    beside = run.table()
+    pd.testing.assert_frame_equal(beside[~beside["metric"].str.startswith("spoilt")].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raising", r"mine:raising \(mine\.py, line 23: `return network\.nothing`\) failed: AttributeError"),
+        ("table", r"probes\.table: mine:table \(mine\.py\) must return a number or a dict of numbers, not Tensor"),
+    ],
+)
+def test_a_probe_of_the_users_own_that_fails_is_named_with_run_epoch_and_line(own, run, name, message):
+    with pytest.raises(ValueError, match=r"^mnist5k/resnet8/ce/seed0, epoch 1: .*" + message):
+        own(**{name: {}})
+    assert not run.folder.probes.exists()

@@ -17,12 +17,12 @@ from nclens.figures.catalogue import FIGURES
 from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
 from nclens.workflow import tables
-from nclens.workflow.build.figures import draw_figure
+from nclens.workflow.build.figures import draw_figure, draw_own
 from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import FileError, atomic_write, read_json
 from nclens.workflow.parallel import results
 from nclens.workflow.paths import StudyFolder, run_path
-from nclens.workflow.specs import Draw, DrawExperiment
+from nclens.workflow.specs import Draw, DrawExperiment, OwnFigure
 
 
 def draw(
@@ -54,8 +54,9 @@ def draw(
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
         ValueError: a figure is not known or cannot be drawn; names the experiment and the figure.
     """
+    own_figures = {entry.name: entry for entry in spec.own_figures}
     for experiment in spec.experiments:
-        if unknown := [stem for stem in experiment.figures if stem not in FIGURES]:
+        if unknown := [stem for stem in experiment.figures if stem not in FIGURES and stem not in own_figures]:
             raise ValueError(
                 f"unknown figures of {experiment.experiment}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
@@ -75,7 +76,7 @@ def draw(
         if "experiment" in table
     }
     wanted = [(experiment, stem) for experiment in spec.experiments for stem in experiment.figures]
-    for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted}:
+    for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted if stem in FIGURES}:
         import_module(module)  # before the processes are forked, which then share it
 
     @lru_cache(maxsize=1)
@@ -85,7 +86,8 @@ def draw(
 
     def drawn(number: int) -> dict[str, bytes]:
         experiment, stem = wanted[number]
-        return _drawn(f"{experiment.experiment}_{stem}", stem, inputs_of(experiment.experiment))
+        name, inputs = f"{experiment.experiment}_{stem}", inputs_of(experiment.experiment)
+        return _drawn(name, stem, inputs, own_figures.get(stem))
 
     with _rarely_collected():
         for number, content in results(drawn, len(wanted), threads):
@@ -108,10 +110,10 @@ def _rarely_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
+def _drawn(name: str, stem: str, inputs: FigureInputs, own: OwnFigure | None = None) -> dict[str, bytes]:
     """Return a figure's files by ending."""
     try:
-        drawing = draw_figure(stem, inputs)
+        drawing = draw_own(own, inputs) if own else draw_figure(stem, inputs)
         content = {kind: encode(drawing.figure, kind) for kind in ("png", "pdf", "svg")}
     except FileError:
         raise

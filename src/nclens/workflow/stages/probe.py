@@ -1,24 +1,28 @@
 """Run the networks of a run's snapshots again, for what their features alone do not show: its probes."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nclens.data.prepared import place_splits
-from nclens.models import place_network
-from nclens.training.loop import derived_seed
+from nclens.data.tasks import output_count
+from nclens.data.tensors import Split
+from nclens.models import Network, place_network
+from nclens.training.loop import derived_seed, extract_features
 from nclens.training.runtime import configure
 from nclens.workflow import tables
 from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import build_network
+from nclens.workflow.build.own import own_measured
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import Probe, ProbeRun, flat
+from nclens.workflow.specs import OwnProbe, Probe, ProbeRun, flat
 
 
 def probe(spec: ProbeRun, root: Path, threads: int) -> None:
@@ -31,7 +35,7 @@ def probe(spec: ProbeRun, root: Path, threads: int) -> None:
 
     Raises:
         FileError: a snapshot or data set is missing or damaged; names it and the rule that makes it.
-        ValueError: a probe fails; names the run, the epoch and the kind of probe.
+        ValueError: a probe fails; names the run, the epoch and the kind of probe, or the user's function.
     """
     configure(threads)
     with device_slot(spec.device, spec.run) as device:
@@ -45,9 +49,10 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     manifest = read_json(folder.manifest(spec.dataset), "prepare")
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, test = place_splits(tensors, manifest, device)
-    network = build_network(flat(spec.model), manifest["shape"], len(manifest["classes"]))
+    network = build_network(flat(spec.model), manifest["shape"], output_count(manifest))
     network = place_network(network, manifest["shape"], device)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
+    others = {name: _other(name, manifest, folder, device) for name in {own.dataset for own in spec.own_probes} if name}
     for epoch in spec.snapshots:
         read_weights(network, folder.run(spec.run).snapshots, epoch)
         for entry, arguments in zip(spec.probes, given, strict=True):
@@ -59,6 +64,20 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             except ValueError as error:
                 raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error
             yield from ((epoch, entry.split, metric + entry.suffix, value) for metric, value in found.items())
+        for own in spec.own_probes:
+            if epoch not in own.snapshots:
+                continue
+            known = {"train": train, "test": test, "device": device}
+            known |= {"seed": derived_seed(spec.seed, "probe", own.name)}
+            known |= {"other": others[own.dataset]} if own.dataset else {}
+            for split in own.splits:
+                # What the function before did to the network is undone.
+                read_weights(network, folder.run(spec.run).snapshots, epoch)
+                try:
+                    found = _own(own, network, train if split == "train" else test, known)
+                except ValueError as error:
+                    raise ValueError(f"{spec.run}, epoch {epoch}: {error}") from error
+                yield from ((epoch, split, metric, value) for metric, value in found.items())
 
 
 def _given(
@@ -68,7 +87,11 @@ def _given(
     given = entry.arguments | {"seed": derived_seed(seed, "probe", entry.kind)}
     if "dataset" not in given:
         return given
-    name = given["dataset"]
+    return given | {"other": _other(given["dataset"], manifest, folder, device)}
+
+
+def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: torch.device) -> tuple[Split, Split]:
+    """Return both splits of the data set that a probe names, normalised as the network's own."""
     other = read_json(folder.manifest(name), "prepare")
     if other["shape"] != manifest["shape"]:
         raise ValueError(
@@ -76,9 +99,57 @@ def _given(
         )
     tensors, _ = read_tensors(folder.data(name), "prepare")
     # Normalised as the network's own data: the normalisation is frozen with the network.
-    return given | {"other": place_splits(tensors, manifest, device)}
+    return place_splits(tensors, manifest, device)
 
 
 def _call(function: Callable[..., dict[str, float]], given: dict[str, Any]) -> dict[str, float]:
     """Call a function with those of the arguments that its signature names."""
     return function(**{name: given[name] for name in inspect.signature(function).parameters if name in given})
+
+
+class _Offered(Mapping[str, Any]):
+    """The arguments of a probe of the user's own, each computed when the function names it."""
+
+    def __init__(self, made: Mapping[str, Callable[[], Any]]) -> None:
+        self._made = made
+
+    def __getitem__(self, name: str) -> Any:
+        return self._made[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+def _own(entry: OwnProbe, network: Network, split: Split, known: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a probe of the user's own yields on a split; `known` are arguments that any split has."""
+    device, seed = known["device"], known["seed"]
+    network.eval().requires_grad_(True).zero_grad()
+
+    @cache
+    def outputs() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            features, logits = extract_features(network, split)
+        return features.to(device), logits.to(device)
+
+    made: dict[str, Callable[[], Any]] = {
+        "network": lambda: network,
+        "split": lambda: split,
+        "inputs": lambda: split.normalise(split.inputs),
+        "features": lambda: outputs()[0],
+        "generator": lambda: torch.Generator(device).manual_seed(seed),
+        **{name: partial(known.get, name) for name in known},
+    }
+    if split.task == "classification":
+        made |= {"logits": lambda: outputs()[1], "labels": lambda: split.targets}
+    else:
+        made |= {"targets": lambda: split.targets}
+    # A function that draws from PyTorch's global generator gives the same numbers again too.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return own_measured(entry, _Offered(made), "probes")

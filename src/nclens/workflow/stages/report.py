@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from nclens.figures.catalogue import FIGURES
+from nclens.figures.catalogue import FIGURES, FigureEntry
 from nclens.figures.film_inputs import Film
 from nclens.report import Drawn, picture, report_page
 from nclens.report.summary import side_by_side
@@ -16,7 +16,7 @@ from nclens.workflow.files import damaged, read_json, write_text
 from nclens.workflow.film import film_of
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.provenance import repository
-from nclens.workflow.specs import Report
+from nclens.workflow.specs import Report, ShownFigure
 
 #: Tables of the theory: the name of the file, and of the page's argument.
 THEORY = {
@@ -77,11 +77,12 @@ def report(spec: Report, root: Path, output: Path) -> None:
 
 
 def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:
+    shown: dict[str, FigureEntry | ShownFigure] = {**FIGURES, **{entry.name: entry for entry in spec.shown_figures}}
     for experiment in spec.experiments:
         for stem in experiment.figures:
             path = folder.figure(experiment.experiment, stem, "svg")
             if path.is_file():
-                svg, known = path.read_bytes(), FIGURES[stem]
+                svg, known = path.read_bytes(), shown[stem]
                 try:
                     picture(svg)
                 except ValueError as error:
