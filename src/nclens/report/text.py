@@ -240,4 +240,4 @@ class Names:
         for name, entry in self.experiments.items():
             for loss in entry["losses"]:
                 for seed in entry["seeds"]:
-                    yield name, (entry["dataset"], entry["model"], loss, seed)
+                    yield name, (entry["dataset"], entry.get("models", {}).get(loss, entry["model"]), loss, seed)

@@ -32,6 +32,9 @@ class LossBase(Closed):
     """L2 coefficient on all parameters, in place of `training.weight_decay`: the regulariser is a part of what is
     minimised, and entries that differ in it alone make a grid."""
 
+    model: Name | None = None
+    """An entry of `models` that is trained with this loss, in place of the experiment's."""
+
     label: Label | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
     colour: Colour | None = None
@@ -254,9 +257,14 @@ class SquaredError(LossBase):
 
 
 class CustomLoss(Custom, LossBase):
-    """A loss that the user's function computes."""
+    """A loss that the user's function computes.
+
+    The function gets logits (B, K), class labels (B,) or targets (B, K) and, where its parameters name them, `features`
+    (B, d), `weight` (K, d) and `bias` (K,) of the head, all with gradients.
+    """
 
     given: ClassVar[tuple[str, ...]] = ("logits", "targets")
+    offered: ClassVar[tuple[str, ...]] = ("features", "weight", "bias")
 
     task: ClassVar[str | None] = None
 

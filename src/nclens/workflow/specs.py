@@ -100,7 +100,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class OfExperiment:
-    """What tells an experiment's results apart."""
+    """What tells an experiment's results apart; `model` is all models joined by + where there are several."""
 
     experiment: str
     dataset: str
@@ -109,11 +109,19 @@ class OfExperiment:
 
 @dataclass(frozen=True)
 class OfRuns(OfExperiment):
-    """The runs of an experiment, one a loss and seed, with the epoch that each ends at."""
+    """The runs of an experiment, one a loss and seed, with the epoch that each ends at.
+
+    `models` has each loss's model where there are several.
+    """
 
     losses: tuple[str, ...]
     seeds: tuple[int, ...]
     epochs: int
+    models: dict[str, str] = field(default_factory=dict, kw_only=True)
+
+    def model_of(self, loss: str) -> str:
+        """Return the model of a loss."""
+        return self.models.get(loss, self.model)
 
 
 # --- steps of one data set or run ------------------------------------------------------------------------------------
@@ -283,6 +291,7 @@ class TheoryExperiment(OfExperiment):
     dim: int | None
     losses: tuple[str, ...]
     smoothings: dict[str, float]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -293,6 +302,7 @@ class TheoryRegression(OfExperiment):
     losses: tuple[str, ...]
     lambda_w: float
     lambda_h_mean: float
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -489,10 +499,11 @@ class TrackRun(OfExperiment):
 
 @dataclass(frozen=True)
 class TrackExperiment(OfExperiment):
-    """How the aggregates of an experiment's losses look."""
+    """How the aggregates of an experiment's losses look; `models` as in `OfRuns`."""
 
     labels: dict[str, str]
     colours: dict[str, str]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -545,7 +556,7 @@ def train(study: "Study", run: "Run") -> Train:
     training = _dumped(experiment.training, leave_out={"ufm_regularised"})
     return Train(
         dataset=run.dataset,
-        model=_model(study, experiment.model),
+        model=_model(study, experiment.model_of(run.loss)),
         loss=_loss(study, run.loss),
         seed=run.seed,
         training=_decoded(Training, training | {"weight_decay": study.weight_decay(run.experiment, run.loss)}),
@@ -632,9 +643,9 @@ def theory(study: "Study") -> Theory:
     for name, entry in _of_task(study, "classification"):
         if smoothings := study.smoothings(name):
             keys = (name, entry.dataset, entry.network, study.dim(name))
-            experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings))
+            experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings, _models(entry)))
     regressions = [
-        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties)
+        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties, _models(entry))
         for name, entry, dim, penalties in _penalised_regressions(study)
     ]
     return Theory(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
@@ -726,7 +737,8 @@ def track_setup(study: "Study") -> TrackSetup:
 
 def _view(study: "Study") -> dict[str, tuple[str, ...]]:
     """Return the tasks of a study and what its curves are grouped by: the loss; data and model where there are many."""
-    many = [key for key in ("dataset", "model") if len({getattr(e, key) for e in study.experiments.values()}) > 1]
+    keys = ("dataset", "model")
+    many = [key for key in keys if len({getattr(run, key) for run in study.runs()}) > 1]
     return {"tasks": tuple(sorted(set(map(study.task, study.experiments)))), "by": (*many, "loss")}
 
 
@@ -768,6 +780,7 @@ def track_study(study: "Study") -> TrackStudy:
             model=entry.network,
             labels={loss: study.label(loss) for loss in entry.losses},
             colours={loss: study.colour(loss) for loss in entry.losses},
+            models=_models(entry),
         )
         for name, entry in study.experiments.items()
     )
@@ -784,7 +797,14 @@ def _runs(study: "Study", experiment: str) -> dict[str, Any]:
         "losses": tuple(entry.losses),
         "seeds": tuple(entry.seeds),
         "epochs": entry.epochs,
+        "models": _models(entry),
     }
+
+
+def _models(entry: "Experiment | Imported") -> dict[str, str]:
+    """Return each loss's model, where an experiment has several."""
+    found = {loss: entry.network_of(loss) for loss in entry.losses}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _drawn(study: "Study", name: str) -> dict[str, Any]:
@@ -878,7 +898,8 @@ def _network(study: "Study", run: "Run") -> Entry | None:
 
 
 def _model(study: "Study", name: str) -> Entry:
-    return Entry(entry=name, **_parts(_dumped(study.models[name], leave_out={"dim"})))
+    entry = study.models[name]
+    return Entry(entry=name, **_parts(_dumped(entry, leave_out={"dim", *getattr(entry, "unused", ())})))
 
 
 def _loss(study: "Study", name: str) -> Loss:
