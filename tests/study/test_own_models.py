@@ -86,6 +86,23 @@ def test_a_teacher_is_the_run_of_its_own_model(raw):
     student = next(run for run in study.runs("students"))
     teacher = specs.train(study, student).teacher
     assert (teacher.run, teacher.model.entry) == ("mnist5k/wide/ls/seed0", "wide")
+    assert "distillation" in study.figures("students")
+
+
+def test_a_student_of_another_model_has_its_teacher_and_no_figure_beside_the_network_alone(raw):
+    raw["losses"]["student"] = {
+        **{"name": "distillation", "teacher": {"experiment": "smoke", "loss": "ce"}},
+        "model": "wide",
+    }
+    raw["experiments"]["smoke"]["losses"].append("student")
+    study = load_study(raw)
+    run = next(run for run in study.runs() if run.loss == "student")
+    spec = specs.train(study, run)
+    assert (spec.model.entry, spec.teacher.run) == ("wide", "mnist5k/resnet8/ce/seed0")
+    assert "distillation" not in study.figures("smoke")
+    assert not specs.draw(study).experiments[0].teachers
+    assert set(specs.collect(study).experiments[0].teachers) == {"student"}
+    assert study.label("student") == "Student of CE, T = 1, wide"
 
 
 REFUSED = {

@@ -109,7 +109,8 @@ def test_tables_verdicts_and_page_have_the_model_of_each_run(ran):
     assert all(note.endswith(PAIRED) for note in paired.loc[paired["level"] == "claim", "note"])
     page = html.unescape((root / "report.html").read_text(encoding="utf-8"))
     assert f"5 verdicts compare {PAIRED}." in page
-    assert "digits, linear+cosine" in page or "digits with linear+cosine" in page
+    assert "On digits with linear and cosine, ArcFace" in page
+    assert "CE (linear) and ArcFace (cosine); 3 seeds, 10 epochs" in page
     assert "digits/linear/*/seed*/" in page
     assert "digits/cosine/*/seed*/" in page
     assert 'id="film-1"' in page

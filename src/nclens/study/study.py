@@ -383,7 +383,9 @@ class Study(Closed):
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
         classes, smoothings = known_classes(self.datasets[entry.dataset]), self.smoothings(experiment)
-        facts = {f"loss:{loss.name}" for loss in losses if hasattr(loss, "name")}
+        # Of a student with a model of its own the experiment has no network alone to show it beside.
+        shown = [loss for loss in losses if not (isinstance(loss, Distillation) and loss.model)]
+        facts = {f"loss:{loss.name}" for loss in shown if hasattr(loss, "name")}
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {

@@ -809,7 +809,9 @@ def _models(entry: "Experiment | Imported") -> dict[str, str]:
 
 def _drawn(study: "Study", name: str) -> dict[str, Any]:
     """Return the fields of `DrawExperiment`."""
-    entry, teachers = study.experiments[name], _teachers(study, name)
+    entry = study.experiments[name]
+    # Students are shown beside the same network alone, which the experiment has of its own model only.
+    teachers = {loss: one for loss, one in _teachers(study, name).items() if study.losses[loss].model is None}
     taught = [teaching.loss for teaching in teachers.values()]
     return _runs(study, name) | {
         "task": study.task(name),
