@@ -1,12 +1,13 @@
 """Every claim is complete in itself: its figures exist, and its labels are those of its measures."""
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
 import pytest
 
-from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows
+from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows, pairs
 from nclens.claims.unconstrained_feature_model import CONDITION_NUMBERS, DISTANCES, PENALTIES, PREDICTED, STEP_RULES
 from nclens.figures.catalogue import FIGURES
 from tests.claims.runs import runs
@@ -129,3 +130,41 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         "N1",
         *(f"G{k}" for k in range(1, 6)),
     ]
+
+
+LOSSES = {"ce": "ce", "ls": "ls", "focal": "focal", "mine": "own", "student": "distillation_ce"}
+
+
+def judged(models):
+    """Loss -> the claims that compare it with cross entropy."""
+    strengths = dict.fromkeys(LOSSES)
+    found = {loss: set() for loss in LOSSES}
+    for claim in CLAIMS.values():
+        for loss, other in pairs(claim, list(LOSSES), LOSSES, strengths, "ce", models):
+            found[loss] |= {claim.id} if other == "ce" else set()
+    return found
+
+
+def test_only_the_claims_on_any_loss_compare_networks_of_two_models():
+    """There they are on label smoothing too, whose claims are the papers' else."""
+    generic = {"G1", "G2", "G3", "G4", "G5"}
+    same, other = judged({}), judged({loss: "other" for loss in LOSSES if loss != "ce"})
+    assert same == judged(dict.fromkeys(LOSSES, "m"))
+    assert {"C1", "C2", "C3", "C4", "G5"} <= same["ls"]
+    assert not same["ls"] & (generic - {"G5"})
+    assert same["mine"] == other["mine"] == generic
+    assert other["ls"] == other["focal"] == generic
+    assert other["student"] == set()
+
+
+def test_a_comparison_of_two_models_names_both_and_says_what_pairs():
+    same = replace(classification(), models={"ce": "resnet8", "ls": "resnet8"})
+    rows, of_two = (claim_rows(CLAIMS["G5"], one) for one in (same, replace(same, models={"ls": "wide"})))
+    assert {row.model for row in rows} == {"resnet8"}
+    assert {row.model for row in of_two} == {"wide against resnet8"}
+    note = "two models: runs of one seed have the same order of the data, not the same initial weights"
+    assert [row.note.endswith(note) for row in of_two] == [row.level == "claim" for row in of_two]
+    assert note not in "".join(row.note for row in rows)
+    assert [replace(row, model="", note="") for row in rows] == [replace(row, model="", note="") for row in of_two]
+    alone = replace(same, baseline="", models={"ls": "wide"})
+    assert alone.networks == ("wide",)

@@ -80,7 +80,9 @@ def test_the_configurations_defaults_are_the_builders(name):
         for key, value in inspect.signature(MODELS[name]).parameters.items()
         if value.kind is value.KEYWORD_ONLY
     }
-    assert set(options) == set(fields) - {"name", "dim"}
+    # The head is put on by `build_network`, whatever the builder.
+    assert {"head", "scale"} <= set(fields)
+    assert set(options) == set(fields) - {"name", "dim", "head", "scale"}
     for key, option in options.items():
         if option.default is not inspect.Parameter.empty:
             assert fields[key].default == option.default

@@ -81,7 +81,8 @@ def test_a_label_has_the_loss_that_its_entry_says(raw, folder):
 def test_models_may_differ_by_label(raw, folder):
     study = load_study(changed(raw, model={"ls": "small", "ce": "net"}), [folder])
     assert [study.experiments["e"].model_of(loss) for loss in ("ce", "ls")] == ["net", "small"]
-    assert {run.model for run in study.runs()} == {"net+small"}
+    assert {(run.loss, run.model) for run in study.runs()} == {("ce", "net"), ("ls", "small")}
+    assert study.experiments["e"].network == "net+small"
     assert study.dim("e") is None
 
 

@@ -634,3 +634,46 @@ def test_what_cannot_be_replayed_says_why(chosen, loss, reason):
     if chosen.get("cuda_graph") != "never":
         with pytest.raises(ValueError, match=f"cuda_graph is `required`, but .*{reason}"):
             graphed(chosen | {"cuda_graph": "required"}, loss, Recorder())
+
+
+def on_parts(features=False):
+    """Cross entropy of logits, made of features, weight and bias where a loss names them."""
+
+    def given(logits, targets, features, weight, bias):
+        return functional.cross_entropy(features @ weight.T + bias, targets, reduction="none")
+
+    def plain(logits, targets):
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    return TrainedLoss(given, needs=("features", "weight", "bias")) if features else TrainedLoss(plain)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"precision": "bf16"}, {"penalties": Penalties(0.1, 0.2, 0.3)}])
+def test_a_loss_of_features_and_weights_is_the_loss_of_the_logits_that_they_make(chosen):
+    """Its gradients reach backbone and head, replayed too; history has it of both splits."""
+    named, plain = (finish(graphed({"epochs": 2, **chosen}, on_parts(one), None)) for one in (True, False))
+    torch.testing.assert_close(weights(named), weights(plain), rtol=1e-4, atol=1e-5)
+    for found, expected in zip(named.history, plain.history, strict=True):
+        assert found["split"] == expected["split"]
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+    recorder = Recorder()
+    assert_equal(finish(graphed({"epochs": 2, **chosen}, on_parts(True), recorder)), named)
+    assert recorder.count == 2
+
+
+def test_a_loss_on_features_alone_trains_the_backbone_and_leaves_the_head():
+    loss = TrainedLoss(lambda logits, targets, features: features.square().sum(1), needs=("features",))
+    trained = trainer(loss=loss)
+    head, backbone = (part.state_dict() for part in (trained.network.head, trained.network.backbone))
+    before = {name: value.clone() for name, value in {**head, **{f"b.{k}": v for k, v in backbone.items()}}.items()}
+    trained.advance()
+    assert all(torch.equal(value, before[name]) for name, value in trained.network.head.state_dict().items())
+    assert not torch.equal(trained.network.backbone.state_dict()["0.weight"], before["b.0.weight"])
+
+
+def test_a_loss_without_a_gradient_is_named_with_what_it_gets():
+    loss = TrainedLoss(lambda logits, targets, features: features.detach().sum(1), needs=("features",))
+    with pytest.raises(ValueError, match="does not depend on the logits or `features`: it has no gradient"):
+        trainer(loss=loss).advance()
+    with pytest.raises(ValueError, match="does not depend on the logits: it has no gradient"):
+        trainer(loss=TrainedLoss(lambda logits, targets: logits.detach().sum(1))).advance()

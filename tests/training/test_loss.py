@@ -4,10 +4,14 @@ import inspect
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nclens.losses import LOSSES
+from nclens.models import Network
 from nclens.study import losses as config
+from nclens.training.loop import parts_of
+from nclens.training.loss import PARTS
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.specs import Loss, Schedule
 from tests.losses import entry
@@ -47,6 +51,32 @@ def test_the_users_own_loss_may_return_one_value_per_sample_or_one_number(own):
 def test_mistakes_in_the_users_function_are_reported_with_its_name(own, body, words):
     with pytest.raises(ValueError, match=f"mine:loss .*{words}"):
         own(body)(LOGITS, TARGETS)
+
+
+def named(tmp_path, signature, body, **arguments):
+    (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef loss({signature}):\n    {body}\n")
+    return build_loss(Loss("own", function="mine:loss", file=str(tmp_path / "mine.py"), arguments=arguments))
+
+
+def test_the_users_own_loss_gets_the_features_and_weights_that_it_names(tmp_path):
+    network = Network(nn.Linear(4, 3), 3, 2)
+    features = network.backbone(torch.randn(2, 4, generator=torch.Generator().manual_seed(0)))
+    logits = network.head(features)
+    loss = named(tmp_path, "logits, targets, *, bias, features, weight", "return features @ weight.T + bias - logits")
+    assert loss.needs == ("features", "weight", "bias")
+    with pytest.raises(ValueError, match=r"one number, not \(2, 2\)"):
+        loss(logits, TARGETS, **parts_of(network, features, loss.needs))
+    loss = named(
+        tmp_path, "logits, targets, *, weight, features, scale", "return scale * (features @ weight.T)[:, 0]", scale=2.0
+    )
+    values = loss(logits, TARGETS, **parts_of(network, features, loss.needs))
+    torch.testing.assert_close(values, 2 * (logits - network.head.bias)[:, 0])
+    values.sum().backward()
+    assert all(part.grad is not None for part in (network.head.weight, network.backbone.weight))
+    assert named(tmp_path, "logits, targets, **rest", "return logits.sum()").needs == ()
+    network.head.bias = None
+    assert parts_of(network, features, ("bias",))["bias"].tolist() == [0, 0]
+    assert config.CustomLoss.offered == PARTS
 
 
 ENTRIES = {

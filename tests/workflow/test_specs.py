@@ -82,6 +82,11 @@ USED = {
     "models.resnet8.width": (4, {"resolve", "train", "extract", "theory", "predict"}),
     "models.resnet8.stem_stride": (1, {"resolve", "train", "extract"}),
     "models.resnet8.signed_features": (True, {"resolve", "train", "extract"}),
+    # A cosine head has no closed form, so neither theory nor its figures.
+    "models.resnet8.head": (
+        "cosine",
+        {"resolve", "train", "extract", "theory", "predict", "draw", "report", "track_study"},
+    ),
     "experiments.smoke.losses": (["ls", "ce"], {"resolve", "collect", "draw", "judge", "report", "theory"}),
     "experiments.smoke.seeds": ([0, 1, 7], {"resolve", "predict", "collect", "judge", "draw", "report"}),
     "experiments.smoke.baseline": ("ls", {"resolve", "judge", "draw", "report"}),
@@ -135,6 +140,11 @@ def test_a_setting_changes_the_steps_whose_result_it_can_change(raw_study, path)
     assert changed_by(raw_study, path, value) == steps
 
 
+def test_the_scale_of_a_cosine_head_trains_again(raw_study):
+    raw_study["models"]["resnet8"]["head"] = "cosine"
+    assert changed_by(raw_study, "models.resnet8.scale", 4) == {"resolve", "train", "extract"}
+
+
 def test_penalties_train_again_and_are_judged_by_themselves(raw_study):
     training = raw_study["experiments"]["smoke"]["training"]
     training["optimizer"] = {"name": "sgd", "weight_decay": 0}
@@ -168,7 +178,8 @@ def test_every_setting_is_in_the_table():
     # Tables themselves, and what names folders: another name is another study, run or entry.
     parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
     parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}
-    parts |= {"losses.ls.name", "models.resnet8.name", "datasets.mnist5k.source"}
+    parts |= {"losses.ls.name", "losses.ls.model", "models.resnet8.name", "datasets.mnist5k.source"}
+    parts |= {"models.resnet8.scale"}  # of a cosine head, see below
     assert keys - parts == set(USED)
 
 

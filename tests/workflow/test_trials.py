@@ -34,6 +34,15 @@ def loss(logits, targets, power):
 
 def detached(logits, targets):
     return loss(logits.detach(), targets, 1)
+
+
+def centred(logits, targets, *, features, weight, bias):
+    assert torch.allclose(features @ weight.T + bias, logits)
+    return (features - features.mean(0)).square().sum(1)
+
+
+def detached_features(logits, targets, features):
+    return features.detach().sum(1)
 """
 
 
@@ -51,7 +60,7 @@ def tried(tmp_path, model=None, losses=None, data="right", dim=None):
 
 
 def test_what_is_fine_is_described(tmp_path):
-    own = {"mine": {"function": "mine:loss", "parameters": {"power": 2}}}
+    own = {"mine": {"function": "mine:loss", "parameters": {"power": 2}}, "centred": {"function": "mine:centred"}}
     assert tried(tmp_path, losses=own, dim=7) == [
         "rows: 12 training and 12 test samples of shape (5,), 3 classes of 4 training samples",
         "models.net on rows: linear head `2`, d = 7, K = 3, 80 parameters",
@@ -73,6 +82,11 @@ def test_what_is_fine_is_described(tmp_path):
             r"losses\.mine on rows: mine:loss \(.*mine\.py, line 18: `raise .*`\) failed: RuntimeError: power must be",
         ),
         ({"losses": {"mine": {"function": "mine:detached"}}}, r"losses\.mine on rows: .*does not require grad"),
+        ({"losses": {"mine": {"function": "mine:detached_features"}}}, r"losses\.mine on rows: .*not require grad"),
+        (
+            {"losses": {"mine": {"function": "mine:centred", "parameters": {"features": 1}}}},
+            r"gets `features` from us \(logits, targets, features, weight, bias\); as a parameter allowed: none",
+        ),
     ],
 )
 def test_what_would_fail_in_a_job_is_named(tmp_path, parts, message):

@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, DistributedSampler
 
 from nclens.metrics.collapse import KEYS
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from nclens.models.cosine import CosineHead
 from nclens.models.head import check_affine, find_head, uncompiled
 
 Step = Callable[[nn.Module, Any], Tensor]
@@ -251,6 +252,8 @@ def _told(model: nn.Module, head: nn.Module | str) -> tuple[str, nn.Module]:
         last = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
         raise ValueError(f"head: {given} is no layer of the model; its linear layers are {', '.join(last) or 'none'}")
     path, layer = found.popitem()
+    if isinstance(layer, CosineHead):  # the linear layer in it has the features and the weight that the logits are of
+        path, layer = f"{path}.linear".lstrip("."), layer.linear
     if getattr(getattr(layer, "weight", None), "ndim", 0) != 2:
         raise ValueError(f"head: {type(layer).__name__} has no weight (K, d)")
     return path, layer

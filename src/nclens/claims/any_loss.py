@@ -2,6 +2,9 @@
 
 G1 to G4 are measured as C1 to C4, which keep label smoothing with the paper's words: there they would be the same
 numbers twice. G5 is on every loss. Students, which learn from another network, have claims that name them.
+
+These claims alone, and those of the user's own, also compare networks of two models; those of papers are on a loss,
+with everything else the same. There G1 to G4 are on label smoothing too.
 """
 
 from dataclasses import replace
@@ -48,6 +51,7 @@ CLAIMS = (
             place="",
             compared=(),
             excluded=claim.compared,
+            across_models=True,
         )
         for claim in SMOOTHING
     ),
@@ -65,6 +69,7 @@ CLAIMS = (
         below="smaller margins",
         figures=("collapse_curves",),
         compared=(),
+        across_models=True,
     ),
 )
 """The claims on any loss."""

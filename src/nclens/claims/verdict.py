@@ -26,6 +26,10 @@ TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
 NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
 
+AGAINST = " against "
+"""Between the two models of a comparison, the loss's and the baseline's, in the column `model`; no name has it."""
+TWO_MODELS = "two models: runs of one seed have the same order of the data, not the same initial weights"
+
 METRICS = ("loss", "seed", "split", "epoch", "metric", "value")
 THEORY = ("loss", "quantity", "closed_form", "numeric", "relative_error")
 MODEL = ("classes", "per_class", "lambda_w", "lambda_h", "lambda_b", "smoothing")
@@ -109,6 +113,7 @@ class Comparison:
         teachers: distilled loss entry -> `experiment` and `loss` of its teacher, `temperature` and `weight`.
         labels: loss entry -> what it is called in figures and tables.
         nc0: rows of this experiment with the columns `NC0`, on the law of NC0; None where nothing was predicted.
+        models: loss entry -> its model, where the experiment has several.
 
     Raises:
         ValueError: a column is missing, a seed is repeated, the loss is its own baseline, or the metrics go past the
@@ -132,6 +137,13 @@ class Comparison:
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     nc0: pd.DataFrame | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The model of the loss and, where it is another one, the baseline's."""
+        compared = [self.loss, *([self.baseline] if self.baseline else [])]
+        return tuple(dict.fromkeys(self.models.get(loss, self.model) for loss in compared))
 
     def label(self, loss: str) -> str:
         """Return what a loss is called, by default its entry."""
@@ -327,6 +339,8 @@ class Claim:
         against: kinds of losses that these are compared with; empty for the experiment's baseline.
         task: what the networks learn.
         by_optimizer: whether it compares losses that differ in the optimiser alone, in place of kinds of losses.
+        across_models: whether a loss is also compared with a baseline of another model; then `compared` and `excluded`
+            do not count, as no other claim is on such a pair.
     """
 
     id: str
@@ -348,10 +362,14 @@ class Claim:
     against: tuple[str, ...] = ()
     task: str = "classification"
     by_optimizer: bool = False
+    across_models: bool = False
 
-    def is_on(self, kind: str) -> bool:
-        """Return whether a paired claim compares losses of a kind."""
-        named = kind in self.compared if self.compared else not kind.startswith("distillation_")
+    def is_on(self, kind: str, two_models: bool = False) -> bool:
+        """Return whether a paired claim compares losses of a kind, with a baseline of the same model or of another."""
+        trained_alone = not kind.startswith("distillation_")
+        if two_models:
+            return self.paired and self.across_models and trained_alone
+        named = kind in self.compared if self.compared else trained_alone
         return self.paired and named and kind not in self.excluded
 
     def label(self, quantity: str) -> str:
@@ -386,6 +404,7 @@ def pairs(
     baseline: str | None,
     optimizers: Mapping[str, str] | None = None,
     peers: Mapping[str, Sequence[str]] | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
     """Return the pairs (loss, what it is compared with) that a claim is judged on in an experiment.
 
@@ -401,12 +420,14 @@ def pairs(
         baseline: of the experiment, None where it has none.
         optimizers: loss -> what minimises it, as text; None or empty where it is the same for all.
         peers: loss -> those that differ from it in the optimiser alone, for claims on optimisers.
+        models: loss -> its model; None where all have one.
     """
     if claim.by_optimizer:
         return [(loss, other) for loss in losses for other in (peers or {}).get(loss, ())]
     used = dict(optimizers or {})
     found = []
-    for loss in (entry for entry in losses if claim.is_on(kinds[entry])):
+    known = models or {}
+    for loss in losses:
         under = [other for other in losses if used.get(other) == used.get(loss)]
         others = [] if claim.against or baseline is None else [baseline]
         if others and baseline not in under:
@@ -416,7 +437,11 @@ def pairs(
             of_kind = [other for other in under if kinds[other] == kind]
             alike = [other for other in of_kind if strengths[other] == strengths[loss]]
             others += alike or of_kind
-        found += [(loss, other) for other in others if other != loss]
+        found += [
+            (loss, other)
+            for other in others
+            if other != loss and claim.is_on(kinds[loss], two_models=known.get(loss) != known.get(other))
+        ]
     return found
 
 
@@ -435,9 +460,12 @@ def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
         claim.label(measure.quantity)
     verdict, note = claim.combine(measures)
     note = claim.labelled(note, [measure.quantity for measure in measures])
+    if len(comparison.networks) > 1:
+        note = "; ".join(filter(None, [note, TWO_MODELS]))
 
     def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
-        names = (comparison.experiment, comparison.dataset, comparison.model, comparison.baseline, comparison.loss)
+        model = AGAINST.join(comparison.networks)
+        names = (comparison.experiment, comparison.dataset, model, comparison.baseline, comparison.loss)
         return ClaimRow(claim.id, claim.paper, claim.statement, *names, level, **asdict(measure))
 
     head = asdict(measures[0]) | {"quantity": "", "verdict": verdict, "note": note}

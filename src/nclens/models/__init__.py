@@ -4,6 +4,7 @@ Each builder is registered under the name that the configuration uses; its keywo
 builder takes the shape of an input and the number of outputs, and returns the network.
 """
 
+from nclens.models.cosine import CosineHead, with_cosine_head
 from nclens.models.cost import count_flops
 from nclens.models.dense import mlp
 from nclens.models.head import check_affine, find_head, split_at_head
@@ -13,6 +14,7 @@ from nclens.models.zoo import resnet18, resnet34, resnet50, torchvision
 
 __all__ = [
     "MODELS",
+    "CosineHead",
     "Network",
     "check_affine",
     "count_flops",
@@ -27,4 +29,5 @@ __all__ = [
     "split_at_head",
     "torchvision",
     "vgg",
+    "with_cosine_head",
 ]

@@ -17,7 +17,7 @@ from nclens.models.network import Network, UnfitError, try_out
 
 WHAT_TO_WRITE = (
     "end in a plain nn.Linear: scale or normalise the features before it, and normalise or tie its weight with "
-    "torch.nn.utils.parametrize"
+    "torch.nn.utils.parametrize; for a cosine head, end in nclens.models.CosineHead"
 )
 
 #: What PyTorch may round the factors of float32 products to -> eps, the distance of 1 to the next number.

@@ -127,6 +127,10 @@ def _expert(expert: Mapping[str, Any]) -> str:
 
 def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
-    places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
+    places = dict.fromkeys(
+        f"{entry['dataset']}/{model}/*/seed*/"
+        for entry in study["experiments"]
+        for model in dict.fromkeys(entry.get("models", {}).values()) or [entry["model"]]
+    )
     content = {"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)}
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))

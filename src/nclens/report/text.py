@@ -192,9 +192,10 @@ class Names:
         return {"label": looks["labels"].get(entry, entry), "colour": looks["colours"].get(entry, "")}
 
     def losses(self, experiment: str) -> str:
-        """Return the labels of an experiment's losses as a list in a sentence."""
+        """Return the labels of an experiment's losses as a list in a sentence, with their models where these differ."""
         entry = self.experiments[experiment]
-        return listed(entry["labels"][loss] for loss in entry["losses"])
+        models = {loss: f" ({model})" for loss, model in entry.get("models", {}).items()}
+        return listed(entry["labels"][loss] + models.get(loss, "") for loss in entry["losses"])
 
     def where(self, experiment: str) -> str:
         """Return data set and model of an experiment, with its name where these are not unique."""
@@ -220,8 +221,11 @@ class Names:
 
     def common(self) -> str:
         """Return data set and model as a part of a sentence, where all experiments share them; else nothing."""
-        places = {(entry["dataset"], entry["model"]) for entry in self.experiments.values()}
-        return "{} with {}".format(*places.pop()) if len(places) == 1 else ""
+        places = {(entry["dataset"], entry["model"]): entry for entry in self.experiments.values()}
+        if len(places) != 1:
+            return ""
+        ((dataset, model), entry) = places.popitem()
+        return f"{dataset} with {listed(dict.fromkeys(entry.get('models', {}).values()) or [model])}"
 
     def facts(self, where: bool) -> list[str]:
         """Return one line an experiment: what was trained, how often, how long.
@@ -240,4 +244,4 @@ class Names:
         for name, entry in self.experiments.items():
             for loss in entry["losses"]:
                 for seed in entry["seeds"]:
-                    yield name, (entry["dataset"], entry["model"], loss, seed)
+                    yield name, (entry["dataset"], entry.get("models", {}).get(loss, entry["model"]), loss, seed)

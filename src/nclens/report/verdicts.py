@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import Claim, rules_of
+from nclens.claims.verdict import AGAINST, TWO_MODELS
 from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, meaning, pair
 from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
@@ -100,6 +101,7 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "ends": tuple(float(record[name]) for name in ("low", "effect", "high", "null")),
         "measures": [],
         "plot": None,
+        "two_models": AGAINST in as_text(record["model"]),
     }
 
 
@@ -164,10 +166,15 @@ def verdicts(judged: Sequence[Mapping[str, Any]], links: Links) -> Section:
 def _summary(rows: Sequence[Mapping[str, Any]], claims: int) -> str:
     """Say how many comparisons the verdicts rest on."""
     compared = plural(sum(len(row["measures"]) for row in rows), "measure")
-    return (
+    text = (
         f"{plural(len(rows), 'verdict')} on {plural(claims, 'claim')}, by {compared}. Intervals are of 95% each, not "
         "corrected for their number."
     )
+    two = sum(row["two_models"] for row in rows)
+    if not two:
+        return text
+    compare = "verdict compares" if two == 1 else "verdicts compare"
+    return f"{text} {two} {compare} {TWO_MODELS}."
 
 
 def _rule_links(claim: Claim, links: Links) -> list[Link]:

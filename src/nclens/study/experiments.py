@@ -1,8 +1,9 @@
 """Experiments, and their theory, measurements and tracking."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
@@ -40,7 +41,7 @@ class Experiment(Closed):
     dataset: Name
     """An entry of `datasets`."""
     model: Name
-    """An entry of `models`."""
+    """An entry of `models`; a loss that has a `model` is trained with that one."""
     losses: tuple[Name, ...] = Field(min_length=1, max_length=1000)
     """Entries of `losses`."""
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1000)
@@ -59,6 +60,8 @@ class Experiment(Closed):
     page's film show the features."""
     figures: tuple[FigureName, ...] | None = None
     """The figures to draw, built-in ones and entries of `figures`; by default every figure that applies."""
+
+    _own_models: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,16 +117,24 @@ class Experiment(Closed):
     @property
     def models(self) -> tuple[str, ...]:
         """The models, each once."""
-        return (self.model,)
+        return tuple(dict.fromkeys(map(self.model_of, self.losses)))
 
     @property
     def network(self) -> str:
-        """What the folders of the runs and the column `model` call the network."""
-        return self.model
+        """What the networks are called together: the models, joined by +."""
+        return "+".join(self.models)
 
-    def model_of(self, loss: str) -> str | None:
-        """Return the model that is trained with a loss."""
-        return self.model
+    def model_of(self, loss: str) -> str:
+        """Return the model that is trained with a loss: the loss's own, or the experiment's."""
+        return self._own_models.get(loss, self.model)
+
+    def network_of(self, loss: str) -> str:
+        """Return what the folders of a loss's runs and the column `model` call its network."""
+        return self.model_of(loss)
+
+    def set_models(self, own: Mapping[str, str]) -> None:
+        """Set the models that losses have of their own, which the study knows."""
+        self._own_models.update({loss: model for loss, model in own.items() if loss in self.losses})
 
 
 class Theory(Closed):

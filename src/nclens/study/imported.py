@@ -240,8 +240,12 @@ class Imported(Closed):
 
     @property
     def network(self) -> str:
-        """What the folders of the runs and the column `model` call the network: all models, joined by +."""
+        """What the networks are called together: the models, joined by +."""
         return "+".join(self.models) or RECORDED
+
+    def network_of(self, loss: str) -> str:
+        """Return what the folders of a label's runs and the column `model` call its network."""
+        return self.model_of(loss) or RECORDED
 
     def pattern(self, loss: str, seed: int) -> str:
         """Return the path of a run's files, with `{epoch}` and `*`, from the current folder."""

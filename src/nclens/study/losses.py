@@ -41,6 +41,9 @@ class LossBase(Closed):
     lr_schedule: LrScheduleEntry | None = None
     """Schedule of the learning rate in place of `training.lr_schedule`, as a whole."""
 
+    model: Name | None = None
+    """An entry of `models` that is trained with this loss, in place of the experiment's."""
+
     label: Label | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
     colour: Colour | None = None
@@ -281,9 +284,14 @@ class SquaredError(LossBase):
 
 
 class CustomLoss(Custom, LossBase):
-    """A loss that the user's function computes."""
+    """A loss that the user's function computes.
+
+    The function gets logits (B, K), class labels (B,) or targets (B, K) and, where its parameters name them, `features`
+    (B, d), `weight` (K, d) and `bias` (K,) of the head, all with gradients.
+    """
 
     given: ClassVar[tuple[str, ...]] = ("logits", "targets")
+    offered: ClassVar[tuple[str, ...]] = ("features", "weight", "bias")
 
     task: ClassVar[str | None] = None
     ignores_shift = None

@@ -1,17 +1,41 @@
 """Model entries: which network is trained."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, kind
+from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, Positive, kind
 
 #: Channels, units or features, and an end of what fits in a memory.
 Width = Annotated[Integer, Field(ge=1, le=1_000_000)]
 
 
-class ResNet8(Closed):
+class Headed(Closed):
+    """What the named networks share: their head."""
+
+    head: Literal["linear", "cosine"] = "linear"
+    """`linear`: z = W h + b; `cosine`: z = s cos(w, h), so that features h / |h| and the weight s w / |w| are measured,
+    and b = 0."""
+    scale: Positive | None = None
+    """s of a cosine head, the largest logit; by default 16."""
+
+    @model_validator(mode="after")
+    def _scales_a_cosine_head(self) -> Self:
+        if self.scale is not None and self.head != "cosine":
+            message = "scale = {scale}: is of a cosine head; add `head: cosine`, or leave it out"
+            raise PydanticCustomError("scale", message, {"scale": f"{self.scale:g}"})
+        if self.scale is None and self.head == "cosine":
+            object.__setattr__(self, "scale", 16.0)
+        return self
+
+    @property
+    def unused(self) -> set[str]:
+        """The keys that say nothing of the network: a linear head is what every network has."""
+        return {"head", "scale"} if self.head == "linear" else set()
+
+
+class ResNet8(Headed):
     """A small ResNet: 3x3 stem, three stages of one basic block; the feature dimension d is 4 x width."""
 
     name: Literal["resnet8"]
@@ -28,7 +52,7 @@ class ResNet8(Closed):
         return 4 * self.width
 
 
-class PublishedResNet(Closed):
+class PublishedResNet(Headed):
     """What the ResNets of torchvision share."""
 
     stem: Literal["paper", "imagenet"] = "paper"
@@ -71,7 +95,7 @@ class ResNet50(PublishedResNet):
         return 2048
 
 
-class VGG(Closed):
+class VGG(Headed):
     """A VGG with batch normalisation and global average pooling; the feature dimension d is 8 x width."""
 
     name: Literal["vgg"]
@@ -88,7 +112,7 @@ class VGG(Closed):
         return 8 * self.width
 
 
-class MLP(Closed):
+class MLP(Headed):
     """A multilayer perceptron with ReLUs; the feature dimension d is the last width."""
 
     name: Literal["mlp"]
@@ -116,7 +140,7 @@ def _ours_alone(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-class TorchvisionModel(Closed):
+class TorchvisionModel(Headed):
     """Any classifier of torchvision for images of three channels whose last linear layer is its head."""
 
     name: Literal["torchvision"]

@@ -36,10 +36,10 @@ def peers(study: "Study", experiment: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(entry, Experiment) or not optimizers(study, experiment):
         return {}
     used = {loss: study.optimizer(entry, loss) for loss in entry.losses}
-    alike = {
-        loss: json.dumps([study.losses[loss].specification(), study.lr_schedule(entry, loss).specification()])
-        for loss in entry.losses
-    }
+    alike = {}
+    for loss in entry.losses:
+        parts = [study.losses[loss].specification(), study.lr_schedule(entry, loss).specification()]
+        alike[loss] = json.dumps([*parts, entry.model_of(loss)])
     sgd = [loss for loss in entry.losses if getattr(used[loss], "name", "") == "sgd"]
     found = {}
     for loss in (loss for loss in entry.losses if loss not in sgd):

@@ -118,6 +118,7 @@ class Study(Closed):
     @model_validator(mode="after")
     def _check(self) -> Self:
         seen: dict[tuple[str, str, str], str] = {}
+        self._give_models()
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
             self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
@@ -125,7 +126,7 @@ class Study(Closed):
                 self.refer(f"{where}.model", model, "models", self.models)
             for loss in experiment.losses:
                 self.refer(f"{where}.losses", loss, "losses", self.losses)
-                key = (experiment.dataset, experiment.network, loss)
+                key = (experiment.dataset, experiment.network_of(loss), loss)
                 if key in seen:
                     raise PydanticCustomError(
                         "overlap",
@@ -147,6 +148,15 @@ class Study(Closed):
         for name in self.claims:
             comparisons(name, self)
         return self
+
+    def _give_models(self) -> None:
+        """Tell the experiments which losses have a model of their own."""
+        own = {loss: entry.model for loss, entry in self.losses.items() if entry.model is not None}
+        for loss, model in own.items():
+            self.refer(f"losses.{loss}.model", model, "models", self.models)
+        for experiment in self.experiments.values():
+            if isinstance(experiment, Experiment):
+                experiment.set_models(own)
 
     @model_validator(mode="after")
     def _check_probes_and_classes(self) -> Self:
@@ -191,12 +201,13 @@ class Study(Closed):
                 "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
                 context | {"value": experiment.training.batch_size, "n": samples},
             )
-        if channels not in (None, 3) and isinstance(self.models[experiment.model], TorchvisionModel):
+        narrow = [name for name in experiment.models if isinstance(self.models[name], TorchvisionModel)]
+        if channels not in (None, 3) and narrow:
             raise PydanticCustomError(
                 "channels",
                 "{where}.model = {model}: a classifier of torchvision takes images of 3 channels, and those of "
                 "{dataset} have {channels}; allowed: a model of another `name`",
-                context | {"model": experiment.model, "channels": channels},
+                context | {"model": narrow[0], "channels": channels},
             )
 
     def _check_imported(self, where: str, experiment: Imported) -> None:
@@ -232,7 +243,19 @@ class Study(Closed):
                     "{where}.runs.{loss}: losses.{loss} has a teacher, and an imported network is not trained here"
                 )
                 raise PydanticCustomError("imported", message, context)
+            if entry.model is not None:
+                message = (
+                    "{where}.runs.{loss}: losses.{loss} has a `model`; allowed: {where}.model, by label: {example}"
+                )
+                example = f"model: {{{loss}: {entry.model}, ...}}"
+                raise PydanticCustomError("imported", message, {**context, "example": example})
             return
+        if experiment.ufm_regularised and self.has_cosine_head(experiment.model_of(loss)):
+            message = (
+                "{where}.training.ufm_regularised: {model}, the model of {loss}, has a cosine head, whose features and "
+                "weight have fixed norms, so that the penalties are constant; allowed: a linear head"
+            )
+            raise PydanticCustomError("penalties", message, {**context, "model": experiment.model_of(loss)})
         if isinstance(entry, UnknownLoss):
             message = (
                 "{where}.losses = {loss}: losses.{loss} is not known and trains nothing; allowed: a loss by `name`"
@@ -266,7 +289,12 @@ class Study(Closed):
             if experiment in (None, name):
                 for loss in entry.losses:
                     for seed in entry.seeds:
-                        yield Run(name, entry.dataset, entry.network, loss, seed)
+                        yield self.run(name, loss, seed)
+
+    def run(self, experiment: str, loss: str, seed: int) -> Run:
+        """Return the run of an experiment with a loss and a seed."""
+        entry = self.experiments[experiment]
+        return Run(experiment, entry.dataset, entry.network_of(loss), loss, seed)
 
     def trained(self, experiment: str) -> Experiment:
         """Return an experiment whose networks the study trains."""
@@ -287,9 +315,10 @@ class Study(Closed):
     def label(self, loss: str) -> str:
         """Name of a loss entry in figures and tables."""
         entry = self.losses[loss]
+        model = "" if entry.model is None else f", {entry.model}"
         student = isinstance(entry, Distillation)
         made = entry.label_for(self.label(entry.teacher.loss)) if student else entry.default_label
-        return entry.label or (made + entry.label_of_descent if made else loss)
+        return entry.label or (made + entry.label_of_descent + model if made else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
@@ -312,8 +341,7 @@ class Study(Closed):
         entry = self.losses[run.loss]
         if not isinstance(entry, Distillation):
             return None
-        experiment = self.experiments[entry.teacher.experiment]
-        return Run(entry.teacher.experiment, experiment.dataset, experiment.network, entry.teacher.loss, run.seed)
+        return self.run(entry.teacher.experiment, entry.teacher.loss, run.seed)
 
     def colour(self, loss: str) -> str:
         """Colour of a loss entry, #rrggbb, the same in every figure and in the MLflow UI."""
@@ -327,10 +355,16 @@ class Study(Closed):
         decays = {loss: entry.weight_decay for loss, entry in self.losses.items() if isinstance(entry, SquaredError)}
         return sorted((loss for loss, decay in decays.items() if decay is not None), key=lambda loss: decays[loss] or 0)
 
-    def dim(self, experiment: str) -> int | None:
-        """Return the feature dimension d of an experiment's networks, where the study says it and it is one."""
-        found = {self.models[model].dim for model in self.experiments[experiment].models}
+    def dim(self, experiment: str, loss: str | None = None) -> int | None:
+        """Return the feature dimension d of an experiment's networks, or of a loss's, where it is known and one."""
+        entry = self.experiments[experiment]
+        models = entry.models if loss is None else [name for name in [entry.model_of(loss)] if name]
+        found = {self.models[model].dim for model in models}
         return found.pop() if len(found) == 1 else None
+
+    def has_cosine_head(self, model: str | None) -> bool:
+        """Return whether a model of the library has a cosine head."""
+        return model is not None and getattr(self.models[model], "head", "linear") == "cosine"
 
     def baseline(self, experiment: str) -> str | None:
         """The loss that the others of an experiment are compared with, if it has one."""
@@ -390,7 +424,9 @@ class Study(Closed):
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
         classes, smoothings = known_classes(self.datasets[entry.dataset]), self.smoothings(experiment)
-        facts = {f"loss:{loss.name}" for loss in losses if hasattr(loss, "name")}
+        # Of a student with a model of its own the experiment has no network alone to show it beside.
+        shown = [loss for loss in losses if not (isinstance(loss, Distillation) and loss.model)]
+        facts = {f"loss:{loss.name}" for loss in shown if hasattr(loss, "name")}
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {
@@ -414,7 +450,7 @@ class Study(Closed):
         Features and logits are float32, targets int64. A feature dimension that is not known is taken for a large one.
         """
         outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
-        width = (self.dim(run.experiment) or 2048) + len(outputs)
+        width = (self.dim(run.experiment, run.loss) or 2048) + len(outputs)
         samples = manifest["train"] + manifest["test"]
         snapshots = len(self.experiments[run.experiment].snapshot_epochs)
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
@@ -456,8 +492,14 @@ class Study(Closed):
         return getattr(self.losses[loss], "name", None) == "mse"
 
     def smoothings(self, experiment: str) -> dict[str, float]:
-        """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy."""
-        plain = {loss: self.losses[loss] for loss in self.experiments[experiment].losses if self.kind(loss) in CLOSED}
+        """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy.
+
+        It is that of a linear head; the numbers are of one network, the experiment's, so a loss with a model of its own
+        has none.
+        """
+        entry = self.experiments[experiment]
+        known = [loss for loss in entry.losses if self.kind(loss) in CLOSED and self.losses[loss].model is None]
+        plain = {loss: self.losses[loss] for loss in known if not self.has_cosine_head(entry.model_of(loss))}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 
     def distilled(self, experiment: str) -> dict[str, Distillation]:

@@ -8,7 +8,7 @@ losses with the same seed start from the same weights and see the same batches.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -39,10 +39,15 @@ class Loss(Protocol):
     def constants(self) -> Hashable:
         """What the loss depends on in this epoch beside its arguments; None if it changes from step to step."""
 
-    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor) -> Tensor:
+    @property
+    def needs(self) -> Sequence[str]:
+        """What the loss gets by name beside logits, targets and inputs, see `parts_of`."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor, **parts: Tensor) -> Tensor:
         """Return one value per sample (N,), or their mean, of outputs (N, K) and class labels (N,) or targets (N, K).
 
-        `inputs` (N, ...) are the network's, augmentation included: a teacher sees the same.
+        `inputs` (N, ...) are the network's, augmentation included: a teacher sees the same. `parts` are what `needs`
+        names.
         """
 
     def begin_epoch(self, epoch: int) -> None:
@@ -200,7 +205,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: the loss of a recorded epoch is not finite; names the epoch and the learning rate.
-            ValueError: the loss does not depend on the logits, or a buffer changes that no snapshot would hold.
+            ValueError: the loss does not depend on the network, or a buffer changes that no snapshot would hold.
         """
         number = self.epoch + 1
         self.loss.begin_epoch(self.epoch)
@@ -253,7 +258,8 @@ class Trainer:
             backbone=self._backbone,
         )
         if not loss.requires_grad:
-            raise ValueError("the loss does not depend on the logits: it has no gradient")
+            known = " or ".join(["the logits", *(f"`{name}`" for name in self.loss.needs)])
+            raise ValueError(f"the loss does not depend on {known}: it has no gradient")
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
@@ -373,8 +379,22 @@ def objective(
     # One W for logits and penalties: a parametrisation such as spectral_norm has another at each access in training.
     with parametrize.cached():
         logits = network.head(features)
-        value = loss(logits, targets, inputs).mean()
+        value = loss(logits, targets, inputs, **parts_of(network, features, loss.needs)).mean()
         return logits, value if penalties is None else value + penalties.of(network, features)
+
+
+def parts_of(network: Network, features: Tensor, needs: Sequence[str]) -> dict[str, Tensor]:
+    """Return what a loss names: `features` (B, d), the head's `weight` (K, d), its `bias` (K,), 0 where it has none.
+
+    Read after the forward pass, in which hooks such as `torch.nn.utils.weight_norm` set the head's weight.
+    """
+    head = network.head
+    known: dict[str, Callable[[], Tensor]] = {
+        "features": lambda: features,
+        "weight": lambda: head.weight,
+        "bias": lambda: features.new_zeros(head.out_features) if head.bias is None else head.bias,
+    }
+    return {name: known[name]() for name in needs}
 
 
 def as_teacher(network: Network, precision: str = "float32") -> Callable[[Tensor], Tensor]:

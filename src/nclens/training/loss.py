@@ -1,6 +1,6 @@
 """A loss during training, with its schedule, its memory and its teacher."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,12 +10,16 @@ from nclens.losses import Schedule, StatefulLoss, is_taught
 #: A trained network: maps inputs (N, ...) to logits (N, K), such as `nclens.training.loop.as_teacher` returns.
 Teacher = Callable[[Tensor], Tensor]
 
+#: What a loss may get by name: features (B, d), and the head's weight (K, d) and bias (K,).
+PARTS = ("features", "weight", "bias")
+
 
 class TrainedLoss:
     """A loss during training: maps logits (N, K) and class labels (N,) to one value per sample (N,).
 
     Attributes:
         parameters: the function's keyword arguments in the current epoch, set by `begin_epoch`; at first, epoch 0.
+        needs: what the function gets by name beside them: some of `PARTS`.
     """
 
     def __init__(
@@ -26,6 +30,7 @@ class TrainedLoss:
         schedule: Schedule | None = None,
         epochs: int | None = None,
         teacher: Teacher | None = None,
+        needs: Sequence[str] = (),
     ) -> None:
         """Prepare the loss for its first epoch.
 
@@ -36,6 +41,7 @@ class TrainedLoss:
             schedule: schedule of that parameter; constant by default.
             epochs: number of epochs of training; not needed for a constant schedule.
             teacher: the teacher of a distillation loss, called on the inputs of each batch.
+            needs: names of further arguments of the function, some of `PARTS`.
 
         Raises:
             ValueError: the schedule is not constant and `epochs` is missing, or it ends after the last epoch.
@@ -43,23 +49,25 @@ class TrainedLoss:
         self._function, self._start, self._parameter = function, dict(parameters or {}), parameter
         self._schedule, self._epochs, self._teacher = schedule or Schedule(), epochs, teacher
         self._is_taught = is_taught(function)
+        self.needs = tuple(needs)
         if epochs is None and self._schedule.kind != "constant":
             raise ValueError(f"the schedule {self._schedule.kind} needs the number of epochs")
         self.begin_epoch(0)
 
-    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor | None = None, **parts: Tensor) -> Tensor:
         """Return the loss of each sample (N,) with the parameters of the current epoch.
 
         Args:
             logits: (N, K).
             targets: class labels (N,).
             inputs: the network's inputs (N, ...); only a distillation loss needs them.
+            **parts: what `needs` names.
 
         Raises:
             ValueError: a distillation loss lacks its teacher or the inputs.
         """
         if not self.is_taught:
-            return self._function(logits, targets, **self.parameters)
+            return self._function(logits, targets, **parts, **self.parameters)
         if self._teacher is None or inputs is None:
             raise ValueError("this loss needs a teacher, and the inputs of the batch")
         return self._function(logits, targets, self._teacher(inputs), **self.parameters)

@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from nclens.study import ConfigError, Run, Study, load_study, read_study
+from nclens.study import ConfigError, Study, load_study, read_study
 from nclens.workflow import specs
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import encode
@@ -83,7 +83,7 @@ def specifications(study: Study) -> Iterator[tuple[str, Any]]:
         yield f"prepare {dataset}", specs.prepare(study, dataset)
     for name, entry in study.experiments.items():
         for loss in entry.losses:
-            run = Run(name, entry.dataset, entry.network, loss, max(entry.seeds))
+            run = study.run(name, loss, max(entry.seeds))
             imported = study.is_imported(name)
             idle = [specs.train if imported else specs.ingest, *([] if entry.probes else [specs.probe])]
             for of_run in OF_RUN:

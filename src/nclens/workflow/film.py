@@ -31,7 +31,8 @@ def film_of(
 
     Args:
         folder: of the study.
-        experiment: `experiment` (its name), `dataset`, `model`, `losses`, `seeds`, and `labels` and `colours` by loss.
+        experiment: `experiment` (its name), `dataset`, `model`, `losses`, `seeds`, and `labels` and `colours` by loss;
+            `models` by loss where there are several.
         metrics: the study's table, of which NC1 is taken.
         seed: of the networks; by default the smallest.
 
@@ -39,8 +40,9 @@ def film_of(
         FileError: a film is damaged.
     """
     seed = min(experiment["seeds"]) if seed is None else seed
-    of_data = experiment["dataset"], experiment["model"]
-    files = {loss: folder.run(run_path(*of_data, loss, seed)).film for loss in experiment["losses"]}
+    dataset, models = experiment["dataset"], experiment.get("models", {})
+    model = {loss: models.get(loss, experiment["model"]) for loss in experiment["losses"]}
+    files = {loss: folder.run(run_path(dataset, model[loss], loss, seed)).film for loss in experiment["losses"]}
     there = [loss for loss, path in files.items() if path.is_file()]
     losses = _evenly(there, MOST_PANELS)
     found = {loss: read_film(files[loss]) for loss in losses}
@@ -53,12 +55,12 @@ def film_of(
     classifies = "classes" in first
     kinds, places = _of_classes(first) if classifies else _of_values(first)
     keys = {"metric": "nc1" if classifies else "nrc1", "split": "train", "seed": seed}
-    own = _where(metrics, keys | {key: experiment[key] for key in ("dataset", "model")})
+    own = _where(metrics, keys | {"dataset": dataset})
     panels = []
     for loss in losses:
         known = [name for name in PLANES if f"{name}.points" in found[loss]]
         planes = {name: _plane(found[loss], name, places) for name in known}
-        values = _where(own, {"loss": loss}).drop_duplicates("epoch").set_index("epoch")["value"]
+        values = _where(own, {"model": model[loss], "loss": loss}).drop_duplicates("epoch").set_index("epoch")["value"]
         curve = values.reindex(epochs).to_numpy(float)
         panels.append(Panel(experiment["labels"][loss], experiment["colours"][loss], planes, curve))
     path = folder.manifest(experiment["dataset"])

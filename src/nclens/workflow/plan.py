@@ -223,6 +223,7 @@ class Plan:
         used = [self.experiment(network) for network in self._networks(stage, run)] if run else []
         modules |= {"nclens.models.preprocessing" for entry in used if getattr(entry, "preprocessing", None)}
         entries = self._entries(stage, run) if run else self._of_study(stage)
+        modules |= {"nclens.models.cosine" for entry, _ in entries if getattr(entry, "head", None) == "cosine"}
         return self._used(entries) | {"modules": sorted(modules)}
 
     def _used(self, entries: list[tuple[Any, str]]) -> dict[str, Any]:
@@ -280,19 +281,20 @@ class Plan:
 
     def training(self, run: Run) -> Needs:
         """Return what a training job needs, by the experiment's ended runs or by estimate."""
-        records = (self.of(other).run for other in islice(self.study.runs(run.experiment), MOST_RECORDS))
+        others = (other for other in self.study.runs(run.experiment) if other.model == run.model)
+        records = (self.of(other).run for other in islice(others, MOST_RECORDS))
         return training_needs(specs.train(self.study, run), self.folder.manifest(run.dataset), records)
 
     def measuring(self, run: Run) -> Needs:
         """Return what extracting or measuring a run needs."""
-        dim = self.study.dim(run.experiment)
+        dim = self.study.dim(run.experiment, run.loss)
         return measuring_needs(specs.extract(self.study, run), self.folder.manifest(run.dataset), dim)
 
     def probing(self, run: Run) -> Needs:
         """Return what the probes of a run need."""
         names = [run.dataset, *self.study.transfer_datasets(run.experiment)]
         manifests = {name: self.folder.manifest(name) for name in names}
-        return probing_needs(specs.probe(self.study, run), manifests, self.study.dim(run.experiment))
+        return probing_needs(specs.probe(self.study, run), manifests, self.study.dim(run.experiment, run.loss))
 
     def gpu_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of a GPU a job takes: none where it will compute on the CPU of this machine."""
@@ -313,9 +315,11 @@ class Plan:
 
 
 def _pattern(entry: Experiment | Imported) -> str:
-    dataset, model = re.escape(entry.dataset), re.escape(entry.network)
-    losses, seeds = "|".join(map(re.escape, entry.losses)), "|".join(map(str, entry.seeds))
-    return f"{dataset}/{model}/(?:{losses})/seed(?:{seeds})"
+    dataset, seeds = re.escape(entry.dataset), "|".join(map(str, entry.seeds))
+    trained: dict[str, list[str]] = {}
+    for loss in entry.losses:
+        trained.setdefault(re.escape(entry.network_of(loss)), []).append(re.escape(loss))
+    return "|".join(f"{dataset}/{model}/(?:{'|'.join(losses)})/seed(?:{seeds})" for model, losses in trained.items())
 
 
 def _used(entries: Iterable[tuple[Any, str]]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class OfExperiment:
-    """What tells an experiment's results apart."""
+    """What tells an experiment's results apart; `model` is all models joined by + where there are several."""
 
     experiment: str
     dataset: str
@@ -111,11 +111,19 @@ class OfExperiment:
 
 @dataclass(frozen=True)
 class OfRuns(OfExperiment):
-    """The runs of an experiment, one a loss and seed, with the epoch that each ends at."""
+    """The runs of an experiment, one a loss and seed, with the epoch that each ends at.
+
+    `models` has each loss's model where there are several.
+    """
 
     losses: tuple[str, ...]
     seeds: tuple[int, ...]
     epochs: int
+    models: dict[str, str] = field(default_factory=dict, kw_only=True)
+
+    def model_of(self, loss: str) -> str:
+        """Return the model of a loss."""
+        return self.models.get(loss, self.model)
 
 
 # --- steps of one data set or run ------------------------------------------------------------------------------------
@@ -315,6 +323,7 @@ class TheoryExperiment(OfExperiment):
     dim: int | None
     losses: tuple[str, ...]
     smoothings: dict[str, float]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -325,6 +334,7 @@ class TheoryRegression(OfExperiment):
     losses: tuple[str, ...]
     lambda_w: float
     lambda_h_mean: float
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -367,6 +377,7 @@ class Descent:
     lr_schedule: LrSchedule
     clip_gradient_norm: float | None
     lambda_w: float
+    cosine_head: bool = False
     ignores_shift: bool | None = True
     tested: Loss | None = None
 
@@ -574,10 +585,11 @@ class TrackRun(OfExperiment):
 
 @dataclass(frozen=True)
 class TrackExperiment(OfExperiment):
-    """How the aggregates of an experiment's losses look."""
+    """How the aggregates of an experiment's losses look; `models` as in `OfRuns`."""
 
     labels: dict[str, str]
     colours: dict[str, str]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -632,7 +644,7 @@ def train(study: "Study", run: "Run") -> Train:
     experiment = study.trained(run.experiment)
     return Train(
         dataset=run.dataset,
-        model=_model(study, experiment.model),
+        model=_model(study, experiment.model_of(run.loss)),
         loss=_loss(study, run.loss),
         seed=run.seed,
         training=_training(study, run.experiment, run.loss),
@@ -729,9 +741,9 @@ def theory(study: "Study") -> Theory:
     for name, entry in _of_task(study, "classification"):
         if smoothings := study.smoothings(name):
             keys = (name, entry.dataset, entry.network, study.dim(name))
-            experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings))
+            experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings, _models(entry)))
     regressions = [
-        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties)
+        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties, _models(entry))
         for name, entry, dim, penalties in _penalised_regressions(study)
     ]
     return Theory(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
@@ -764,6 +776,7 @@ def _descent(study: "Study", experiment: str, loss: str) -> Descent:
     return Descent(
         **{name: getattr(training, name) for name in shared},
         lambda_w=penalties.lambda_w if penalties else 0.0,
+        cosine_head=study.has_cosine_head(study.trained(experiment).model_of(loss)),
         ignores_shift=ignores_shift,
         tested=_loss(study, loss) if ignores_shift is None else None,
     )
@@ -860,7 +873,8 @@ def track_setup(study: "Study") -> TrackSetup:
 
 def _view(study: "Study") -> dict[str, tuple[str, ...]]:
     """Return the tasks of a study and what its curves are grouped by: the loss; data and model where there are many."""
-    many = [key for key in ("dataset", "model") if len({getattr(e, key) for e in study.experiments.values()}) > 1]
+    keys = ("dataset", "model")
+    many = [key for key in keys if len({getattr(run, key) for run in study.runs()}) > 1]
     return {"tasks": tuple(sorted(set(map(study.task, study.experiments)))), "by": (*many, "loss")}
 
 
@@ -902,6 +916,7 @@ def track_study(study: "Study") -> TrackStudy:
             model=entry.network,
             labels={loss: study.label(loss) for loss in entry.losses},
             colours={loss: study.colour(loss) for loss in entry.losses},
+            models=_models(entry),
         )
         for name, entry in study.experiments.items()
     )
@@ -918,12 +933,21 @@ def _runs(study: "Study", experiment: str) -> dict[str, Any]:
         "losses": tuple(entry.losses),
         "seeds": tuple(entry.seeds),
         "epochs": entry.epochs,
+        "models": _models(entry),
     }
+
+
+def _models(entry: "Experiment | Imported") -> dict[str, str]:
+    """Return each loss's model, where an experiment has several."""
+    found = {loss: entry.network_of(loss) for loss in entry.losses}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _drawn(study: "Study", name: str) -> dict[str, Any]:
     """Return the fields of `DrawExperiment`."""
-    entry, teachers = study.experiments[name], _teachers(study, name)
+    entry = study.experiments[name]
+    # Students are shown beside the same network alone, which the experiment has of its own model only.
+    teachers = {loss: one for loss, one in _teachers(study, name).items() if study.losses[loss].model is None}
     taught = [teaching.loss for teaching in teachers.values()]
     return _runs(study, name) | {
         "task": study.task(name),
@@ -1036,7 +1060,8 @@ def _network(study: "Study", run: "Run") -> Entry | None:
 
 
 def _model(study: "Study", name: str) -> Entry:
-    return Entry(entry=name, **_parts(_dumped(study.models[name], leave_out={"dim"})))
+    entry = study.models[name]
+    return Entry(entry=name, **_parts(_dumped(entry, leave_out={"dim", *getattr(entry, "unused", ())})))
 
 
 def _loss(study: "Study", name: str) -> Loss:

@@ -12,8 +12,9 @@ from nclens.data.tasks import OUTPUTS, output_count, task_of
 from nclens.data.tensors import Split
 from nclens.models import Network
 from nclens.models.network import try_out
-from nclens.study import ConfigError, Run, Study
+from nclens.study import ConfigError, Study
 from nclens.study.experiments import Experiment
+from nclens.training.loop import parts_of
 from nclens.workflow import specs
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
@@ -68,7 +69,7 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
     for experiment, dataset, model, losses in _distinct(study):
         place = f"models.{model} on {dataset}"
         try:
-            network, logits, targets = _called(study, experiment, *data[dataset])
+            network, features, logits, targets = _called(_trained(study, experiment, model), *data[dataset])
         except (ValueError, RuntimeError) as error:
             faults.append(f"{place}: {error}")
             continue
@@ -80,8 +81,9 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         yield f"{place}: linear head `{network.head_path}`, d = {dim}, {names} = {outputs}, {weights:,} parameters"
         for loss in losses:
             try:
-                entry = specs.train(study, _run(study, experiment, loss)).loss
-                found = build_loss(entry, study.experiments[experiment].epochs)(logits, targets)
+                run = study.run(experiment, loss, min(study.experiments[experiment].seeds))
+                tried = build_loss(specs.train(study, run).loss, study.experiments[experiment].epochs)
+                found = tried(logits, targets, **parts_of(network, features, tried.needs))
                 found.mean().backward(retain_graph=True)
             except (ValueError, RuntimeError) as error:
                 faults.append(f"losses.{loss} on {dataset}: {error}")
@@ -94,26 +96,32 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
     for name, entry in study.experiments.items():
         if not isinstance(entry, Experiment):  # `ingest` reads networks that were trained elsewhere
             continue
-        _, losses = seen.setdefault((entry.dataset, entry.model), (name, []))
-        own = [loss for loss in entry.losses if getattr(study.losses[loss], "function", None)]
-        losses += [loss for loss in own if loss not in losses]
+        for loss in entry.losses:
+            _, losses = seen.setdefault((entry.dataset, entry.model_of(loss)), (name, []))
+            if getattr(study.losses[loss], "function", None) and loss not in losses:
+                losses.append(loss)
     for (dataset, model), (experiment, losses) in seen.items():
         yield experiment, dataset, model, losses
 
 
-def _run(study: Study, experiment: str, loss: str) -> Run:
-    entry = study.experiments[experiment]
-    return Run(experiment, entry.dataset, entry.network, loss, min(entry.seeds))
+def _trained(study: Study, experiment: str, model: str) -> specs.Train:
+    """Return the first run of an experiment with a model."""
+    entry = study.trained(experiment)
+    loss = next(loss for loss in entry.losses if entry.model_of(loss) == model)
+    return specs.train(study, study.run(experiment, loss, min(entry.seeds)))
 
 
-def _called(study: Study, experiment: str, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor]:
-    """Return a network, its logits (2, K) for the first training samples, and their targets."""
-    spec = specs.train(study, _run(study, experiment, study.experiments[experiment].losses[0]))
+def _called(spec: specs.Train, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor, Tensor]:
+    """Return a network, its features (2, d) and logits (2, K) for the first training samples, and their targets."""
     inputs, targets = splits.train_inputs[:TRIED], splits.train_targets[:TRIED]
     split = Split.place(inputs, targets, manifest["mean"], manifest["std"], "cpu", task_of(manifest))
     torch.manual_seed(0)
     network = build_network(specs.flat(spec.model), manifest["shape"], output_count(manifest))
-    return network, try_out(network, split.normalise(split.inputs), training=True), split.targets
+    features: list[Tensor] = []
+    hook = network.head.register_forward_pre_hook(lambda layer, given: features.append(given[0]))
+    logits = try_out(network, split.normalise(split.inputs), training=True)
+    hook.remove()
+    return network, features[-1], logits, split.targets
 
 
 def _refuse(faults: Sequence[str]) -> None:

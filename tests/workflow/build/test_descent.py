@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nclens.ufm.nc0 import nc0_law
-from nclens.workflow.build.descent import PENALTIES_CLIPPED, SHIFTED, broken_premise, law_of
+from nclens.workflow.build.descent import COSINE_HEAD, PENALTIES_CLIPPED, SHIFTED, broken_premise, law_of
 from nclens.workflow.specs import Descent, Loss, LrSchedule, Optimizer
 
 SGD = Optimizer(0.5, 0.01, {"momentum": 0.9, "nesterov": False}, "sgd")
@@ -49,10 +49,14 @@ def test_clipping_breaks_the_premise_where_penalties_decay_the_classifier():
     assert broken_premise(replace(clipped, lambda_w=0.01), 3) == PENALTIES_CLIPPED
 
 
+def test_a_cosine_head_breaks_the_premise():
+    assert broken_premise(replace(DESCENT, cosine_head=True), 3) == COSINE_HEAD
+
+
 @pytest.fixture
 def tested(tmp_path):
-    def make(body):
-        (tmp_path / "mine.py").write_text(f"import torch\n\ndef loss(logits, targets, scale):\n    {body}\n")
+    def make(body, named="scale"):
+        (tmp_path / "mine.py").write_text(f"import torch\n\ndef loss(logits, targets, {named}):\n    {body}\n")
         own = Loss("own", function="mine:loss", file=str(tmp_path / "mine.py"), arguments={"scale": 3.0})
         return broken_premise(replace(DESCENT, ignores_shift=None, tested=own), 3)
 
@@ -73,6 +77,8 @@ def test_the_users_own_loss_is_tested(tested):
     failing = tested("return scale * logits[:, 7]")
     assert failing.startswith("the gradients of the loss cannot be tested at random logits: mine:loss (")
     assert "IndexError" in failing
+    normed = tested("return logits.sum(1)", "features, weight")
+    assert normed == "the loss is of more than the logits: features, weight"
     assert tested("return (0 * logits).sqrt().sum(1)") == (
         "the gradients of the loss at random logits are not finite, so that they cannot be tested"
     )

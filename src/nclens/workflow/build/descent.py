@@ -17,6 +17,10 @@ SHIFTED = "the gradients of the loss with respect to the logits do not sum to ze
 """What fails of the premise under a loss that depends on a constant added to all logits."""
 
 
+OF_PARTS = "the loss is of more than the logits: {parts}"
+"""What fails of the premise under a loss of features or weights."""
+COSINE_HEAD = "the classifier is normalised: its rows s w/|w| are no weights that the steps move"
+"""What fails of the premise under a cosine head."""
 PENALTIES_CLIPPED = "clipping scales the gradients of the penalties, which decay the classifier"
 """What fails of the premise where the clipped gradient has the penalties' part."""
 
@@ -50,6 +54,8 @@ def broken_premise(descent: Descent, classes: int) -> str:
     if descent.optimizer.name not in GRADIENT_DESCENT:
         called = descent.optimizer.name or descent.optimizer.function
         return f"the steps of {called} are no sums of gradients: it scales each weight by itself, or may do so"
+    if descent.cosine_head:
+        return COSINE_HEAD
     if descent.clip_gradient_norm is not None and descent.lambda_w:
         return PENALTIES_CLIPPED
     if descent.tested is not None:
@@ -63,6 +69,8 @@ def _broken_by(loss: Loss, classes: int) -> str:
     from nclens.training.shift import TOLERANCES, shift_gradient
     from nclens.workflow.build.losses import build_loss
 
+    if needs := build_loss(loss).needs:
+        return OF_PARTS.format(parts=", ".join(needs))
     fault = ""
     for dtype, tolerance in TOLERANCES.items():  # a function may take float32 alone, as it gets in training
         try:

@@ -1,12 +1,13 @@
 """From a loss entry to the function that is minimised."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from nclens.losses import LOSSES, Schedule
-from nclens.training.loss import Teacher, TrainedLoss
+from nclens.training.loss import PARTS, Teacher, TrainedLoss
 from nclens.workflow.build.functions import failure, load_function
 from nclens.workflow.specs import Loss
 
@@ -14,15 +15,15 @@ from nclens.workflow.specs import Loss
 def build_loss(entry: Loss, epochs: int | None = None, teacher: Teacher | None = None) -> TrainedLoss:
     """Return the loss of an entry, for a training of so many epochs, with a teacher if it is distilled.
 
-    The user's own function gets logits, class numbers and its arguments, and returns one value per sample or their
-    mean.
+    The user's own function gets logits, class numbers, its arguments, and what it names of `PARTS`; it returns one
+    value per sample or their mean.
 
     Raises:
         ValueError: the schedule does not fit the epochs, or has no argument to vary; or, when it is called, the user's
             function fails or returns something else than (N,) or one number.
     """
     if entry.function is not None:
-        return TrainedLoss(_own(entry), entry.arguments)
+        return TrainedLoss(_own(entry), entry.arguments, needs=_named(entry))
     registered = LOSSES[entry.called]
     # A class is a loss with a state: each run has an instance.
     function = registered() if isinstance(registered, type) else registered
@@ -31,6 +32,12 @@ def build_loss(entry: Loss, epochs: int | None = None, teacher: Teacher | None =
     if schedule.kind != "constant" and entry.parameter is None:
         raise ValueError(f"{entry.name} has no argument that its schedule {schedule.kind} could vary")
     return TrainedLoss(function, entry.arguments, entry.parameter, schedule, epochs, teacher)
+
+
+def _named(entry: Loss) -> list[str]:
+    """Return what the user's own function names of `PARTS`."""
+    parameters = inspect.signature(load_function(str(entry.file), str(entry.function))).parameters
+    return [name for name in PARTS if name in parameters and name not in entry.arguments]
 
 
 def _own(entry: Loss) -> Callable[..., Tensor]:

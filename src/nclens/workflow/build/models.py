@@ -14,7 +14,7 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
 
     The user's own function gets `shape` and `outputs` and its parameters, and returns a module that ends in a linear
     layer of `outputs` rows, the head. An entry `{name: preprocessed, network: ENTRY, ...}` is another entry's network
-    behind `nclens.models.preprocessing`.
+    behind `nclens.models.preprocessing`. An entry with `head: cosine` and `scale` ends in a cosine head.
 
     Raises:
         ValueError: the model does not fit the inputs or K, or has no linear head.
@@ -29,6 +29,10 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
         taken = library_function("nclens.models.preprocessing:shape_taken")
         network = build_network(entry.pop("network"), taken(shape, entry["resize"], entry["crop"]), outputs)
         return library_function("nclens.models.preprocessing:preprocessed")(network, shape, **entry)
+    if entry.pop("head", "linear") == "cosine":
+        # By name, as above.
+        cosine, scale = library_function("nclens.models.cosine:with_cosine_head"), entry.pop("scale")
+        return cosine(MODELS[name](tuple(shape), outputs, **entry), scale)
     return MODELS[name](tuple(shape), outputs, **entry)
 
 

@@ -19,8 +19,8 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
     for item in spec.experiments:
         for loss in item.losses:
             for seed in item.seeds:
-                keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model}
-                run = StudyFolder(root).run(run_path(item.dataset, item.model, loss, seed))
+                keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model_of(loss)}
+                run = StudyFolder(root).run(run_path(item.dataset, item.model_of(loss), loss, seed))
                 metrics = [tables.read(tables.METRICS, run.metrics)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
@@ -36,7 +36,7 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
 
 def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: int, epoch: int) -> pd.DataFrame:
     """Return the last error of a teacher, a run of its own experiment, on both splits, under its student's epoch."""
-    run = StudyFolder(root).run(run_path(experiment.dataset, experiment.model, loss, seed))
+    run = StudyFolder(root).run(run_path(experiment.dataset, experiment.model_of(loss), loss, seed))
     table = tables.read(tables.METRICS, run.metrics)
     table = table[(table["metric"] == "error") & (table["epoch"] == experiment.epochs)]
     return table.assign(epoch=epoch, metric="teacher_error")

@@ -129,7 +129,7 @@ def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root:
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
     def features_of(loss: str, seed: int) -> Path:
-        return folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).features
+        return folder.run(run_path(experiment.dataset, experiment.model_of(loss), loss, seed)).features
 
     def last_features(loss: str, seed: int) -> Mapping[str, np.ndarray]:
         return _arrays(features_of(loss, seed), experiment.epochs)

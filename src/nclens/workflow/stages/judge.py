@@ -95,10 +95,11 @@ def judge(
                 predictions=None if own_predictions is None else own_predictions(name),
                 nc0=None if own_nc0 is None else own_nc0(name),
                 task=item.task,
-                weight_decays=item.weight_decays,
+                weight_decays=_of_one_model(item, loss),
                 regularised=item.regularised,
                 teachers={taught: vars(teaching) for taught, teaching in item.teachers.items()},
                 labels=item.labels,
+                models=item.models,
             )
             rows += [row for claim in judged for row in claim_rows(claim, comparison)]
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
@@ -110,9 +111,16 @@ def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
     """Return the claims on each pair of an experiment's losses, (loss, baseline)."""
     claims: dict[tuple[str, str], list[Claim]] = {}
     for claim in CLAIMS.values():
-        for pair in pairs(claim, item.losses, item.kinds, item.strengths, item.baseline, item.optimizers, item.peers):
+        used = (item.losses, item.kinds, item.strengths, item.baseline, item.optimizers, item.peers, item.models)
+        for pair in pairs(claim, *used):
             claims.setdefault(pair, []).append(claim)
     return claims
+
+
+def _of_one_model(item: JudgeExperiment, loss: str) -> dict[str, float]:
+    """Return the weight decays of the losses that have a loss's model: of a grid nothing else differs."""
+    own = item.model_of(loss)
+    return {other: decay for other, decay in item.weight_decays.items() if item.model_of(other) == own}
 
 
 def _by_experiment(table: pd.DataFrame) -> Callable[[str], pd.DataFrame]:

@@ -93,11 +93,13 @@ def predict(
 
 def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
     """Return the feature dimension d of an experiment's networks; a `dim` in the study must be it."""
-    place = run_path(experiment.dataset, experiment.model, experiment.losses[0], experiment.seeds[0])
+    loss = experiment.losses[0]
+    place = run_path(experiment.dataset, experiment.model_of(loss), loss, experiment.seeds[0])
     found: int = read_json(StudyFolder(root).run(place).run, "train")["dim"]
     if experiment.dim not in (None, found):
+        model = experiment.model_of(loss)
         raise ValueError(
-            f"models.{experiment.model}.dim is {experiment.dim}, but the network's features have {found} dimensions; "
+            f"models.{model}.dim is {experiment.dim}, but the network's features have {found} dimensions; "
             f"write dim: {found}, or leave it out"
         )
     return found
@@ -120,7 +122,7 @@ def _nc0(item: PredictNC0, root: Path, path: Path) -> Iterator[dict[str, Any]]:
             if (loss, seed) not in runs:
                 where = f"{item.experiment}, {loss}, seed {seed}"
                 raise ValueError(f"{path}: nc0 of {where} on the training split must be there at one epoch or more")
-            names = {name: getattr(item, name) for name in ("experiment", "dataset", "model")}
+            names = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model_of(loss)}
             for row in _by_law(runs[loss, seed], law, steps, classes):
                 yield {**names, "loss": loss, "seed": seed, **row, "premise": premise}
 
@@ -233,7 +235,8 @@ def _can_be_fitted(values: Mapping[str, float]) -> bool:
 def _rows(
     experiment: OfRuns, keys: Mapping[str, Any], values: Mapping[str, float], predicted: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    names = {name: getattr(experiment, name) for name in ("experiment", "dataset", "model")}
+    model = experiment.model_of(keys["loss"])
+    names = {"experiment": experiment.experiment, "dataset": experiment.dataset, "model": model}
     for quantity, value in values.items():
         with np.errstate(divide="ignore", invalid="ignore"):
             error = abs(np.float64(value) / predicted[quantity] - 1)

@@ -101,6 +101,7 @@ def _runs(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str, s
     for experiment in spec.experiments:
         for loss in experiment.losses:
             for seed in experiment.seeds:
-                path = folder.run(run_path(experiment.dataset, experiment.model, loss, seed)).run
+                key = (experiment.dataset, experiment.model_of(loss), loss, seed)
+                path = folder.run(run_path(*key)).run
                 if path.is_file():
-                    yield (experiment.dataset, experiment.model, loss, seed), read_json(path, "train")
+                    yield key, read_json(path, "train")

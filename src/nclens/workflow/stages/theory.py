@@ -36,7 +36,8 @@ def theory(
         classes = len(manifest["classes"])
         sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": item.dim or classes}
         for loss in item.losses:
-            keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model, "loss": loss}
+            model = item.models.get(loss, item.model)
+            keys = {"experiment": item.experiment, "dataset": item.dataset, "model": model, "loss": loss}
             losses.append(keys | {"smoothing": item.smoothings[loss]} | sizes | vars(spec.penalties))
     write_tables(losses, output, dynamics_output)
     if regression_output is not None:
@@ -59,7 +60,8 @@ def write_regressions(experiments: Iterable[TheoryRegression], root: Path, outpu
     for item in experiments:
         found = solved(item.dataset, item.dim, item.lambda_w, item.lambda_h_mean)
         for loss in item.losses:
-            keys = {key: {**vars(item), "loss": loss}[key] for key in REGRESSION_KEYS}
+            own = {"model": item.models.get(loss, item.model), "loss": loss}
+            keys = {key: {**vars(item), **own}[key] for key in REGRESSION_KEYS}
             rows += [keys | row for row in found]
     tables.write_rows(tables.REGRESSION, output, rows)
 

@@ -119,17 +119,18 @@ def _record_aggregate(study: str, of: TrackExperiment, loss: str, rows: pd.DataF
     table = aggregates.over_seeds(rows[recorded.shown(rows)])
     points = [*aggregates.curves(table)]
     seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
-    key = f"{of.dataset}/{of.model}/{loss}/mean"
+    model = of.models.get(loss, of.model)
+    key = f"{of.dataset}/{model}/{loss}/mean"
     tags = {
         "mlflow.runColor": of.colours[loss],
-        "mlflow.note.content": f"{of.labels[loss]} on {of.dataset} with {of.model}: mean over the seeds {seeds}. "
+        "mlflow.note.content": f"{of.labels[loss]} on {of.dataset} with {model}: mean over the seeds {seeds}. "
         "`train_low/nc1` and `train_high/nc1` are the ends of its 95% t interval; aggregate.csv has those of all "
         "metrics. A point is left out where a seed has no finite value.",
         tracking.KIND: "aggregate",
         "nclens.study": study,
         "nclens.experiment": of.experiment,
         "nclens.dataset": of.dataset,
-        "nclens.model": of.model,
+        "nclens.model": model,
         "nclens.loss": loss,
         "nclens.seeds": seeds,
     }
