@@ -57,6 +57,7 @@ rule draw:
         regression=R.theory("regression"),
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
+        reused=PLAN.reused(),
     output:
         png=[
             report(
@@ -90,6 +91,7 @@ rule draw:
         processes=lambda wildcards, output: (
             workflow.cores if workflow.local_exec else 1
         ),
+        sources=SOURCES,
     message:
         "draw"
     shell:
@@ -102,6 +104,7 @@ rule draw:
         " --regression {input.regression:q}"
         " --root {params.root:q}"
         " --threads {params.processes}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -115,6 +118,7 @@ rule report:
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
         films=PLAN.films(),
+        reused=PLAN.reused(),
     output:
         page=report(
             R.report,
@@ -141,6 +145,7 @@ rule report:
         spec=spec_of_study(specs.report, command(CONFIGFILES)),
         code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
+        sources=SOURCES,
     message:
         "report"
     shell:
@@ -148,4 +153,5 @@ rule report:
         " --spec {params.spec:q}"
         " --root {params.root:q}"
         " --output {output.page:q}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"

@@ -43,6 +43,7 @@ rule predict:
     input:
         metrics=R.metrics,
         manifests=PLAN.manifests(),
+        reused=PLAN.reused(),
     output:
         predictions=R.theory("predictions"),
         effective=R.theory("effective"),
@@ -59,6 +60,7 @@ rule predict:
         spec=spec_of_study(specs.predict),
         code=PLAN.code("predict"),
         root=subpath(input.metrics, parent=True),
+        sources=SOURCES,
     message:
         "predict"
     shell:
@@ -68,4 +70,5 @@ rule predict:
         " --root {params.root:q}"
         " --output {output.predictions:q}"
         " --effective {output.effective:q}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"

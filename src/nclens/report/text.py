@@ -160,6 +160,15 @@ def _length(entry: Mapping[str, Any]) -> str:
     return f"trained elsewhere, measured at {measured}{alone}"
 
 
+def _origin(source: Any) -> str:
+    """Return which study's runs a reused loss has, and what was trained otherwise there."""
+    line = f"runs of the study {source.study}, used as they are"
+    other = [f"{key} is {there} there and {here} here" for key, there, here in source.differences]
+    if any(key.startswith("model") for key, *_ in source.differences):
+        other.append("with two models seeds are paired by their number, and the initialisations differ")
+    return "; ".join([line, *other])
+
+
 class Names:
     """Names of a study's experiments and losses.
 
@@ -230,9 +239,13 @@ class Names:
         """
         place = self.where if where or not self.common() else self.apart
         return [
-            f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
-            f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}"
+            line
             for name, entry in self.experiments.items()
+            for line in (
+                f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
+                f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}",
+                *(f"{entry['labels'][loss]}: {_origin(source)}" for loss, source in entry.get("reused", {}).items()),
+            )
         ]
 
     def runs(self) -> Iterable[tuple[str, tuple[str, str, str, int]]]:

@@ -186,7 +186,7 @@ class Closed(BaseModel):
     @classmethod
     def keys(cls) -> list[str]:
         """The keys that this table may hold."""
-        return list(cls.model_fields)
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 class Custom(Closed):

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, described
@@ -21,6 +30,7 @@ from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.probes import ProbeEntry, ProbeName
+from nclens.study.reused import Reused, Source, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
@@ -95,10 +105,17 @@ class Study(Closed):
     measure: Measure = Measure()
     track: Track = Track()
 
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
     @model_validator(mode="before")
     @classmethod
     def _name_imported_losses(cls, data: Any) -> Any:
         return with_labels(data)
+
+    @model_validator(mode="after")
+    def _take_from_other_studies(self, info: ValidationInfo) -> Self:
+        self._sources = take(self, (info.context or {}).get("folders", ["."]))
+        return self
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> Self:
@@ -137,6 +154,7 @@ class Study(Closed):
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
             check_task(name, experiment, self.task(name), self.losses)
+            check_reused(self, name)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
         for name in self.claims:
@@ -243,12 +261,24 @@ class Study(Closed):
         return f"results/{self.study}"
 
     def runs(self, experiment: str | None = None) -> Iterator[Run]:
-        """Yield the runs of the study, or of one of its experiments, in the configuration's order."""
+        """Yield the runs that the study makes, or those of one of its experiments, in the configuration's order."""
         for name, entry in self.experiments.items():
             if experiment in (None, name):
-                for loss in entry.losses:
+                for loss in entry.own:
                     for seed in entry.seeds:
                         yield Run(name, entry.dataset, entry.network, loss, seed)
+
+    def source(self, loss: str) -> Source:
+        """Return where the runs of a reused loss are."""
+        return self._sources[loss]
+
+    def reused(self, experiment: str) -> dict[str, Source]:
+        """Return the losses of an experiment whose runs are another study's, with where these are."""
+        return {entry.called: self._sources[entry.called] for entry in self.experiments[experiment].reused}
+
+    def trained_alike(self, experiment: str, loss: str) -> bool:
+        """Return whether a loss is trained as the experiment says, which one of another study may not be."""
+        return loss not in self.reused(experiment) or not differences(self, experiment, loss)
 
     def trained(self, experiment: str) -> Experiment:
         """Return an experiment whose networks the study trains."""
@@ -303,7 +333,9 @@ class Study(Closed):
         own, grid = self.losses[loss].colour, self._decay_grid()
         if own is None and loss in grid and len(grid) > 1:
             return on_scale(grid.index(loss) / (len(grid) - 1))
-        return own or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+        reused = {str(self.losses[name].colour).upper() for name in self._sources}
+        palette = [colour for colour in PALETTE if colour.upper() not in reused] or PALETTE
+        return own or palette[list(self.losses).index(loss) % len(palette)]
 
     def _decay_grid(self) -> list[str]:
         """Return the losses that differ from each other in their weight decay alone, the smallest first."""
@@ -394,21 +426,31 @@ class Study(Closed):
 
         `data_dir` is left out: where raw data lie is a matter of the machine, and nothing runs again when they move.
         """
-        resolved = self.model_dump(mode="json", exclude={"data_dir"})
+        resolved = self.model_dump(mode="json", by_alias=True, exclude={"data_dir"})
         for name, experiment in self.experiments.items():
             if isinstance(experiment, Experiment):
                 resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
+                resolved["experiments"][name]["losses"] = [self._resolved_loss(entry) for entry in experiment.entries]
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
             chosen = "projection_classes" in experiment.model_fields_set
             if not chosen and "projections" not in self.figures(name):  # there may be no three classes to name
                 resolved["experiments"][name].pop("projection_classes")
-        for name in self.losses:
+        for name in self._sources:
+            resolved["losses"].pop(name)
+        for name in resolved["losses"]:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses", "metrics", "claims"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved
+
+    def _resolved_loss(self, entry: str | Reused) -> Any:
+        if not isinstance(entry, Reused):
+            return entry
+        looks = {"label": self.label(entry.called), "colour": self.colour(entry.called)}
+        known = {"study": self.source(entry.called).written, "name": entry.called}
+        return entry.model_dump(mode="json") | known | looks
 
     def is_onehot(self, loss: str) -> bool:
         """Return whether a loss of classification is a regression on one-hot targets."""

@@ -92,10 +92,11 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield (experiment, data set, model, the user's own losses) for each pair of data set and model."""
     seen: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for name, entry in study.experiments.items():
-        if not isinstance(entry, Experiment):  # `ingest` reads networks that were trained elsewhere
+        # `ingest` reads networks that were trained elsewhere; those of another study are trained there.
+        if not isinstance(entry, Experiment) or not entry.own:
             continue
         _, losses = seen.setdefault((entry.dataset, entry.model), (name, []))
-        own = [loss for loss in entry.losses if getattr(study.losses[loss], "function", None)]
+        own = [loss for loss in entry.own if getattr(study.losses[loss], "function", None)]
         losses += [loss for loss in own if loss not in losses]
     for (dataset, model), (experiment, losses) in seen.items():
         yield experiment, dataset, model, losses
@@ -108,7 +109,7 @@ def _run(study: Study, experiment: str, loss: str) -> Run:
 
 def _called(study: Study, experiment: str, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor]:
     """Return a network, its logits (2, K) for the first training samples, and their targets."""
-    spec = specs.train(study, _run(study, experiment, study.experiments[experiment].losses[0]))
+    spec = specs.train(study, _run(study, experiment, study.experiments[experiment].own[0]))
     inputs, targets = splits.train_inputs[:TRIED], splits.train_targets[:TRIED]
     split = Split.place(inputs, targets, manifest["mean"], manifest["std"], "cpu", task_of(manifest))
     torch.manual_seed(0)

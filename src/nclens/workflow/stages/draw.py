@@ -35,6 +35,7 @@ def draw(
     predictions: Path | None = None,
     regression: Path | None = None,
     threads: int = 1,
+    sources: Mapping[str, str] | None = None,
 ) -> None:
     """Write {experiment}_{stem}.png, .pdf, .svg and .csv for every figure of every experiment.
 
@@ -47,6 +48,7 @@ def draw(
         predictions: R/theory/predictions.csv; likewise.
         regression: R/theory/regression.csv; likewise.
         threads: processes that draw; any number gives the same files.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -70,6 +72,7 @@ def draw(
         for key, table in found.items()
         if "experiment" in table
     }
+    folder = StudyFolder(root, sources or {})
     wanted = [(experiment, stem) for experiment in spec.experiments for stem in experiment.figures]
     for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted}:
         import_module(module)  # before the processes are forked, which then share it
@@ -77,7 +80,7 @@ def draw(
     @lru_cache(maxsize=1)
     def inputs_of(name: str) -> FigureInputs:
         own = {key: parts[key].get(name, table.iloc[:0]) if key in parts else table for key, table in found.items()}
-        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, root)
+        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, folder)
 
     def drawn(number: int) -> dict[str, bytes]:
         experiment, stem = wanted[number]
@@ -87,7 +90,7 @@ def draw(
         for number, content in results(drawn, len(wanted), threads):
             experiment, stem = wanted[number]
             for kind, data in content.items():
-                with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
+                with atomic_write(folder.figure(experiment.experiment, stem, kind)) as temporary:
                     temporary.write_bytes(data)
 
 
@@ -116,9 +119,8 @@ def _drawn(name: str, stem: str, inputs: FigureInputs) -> dict[str, bytes]:
     return content | {"csv": drawing.table.to_csv(index=False, lineterminator="\n").encode()}
 
 
-def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
+def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], folder: StudyFolder) -> FigureInputs:
     """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
-    folder = StudyFolder(root)
     path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 

@@ -31,7 +31,14 @@ FEWEST_POINTS = 2
 Table = dict[tuple[str, int], dict[str, float]]
 
 
-def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_output: Path) -> None:
+def predict(
+    spec: Predict,
+    metrics: Path,
+    root: Path,
+    output: Path,
+    effective_output: Path,
+    sources: Mapping[str, str] | None = None,
+) -> None:
     """Write the predictions for every run, and the effective penalties behind them; only headers where there are none.
 
     A run's numbers are those of its last snapshot on the training split. Where training had the model's penalties
@@ -50,6 +57,7 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
         effective_output: R/theory/effective.csv, one row a seed and held-out smoothing: the fit of
             ``nclens.ufm.effective``. Networks whose gap or norms are not positive and finite cannot be fitted to and
             are left out, so that ``points`` may be less than the number of other smoothings; under two there is no fit.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -57,10 +65,11 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
     """
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
+    folder = StudyFolder(root, sources or {})
     for experiment in (item for item in spec.experiments if item.losses):
-        manifest = read_json(StudyFolder(root).manifest(experiment.dataset), "prepare")
+        manifest = read_json(folder.manifest(experiment.dataset), "prepare")
         classes = len(manifest["classes"])
-        dim = _dim(experiment, root)
+        dim = _dim(experiment, folder)
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
         few = len(set(experiment.smoothings.values())) < FEWEST_SMOOTHINGS
         if unbalanced or dim < classes - 1 or (few and not experiment.regularised):
@@ -74,16 +83,16 @@ def predict(spec: Predict, metrics: Path, root: Path, output: Path, effective_ou
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
     for regression in spec.regressions:
-        manifest = read_json(StudyFolder(root).manifest(regression.dataset), "prepare")
-        predictions += _regression(regression, manifest, _dim(regression, root), metrics)
+        manifest = read_json(folder.manifest(regression.dataset), "prepare")
+        predictions += _regression(regression, manifest, _dim(regression, folder), metrics)
     for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
         tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
 
 
-def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
+def _dim(experiment: PredictExperiment | PredictRegression, folder: StudyFolder) -> int:
     """Return the feature dimension d of an experiment's networks; a `dim` in the study must be it."""
     place = run_path(experiment.dataset, experiment.model, experiment.losses[0], experiment.seeds[0])
-    found: int = read_json(StudyFolder(root).run(place).run, "train")["dim"]
+    found: int = read_json(folder.run(place).run, "train")["dim"]
     if experiment.dim not in (None, found):
         raise ValueError(
             f"models.{experiment.model}.dim is {experiment.dim}, but the network's features have {found} dimensions; "
