@@ -95,7 +95,7 @@ def _reused(names: Names, links: Links) -> Table | None:
     several = len(names.experiments) > 1
     rows = []
     for name, entry in names.experiments.items():
-        for loss, source in entry.get("reused", {}).items():
+        for loss, source in names.reused(name).items():
             known = links.elsewhere.get(f"{entry['dataset']}/{entry['model']}/{loss}", {})
             page = f"{known.get('root', '')}/report.html"
             rows.append(
@@ -148,7 +148,8 @@ def _expert(expert: Mapping[str, Any]) -> str:
 
 def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
-    places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in study["experiments"])
+    made = (e for e in study["experiments"] if set(e["losses"]) - set(e.get("reused", {})))
+    places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in made)
     before = dict.fromkeys(
         (source.study, source.command) for e in study["experiments"] for source in e.get("reused", {}).values()
     )

@@ -200,6 +200,12 @@ class Names:
         looks = self.experiments.get(experiment, {"labels": {}, "colours": {}})
         return {"label": looks["labels"].get(entry, entry), "colour": looks["colours"].get(entry, "")}
 
+    def reused(self, experiment: str) -> dict[str, Any]:
+        """Return the losses of an experiment whose runs other studies have made, in its order, with whose they are."""
+        entry = self.experiments[experiment]
+        found = entry.get("reused", {})
+        return {loss: found[loss] for loss in entry["losses"] if loss in found}
+
     def losses(self, experiment: str) -> str:
         """Return the labels of an experiment's losses as a list in a sentence."""
         entry = self.experiments[experiment]
@@ -244,7 +250,7 @@ class Names:
             for line in (
                 f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
                 f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}",
-                *(f"{entry['labels'][loss]}: {_origin(source)}" for loss, source in entry.get("reused", {}).items()),
+                *(f"{entry['labels'][loss]}: {_origin(source)}" for loss, source in self.reused(name).items()),
             )
         ]
 

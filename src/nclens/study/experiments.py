@@ -66,9 +66,9 @@ class Experiment(Closed):
         for key in ("losses", "seeds", "probes", "projection_classes", "figures"):
             values = getattr(self, key) or ()
             if len(set(values)) != len(values):
-                raise PydanticCustomError(
-                    "duplicates", "{key} {values} must not repeat", {"key": key, "values": str(list(values))}
-                )
+                hint = "; a loss of another study may have another `name`" if key == "losses" and self.reused else ""
+                context = {"key": key, "values": str(list(values)), "hint": hint}
+                raise PydanticCustomError("duplicates", "{key} {values} must not repeat{hint}", context)
         if not isinstance(self.snapshots, int):
             epochs = self.training.epochs
             if (

@@ -135,7 +135,7 @@ class Study(Closed):
             self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
             for model in experiment.models:
                 self.refer(f"{where}.model", model, "models", self.models)
-            for loss in experiment.losses:
+            for loss in experiment.own:
                 self.refer(f"{where}.losses", loss, "losses", self.losses)
                 key = (experiment.dataset, experiment.network, loss)
                 if key in seen:
@@ -153,8 +153,8 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
-            check_task(name, experiment, self.task(name), self.losses)
             check_reused(self, name)
+            check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
         for name in self.claims:

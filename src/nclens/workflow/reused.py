@@ -122,7 +122,8 @@ def check_data(where: str, run: RunFolder, dataset: str, manifest: Mapping[str, 
     for split in ("train", "test"):
         if there[split] != manifest[split]:
             raise ValueError(
-                f"{where}: the {split} split has {there[split]:,} samples there and {manifest[split]:,} here"
+                f"{where}: the {split} split has {there[split]:,} samples there and {manifest[split]:,} here; allowed: "
+                "the same data and splits"
             )
     trained_on = read_json(run.run, "train")["data_sha256"]
     if trained_on != manifest["sha256"]:

@@ -767,7 +767,7 @@ def _reused_from(study: "Study", experiment: str, loss: str) -> ReusedFrom:
 
     source, found = study.source(loss), differences(study, experiment, loss)
     keys = source.entry.experiment, source.entry.loss
-    return ReusedFrom(source.folder.name, *keys, command=source.command, differences=tuple(found))
+    return ReusedFrom(source.study["study"], *keys, command=source.command, differences=tuple(found))
 
 
 def reuse(study: "Study") -> Reuse:
@@ -779,7 +779,7 @@ def reuse(study: "Study") -> Reuse:
                 dataset=entry.dataset,
                 model=entry.network,
                 loss=loss,
-                study=source.folder.name,
+                study=source.study["study"],
                 there=OfExperiment(source.entry.experiment, source.dataset, source.runs.parent.name),
                 loss_there=source.entry.loss,
                 seeds=tuple(entry.seeds),
