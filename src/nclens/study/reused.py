@@ -297,7 +297,7 @@ def check_reused(study: "Study", name: str) -> None:
         PydanticCustomError: with both values.
     """
     experiment = study.experiments[name]
-    labels = [study.label(loss) for loss in experiment.losses]
+    labels = [study.label(loss) for loss in experiment.losses] if experiment.reused else []
     for entry in experiment.reused:
         source = study.source(entry.called)
         if labels.count(label := study.label(entry.called)) > 1:
