@@ -86,16 +86,16 @@ def test_specifications_have_the_loss_and_survive_the_command_line(there, raw):
     steps = (specs.resolve, specs.reuse, specs.collect, specs.predict, specs.judge, specs.draw, specs.track_study)
     for spec in (*(step(study) for step in steps), specs.report(study, "")):
         assert specs.decode(type(spec), specs.encode(spec)) == spec
-    (item,) = specs.reuse(study).losses
+    (item,) = specs.reuse(study).reused
     assert (item.loss, item.study, item.there, item.loss_there) == (
         *("ce", "smoke", specs.OfExperiment("smoke", "mnist5k", "resnet8"), "ce"),
     )
-    assert specs.collect(study).experiments[0].reused == ("ce",)
+    assert specs.collect(study).experiments[0].others == ("ce",)
     assert specs.judge(study).experiments[0].kinds == {"maxsup": "maxsup", "ce": "ce"}
     assert specs.predict(study).experiments[0].losses == ()  # trained otherwise
     assert list(specs.track_study(study).experiments[0].labels) == ["maxsup"]
     assert "reused.json" in specs.track_study(study).files
-    found = specs.report(study, "").experiments[0].reused["ce"]
+    found = specs.report(study, "").experiments[0].origins["ce"]
     assert found.command == "snakemake --configfile studies/smoke.yaml --cores all"
     assert found.differences == (("training.learning_rate", "0.05", "0.1"),)
 

@@ -149,7 +149,8 @@ def test_every_setting_is_in_the_table():
         "experiments.smoke.": Experiment,
         "experiments.smoke.training.": Training,
     }
-    keys = {prefix + key for prefix, table in tables.items() for key in table.model_fields}
+    fields = {prefix: table.model_fields.items() for prefix, table in tables.items()}
+    keys = {prefix + (field.alias or name) for prefix, found in fields.items() for name, field in found}
     # Tables themselves, and what names folders: another name is another study, run or entry.
     parts = {"study", "datasets", "models", "losses", "probes", "experiments", "theory", "measure", "track"}
     parts |= {f"experiments.smoke.{key}" for key in ("dataset", "model", "training")}

@@ -87,7 +87,7 @@ def report_page(
         study: study (its name), title, command (that reproduces it), and experiments, each with experiment (its name),
             dataset, model, losses, labels and colours (loss -> label, #rrggbb), baseline, seeds, epochs and figures
             (stems). Optional for an experiment: task (default classification), transfer (further data sets) and, for
-            regression, weight_decays (loss -> weight decay) and regularised; reused, loss -> the study, experiment and
+            regression, weight_decays (loss -> weight decay) and regularised; origins, loss -> the study, experiment and
             loss that its runs are of, the command that makes them and what was trained otherwise. Optional: stated,
             id -> the claims that the study states beside the built-in ones.
         claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.

@@ -148,10 +148,10 @@ def _expert(expert: Mapping[str, Any]) -> str:
 
 def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
-    made = (e for e in study["experiments"] if set(e["losses"]) - set(e.get("reused", {})))
+    made = (e for e in study["experiments"] if set(e["losses"]) - set(e.get("origins", {})))
     places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in made)
     before = dict.fromkeys(
-        (source.study, source.command) for e in study["experiments"] for source in e.get("reused", {}).values()
+        (source.study, source.command) for e in study["experiments"] for source in e.get("origins", {}).values()
     )
     content = {
         **{"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)},

@@ -203,7 +203,7 @@ class Names:
     def reused(self, experiment: str) -> dict[str, Any]:
         """Return the losses of an experiment whose runs other studies have made, in its order, with whose they are."""
         entry = self.experiments[experiment]
-        found = entry.get("reused", {})
+        found = entry.get("origins", {})
         return {loss: found[loss] for loss in entry["losses"] if loss in found}
 
     def losses(self, experiment: str) -> str:

@@ -297,11 +297,8 @@ def check_reused(study: "Study", name: str) -> None:
         PydanticCustomError: with both values.
     """
     experiment = study.experiments[name]
-    labels = [study.label(loss) for loss in experiment.losses] if experiment.reused else []
     for entry in experiment.reused:
         source = study.source(entry.called)
-        if labels.count(label := study.label(entry.called)) > 1:
-            raise _refusal(entry, f"another loss has the label {label!r}; allowed: another `label` here", name)
         if missing := [seed for seed in experiment.seeds if seed not in source.seeds]:
             raise _refusal(
                 entry,
@@ -313,6 +310,19 @@ def check_reused(study: "Study", name: str) -> None:
             if there != here:
                 raise _refusal(entry, f"{key} is {_shown(there)} in {source.folder} and {_shown(here)} here", name)
         _check_tables(study, name, source)
+
+
+def check_labels(study: "Study") -> None:
+    """Refuse the label of a loss of another study that another loss of its experiment has.
+
+    Raises:
+        PydanticCustomError: with the label.
+    """
+    for name, experiment in study.experiments.items():
+        labels = [study.label(loss) for loss in experiment.losses] if experiment.reused else []
+        for entry in experiment.reused:
+            if labels.count(label := study.label(entry.called)) > 1:
+                raise _refusal(entry, f"another loss has the label {label!r}; allowed: another `label` here", name)
 
 
 def _settings(study: "Study", name: str, source: Source) -> Iterator[tuple[str, Any, Any]]:

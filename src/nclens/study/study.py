@@ -30,7 +30,7 @@ from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.probes import ProbeEntry, ProbeName
-from nclens.study.reused import Reused, Source, check_reused, differences, take
+from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
@@ -157,6 +157,7 @@ class Study(Closed):
             check_task(name, experiment, self.task(name), self.losses)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
+        check_labels(self)
         for name in self.claims:
             comparisons(name, self)
         return self

@@ -19,9 +19,14 @@ ENDINGS = ("png", "pdf", "svg", "csv")
 RECORD = "mlflow.json"
 
 
+def loss_path(dataset: str, model: str, loss: str) -> str:
+    """Return the path of a loss's runs below the study's folder."""
+    return f"{dataset}/{model}/{loss}"
+
+
 def run_path(dataset: str, model: str, loss: str, seed: int | str) -> str:
     """Return the path of a run below the study's folder."""
-    return f"{dataset}/{model}/{loss}/seed{seed}"
+    return f"{loss_path(dataset, model, loss)}/seed{seed}"
 
 
 def path_of(run: "Run") -> str:
@@ -124,7 +129,7 @@ class RunFolder:
 class StudyFolder:
     """The folder of a study, R.
 
-    `sources` has the folders of runs that another study has made: DATASET/MODEL/LOSS here -> that of the runs there.
+    `sources` has the folders of runs that another study has made: the path of a loss's runs here -> their folder there.
     """
 
     root: Path
@@ -132,8 +137,8 @@ class StudyFolder:
 
     def run(self, path: str) -> RunFolder:
         """Return the folder of a run, named as by `run_path`."""
-        of_loss, _, seed = path.rpartition("/")
-        place = self.sources.get(of_loss)
+        loss, _, seed = path.rpartition("/")
+        place = self.sources.get(loss)
         return RunFolder(self.root / path if place is None else Path(place, seed))
 
     def data(self, dataset: str) -> Path:

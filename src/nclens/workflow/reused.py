@@ -7,22 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nclens.workflow.files import read_json
-from nclens.workflow.paths import RunFolder, StudyFolder, run_path
+from nclens.workflow.paths import RunFolder, StudyFolder, loss_path, run_path
 
 if TYPE_CHECKING:
     from nclens.study import Study
     from nclens.workflow.specs import Reuse, ReusedLoss
 
 
-def of_loss(dataset: str, model: str, loss: str) -> str:
-    """Return the path of a loss's runs below the study's folder, as `StudyFolder.sources` has it."""
-    return run_path(dataset, model, loss, 0).rpartition("/")[0]
-
-
 def sources_of(study: "Study") -> dict[str, str]:
-    """Return the folders of runs that other studies have made, by the path that they would have here."""
+    """Return the folders of runs that other studies have made, by the path that they would have here (`loss_path`)."""
     return {
-        of_loss(entry.dataset, entry.network, loss): str(source.runs)
+        loss_path(entry.dataset, entry.network, loss): str(source.runs)
         for name, entry in study.experiments.items()
         for loss, source in study.reused(name).items()
     }
@@ -37,7 +32,7 @@ def resolved_sources(resolved: Mapping[str, Any]) -> dict[str, str]:
     from nclens.study.reused import Reused, find
 
     return {
-        of_loss(entry["dataset"], entry["model"], loss["name"]): str(find(Reused(**loss), ["."]).runs)
+        loss_path(entry["dataset"], entry["model"], loss["name"]): str(find(Reused(**loss), ["."]).runs)
         for entry in resolved["experiments"].values()
         for loss in entry.get("losses", ())
         if isinstance(loss, Mapping)
@@ -49,19 +44,19 @@ def files_of(run: RunFolder, probed: bool) -> list[Path]:
     return [run.run, run.history, run.metrics, run.film, run.features, *([run.probes] if probed else [])]
 
 
-def reused_runs(spec: "Reuse", folder: StudyFolder) -> "Iterator[tuple[ReusedLoss, int, RunFolder]]":
-    """Yield each run of another study: its loss, its seed and its folder there."""
-    for item in spec.losses:
+def reused_runs(spec: "Reuse", folder: StudyFolder) -> "Iterator[tuple[ReusedLoss, RunFolder]]":
+    """Yield each run of another study: its loss, and its folder there."""
+    for item in spec.reused:
         for seed in item.seeds:
-            yield item, seed, folder.run(run_path(item.dataset, item.model, item.loss, seed))
+            yield item, folder.run(run_path(item.dataset, item.model, item.loss, seed))
 
 
 def reused_files(spec: "Reuse", folder: StudyFolder, digest: Callable[[Path], str]) -> dict[str, dict[str, str]]:
-    """Return the digest of each file of the runs of other studies, by loss, as `of_loss`, and `seedN/FILE`."""
+    """Return the digest of each file of the runs of other studies, by loss (`loss_path`) and `seedN/FILE`."""
     found: dict[str, dict[str, str]] = {}
-    for item, seed, run in reused_runs(spec, folder):
-        files = {f"seed{seed}/{path.name}": digest(path) for path in files_of(run, item.probed)}
-        found.setdefault(of_loss(item.dataset, item.model, item.loss), {}).update(files)
+    for item, run in reused_runs(spec, folder):
+        files = {f"{run.folder.name}/{path.name}": digest(path) for path in files_of(run, item.probed)}
+        found.setdefault(loss_path(item.dataset, item.model, item.loss), {}).update(files)
     return found
 
 
@@ -79,21 +74,21 @@ def check_runs(study: "Study") -> None:
     """
     from nclens.study import ConfigError
 
-    faults = []
+    faults, folder = [], StudyFolder(Path(study.root), sources_of(study))
     for name, entry in study.experiments.items():
         for loss, source in study.reused(name).items():
-            where = f"experiments.{name}.losses: {loss} of {source.folder}"
-            runs = [RunFolder(source.runs / f"seed{seed}") for seed in entry.seeds]
+            where, there = f"experiments.{name}.losses: {loss} of {source.folder}", StudyFolder(source.folder)
+            runs = [folder.run(run_path(entry.dataset, entry.network, loss, seed)) for seed in entry.seeds]
             wanted = [path for run in runs for path in files_of(run, bool(entry.probes))]
-            wanted += [source.folder / "report.html", StudyFolder(source.folder).manifest(source.dataset)]
+            wanted += [there.report, there.manifest(source.dataset)]
             if missing := [str(path) for path in wanted if not path.is_file()]:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 faults.append(f"{where}: is unfinished, {missing[0]}{more} is missing: `{source.command}` finishes it")
                 continue
             for run in runs:
-                if (there := snapshots_of(run)) != (here := list(entry.snapshot_epochs)):
+                if (epochs := snapshots_of(run)) != (here := list(entry.snapshot_epochs)):
                     faults.append(
-                        f"{where}: {run.folder.name} has snapshots of the epochs {there}, and experiments.{name} of "
+                        f"{where}: {run.folder.name} has snapshots of the epochs {epochs}, and experiments.{name} of "
                         f"{here}; curves are compared epoch by epoch: the same epochs are allowed"
                     )
                     break
@@ -143,6 +138,7 @@ def check_reused_data(study: "Study", data: Mapping[str, tuple[Any, Mapping[str,
     from nclens.workflow.files import detached, tensors_digest
 
     digests: dict[str, str] = {}
+    folder = StudyFolder(Path(study.root), sources_of(study))
     for name, entry in study.experiments.items():
         for loss, source in study.reused(name).items():
             splits, manifest = data[entry.dataset]
@@ -151,7 +147,8 @@ def check_reused_data(study: "Study", data: Mapping[str, tuple[Any, Mapping[str,
             described = {"dataset": entry.dataset, **manifest, "sha256": digests[entry.dataset]}
             where = f"experiments.{name}.losses: {loss} of {source.folder}"
             try:
-                check_data(where, RunFolder(source.runs / f"seed{entry.seeds[0]}"), source.dataset, described)
+                run = folder.run(run_path(entry.dataset, entry.network, loss, entry.seeds[0]))
+                check_data(where, run, source.dataset, described)
             except ValueError as error:
                 raise ConfigError(str(error)) from None
 

@@ -292,7 +292,7 @@ class ReusedLoss(OfExperiment):
 class Reuse:
     """The losses whose runs other studies have made."""
 
-    losses: tuple[ReusedLoss, ...]
+    reused: tuple[ReusedLoss, ...]
 
 
 @dataclass(frozen=True)
@@ -352,12 +352,12 @@ class Predict:
 
 @dataclass(frozen=True)
 class CollectExperiment(OfRuns):
-    """Which runs there are; `probed` where they have probes."""
+    """Which runs there are; `probed` where they have probes, `others` are the losses of other studies."""
 
     task: str
     probed: bool = False
     teachers: dict[str, Teaching] = field(default_factory=dict)
-    reused: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -468,12 +468,12 @@ class ReportExperiment(DrawExperiment):
     """What the page says of an experiment; `transfer` are the data sets that its probes transfer to.
 
     `imported` are the epochs of networks that were trained elsewhere; there are none of those that the study trains.
-    `reused` are the losses whose runs are another study's.
+    `origins` are the losses whose runs are another study's.
     """
 
     transfer: tuple[str, ...] = ()
     imported: tuple[int, ...] = ()
-    reused: dict[str, ReusedFrom] = field(default_factory=dict)
+    origins: dict[str, ReusedFrom] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -702,7 +702,7 @@ def collect(study: "Study") -> Collect:
                 task=study.task(name),
                 probed=bool(entry.probes),
                 teachers=_teachers(study, name),
-                reused=tuple(study.reused(name)),
+                others=tuple(study.reused(name)),
             )
             for name, entry in study.experiments.items()
         )
@@ -754,7 +754,7 @@ def report(study: "Study", command: str) -> Report:
             **_drawn(study, name),
             transfer=tuple(study.transfer_datasets(name)),
             imported=tuple(entry.snapshot_epochs) if study.is_imported(name) else (),
-            reused={loss: _reused_from(study, name, loss) for loss in study.reused(name)},
+            origins={loss: _reused_from(study, name, loss) for loss in study.reused(name)},
         )
         for name, entry in study.experiments.items()
     )

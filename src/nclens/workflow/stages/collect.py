@@ -57,11 +57,11 @@ def _check_reused(item: CollectExperiment, folder: StudyFolder) -> None:
             found |= set(rows.itertuples(index=False, name=None))
         return found
 
-    own = [loss for loss in item.losses if loss not in item.reused]
-    if not own or not item.reused:
+    own = [loss for loss in item.losses if loss not in item.others]
+    if not own or not item.others:
         return
     wanted = set.intersection(*map(measured, own))
-    for loss in item.reused:
+    for loss in item.others:
         if missing := sorted(wanted - measured(loss)):
             place = folder.run(run_path(item.dataset, item.model, loss, item.seeds[0])).folder.parent
             split, metric = missing[0]

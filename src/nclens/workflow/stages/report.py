@@ -83,12 +83,12 @@ def _reused(folder: StudyFolder) -> dict[str, dict[str, Any]]:
     """Return where the runs of other studies are, as the page names and links them; see `report_page`."""
     record = read_json(folder.reused, "reuse") if folder.sources else {}
     found = {}
-    for of_loss, source in folder.sources.items():
+    for loss, source in folder.sources.items():
         other = StudyFolder(Path(source).parents[2])
         place = Path(os.path.relpath(source, folder.root))
         known = read_json(other.setup, "track_setup") if other.setup.is_file() else None
         path = {"root": place.parents[2].as_posix(), "path": "/".join(place.parts[-3:])}
-        found[of_loss] = {**record[of_loss], **path, "tracking": known}
+        found[loss] = {**record[loss], **path, "tracking": known}
     return found
 
 

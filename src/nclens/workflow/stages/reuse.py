@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from nclens.workflow.files import FileError, read_json, write_json
-from nclens.workflow.paths import StudyFolder
-from nclens.workflow.reused import check_data, digests_of, of_loss, reused_files, reused_runs
+from nclens.workflow.paths import StudyFolder, loss_path
+from nclens.workflow.reused import check_data, digests_of, reused_files, reused_runs
 from nclens.workflow.specs import Reuse
 from nclens.workflow.user_files import digest_of
 
@@ -25,7 +25,7 @@ def reuse(spec: Reuse, root: Path, sources: Mapping[str, str], digests: Mapping[
         ValueError: a run is of other data; names it with both values.
     """
     folder = StudyFolder(root, sources)
-    for item, _, run in reused_runs(spec, folder):
+    for item, run in reused_runs(spec, folder):
         where = f"{item.experiment}: {item.loss} of the study {item.study}"
         check_data(where, run, item.there.dataset, read_json(folder.manifest(item.dataset), "prepare"))
     files = reused_files(spec, folder, digest_of)
@@ -36,8 +36,8 @@ def reuse(spec: Reuse, root: Path, sources: Mapping[str, str], digests: Mapping[
             "reads it as it is then"
         )
     record: dict[str, Any] = {}
-    for item in spec.losses:
-        key = of_loss(item.dataset, item.model, item.loss)
+    for item in spec.reused:
+        key = loss_path(item.dataset, item.model, item.loss)
         there = {"study": item.study, "experiment": item.there.experiment, "loss": item.loss_there}
         record[key] = there | {"sha256": found[key], "files": files[key]}
     write_json(folder.reused, record)
