@@ -252,7 +252,7 @@ def test_provenance_has_the_digest_and_the_links_go_to_the_other_study(there, ra
     assert addresses[-1].startswith("http://127.0.0.1:5000/#/experiments/7/")
     assert links.run("mnist5k/resnet8/maxsup/seed1") == []
     again = reproduce(study, theory=True, links=links).content
-    assert again["before"] == [("smoke", "snakemake --configfile studies/smoke.yaml --cores all")]
+    assert again["before"] == [("smoke", "snakemake --configfile studies/smoke.yaml --cores all", ["12" * 32])]
     assert again["runs"] == ["mnist5k/resnet8/*/seed*/"]
     raw["experiments"]["mine"]["losses"] = raw["experiments"]["mine"]["losses"][1:]
     assert reproduce(shown(raw), theory=True, links=links).content["runs"] == []
@@ -273,6 +273,7 @@ def test_verdicts_call_a_loss_of_another_study_by_its_label(there, raw, capsys):
 
 @pytest.mark.slow
 @pytest.mark.workflow
+@pytest.mark.timeout(1200)
 def test_the_studies_of_the_page_run_and_what_changes_there_runs_again_here(tmp_path):
     place = Place.copy_to(tmp_path / "nclens")
     place.quick_jobs = True

@@ -150,11 +150,13 @@ def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
     made = (e for e in study["experiments"] if set(e["losses"]) - set(e.get("origins", {})))
     places = dict.fromkeys(f"{e['dataset']}/{e['model']}/*/seed*/" for e in made)
-    before = dict.fromkeys(
-        (source.study, source.command) for e in study["experiments"] for source in e.get("origins", {}).values()
-    )
+    before: dict[tuple[str, str], dict[str, None]] = {}
+    for e in study["experiments"]:
+        for loss, source in e.get("origins", {}).items():
+            known = links.elsewhere.get(f"{e['dataset']}/{e['model']}/{loss}", {})
+            before.setdefault((source.study, source.command), {})[known.get("sha256", "unknown")] = None
     content = {
         **{"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)},
-        "before": list(before),
+        "before": [(*other, list(digests)) for other, digests in before.items()],
     }
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))
