@@ -21,7 +21,7 @@ from nclens.workflow.check import check_file, check_study
 from nclens.workflow.files import FileError, read_json
 from nclens.workflow.paths import RunFolder, StudyFolder
 from nclens.workflow.plan import Plan
-from nclens.workflow.reused import check_reused_data, reused_lines
+from nclens.workflow.reused import check_reused_data, resolved_sources, reused_lines
 from nclens.workflow.running import show_verdicts
 from nclens.workflow.stages.collect import collect
 from nclens.workflow.stages.reuse import reuse
@@ -63,6 +63,7 @@ def made(raw, folder="results/mine"):
 def test_runs_are_looked_up_where_they_are_and_never_made(there, raw):
     plan = made(raw)
     assert plan.sources == {"mnist5k/resnet8/ce": "results/smoke/mnist5k/resnet8/ce"}
+    assert resolved_sources(plan.study.resolved()) == plan.sources
     assert plan.folder.run("mnist5k/resnet8/ce/seed1").run == Path("results/smoke/mnist5k/resnet8/ce/seed1/run.json")
     assert plan.folder.run("mnist5k/resnet8/maxsup/seed1").run.parts[1] == "mine"
     assert {path.rpartition("/")[0] for path in plan.runs} == {"mnist5k/resnet8/maxsup"}
