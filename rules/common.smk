@@ -1,5 +1,6 @@
 """Helpers of the rules: the checked study, its plan, and what every rule says in the same way. No rule is here."""
 
+import json
 import os
 import shutil
 import sys
@@ -52,6 +53,10 @@ ENVIRONMENT = "../envs/environment.yaml"
 
 # Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
 WARNING = "--signal=TERM@180"
+
+
+# Runs that other studies have made; a function of the output is no reason to run again: neither is a path.
+SOURCES = lambda wildcards, output: json.dumps(PLAN.sources)
 
 
 def of_run(function, *arguments):

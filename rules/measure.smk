@@ -1,7 +1,8 @@
 """Measurement: what every snapshot shows, what probes of its network find, and the one table that all below read."""
 
-# in:  RUN/features.safetensors, RUN/snapshots.safetensors, R/data/*, RUN/history.csv
-# out: RUN/metrics.csv, RUN/film.safetensors, RUN/probes.csv (of experiments that list probes), R/metrics.parquet
+# in:  RUN/features.safetensors, RUN/snapshots.safetensors, R/data/*, RUN/history.csv; runs of other studies
+# out: RUN/metrics.csv, RUN/film.safetensors, RUN/probes.csv (of experiments that list probes), R/reused.json (of those
+#      that reuse runs of another study), R/metrics.parquet
 
 
 rule measure:
@@ -78,12 +79,46 @@ rule probe:
         " 2>&1 | tee -i {log:q}"
 
 
+rule reuse:
+    """Check the runs of other studies that this one uses, and record their digests."""
+    input:
+        manifests=PLAN.manifests(),
+    output:
+        record=R.reused,
+    log:
+        R.log("reuse"),
+    benchmark:
+        R.benchmark("reuse")
+    # Before the first training: what does not agree is refused first.
+    priority: 100
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec_of_study(specs.reuse),
+        code=PLAN.code("reuse"),
+        digests=lambda wildcards: json.dumps(PLAN.reused_digests(), sort_keys=True),
+        root=subpath(output.record, parent=True),
+        sources=SOURCES,
+    message:
+        "reuse"
+    shell:
+        "nclens reuse"
+        " --spec {params.spec:q}"
+        " --root {params.root:q}"
+        " --sources {params.sources:q}"
+        " --digests {params.digests:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
 rule collect:
     """Collect every run's measurements, probes and history into one table."""
     input:
         metrics=PLAN.of_all(lambda run: PLAN.of(run).metrics),
         probes=PLAN.of_all(PLAN.probes),
         histories=PLAN.of_all(lambda run: PLAN.of(run).history),
+        reused=PLAN.reused(),
     output:
         table=R.metrics,
     log:
@@ -99,6 +134,7 @@ rule collect:
         spec=spec_of_study(specs.collect),
         code=PLAN.code("collect"),
         root=subpath(output.table, parent=True),
+        sources=SOURCES,
     message:
         "collect"
     shell:
@@ -106,4 +142,5 @@ rule collect:
         " --spec {params.spec:q}"
         " --root {params.root:q}"
         " --output {output.table:q}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"

@@ -60,6 +60,7 @@ rule draw:
         nc0=R.theory("nc0"),
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
+        reused=PLAN.reused(),
     output:
         png=[
             report(
@@ -94,6 +95,7 @@ rule draw:
         processes=lambda wildcards, output: (
             workflow.cores if workflow.local_exec else 1
         ),
+        sources=SOURCES,
     message:
         "draw"
     shell:
@@ -107,6 +109,7 @@ rule draw:
         " --nc0 {input.nc0:q}"
         " --root {params.root:q}"
         " --threads {params.processes}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -175,6 +178,7 @@ rule report:
         manifests=[*PLAN.manifests(), *PLAN.of_all(PLAN.transfer_data)],
         runs=PLAN.of_all(lambda run: PLAN.of(run).run),
         films=PLAN.films(),
+        reused=PLAN.reused(),
     output:
         page=report(
             R.report,
@@ -201,6 +205,7 @@ rule report:
         spec=spec_of_study(specs.report, command(CONFIGFILES)),
         code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
+        sources=SOURCES,
     message:
         "report"
     shell:
@@ -208,4 +213,5 @@ rule report:
         " --spec {params.spec:q}"
         " --root {params.root:q}"
         " --output {output.page:q}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"

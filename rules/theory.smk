@@ -43,6 +43,7 @@ rule predict:
     input:
         metrics=R.metrics,
         manifests=PLAN.manifests(),
+        reused=PLAN.reused(),
     output:
         predictions=R.theory("predictions"),
         effective=R.theory("effective"),
@@ -60,6 +61,7 @@ rule predict:
         spec=spec_of_study(specs.predict),
         code=PLAN.code("predict"),
         root=subpath(input.metrics, parent=True),
+        sources=SOURCES,
     message:
         "predict"
     shell:
@@ -70,4 +72,5 @@ rule predict:
         " --output {output.predictions:q}"
         " --effective {output.effective:q}"
         " --nc0 {output.nc0:q}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"

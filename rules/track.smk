@@ -85,6 +85,7 @@ rule track_study:
         theory=PLAN.theory(),
         metrics=R.metrics,
         figures=PLAN.figures(),
+        reused=PLAN.reused(),
         report=R.report,
     output:
         record=R.record,

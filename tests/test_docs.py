@@ -183,8 +183,9 @@ def test_every_rule_is_in_the_picture_of_the_workflow():
     drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", text(DOCS / "workflow.svg")))
     rules = re.findall(r"^rule (\w+)", "\n".join(map(text, (ROOT / "rules").glob("*.smk"))), re.M)
     assert rules
-    # Networks that were trained elsewhere go through `ingest` in place of `train`; `draw_own` is beside `draw`.
-    assert drawn == {*rules, "once"} - {"ingest", "draw_own"}
+    # Networks that were trained elsewhere go through `ingest` in place of `train`, and runs of another study through
+    # `reuse`; `draw_own` is beside `draw`.
+    assert drawn == {*rules, "once"} - {"ingest", "reuse", "draw_own"}
 
 
 @pytest.mark.workflow

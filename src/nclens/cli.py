@@ -77,6 +77,7 @@ def texts(text: str) -> dict[str, str]:
 
 
 Texts = Annotated[dict, typer.Option(parser=texts, metavar="JSON", help="of the user's data files, by key")]
+Sources = Annotated[dict, typer.Option(parser=texts, metavar="JSON", help="folders of runs that other studies made")]
 
 
 @app.command(rich_help_panel=STAGES)
@@ -197,21 +198,41 @@ def predict(
     output: File,
     effective: File,
     nc0: File,
+    sources: Sources = "{}",  # type: ignore[assignment]
 ) -> None:
     """Compare trained networks with the unconstrained feature model, and with the law of NC0."""
     from nclens.workflow.stages.predict import predict
 
     with exclusive(StudyFolder(root).lock("predict"), str(output)):
-        predict(spec, metrics, root, output, effective, nc0)
+        predict(spec, metrics, root, output, effective, nc0, sources)
 
 
 @app.command(rich_help_panel=STAGES)
-def collect(spec: Annotated[specs.Collect, spec_of(specs.Collect)], root: Folder, output: File) -> None:
+def reuse(
+    spec: Annotated[specs.Reuse, spec_of(specs.Reuse)],
+    root: Folder,
+    sources: Sources,
+    digests: Annotated[dict, typer.Option(parser=texts, metavar="JSON", help="when the workflow was planned")],
+) -> None:
+    """Take up runs that other studies have made."""
+    from nclens.workflow.stages.reuse import reuse
+
+    with exclusive(StudyFolder(root).lock("reuse"), str(StudyFolder(root).reused)):
+        reuse(spec, root, sources, digests)
+
+
+@app.command(rich_help_panel=STAGES)
+def collect(
+    spec: Annotated[specs.Collect, spec_of(specs.Collect)],
+    root: Folder,
+    output: File,
+    sources: Sources = "{}",  # type: ignore[assignment]
+) -> None:
     """Collect all runs' measurements into one table."""
     from nclens.workflow.stages.collect import collect
 
     with exclusive(StudyFolder(root).lock("collect"), str(output)):
-        collect(spec, root, output)
+        collect(spec, root, output, sources)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -243,6 +264,7 @@ def draw(
     nc0: File,
     root: Folder,
     threads: Threads = 1,
+    sources: Sources = "{}",  # type: ignore[assignment]
 ) -> None:
     """Draw the figures."""
     from nclens.workflow.stages.draw import draw
@@ -250,16 +272,21 @@ def draw(
     own = [f"{experiment.experiment}_{figure.name}" for experiment in spec.experiments for figure in spec.own_figures]
     with exclusive(StudyFolder(root).lock("_".join(["draw", *own])), str(StudyFolder(root).figures)):
         tables = {"dynamics": dynamics, "predictions": predictions, "regression": regression, "nc0": nc0}
-        draw(spec, metrics, theory, root, threads=threads, **tables)
+        draw(spec, metrics, theory, root, threads=threads, sources=sources, **tables)
 
 
 @app.command(rich_help_panel=STAGES)
-def report(spec: Annotated[specs.Report, spec_of(specs.Report)], root: Folder, output: File) -> None:
+def report(
+    spec: Annotated[specs.Report, spec_of(specs.Report)],
+    root: Folder,
+    output: File,
+    sources: Sources = "{}",  # type: ignore[assignment]
+) -> None:
     """Write the study's page."""
     from nclens.workflow.stages.report import report
 
     with exclusive(StudyFolder(root).lock("report"), str(output)):
-        report(spec, root, output)
+        report(spec, root, output, sources)
 
 
 track = typer.Typer(no_args_is_help=True, help="Record runs and the study in MLflow.")
@@ -305,16 +332,21 @@ def check(
 ) -> None:
     """Check a study's YAML file and say what it would run."""
     from nclens.workflow.check import check_file
+    from nclens.workflow.reused import reused_lines
 
     checked = check_file(study)
     if data or model:
         from nclens.workflow import trials
+        from nclens.workflow.reused import check_reused_data
 
         found = trials.read_data(checked, data_dir or Path(checked.data_dir))
+        check_reused_data(checked, found)
         for line in trials.described_data(found):
             typer.echo(line)
         for line in trials.tried_networks(checked, found) if model else ():
             typer.echo(line)
+    for line in reused_lines(checked):
+        typer.echo(line)
     typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 

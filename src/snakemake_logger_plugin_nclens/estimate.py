@@ -12,6 +12,7 @@ USUAL = {
     "extract": 5.5,
     "measure": 2.0,
     "theory": 10.0,
+    "reuse": 1.0,
     "collect": 1.5,
     "predict": 1.0,
     "judge": 1.5,

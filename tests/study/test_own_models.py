@@ -108,7 +108,10 @@ def test_a_student_of_another_model_has_its_teacher_and_no_figure_beside_the_net
 REFUSED = {
     "no such model": ({"losses.ls.model": "wid"}, "losses.ls.model = wid: no such entry in `models`; it has: resnet8"),
     "penalties": (
-        {"experiments.smoke.training.ufm_regularised": True, "experiments.smoke.training.optimizer.weight_decay": 0},
+        {
+            "experiments.smoke.training.ufm_regularised": True,
+            "experiments.smoke.training.optimizer": {"name": "sgd", "weight_decay": 0},
+        },
         "cosine, the model of ce_cosine, has a cosine head, .* allowed: a linear head",
     ),
     "a scale alone": ({"models.wide.scale": 4}, r"models.wide: scale = 4: is of a cosine head; add `head: cosine`"),

@@ -19,6 +19,7 @@ STAGES = (
     "extract",
     "measure",
     "theory",
+    "reuse",
     "collect",
     "judge",
     "draw",

@@ -79,6 +79,7 @@ def report_page(
     repository: str | None = None,
     tracking: Mapping[str, str] | None = None,
     films: Mapping[str, Film] | None = None,
+    reused: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the report as one HTML page, which loads nothing and needs no script.
 
@@ -86,8 +87,9 @@ def report_page(
         study: study (its name), title, command (that reproduces it), and experiments, each with experiment (its name),
             dataset, model, losses, labels and colours (loss -> label, #rrggbb), baseline, seeds, epochs and figures
             (stems). Optional for an experiment: task (default classification), transfer (further data sets) and, for
-            regression, weight_decays (loss -> weight decay) and regularised. Optional: stated, id -> the claims that
-            the study states beside the built-in ones.
+            regression, weight_decays (loss -> weight decay) and regularised; origins, loss -> the study, experiment and
+            loss that its runs are of, the command that makes them and what was trained otherwise. Optional: stated,
+            id -> the claims that the study states beside the built-in ones.
         claims: verdicts and their measures, columns `CLAIM_COLUMNS`; the order of rows is kept.
         metrics: every metric of every run, columns `METRIC_COLUMNS`.
         losses: means of every loss, columns of `nclens.report.summary.COLUMNS` and experiment; None for no section.
@@ -104,6 +106,8 @@ def report_page(
         repository: address of the repository's page, for links to the code at the commit of the runs.
         tracking: `uri` of the tracking server and `experiment_id` of the study, for links to recorded runs.
         films: experiment -> its film.
+        reused: DATASET/MODEL/LOSS of runs that another study has made -> `root`, that study's folder below this one's,
+            `path` of the runs below it, `sha256` of their files, and `tracking` as above.
 
     Figures, manifests and records that are missing are named on the page.
 
@@ -125,7 +129,7 @@ def report_page(
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
     names = Names(study)
     judged = judged_claims(claims, names)
-    links = Links.of((runs or {}).values(), has, repository, tracking)
+    links = Links.of((runs or {}).values(), has, repository, tracking, reused)
     shown = Figures(names, figures or {}, links)
     sections = [
         verdicts(judged, links),

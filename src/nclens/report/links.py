@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -39,12 +39,15 @@ class Links:
         repository: address of the repository's page; empty where it is not known.
         commit: that the runs were made from; empty where it is not known.
         recorded: path of a run, or `study` -> its address in the MLflow UI; empty without a recording.
+        elsewhere: DATASET/MODEL/LOSS -> `root`, the folder of the study that has the runs, below the study's own,
+            `path`, that of the runs below it, and `tracking`, as `of` takes it.
     """
 
     has: Callable[[str], bool] = lambda path: False
     repository: str = ""
     commit: str = ""
     recorded: Callable[[str], str] = lambda key: ""
+    elsewhere: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,6 +56,7 @@ class Links:
         has: Callable[[str], bool] | None = None,
         repository: str | None = None,
         tracking: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> "Links":
         """Return the links of a study.
 
@@ -61,15 +65,16 @@ class Links:
             has: path below the study's folder -> whether the file is there.
             repository: address of the repository's page.
             tracking: `uri` of the tracking server and `experiment_id` of the study, where it is recorded.
+            elsewhere: the runs that other studies have made.
         """
         commits = Counter(commit for record in runs if (commit := commit_of(record.get("git_revision"))))
         most = commits.most_common(1)
-        ui = tracking_ui(tracking) if tracking else ""
         return cls(
             has or (lambda path: False),
             repository or "",
             most[0][0] if most else "",
-            (lambda key: f"{ui}&searchFilter={quote(search_for(key))}") if ui else (lambda key: ""),
+            recorded_at(tracking),
+            elsewhere or {},
         )
 
     def file(self, path: str, text: str = "") -> list[Link]:
@@ -101,13 +106,17 @@ class Links:
 
     def run(self, path: str) -> list[Link]:
         """Return the ways from the page to a run: its files, its logs, and its record in MLflow."""
+        of_loss, _, seed = path.rpartition("/")
+        root, recorded = "", self.recorded
+        if other := self.elsewhere.get(of_loss):
+            root, path, recorded = f"{other['root']}/", f"{other['path']}/{seed}", recorded_at(other["tracking"])
         found = [
-            *self.file(f"{path}/run.json", "record"),
-            *self.file(f"{path}/metrics.csv", "metrics"),
-            *self.file(f"{path}/history.csv", "history"),
-            *self.file(f"logs/train/{path}.log", "log"),
+            *self.file(f"{root}{path}/run.json", "record"),
+            *self.file(f"{root}{path}/metrics.csv", "metrics"),
+            *self.file(f"{root}{path}/history.csv", "history"),
+            *self.file(f"{root}logs/train/{path}.log", "log"),
         ]
-        return [*found, *([Link("MLflow", address)] if (address := self.recorded(path)) else [])]
+        return [*found, *([Link("MLflow", address)] if (address := recorded(path)) else [])]
 
 
 def commit_of(revision: Any) -> str:
@@ -125,6 +134,12 @@ def tracking_ui(tracking: Mapping[str, str]) -> str:
     uri = tracking["uri"].rstrip("/")
     base = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
     return f"{base}/#/experiments/{quote(str(tracking['experiment_id']))}/runs?workflowType=machine_learning"
+
+
+def recorded_at(tracking: Mapping[str, str] | None) -> Callable[[str], str]:
+    """Return path of a run, or `study` -> its address in the MLflow UI; empty texts without a recording."""
+    ui = tracking_ui(tracking) if tracking else ""
+    return (lambda key: f"{ui}&searchFilter={quote(search_for(key))}") if ui else (lambda key: "")
 
 
 def search_for(key: str) -> str:

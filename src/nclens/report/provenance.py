@@ -44,7 +44,8 @@ def provenance(
         software.append(("finished", " to ".join(dict.fromkeys((finished[0], finished[-1])))))
     spent: dict[tuple[str, str], list[float]] = {}
     for experiment, key, record in known:
-        if record.get("wall_time") is not None:
+        # Runs of another study took no time of this one's.
+        if record.get("wall_time") is not None and "/".join(key[:3]) not in links.elsewhere:
             spent.setdefault((experiment, key[2]), []).append(float(record["wall_time"]))
     several = len(names.experiments) > 1
     rows = [
@@ -81,11 +82,31 @@ def provenance(
             (key, links.revision(value) if key == "git revision" else Link(value)) for key, value in software if value
         ],
         "durations": Table(columns, rows),
+        "reused": _reused(names, links),
         "total": f"{plural(len(times), 'run')}, {duration(sum(times))} of training when added up.",
         "missing": [f"data/{name}.json" for name in wanted if name not in datasets]
         + [f"{'/'.join(key[:3])}/seed{key[3]}/run.json" for _, key in names.runs() if key not in runs],
     }
     return Section("provenance", "Provenance", "provenance.html.j2", content)
+
+
+def _reused(names: Names, links: Links) -> Table | None:
+    """The runs that other studies have made, a row a loss; None without any."""
+    several = len(names.experiments) > 1
+    rows = []
+    for name, entry in names.experiments.items():
+        for loss, source in names.reused(name).items():
+            known = links.elsewhere.get(f"{entry['dataset']}/{entry['model']}/{loss}", {})
+            page = f"{known.get('root', '')}/report.html"
+            rows.append(
+                [
+                    *([Cell(name)] if several else []),
+                    *(Cell("", loss=names.loss(name, loss)), Cell(source.study, links=links.file(page, source.study))),
+                    *(Cell(source.experiment), Cell(source.loss), Cell(known.get("sha256", ""))),
+                ]
+            )
+    heads = ("Loss", "Study", "Experiment", "Loss there", "SHA-256 of its files")
+    return Table([Column(text) for text in (*(["Experiment here"] if several else []), *heads)], rows) if rows else None
 
 
 def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -127,10 +148,20 @@ def _expert(expert: Mapping[str, Any]) -> str:
 
 def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     """Return the command that reproduces the study, and the files that it writes."""
+    made = (e for e in study["experiments"] if set(e["losses"]) - set(e.get("origins", {})))
     places = dict.fromkeys(
         f"{entry['dataset']}/{model}/*/seed*/"
-        for entry in study["experiments"]
+        for entry in made
         for model in dict.fromkeys(entry.get("models", {}).values()) or [entry["model"]]
     )
-    content = {"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)}
+    before: dict[tuple[str, str], dict[str, None]] = {}
+    for e in study["experiments"]:
+        for loss, source in e.get("origins", {}).items():
+            model = e.get("models", {}).get(loss, e["model"])
+            known = links.elsewhere.get(f"{e['dataset']}/{model}/{loss}", {})
+            before.setdefault((source.study, source.command), {})[known.get("sha256", "unknown")] = None
+    content = {
+        **{"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)},
+        "before": [(*other, list(digests)) for other, digests in before.items()],
+    }
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))

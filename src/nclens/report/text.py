@@ -160,6 +160,15 @@ def _length(entry: Mapping[str, Any]) -> str:
     return f"trained elsewhere, measured at {measured}{alone}"
 
 
+def _origin(source: Any) -> str:
+    """Return which study's runs a reused loss has, and what was trained otherwise there."""
+    line = f"runs of the study {source.study}, used as they are"
+    other = [f"{key} is {there} there and {here} here" for key, there, here in source.differences]
+    if any(key.startswith("model") for key, *_ in source.differences):
+        other.append("with two models seeds are paired by their number, and the initialisations differ")
+    return "; ".join([line, *other])
+
+
 class Names:
     """Names of a study's experiments and losses.
 
@@ -190,6 +199,12 @@ class Names:
         """Return label and colour of a loss; of one that is not in the study, its name and no colour."""
         looks = self.experiments.get(experiment, {"labels": {}, "colours": {}})
         return {"label": looks["labels"].get(entry, entry), "colour": looks["colours"].get(entry, "")}
+
+    def reused(self, experiment: str) -> dict[str, Any]:
+        """Return the losses of an experiment whose runs other studies have made, in its order, with whose they are."""
+        entry = self.experiments[experiment]
+        found = entry.get("origins", {})
+        return {loss: found[loss] for loss in entry["losses"] if loss in found}
 
     def losses(self, experiment: str) -> str:
         """Return the labels of an experiment's losses as a list in a sentence, with their models where these differ."""
@@ -234,9 +249,13 @@ class Names:
         """
         place = self.where if where or not self.common() else self.apart
         return [
-            f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
-            f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}"
+            line
             for name, entry in self.experiments.items()
+            for line in (
+                f"{': '.join(filter(None, (place(name), self.losses(name))))}; "
+                f"{plural(len(entry['seeds']), 'seed')}, {_length(entry)}",
+                *(f"{entry['labels'][loss]}: {_origin(source)}" for loss, source in self.reused(name).items()),
+            )
         ]
 
     def runs(self) -> Iterable[tuple[str, tuple[str, str, str, int]]]:

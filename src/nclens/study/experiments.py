@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from nclens.study.fields import Closed, Count, Flag, Integer, Name, Number, Positive, Seed
 from nclens.study.figures import FigureName
 from nclens.study.probes import ClassNumber, ProbeName
+from nclens.study.reused import LossOf, Reused
 from nclens.study.training import Training
 
 Epochs = Annotated[tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...], Field(max_length=1000)]
@@ -42,8 +43,8 @@ class Experiment(Closed):
     """An entry of `datasets`."""
     model: Name
     """An entry of `models`; a loss that has a `model` is trained with that one."""
-    losses: tuple[Name, ...] = Field(min_length=1, max_length=1000)
-    """Entries of `losses`."""
+    entries: tuple[LossOf, ...] = Field(alias="losses", min_length=1, max_length=1000)
+    """Entries of `losses`, and losses of other studies, whose runs are used as they are."""
     seeds: tuple[Seed, ...] = Field(min_length=1, max_length=1000)
     """One run a loss and seed; a seed fixes initialisation, order and augmentation, for all losses alike."""
     baseline: Name | None = None
@@ -68,9 +69,9 @@ class Experiment(Closed):
         for key in ("losses", "seeds", "probes", "projection_classes", "figures"):
             values = getattr(self, key) or ()
             if len(set(values)) != len(values):
-                raise PydanticCustomError(
-                    "duplicates", "{key} {values} must not repeat", {"key": key, "values": str(list(values))}
-                )
+                hint = "; a loss of another study may have another `name`" if key == "losses" and self.reused else ""
+                context = {"key": key, "values": str(list(values)), "hint": hint}
+                raise PydanticCustomError("duplicates", "{key} {values} must not repeat{hint}", context)
         if not isinstance(self.snapshots, int):
             epochs = self.training.epochs
             if (
@@ -84,6 +85,21 @@ class Experiment(Closed):
                     {"value": str(list(self.snapshots)), "epochs": epochs},
                 )
         return self
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The names of all losses."""
+        return tuple(entry.called if isinstance(entry, Reused) else entry for entry in self.entries)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The losses whose runs the study makes."""
+        return tuple(entry for entry in self.entries if not isinstance(entry, Reused))
+
+    @property
+    def reused(self) -> tuple[Reused, ...]:
+        """The losses of other studies."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Reused))
 
     @property
     def snapshot_epochs(self) -> list[int]:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -203,6 +203,10 @@ class Imported(Closed):
     def losses(self) -> tuple[str, ...]:
         """The labels, which are entries of `losses`."""
         return tuple(self.runs)
+
+    own = losses
+    #: Its networks are all its own.
+    reused: ClassVar[tuple[Any, ...]] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:

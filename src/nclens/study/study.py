@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, FigureEntry, described
@@ -23,6 +32,7 @@ from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
 from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe
+from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
 from nclens.study.teachers import check_teachers
@@ -100,10 +110,17 @@ class Study(Closed):
     measure: Measure = Measure()
     track: Track = Track()
 
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
     @model_validator(mode="before")
     @classmethod
     def _name_imported_losses(cls, data: Any) -> Any:
         return with_labels(data)
+
+    @model_validator(mode="after")
+    def _take_from_other_studies(self, info: ValidationInfo) -> Self:
+        self._sources = take(self, (info.context or {}).get("folders", ["."]))
+        return self
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> Self:
@@ -124,7 +141,7 @@ class Study(Closed):
             self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
             for model in experiment.models:
                 self.refer(f"{where}.model", model, "models", self.models)
-            for loss in experiment.losses:
+            for loss in experiment.own:
                 self.refer(f"{where}.losses", loss, "losses", self.losses)
                 key = (experiment.dataset, experiment.network_of(loss), loss)
                 if key in seen:
@@ -142,9 +159,11 @@ class Study(Closed):
                     "{where}.baseline = {value}: must be one of the experiment's losses: {allowed}",
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
+            check_reused(self, name)
             check_task(name, experiment, self.task(name), self.losses, self.own_probes)
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
+        check_labels(self)
         for name in self.claims:
             comparisons(name, self)
         return self
@@ -284,10 +303,10 @@ class Study(Closed):
         return f"results/{self.study}"
 
     def runs(self, experiment: str | None = None) -> Iterator[Run]:
-        """Yield the runs of the study, or of one of its experiments, in the configuration's order."""
+        """Yield the runs that the study makes, or those of one of its experiments, in the configuration's order."""
         for name, entry in self.experiments.items():
             if experiment in (None, name):
-                for loss in entry.losses:
+                for loss in entry.own:
                     for seed in entry.seeds:
                         yield self.run(name, loss, seed)
 
@@ -295,6 +314,18 @@ class Study(Closed):
         """Return the run of an experiment with a loss and a seed."""
         entry = self.experiments[experiment]
         return Run(experiment, entry.dataset, entry.network_of(loss), loss, seed)
+
+    def source(self, loss: str) -> Source:
+        """Return where the runs of a reused loss are."""
+        return self._sources[loss]
+
+    def reused(self, experiment: str) -> dict[str, Source]:
+        """Return the losses of an experiment whose runs are another study's, with where these are."""
+        return {entry.called: self._sources[entry.called] for entry in self.experiments[experiment].reused}
+
+    def trained_alike(self, experiment: str, loss: str) -> bool:
+        """Return whether a loss is trained as the experiment says, which one of another study may not be."""
+        return loss not in self.reused(experiment) or not differences(self, experiment, loss)
 
     def trained(self, experiment: str) -> Experiment:
         """Return an experiment whose networks the study trains."""
@@ -348,7 +379,9 @@ class Study(Closed):
         own, grid = self.losses[loss].colour, self._decay_grid()
         if own is None and loss in grid and len(grid) > 1:
             return on_scale(grid.index(loss) / (len(grid) - 1))
-        return own or PALETTE[list(self.losses).index(loss) % len(PALETTE)]
+        reused = {str(self.losses[name].colour).upper() for name in self._sources}
+        palette = [colour for colour in PALETTE if colour.upper() not in reused] or PALETTE
+        return own or palette[list(self.losses).index(loss) % len(palette)]
 
     def _decay_grid(self) -> list[str]:
         """Return the losses that differ from each other in their weight decay alone, the smallest first."""
@@ -475,17 +508,27 @@ class Study(Closed):
         for name, experiment in self.experiments.items():
             if isinstance(experiment, Experiment):
                 resolved["experiments"][name]["snapshots"] = experiment.snapshot_epochs
+                resolved["experiments"][name]["losses"] = [self._resolved_loss(entry) for entry in experiment.entries]
             resolved["experiments"][name]["baseline"] = self.baseline(name)
             resolved["experiments"][name]["figures"] = self.figures(name)
             chosen = "projection_classes" in experiment.model_fields_set
             if not chosen and "projections" not in self.figures(name):  # there may be no three classes to name
                 resolved["experiments"][name].pop("projection_classes")
-        for name in self.losses:
+        for name in self._sources:
+            resolved["losses"].pop(name)
+        for name in resolved["losses"]:
             resolved["losses"][name] |= {"label": self.label(name), "colour": self.colour(name)}
         for table in ("datasets", "models", "losses", "probes", "metrics", "claims", "figures"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
         return resolved
+
+    def _resolved_loss(self, entry: str | Reused) -> Any:
+        if not isinstance(entry, Reused):
+            return entry
+        looks = {"label": self.label(entry.called), "colour": self.colour(entry.called)}
+        known = {"study": self.source(entry.called).written, "name": entry.called}
+        return entry.model_dump(mode="json") | known | looks
 
     def is_onehot(self, loss: str) -> bool:
         """Return whether a loss of classification is a regression on one-hot targets."""

@@ -24,7 +24,7 @@ def check_teachers(
     for name, entry in distilled.items():
         _can_teach(f"losses.{name}.teacher", entry, losses, experiments, task)
     for name, experiment in experiments.items():
-        for loss in experiment.losses:
+        for loss in experiment.own:
             if loss in distilled:
                 _fits(name, loss, experiment, distilled[loss].teacher.experiment, experiments)
 
@@ -58,7 +58,7 @@ def _can_teach(
             "{where}.experiment = {experiment}: has recorded features and no network; a teacher must be a network",
             context,
         )
-    trained = teaching.losses
+    trained = teaching.own
     if loss not in trained:
         raise PydanticCustomError(
             "teacher",

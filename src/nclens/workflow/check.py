@@ -10,6 +10,7 @@ from typing import Any
 from nclens.study import ConfigError, Study, load_study, read_study
 from nclens.workflow import specs
 from nclens.workflow.paths import StudyFolder
+from nclens.workflow.reused import check_runs
 from nclens.workflow.specs import encode
 
 #: The longest specification on a command line, in bytes, shell quotes included: Linux starts no command with an
@@ -21,7 +22,7 @@ _REPEATED = re.compile(r"(?P<part>.+?)(?P=part){19,}$")
 
 #: The steps of the study, those of a data set, and those of a run, which their rules call with a specification.
 OF_STUDY = (
-    *(specs.resolve, specs.collect, specs.theory, specs.predict, specs.judge, specs.draw),
+    *(specs.resolve, specs.reuse, specs.collect, specs.theory, specs.predict, specs.judge, specs.draw),
     *(specs.track_setup, specs.track_study),
 )
 OF_RUN = (specs.train, specs.ingest, specs.extract, specs.measure, specs.probe, specs.track_run)
@@ -56,6 +57,7 @@ def check_study(raw: Any, folders: list[Path]) -> Study:
     _check_labels({loss: entry.label for loss, entry in study.losses.items() if entry.label})
     for step, spec in specifications(study):
         _check_length(step, spec)
+    check_runs(study)
     return study
 
 
@@ -72,8 +74,10 @@ def study_files() -> set[str]:
 
 def specifications(study: Study) -> Iterator[tuple[str, Any]]:
     """Yield the specifications of a study's jobs, each with its step; of runs that differ in the seed, of one."""
+    reuses = any(study.reused(name) for name in study.experiments)
     for step in OF_STUDY:
-        yield step.__name__, step(study)
+        if step is not specs.reuse or reuses:
+            yield step.__name__, step(study)
     for name in study.experiments:
         for figure in study.figures(name):
             if figure in study.own_figures:
@@ -82,7 +86,7 @@ def specifications(study: Study) -> Iterator[tuple[str, Any]]:
     for dataset in study.datasets:
         yield f"prepare {dataset}", specs.prepare(study, dataset)
     for name, entry in study.experiments.items():
-        for loss in entry.losses:
+        for loss in entry.own:
             run = study.run(name, loss, max(entry.seeds))
             imported = study.is_imported(name)
             idle = [specs.train if imported else specs.ingest, *([] if entry.probes else [specs.probe])]

@@ -145,6 +145,8 @@ def write_film(
         FileError: a file is missing or damaged, or the film cannot be written.
     """
     from nclens.study import read_study
+    from nclens.study.reused import entries_of
+    from nclens.workflow.reused import resolved_sources
 
     if to.suffix.lower() not in ENDINGS:
         raise ValueError(f"--to {to}: allowed: a file that ends with {' or '.join(ENDINGS)}")
@@ -154,16 +156,19 @@ def write_film(
     if not folder.resolved.is_file():
         raise FileError(f"{folder.resolved} is missing: {root} is no study's folder, such as results/digits")
     study = read_study(folder.resolved)
+    folder = StudyFolder(root, resolved_sources(study))
     entries = study["experiments"]
     if experiment is not None and experiment not in entries:
         raise ValueError(f"--experiment {experiment}: allowed: {', '.join(entries)}")
     metrics = tables.read(tables.COLLECTED, folder.metrics, filters=[("metric", "in", ["nc1", "nrc1"])])
-    looks = {f"{key}s": {loss: entry[key] for loss, entry in study["losses"].items()} for key in ("label", "colour")}
+    losses = study["losses"] | entries_of(study)
+    looks = {f"{key}s": {loss: entry[key] for loss, entry in losses.items()} for key in ("label", "colour")}
     for name in [experiment] if experiment else entries:
         entry = entries[name]
         if seed is not None and seed not in entry["seeds"]:
             raise ValueError(f"--seed {seed}: allowed: {', '.join(map(str, entry['seeds']))}")
-        film = film_of(folder, {**entry, **looks, "experiment": name}, metrics, seed)
+        named = [loss if isinstance(loss, str) else loss["name"] for loss in entry["losses"]]
+        film = film_of(folder, {**entry, **looks, "losses": named, "experiment": name}, metrics, seed)
         if film is not None:
             break
     else:

@@ -37,6 +37,7 @@ SERVERS = {
         "measure",
         "probe",
         "theory",
+        "reuse",
         "collect",
         "predict",
         "judge",

@@ -3,7 +3,8 @@
 The parts of a path may be wildcards of the workflow, such as `{dataset}`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,14 @@ ENDINGS = ("png", "pdf", "svg", "csv")
 RECORD = "mlflow.json"
 
 
+def loss_path(dataset: str, model: str, loss: str) -> str:
+    """Return the path of a loss's runs below the study's folder."""
+    return f"{dataset}/{model}/{loss}"
+
+
 def run_path(dataset: str, model: str, loss: str, seed: int | str) -> str:
     """Return the path of a run below the study's folder."""
-    return f"{dataset}/{model}/{loss}/seed{seed}"
+    return f"{loss_path(dataset, model, loss)}/seed{seed}"
 
 
 def path_of(run: "Run") -> str:
@@ -121,13 +127,19 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of a study, R."""
+    """The folder of a study, R.
+
+    `sources` has the folders of runs that another study has made: the path of a loss's runs here -> their folder there.
+    """
 
     root: Path
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def run(self, path: str) -> RunFolder:
         """Return the folder of a run, named as by `run_path`."""
-        return RunFolder(self.root / path)
+        loss, _, seed = path.rpartition("/")
+        place = self.sources.get(loss)
+        return RunFolder(self.root / path if place is None else Path(place, seed))
 
     def data(self, dataset: str) -> Path:
         """A prepared data set."""
@@ -170,6 +182,11 @@ class StudyFolder:
     def digests(self) -> Path:
         """Digests of the user's data files, which are read again only when they change."""
         return self.root / ".digests.json"
+
+    @property
+    def reused(self) -> Path:
+        """The runs of other studies that this one uses, with the digests of their files."""
+        return self.root / "reused.json"
 
     @property
     def resolved(self) -> Path:

@@ -15,6 +15,7 @@ from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
 from nclens.workflow.provenance import code_digest
+from nclens.workflow.reused import digests_of, reused_files, sources_of
 from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
 
 #: The most ended runs of an experiment that are read for what the next one needs.
@@ -26,7 +27,8 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.folder = StudyFolder(Path(study.root))
+        self.sources = sources_of(study)
+        self.folder = StudyFolder(Path(study.root), self.sources)
         self.runs = {path_of(run): run for run in study.runs()}
         self._digests = Digests(self.folder.digests)
         self._codes: dict[str, str] = {}
@@ -53,7 +55,7 @@ class Plan:
 
     def _matching(self, experiments: Iterable[str]) -> str:
         """Return the regular expression that matches the runs of some experiments and no others."""
-        entries = (self.study.experiments[name] for name in experiments)
+        entries = (self.study.experiments[name] for name in experiments if self.study.experiments[name].own)
         return "|".join(map(_pattern, entries)) or "(?!)"
 
     def of(self, run: Run) -> RunFolder:
@@ -106,7 +108,16 @@ class Plan:
 
     def manifests(self) -> list[Path]:
         """Return the manifests of the data sets that the study trains on."""
-        return self.of_all(self.manifest)
+        names = dict.fromkeys(entry.dataset for entry in self.study.experiments.values())
+        return [self.folder.manifest(name) for name in names]
+
+    def reused(self) -> list[Path]:
+        """Return the record of the runs of other studies, where the study uses some."""
+        return [self.folder.reused] if self.sources else []
+
+    def reused_digests(self) -> dict[str, str]:
+        """Return the digest of the files of each loss of another study; nothing depends on where they are."""
+        return digests_of(reused_files(specs.reuse(self.study), self.folder, self._digests.of))
 
     def theory(self) -> list[Path]:
         """Return the tables of the theory."""
@@ -317,7 +328,7 @@ class Plan:
 def _pattern(entry: Experiment | Imported) -> str:
     dataset, seeds = re.escape(entry.dataset), "|".join(map(str, entry.seeds))
     trained: dict[str, list[str]] = {}
-    for loss in entry.losses:
+    for loss in entry.own:
         trained.setdefault(re.escape(entry.network_of(loss)), []).append(re.escape(loss))
     return "|".join(f"{dataset}/{model}/(?:{'|'.join(losses)})/seed(?:{seeds})" for model, losses in trained.items())
 

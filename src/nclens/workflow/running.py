@@ -21,10 +21,12 @@ def show_verdicts(root: Path) -> None:
     """
     from nclens.report.terminal import print_verdicts
     from nclens.study import read_study
+    from nclens.study.reused import entries_of
     from nclens.workflow import tables
 
     folder = StudyFolder(root)
-    losses = read_study(folder.resolved)["losses"] if folder.resolved.is_file() else {}
+    study = read_study(folder.resolved) if folder.resolved.is_file() else {"losses": {}, "experiments": {}}
+    losses = study["losses"] | entries_of(study)
     labels = {loss: entry.get("label") or loss for loss, entry in losses.items()}
     print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report, labels)
 

@@ -317,6 +317,25 @@ class ProbeRun:
 
 
 @dataclass(frozen=True)
+class ReusedLoss(OfExperiment):
+    """Runs of another study: what it calls them, their seeds, and whether their probes are used."""
+
+    loss: str
+    study: str
+    there: OfExperiment
+    loss_there: str
+    seeds: tuple[int, ...]
+    probed: bool = False
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """The losses whose runs other studies have made."""
+
+    reused: tuple[ReusedLoss, ...]
+
+
+@dataclass(frozen=True)
 class TheoryExperiment(OfExperiment):
     """The losses that have a closed form, and their smoothings."""
 
@@ -401,11 +420,12 @@ class Predict:
 
 @dataclass(frozen=True)
 class CollectExperiment(OfRuns):
-    """Which runs there are; `probed` where they have probes."""
+    """Which runs there are; `probed` where they have probes, `others` are the losses of other studies."""
 
     task: str
     probed: bool = False
     teachers: dict[str, Teaching] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -515,14 +535,30 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class ReusedFrom:
+    """The study, experiment and loss that runs are of, and the command that makes them.
+
+    `differences` are what was trained otherwise there: key, value there, value here.
+    """
+
+    study: str
+    experiment: str
+    loss: str
+    command: str
+    differences: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportExperiment(DrawExperiment):
     """What the page says of an experiment; `transfer` are the data sets that its probes transfer to.
 
     `imported` are the epochs of networks that were trained elsewhere; there are none of those that the study trains.
+    `origins` are the losses whose runs are another study's.
     """
 
     transfer: tuple[str, ...] = ()
     imported: tuple[int, ...] = ()
+    origins: dict[str, ReusedFrom] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -753,12 +789,14 @@ def predict(study: "Study") -> Predict:
     """Return what `predict` uses: losses with a closed form, whether their penalties are explicit; how all descend."""
     experiments, descents = [], []
     for name, entry in _of_task(study, "classification"):
-        smoothings, dim = study.smoothings(name), study.dim(name)
+        # Networks of another study that were trained otherwise have other effective penalties.
+        known, dim = study.smoothings(name), study.dim(name)
+        smoothings = {loss: value for loss, value in known.items() if study.trained_alike(name, loss)}
         runs = _runs(study, name) | {"losses": tuple(sorted(smoothings))}
         regularised = entry.ufm_regularised
         experiments.append(PredictExperiment(**runs, dim=dim, smoothings=smoothings, regularised=regularised))
         if not study.is_imported(name):
-            losses = tuple(sorted(entry.losses))
+            losses = tuple(sorted(entry.own))
             of_loss = {loss: _descent(study, name, loss) for loss in losses}
             descents.append(PredictNC0(**_runs(study, name) | {"losses": losses}, descents=of_loss))
     regressions = [
@@ -787,7 +825,11 @@ def collect(study: "Study") -> Collect:
     return Collect(
         tuple(
             CollectExperiment(
-                **_runs(study, name), task=study.task(name), probed=bool(entry.probes), teachers=_teachers(study, name)
+                **_runs(study, name),
+                task=study.task(name),
+                probed=bool(entry.probes),
+                teachers=_teachers(study, name),
+                others=tuple(study.reused(name)),
             )
             for name, entry in study.experiments.items()
         )
@@ -850,6 +892,7 @@ def report(study: "Study", command: str) -> Report:
             **_drawn(study, name),
             transfer=tuple(study.transfer_datasets(name)),
             imported=tuple(entry.snapshot_epochs) if study.is_imported(name) else (),
+            origins={loss: _reused_from(study, name, loss) for loss in study.reused(name)},
         )
         for name, entry in study.experiments.items()
     )
@@ -864,6 +907,35 @@ def _texts(study: "Study", figure: str) -> tuple[str, str, str]:
     """Return title, source and caption of a figure."""
     entry = study.figure(figure)
     return entry.title, entry.source, entry.caption
+
+
+def _reused_from(study: "Study", experiment: str, loss: str) -> ReusedFrom:
+    from nclens.study.reused import differences
+
+    source, found = study.source(loss), differences(study, experiment, loss)
+    keys = source.entry.experiment, source.entry.loss
+    return ReusedFrom(source.study["study"], *keys, command=source.command, differences=tuple(found))
+
+
+def reuse(study: "Study") -> Reuse:
+    """Return what `reuse` uses: which runs of other studies; where they are is no part of it."""
+    return Reuse(
+        tuple(
+            ReusedLoss(
+                experiment=name,
+                dataset=entry.dataset,
+                model=entry.network_of(loss),
+                loss=loss,
+                study=source.study["study"],
+                there=OfExperiment(source.entry.experiment, source.dataset, source.runs.parent.name),
+                loss_there=source.entry.loss,
+                seeds=tuple(entry.seeds),
+                probed=bool(entry.probes),
+            )
+            for name, entry in study.experiments.items()
+            for loss, source in study.reused(name).items()
+        )
+    )
 
 
 def track_setup(study: "Study") -> TrackSetup:
@@ -902,6 +974,7 @@ def track_study(study: "Study") -> TrackStudy:
     """Return what `track` uses for the study: its name, title and files."""
     folder = StudyFolder(Path())
     files = [folder.resolved, folder.claims, folder.claims_page, folder.metrics, folder.report, folder.losses]
+    files += [folder.reused] if any(map(study.reused, study.experiments)) else []
     files += [folder.theory(name) for name in THEORY]
     files += [
         folder.figure(name, figure, ending)
@@ -914,8 +987,9 @@ def track_study(study: "Study") -> TrackStudy:
             experiment=name,
             dataset=entry.dataset,
             model=entry.network,
-            labels={loss: study.label(loss) for loss in entry.losses},
-            colours={loss: study.colour(loss) for loss in entry.losses},
+            # Runs of another study are recorded with that one.
+            labels={loss: study.label(loss) for loss in entry.own},
+            colours={loss: study.colour(loss) for loss in entry.own},
             models=_models(entry),
         )
         for name, entry in study.experiments.items()

@@ -94,9 +94,10 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield (experiment, data set, model, the user's own losses) for each pair of data set and model."""
     seen: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for name, entry in study.experiments.items():
-        if not isinstance(entry, Experiment):  # `ingest` reads networks that were trained elsewhere
+        # `ingest` reads networks that were trained elsewhere; those of another study are trained there.
+        if not isinstance(entry, Experiment) or not entry.own:
             continue
-        for loss in entry.losses:
+        for loss in entry.own:
             _, losses = seen.setdefault((entry.dataset, entry.model_of(loss)), (name, []))
             if getattr(study.losses[loss], "function", None) and loss not in losses:
                 losses.append(loss)
@@ -107,7 +108,7 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
 def _trained(study: Study, experiment: str, model: str) -> specs.Train:
     """Return the first run of an experiment with a model."""
     entry = study.trained(experiment)
-    loss = next(loss for loss in entry.losses if entry.model_of(loss) == model)
+    loss = next(loss for loss in entry.own if entry.model_of(loss) == model)
     return specs.train(study, study.run(experiment, loss, min(entry.seeds)))
 
 

@@ -1,5 +1,6 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,17 +11,29 @@ from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Collect, CollectExperiment
 
 
-def collect(spec: Collect, root: Path, output: Path) -> None:
+def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] | None = None) -> None:
     """Write R/metrics.parquet from every run's metrics.csv, history.csv and, where it was probed, probes.csv.
 
     A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it.
+
+    Args:
+        spec: the experiments.
+        root: folder of the study, R.
+        output: R/metrics.parquet.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
+
+    Raises:
+        FileError: a table is missing or damaged.
+        ValueError: a run of another study lacks a metric that the experiment's own runs have; names it.
     """
     parts = []
+    folder = StudyFolder(root, sources or {})
     for item in spec.experiments:
         for loss in item.losses:
             for seed in item.seeds:
-                keys = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model_of(loss)}
-                run = StudyFolder(root).run(run_path(item.dataset, item.model_of(loss), loss, seed))
+                model = item.model_of(loss)
+                keys = {"experiment": item.experiment, "dataset": item.dataset, "model": model}
+                run = folder.run(run_path(item.dataset, model, loss, seed))
                 metrics = [tables.read(tables.METRICS, run.metrics)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
@@ -29,9 +42,35 @@ def collect(spec: Collect, root: Path, output: Path) -> None:
                 history = tables.read(tables.HISTORY[item.task], run.history)
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 parts += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
+        _check_reused(item, folder)
     names = [name for name, kind in tables.COLLECTED.columns.items() if kind is tables.NAME]
     table = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(names, "category"))
     tables.write(tables.COLLECTED, output, table)
+
+
+def _check_reused(item: CollectExperiment, folder: StudyFolder) -> None:
+    """Refuse runs of another study that lack a metric which all of an experiment's own runs have."""
+
+    def measured(loss: str) -> set[tuple[str, str]]:
+        run = folder.run(run_path(item.dataset, item.model_of(loss), loss, item.seeds[0]))
+        found: set[tuple[str, str]] = set()
+        for table, path in [(tables.METRICS, run.metrics), *([(tables.PROBES, run.probes)] if item.probed else [])]:
+            rows = tables.read(table, path, ["split", "metric"]).drop_duplicates()
+            found |= set(rows.itertuples(index=False, name=None))
+        return found
+
+    own = [loss for loss in item.losses if loss not in item.others]
+    if not own or not item.others:
+        return
+    wanted = set.intersection(*map(measured, own))
+    for loss in item.others:
+        if missing := sorted(wanted - measured(loss)):
+            place = folder.run(run_path(item.dataset, item.model_of(loss), loss, item.seeds[0])).folder.parent
+            split, metric = missing[0]
+            raise ValueError(
+                f"{item.experiment}: {place} lacks {metric} of the {split} split and {len(missing) - 1} more metrics: "
+                "they were measured by another version; run that study again"
+            )
 
 
 def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: int, epoch: int) -> pd.DataFrame:

@@ -36,6 +36,7 @@ def draw(
     regression: Path | None = None,
     nc0: Path | None = None,
     threads: int = 1,
+    sources: Mapping[str, str] | None = None,
 ) -> None:
     """Write {experiment}_{stem}.png, .pdf, .svg and .csv for every figure of every experiment.
 
@@ -49,6 +50,7 @@ def draw(
         regression: R/theory/regression.csv; likewise.
         nc0: R/theory/nc0.csv; likewise.
         threads: processes that draw; any number gives the same files.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -75,6 +77,7 @@ def draw(
         for key, table in found.items()
         if "experiment" in table
     }
+    folder = StudyFolder(root, sources or {})
     wanted = [(experiment, stem) for experiment in spec.experiments for stem in experiment.figures]
     for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted if stem in FIGURES}:
         import_module(module)  # before the processes are forked, which then share it
@@ -82,7 +85,7 @@ def draw(
     @lru_cache(maxsize=1)
     def inputs_of(name: str) -> FigureInputs:
         own = {key: parts[key].get(name, table.iloc[:0]) if key in parts else table for key, table in found.items()}
-        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, root)
+        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, folder)
 
     def drawn(number: int) -> dict[str, bytes]:
         experiment, stem = wanted[number]
@@ -93,7 +96,7 @@ def draw(
         for number, content in results(drawn, len(wanted), threads):
             experiment, stem = wanted[number]
             for kind, data in content.items():
-                with atomic_write(StudyFolder(root).figure(experiment.experiment, stem, kind)) as temporary:
+                with atomic_write(folder.figure(experiment.experiment, stem, kind)) as temporary:
                     temporary.write_bytes(data)
 
 
@@ -122,9 +125,8 @@ def _drawn(name: str, stem: str, inputs: FigureInputs, own: OwnFigure | None = N
     return content | {"csv": drawing.table.to_csv(index=False, lineterminator="\n").encode()}
 
 
-def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], root: Path) -> FigureInputs:
+def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], folder: StudyFolder) -> FigureInputs:
     """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
-    folder = StudyFolder(root)
     path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 

@@ -34,7 +34,13 @@ Table = dict[tuple[str, int], dict[str, float]]
 
 
 def predict(
-    spec: Predict, metrics: Path, root: Path, output: Path, effective_output: Path, nc0_output: Path | None = None
+    spec: Predict,
+    metrics: Path,
+    root: Path,
+    output: Path,
+    effective_output: Path,
+    nc0_output: Path | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> None:
     """Write the predictions for every run, and the effective penalties behind them; only headers where there are none.
 
@@ -58,6 +64,7 @@ def predict(
             (``nclens.ufm.nc0``) from the value at ``reference``, the first snapshot; ``rounding`` is how far rounding
             to float32 may take it from the law, ``premise`` what fails of the law's premise. Not of networks trained
             elsewhere, whose training is not known.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -65,10 +72,11 @@ def predict(
     """
     predictions: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
+    folder = StudyFolder(root, sources or {})
     for experiment in (item for item in spec.experiments if item.losses):
-        manifest = read_json(StudyFolder(root).manifest(experiment.dataset), "prepare")
+        manifest = read_json(folder.manifest(experiment.dataset), "prepare")
         classes = len(manifest["classes"])
-        dim = _dim(experiment, root)
+        dim = _dim(experiment, folder)
         unbalanced = len(set(manifest.get("train_counts", []))) > 1
         few = len(set(experiment.smoothings.values())) < FEWEST_SMOOTHINGS
         if unbalanced or dim < classes - 1 or (few and not experiment.regularised):
@@ -82,8 +90,8 @@ def predict(
             fits += [_fit_row(experiment, *key, fit) for key, fit in found.items()]
             predictions += _effective(experiment, sizes["per_class"], found, measured)
     for regression in spec.regressions:
-        manifest = read_json(StudyFolder(root).manifest(regression.dataset), "prepare")
-        predictions += _regression(regression, manifest, _dim(regression, root), metrics)
+        manifest = read_json(folder.manifest(regression.dataset), "prepare")
+        predictions += _regression(regression, manifest, _dim(regression, folder), metrics)
     for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
         tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
     if nc0_output is not None:
@@ -91,11 +99,11 @@ def predict(
         tables.write_rows(tables.NC0, nc0_output, laws)
 
 
-def _dim(experiment: PredictExperiment | PredictRegression, root: Path) -> int:
+def _dim(experiment: PredictExperiment | PredictRegression, folder: StudyFolder) -> int:
     """Return the feature dimension d of an experiment's networks; a `dim` in the study must be it."""
     loss = experiment.losses[0]
     place = run_path(experiment.dataset, experiment.model_of(loss), loss, experiment.seeds[0])
-    found: int = read_json(StudyFolder(root).run(place).run, "train")["dim"]
+    found: int = read_json(folder.run(place).run, "train")["dim"]
     if experiment.dim not in (None, found):
         model = experiment.model_of(loss)
         raise ValueError(

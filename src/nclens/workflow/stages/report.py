@@ -1,6 +1,7 @@
 """Write the report of a study: one page with its verdicts, figures, tables and where they come from."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ THEORY = {
 }
 
 
-def report(spec: Report, root: Path, output: Path) -> None:
+def report(spec: Report, root: Path, output: Path, sources: Mapping[str, str] | None = None) -> None:
     """Write R/report.html, and R/tables/losses.csv, from the study's verdicts, metrics, theory, figures and records.
 
     Claims and metrics must be there; of figures, theory, manifests and run records the page shows what there is, and
@@ -38,11 +39,12 @@ def report(spec: Report, root: Path, output: Path) -> None:
         spec: the study and its experiments.
         root: folder of the study, R.
         output: the page.
+        sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
         FileError: a file is damaged, claims or metrics are missing, or the page cannot be written.
     """
-    folder = StudyFolder(root)
+    folder = StudyFolder(root, sources or {})
     metrics = tables.read(tables.COLLECTED, folder.metrics)
     # Teachers in the order of the losses.
     experiments = [vars(experiment) | {"teachers": experiment.labelled_teachers} for experiment in spec.experiments]
@@ -72,8 +74,22 @@ def report(spec: Report, root: Path, output: Path) -> None:
         # Known where a recording has begun: nothing here depends on one.
         tracking=read_json(folder.setup, "track_setup") if folder.setup.is_file() else None,
         films=dict(_films(spec, folder, metrics)),
+        reused=_reused(folder),
     )
     write_text(output, page)
+
+
+def _reused(folder: StudyFolder) -> dict[str, dict[str, Any]]:
+    """Return where the runs of other studies are, as the page names and links them; see `report_page`."""
+    record = read_json(folder.reused, "reuse") if folder.sources else {}
+    found = {}
+    for loss, source in folder.sources.items():
+        other = StudyFolder(Path(source).parents[2])
+        place = Path(os.path.relpath(source, folder.root))
+        known = read_json(other.setup, "track_setup") if other.setup.is_file() else None
+        path = {"root": place.parents[2].as_posix(), "path": "/".join(place.parts[-3:])}
+        found[loss] = {**record[loss], **path, "tracking": known}
+    return found
 
 
 def _figures(spec: Report, folder: StudyFolder) -> Iterator[tuple[tuple[str, str], Drawn]]:
