@@ -56,7 +56,7 @@ def test_it_has_a_step_of_its_own_and_the_others_do_not_know_it(raw_study, folde
     assert [(entry.name, entry.arguments) for entry in own.own_figures] == [("mine", {"level": 2})]
     assert specs.decode(specs.Draw, specs.encode(own)) == own
     (shown,) = specs.report(made, "").shown_figures
-    assert (shown.title, shown.caption, shown.source) == ("A title", "A caption.", "mine:figure, of the study's own")
+    assert (shown.title, shown.caption, shown.source) == ("A title", "A caption.", "this study's mine:figure")
     assert plan.folder.figure("smoke", "mine", "svg") in plan.figures("svg")
     assert plan.folder.figure("smoke", "mine", "svg") not in plan.figures("svg", own=False)
     assert "figures/smoke_mine.png" in specs.track_study(made).files

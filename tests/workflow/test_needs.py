@@ -89,6 +89,16 @@ def test_probing_needs_grow_with_what_is_asked(tmp_path):
     assert needs(transfer).memory_mb > needs(variance).memory_mb
     assert needs(replace(variance, snapshots=(10,))).minutes < needs(variance).minutes
     assert needs(variance, device="cuda").minutes < needs(variance).minutes
+    own = specs.OwnProbe("mine", "mine:probe", "mine.py", {}, ("test",), snapshots=(10,))
+
+    def own_needs(**changes):
+        spec = specs.ProbeRun("data", MIDDLE, (1, 10), "cpu", "run", 0, (), (replace(own, **changes),))
+        return probing_needs(spec, manifests, 512)
+
+    assert own_needs().minutes > needs().minutes
+    assert own_needs(splits=("train", "test")).minutes > own_needs().minutes
+    assert own_needs(snapshots=(1, 10)).minutes > own_needs().minutes
+    assert own_needs(dataset="other").memory_mb > own_needs().memory_mb
 
 
 def test_numbers_are_whole(tmp_path):

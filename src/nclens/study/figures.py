@@ -67,7 +67,7 @@ FigureName = Annotated[
 
 def shown(name: str, entry: CustomFigure) -> FigureEntry:
     """Return what the page shows of a figure of the user's own."""
-    return FigureEntry(name, entry.title or name, f"{entry.function}, of the study's own", entry.caption, "")
+    return FigureEntry(name, entry.title or name, f"this study's {entry.function}", entry.caption, "")
 
 
 def check_figures(study: "Study") -> None:
