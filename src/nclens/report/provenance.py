@@ -130,7 +130,7 @@ def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     places = dict.fromkeys(
         f"{entry['dataset']}/{model}/*/seed*/"
         for entry in study["experiments"]
-        for model in dict.fromkeys(entry.get("models", {}).values()) or [entry["model"]]
+        for model in dict.fromkeys(entry.get("models", {}).get(loss, entry["model"]) for loss in entry["losses"])
     )
     content = {"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)}
     return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))
