@@ -1,5 +1,6 @@
 """A cosine head: what is measured at it is what the logits are made of."""
 
+import re
 from functools import partial
 
 import pytest
@@ -15,6 +16,7 @@ from nclens.training.passes import Passes
 from nclens.workflow.build.checkpoints import give_weights
 from nclens.workflow.build.models import build_network
 from nclens.workflow.files import FileError
+from tests.process import ROOT
 
 
 class Net(nn.Module):
@@ -61,6 +63,14 @@ def test_a_longer_row_is_the_same_network_and_gets_no_gradient_along_itself():
     with torch.no_grad():
         rows *= torch.tensor([[2.0], [0.5], [3.0]])
     torch.testing.assert_close(model(ROWS), before)
+
+
+def test_features_have_length_1_behind_a_backbone_in_bfloat16_and_keep_float64():
+    network = split_at_head(net(), (6,), 3, "net")
+    with torch.autocast("cpu", torch.bfloat16):
+        features = network.backbone(ROWS)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(20))
+    assert (features.dtype, network.double().backbone(ROWS.double()).dtype) == (torch.float32, torch.float64)
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf")])
@@ -116,3 +126,12 @@ def test_a_checkpoint_of_it_is_taken_up_by_its_own_names(tmp_path):
     plain = {"fc.weight": torch.zeros(3, 5), "body.weight": torch.zeros(5, 6), "body.bias": torch.zeros(5)}
     with pytest.raises(FileError, match=r"missing: fc\.linear\.parametrizations\.weight\.original; not in the model"):
         give_weights(network, plain, tmp_path / "net.pt", "net")
+
+
+def test_the_network_of_the_page_is_a_network():
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?CosineHead\(hidden.*?)```", page, re.DOTALL)
+    parts = {}
+    exec(snippet, parts)
+    network = split_at_head(parts["net"]((1, 8, 8), 3), (1, 8, 8), 3, "net")
+    assert (network.head_path, network.head.in_features) == ("3.linear", 64)

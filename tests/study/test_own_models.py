@@ -67,7 +67,9 @@ def test_what_depends_on_one_model_does_not_change_with_another(raw):
 def test_labels_name_the_model_and_d_is_that_of_the_run(raw):
     study = load_study(raw)
     assert [study.label(loss) for loss in ("ce", "ls", "ce_cosine")] == ["CE", "LS (δ = 0.05), wide", "CE, cosine"]
-    assert (study.dim("smoke"), study.dim("smoke", "ce"), study.dim("smoke", "ls")) == (None, 32, 128)
+    # Without a loss: of the theory, which is that of the experiment's own model.
+    assert (study.dim("smoke"), study.dim("smoke", "ce"), study.dim("smoke", "ls")) == (32, 32, 128)
+    assert [item.dim for item in specs.theory(study).experiments] == [32]
 
 
 def test_the_closed_form_is_of_the_experiments_model_and_of_a_linear_head(raw):
@@ -77,6 +79,20 @@ def test_the_closed_form_is_of_the_experiments_model_and_of_a_linear_head(raw):
     assert study.smoothings("smoke") == {}
     assert not specs.theory(study).experiments
     assert "norms" in study.figures("smoke")
+
+
+def test_the_theory_of_a_regression_is_of_the_experiments_model(raw):
+    raw["datasets"]["reacher"] = {"source": "reacher_scripted"}
+    raw["models"] |= {"mlp": {"name": "mlp", "widths": [8]}, "wider": {"name": "mlp", "widths": [16]}}
+    raw["losses"] |= {"se": {"name": "squared_error"}, "se_wider": {"name": "squared_error", "model": "wider"}}
+    training = {"epochs": 2, "batch_size": 100, "weight_decay": 0, "ufm_regularised": True}
+    rows = {"dataset": "reacher", "model": "mlp", "losses": ["se", "se_wider"], "seeds": [0], "training": training}
+    raw["experiments"]["rows"] = rows
+    study = load_study(raw)
+    for spec in (specs.theory(study), specs.predict(study)):
+        assert [(item.dim, item.losses) for item in spec.regressions] == [(8, ("se",))]
+    raw["experiments"]["rows"]["losses"] = ["se_wider"]
+    assert not specs.theory(load_study(raw)).regressions
 
 
 def test_a_teacher_is_the_run_of_its_own_model(raw):

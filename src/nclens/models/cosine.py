@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
@@ -11,7 +12,9 @@ from nclens.models.network import Network
 
 def _normalised(features: Tensor) -> Tensor:
     # oneDNN's own memory layout, in which `nclens.training.passes` runs a backbone, has no norm.
-    return functional.normalize(features.to_dense() if features.is_mkldnn else features, dim=1)
+    dense = features.to_dense() if features.is_mkldnn else features
+    # At least float32, behind a backbone in bfloat16 too, whose norms would be off by 0.4%.
+    return functional.normalize(dense.to(torch.promote_types(dense.dtype, torch.float32)), dim=1)
 
 
 # Not traced into: its branch depends on the layout, and `nclens.models.folding` traces a backbone.

@@ -152,7 +152,11 @@ def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
     places = dict.fromkeys(
         f"{entry['dataset']}/{model}/*/seed*/"
         for entry in made
-        for model in dict.fromkeys(entry.get("models", {}).values()) or [entry["model"]]
+        for model in dict.fromkeys(
+            entry.get("models", {}).get(loss, entry["model"])
+            for loss in entry["losses"]
+            if loss not in entry.get("origins", {})
+        )
     )
     before: dict[tuple[str, str], dict[str, None]] = {}
     for e in study["experiments"]:

@@ -240,7 +240,8 @@ class Names:
         if len(places) != 1:
             return ""
         ((dataset, model), entry) = places.popitem()
-        return f"{dataset} with {listed(dict.fromkeys(entry.get('models', {}).values()) or [model])}"
+        models = entry.get("models", {})
+        return f"{dataset} with {listed(dict.fromkeys(models.get(loss, model) for loss in entry['losses']))}"
 
     def facts(self, where: bool) -> list[str]:
         """Return one line an experiment: what was trained, how often, how long.

@@ -389,11 +389,15 @@ class Study(Closed):
         return sorted((loss for loss, decay in decays.items() if decay is not None), key=lambda loss: decays[loss] or 0)
 
     def dim(self, experiment: str, loss: str | None = None) -> int | None:
-        """Return the feature dimension d of an experiment's networks, or of a loss's, where it is known and one."""
+        """Return the feature dimension d of a loss's networks, or of those of the theory, where it is known and one."""
         entry = self.experiments[experiment]
-        models = entry.models if loss is None else [name for name in [entry.model_of(loss)] if name]
-        found = {self.models[model].dim for model in models}
+        losses = self.of_theory(experiment) if loss is None else [loss]
+        found = {self.models[model].dim for model in map(entry.model_of, losses) if model is not None}
         return found.pop() if len(found) == 1 else None
+
+    def of_theory(self, experiment: str) -> list[str]:
+        """Return the losses of an experiment without a model of their own: the theory is of one network."""
+        return [loss for loss in self.experiments[experiment].losses if self.losses[loss].model is None]
 
     def has_cosine_head(self, model: str | None) -> bool:
         """Return whether a model of the library has a cosine head."""
@@ -537,11 +541,10 @@ class Study(Closed):
     def smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy.
 
-        It is that of a linear head; the numbers are of one network, the experiment's, so a loss with a model of its own
-        has none.
+        It is that of a linear head.
         """
         entry = self.experiments[experiment]
-        known = [loss for loss in entry.losses if self.kind(loss) in CLOSED and self.losses[loss].model is None]
+        known = [loss for loss in self.of_theory(experiment) if self.kind(loss) in CLOSED]
         plain = {loss: self.losses[loss] for loss in known if not self.has_cosine_head(entry.model_of(loss))}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 

@@ -779,7 +779,9 @@ def theory(study: "Study") -> Theory:
             keys = (name, entry.dataset, entry.network, study.dim(name))
             experiments.append(TheoryExperiment(*keys, tuple(smoothings), smoothings, _models(entry)))
     regressions = [
-        TheoryRegression(name, entry.dataset, entry.network, dim, tuple(entry.losses), *penalties, _models(entry))
+        TheoryRegression(
+            *(name, entry.dataset, entry.network, dim, tuple(study.of_theory(name))), *penalties, _models(entry)
+        )
         for name, entry, dim, penalties in _penalised_regressions(study)
     ]
     return Theory(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions))
@@ -800,7 +802,7 @@ def predict(study: "Study") -> Predict:
             of_loss = {loss: _descent(study, name, loss) for loss in losses}
             descents.append(PredictNC0(**_runs(study, name) | {"losses": losses}, descents=of_loss))
     regressions = [
-        PredictRegression(**_runs(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
+        PredictRegression(**_of_theory(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
         for name, _, dim, penalties in _penalised_regressions(study)
     ]
     return Predict(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions), tuple(descents))
@@ -1011,6 +1013,11 @@ def _runs(study: "Study", experiment: str) -> dict[str, Any]:
     }
 
 
+def _of_theory(study: "Study", experiment: str) -> dict[str, Any]:
+    """Return the fields of `OfRuns` with the losses that the theory is of."""
+    return _runs(study, experiment) | {"losses": tuple(study.of_theory(experiment))}
+
+
 def _models(entry: "Experiment | Imported") -> dict[str, str]:
     """Return each loss's model, where an experiment has several."""
     found = {loss: entry.network_of(loss) for loss in entry.losses}
@@ -1051,7 +1058,7 @@ def _penalised_regressions(
 ) -> "Iterator[tuple[str, Experiment | Imported, int | None, tuple[float, float]]]":
     """Yield the regressions trained with the model's penalties: name, entry, d, (lambda_w, lambda_h_mean)."""
     for name, entry in _of_task(study, "regression"):
-        if entry.ufm_regularised:
+        if entry.ufm_regularised and study.of_theory(name):
             yield name, entry, study.dim(name), (study.theory.lambda_w, study.theory.lambda_h_mean)
 
 
