@@ -163,20 +163,22 @@ def configuration(schema: dict[str, Any]) -> str:
             if title not in done:
                 done.add(title)
                 lines += _section(title, defs)
-                queue += [name for part in defs[title]["properties"].values() for name in _tables(part)]
+                queue += _tables(defs[title])
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _section(title: str, defs: dict[str, Any]) -> list[str]:
     """Return one table: what it is, and its keys."""
     text = defs[title].get("description", "")
+    if "properties" not in defs[title]:
+        return [f"### {title}", "", f"One of: {', '.join(_type(part, defs) for part in defs[title]['oneOf'])}.", ""]
     return [f"### {_heading(title, defs)}", "", text, "", *_rows(defs[title], defs), ""]
 
 
 def _heading(title: str, defs: dict[str, Any]) -> str:
     """Return the table's name, after the value that selects it."""
     for key in DISCRIMINATORS:
-        part = defs[title]["properties"].get(key, {})
+        part = defs[title].get("properties", {}).get(key, {})
         if "const" in part:
             return f"{part['const']}: {title}"
     return title

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from typing_extensions import TypeAliasType
 
 from nclens.study.signatures import fault_of, signature_of
 
@@ -262,6 +263,11 @@ class Custom(Closed):
     def places(self) -> dict[str, Path]:
         """Where the `files` are."""
         return {name: Path(str(self.file)).parent / Path(name).expanduser() for name in self.files}
+
+
+def named(name: str, annotation: Any) -> Any:
+    """Return an annotation that the JSON schema has once, under a name, wherever it is used."""
+    return TypeAliasType(name, annotation)
 
 
 def kind(key: str, kinds: Mapping[str, type[Closed]], custom: type["Custom"] | None = None) -> Any:

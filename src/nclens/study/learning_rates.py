@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from nclens.study.fields import Closed, Count, Custom, Integer, Number, kind
+from nclens.study.fields import Closed, Count, Custom, Integer, Number, kind, named
 
 Share = Annotated[Number, Field(ge=0, le=1)]
 
@@ -98,6 +98,11 @@ class OwnRate(Custom, RateBase):
         return {"kind": "function", "warmup_epochs": self.warmup_epochs, **own}
 
 
-LrScheduleEntry = kind(
-    "kind", {"constant": ConstantRate, "step": StepRate, "cosine": CosineRate, "one_cycle": OneCycleRate}, OwnRate
+LrScheduleEntry = named(
+    "LrSchedule",
+    kind(
+        "kind",
+        {"constant": ConstantRate, "step": StepRate, "cosine": CosineRate, "one_cycle": OneCycleRate},
+        OwnRate,
+    ),
 )

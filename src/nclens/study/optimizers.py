@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Custom, Flag, NonNegative, Number, Positive, kind
+from nclens.study.fields import Closed, Custom, Flag, NonNegative, Number, Positive, kind, named
 
 #: A coefficient of a running mean.
 Beta = Annotated[Number, Field(ge=0, lt=1)]
@@ -98,7 +98,7 @@ class Sgdw(Sgd):
     learning_rate: Positive
     """Step size; `lr_schedule` multiplies it."""
     weight_decay: NonNegative
-    """wd in 1 - lr wd, on all parameters. Without momentum's factor 1/(1 - m), sgd decays as sgdw with wd/(1 - m)."""
+    """wd in 1 - lr wd, on all parameters; coupled decay wd with momentum m shrinks the weights as wd/(1 - m) does."""
 
 
 class Adam(OptimizerBase):
@@ -292,4 +292,4 @@ OPTIMIZERS: dict[str, type[OptimizerBase]] = {
 }
 """Every optimiser by its name."""
 
-OptimizerEntry = kind("name", OPTIMIZERS, OwnOptimizer)
+OptimizerEntry = named("Optimizer", kind("name", OPTIMIZERS, OwnOptimizer))
