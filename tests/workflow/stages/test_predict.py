@@ -1,11 +1,13 @@
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties
+from nclens.ufm.nc0 import nc0_law, nc0_rounding
 from nclens.workflow import specs, tables
 from nclens.workflow.files import FileError
 from nclens.workflow.paths import run_path
@@ -209,3 +211,77 @@ def test_the_feature_dimension_is_the_networks_and_one_in_the_study_must_be_it(r
         ValueError, match=r"models\.net\.dim is 16, but the network's features have 8 dimensions; write"
     ):
         run(experiment(regularised=True), metrics=metrics_of(item), dims={"net": 8})
+
+
+# The law of NC0
+
+DESCENT = specs.Descent(
+    batch_size=300, learning_rate=0.1, momentum=0.9, weight_decay=0.01, milestones=(10,), decay=0.1, lambda_w=0.0
+)
+SNAPSHOTS = (2, 5, 20)
+
+
+def nc0_runs(seeds=(0, 1), **changes):
+    """An experiment of two losses, and NC0 of its runs at half of their first value later on."""
+    keys = {"dataset": "digits", "model": "net", "epochs": 20, "losses": ("ce", "mse"), "seeds": seeds}
+    descents = {"ce": DESCENT, "mse": specs.Descent(**{**vars(DESCENT), "weight_decay": 0.0, "ignores_shift": False})}
+    item = specs.PredictNC0("main", **keys, descents=descents)
+    rows = [
+        ("main", loss, seed, split, epoch, metric, value * (1 if split == "train" else 7))
+        for loss in item.losses
+        for seed in seeds
+        for split in ("train", "test")
+        for epoch in reversed(SNAPSHOTS)
+        for metric, value in {"nc0": 1.0 + seed if epoch == 2 else 0.5, "nc0_share": 0.25, "nc1": 9.0}.items()
+    ]
+    table = pd.DataFrame(rows, columns=["experiment", "loss", "seed", "split", "epoch", "metric", "value"])
+    return item, table.astype(dict.fromkeys(["experiment", "loss", "split", "metric"], "category"))
+
+
+def by_law(root, item, table):
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / "digits.json").write_text(json.dumps({"classes": list("0123456789"), "train": 1000}))
+    table.to_parquet(root / "metrics.parquet", index=False)
+    outputs = [root / "theory" / f"{name}.csv" for name in ("predictions", "effective", "nc0")]
+    predict(specs.Predict(PENALTIES, (), (), (item,)), root / "metrics.parquet", root, *outputs)
+    return tables.read(tables.NC0, outputs[2])
+
+
+def test_nc0_follows_its_law_from_the_first_snapshot(tmp_path):
+    found = by_law(tmp_path, *nc0_runs())
+    assert list(found.columns) == list(tables.NC0.columns)
+    assert len(found) == 2 * 2 * 3
+    assert set(found["reference"]) == {2}
+    # 1,000 samples are three batches of 300.
+    law = nc0_law(np.repeat([0.1, 0.01], [10 * 3, 10 * 3]), momentum=0.9, weight_decay=0.01)
+    run = found[(found["loss"] == "ce") & (found["seed"] == 1)].set_index("epoch")
+    assert run["measured"].to_dict() == {2: 2.0, 5: 0.5, 20: 0.5}
+    assert run["predicted"].to_dict() == pytest.approx({e: 2 * law[3 * e] / law[6] for e in SNAPSHOTS}, rel=1e-14)
+    # |W|_F^2 is the largest so far, 2 / 0.25.
+    expected = [nc0_rounding(run.loc[epoch, "predicted"], 8.0, 3 * (epoch - 2), 10) for epoch in SNAPSHOTS]
+    assert run["rounding"].to_list() == pytest.approx(expected, rel=1e-14)
+    assert set(run["premise"]) == {""}
+    still = found[found["loss"] == "mse"]
+    assert still.groupby("seed")["predicted"].unique().map(list).to_dict() == {0: [1.0], 1: [2.0]}
+    assert set(still["premise"]) == {
+        "the gradients of the loss with respect to the logits do not sum to zero over the classes"
+    }
+
+
+def test_rows_that_sum_to_zero_and_a_weight_of_zero_have_no_norm(tmp_path):
+    item, table = nc0_runs(seeds=(0,))
+    nothing = table.assign(value=table["value"].where(table["metric"] == "nc1", 0.0))
+    for share in (0.0, math.nan):
+        found = by_law(
+            tmp_path, item, nothing.assign(value=nothing["value"].mask(table["metric"] == "nc0_share", share))
+        )
+        assert (found[["measured", "predicted", "rounding"]] == 0).all(axis=None)
+
+
+def test_a_run_without_nc0_is_named(tmp_path):
+    item, table = nc0_runs()
+    lacking = table[(table["loss"] != "ce") | (table["seed"] != 1)]
+    with pytest.raises(
+        ValueError, match=r"metrics.parquet: nc0 of main, ce, seed 1 on the training split must be there"
+    ):
+        by_law(tmp_path, item, lacking)
