@@ -39,6 +39,10 @@ DRAWN = {
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
     },
     "out_of_distribution": {"detection": (*PLAIN, *SWEEP, *MAXSUP, *DETECTION)},
+    "out_of_distribution_full": {
+        "cifar10": (*PLAIN, *MAXSUP, *DETECTION),
+        "mnist": (*PLAIN, *MAXSUP, *DETECTION),
+    },
     "paper_cifar10": {"cifar10": PLAIN},
     "paper_cifar100": {"cifar100": PLAIN},
     "paper_stl10": {"stl10": PLAIN},

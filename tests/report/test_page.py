@@ -132,7 +132,7 @@ def test_a_phone_shows_the_rows_of_tables_as_cards_with_the_headings_as_labels(c
     # On paper the same tables are tables, and whole.
     page.set_viewport_size({"width": 710, "height": 900})
     page.emulate_media(media="print")
-    assert len(page.locator("#losses thead th").all()) == 15
+    assert len(page.locator("#losses thead th").all()) == 16
     assert page.evaluate("[...document.querySelectorAll('table')].filter(e => e.offsetWidth > innerWidth).length") == 0
     page.close()
 

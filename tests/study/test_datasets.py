@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from nclens.study import ConfigError, load_study
+from nclens.study.data_checks import known_classes
 from nclens.study.torchvision_sets import SETS, Known
 from nclens.workflow import specs
 
@@ -32,6 +33,10 @@ FITTING = {
     "tiny": {"source": "tinyimagenet", "train_per_class": 50},
     "folder": {"source": "imagefolder", "path": "pets", "image_size": 64},
     "arrays": {"source": "arrays", "path": "mine.npz", "classes": ["a", "b"]},
+    "some classes of arrays": {"source": "arrays", "path": "mine.npz", "classes": [2, 0]},
+    "some classes": cifar(classes=[0, 9]),
+    "some digits": {"source": "digits8", "classes": [7, 8, 9]},
+    "textures": {"source": "textures", "image_size": 96, "channels": 3},
 }
 
 
@@ -94,6 +99,15 @@ MISTAKES = {
         {"source": "arrays", "path": "mine.npz", "layout": "CHW"},
         ["layout = 'CHW'", "'NCHW' or 'NHWC'"],
     ),
+    "a class that is not there": (
+        cifar(classes=[0, 10]),
+        ["datasets.mine: classes = [0, 10]: the data have 10 classes, numbered from 0 to 9"],
+    ),
+    "a digit that is not there": ({"source": "mnist5k", "classes": [3, 12]}, ["classes = [3, 12]", "from 0 to 9"]),
+    "a kind of texture that is not there": ({"source": "textures", "classes": [0, 6]}, ["the data have 6 classes"]),
+    "a class twice": (cifar(classes=[1, 1]), ["classes [1, 1] must not repeat"]),
+    "one class": (cifar(classes=[1]), ["datasets.mine: classes = [1]: two or more are needed"]),
+    "textures of two channels": ({"source": "textures", "channels": 2}, ["channels = 2", "1 or 3"]),
     "unknown source": ({"source": "torchvison"}, ["`torchvison`", "did you mean `torchvision`", "tinyimagenet"]),
     "unknown key": (cifar(train_per_clas=5), ["`train_per_clas`", "did you mean `train_per_class`"]),
 }
@@ -116,12 +130,30 @@ def test_a_mistake_is_named(raw_study, mistake):
         ({"source": "torchvision", "name": "STL10"}, 5000),
         ({"source": "torchvision", "name": "EMNIST", "variant": "letters", "train_per_class": 2}, 52),
         ({"source": "tinyimagenet", "train_per_class": 3}, 600),
+        (cifar(train_per_class=5, classes=[1, 2, 3]), 15),
+        ({"source": "mnist5k", "train_per_class": 20, "test_per_class": 20, "classes": [0, 1]}, 40),
+        ({"source": "textures", "train_per_class": 10}, 60),
     ],
 )
 def test_a_batch_is_held_against_the_size_that_is_known(raw_study, entry, samples):
     study_of(raw_study, entry, batch_size=samples)
     with pytest.raises(ConfigError, match=rf"batch_size = {samples + 1}: must be at most the {samples} training"):
         study_of(raw_study, entry, batch_size=samples + 1)
+
+
+def test_an_entry_without_chosen_classes_is_prepared_as_before(raw_study):
+    for entry in ({"source": "digits8"}, cifar(), {"source": "tinyimagenet"}):
+        assert "classes" not in specs.prepare(study_of(raw_study, entry), "mine").arguments
+        chosen = study_of(raw_study, entry | {"classes": [3, 1]})
+        assert specs.prepare(chosen, "mine").arguments["classes"] == [3, 1]
+        assert known_classes(chosen.datasets["mine"]) == 2
+
+
+def test_classes_of_a_regression_are_refused(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("def data():\n    return {}\n")
+    raw_study["datasets"]["more"] = {"function": "mine:data", "task": "regression", "classes": [0, 1]}
+    with pytest.raises(ConfigError, match="`classes` is of classification, and the task is regression"):
+        load_study(raw_study, [tmp_path])
 
 
 def test_only_what_is_known_of_one_set_reaches_prepare(raw_study):

@@ -144,6 +144,30 @@ MISTAKES = {
         },
         ["probes.p.dataset = cifar", "shape (3, 32, 32)", "those of mnist5k", "(1, 28, 28)"],
     ),
+    "outsiders of another shape": (
+        {
+            "data": {"coloured": {"source": "textures", "channels": 3}},
+            "probes": {"p": {"kind": "out_of_distribution", "dataset": "coloured"}},
+            "ask": ["p"],
+        },
+        ["probes.p.dataset = coloured", "shape (3, 28, 28)", "those of mnist5k", "(1, 28, 28)"],
+    ),
+    "outsiders of the network's own data": (
+        {"probes": {"p": {"kind": "out_of_distribution", "dataset": "mnist5k"}}, "ask": ["p"]},
+        ["experiments.smoke.probes: probes.p.dataset = mnist5k: is the experiment's own; allowed: another"],
+    ),
+    "another kind of shift": (
+        {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "shift": "far"}}},
+        ["probes.p.shift = 'far'", "'semantic' or 'covariate'"],
+    ),
+    "no direction": (
+        {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "directions": 0}}},
+        ["probes.p.directions = 0", "greater than or equal to 1"],
+    ),
+    "a cut-off of one": (
+        {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "cutoff": 1}}},
+        ["probes.p.cutoff = 1", "less than 1"],
+    ),
     "more digits than there are": ({"digits8": {"train_per_class": 150}}, ["datasets.digits8", "at most 174"]),
 }
 
@@ -162,6 +186,16 @@ def test_a_mistake_is_named_with_key_value_and_what_is_allowed(probed, mistake):
         load_study(probed)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_detection_gets_the_part_of_the_test_split_that_the_temperature_is_fitted_on(probed):
+    probed["probes"]["far"] = {"kind": "out_of_distribution", "dataset": "digits8"}
+    probed["experiments"]["smoke"]["probes"] = ["digits8", "far"]
+    probed["measure"] = {"held_out": 0.25, "held_out_seed": 3}
+    transfer, far = spec_of(probed).probes
+    assert (far.arguments["held_out"], far.arguments["held_out_seed"]) == (0.25, 3)
+    assert far.arguments["dataset"] == "digits8"
+    assert transfer.arguments["held_out"] == 0.2  # its own key, of the other data's training split
 
 
 def test_classes_are_checked_where_they_are_known_before_the_data_are_read(probed, tmp_path):

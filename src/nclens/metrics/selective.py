@@ -79,21 +79,9 @@ def normalised_logit(logits: Array, p: float) -> Tensor:
     >>> normalised_logit(torch.tensor([[2.0, 1.0, 0.0], [5.0, 5.0, 5.0]]), 1).tolist()
     [0.5, 0.0]
     """
-    z = _checked(logits)
     if not isinstance(p, Real) or isinstance(p, bool) or not 1 <= p < math.inf:
         raise ValueError(f"p: expected a finite number of 1 or more, got {p!r}")
-    if z.shape[1] < 3:
-        raise ValueError("logits: logit normalisation is constant for two classes, so not defined; expected K >= 3")
-    there = z != -math.inf
-    z, _ = scaled(z.masked_fill(~there, 0))
-    # Less the largest first: equal logits then differ by exactly 0.
-    lead = z - z.masked_fill(~there, -math.inf).amax(dim=1, keepdim=True)
-    lead = lead.masked_fill(~there, 0)
-    centred = (lead - lead.sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True)).masked_fill(~there, 0)
-    largest = centred.abs().amax(dim=1, keepdim=True)
-    unit = centred / torch.where(largest > 0, largest, torch.ones_like(largest))
-    norm = unit.abs().pow(float(p)).sum(dim=1).pow(1 / float(p))
-    return _rounded(unit.amax(dim=1) / torch.where(norm > 0, norm, torch.ones_like(norm)))
+    return _over_norm(*_centred(_checked(logits)), float(p))
 
 
 @dataclass(frozen=True)
@@ -128,12 +116,7 @@ def risks(confidence: Array, correct: Array) -> Tensor:
 
     Arguments and errors are those of :func:`risk_coverage`.
     """
-    groups = _Groups.of(confidence, correct)
-    group = torch.repeat_interleave(groups.size.long())
-    rank = torch.arange(1, len(group) + 1, dtype=torch.float64, device=groups.size.device)
-    size, errors = groups.size[group], groups.errors[group]
-    into = rank - (groups.kept[group] - size)
-    return (groups.wrong[group] - errors + into * errors / size) / rank
+    return _Groups.of(confidence, correct).risks()
 
 
 def aurc(confidence: Array, correct: Array) -> float:
@@ -188,8 +171,7 @@ def risk_at_coverage(confidence: Array, correct: Array, coverage: float = COVERA
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage: expected a number in (0, 1], got {coverage!r}")
     found = risks(confidence, correct)
-    # Of the number as it is written: .55 of 100 samples are 55, and in float64 a little more.
-    return float(found[math.ceil(Fraction(repr(float(coverage))) * len(found)) - 1])
+    return float(found[_place(coverage, len(found))])
 
 
 def fit_power(logits: Array, labels: Array, powers: Sequence[int] = POWERS) -> int:
@@ -206,8 +188,10 @@ def fit_power(logits: Array, labels: Array, powers: Sequence[int] = POWERS) -> i
     z, labels = check_logits(logits, labels)
     if not len(powers):
         raise ValueError("powers: expected at least one exponent, got none")
-    correct = z.argmax(dim=1) == labels
-    return min(powers, key=lambda p: aurc(normalised_logit(z, p), correct))
+    if wrong := [p for p in powers if not 1 <= p < math.inf]:
+        raise ValueError(f"powers: expected finite numbers of 1 or more, got {wrong[0]!r}")
+    correct, centred = z.argmax(dim=1) == labels, _centred(z.double())
+    return min(powers, key=lambda p: aurc(_over_norm(*centred, float(p)), correct))
 
 
 def selective_metrics(logits: Array, labels: Array) -> dict[str, float]:
@@ -273,12 +257,23 @@ def _divided(logits: Tensor, labels: Tensor, held_out: Array) -> tuple[tuple[Ten
 
 
 def _scores(confidence: Tensor, correct: Tensor) -> dict[str, float]:
+    """The four scores, by one sort."""
+    groups = _Groups.of(confidence, correct)
+    found = groups.risks()
+    area = float(found.mean())
+    below = groups.kept[groups.wrong / groups.kept <= RISK]
     return {
-        "aurc": aurc(confidence, correct),
-        "e_aurc": excess_aurc(confidence, correct),
-        "coverage_at_risk": coverage_at_risk(confidence, correct),
-        "risk_at_coverage": risk_at_coverage(confidence, correct),
+        "aurc": area,
+        "e_aurc": area - aurc(correct.double(), correct),
+        "coverage_at_risk": float(below[-1] / len(found)) if len(below) else 0.0,
+        "risk_at_coverage": float(found[_place(COVERAGE, len(found))]),
     }
+
+
+def _place(coverage: float, samples: int) -> int:
+    """Return the index of the last of the ceil(coverage N) most confident."""
+    # Of the number as it is written: .55 of 100 samples are 55, and in float64 a little more.
+    return math.ceil(Fraction(repr(float(coverage))) * samples) - 1
 
 
 def _checked(logits: Array) -> Tensor:
@@ -286,6 +281,26 @@ def _checked(logits: Array) -> Tensor:
     found = as_tensor("logits", logits)
     labels = torch.zeros(len(found) if found.ndim else 0, dtype=torch.int64, device=found.device)
     return check_logits(found, labels)[0].double()
+
+
+def _centred(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest logit (N,) and all logits in size (N, K), both less the mean, over the largest in size."""
+    if z.shape[1] < 3:
+        raise ValueError("logits: logit normalisation is constant for two classes, so not defined; expected K >= 3")
+    there = z != -math.inf
+    z, _ = scaled(z.masked_fill(~there, 0))
+    # Less the largest first: equal logits then differ by exactly 0.
+    lead = z - z.masked_fill(~there, -math.inf).amax(dim=1, keepdim=True)
+    lead = lead.masked_fill(~there, 0)
+    centred = (lead - lead.sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True)).masked_fill(~there, 0)
+    largest = centred.abs().amax(dim=1, keepdim=True)
+    unit = centred / torch.where(largest > 0, largest, torch.ones_like(largest))
+    return unit.amax(dim=1), unit.abs()
+
+
+def _over_norm(top: Tensor, sizes: Tensor, p: float) -> Tensor:
+    norm = sizes.pow(p).sum(dim=1).pow(1 / p)
+    return _rounded(top / torch.where(norm > 0, norm, torch.ones_like(norm)))
 
 
 def _rounded(values: Tensor) -> Tensor:
@@ -320,3 +335,11 @@ class _Groups:
         level, group, size = torch.unique(-score, return_inverse=True, return_counts=True)
         errors = torch.bincount(group, weights=(~right).double(), minlength=len(level))
         return cls(-level, size.double(), errors, size.cumsum(0).double(), errors.cumsum(0))
+
+    def risks(self) -> Tensor:
+        """Return the risk among the j most confident for j = 1..N, its mean over the orders of equals."""
+        group = torch.repeat_interleave(self.size.long())
+        rank = torch.arange(1, len(group) + 1, dtype=torch.float64, device=self.size.device)
+        size, errors = self.size[group], self.errors[group]
+        into = rank - (self.kept[group] - size)
+        return (self.wrong[group] - errors + into * errors / size) / rank

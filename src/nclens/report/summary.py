@@ -45,11 +45,7 @@ def _of(metric: str, *splits: str) -> tuple[Quantity, ...]:
 
 
 QUANTITIES = (
-    *(
-        column
-        for metric in ("error", "ece_unscaled", "ece_scaled", "aurc_unnormalised", "aurc_normalised")
-        for column in _of(metric, "test")
-    ),
+    *(column for metric in ("error", "ece_unscaled", "ece_scaled", "aurc") for column in _of(metric, "test")),
     *(column for metric in ("nc1", "nc2", "nc3") for column in _of(metric, "train", "test")),
     Quantity("epochs to collapse", EPOCHS_TO_COLLAPSE, "train"),
     *(column for metric in ("d_within", "r2_angular") for column in _of(metric, "train", "test")),

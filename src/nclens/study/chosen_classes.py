@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from nclens.study.fields import Closed, Integer
 
-ClassNumbers = Annotated[tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...], Field(min_length=2, max_length=100_000)]
+ClassNumbers = Annotated[tuple[Annotated[Integer, Field(ge=0, lt=2**31)], ...], Field(max_length=100_000)]
 
 
 class ChosenClasses(Closed):
@@ -37,6 +37,8 @@ class ChosenClasses(Closed):
         if numbers is None:
             return self
         context: dict[str, Any] = {"value": str(list(numbers))}
+        if len(numbers) < 2:
+            raise PydanticCustomError("classes", "classes = {value}: two or more are needed; null keeps all", context)
         if len(set(numbers)) != len(numbers):
             raise PydanticCustomError("classes", "classes {value} must not repeat", context)
         if known is not None and max(numbers) >= known:

@@ -29,18 +29,13 @@ PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class DigitClasses(ChosenClasses, Digits):
+class DigitClasses(ChosenClasses):
     """Digits of which some may be kept alone."""
 
     @property
     def all_classes(self) -> int:
         """Number of classes before any are left out."""
         return 10
-
-    @property
-    def train_samples(self) -> int:
-        """Size of the training split."""
-        return (self.kept_classes or 10) * self.train_per_class
 
 
 class Mnist5k(FiveThousand, DigitClasses):
@@ -49,7 +44,7 @@ class Mnist5k(FiveThousand, DigitClasses):
     source: Literal["mnist5k"]
 
 
-class Digits8(DigitClasses):
+class Digits8(DigitClasses, Digits):
     """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
 
     per_class = 174

@@ -24,7 +24,12 @@ class Digits(Closed):
     @property
     def train_samples(self) -> int:
         """Size of the training split."""
-        return 10 * self.train_per_class
+        return (self.kept_classes or 10) * self.train_per_class
+
+    @property
+    def kept_classes(self) -> int | None:
+        """Number of classes that are kept: all, but where an entry chooses some."""
+        return 10
 
     @property
     def image_channels(self) -> int:

@@ -193,6 +193,9 @@ class Study(Closed):
                 probe = self.probes[used]
                 if (classes := getattr(probe, "classes", None)) is not None:
                     classes_exist(f"{where}.probes: probes.{used}.classes", classes, own, self.datasets[own])
+                if probe.other == own and probe.kind == "out_of_distribution":
+                    message = "{where}.probes: probes.{used}.dataset = {own}: is the experiment's own; allowed: another"
+                    raise PydanticCustomError("probe", message, {"where": where, "used": used, "own": own})
                 if probe.other is not None:
                     same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
             for figure in experiment.figures or ():

@@ -66,14 +66,17 @@ def test_table_has_the_columns_and_rows_that_the_report_wants(inputs):
     table, _ = run(inputs, MAIN)
     assert tuple(table.columns) == CLAIM_COLUMNS
     heads = table[table["level"] == "claim"]
+    claims = ("C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "S1", "S2", "G5")
     assert list(zip(heads["loss"], heads["claim"], strict=True)) == [
-        (loss, claim) for loss in ("ls", "ls_0.1") for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "G5")
+        (loss, claim) for loss in ("ls", "ls_0.1") for claim in claims
     ]
     assert heads["quantity"].isna().all()
     assert (heads["seeds"].isna() == heads["claim"].isin(["C5", "C6"])).all()
-    assert (heads["seeds"].dropna() == 3).all()
+    simulated = heads[~heads["claim"].isin(["S1", "S2"])]  # whose metrics the table lacks
+    assert (simulated["seeds"].dropna() == 3).all()
     measures = table[(table["level"] == "measure") & (table["loss"] == "ls")]
     expected = {"C1": 4, "C2": 5, "C3": 1, "C4": 5, "C5": 1, "C6": 2, "W1": 2, "W2": 3, "G5": 2}
+    expected |= {"S1": 4, "S2": 5}
     assert measures.groupby("claim").size().to_dict() == expected
     assert set(table["verdict"]) <= {"supported", "contradicted", "inconclusive"}
 
@@ -237,7 +240,7 @@ def test_predictions_are_judged_for_each_loss_without_a_baseline(inputs):
     predictions = write_predictions(inputs / "predictions.csv", ["ce", "null"])
     table, page = run(inputs, MAIN | {"losses": {"ce": CE, "ls": LS, "null": CE}}, predictions=predictions)
     heads = table[table["level"] == "claim"]
-    compared = ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "G5", "G1", "G2", "G3", "G4", "G5"]
+    compared = ["C1", "C2", "C3", "C4", "C5", "C6", "W1", "W2", "S1", "S2", "G5", "G1", "G2", "G3", "G4", "G5"]
     assert list(heads["claim"]) == [*compared, "C7", "C7"]
     own = pd.read_csv(inputs / "claims.csv", keep_default_na=False).query("claim == 'C7' and level == 'claim'")
     assert own[["loss", "baseline"]].to_numpy().tolist() == [["ce", ""], ["null", ""]]

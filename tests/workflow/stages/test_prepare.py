@@ -54,6 +54,24 @@ def test_the_same_specification_gives_the_same_bits(spec, tmp_path):
     assert prepared(spec, tmp_path)[1]["sha256"] != first["sha256"]
 
 
+def test_some_classes_are_kept_and_relabelled_and_normalised_by_themselves(spec, tmp_path):
+    (every, _), _ = prepared(spec, tmp_path)
+    spec.arguments["classes"] = [2, 0]
+    (chosen, _), manifest = prepared(spec, tmp_path)
+    assert (manifest["classes"], manifest["class_numbers"], manifest["train_counts"]) == (["2", "0"], [2, 0], [12, 12])
+    for split in ("train", "test"):
+        for new, old in ((0, 2), (1, 0)):
+            own, before = chosen[f"{split}.targets"] == new, every[f"{split}.targets"] == old
+            assert torch.equal(chosen[f"{split}.inputs"][own], every[f"{split}.inputs"][before])
+    scaled = chosen["train.inputs"].double() / 255
+    assert manifest["mean"] == pytest.approx(scaled.mean((0, 2, 3)).tolist(), rel=1e-12)
+    spec.arguments["classes"] = [2, 3]
+    with pytest.raises(ValueError, match=r"classes = \[2, 3\]: the data have 3 classes, numbered from 0 to 2"):
+        prepared(spec, tmp_path)
+    spec.arguments["classes"] = ["a", "b", "c"]
+    assert prepared(spec, tmp_path)[1]["classes"] == ["a", "b", "c"]
+
+
 def test_given_constants_take_the_place_of_the_statistics(spec, tmp_path):
     before, _ = prepared(spec, tmp_path)
     spec.arguments["normalisation"] = CONSTANTS
