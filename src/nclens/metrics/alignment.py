@@ -10,7 +10,7 @@ At perfect collapse the second is 0 for k = y_i; the first only where hG = 0.
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels, check_masked
+from nclens._inputs import Array, as_tensor, check_device, check_labels, check_masked
 from nclens.metrics.collapse import check_float64, check_means, check_samples, class_means, with_mean
 from nclens.metrics.samples import without_ignored
 
@@ -23,7 +23,7 @@ SUMS = 6
 """Numbers by which `chunk_sums` and `alignment_table` exchange what is known of some samples."""
 
 # Float64 bytes of one chunk of features.
-_CHUNK_BYTES = 2**21
+_CHUNK_BYTES = 2**19
 
 
 def alignment_distances(features: Array, labels: Array, weight: Array, *, centre: Array | None = None) -> Tensor:
@@ -135,7 +135,11 @@ def check_predicted(
     if len(z):
         check_masked(z)
     found, known = check_samples(found, known, classes)
-    check_float64("features", found, (None, dim), weight)
+    check_device("weight", weight, found)
+    if found.shape[1] != dim:
+        raise ValueError(f"features: expected shape (N, {dim}) as the weight, got {tuple(found.shape)}")
+    if not bool(found.isfinite().all()):
+        raise ValueError("features: every value must be finite, found nan or inf")
     return found, known, z.argmax(1)
 
 
@@ -147,14 +151,16 @@ def mean_of_means(means: Tensor) -> Tensor:
 
 def unit_rows(rows: Tensor) -> Tensor:
     """Return rows over their norms, in float64; nan where the norm is zero."""
-    rows = rows.double()
-    rows = rows / rows.abs().amax(dim=1, keepdim=True)  # so that no square overflows or vanishes
-    return rows / rows.norm(dim=1, keepdim=True)
+    return directions(rows, None)
 
 
 def directions(features: Tensor, centre: Tensor | None) -> Tensor:
     """Return the unit vectors of the features, or of their differences from a centre (d,); nan for zero."""
-    return unit_rows(features if centre is None else features.double() - centre)
+    rows = features.double()
+    rows = rows if centre is None else rows - centre
+    if features.dtype == torch.float64:  # in which squares may overflow or vanish
+        rows = rows / rows.abs().amax(dim=1, keepdim=True)
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 def chunk_sums(x: Tensor, y: Tensor, predicted: Tensor, rows: Tensor, centre: Tensor | None) -> Tensor:
@@ -164,14 +170,14 @@ def chunk_sums(x: Tensor, y: Tensor, predicted: Tensor, rows: Tensor, centre: Te
     of both; and the number of features that are zero.
     """
     unit = directions(x, centre)
-    there = ~unit[:, 0].isnan()
-    unit, y, predicted = unit[there], y[there], predicted[there]
-    correct = y == predicted
-    wrong = ~correct
+    if bool((zero := unit[:, 0].isnan()).any()):
+        unit, y, predicted = unit[~zero], y[~zero], predicted[~zero]
     true = _distance(unit, rows[y])
-    sums = (true[correct].sum(), true[wrong].sum(), _distance(unit[wrong], rows[predicted[wrong]]).sum())
-    counts = (correct.sum(), wrong.sum(), (~there).sum())
-    return torch.stack([*sums, *(count.double() for count in counts)])
+    wrong = (y != predicted).nonzero()[:, 0]
+    to_predicted = _distance(unit[wrong], rows[predicted[wrong]]).sum()
+    right, of_wrong = true.sum() - true[wrong].sum(), true[wrong].sum()
+    counts = (len(true) - len(wrong), len(wrong), int(zero.sum()))
+    return torch.stack([right, of_wrong, to_predicted, *(unit.new_tensor(float(count)) for count in counts)])
 
 
 def alignment_table(sums: Tensor) -> dict[str, Tensor]:

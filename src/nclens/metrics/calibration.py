@@ -140,12 +140,21 @@ def _edges(bins: int, like: Tensor) -> Tensor:
     return torch.arange(bins + 1, dtype=torch.float64, device=like.device) / bins
 
 
+def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityBins:
+    edges = _edges(bins, confidence)
+    # bucketize sends v to the i with edge[i-1] < v <= edge[i], which is the convention (lo, hi].
+    index = torch.bucketize(confidence, edges[1:-1])
+    count = torch.bincount(index, minlength=bins)
+    mean_confidence = torch.bincount(index, weights=confidence, minlength=bins) / count
+    accuracy = torch.bincount(index, weights=correct, minlength=bins) / count
+    return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
+
+
 def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
     """Return (3, J), float64: number of samples, sum of confidence and of correctness in each equal-width bin."""
-    # bucketize sends v to the i with edge[i-1] < v <= edge[i], which is the convention (lo, hi].
     index = torch.bucketize(confidence, _edges(bins, confidence)[1:-1])
-    count = torch.bincount(index, minlength=bins).double()
-    return torch.stack([count, *(torch.bincount(index, weights=w, minlength=bins) for w in (confidence, correct))])
+    weights = (torch.ones_like(confidence), confidence, correct)
+    return torch.stack([torch.bincount(index, weights=w, minlength=bins) for w in weights])
 
 
 def bins_of(sums: Tensor) -> ReliabilityBins:
@@ -153,10 +162,6 @@ def bins_of(sums: Tensor) -> ReliabilityBins:
     edges = _edges(sums.shape[1], sums)
     count = sums[0].long()
     return ReliabilityBins(edges[:-1], edges[1:], count, sums[1] / count, sums[2] / count)
-
-
-def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityBins:
-    return bins_of(bin_sums(confidence, correct, bins))
 
 
 def reliability_bins(
@@ -324,19 +329,24 @@ def brier_score(probabilities: Array, labels: Array, *, ignore_index: int | None
     return float((p - torch.nn.functional.one_hot(y, p.shape[1])).square().sum(dim=1).mean())
 
 
-def _scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The metrics named in ``SCORES``."""
+def _scores(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics named in ``SCORES``, and those of the 15 bins and of the top class that are not among them."""
     p = torch.softmax(logits.double(), dim=1)
-    return {
+    confidence, correct = _top(p, labels)
+    bins = _equal_width(confidence, correct, BINS)
+    sums = classwise_sums(p, labels, BINS)
+    scores = {
         "nll": negative_log_likelihood(logits, labels),
-        "brier": brier_score(p, labels),
-        "ece": expected_calibration_error(p, labels),
-        "ece_20": expected_calibration_error(p, labels, bins=20),
-        "ece_25": expected_calibration_error(p, labels, bins=25),
-        "ece_adaptive": adaptive_calibration_error(p, labels),
-        "ece_classwise": classwise_calibration_error(p, labels),
-        "confidence": float(p.amax(dim=1).mean()),
+        "brier": float((p - torch.nn.functional.one_hot(labels, p.shape[1])).square().sum(dim=1).mean()),
+        "ece": expected_error(bins),
+        "ece_20": expected_error(_equal_width(confidence, correct, 20)),
+        "ece_25": expected_error(_equal_width(confidence, correct, 25)),
+        "ece_adaptive": equal_mass_error(confidence, correct, BINS),
+        "ece_classwise": classwise_error(sums),
+        "confidence": float(confidence.mean()),
     }
+    top = float((confidence - correct).square().mean())
+    return scores, {"mce": maximum_error(bins), "ece_l2": l2_error(bins), "brier_top": top}
 
 
 def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | None = None) -> dict[str, float]:
@@ -363,20 +373,14 @@ def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | Non
     """
     logits, labels = check_logits(logits, labels, ignore_index)
     samples, correct = per_sample(logits, labels)
-    metrics = _scores(logits, labels)
+    metrics, further = _scores(logits, labels)
     metrics["accuracy"] = float(correct.double().mean())
     metrics["error"] = float((~correct).double().mean())
     metrics["entropy"] = float(samples["entropy"].mean())
     for name, value in samples.items():
         metrics[f"{name}_correct"] = float(value[correct].mean())
         metrics[f"{name}_incorrect"] = float(value[~correct].mean())
-    confidence, right = _top(torch.softmax(logits.double(), dim=1), labels)
-    bins = _equal_width(confidence, right, BINS)
-    return metrics | {
-        "mce": maximum_error(bins),
-        "ece_l2": l2_error(bins),
-        "brier_top": float((confidence - right).square().mean()),
-    }
+    return metrics | further
 
 
 def per_sample(logits: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -564,8 +568,8 @@ def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[s
     temperature = fit_temperature(logits[held_out], labels[held_out])
     rest, rest_labels = logits[~held_out].double(), labels[~held_out]
     metrics = {"temperature": temperature}
-    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels).items()}
-    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels).items()}
+    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels)[0].items()}
+    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels)[0].items()}
     metrics["temperature_authors"] = authors_temperature(logits, labels)
     p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
     metrics["ece_authors"] = expected_calibration_error(p, labels)

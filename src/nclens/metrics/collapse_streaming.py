@@ -21,7 +21,6 @@ from nclens._torchvision import import_torchvision
 from nclens.metrics.collapse import (
     KEYS,
     Chosen,
-    centred_rows,
     check_float64,
     check_means,
     check_samples,
@@ -35,7 +34,7 @@ from nclens.metrics.collapse import (
     with_mean,
 )
 from nclens.metrics.generalised import generalised_table
-from nclens.metrics.ranks import between, ranks_table
+from nclens.metrics.ranks import ranks_table
 
 # torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
 with suppress(ModuleNotFoundError):
@@ -208,9 +207,6 @@ class NeuralCollapse(Float64Metric):
     def ranks(self) -> dict[str, Tensor]:
         """Return every key of `nclens.metrics.ranks.collapse_ranks`, float64 scalars, of the samples of all processes.
 
-        Singular values are the roots of the summed scatter's eigenvalues: those below about 1e-8 of the largest are
-        lost in rounding and count as zero.
-
         Raises:
             ValueError: as `class_means`.
         """
@@ -218,15 +214,7 @@ class NeuralCollapse(Float64Metric):
             moments, _ = self._pooled()
             spacing = self.spacing
         kept = (~find_lacking(moments.counts, 1, self.min_samples)).nonzero()[:, 0]
-        counts, means = moments.counts[kept], moments.means[kept]
-        about_mean = between(counts, means)
-        norm = (moments.squares[kept].sum() + counts @ means.square().sum(1)).sqrt()
-        return ranks_table(
-            _singular_values(moments.scatter + about_mean.T @ about_mean),
-            _singular_values(moments.scatter),
-            torch.linalg.svdvals(centred_rows(means)),
-            spacing * norm,
-        )
+        return ranks_table(moments.scatter, moments.counts[kept], moments.means[kept], spacing)
 
     def generalised(self) -> dict[str, Tensor]:
         """Return every key of `nclens.metrics.generalised.generalised_collapse`, of the samples of all processes.
@@ -476,9 +464,3 @@ def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[
     if min_samples is None:
         del values["classes_measured"]
     return values
-
-
-def _singular_values(scatter: Tensor) -> Tensor:
-    """Singular values of A from A'A; zero where they are lost in rounding."""
-    values = torch.linalg.eigvalsh(scatter).clamp(min=0)
-    return values.where(values > len(values) * torch.finfo(values.dtype).eps * values.max(), 0).sqrt()

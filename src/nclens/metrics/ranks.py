@@ -11,6 +11,9 @@ from torch import Tensor
 from nclens._inputs import Array, scaled
 from nclens.metrics.collapse import centred_rows, check_samples, class_means, with_mean
 
+# Samples of a chunk.
+_CHUNK = 1024
+
 KEYS = tuple(
     f"{kind}_rank_{matrix}" for kind in ("effective", "stable") for matrix in ("features", "residuals", "means")
 )
@@ -35,8 +38,9 @@ def collapse_ranks(
     rotation, to a common offset and to scaling of the features.
 
     A matrix that is zero has no rank: nan. So have residuals at rounding level, |A|_F <= eps |H|_F with H the
-    features as they are and eps the relative spacing of their type. Singular values are those of a triangular factor
-    of A, found in chunks, with an error of about 1e-16 max s; memory beyond the inputs is a few d x d matrices.
+    features as they are and eps the relative spacing of their type. Singular values are the roots of the eigenvalues of
+    A'A, summed in float64: those below about 1e-8 max s are lost in rounding and count as zero, which moves a rank by
+    1e-6 of itself at most. Memory beyond the inputs is a few d x d matrices.
 
     Args:
         features: (N, d), any floating dtype; a tensor or NumPy array.
@@ -64,43 +68,42 @@ def collapse_ranks(
         means = class_means(h, classes_of, classes, min_samples=min_samples)
         kept = with_mean(means)
         counts = torch.bincount(classes_of, minlength=classes)[kept].double()
-        size = max(4 * h.shape[1], 2**18 // h.shape[1])  # tall chunks, or most of the work is on R itself
-        r = means.new_zeros((0, h.shape[1]))
-        for x, y in zip(h.split(size), classes_of.split(size), strict=True):
+        scatter = means.new_zeros((h.shape[1], h.shape[1]))
+        for x, y in zip(h.split(_CHUNK), classes_of.split(_CHUNK), strict=True):
             residual = x.double() - means[y]
             if len(kept) < classes:
                 residual = residual[~residual.isnan().any(dim=1)]
-            r = torch.linalg.qr(torch.cat([r, residual]), mode="r").R
-        means = means[kept]
-        total = torch.linalg.qr(torch.cat([r, between(counts, means)]), mode="r").R
-        norm = (r.square().sum() + counts @ means.square().sum(1)).sqrt()
-        values = ranks_table(
-            torch.linalg.svdvals(total),
-            torch.linalg.svdvals(r),
-            torch.linalg.svdvals(centred_rows(means)),
-            torch.finfo(h.dtype).eps * norm,
-        )
+            scatter.addmm_(residual.T, residual)
+        values = ranks_table(scatter, counts, means[kept], torch.finfo(h.dtype).eps)
         return dict(zip(KEYS, torch.stack([values[key] for key in KEYS]).tolist(), strict=True))
 
 
-def between(counts: Tensor, means: Tensor) -> Tensor:
-    """Return (K, d), the class means about the mean of all samples, times the square roots of the counts (K,)."""
-    first = means - means[:1]
-    return counts.sqrt()[:, None] * (first - (counts @ first) / counts.sum())
-
-
-def ranks_table(features: Tensor, residuals: Tensor, means: Tensor, rounding: Tensor) -> dict[str, Tensor]:
-    """Return every key from the singular values of the three matrices, as float64 scalars.
+def ranks_table(scatter: Tensor, counts: Tensor, means: Tensor, eps: Tensor | float) -> dict[str, Tensor]:
+    """Return every key, as float64 scalars.
 
     Args:
-        features, residuals, means: singular values, (r,) each.
-        rounding: the norm up to which residuals are zero.
+        scatter: (d, d), sum over all samples of (h_i - hbar_{y_i}) (h_i - hbar_{y_i})'.
+        counts: (K,), samples a class.
+        means: (K, d), class means.
+        eps: relative spacing of the features' type, below which residuals are rounding.
     """
-    if residuals.square().sum().sqrt() <= rounding:
-        residuals = torch.zeros_like(residuals)
-    matrices = {"features": features, "residuals": residuals, "means": means}
+    shifted = means - means[:1]
+    between = counts.sqrt()[:, None] * (shifted - (counts @ shifted) / counts.sum())
+    within = scatter.trace()
+    norm = within + counts @ means.square().sum(1)
+    matrices = {
+        "features": _singular_values(scatter + between.T @ between),
+        "residuals": _singular_values(scatter if within > eps**2 * norm else torch.zeros_like(scatter)),
+        "means": torch.linalg.svdvals(centred_rows(means)),
+    }
     effective = {f"effective_rank_{name}": _effective_rank(s) for name, s in matrices.items()}
     return effective | {f"stable_rank_{name}": (s / s.max()).square().sum() for name, s in matrices.items()}
+
+
+def _singular_values(gram: Tensor) -> Tensor:
+    """Singular values of A from A'A; zero where they are lost in rounding."""
+    values = torch.linalg.eigvalsh(gram)
+    return values.where(values > len(values) * torch.finfo(values.dtype).eps * values.max(), 0).sqrt()
 
 
 def _effective_rank(singular: Tensor) -> Tensor:
