@@ -6,7 +6,7 @@ from functools import cache
 import pandas as pd
 import pytest
 
-from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows
+from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows, many_classes
 from nclens.claims.unconstrained_feature_model import CONDITION_NUMBERS, DISTANCES, PENALTIES, PREDICTED, STEP_RULES
 from nclens.figures.catalogue import FIGURES
 from tests.claims.runs import runs
@@ -16,6 +16,7 @@ from tests.claims.simulate_regression import DECAYS, simulate_predictions, simul
 SEEDS, EPOCHS = (0, 1, 2), 60
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
+MORE += [*many_classes.GENERALISED, many_classes.OPTIMUM]
 MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
 """Metrics that `simulate_metrics` lacks."""
 TEACHERS = {
@@ -121,4 +122,5 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"W{k}" for k in range(1, 7)),
         *(f"R{k}" for k in range(1, 7)),
         *(f"G{k}" for k in range(1, 6)),
+        *(f"K{k}" for k in range(1, 4)),
     ]

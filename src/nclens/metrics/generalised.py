@@ -211,8 +211,10 @@ def _one_vs_rest(unit: NDArray[np.float64]) -> float:
     for k in np.argsort(bound, kind="stable"):
         if bound[k] >= best:
             break
-        best = min(best, _hull_distance(unit, int(k)))
-    return best
+        if math.isnan(distance := _hull_distance(unit, int(k))):
+            return math.nan
+        best = min(best, distance)
+    return min(best, 2.0)  # not beyond it by rounding
 
 
 def _bounds(unit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -14,9 +14,8 @@ from nclens.metrics.collapse import centred_rows, check_samples, class_means, wi
 # Samples of a chunk.
 _CHUNK = 1024
 
-KEYS = tuple(
-    f"{kind}_rank_{matrix}" for kind in ("effective", "stable") for matrix in ("features", "residuals", "means")
-)
+MATRICES = ("features", "residuals", "means")
+KEYS = tuple(f"{kind}_rank_{matrix}" for kind in ("effective", "stable") for matrix in MATRICES)
 """The keys of `collapse_ranks`, in order."""
 
 
