@@ -550,7 +550,10 @@ def test_online_label_smoothing_gives_the_mass_of_masked_classes_to_the_others()
 
 
 # `nc1_by_correctness` needs samples of every class.
-UNMASKED = (calibration.check_logits, collapse.nc1_by_correctness)
+UNMASKED = (
+    *(calibration.check_logits, collapse.nc1_by_correctness, alignment.sample_alignment),
+    *(alignment_streaming.SampleAlignment, calibration_streaming.CalibrationMetrics),
+)
 
 
 @pytest.mark.parametrize(

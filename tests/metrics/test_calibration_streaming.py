@@ -66,6 +66,7 @@ def test_forward_reset_and_precision():
     assert numbers(metric.compute()) == close(calibration_metrics(logits[:30], labels[:30]))
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_gathered_states_are_those_of_all_processes(monkeypatch):
     logits, labels = draw()
     parts = [CalibrationMetrics(4, distributed_available_fn=lambda: True) for _ in range(2)]

@@ -60,10 +60,9 @@ class _Pairs(Float64Metric):
         Raises:
             ValueError: there is no sample.
         """
-        parts = [self.confidence, self.correct]  # lists, or one tensor each where processes were gathered
-        confidence, correct = (
-            part if isinstance(part, Tensor) else torch.cat([*part, *self._none()]) for part in parts
-        )
+        # Lists, or one tensor each where processes were gathered.
+        parts = [[part] if isinstance(part, Tensor) else part for part in (self.confidence, self.correct)]
+        confidence, correct = (torch.cat([self._none(), *part]) for part in parts)
         if not len(confidence):
             raise ValueError("compute: there is no sample yet; `update` adds some")
         sums = {bins: getattr(self, f"bins_{bins}") for bins in (BINS, *MORE_BINS)}

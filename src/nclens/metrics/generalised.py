@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nclens._inputs import Array, as_integer, as_tensor, scaled
 from nclens.metrics.alignment import unit_rows
-from nclens.metrics.collapse import centred_rows, check_float64, check_samples, class_means, with_mean
+from nclens.metrics.collapse import centred_rows, check_float64, class_means, with_mean
 
 KERNELS = ("log", "riesz", "distance")
 MATRICES = ("means", "classifier")
@@ -87,9 +87,9 @@ def generalised_collapse(
     (1.0, 1.0, 1.6095)
     """
     with torch.no_grad():
-        checked, _ = check_samples(features, labels, None, ignore_index)
-        weight = check_float64("weight", weight, (None, checked.shape[1]), checked)
+        weight = check_float64("weight", weight, (None, None), as_tensor("features", features))
         means = class_means(features, labels, len(weight), ignore_index=ignore_index, min_samples=min_samples)
+        weight = check_float64("weight", weight, tuple(means.shape), means)
         kept = with_mean(means)
         values = generalised_table(means[kept], weight[kept])
         return dict(zip(KEYS, torch.stack([values[key] for key in KEYS]).tolist(), strict=True))
