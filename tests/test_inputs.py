@@ -14,11 +14,16 @@ import torch
 from nclens import losses
 from nclens._inputs import as_integer, as_tensor, check_labels, scaled, unscaled
 from nclens.metrics import (
+    alignment,
+    alignment_streaming,
     calibration,
+    calibration_streaming,
     collapse,
     collapse_streaming,
     film,
+    generalised,
     out_of_distribution,
+    ranks,
     regression,
     regression_streaming,
     regressor,
@@ -61,6 +66,8 @@ GIVEN = {
     "test_features": normal(6, D),
     "test_labels": torch.arange(6) % K,
     "classes": K,
+    "confidence": normal(N).sigmoid(),
+    "correct": torch.arange(N) % 2,
 }
 
 
@@ -115,6 +122,20 @@ GAMMA = {"gamma": 1e-3}
 
 #: Function -> the arguments of `GIVEN` that it is called with. Targets are labels of classifiers.
 TABLE = {
+    alignment.alignment_distances: (*SAMPLED, "weight"),
+    alignment.sample_alignment: (*SAMPLED, "weight", "logits", "reference_means"),
+    alignment_streaming.SampleAlignment: ("reference_means", "weight", *SAMPLED, "logits"),
+    calibration.binary_calibration_metrics: ("confidence", "correct"),
+    calibration.binary_reliability_bins: ("confidence", "correct"),
+    calibration.check_pairs: ("confidence", "correct"),
+    calibration.l2_calibration_error: PROBABILITIES,
+    calibration.maximum_calibration_error: PROBABILITIES,
+    calibration.top_class_brier_score: PROBABILITIES,
+    calibration_streaming.BinaryCalibrationMetrics: ("confidence", "correct"),
+    calibration_streaming.CalibrationMetrics: LOGITS,
+    generalised.generalised_collapse: (*SAMPLED, "weight"),
+    generalised.one_vs_rest_distance: ("rows",),
+    ranks.collapse_ranks: SAMPLED,
     calibration.check_logits: LOGITS,
     calibration.reliability_bins: PROBABILITIES,
     calibration.expected_calibration_error: PROBABILITIES,
@@ -206,6 +227,12 @@ def _nearest(reference_means, weight, bias, features):
     return metric.compute()
 
 
+def _align(reference_means, weight, **batch):
+    metric = alignment_streaming.SampleAlignment(reference_means, weight)
+    metric.update(**batch)
+    return metric.compute()
+
+
 def _stream_regression(**given):
     return streamed(lambda _: regression_streaming.RegressionCollapse(D, K, gamma=1e-3), *REGRESSOR)(**given)
 
@@ -217,6 +244,11 @@ def _mapped(function, **given):
 
 
 CALLED = {
+    alignment_streaming.SampleAlignment: _align,
+    calibration_streaming.BinaryCalibrationMetrics: streamed(
+        lambda _: calibration_streaming.BinaryCalibrationMetrics(), "confidence", "correct"
+    ),
+    calibration_streaming.CalibrationMetrics: streamed(lambda _: calibration_streaming.CalibrationMetrics(K), *LOGITS),
     collapse_streaming.NeuralCollapse: _stream_collapse,
     collapse_streaming.NearestClassMean: _nearest,
     regression_streaming.RegressionCollapse: _stream_regression,
@@ -271,17 +303,8 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 def test_the_table_has_every_public_function_that_takes_arrays():
     modules = (
-        calibration,
-        collapse,
-        film,
-        regression,
-        regressor,
-        representation,
-        selective,
-        out_of_distribution,
-        gradients,
-        transfer,
-        losses,
+        *(alignment, calibration, collapse, film, generalised, out_of_distribution, ranks, regression, regressor),
+        *(representation, selective, gradients, transfer, losses),
     )
     taking = set()
     for module in modules:
@@ -292,6 +315,7 @@ def test_the_table_has_every_public_function_that_takes_arrays():
             if any("Array" in hint for hint in hints):
                 taking.add(getattr(module, node.name))
     helpers = {
+        alignment.check_predicted,
         collapse.check_samples,
         collapse.check_float64,
         collapse.check_means,
@@ -339,7 +363,7 @@ def test_labels_out_of_range_and_of_other_types_are_refused(function):
         call(function, replaced(given, torch.Tensor.tolist))
     with pytest.raises(ValueError, match="expected shape"):
         call(function, replaced(given, lambda labels: labels[:, None]))
-    within = (calibration.stratified_mask, film.balanced_sample, representation.angular_spread)
+    within = (calibration.stratified_mask, film.balanced_sample, representation.angular_spread, ranks.collapse_ranks)
     unbounded = function in (*within, transfer.linear_probe)
     for value in (-1, -100) if unbounded else (7, K, -1, -100):
 
@@ -550,7 +574,10 @@ def test_online_label_smoothing_gives_the_mass_of_masked_classes_to_the_others()
 
 
 # `nc1_by_correctness` needs samples of every class.
-UNMASKED = (calibration.check_logits, collapse.nc1_by_correctness)
+UNMASKED = (
+    *(calibration.check_logits, collapse.nc1_by_correctness, alignment.sample_alignment),
+    *(alignment_streaming.SampleAlignment, calibration_streaming.CalibrationMetrics),
+)
 
 
 @pytest.mark.parametrize(

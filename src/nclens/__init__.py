@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from nclens.callbacks.recorder import Recorder
     from nclens.callbacks.watch import Watch, watch
     from nclens.losses import LOSSES, Schedule, StatefulLoss
+    from nclens.metrics.alignment import sample_alignment
+    from nclens.metrics.alignment_streaming import SampleAlignment
     from nclens.metrics.calibration import (
         ReliabilityBins,
+        binary_calibration_metrics,
         calibration_metrics,
         expected_calibration_error,
         fit_temperature,
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
         stratified_mask,
         temperature_metrics,
     )
+    from nclens.metrics.calibration_streaming import BinaryCalibrationMetrics, CalibrationMetrics
     from nclens.metrics.collapse import class_means, neural_collapse
     from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+    from nclens.metrics.generalised import generalised_collapse
+    from nclens.metrics.ranks import collapse_ranks
     from nclens.metrics.regression import regression_collapse
     from nclens.metrics.regression_streaming import RegressionCollapse
     from nclens.metrics.representation import angular_spread, template_plane
@@ -52,12 +58,23 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "callbacks.recorder": ("Recorder",),
     "callbacks.watch": ("Watch", "watch"),
     "losses": ("LOSSES", "Schedule", "StatefulLoss"),
+    "metrics.alignment": ("sample_alignment",),
+    "metrics.alignment_streaming": ("SampleAlignment",),
     "metrics.calibration": (
-        *("ReliabilityBins", "calibration_metrics", "expected_calibration_error", "fit_temperature"),
+        *(
+            "ReliabilityBins",
+            "binary_calibration_metrics",
+            "calibration_metrics",
+            "expected_calibration_error",
+            "fit_temperature",
+        ),
         *("reliability_bins", "stratified_mask", "temperature_metrics"),
     ),
+    "metrics.calibration_streaming": ("BinaryCalibrationMetrics", "CalibrationMetrics"),
     "metrics.collapse": ("class_means", "neural_collapse"),
     "metrics.collapse_streaming": ("NearestClassMean", "NeuralCollapse"),
+    "metrics.generalised": ("generalised_collapse",),
+    "metrics.ranks": ("collapse_ranks",),
     "metrics.regression": ("regression_collapse",),
     "metrics.regression_streaming": ("RegressionCollapse",),
     "metrics.representation": ("angular_spread", "template_plane"),
@@ -90,6 +107,8 @@ _EXTRAS = {
 
 __all__ = [
     "LOSSES",
+    "BinaryCalibrationMetrics",
+    "CalibrationMetrics",
     "HuggingFaceCallback",
     "LightningCallback",
     "LinearProbe",
@@ -98,17 +117,21 @@ __all__ = [
     "Recorder",
     "RegressionCollapse",
     "ReliabilityBins",
+    "SampleAlignment",
     "Schedule",
     "StatefulLoss",
     "UnconstrainedFeatureModel",
     "UnconstrainedRegression",
     "Watch",
     "angular_spread",
+    "binary_calibration_metrics",
     "calibration_metrics",
     "class_means",
+    "collapse_ranks",
     "expected_calibration_error",
     "fit_effective_penalties",
     "fit_temperature",
+    "generalised_collapse",
     "gradient_variance",
     "linear_probe",
     "nc0_law",
@@ -118,6 +141,7 @@ __all__ = [
     "regression_collapse",
     "reliability_bins",
     "risk_coverage",
+    "sample_alignment",
     "selective_metrics",
     "stratified_mask",
     "temperature_metrics",

@@ -230,7 +230,7 @@ def test_ignored_samples_and_missing_classes():
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), got -100"):
         watch.measure(DataLoader(dataset, 8))
     labels[:3] = -100
-    with pytest.raises(ValueError, match=r"labels: class 2 has 0 sample\(s\), at least 2 needed"):
+    with pytest.raises(ValueError, match=r"labels: class 2 has 0 sample\(s\), at least 1 needed"):
         watch.measure(DataLoader(dataset, 8), ignore_index=-100, min_samples=None)
 
 

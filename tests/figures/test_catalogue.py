@@ -33,6 +33,7 @@ DRAWN = {
         "cifar100": (*PLAIN, *SWEEP, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
         "students": (),
     },
+    "many_classes": {name: ("collapse_curves", "many_classes") for name in ("d2", "d6", "d16")},
     "maxsup": {"maxsup": (*PLAIN, *MAXSUP, "probe_accuracy")},
     "maxsup_full": {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),

@@ -12,19 +12,25 @@ from nclens._torchvision import import_torchvision
 from nclens.metrics import calibration
 from nclens.metrics.calibration import (
     AUTHORS_TEMPERATURES,
+    KEYS,
     SCORES,
     TEMPERATURE_BOUNDS,
     adaptive_calibration_error,
     authors_temperature,
+    binary_calibration_metrics,
+    binary_reliability_bins,
     brier_score,
     calibration_metrics,
     classwise_calibration_error,
     expected_calibration_error,
     fit_temperature,
+    l2_calibration_error,
+    maximum_calibration_error,
     negative_log_likelihood,
     reliability_bins,
     stratified_mask,
     temperature_metrics,
+    top_class_brier_score,
 )
 
 ERRORS = [expected_calibration_error, adaptive_calibration_error, classwise_calibration_error]
@@ -220,7 +226,11 @@ def test_all_metrics_by_hand():
         "entropy": sum(entropy) / 2,
         "entropy_correct": entropy[0],
         "entropy_incorrect": entropy[1],
+        "mce": 5 / 6,
+        "ece_l2": math.sqrt((0.25**2 + (5 / 6) ** 2) / 2),
+        "brier_top": (0.25**2 + (5 / 6) ** 2) / 2,
     }
+    assert tuple(metrics) == KEYS
     assert metrics == pytest.approx(expected, abs=1e-12)
 
 
@@ -395,3 +405,84 @@ def test_inputs_are_left_alone():
     assert torch.equal(logits, copy)
     assert torch.equal(y, copy_y)
     assert calibration.BINS == 15
+
+
+@given(cases)
+@settings(max_examples=20, deadline=None)
+def test_maximum_l2_and_top_class_brier_are_the_literal_sums(case):
+    logits, y = case
+    p = torch.softmax(logits, dim=1)
+    confidence, predicted = p.max(dim=1)
+    gaps = []
+    for j in range(15):
+        inside = [i for i in range(len(y)) if j / 15 < confidence[i] <= (j + 1) / 15]
+        if inside:
+            gap = sum(float(confidence[i]) - int(predicted[i] == y[i]) for i in inside) / len(inside)
+            gaps.append((len(inside) / len(y), abs(gap)))
+    assert maximum_calibration_error(p, y) == pytest.approx(max(gap for _, gap in gaps), abs=1e-12)
+    assert l2_calibration_error(p, y) == pytest.approx(math.sqrt(sum(n * gap**2 for n, gap in gaps)), abs=1e-12)
+    top = sum((float(confidence[i]) - int(predicted[i] == y[i])) ** 2 for i in range(len(y))) / len(y)
+    assert top_class_brier_score(p, y) == pytest.approx(top, abs=1e-12)
+    errors = [error(p, y) for error in (expected_calibration_error, l2_calibration_error, maximum_calibration_error)]
+    assert errors == sorted(errors) or errors == pytest.approx(sorted(errors), abs=1e-12)
+    found = calibration_metrics(logits, y)
+    pairs = binary_calibration_metrics(confidence, predicted == y)
+    assert pairs == pytest.approx({key: found[key] for key in pairs}, abs=1e-12, nan_ok=True)
+    for mine, theirs in zip(
+        vars(binary_reliability_bins(confidence, predicted == y)).values(),
+        vars(reliability_bins(p, y)).values(),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, equal_nan=True)
+
+
+def test_norms_agree_with_torchmetrics():
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    logits, y = draw(11, n=400)
+    p = torch.softmax(logits, dim=1)
+    for norm, error in (("l1", expected_calibration_error), ("l2", l2_calibration_error)):
+        theirs = multiclass_calibration_error(p, y, p.shape[1], n_bins=15, norm=norm)
+        assert error(p, y) == pytest.approx(float(theirs), rel=1e-6)
+    theirs = multiclass_calibration_error(p, y, p.shape[1], n_bins=15, norm="max")
+    assert maximum_calibration_error(p, y) == pytest.approx(float(theirs), rel=1e-6)
+
+
+def test_ignored_samples_are_left_out_everywhere():
+    logits, y = draw(12, n=60)
+    y[::7] = -100
+    keep = y != -100
+    spoilt = logits.clone()
+    spoilt[~keep] = math.nan
+    p, spoilt_p = torch.softmax(logits, dim=1), torch.softmax(spoilt, dim=1)
+    assert calibration_metrics(spoilt, y, ignore_index=-100) == calibration_metrics(logits[keep], y[keep])
+    for function in (fit_temperature, negative_log_likelihood):
+        assert function(spoilt, y, ignore_index=-100) == function(logits[keep], y[keep])
+    for function in (
+        *(expected_calibration_error, l2_calibration_error, maximum_calibration_error, adaptive_calibration_error),
+        *(classwise_calibration_error, brier_score, top_class_brier_score),
+    ):
+        assert function(spoilt_p, y, ignore_index=-100) == function(p[keep], y[keep])
+    confidence, correct = p.amax(dim=1), (p.argmax(dim=1) == y).long().where(keep, -1)
+    found = binary_calibration_metrics(confidence.where(keep, math.nan), correct, ignore_index=-1)
+    assert found == binary_calibration_metrics(confidence[keep], correct[keep] == 1)
+    with pytest.raises(ValueError, match="labels: every one is the ignore_index -100; at least one must be counted"):
+        calibration_metrics(logits, y * 0 - 100, ignore_index=-100)
+    with pytest.raises(ValueError, match=r"logits must not be nan or \+inf .* in row 7"):
+        calibration_metrics(spoilt.index_fill(0, torch.tensor([0]), 0.0), y.where(y != -100, 0), ignore_index=-100)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "message"),
+    [
+        ([0.5, 1.5], [1, 0], r"confidence must lie in \[0, 1\], got 1.5 at index 1"),
+        ([0.5, math.nan], [1, 0], r"confidence must lie in \[0, 1\], got nan at index 1"),
+        ([0.5, 0.5], [1, 2], r"correct must lie in \[0, 2\), got 2 at index 1"),
+        ([0.5, 0.5], [1.0, 0.0], "correct: expected an integer tensor or NumPy array"),
+        ([[0.5, 0.5]], [1, 0], r"confidence must be a float tensor \(N,\) with N >= 1"),
+        ([0.5, 0.5], [1], "correct: expected shape"),
+    ],
+)
+def test_pairs_that_are_none(confidence, correct, message):
+    with pytest.raises(ValueError, match=message):
+        binary_calibration_metrics(torch.tensor(confidence), torch.tensor(correct))

@@ -480,7 +480,6 @@ GOOD = {"features": FEATURES, "labels": LABELS, "weight": WEIGHT, "bias": BIAS, 
         ({"labels": LABELS - 1}, r"labels must lie in \[0, 4\), got -1 at index 3 \(7 of 31 are out of range\)"),
         ({"labels": LABELS + 1}, r"labels must lie in \[0, 4\), got 4"),
         ({"labels": LABELS.clamp(max=2)}, "labels: class 3 has 0 sample"),
-        ({"features": FEATURES[:5], "labels": torch.tensor([0, 0, 1, 2, 3])}, "labels: class 1 has 1 sample"),
         ({"weight": WEIGHT[:, 1:]}, "weight: expected a floating-point tensor of shape"),
         ({"weight": WEIGHT[:1], "labels": 0 * LABELS, "bias": None}, "classes .*expected an integer of 2 or more"),
         ({"weight": spoil(WEIGHT, (0, 0), math.nan)}, "weight: every value must be finite"),
@@ -498,6 +497,18 @@ def test_bad_input_is_a_clear_value_error(changed, message):
         return
     with pytest.raises(ValueError, match=message):
         neural_collapse(**(GOOD | changed))
+
+
+def test_a_class_with_a_single_sample_takes_away_what_needs_its_scatter_alone():
+    features, labels = FEATURES[:5], torch.tensor([0, 0, 1, 2, 3])
+    with pytest.warns(RuntimeWarning, match="class 1 has a single sample and no scatter: nc1, nc1_sum, nc1_quotient"):
+        values = neural_collapse(features, labels, WEIGHT, BIAS)
+    assert [key for key in KEYS if math.isnan(values[key])] == ["nc1", "nc1_sum", "nc1_quotient", "cdnv"]
+    means = class_means(features, labels, 4)
+    twice = neural_collapse(means.repeat(2, 1), torch.arange(8) % 4, WEIGHT, BIAS)  # two samples a class, each its mean
+    rest = [key for key in KEYS if not math.isnan(values[key]) and key != "nc4"]
+    assert [values[key] for key in rest] == pytest.approx([twice[key] for key in rest], rel=1e-12)
+    assert math.isnan(nc1_subset(features, labels, 4, torch.ones(5, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize("subset", [LABELS, [True], torch.ones(3, dtype=torch.bool)])
@@ -599,7 +610,7 @@ LACKING = torch.tensor([0, 0, 0, 1, -100, -100, 1, 3])
     ("labels", "options", "message"),
     [
         (LACKING, {}, r"labels must lie in \[0, 4\), got -100 at index 4"),
-        (LACKING, {"ignore_index": -100}, r"labels: class 2 has 0 sample\(s\), at least 2 needed"),
+        (LACKING, {"ignore_index": -100}, r"labels: class 2 has 0 sample\(s\), at least 1 needed"),
         (LACKING, {"ignore_index": -100, "min_samples": 1}, "min_samples: expected an integer of 2 or more, got 1"),
         (LACKING, {"ignore_index": -100, "min_samples": 2.0}, "min_samples: expected an integer of 2 or more, got 2.0"),
         (

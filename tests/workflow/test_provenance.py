@@ -56,7 +56,10 @@ RERUN = {
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure predict probe train",
     "metrics": "",
-    **dict.fromkeys(("metrics.calibration", "metrics.representation", "metrics.selective"), "draw measure"),
+    **dict.fromkeys(
+        (f"metrics.{part}" for part in ("calibration", "representation", "samples", "selective")), "draw measure"
+    ),
+    **dict.fromkeys(("metrics.alignment", "metrics.generalised", "metrics.ranks"), "measure"),
     "metrics.catalogue": "draw report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     "metrics.intervals": "draw judge report track",

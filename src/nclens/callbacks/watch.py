@@ -106,7 +106,7 @@ class Watch:
             step: step(model, batch) calls the model and returns the labels. The batch is on the model's device.
             ignore_index: samples with this label are left out; by default none is.
             min_samples: 2 or more. Classes with fewer samples are left out, as in `nclens.neural_collapse`, and
-                `classes_measured` counts the others. With None every class must have two samples.
+                `classes_measured` counts the others. With None every class must have a sample.
             reference_means: (K, d), the class means for `nc4`; by default those of these samples.
             nc4: whether to measure `nc4`, which takes the second pass.
             sharded: whether each process has samples of its own.

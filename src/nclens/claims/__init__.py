@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
+    many_classes,
     maxsup,
     nc0,
     neural_regression_collapse,
@@ -49,6 +50,7 @@ PAPERS = (
     optimizers,
     nc0,
     any_loss,
+    many_classes,
 )
 
 

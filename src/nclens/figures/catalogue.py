@@ -242,6 +242,16 @@ _ENTRIES = (
         suits=MAXSUP,
     ),
     FigureEntry(
+        stem="many_classes",
+        title="More classes than a simplex has room for",
+        source="our own, on generalised neural collapse (arXiv 2310.05351, 2303.06484)",
+        caption="Training set, against epoch. With more classes than d + 1 no simplex exists: NC2 and the deviation "
+        "from a simplex's angles cannot be 0. The one-vs-rest distance, of each class from the convex hull of all "
+        "others, has an optimum there too; higher is more collapsed.",
+        draw="nclens.figures.many_classes:many_classes",
+        suits=("many_classes",),
+    ),
+    FigureEntry(
         stem="two_stage",
         title="Error and neural collapse before and after smoothing is dropped",
         source="our own, on two-stage label smoothing (arXiv 2006.11653) with our hyper-parameters",

@@ -14,6 +14,7 @@ confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,13 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from nclens._inputs import Array, as_integer, as_tensor, check_labels, check_masked
+from nclens.metrics.samples import without_ignored
 
 BINS = 15
 """Number of bins of every calibration error unless stated: the field's default."""
+
+MORE_BINS = (20, 25)
+"""Further numbers of bins, those of the authors' code."""
 
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 """Range in which :func:`fit_temperature` looks for the temperature."""
@@ -35,15 +40,39 @@ SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classw
 """The metrics that :func:`temperature_metrics` gives with and without scaling."""
 
 
-def check_logits(logits: Array, labels: Array) -> tuple[Tensor, Tensor]:
+KEYS = (
+    *SCORES,
+    *("accuracy", "error", "entropy"),
+    *(f"{name}_{part}" for name in ("confidence", "entropy", "nll") for part in ("correct", "incorrect")),
+    *("mce", "ece_l2", "brier_top"),
+)
+"""The keys of :func:`calibration_metrics`, in order."""
+
+
+def check_logits(logits: Array, labels: Array, ignore_index: int | None = None) -> tuple[Tensor, Tensor]:
     """Return logits (N, K) and int64 labels (N,) as tensors, or raise a ValueError.
 
     Logits are floats, N >= 1, K >= 2; -inf masks a class, of which each row must keep one; nan and +inf are refused.
-    Labels are integers of any type in [0, K).
+    Labels are integers of any type in [0, K). Samples with the label `ignore_index` are left out, whatever their
+    logits; one at least must be left.
     """
     logits = _check_shape(logits, "logits")
-    check_masked(logits)
-    return logits, check_labels(labels, logits.shape[1], len(logits), logits)
+    if ignore_index is None:
+        check_masked(logits)
+        return logits, check_labels(labels, logits.shape[1], len(logits), logits)
+    counted, found = _counted(labels, logits.shape[1], logits, ignore_index)
+    check_masked(logits.masked_fill(~counted[:, None], 0))
+    return logits[counted], found[counted]
+
+
+def _counted(
+    labels: Array, classes: int, like: Tensor, ignore_index: int, name: str = "labels"
+) -> tuple[Tensor, Tensor]:
+    """Return which samples are counted and the labels of all; a ValueError where none is."""
+    counted, found = without_ignored(labels, classes, like, ignore_index, name)
+    if not counted.any():
+        raise ValueError(f"{name}: every one is the ignore_index {ignore_index}; at least one must be counted")
+    return counted, found
 
 
 def _check_shape(values: Array, name: str) -> Tensor:
@@ -61,10 +90,17 @@ def present(logits: Tensor) -> tuple[Tensor, Tensor]:
     return there, logits.shape[1] / there.sum(dim=1).double()
 
 
-def _check_probabilities(probabilities: Array, labels: Array, bins: int = 1) -> tuple[Tensor, Tensor]:
+def _check_probabilities(
+    probabilities: Array, labels: Array, bins: int = 1, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the probabilities in float64 and the labels in int64, or raise a ValueError."""
     as_integer("bins", bins, 1)
     probabilities = _check_shape(probabilities, "probabilities")
+    if ignore_index is not None:
+        counted, labels = _counted(labels, probabilities.shape[1], probabilities, ignore_index)
+        even = torch.full_like(probabilities, 1 / probabilities.shape[1])
+        p, labels = _check_probabilities(probabilities.where(counted[:, None], even), labels, bins)
+        return p[counted], labels[counted]
     labels = check_labels(labels, probabilities.shape[1], len(probabilities), probabilities)
     p = probabilities.double()
     if not p.isfinite().all():
@@ -100,8 +136,12 @@ class ReliabilityBins:
     accuracy: Tensor
 
 
+def _edges(bins: int, like: Tensor) -> Tensor:
+    return torch.arange(bins + 1, dtype=torch.float64, device=like.device) / bins
+
+
 def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityBins:
-    edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
+    edges = _edges(bins, confidence)
     # bucketize sends v to the i with edge[i-1] < v <= edge[i], which is the convention (lo, hi].
     index = torch.bucketize(confidence, edges[1:-1])
     count = torch.bincount(index, minlength=bins)
@@ -110,7 +150,23 @@ def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityB
     return ReliabilityBins(edges[:-1], edges[1:], count, mean_confidence, accuracy)
 
 
-def reliability_bins(probabilities: Array, labels: Array, bins: int = BINS) -> ReliabilityBins:
+def bin_sums(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
+    """Return (3, J), float64: number of samples, sum of confidence and of correctness in each equal-width bin."""
+    index = torch.bucketize(confidence, _edges(bins, confidence)[1:-1])
+    weights = (torch.ones_like(confidence), confidence, correct)
+    return torch.stack([torch.bincount(index, weights=w, minlength=bins) for w in weights])
+
+
+def bins_of(sums: Tensor) -> ReliabilityBins:
+    """Return the bins of (3, J) sums, as from `bin_sums`."""
+    edges = _edges(sums.shape[1], sums)
+    count = sums[0].long()
+    return ReliabilityBins(edges[:-1], edges[1:], count, sums[1] / count, sums[2] / count)
+
+
+def reliability_bins(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> ReliabilityBins:
     """Count, mean confidence and accuracy in equal-width bins of the confidence.
 
     Bin j of J is (j/J, (j+1)/J]: a confidence on an edge belongs to the bin below it, a confidence of 1 to the last.
@@ -122,6 +178,7 @@ def reliability_bins(probabilities: Array, labels: Array, bins: int = BINS) -> R
             precision are divided by their sum, in float64.
         labels: (N,) integers in [0, K).
         bins: number of bins J.
+        ignore_index: samples with this label are left out, whatever their probabilities; by default none is.
 
     Returns:
         ``lower`` and ``upper`` edges, ``count`` (int64), and mean ``confidence`` and ``accuracy`` (nan where the bin
@@ -129,27 +186,69 @@ def reliability_bins(probabilities: Array, labels: Array, bins: int = BINS) -> R
 
     Raises:
         ValueError: on wrong shapes, non-finite or negative probabilities, rows that do not sum to 1, labels out of
-            range, or fewer than one bin.
+            range, no sample that is counted, or fewer than one bin.
     """
-    p, y = _check_probabilities(probabilities, labels, bins)
+    p, y = _check_probabilities(probabilities, labels, bins, ignore_index)
     return _equal_width(*_top(p, y), bins)
 
 
-def _gap(bins: ReliabilityBins) -> float:
+def expected_error(bins: ReliabilityBins) -> float:
+    """Return the expected calibration error of bins, ``sum_j (n_j / N) |accuracy_j - confidence_j|``."""
     weighted = bins.count * (bins.accuracy - bins.confidence).abs()
     return float(weighted.nansum() / bins.count.sum())
 
 
-def expected_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
+def l2_error(bins: ReliabilityBins) -> float:
+    """Return the l2 norm of the calibration error of bins."""
+    weighted = bins.count * (bins.accuracy - bins.confidence).square()
+    return math.sqrt(float(weighted.nansum() / bins.count.sum()))
+
+
+def maximum_error(bins: ReliabilityBins) -> float:
+    """Return the maximum calibration error of bins."""
+    return float((bins.accuracy - bins.confidence).abs().nan_to_num(0).max())
+
+
+def expected_calibration_error(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> float:
     """Expected calibration error of the top-1 confidence, in [0, 1].
 
     ``sum_j (n_j / N) |accuracy_j - confidence_j|`` over the equal-width bins (lo, hi] of :func:`reliability_bins`,
     which see for arguments and errors.
     """
-    return _gap(reliability_bins(probabilities, labels, bins))
+    return expected_error(reliability_bins(probabilities, labels, bins, ignore_index=ignore_index))
 
 
-def adaptive_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
+def l2_calibration_error(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> float:
+    """Calibration error of the top-1 confidence in the l2 norm, in [0, 1], not debiased.
+
+    ``sqrt(sum_j (n_j / N) (accuracy_j - confidence_j)^2)`` over the bins of :func:`reliability_bins`, which see for
+    arguments and errors. Between the expected and the maximum calibration error of the same bins.
+
+    Source: Kumar, Liang, Ma, Verified uncertainty calibration, arXiv 1909.10155.
+    """
+    return l2_error(reliability_bins(probabilities, labels, bins, ignore_index=ignore_index))
+
+
+def maximum_calibration_error(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> float:
+    """Maximum calibration error of the top-1 confidence, in [0, 1].
+
+    ``max_j |accuracy_j - confidence_j|`` over the bins of :func:`reliability_bins` that have a sample; see there for
+    arguments and errors. A bin with one sample counts as much as one with a thousand.
+
+    Source: Naeini, Cooper, Hauskrecht (2015), Obtaining well calibrated probabilities using Bayesian binning.
+    """
+    return maximum_error(reliability_bins(probabilities, labels, bins, ignore_index=ignore_index))
+
+
+def adaptive_calibration_error(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> float:
     """Calibration error of the top-1 confidence over bins of equal mass, in [0, 1].
 
     The samples are sorted by confidence; the sample of rank r = 0..N-1 falls into bin floor(r J / N), so the sizes of
@@ -162,16 +261,22 @@ def adaptive_calibration_error(probabilities: Array, labels: Array, bins: int = 
     Bins of equal mass are a common variant of the error; this tie rule is ours. Arguments and errors are those of
     :func:`reliability_bins`.
     """
-    p, y = _check_probabilities(probabilities, labels, bins)
-    confidence, correct = _top(p, y)
+    return equal_mass_error(*_top(*_check_probabilities(probabilities, labels, bins, ignore_index)), bins)
+
+
+def equal_mass_error(confidence: Tensor, correct: Tensor, bins: int) -> float:
+    """Return the calibration error over bins of equal mass of confidences (N,) and correctness (N,), 0.0 or 1.0."""
     distinct, group, size = torch.unique(confidence, return_inverse=True, return_counts=True)
     excess = torch.bincount(group, weights=correct) / size - distinct
-    rank = torch.arange(len(y), device=y.device)
-    total = torch.bincount(rank * bins // len(y), weights=excess.repeat_interleave(size), minlength=bins)
-    return float(total.abs().sum() / len(y))
+    samples = len(confidence)
+    rank = torch.arange(samples, device=confidence.device)
+    total = torch.bincount(rank * bins // samples, weights=excess.repeat_interleave(size), minlength=bins)
+    return float(total.abs().sum() / samples)
 
 
-def classwise_calibration_error(probabilities: Array, labels: Array, bins: int = BINS) -> float:
+def classwise_calibration_error(
+    probabilities: Array, labels: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> float:
     """Calibration error of every class's probability, averaged over classes, in [0, 1].
 
     ``(1/K) sum_k sum_j (n_kj / N) |mean of p_k in the bin - frequency of class k in the bin|`` where, for each class
@@ -179,57 +284,85 @@ def classwise_calibration_error(probabilities: Array, labels: Array, bins: int =
     This is the "one against the rest" definition without a threshold; other definitions of the name exist. Arguments
     and errors are those of :func:`reliability_bins`.
     """
-    p, y = _check_probabilities(probabilities, labels, bins)
-    is_class = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    p, y = _check_probabilities(probabilities, labels, bins, ignore_index)
+    return classwise_error(classwise_sums(p, y, bins))
+
+
+def classwise_sums(p: Tensor, labels: Tensor, bins: int) -> list[Tensor]:
+    """Return, of each class, the (3, J) sums of its probability (N,), as from `bin_sums`."""
+    is_class = torch.nn.functional.one_hot(labels, p.shape[1]).double()
     pairs = zip(p.T.contiguous(), is_class.T.contiguous(), strict=True)
-    return sum(_gap(_equal_width(p_k, is_k, bins)) for p_k, is_k in pairs) / p.shape[1]
+    return [bin_sums(p_k, is_k, bins) for p_k, is_k in pairs]
 
 
-def negative_log_likelihood(logits: Array, labels: Array) -> float:
+def classwise_error(sums: Sequence[Tensor]) -> float:
+    """Return the mean over classes of the expected calibration error of their (3, J) sums."""
+    return sum(expected_error(bins_of(of_class)) for of_class in sums) / len(sums)
+
+
+def negative_log_likelihood(logits: Array, labels: Array, *, ignore_index: int | None = None) -> float:
     """Mean of ``-log softmax(z)_y`` in nats, in [0, inf]: inf where a label's class is masked, and only there.
 
     Raises:
         ValueError: as :func:`check_logits`.
     """
-    logits, labels = check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels, ignore_index)
     return float(torch.nn.functional.cross_entropy(logits.double(), labels))
 
 
-def brier_score(probabilities: Array, labels: Array) -> float:
+def top_class_brier_score(probabilities: Array, labels: Array, *, ignore_index: int | None = None) -> float:
+    """Brier score of the top-1 confidence: mean over samples of ``(max_k p_k - [correct])^2``, in [0, 1].
+
+    A proper score of whether the prediction is right; how the other classes share the rest does not matter. Arguments
+    and errors are those of :func:`reliability_bins`.
+    """
+    confidence, correct = _top(*_check_probabilities(probabilities, labels, ignore_index=ignore_index))
+    return float((confidence - correct).square().mean())
+
+
+def brier_score(probabilities: Array, labels: Array, *, ignore_index: int | None = None) -> float:
     """Mean over samples of ``sum_k (p_k - [k = y])^2``, in [0, 2]: the sum over classes, without a factor 1/2.
 
     Arguments and errors are those of :func:`reliability_bins`.
     """
-    p, y = _check_probabilities(probabilities, labels)
+    p, y = _check_probabilities(probabilities, labels, ignore_index=ignore_index)
     return float((p - torch.nn.functional.one_hot(y, p.shape[1])).square().sum(dim=1).mean())
 
 
-def _scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The metrics named in ``SCORES``."""
+def _scores(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics named in ``SCORES``, and those of the 15 bins and of the top class that are not among them."""
     p = torch.softmax(logits.double(), dim=1)
-    return {
+    confidence, correct = _top(p, labels)
+    bins = _equal_width(confidence, correct, BINS)
+    sums = classwise_sums(p, labels, BINS)
+    scores = {
         "nll": negative_log_likelihood(logits, labels),
-        "brier": brier_score(p, labels),
-        "ece": expected_calibration_error(p, labels),
-        "ece_20": expected_calibration_error(p, labels, bins=20),
-        "ece_25": expected_calibration_error(p, labels, bins=25),
-        "ece_adaptive": adaptive_calibration_error(p, labels),
-        "ece_classwise": classwise_calibration_error(p, labels),
-        "confidence": float(p.amax(dim=1).mean()),
+        "brier": float((p - torch.nn.functional.one_hot(labels, p.shape[1])).square().sum(dim=1).mean()),
+        "ece": expected_error(bins),
+        "ece_20": expected_error(_equal_width(confidence, correct, 20)),
+        "ece_25": expected_error(_equal_width(confidence, correct, 25)),
+        "ece_adaptive": equal_mass_error(confidence, correct, BINS),
+        "ece_classwise": classwise_error(sums),
+        "confidence": float(confidence.mean()),
     }
+    top = float((confidence - correct).square().mean())
+    return scores, {"mce": maximum_error(bins), "ece_l2": l2_error(bins), "brier_top": top}
 
 
-def calibration_metrics(logits: Array, labels: Array) -> dict[str, float]:
+def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | None = None) -> dict[str, float]:
     """Every calibration metric of one split at temperature 1.
 
     Keys: ``accuracy`` and ``error`` = 1 - accuracy; ``nll``, ``brier``; ``ece``, ``ece_20``, ``ece_25`` (15, 20 and
     25 equal-width bins), ``ece_adaptive``, ``ece_classwise`` (15 bins); ``confidence`` (mean top-1 probability),
     ``entropy`` (mean of ``-sum_k p_k log p_k``, nats, in [0, log K]); and ``confidence``, ``entropy``, ``nll`` with
     ``_correct`` and ``_incorrect``: the means over the samples predicted rightly and wrongly, nan if there are none.
+    Further ``mce`` and ``ece_l2``, the maximum and the l2 norm over the 15 bins, and ``brier_top``, the score of
+    :func:`top_class_brier_score`.
 
     Args:
         logits: (N, K); -inf masks a class.
         labels: (N,) integers in [0, K).
+        ignore_index: samples with this label are left out, whatever their logits; by default none is.
 
     Raises:
         ValueError: as :func:`check_logits`.
@@ -238,26 +371,118 @@ def calibration_metrics(logits: Array, labels: Array) -> dict[str, float]:
     >>> round(metrics["accuracy"], 3), round(metrics["confidence"], 3), round(metrics["nll"], 3)
     (0.5, 0.806, 0.72)
     """
-    logits, labels = check_logits(logits, labels)
-    log_p = torch.log_softmax(logits.double(), dim=1)
-    p = log_p.exp()
-    correct = logits.argmax(dim=1) == labels
-    samples = {
-        "confidence": p.amax(dim=1),
-        "entropy": -(p * log_p.masked_fill(p == 0, 0)).sum(dim=1),
-        "nll": -log_p.gather(1, labels[:, None])[:, 0],
-    }
-    metrics = _scores(logits, labels)
+    logits, labels = check_logits(logits, labels, ignore_index)
+    samples, correct = per_sample(logits, labels)
+    metrics, further = _scores(logits, labels)
     metrics["accuracy"] = float(correct.double().mean())
     metrics["error"] = float((~correct).double().mean())
     metrics["entropy"] = float(samples["entropy"].mean())
     for name, value in samples.items():
         metrics[f"{name}_correct"] = float(value[correct].mean())
         metrics[f"{name}_incorrect"] = float(value[~correct].mean())
-    return metrics
+    return metrics | further
 
 
-def fit_temperature(logits: Array, labels: Array) -> float:
+def per_sample(logits: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return confidence, entropy and negative log-likelihood of each sample, (N,), and if it is right, (N,) bool."""
+    log_p = torch.log_softmax(logits.double(), dim=1)
+    p = log_p.exp()
+    samples = {
+        "confidence": p.amax(dim=1),
+        "entropy": -(p * log_p.masked_fill(p == 0, 0)).sum(dim=1),
+        "nll": -log_p.gather(1, labels[:, None])[:, 0],
+    }
+    return samples, logits.argmax(dim=1) == labels
+
+
+def check_pairs(
+    confidence: Array, correct: Array, ignore_index: int | None = None, bins: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Return confidences (N,) and correctness (N,), 0.0 or 1.0, in float64, or raise a ValueError.
+
+    Confidences are floats in [0, 1], N >= 1. Correctness is bool, or integers 0 and 1; pairs with the correctness
+    `ignore_index` are left out, whatever their confidence; one at least must be left.
+    """
+    as_integer("bins", bins, 1)
+    c = as_tensor("confidence", confidence)
+    if c.ndim != 1 or not len(c) or not c.is_floating_point():
+        raise ValueError(f"confidence must be a float tensor (N,) with N >= 1, got {c.dtype} {tuple(c.shape)}")
+    right = as_tensor("correct", correct)
+    right = right.long() if right.dtype == torch.bool else right
+    if ignore_index is None:
+        right = check_labels(right, 2, len(c), c, "correct")
+    else:
+        counted, right = _counted(right, 2, c, ignore_index, "correct")
+        c = c.where(counted, 0)
+    c = c.double()
+    if bool((wrong := ~((c >= 0) & (c <= 1))).any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(f"confidence must lie in [0, 1], got {float(c[first]):.6g} at index {first}")
+    return (c, right.double()) if ignore_index is None else (c[counted], right[counted].double())
+
+
+def binary_reliability_bins(
+    confidence: Array, correct: Array, bins: int = BINS, *, ignore_index: int | None = None
+) -> ReliabilityBins:
+    """:func:`reliability_bins` of pairs: of what gives one confidence a decision, such as answers of a language model.
+
+    Args:
+        confidence: (N,) floats in [0, 1].
+        correct: (N,) bool, or integers 0 and 1: whether the decision was right.
+        bins: number of bins J.
+        ignore_index: pairs whose `correct` is this integer are left out, whatever their confidence; by default none is.
+
+    Raises:
+        ValueError: on wrong shapes or types, values out of range, no pair that is counted, or fewer than one bin.
+    """
+    return _equal_width(*check_pairs(confidence, correct, ignore_index, bins), bins)
+
+
+def binary_calibration_metrics(
+    confidence: Array, correct: Array, *, ignore_index: int | None = None
+) -> dict[str, float]:
+    """Every calibration metric of (confidence, correctness) pairs.
+
+    Keys, as in :func:`calibration_metrics`: ``accuracy`` and ``error``; ``confidence``, its mean, and
+    ``confidence_correct`` and ``confidence_incorrect``; ``ece``, ``ece_20``, ``ece_25``, ``ece_adaptive``, ``mce``,
+    ``ece_l2``, ``brier_top``. Those of a network's top-1 confidences and correctness are that function's.
+
+    Arguments and errors are those of :func:`binary_reliability_bins`.
+
+    >>> metrics = binary_calibration_metrics(torch.tensor([0.9, 0.7, 0.6]), torch.tensor([True, True, False]))
+    >>> round(metrics["confidence"], 3), round(metrics["accuracy"], 3), round(metrics["mce"], 3)
+    (0.733, 0.667, 0.6)
+    """
+    c, right = check_pairs(confidence, correct, ignore_index)
+    sums = {bins: bin_sums(c, right, bins) for bins in (BINS, *MORE_BINS)}
+    return top_metrics(sums, c, right)
+
+
+def top_metrics(sums: Mapping[int, Tensor], confidence: Tensor, correct: Tensor) -> dict[str, float]:
+    """Return the keys of :func:`binary_calibration_metrics`.
+
+    Args:
+        sums: J -> the (3, J) sums of all pairs, for 15, 20 and 25 bins.
+        confidence, correct: (N,) of the pairs; correctness is 0.0 or 1.0.
+    """
+    bins = bins_of(sums[BINS])
+    accuracy = float(correct.mean())
+    return {
+        "accuracy": accuracy,
+        "error": 1 - accuracy,
+        "confidence": float(confidence.mean()),
+        "confidence_correct": float(confidence[correct == 1].mean()),
+        "confidence_incorrect": float(confidence[correct == 0].mean()),
+        "ece": expected_error(bins),
+        **{f"ece_{more}": expected_error(bins_of(sums[more])) for more in MORE_BINS},
+        "ece_adaptive": equal_mass_error(confidence, correct, BINS),
+        "mce": maximum_error(bins),
+        "ece_l2": l2_error(bins),
+        "brier_top": float((confidence - correct).square().mean()),
+    }
+
+
+def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = None) -> float:
     """Temperature T minimising the mean negative log-likelihood of ``softmax(logits / T)``.
 
     The likelihood is convex in 1/T with slope ``mean_i sum_k p_ik (z_ik - z_iy)``, so T is where that slope crosses
@@ -270,7 +495,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     Raises:
         ValueError: as :func:`check_logits`, or if a label's class is masked: its likelihood is 0 at every temperature.
     """
-    logits, labels = check_logits(logits, labels)
+    logits, labels = check_logits(logits, labels, ignore_index)
     z = logits.double()
     own = z.gather(1, labels[:, None])
     if bool(own.isneginf().any()):
@@ -310,7 +535,7 @@ def authors_temperature(logits: Array, labels: Array) -> float:
     correct = (z.argmax(dim=1) == labels).double()
 
     def error(temperature: float) -> float:
-        return _gap(_equal_width(torch.softmax(z / temperature, dim=1).amax(dim=1), correct, BINS))
+        return expected_error(_equal_width(torch.softmax(z / temperature, dim=1).amax(dim=1), correct, BINS))
 
     return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
 
@@ -343,8 +568,8 @@ def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[s
     temperature = fit_temperature(logits[held_out], labels[held_out])
     rest, rest_labels = logits[~held_out].double(), labels[~held_out]
     metrics = {"temperature": temperature}
-    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels).items()}
-    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels).items()}
+    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels)[0].items()}
+    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels)[0].items()}
     metrics["temperature_authors"] = authors_temperature(logits, labels)
     p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
     metrics["ece_authors"] = expected_calibration_error(p, labels)

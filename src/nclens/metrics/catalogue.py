@@ -19,7 +19,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 GIVEN = ("features", "logits", "labels", "targets", "weight", "bias")
 """The arguments that a measure of the user's own may name."""
@@ -99,6 +99,21 @@ def _by_correctness(*metrics: Metric) -> tuple[Metric, ...]:
     )
 
 
+def _of_matrices(kind: str, label: str, names: dict[str, str], **details: Any) -> tuple[Metric, ...]:
+    """A metric of several matrices, one each: end of its name -> what the matrix is called."""
+    return tuple(Metric(f"{kind}_{name}", f"{label} of {called}", **details) for name, called in names.items())
+
+
+_RANKED = {"features": "the features", "residuals": "the within-class residuals", "means": "the class means"}
+_BOTH = {"means": "the class means", "classifier": "the classifier"}
+_ALIGNED = {
+    "": "distance to the class's row of W",
+    "_correct": "distance to the class's row of W on correct predictions",
+    "_incorrect": "distance to the class's row of W on wrong predictions",
+    "_predicted": "distance to the predicted class's row of W",
+    "_predicted_incorrect": "distance to the predicted class's row of W on wrong predictions",
+}
+
 _REGRESSION = (
     Metric("nrc1", "NRC1", "lower", most=1.0),
     Metric("nrc1_centred", "NRC1 of centred features", "lower", most=1.0),
@@ -141,6 +156,41 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("feature_norm", "feature norm", unit="feature units"),
             Metric("classifier_norm", "classifier norm", unit="weight units"),
             Metric("rank_means", "rank of the class means"),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.ranks:collapse_ranks",
+        (
+            *_of_matrices("effective_rank", "effective rank", _RANKED),
+            *_of_matrices("stable_rank", "stable rank", _RANKED),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.generalised:generalised_collapse",
+        (
+            *_of_matrices("gnc2_log", "hyperspherical energy", _BOTH, better="lower", least=-math.log(2)),
+            *_of_matrices("gnc2_log_variance", "variance of log 1/distance", _BOTH, better="lower"),
+            *_of_matrices("gnc2_riesz", "mean of 1/distance", _BOTH, better="lower", least=0.5),
+            *_of_matrices("gnc2_riesz_variance", "variance of 1/distance", _BOTH, better="lower"),
+            *_of_matrices("gnc2_distance", "mean distance", _BOTH, better="higher", most=2.0),
+            *_of_matrices("gnc2_distance_variance", "variance of the distances", _BOTH, better="lower", most=1.0),
+            *_of_matrices("one_vs_rest", "one-vs-rest distance", _BOTH, better="higher", most=2.0),
+            Metric("one_vs_rest_optimum", "largest possible one-vs-rest distance", most=2.0),
+            Metric("unc3", "UNC3", "lower", most=1.0),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.alignment:sample_alignment",
+        tuple(
+            metric
+            for origin, addition in (("", ""), ("_centred", ", centred"))
+            for metric in (
+                *(
+                    Metric(f"alignment{origin}{part}", f"{label}{addition}", "lower", most=2.0)
+                    for part, label in _ALIGNED.items()
+                ),
+                Metric(f"alignment{origin}_zero_features", f"features that are zero{addition}"),
+            )
         ),
     ),
     Measurement("nclens.metrics.collapse:nc1_by_correctness", _by_correctness(Metric("nc1", "NC1", "lower"))),
@@ -188,6 +238,9 @@ MEASUREMENTS: tuple[Measurement, ...] = (
                 Metric("entropy", "entropy", unit="nats"),
                 Metric("nll", "NLL", unit="nats"),
             ),
+            Metric("mce", "MCE", "lower", most=1.0),
+            Metric("ece_l2", "calibration error, l2 norm", "lower", most=1.0),
+            Metric("brier_top", "Brier score of the top class", "lower", most=1.0),
         ),
     ),
     Measurement(

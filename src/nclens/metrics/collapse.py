@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +25,6 @@ from nclens._inputs import (
     as_integer,
     as_tensor,
     check_device,
-    check_label_type,
     check_labels,
     check_masked,
     describe,
@@ -34,6 +32,7 @@ from nclens._inputs import (
     scaled,
     unscaled,
 )
+from nclens.metrics.samples import without_ignored
 
 KEYS = (
     "nc0",
@@ -116,7 +115,8 @@ def neural_collapse(
     normalised by M, `nc2`, `nc2_means`, `nc3`, `nc3_squared`, `equinorm_means` and `equiangular_means`, are nan; `nc4`
     is nan where the reference means coincide. The same holds for W = 0 and the values normalised by W. A
     `RuntimeWarning` says so. Two coinciding class means alone make `cdnv` inf; a single zero row of M or of W makes
-    its equiangular value nan.
+    its equiangular value nan. Where a class has a single sample, which has no scatter and would look collapsed, `nc1`,
+    `nc1_sum`, `nc1_quotient` and `cdnv` are nan, with a `RuntimeWarning`; the other keys need class means alone.
 
     All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
     Features and weights beyond about 1e60, or all below 1e-60, whose fourth powers float64 does not hold, are first
@@ -127,8 +127,8 @@ def neural_collapse(
 
     Args:
         features: (N, d), any floating dtype, on any device with float64; a tensor or NumPy array, as all arguments.
-        labels: (N,), integers of any type in [0, K), on the features' device; every class needs two samples or more,
-            unless `min_samples` is given.
+        labels: (N,), integers of any type in [0, K), on the features' device; every class needs a sample, and two for
+            the keys of the scatter, unless `min_samples` is given.
         weight: (K, d), the classifier's weight, K >= 2.
         bias: (K,), the classifier's bias, or None for none. Only `nc4` uses it.
         reference_means: (K, d), the class means for `nc4`; by default those of this split.
@@ -137,9 +137,8 @@ def neural_collapse(
 
     Raises:
         ValueError: a wrong type, shape or device; labels that are not integers or are out of range; a value that is
-            not finite; K < 2; without `min_samples` a class with no sample, or with one (it has no scatter, so it would
-            look collapsed), with it fewer than two classes to measure; features so large that their norms exceed
-            float64.
+            not finite; K < 2; without `min_samples` a class with no sample, with it fewer than two classes to measure;
+            features so large that their norms exceed float64.
 
     >>> features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
     >>> labels = torch.tensor([0, 0, 1, 1])
@@ -160,7 +159,7 @@ def neural_collapse(
         bias = weight.new_zeros(classes) if bias is None else check_float64("bias", bias, (classes,), features)
         features, labels = check_samples(features, labels, classes, ignore_index)
         features, exponent = scaled(features)
-        counts, means = _counts_and_means(features, labels, classes, 2, min_samples)
+        counts, means = _counts_and_means(features, labels, classes, 1 if min_samples is None else 2, min_samples)
         reference = unscaled(means, exponent)
         if reference_means is not None:
             check = check_float64 if min_samples is None else check_means
@@ -168,6 +167,8 @@ def neural_collapse(
         near, kept = with_mean(reference), with_mean(means)
         scored, measured = Chosen(near, classes), Chosen(kept, classes)
         scorer, offset = readout(weight, bias, reference[near], exponent)
+        if min_samples is None:
+            warn_single(counts)
         samples = counts[near].sum()
         sums = row_sums(weight)
         counts, means, weight = counts[kept], means[kept], weight[kept]
@@ -206,7 +207,7 @@ def class_means(
         mean is exactly that sample.
 
     Raises:
-        ValueError: as `neural_collapse`, but a class with one sample has a mean and is allowed.
+        ValueError: as `neural_collapse`.
 
     >>> class_means(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([1, 0, 0]), classes=2)
     tensor([[4.],
@@ -229,13 +230,13 @@ def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> f
 
     Args:
         features: (N, d), any floating dtype: the whole split.
-        labels: (N,), the true classes, integers in [0, classes), every class at least twice.
+        labels: (N,), the true classes, integers in [0, classes), every class at least once.
         classes: K, the number of classes.
         subset: (N,), bool: the samples to average over.
 
     Returns:
-        A value in [0, inf], without unit; nan where the subset is empty; inf, with a `RuntimeWarning`, where all class
-        means coincide.
+        A value in [0, inf], without unit; nan where the subset is empty, and where a class of the whole split has a
+        single sample, which has no scatter; inf, with a `RuntimeWarning`, where all class means coincide.
 
     Raises:
         ValueError: as `neural_collapse`, and for a subset that is not a bool tensor of shape (N,).
@@ -253,9 +254,9 @@ def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> f
         check_device("subset", subset, features)
         features, _ = scaled(features)
         classes = operator.index(classes)
-        _, means = _counts_and_means(features, labels, classes, at_least=2)
+        counts, means = _counts_and_means(features, labels, classes, at_least=1)
         white = whitening(means)
-        size = int(subset.sum())
+        size = int(subset.sum()) if bool((counts > 1).all()) else 0
         if size > 0 and white.shape[1] == 0:
             _warn_coinciding()
             return float("inf")
@@ -271,7 +272,7 @@ def nc1_by_correctness(features: Array, logits: Array, labels: Array) -> dict[st
     Args:
         features: (N, d), any floating dtype.
         logits: (N, K), the network's; its prediction is the first of the largest. -inf masks a class.
-        labels: (N,), integers in [0, K), every class at least twice.
+        labels: (N,), integers in [0, K), every class at least once.
 
     Raises:
         ValueError: as `nc1_subset`, and for logits of another shape, or with nan or +inf.
@@ -335,7 +336,7 @@ def _chunks(classes: int, features: Tensor, *others: Tensor) -> Iterator[tuple[T
         yield x.double(), *rest
 
 
-def _centred(means: Tensor) -> Tensor:
+def centred_rows(means: Tensor) -> Tensor:
     """M, (K, d). Taking the first mean off first makes M exactly zero where all means are equal."""
     shifted = means - means[:1]
     return shifted - shifted.mean(0)
@@ -344,7 +345,7 @@ def _centred(means: Tensor) -> Tensor:
 def whitening(means: Tensor) -> Tensor:
     """(d, r) matrix A = V diag(1/s), from the SVD of M: the mean of |A'(h_i - hbar_{y_i})|^2 is nc1."""
     classes, dim = means.shape
-    _, s, vh = torch.linalg.svd(_centred(means), full_matrices=False)
+    _, s, vh = torch.linalg.svd(centred_rows(means), full_matrices=False)
     s = s[: classes - 1]
     rank = int((s > max(classes, dim) * torch.finfo(s.dtype).eps * s[0]).sum())
     return vh[:rank].T / s[:rank]
@@ -358,7 +359,7 @@ def readout(weight: Tensor, bias: Tensor, means: Tensor, exponent: int = 0) -> t
     divided by 2^exponent. The logits, and the scores, may have a common factor > 0, which no argmax sees.
     """
     unit, means_exponent = scaled(means)
-    centred = _centred(unit)
+    centred = centred_rows(unit)
     centre = unit[0] - centred[0]
     scores = -centred @ centre - centred.square().sum(1) / 2
     rows, weight_exponent = scaled(weight)
@@ -387,7 +388,7 @@ def count_disagreements(scores: Tensor, near: Tensor) -> Tensor:
 def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tensor:
     """Share of disagreements, float64; nan where the means coincide: then no mean is the nearest."""
     share = disagreements.double() / total
-    return torch.where(_centred(means).any(), share, torch.nan)
+    return torch.where(centred_rows(means).any(), share, torch.nan)
 
 
 def row_sums(weight: Tensor) -> dict[str, Tensor]:
@@ -410,7 +411,7 @@ def collapse_table(
         rank: r, the number of A's columns.
         weight: (K, d).
     """
-    m = _centred(means)
+    m = centred_rows(means)
     classes = len(m)
     unit_m, m_exponent = scaled(m)
     unit_w, w_exponent = scaled(weight)
@@ -420,6 +421,8 @@ def collapse_table(
         deviation = torch.full_like(deviation, torch.inf)
     if not bool(weight.any()):
         warnings.warn("the classifier weight is zero: values normalised by it are nan", RuntimeWarning, stacklevel=3)
+    if bool((counts < 2).any()):  # a single sample has no scatter, which would look like collapse
+        deviation, squares = deviation * torch.nan, squares * torch.nan
     nc1 = deviation / counts.sum()
     within = squares.sum() / counts.sum()
     nc3 = (_normalised(unit_w) - _normalised(unit_m)).norm()
@@ -427,7 +430,7 @@ def collapse_table(
     return {
         "nc1": nc1,
         "nc1_sum": classes * nc1,
-        "nc1_quotient": torch.where(between > 0, within / between, torch.inf),
+        "nc1_quotient": torch.where((between > 0) | within.isnan(), within / between, torch.inf),
         "cdnv": _cdnv(m, squares / counts),
         "nc2": _distance_to_etf(unit_w @ unit_m.T),
         "nc2_means": _distance_to_etf(unit_m @ unit_m.T),
@@ -499,10 +502,10 @@ def find_lacking(counts: Tensor, at_least: int, min_samples: int | None) -> Tens
 
 
 def check_samples(
-    features: Array, labels: Array, classes: int, ignore_index: int | None = None
+    features: Array, labels: Array, classes: int | None, ignore_index: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return features and int64 labels as tensors after checking types, shapes, devices and range."""
-    classes = as_integer("classes (rows of the weight)", classes, 2)
+    """Return features and int64 labels as tensors after checking types, shapes, devices and range (None: any K)."""
+    classes = None if classes is None else as_integer("classes (rows of the weight)", classes, 2)
     features = _check_floating("features", features, (None, None))
     if features.shape[1] == 0:
         raise ValueError("features: expected at least one column")
@@ -511,14 +514,9 @@ def check_samples(
     return _without(ignore_index, features, labels, classes)
 
 
-def _without(ignore_index: int, features: Tensor, labels: Array, classes: int) -> tuple[Tensor, Tensor]:
+def _without(ignore_index: int, features: Tensor, labels: Array, classes: int | None) -> tuple[Tensor, Tensor]:
     """Return the samples whose label is not `ignore_index`, checked; messages have their rows among all samples."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-        raise ValueError(f"ignore_index: expected an integer, got {ignore_index!r}")
-    given = check_label_type(labels, len(features))
-    check_device("labels", given, features)
-    counted = given.long() != int(ignore_index)
-    found = check_labels(given.long().where(counted, 0), classes)
+    counted, found = without_ignored(labels, classes, features, ignore_index)
     bad = counted & ~features.isfinite().all(dim=1)
     if bool(bad.any()):
         raise ValueError(f"features: every value must be finite, found nan or inf in row {int(bad.nonzero()[0])}")
@@ -551,6 +549,17 @@ def _check_floating(name: str, values: Array, shape: tuple[int | None, ...]) -> 
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name}: expected a floating-point tensor of shape ({wanted}), got {describe(tensor)}")
     return tensor
+
+
+def warn_single(counts: Tensor) -> None:
+    """Warn where a class (K,) has a single sample."""
+    if bool((single := counts == 1).any()):
+        warnings.warn(
+            f"class {int(single.nonzero()[0])} has a single sample and no scatter: nc1, nc1_sum, nc1_quotient and cdnv "
+            "are nan",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_coinciding() -> None:

@@ -9,7 +9,7 @@ Summed raw moments would lose the scatter of collapsed features to cancellation.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -30,9 +30,12 @@ from nclens.metrics.collapse import (
     nc4_share,
     readout,
     row_sums,
+    warn_single,
     whitening,
     with_mean,
 )
+from nclens.metrics.generalised import generalised_table
+from nclens.metrics.ranks import ranks_table
 
 # torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
 with suppress(ModuleNotFoundError):
@@ -96,8 +99,9 @@ class NeuralCollapse(Float64Metric):
 
     `compute()` returns every key of `nclens.metrics.collapse.neural_collapse` but `nc4` as float64 scalars, with the
     same formulas, ranges and warnings. `nc4` needs the class means first: a second pass with
-    `NearestClassMean`, which takes them from `class_means()`. `ignore_index` and `min_samples` are those of that
-    function; with `min_samples` there is a value `classes_measured`, and the class means have rows of nan.
+    `NearestClassMean`, which takes them from `class_means()`. `ranks()` and `generalised()` return the keys of
+    `collapse_ranks` and of `generalised_collapse` from the same state. `ignore_index` and `min_samples` are those of
+    that function; with `min_samples` there is a value `classes_measured`, and the class means have rows of nan.
 
     The state is one d x d matrix and K x d class means, however many the samples; with `min_samples` = m also
     K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are those of the whole-set
@@ -118,8 +122,8 @@ class NeuralCollapse(Float64Metric):
 
     Raises:
         ValueError: in `update`, a wrong type, shape or device, labels out of range, or values that are not finite: the
-            state is then as before; in `compute`, a class with fewer than two samples, or with `min_samples` fewer than
-            two classes to measure.
+            state is then as before; in `compute`, a class without samples, or with `min_samples` fewer than two classes
+            to measure.
 
     >>> metric = NeuralCollapse(classes=2, dim=1)
     >>> weight = torch.tensor([[1.0], [-1.0]])
@@ -137,6 +141,7 @@ class NeuralCollapse(Float64Metric):
     squares: Tensor
     scatter: Tensor
     weight: Tensor
+    spacing: Tensor
     waiting: Tensor
     waiting_counts: Tensor
 
@@ -157,6 +162,8 @@ class NeuralCollapse(Float64Metric):
         shapes = {"counts": (classes,), "means": (classes, dim), "squares": (classes,), "scatter": (dim, dim)}
         for name, shape in {**shapes, "weight": (classes, dim)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
+        # The largest relative spacing of the features' types, below which residuals are rounding.
+        self.add_state("spacing", torch.zeros((), dtype=torch.float64), dist_reduce_fx="max")
         self.ignore_index = ignore_index
         self.min_samples = None if min_samples is None else as_integer("min_samples", min_samples, 2)
         if self.min_samples is not None:
@@ -169,6 +176,7 @@ class NeuralCollapse(Float64Metric):
         x, labels = self._samples(features, labels)
         weight = check_float64("weight", weight, (self.classes, self.dim), x)
         self._keep(*_added(self._state(), self._waiting(), x, labels), weight)
+        self.spacing = self.spacing.clamp(min=torch.finfo(as_tensor("features", features).dtype).eps)
 
     def _samples(self, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
         x = as_tensor("features", features)
@@ -182,6 +190,8 @@ class NeuralCollapse(Float64Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars."""
         moments, weight = self._pooled()
+        if self.min_samples is None:
+            warn_single(moments.counts)
         return _values(moments, weight, self.min_samples)
 
     def class_means(self) -> Tensor:
@@ -190,20 +200,47 @@ class NeuralCollapse(Float64Metric):
         Raises:
             ValueError: a class has no sample, or with `min_samples` fewer than two classes are measured.
         """
-        synced = self._is_synced
-        with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync and not synced, should_unsync=not synced
-        ):
+        with self._synced():
             moments, _ = self._pooled()
         lacking = find_lacking(moments.counts, 1, self.min_samples)
         return moments.means.masked_fill(lacking[:, None], torch.nan)
+
+    def ranks(self) -> dict[str, Tensor]:
+        """Return every key of `nclens.metrics.ranks.collapse_ranks`, float64 scalars, of the samples of all processes.
+
+        Raises:
+            ValueError: as `class_means`.
+        """
+        with self._synced():
+            moments, _ = self._pooled()
+            spacing = self.spacing
+        kept = (~find_lacking(moments.counts, 1, self.min_samples)).nonzero()[:, 0]
+        return ranks_table(moments.scatter, moments.counts[kept], moments.means[kept], spacing)
+
+    def generalised(self) -> dict[str, Tensor]:
+        """Return every key of `nclens.metrics.generalised.generalised_collapse`, of the samples of all processes.
+
+        Raises:
+            ValueError: as `class_means`.
+        """
+        with self._synced():
+            moments, weight = self._pooled()
+        kept = (~find_lacking(moments.counts, 1, self.min_samples)).nonzero()[:, 0]
+        return generalised_table(moments.means[kept], weight[kept])
+
+    def _synced(self) -> AbstractContextManager[None]:
+        """Within this the states are those of all processes."""
+        synced = self._is_synced
+        return self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync and not synced, should_unsync=not synced
+        )
 
     def forward(self, features: Array, labels: Array, weight: Array) -> dict[str, Tensor]:
         """Add one batch and return its own values; nan for each where it has too few samples of a class."""
         self.update(features, labels, weight)
         x, labels = self._samples(features, labels)
         batch, _ = _added(_moments(x[:0], labels[:0], self.classes), self._no_waiting(), x, labels)
-        least = 2 if self.min_samples is None else self.min_samples
+        least = 1 if self.min_samples is None else self.min_samples
         enough = batch.counts >= least
         if bool(enough.all()) or (self.min_samples is not None and int(enough.sum()) > 1):
             values = _values(batch, self.weight, self.min_samples)
@@ -230,12 +267,13 @@ class NeuralCollapse(Float64Metric):
             if not isinstance(state.get(name), Tensor) or state[name].shape != shape:
                 raise ValueError(f"merge_state: expected {name} of shape {tuple(shape)}")
         moved = {name: state[name].to(self.scatter.device) for name in self._defaults}
-        weight = moved.pop("weight")
+        weight, spacing = moved.pop("weight"), moved.pop("spacing")
         waiting = _Waiting(moved.pop("waiting"), moved.pop("waiting_counts")) if "waiting" in moved else None
         other = _Moments(**{name: tensor.to(self.scatter) for name, tensor in moved.items()})
         merged = _union([self._state(), other], [self._waiting(), waiting])
         filled = bool(other.counts.any()) or (waiting is not None and bool(waiting.counts.any()))
         self._keep(*merged, weight.to(self.scatter) if filled else self.weight)
+        self.spacing = torch.maximum(self.spacing, spacing)
         self._computed = None
         self._update_count += 1
 
@@ -419,7 +457,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[str, Tensor]:
     """Every key but nc4, of the classes that have enough samples."""
-    kept = (~find_lacking(moments.counts, 2, min_samples)).nonzero()[:, 0]
+    kept = (~find_lacking(moments.counts, 1 if min_samples is None else 2, min_samples)).nonzero()[:, 0]
     counts, means, squares = (tensor[kept] for tensor in moments[:3])
     white = whitening(means)
     deviation = (white * (moments.scatter @ white)).sum()

@@ -459,10 +459,11 @@ class Study(Closed):
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
-        the data are known to have fewer.
+        the data are known to have fewer; `many_classes` where K and d are known and K > d + 1.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
+        dim = self.dim(experiment)
         classes, smoothings = known_classes(self.datasets[entry.dataset]), self.smoothings(experiment)
         # Of a student with a model of its own the experiment has no network alone to show it beside.
         shown = [loss for loss in losses if not (isinstance(loss, Distillation) and loss.model)]
@@ -476,6 +477,7 @@ class Study(Closed):
             "closed_form": bool(smoothings),
             "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
+            "many_classes": classes is not None and dim is not None and classes > dim + 1,
         }
         return facts | {fact for fact, holds in others.items() if holds}
 
