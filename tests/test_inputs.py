@@ -18,6 +18,7 @@ from nclens.metrics import (
     collapse,
     collapse_streaming,
     film,
+    held_out,
     regression,
     regression_streaming,
     regressor,
@@ -119,7 +120,8 @@ TABLE = {
     calibration.fit_temperature: LOGITS,
     calibration.authors_temperature: LOGITS,
     calibration.temperature_metrics: (*LOGITS, "held_out"),
-    calibration.stratified_mask: ("labels",),
+    held_out.stratified_mask: ("labels",),
+    held_out.divided: ("values", "labels", "held_out"),
     collapse.neural_collapse: (*CLASSIFIER, "reference_means"),
     collapse.class_means: (*SAMPLED, "classes"),
     collapse.nc1_subset: (*SAMPLED, "classes", "subset"),
@@ -157,7 +159,7 @@ TABLE = {
     regression_streaming.RegressionCollapse: REGRESSOR,
 }
 FURTHER = {
-    calibration.stratified_mask: {"fraction": 0.5, "seed": 0},
+    held_out.stratified_mask: {"fraction": 0.5, "seed": 0},
     representation.top_logit_gradient: {"loss": losses.ce},
     representation.template_plane: {"classes": [0, 1, 2]},
     film.balanced_sample: {"classes": [0, 2]},
@@ -248,7 +250,18 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 
 def test_the_table_has_every_public_function_that_takes_arrays():
-    modules = (calibration, collapse, film, regression, regressor, representation, gradients, transfer, losses)
+    modules = (
+        calibration,
+        collapse,
+        film,
+        held_out,
+        regression,
+        regressor,
+        representation,
+        gradients,
+        transfer,
+        losses,
+    )
     taking = set()
     for module in modules:
         for node in ast.parse(inspect.getsource(module)).body:
@@ -300,7 +313,7 @@ def test_labels_out_of_range_and_of_other_types_are_refused(function):
         call(function, replaced(given, torch.Tensor.tolist))
     with pytest.raises(ValueError, match="expected shape"):
         call(function, replaced(given, lambda labels: labels[:, None]))
-    within = (calibration.stratified_mask, film.balanced_sample, representation.angular_spread)
+    within = (held_out.stratified_mask, held_out.divided, film.balanced_sample, representation.angular_spread)
     unbounded = function in (*within, transfer.linear_probe)
     for value in (-1, -100) if unbounded else (7, K, -1, -100):
 
@@ -353,7 +366,7 @@ def test_arrays_of_any_layout_and_what_is_no_array():
         lambda number: calibration.expected_calibration_error(GIVEN["probabilities"], GIVEN["labels"], number(7)),
         lambda number: regression.nrc1(GIVEN["features"], number(2)),
         lambda number: regression.explained_variance_ratio(GIVEN["features"], number(2)),
-        lambda number: calibration.stratified_mask(GIVEN["labels"], 0.5, number(3)).tolist(),
+        lambda number: held_out.stratified_mask(GIVEN["labels"], 0.5, number(3)).tolist(),
         lambda number: representation.template_plane(GIVEN["weight"], [number(0), number(1), number(2)]).tolist(),
         lambda number: representation.template_spread(
             GIVEN["features"], GIVEN["labels"], GIVEN["weight"], [number(0), number(2)]

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         expected_calibration_error,
         fit_temperature,
         reliability_bins,
-        stratified_mask,
         temperature_metrics,
     )
     from nclens.metrics.collapse import class_means, neural_collapse
     from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+    from nclens.metrics.held_out import stratified_mask
     from nclens.metrics.regression import regression_collapse
     from nclens.metrics.regression_streaming import RegressionCollapse
     from nclens.metrics.representation import angular_spread, template_plane
@@ -52,10 +52,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "losses": ("LOSSES", "Schedule", "StatefulLoss"),
     "metrics.calibration": (
         *("ReliabilityBins", "calibration_metrics", "expected_calibration_error", "fit_temperature"),
-        *("reliability_bins", "stratified_mask", "temperature_metrics"),
+        *("reliability_bins", "temperature_metrics"),
     ),
     "metrics.collapse": ("class_means", "neural_collapse"),
     "metrics.collapse_streaming": ("NearestClassMean", "NeuralCollapse"),
+    "metrics.held_out": ("stratified_mask",),
     "metrics.regression": ("regression_collapse",),
     "metrics.regression_streaming": ("RegressionCollapse",),
     "metrics.representation": ("angular_spread", "template_plane"),

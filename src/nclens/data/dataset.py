@@ -1,4 +1,4 @@
-"""The data set that every source returns: a training and a test split, validated."""
+"""The data set that every source returns: a training, a test and perhaps a validation split, validated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(ABC):
-    """A training and a test split of inputs and targets; each task has a subclass.
+    """A training, a test and perhaps a validation split of inputs and targets; each task has a subclass.
 
     Attributes:
         task: `classification` or `regression`.
         train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
         train_targets, test_targets: one target per sample; type and shape depend on the task.
+        val_inputs, val_targets: the validation split, as the others; None for none. On it are fitted what needs samples
+            that are neither trained nor tested on, such as a temperature.
         source, licence, citation: provenance, as free text.
         facts: further entries of the manifest.
 
@@ -29,6 +31,8 @@ class Splits(ABC):
     train_targets: Tensor
     test_inputs: Tensor
     test_targets: Tensor
+    val_inputs: Tensor | None = None
+    val_targets: Tensor | None = None
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -36,8 +40,9 @@ class Splits(ABC):
 
     def __post_init__(self) -> None:
         """Validate the data once, so that no later stage has to."""
-        for split in ("train", "test"):
-            inputs, targets = getattr(self, f"{split}_inputs"), getattr(self, f"{split}_targets")
+        if (self.val_inputs is None) != (self.val_targets is None):
+            raise ValueError("val inputs and val targets: both or neither must be given")
+        for split, (inputs, targets) in self.parts.items():
             if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
                 inputs.dtype == torch.float32 and inputs.ndim == 2
             ):
@@ -48,11 +53,11 @@ class Splits(ABC):
             if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
                 raise ValueError(f"{split} inputs must be finite")
             self._check_targets(split, targets, len(inputs))
-        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
-            raise ValueError(
-                f"train and test inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
-                f"and {tuple(self.test_inputs.shape[1:])}"
-            )
+            if inputs.shape[1:] != self.train_inputs.shape[1:]:
+                raise ValueError(
+                    f"train and {split} inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
+                    f"and {tuple(inputs.shape[1:])}"
+                )
 
     @abstractmethod
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
@@ -64,14 +69,18 @@ class Splits(ABC):
         """The manifest's entries about the targets."""
 
     @property
+    def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Inputs and targets of each split: `train`, `test` and, where there is one, `val`."""
+        found = {"train": (self.train_inputs, self.train_targets), "test": (self.test_inputs, self.test_targets)}
+        if self.val_inputs is not None and self.val_targets is not None:
+            found["val"] = (self.val_inputs, self.val_targets)
+        return found
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
-        """The four tensors by their names in the prepared file."""
-        return {
-            "train.inputs": self.train_inputs,
-            "train.targets": self.train_targets,
-            "test.inputs": self.test_inputs,
-            "test.targets": self.test_targets,
-        }
+        """The tensors of each split by their names in the prepared file."""
+        pairs = {split: zip(("inputs", "targets"), part, strict=True) for split, part in self.parts.items()}
+        return {f"{split}.{name}": values for split, named in pairs.items() for name, values in named}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,7 @@ class Dataset(Splits):
         classes: the names of the K classes.
 
     Raises:
-        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two samples in a split.
+        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two training or test samples.
     """
 
     task: ClassVar[str] = "classification"
@@ -116,11 +125,15 @@ class Dataset(Splits):
         if last < 1:
             raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
         if samples and not 0 <= int(targets.min()) <= int(targets.max()) <= last:
+            what = "lie in" if split == "val" else "have every class"
             raise ValueError(
-                f"{split} targets must have every class 0..{last} and no other; they go from {int(targets.min())} to "
+                f"{split} targets must {what} 0..{last} and no other; they go from {int(targets.min())} to "
                 f"{int(targets.max())}"
             )
-        require_samples(targets, 2, self.classes, f"{split} targets must have every class 0..{last}")
+        if split != "val":  # calibration alone is measured on it, which needs no class
+            require_samples(targets, 2, self.classes, f"{split} targets must have every class 0..{last}")
+        elif not samples:
+            raise ValueError("val targets must have at least one sample")
 
     @property
     def target_facts(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ names, of these:
 * ``features`` (N, d), ``weight`` (K, d) and ``bias`` (K,) of the linear head;
 * of classifiers ``logits`` (N, K) of the network, ``labels`` (N,), ``reference_means`` (K, d), the class means of the
   training split, ``loss`` (logits, labels -> one value per sample) where logits and labels determine it, and, on the
-  test split, ``held_out`` (N,), the mask of the samples that the temperature is fitted on;
+  test split, ``held_out``, the samples that the temperature is fitted on (`nclens.metrics.held_out`);
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
@@ -185,8 +185,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "nclens.metrics.calibration:temperature_metrics",
         (
             Metric("temperature", "fitted temperature"),
-            *_variants(_SCORES, "scaled", "after scaling, part of the test set"),
-            *_variants(_SCORES, "unscaled", "before scaling, part of the test set"),
+            *_variants(_SCORES, "scaled", "after scaling, T fitted on other samples"),
+            *_variants(_SCORES, "unscaled", "before scaling, T fitted on other samples"),
             Metric("temperature_authors", "temperature of the smallest ECE"),
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
         ),

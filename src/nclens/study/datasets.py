@@ -169,7 +169,10 @@ class TinyImageNet(Files):
 
 
 class ImageFolder(Files):
-    """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here."""
+    """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here.
+
+    With `test/` there, `val/` is the validation split.
+    """
 
     source: Literal["imagefolder"]
     path: Text
@@ -191,7 +194,7 @@ class ImageFolder(Files):
 class Arrays(Files):
     """Arrays in one .npz or .safetensors file: `train_inputs`, `train_targets`, `test_inputs`, `test_targets`.
 
-    Or `inputs` and `targets`, which are split here.
+    And perhaps a validation split, `val_inputs` and `val_targets`. Or `inputs` and `targets`, which are split here.
     """
 
     source: Literal["arrays"]

@@ -374,7 +374,7 @@ class Study(Closed):
         """
         outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
         width = (self.dim(run.experiment) or 2048) + len(outputs)
-        samples = manifest["train"] + manifest["test"]
+        samples = manifest["train"] + manifest["test"] + manifest.get("val", 0)
         snapshots = len(self.experiments[run.experiment].snapshot_epochs)
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nclens.metrics.calibration import fit_temperature
 from nclens.workflow import specs
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
@@ -50,6 +51,20 @@ def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
         .drop("top_logit_gradient_correct", level="metric")
         .equals(plain.drop(key, level="metric").drop("top_logit_gradient_correct", level="metric"))
     )
+
+
+def test_a_validation_split_fits_the_temperature_and_is_not_measured_itself(run):
+    before = measured(run, CE)
+    tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
+    split = {"val.features": tensors["test.features"][:7] * 2, "val.targets": tensors["test.targets"][:7]}
+    split["val.logits"] = split["val.features"] @ tensors["weight"].T
+    write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | split))
+    after = measured(run, CE)
+    fitted = [name for name in before[2].index if "scaled" in name[1] or name[1] == "temperature"]
+    assert after[2].drop(fitted).equals(before[2].drop(fitted))
+    assert after[4, "test", "temperature"] == fit_temperature(split["val.logits"], split["val.targets"])
+    assert after[4, "test", "ece_unscaled"] == after[4, "test", "ece"]
+    assert {name for _, name, _ in after.index} == {"train", "test"}
 
 
 def test_every_split_has_the_features_of_the_representation(run):

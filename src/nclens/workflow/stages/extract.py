@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count
+from nclens.data.prepared import place_split
+from nclens.data.tasks import output_count, split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
 from nclens.training.loop import Backbone, extract_features
@@ -41,7 +41,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         network = build_network(flat(spec.model), described["shape"], output_count(described))
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
-        splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
+        splits = {name: place_split(tensors, described, device, name) for name in split_names(described)}
         passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
             puts = _writers(spec, folder, earlier, files)

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
 from nclens.metrics.film import Film
+from nclens.metrics.held_out import held_out_of
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
@@ -62,7 +62,7 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
         film.add(epoch, tensors, means)
         given = {
             "reference_means": means,
-            "held_out": stratified_mask(tensors["test.targets"], chosen.held_out, chosen.held_out_seed),
+            "held_out": held_out_of(tensors, chosen.held_out, chosen.held_out_seed),
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
         }

@@ -94,5 +94,7 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         "std": std,
         "train": len(dataset.train_targets),
         "test": len(dataset.test_targets),
+        # A manifest without `val` has its held-out samples in the test split (`nclens.data.tasks.held_out_split`).
+        **({"val": len(dataset.val_targets), "held_out": "val"} if dataset.val_targets is not None else {}),
         **dataset.facts,
     }
