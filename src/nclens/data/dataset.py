@@ -90,13 +90,36 @@ class Dataset(Splits):
     Attributes:
         train_targets, test_targets: int64 class labels (N,), in 0..K-1.
         classes: the names of the K classes.
+        train_clean_targets: the true labels of the training samples, where those of `train_targets` are noisy.
 
     Raises:
-        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two training or test samples.
+        ValueError: as `Splits`, for labels outside 0..K-1, or for a class without a training sample.
     """
 
     task: ClassVar[str] = "classification"
     classes: list[str]
+    train_clean_targets: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the data once, so that no later stage has to."""
+        super().__post_init__()
+        if (clean := self.train_clean_targets) is not None:
+            if clean.dtype != torch.int64 or clean.shape != self.train_targets.shape:
+                raise ValueError(
+                    f"train clean targets must be int64 of shape {tuple(self.train_targets.shape)}, "
+                    f"not {clean.dtype} of shape {tuple(clean.shape)}"
+                )
+            if not 0 <= int(clean.min()) <= int(clean.max()) < len(self.classes):
+                raise ValueError(
+                    f"train clean targets must lie in 0..{len(self.classes) - 1}; they go from {int(clean.min())} to "
+                    f"{int(clean.max())}"
+                )
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of each split by their names in the prepared file, and `train.clean_targets` of noisy labels."""
+        clean = self.train_clean_targets
+        return super().tensors | ({} if clean is None else {"train.clean_targets": clean})
 
     @classmethod
     def from_pool(
@@ -125,20 +148,23 @@ class Dataset(Splits):
         if last < 1:
             raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
         if samples and not 0 <= int(targets.min()) <= int(targets.max()) <= last:
-            what = "lie in" if split == "val" else "have every class"
+            what = "have every class" if split == "train" else "lie in"
             raise ValueError(
                 f"{split} targets must {what} 0..{last} and no other; they go from {int(targets.min())} to "
                 f"{int(targets.max())}"
             )
-        if split != "val":  # calibration alone is measured on it, which needs no class
-            require_samples(targets, 2, self.classes, f"{split} targets must have every class 0..{last}")
+        if split == "train":
+            require_samples(targets, 1, self.classes, f"{split} targets must have every class 0..{last}")
         elif not samples:
-            raise ValueError("val targets must have at least one sample")
+            raise ValueError(f"{split} targets must have at least one sample")
 
     @property
     def target_facts(self) -> dict[str, Any]:
-        """Names of the classes, and the number of training samples of each."""
-        return {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
+        """Names of the classes, the number of training samples of each, and that of wrong labels where it is known."""
+        facts: dict[str, Any] = {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
+        if self.train_clean_targets is not None:
+            facts["noisy_labels"] = int((self.train_targets != self.train_clean_targets).sum())
+        return facts
 
 
 def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
@@ -248,7 +274,8 @@ def class_balanced_subsets(
     for split, targets, count in zip(("train", "test"), pools, per_class, strict=True):
         where = f"{what}, {split} split"
         if count is None:
-            require_samples(targets, 2, classes, where)
+            if split == "train":  # a test split may lack classes
+                require_samples(targets, 2, classes, where)
             chosen.append(torch.arange(len(targets)))
             continue
         require_samples(targets, count, classes, where, f"{split}_per_class")

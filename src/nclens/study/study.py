@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, described
+from nclens.study.alterations import Altered
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape
@@ -176,6 +177,9 @@ class Study(Closed):
         if isinstance(data, CustomData):
             return
         samples, channels = data.train_samples, data.image_channels
+        if isinstance(data, Altered):
+            data.check_minority(known_classes(data))
+            samples = data.altered(samples)
         context = {"where": where, "dataset": experiment.dataset}
         if samples is not None and experiment.training.batch_size > samples:
             raise PydanticCustomError(
@@ -272,18 +276,22 @@ class Study(Closed):
         decay = "" if entry.weight_decay is None else f", weight decay {entry.weight_decay:g}"
         student = isinstance(entry, Distillation)
         made = entry.label_for(self.label(entry.teacher.loss)) if student else entry.default_label
+        if made and entry.class_weights is not None:
+            made += ", balanced" if entry.class_weights == "balanced" else ", class weights"
         return entry.label or (made + decay if made else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
 
-        A distilled loss has its teacher's kind as a suffix: `distillation_ce`, `distillation_ls`, ...
+        A distilled loss has its teacher's kind as a suffix: `distillation_ce`, `distillation_ls`, ... A loss with class
+        weights has the suffix `_weighted`.
         """
         entry = self.losses[loss]
+        weighted = "" if entry.class_weights is None else "_weighted"
         if isinstance(entry, Distillation):
-            return f"distillation_{self.kind(entry.teacher.loss)}"
+            return f"distillation_{self.kind(entry.teacher.loss)}{weighted}"
         schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
-        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}") + weighted
 
     def strength(self, loss: str) -> float | None:
         """How strongly an entry regularises before any schedule, for the claims; a distilled loss as its teacher's."""

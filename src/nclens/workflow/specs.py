@@ -60,10 +60,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Loss(Entry):
-    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength."""
+    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength.
+
+    `class_weights` are factors by class, none for 1; `balanced` where they are N / (K n_k).
+    """
 
     parameter: str | None = None
     schedule: Schedule | None = None
+    class_weights: tuple[float, ...] = ()
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -517,8 +522,10 @@ def resolve(study: "Study") -> Resolve:
 
 def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
+    from nclens.study.alterations import without_defaults
+
     entry = study.datasets[dataset]
-    chosen = entry.specification() if hasattr(entry, "specification") else _dumped(entry)
+    chosen = entry.specification() if hasattr(entry, "specification") else without_defaults(_dumped(entry))
     # Where files are is no part of it: their digests say what they are.
     return Prepare(dataset, {key: value for key, value in chosen.items() if key not in ("path", "file", "files")})
 

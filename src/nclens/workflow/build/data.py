@@ -22,8 +22,9 @@ def load_dataset(entry: dict[str, Any], raw: RawData | None = None) -> Splits:
 
     The user's own function returns a mapping with `train_inputs`, `train_targets`, `test_inputs`, `test_targets` (NumPy
     arrays or tensors; uint8 images (N, C, H, W) or (N, H, W), or rows (N, F) of numbers, stored as by
-    `nclens.data.numbers.stored_inputs`) and optionally a validation split, `val_inputs` and `val_targets`, and
-    `source`, `licence`, `citation`. Targets are integer class
+    `nclens.data.numbers.stored_inputs`) and optionally a validation split, `val_inputs` and `val_targets`,
+    true labels `train_clean_targets` of a classification whose `train_targets` are noisy, and `source`, `licence`,
+    `citation`. Targets are integer class
     labels from 0, with `classes` for their names, or, where the entry has `task: regression`, numbers (N, n) or (N,),
     with `targets` for their n names. Other keys are refused. The entry's `layout` is that of images.
 
@@ -44,6 +45,8 @@ NEEDED = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 TARGETS = ("train_targets", "test_targets", "val_targets")
 #: A validation split, which need not be there.
 VALIDATION = ("val_inputs", "val_targets")
+#: True labels of training samples with noisy targets, of a classification.
+CLEAN = "train_clean_targets"
 #: What describes the data, and what names the classes or targets.
 TEXTS = ("source", "licence", "citation")
 NAMES = {"classification": "classes", "regression": "targets"}
@@ -54,7 +57,8 @@ def _custom(entry: dict[str, Any]) -> Splits:
     made = call(entry["file"], entry["function"], **entry["parameters"])
     if not isinstance(made, dict) or any(key not in made for key in NEEDED):
         raise ValueError(f"{what} must return a dict with {', '.join(NEEDED)}")
-    refuse_unknown(made, (*NEEDED, *VALIDATION, NAMES[task], *TEXTS), f"the dict that {what} returns")
+    optional = (*VALIDATION, *((CLEAN,) if task == "classification" else ()))
+    refuse_unknown(made, (*NEEDED, *optional, NAMES[task], *TEXTS), f"the dict that {what} returns")
     names = (*NEEDED, *(VALIDATION if made.keys() & set(VALIDATION) else ()))
     if missing := [key for key in names if key not in made]:
         raise ValueError(f"{what} returns no {missing[0]}; allowed: {' and '.join(VALIDATION)}, or neither")
@@ -71,6 +75,8 @@ def _custom(entry: dict[str, Any]) -> Splits:
         **dict(zip(names[::2], inputs, strict=True)),
     }
     targets = {f"{key} of {what}": tensors[key] for key in names[1::2]}
+    if CLEAN in made:
+        fields[CLEAN] = class_numbers(from_array(made[CLEAN]).detach().cpu().clone(), f"{CLEAN} of {what}", 2**31)
     return _CUSTOM[task](targets, made.get(NAMES[task]), fields)
 
 

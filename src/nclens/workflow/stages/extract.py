@@ -55,6 +55,8 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                         made |= _extracted(network, name, split, passes.batch_size, backbone)
                     except ValueError as error:
                         raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
+                if "train.clean_targets" in tensors:
+                    made["train.clean_targets"] = tensors["train.clean_targets"]
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
                 made |= {"weight": network.head.weight, "bias": _bias(network.head)}
                 puts[epoch](epoch, made)

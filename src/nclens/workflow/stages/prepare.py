@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nclens.data.alterations import altered
 from nclens.data.dataset import Splits, channel_statistics
 from nclens.data.raw import RawData
 from nclens.workflow.build.data import load_dataset
@@ -53,8 +54,9 @@ def read(
     paths = paths or {}
     entry = spec.arguments | {key: paths[key] for key in ("path", "file") if key in paths}
     normalisation = entry.pop("normalisation", None)
+    alterations = {key: entry.pop(key, None) for key in ("imbalance", "label_noise")}
     with unchanged(user_places(paths, data_dir), digests or {}) as files:
-        dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
+        dataset = altered(load_dataset(entry, RawData(data_dir.expanduser(), say)), **alterations)
     described = describe(dataset, normalisation)
     if columns := [j for j, offset in enumerate(described.get("input_offset", ())) if offset]:
         say(f"columns {columns} of the inputs are stored less their mean, as float32 would round them (input_offset)")

@@ -122,7 +122,7 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
         # What such a function does in Python would happen in the recorded step alone.
         chosen["cuda_graph"] = "never"
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
-    loss = build_loss(spec.loss, spec.training.epochs, teacher)
+    loss = build_loss(spec.loss, spec.training.epochs, teacher, manifest.get("train_counts"))
     return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
 
 
