@@ -19,6 +19,8 @@ from nclens.metrics import (
     collapse_streaming,
     film,
     held_out,
+    imbalance,
+    label_noise,
     regression,
     regression_streaming,
     regressor,
@@ -43,6 +45,8 @@ GIVEN = {
     "logits": normal(N, K),
     "reference_means": normal(K, D),
     "subset": torch.arange(N) < 7,
+    "train_counts": torch.tensor([9, 4, 2]),
+    "clean_labels": torch.arange(1, N + 1) % K,
     "held_out": torch.arange(N) < 6,
     "probabilities": normal(N, K).softmax(dim=1),
     "teacher_logits": normal(N, K),
@@ -136,6 +140,10 @@ TABLE = {
     representation.margin: (*SAMPLED, "weight", "bias"),
     representation.template_spread: (*SAMPLED, "weight"),
     representation.mutual_information: ("draws", "means"),
+    imbalance.class_imbalance: (*SAMPLED, "logits", "weight", "train_counts"),
+    imbalance.classifier_imbalance: ("weight", "train_counts"),
+    imbalance.seli_grams: ("train_counts",),
+    label_noise.clean_label_collapse: (*SAMPLED, "clean_labels", "logits", "weight", "bias"),
     film.balanced_sample: ("labels",),
     film.in_16_bits: ("values",),
     regression.regression_collapse: REGRESSOR,
@@ -255,6 +263,8 @@ def test_the_table_has_every_public_function_that_takes_arrays():
         collapse,
         film,
         held_out,
+        imbalance,
+        label_noise,
         regression,
         regressor,
         representation,
@@ -523,8 +533,11 @@ def test_online_label_smoothing_gives_the_mass_of_masked_classes_to_the_others()
     torch.testing.assert_close(found[0], expected)
 
 
-# `nc1_by_correctness` needs samples of every class.
-UNMASKED = (calibration.check_logits, collapse.nc1_by_correctness)
+# Measures of collapse need samples of every class.
+UNMASKED = (
+    *(calibration.check_logits, collapse.nc1_by_correctness),
+    *(imbalance.class_imbalance, label_noise.clean_label_collapse),
+)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.claims.simulate_regression import DECAYS, simulate_predictions, simul
 SEEDS, EPOCHS = (0, 1, 2), 60
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
+MORE += ["minority_collapse", "error_balanced", "nc1_clean", "error_clean"]
 MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
 """Metrics that `simulate_metrics` lacks."""
 TEACHERS = {
@@ -30,6 +31,10 @@ def classification():
         for loss in ("ce", "ls")
         for metric in MORE
         for split in ("train", "test")
+    ]
+    more += [
+        runs(lambda epoch, seed, size=size: size, "ls", f"train_count_class_{size}", "train", SEEDS, (0, EPOCHS))
+        for size in (4, 40)
     ]
     theory = simulate_theory()
     kappas = [theory[theory["quantity"] == "kappa_ce"].assign(quantity=name) for name in CONDITION_NUMBERS]
@@ -121,4 +126,5 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"W{k}" for k in range(1, 7)),
         *(f"R{k}" for k in range(1, 7)),
         *(f"G{k}" for k in range(1, 6)),
+        *(f"L{k}" for k in range(1, 6)),
     ]

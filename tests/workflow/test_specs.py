@@ -73,6 +73,12 @@ USED = {
     "losses.ls.smoothing": (0.2, LS | {"measure", "theory", "predict"}),
     "losses.ls.schedule": ({"kind": "linear", "end": 0.0}, LS | {"measure", "theory", "predict"}),
     "losses.ls.weight_decay": (0.077, LS),
+    "losses.ls.class_weights": ("balanced", LS | {"theory", "predict"}),
+    "datasets.mnist5k.imbalance": (
+        {"kind": "step", "ratio": 2},
+        {"resolve", "prepare", "draw", "report", "track_study"},
+    ),
+    "datasets.mnist5k.label_noise": ({"share": 0.2}, {"resolve", "prepare"}),
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),

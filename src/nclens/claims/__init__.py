@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
+    long_tail,
     maxsup,
     neural_regression_collapse,
     two_stage,
@@ -41,6 +42,7 @@ PAPERS = (
     when_does_it_help,
     neural_regression_collapse,
     any_loss,
+    long_tail,
 )
 
 

@@ -74,7 +74,7 @@ class LossBase(Closed):
         if self.class_weights is None:
             return {}
         balanced = self.class_weights == "balanced"
-        return {"balanced": True} if balanced else {"class_weights": list(self.class_weights)}
+        return {"balanced": True} if balanced else {"class_weights": tuple(self.class_weights)}
 
     @model_validator(mode="after")
     def _weighs_classes_only(self) -> Self:

@@ -352,7 +352,7 @@ class Study(Closed):
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
-        the data are known to have fewer.
+        the data are known to have fewer; `imbalance` where the training classes are made unequal.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -367,6 +367,7 @@ class Study(Closed):
             "closed_form": bool(smoothings),
             "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
+            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None,
         }
         return facts | {fact for fact, holds in others.items() if holds}
 

@@ -600,7 +600,8 @@ def measure(study: "Study", run: "Run") -> Measure:
     classifier = MeasureClassifier(
         held_out=study.measure.held_out,
         held_out_seed=study.measure.held_out_seed,
-        loss=_loss(study, run.loss),
+        # Class weights are of training: each class's loss is measured as it is.
+        loss=dataclasses.replace(_loss(study, run.loss), class_weights=(), balanced=False),
         epochs=max(1, entry.epochs),
         projection_classes=tuple(entry.projection_classes),
     )
