@@ -22,6 +22,9 @@ from nclens.metrics import (
     collapse_streaming,
     film,
     generalised,
+    held_out,
+    imbalance,
+    label_noise,
     out_of_distribution,
     ranks,
     regression,
@@ -49,11 +52,11 @@ GIVEN = {
     "logits": normal(N, K),
     "reference_means": normal(K, D),
     "subset": torch.arange(N) < 7,
+    "train_counts": torch.tensor([9, 4, 2]),
+    "clean_labels": torch.arange(1, N + 1) % K,
     "held_out": torch.arange(N) < 6,
     "inside": normal(N),
     "outside": normal(6),
-    "confidence": normal(N),
-    "correct": torch.arange(N) % 4 > 0,
     "probabilities": normal(N, K).softmax(dim=1),
     "teacher_logits": normal(N, K),
     "outputs": normal(N, K),
@@ -147,7 +150,6 @@ TABLE = {
     calibration.fit_temperature: LOGITS,
     calibration.authors_temperature: LOGITS,
     calibration.temperature_metrics: (*LOGITS, "held_out"),
-    calibration.stratified_mask: ("labels",),
     out_of_distribution.auroc: ("inside", "outside"),
     out_of_distribution.false_positive_rate: ("inside", "outside"),
     out_of_distribution.nc5: ("reference_means", "features"),
@@ -162,6 +164,8 @@ TABLE = {
     selective.fit_power: LOGITS,
     selective.selective_metrics: LOGITS,
     selective.normalised_selective_metrics: (*LOGITS, "held_out"),
+    held_out.stratified_mask: ("labels",),
+    held_out.divided: ("values", "labels", "held_out"),
     collapse.neural_collapse: (*CLASSIFIER, "reference_means"),
     collapse.class_means: (*SAMPLED, "classes"),
     collapse.nc1_subset: (*SAMPLED, "classes", "subset"),
@@ -176,6 +180,10 @@ TABLE = {
     representation.margin: (*SAMPLED, "weight", "bias"),
     representation.template_spread: (*SAMPLED, "weight"),
     representation.mutual_information: ("draws", "means"),
+    imbalance.class_imbalance: (*SAMPLED, "logits", "weight", "train_counts"),
+    imbalance.classifier_imbalance: ("weight", "train_counts"),
+    imbalance.seli_grams: ("train_counts",),
+    label_noise.clean_label_collapse: (*SAMPLED, "clean_labels", "logits", "weight", "bias"),
     film.balanced_sample: ("labels",),
     film.in_16_bits: ("values",),
     regression.regression_collapse: REGRESSOR,
@@ -199,7 +207,7 @@ TABLE = {
     regression_streaming.RegressionCollapse: REGRESSOR,
 }
 FURTHER = {
-    calibration.stratified_mask: {"fraction": 0.5, "seed": 0},
+    held_out.stratified_mask: {"fraction": 0.5, "seed": 0},
     selective.normalised_logit: {"p": 2},
     representation.top_logit_gradient: {"loss": losses.ce},
     representation.template_plane: {"classes": [0, 1, 2]},
@@ -303,8 +311,8 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 def test_the_table_has_every_public_function_that_takes_arrays():
     modules = (
-        *(alignment, calibration, collapse, film, generalised, out_of_distribution, ranks, regression, regressor),
-        *(representation, selective, gradients, transfer, losses),
+        *(alignment, calibration, collapse, film, generalised, held_out, imbalance, label_noise, out_of_distribution),
+        *(ranks, regression, regressor, representation, selective, gradients, transfer, losses),
     )
     taking = set()
     for module in modules:
@@ -363,7 +371,8 @@ def test_labels_out_of_range_and_of_other_types_are_refused(function):
         call(function, replaced(given, torch.Tensor.tolist))
     with pytest.raises(ValueError, match="expected shape"):
         call(function, replaced(given, lambda labels: labels[:, None]))
-    within = (calibration.stratified_mask, film.balanced_sample, representation.angular_spread, ranks.collapse_ranks)
+    within = (held_out.stratified_mask, held_out.divided, film.balanced_sample, representation.angular_spread)
+    within += (ranks.collapse_ranks,)
     unbounded = function in (*within, transfer.linear_probe)
     for value in (-1, -100) if unbounded else (7, K, -1, -100):
 
@@ -416,7 +425,7 @@ def test_arrays_of_any_layout_and_what_is_no_array():
         lambda number: calibration.expected_calibration_error(GIVEN["probabilities"], GIVEN["labels"], number(7)),
         lambda number: regression.nrc1(GIVEN["features"], number(2)),
         lambda number: regression.explained_variance_ratio(GIVEN["features"], number(2)),
-        lambda number: calibration.stratified_mask(GIVEN["labels"], 0.5, number(3)).tolist(),
+        lambda number: held_out.stratified_mask(GIVEN["labels"], 0.5, number(3)).tolist(),
         lambda number: representation.template_plane(GIVEN["weight"], [number(0), number(1), number(2)]).tolist(),
         lambda number: representation.template_spread(
             GIVEN["features"], GIVEN["labels"], GIVEN["weight"], [number(0), number(2)]
@@ -573,9 +582,10 @@ def test_online_label_smoothing_gives_the_mass_of_masked_classes_to_the_others()
     torch.testing.assert_close(found[0], expected)
 
 
-# `nc1_by_correctness` needs samples of every class.
+# Measures of collapse need samples of every class.
 UNMASKED = (
     *(calibration.check_logits, collapse.nc1_by_correctness, alignment.sample_alignment),
+    *(imbalance.class_imbalance, label_noise.clean_label_collapse),
     *(alignment_streaming.SampleAlignment, calibration_streaming.CalibrationMetrics),
 )
 

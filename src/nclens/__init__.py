@@ -30,13 +30,13 @@ if TYPE_CHECKING:
         expected_calibration_error,
         fit_temperature,
         reliability_bins,
-        stratified_mask,
         temperature_metrics,
     )
     from nclens.metrics.calibration_streaming import BinaryCalibrationMetrics, CalibrationMetrics
     from nclens.metrics.collapse import class_means, neural_collapse
     from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
     from nclens.metrics.generalised import generalised_collapse
+    from nclens.metrics.held_out import stratified_mask
     from nclens.metrics.ranks import collapse_ranks
     from nclens.metrics.regression import regression_collapse
     from nclens.metrics.regression_streaming import RegressionCollapse
@@ -68,12 +68,13 @@ _HOMES: dict[str, tuple[str, ...]] = {
             "expected_calibration_error",
             "fit_temperature",
         ),
-        *("reliability_bins", "stratified_mask", "temperature_metrics"),
+        *("reliability_bins", "temperature_metrics"),
     ),
     "metrics.calibration_streaming": ("BinaryCalibrationMetrics", "CalibrationMetrics"),
     "metrics.collapse": ("class_means", "neural_collapse"),
     "metrics.collapse_streaming": ("NearestClassMean", "NeuralCollapse"),
     "metrics.generalised": ("generalised_collapse",),
+    "metrics.held_out": ("stratified_mask",),
     "metrics.ranks": ("collapse_ranks",),
     "metrics.regression": ("regression_collapse",),
     "metrics.regression_streaming": ("RegressionCollapse",),

@@ -19,6 +19,7 @@ PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") 
 MORE = ["nc0", "d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
 MORE += [f"ood_auroc_{score}" for score in ("neco", "msp", "energy", "mahalanobis", "nci")]
 MORE += [*many_classes.GENERALISED, many_classes.OPTIMUM]
+MORE += ["minority_collapse", "error_balanced", "nc1_clean", "error_clean"]
 MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
 """Metrics that `simulate_metrics` lacks."""
 TEACHERS = {
@@ -33,6 +34,10 @@ def classification():
         for loss in ("ce", "ls")
         for metric in MORE
         for split in ("train", "test")
+    ]
+    more += [
+        runs(lambda epoch, seed, size=size: size, "ls", f"train_count_class_{size}", "train", SEEDS, (0, EPOCHS))
+        for size in (4, 40)
     ]
     theory = simulate_theory()
     kappas = [theory[theory["quantity"] == "kappa_ce"].assign(quantity=name) for name in CONDITION_NUMBERS]
@@ -131,6 +136,7 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         "N1",
         *(f"G{k}" for k in range(1, 6)),
         *(f"K{k}" for k in range(1, 4)),
+        *(f"L{k}" for k in range(1, 6)),
     ]
 
 

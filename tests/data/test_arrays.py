@@ -12,6 +12,7 @@ from nclens.data.numbers import stored_inputs
 from nclens.data.raw import RawData
 
 TARGETS = np.arange(12) % 3
+NAMES = ("inputs", "targets")
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
 SPLITS = {"train_inputs": IMAGES, "train_targets": TARGETS, "test_inputs": IMAGES[:6], "test_targets": TARGETS[:6]}
 
@@ -54,6 +55,18 @@ def test_subsets_of_both_splits(tmp_path):
     assert len(data.test_targets) == 6
 
 
+def test_a_validation_split_is_taken_whole_and_may_lack_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", **SPLITS, val_inputs=IMAGES[2:3], val_targets=TARGETS[2:3])
+    data = load(tmp_path, train_per_class=2)
+    assert torch.equal(data.val_inputs, torch.from_numpy(IMAGES[2:3]))
+    assert data.val_targets.tolist() == [2]
+    assert list(data.tensors) == [f"{split}.{name}" for split in ("train", "test", "val") for name in NAMES]
+    assert load(tmp_path, train_per_class=2).parts.keys() == {"train", "test", "val"}
+    np.savez(tmp_path / "b.npz", **SPLITS, val_inputs=IMAGES[2:3], val_targets=np.array([-1]))
+    with pytest.raises(ValueError, match=r"val_targets of .* must be class labels from 0"):
+        load(tmp_path, "b.npz")
+
+
 def test_rows_become_float32_and_grey_images_get_a_channel(tmp_path):
     rows = np.random.default_rng(0).normal(size=(12, 5))
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": rows, "test_inputs": rows[:6]})
@@ -81,9 +94,10 @@ def test_a_checksum_is_verified(tmp_path):
             "test split: class 1 has 0 samples, class 2 has 0 .*, fewer than 2, which every",
         ),
         (
-            {"val_inputs": IMAGES},
-            "also has val_inputs; allowed: train_inputs, train_targets, test_inputs, test_targets$",
+            {"mean_inputs": IMAGES},
+            "also has mean_inputs; allowed: train_inputs, train_targets, test_inputs, test_targets$",
         ),
+        ({"val_inputs": IMAGES}, "with the former it may hold val_inputs and val_targets; it has .*, val_inputs$"),
         ({"inputs": IMAGES}, "also has inputs; allowed: train_inputs"),
         ({"train_targets": np.full(12, 2**63, dtype=np.uint64)}, "the largest is 9223372036854775808, with 12 samples"),
         ({"train_targets": np.arange(12) % 3 + 10**12}, "class labels 0..K-1, .* the largest is 1000000000002"),

@@ -42,6 +42,21 @@ def test_two_folders_are_two_splits(tmp_path, test):
     assert np.array_equal(data.train_inputs[5].permute(1, 2, 0).numpy(), image)
 
 
+def test_val_beside_test_is_the_validation_split(tmp_path):
+    for name, each in (("train", 4), ("test", 2), ("valid", 3)):
+        fill(tmp_path / "pets" / name, each)
+    data = load(tmp_path, train_per_class=2, test_per_class=2)
+    assert data.val_targets.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert data.facts == {"test_folder": "test", "val_folder": "valid"}
+    assert len(data.val_inputs) == 9
+    # A folder of such a name as the test split leaves no validation split, as before there was one.
+    data = load(tmp_path, test_folder="valid")
+    assert (data.facts, data.val_inputs) == ({"test_folder": "valid"}, None)
+    fakes.picture(tmp_path / "pets" / "valid" / "fox" / "0.png", (8, 8))
+    with pytest.raises(ValueError, match="train/ and valid/ must have the same classes; only in one of them: fox"):
+        load(tmp_path)
+
+
 def test_one_folder_is_split_without_overlap(tmp_path):
     fill(tmp_path / "pets", 5)
     data = load(tmp_path, train_per_class=3, test_per_class=2)
@@ -126,10 +141,10 @@ def test_a_key_chooses_the_test_folder(tmp_path):
     fill(tmp_path / "pets" / "train", 4)
     for name, each in (("test", 2), ("val", 3), ("held_out", 4)):
         fill(tmp_path / "pets" / name, each)
-    assert load(tmp_path).facts == {"test_folder": "test"}
+    assert load(tmp_path).facts["test_folder"] == "test"
     for name, each in (("val", 3), ("held_out", 4)):
         data = load(tmp_path, test_folder=name)
-        assert (data.facts, len(data.test_targets)) == ({"test_folder": name}, 3 * each)
+        assert (data.facts["test_folder"], len(data.test_targets)) == (name, 3 * each)
     with pytest.raises(ValueError, match="no test folder; allowed names: other"):
         load(tmp_path, test_folder="other")
     for name in ("train", "../pets/train", "."):

@@ -651,7 +651,8 @@ def test_provenance_says_where_the_numbers_come_from():
     for expected in (
         "licence CC BY-SA 3.0",
         "citation LeCun, Bottou, Bengio, Haffner 1998",
-        "training samples 4000 test samples 1000 classes 10 shape of a sample 1 × 28 × 28",
+        "training samples 4000 test samples 1000 classes 10 shape of a sample 1 × 28 × 28 "
+        "temperature fitted on a held-out part of the test set; scores after scaling are of the rest",
         "SHA-256 " + "ab" * 32,
         "runs trained on exactly this 6 of 6",
         "python 3.11.9 torch 2.13.0 git revision 0123456789abcdef device cpu threads a run 1",

@@ -11,8 +11,8 @@ from nclens.losses import LOSSES
 from nclens.models import Network
 from nclens.study import losses as config
 from nclens.training.loop import parts_of
-from nclens.training.loss import PARTS
-from nclens.workflow.build.losses import build_loss
+from nclens.training.loss import PARTS, TrainedLoss
+from nclens.workflow.build.losses import build_loss, class_weights
 from nclens.workflow.specs import Loss, Schedule
 from tests.losses import entry
 
@@ -197,3 +197,20 @@ def test_a_distillation_loss_without_teacher_or_inputs_is_refused():
     for loss, inputs in ((build_loss(student), LOGITS), (build_loss(student, teacher=lambda inputs: inputs), None)):
         with pytest.raises(ValueError, match="needs a teacher, and the inputs of the batch"):
             loss(LOGITS, TARGETS, inputs)
+
+
+def test_class_weights_multiply_the_loss_of_each_sample():
+    logits, targets = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
+    weights = torch.tensor([0.5, 2.0, 3.0])
+    plain, weighted = TrainedLoss(LOSSES["ce"]), TrainedLoss(LOSSES["ce"], class_weights=weights)
+    assert torch.equal(weighted(logits, targets), plain(logits, targets) * weights[targets])
+    with pytest.raises(ValueError, match="class_weights need a loss that returns one value per sample"):
+        TrainedLoss(lambda logits, targets: logits.mean(), class_weights=weights)(logits, targets)
+
+
+def test_balanced_weights_are_those_of_the_counts():
+    entry = Loss("balanced", "ce", balanced=True)
+    assert class_weights(entry, [30, 60, 10]).tolist() == pytest.approx([100 / 90, 100 / 180, 100 / 30])
+    assert build_loss(entry)._class_weights is None
+    with pytest.raises(ValueError, match=r"losses\.few\.class_weights has 2 numbers, and the data have 3 classes"):
+        build_loss(Loss("few", "ce", class_weights=(1.0, 2.0)), counts=[1, 2, 3])

@@ -76,6 +76,12 @@ USED = {
     "losses.ls.weight_decay": (0.077, LS | {"predict"}),
     "losses.ls.optimizer": ({"name": "adam", "learning_rate": 0.077}, LS | {"predict"}),
     "losses.ls.lr_schedule": ({"kind": "cosine"}, LS | {"predict"}),
+    "losses.ls.class_weights": ("balanced", LS | {"theory", "predict"}),
+    "datasets.mnist5k.imbalance": (
+        {"kind": "step", "ratio": 2},
+        {"resolve", "prepare", "draw", "report", "track_study"},
+    ),
+    "datasets.mnist5k.label_noise": ({"share": 0.2}, {"resolve", "prepare"}),
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),

@@ -145,13 +145,13 @@ CLAIMS = (
         PAPER,
         "Label smoothing calibrates as well as temperature scaling does, without any scaling.",
         "Expected calibration error of label smoothing as it is, minus that of the baseline after temperature scaling, "
-        "after the last epoch: 15 bins (the main measure) and adaptive, on the part of the test set that the "
-        f"temperature was not fitted on. Up to {ECE_MARGIN:g} more counts as no worse, a margin of ours: a measure is "
+        "after the last epoch: 15 bins (the main measure) and adaptive, on the test samples that the temperature was "
+        f"not fitted on. Up to {ECE_MARGIN:g} more counts as no worse, a margin of ours: a measure is "
         "supported when its whole interval lies below the margin, contradicted when it lies above.",
         replaces_scaling,
         labels={
-            "ece_against_scaled": "ECE, 15 bins, part of the test set, against the scaled baseline",
-            "ece_adaptive_against_scaled": "adaptive ECE, part of the test set, against the scaled baseline",
+            "ece_against_scaled": "ECE, 15 bins, T fitted on other samples, against the scaled baseline",
+            "ece_adaptive_against_scaled": "adaptive ECE, T fitted on other samples, against the scaled baseline",
         },
         subject="label smoothing",
         holds="calibrates as well as temperature scaling",

@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,9 +15,13 @@ from nclens.data.raw import RawData
 
 NAMES = (("features", "inputs"), ("labels", "targets"))
 SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+#: The validation split that a file with `SPLITS` may hold too.
+VALIDATION = ("val_inputs", "val_targets")
+#: The true labels of training samples whose targets are noisy, which such a file may hold too.
+CLEAN = "train_clean_targets"
 WHOLE = ("inputs", "targets")
 #: Arrays of recorded features, which are a data set of rows too, and what they are called there.
-RECORDED = {f"{split}_{old}": f"{split}_{new}" for split in ("train", "test") for old, new in NAMES}
+RECORDED = {f"{split}_{old}": f"{split}_{new}" for split in ("train", "test", "val") for old, new in NAMES}
 
 
 def load(
@@ -30,6 +35,8 @@ def load(
     split_seed: int,
 ) -> Dataset:
     """Return the data set in a file with the four arrays of `SPLITS`, or the two of `WHOLE`, which are split here.
+
+    A file with `SPLITS` may hold `VALIDATION` too, a validation split, which is taken whole, and `CLEAN`.
 
     A file of recorded features is one with `train_features`, `train_labels` and those of the test split, which are rows
     and targets; its `weight` and `bias` are left out.
@@ -51,24 +58,38 @@ def load(
         ValueError: the file is missing, lacks such arrays, or has others.
     """
     file, arrays = read_own_arrays(raw, path, sha256, "arrays")
-    if set(RECORDED) <= set(arrays):
+    if {name for name, new in RECORDED.items() if new in SPLITS} <= set(arrays):
         arrays = {RECORDED.get(name, name): values for name, values in arrays.items() if name not in ("weight", "bias")}
-    names = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
+    names: tuple[str, ...] = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
+    if names == SPLITS and set(VALIDATION) & set(arrays):
+        names += VALIDATION
     if not set(names) <= set(arrays):
-        raise ValueError(f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; it has {', '.join(arrays)}")
-    refuse_unknown(arrays, names, str(file))
+        raise ValueError(
+            f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; with the former it may hold "
+            f"{' and '.join(VALIDATION)}; it has {', '.join(arrays)}"
+        )
+    clean = arrays.pop(CLEAN, None) if names != WHOLE else None
+    refuse_unknown(arrays, (*names, *((CLEAN,) if clean is not None else ())), str(file))
     inputs, facts = stored_inputs({f"{name} of {file}": arrays[name] for name in names[::2]}, layout)
-    targets = [class_numbers(arrays[name], f"{name} of {file}") for name in names[1::2]]
+    targets = [class_numbers(arrays[names[1]], f"{names[1]} of {file}")]
+    named = list(classes) if classes else [str(label) for label in range(int(targets[0].max()) + 1)]
+    targets += [class_numbers(arrays[name], f"{name} of {file}", len(named)) for name in names[3::2]]
     for name, values, numbers in zip(names[::2], inputs, targets, strict=True):
         if len(values) != len(numbers):
             raise ValueError(f"{file}: {name} has {len(values)} samples, but {len(numbers)} targets")
-    named = list(classes) if classes else [str(label) for label in range(int(targets[0].max()) + 1)]
+    val: dict[str, Any] = dict(zip(VALIDATION, (inputs.pop(), targets.pop()), strict=True)) if len(inputs) == 3 else {}
+    if clean is not None:
+        clean = class_numbers(clean, f"{CLEAN} of {file}", len(named))
+        if len(clean) != len(targets[0]):
+            raise ValueError(f"{file}: train_targets has {len(targets[0])} labels, but {CLEAN} {len(clean)}")
     chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), named, split_seed, str(file))
     return Dataset(
         train_inputs=inputs[0][chosen[0]],
         train_targets=targets[0][chosen[0]],
         test_inputs=inputs[-1][chosen[1]],
         test_targets=targets[-1][chosen[1]],
+        train_clean_targets=None if clean is None else clean[chosen[0]],
+        **val,
         classes=named,
         source=f"arrays of the file {path}",
         facts=facts,

@@ -1,4 +1,4 @@
-"""The data set that every source returns: a training and a test split, validated."""
+"""The data set that every source returns: a training, a test and perhaps a validation split, validated."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(ABC):
-    """A training and a test split of inputs and targets; each task has a subclass.
+    """A training, a test and perhaps a validation split of inputs and targets; each task has a subclass.
 
     Attributes:
         task: `classification` or `regression`.
         train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
         train_targets, test_targets: one target per sample; type and shape depend on the task.
+        val_inputs, val_targets: the validation split, as the others; None for none. On it are fitted what needs samples
+            that are neither trained nor tested on, such as a temperature.
         source, licence, citation: provenance, as free text.
         facts: further entries of the manifest.
 
@@ -29,6 +31,8 @@ class Splits(ABC):
     train_targets: Tensor
     test_inputs: Tensor
     test_targets: Tensor
+    val_inputs: Tensor | None = None
+    val_targets: Tensor | None = None
     source: str = ""
     licence: str = ""
     citation: str = ""
@@ -36,8 +40,9 @@ class Splits(ABC):
 
     def __post_init__(self) -> None:
         """Validate the data once, so that no later stage has to."""
-        for split in ("train", "test"):
-            inputs, targets = getattr(self, f"{split}_inputs"), getattr(self, f"{split}_targets")
+        if (self.val_inputs is None) != (self.val_targets is None):
+            raise ValueError("val inputs and val targets: both or neither must be given")
+        for split, (inputs, targets) in self.parts.items():
             if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
                 inputs.dtype == torch.float32 and inputs.ndim == 2
             ):
@@ -48,11 +53,11 @@ class Splits(ABC):
             if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
                 raise ValueError(f"{split} inputs must be finite")
             self._check_targets(split, targets, len(inputs))
-        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
-            raise ValueError(
-                f"train and test inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
-                f"and {tuple(self.test_inputs.shape[1:])}"
-            )
+            if inputs.shape[1:] != self.train_inputs.shape[1:]:
+                raise ValueError(
+                    f"train and {split} inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
+                    f"and {tuple(inputs.shape[1:])}"
+                )
 
     @abstractmethod
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
@@ -64,14 +69,18 @@ class Splits(ABC):
         """The manifest's entries about the targets."""
 
     @property
+    def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Inputs and targets of each split: `train`, `test` and, where there is one, `val`."""
+        found = {"train": (self.train_inputs, self.train_targets), "test": (self.test_inputs, self.test_targets)}
+        if self.val_inputs is not None and self.val_targets is not None:
+            found["val"] = (self.val_inputs, self.val_targets)
+        return found
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
-        """The four tensors by their names in the prepared file."""
-        return {
-            "train.inputs": self.train_inputs,
-            "train.targets": self.train_targets,
-            "test.inputs": self.test_inputs,
-            "test.targets": self.test_targets,
-        }
+        """The tensors of each split by their names in the prepared file."""
+        pairs = {split: zip(("inputs", "targets"), part, strict=True) for split, part in self.parts.items()}
+        return {f"{split}.{name}": values for split, named in pairs.items() for name, values in named}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +90,36 @@ class Dataset(Splits):
     Attributes:
         train_targets, test_targets: int64 class labels (N,), in 0..K-1.
         classes: the names of the K classes.
+        train_clean_targets: the true labels of the training samples, where those of `train_targets` are noisy.
 
     Raises:
-        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two samples in a split.
+        ValueError: as `Splits`, for labels outside 0..K-1, or for a class without a training sample.
     """
 
     task: ClassVar[str] = "classification"
     classes: list[str]
+    train_clean_targets: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the data once, so that no later stage has to."""
+        super().__post_init__()
+        if (clean := self.train_clean_targets) is not None:
+            if clean.dtype != torch.int64 or clean.shape != self.train_targets.shape:
+                raise ValueError(
+                    f"train clean targets must be int64 of shape {tuple(self.train_targets.shape)}, "
+                    f"not {clean.dtype} of shape {tuple(clean.shape)}"
+                )
+            if not 0 <= int(clean.min()) <= int(clean.max()) < len(self.classes):
+                raise ValueError(
+                    f"train clean targets must lie in 0..{len(self.classes) - 1}; they go from {int(clean.min())} to "
+                    f"{int(clean.max())}"
+                )
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of each split by their names in the prepared file, and `train.clean_targets` of noisy labels."""
+        clean = self.train_clean_targets
+        return super().tensors | ({} if clean is None else {"train.clean_targets": clean})
 
     @classmethod
     def from_pool(
@@ -116,16 +148,23 @@ class Dataset(Splits):
         if last < 1:
             raise ValueError(f"{split} needs at least two classes, and at least two samples of each")
         if samples and not 0 <= int(targets.min()) <= int(targets.max()) <= last:
+            what = "have every class" if split == "train" else "lie in"
             raise ValueError(
-                f"{split} targets must have every class 0..{last} and no other; they go from {int(targets.min())} to "
+                f"{split} targets must {what} 0..{last} and no other; they go from {int(targets.min())} to "
                 f"{int(targets.max())}"
             )
-        require_samples(targets, 2, self.classes, f"{split} targets must have every class 0..{last}")
+        if split == "train":
+            require_samples(targets, 1, self.classes, f"{split} targets must have every class 0..{last}")
+        elif not samples:
+            raise ValueError(f"{split} targets must have at least one sample")
 
     @property
     def target_facts(self) -> dict[str, Any]:
-        """Names of the classes, and the number of training samples of each."""
-        return {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
+        """Names of the classes, the number of training samples of each, and that of wrong labels where it is known."""
+        facts: dict[str, Any] = {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
+        if self.train_clean_targets is not None:
+            facts["noisy_labels"] = int((self.train_targets != self.train_clean_targets).sum())
+        return facts
 
 
 def channel_statistics(inputs: Tensor) -> tuple[list[float], list[float]]:
@@ -235,7 +274,8 @@ def class_balanced_subsets(
     for split, targets, count in zip(("train", "test"), pools, per_class, strict=True):
         where = f"{what}, {split} split"
         if count is None:
-            require_samples(targets, 2, classes, where)
+            if split == "train":  # a test split may lack classes
+                require_samples(targets, 2, classes, where)
             chosen.append(torch.arange(len(targets)))
             continue
         require_samples(targets, count, classes, where, f"{split}_per_class")

@@ -1,5 +1,6 @@
 """Image files in one folder per class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nclens.data.raw import RawData
 
 #: Accepted folder names of the test split, in order of preference.
 TEST_FOLDERS = ("test", "val", "valid", "validation")
+#: Folder names of the validation split beside a test folder that has none of them.
+VAL_FOLDERS = TEST_FOLDERS[1:]
 
 
 def load(
@@ -28,8 +31,9 @@ def load(
     """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
 
     The folder contains `train/` and a test folder, each with one folder per class; or the class folders themselves,
-    which are then split at random into `train_per_class` and `test_per_class` images per class. Hidden files are
-    ignored (`nclens.data.hidden`).
+    which are then split at random into `train_per_class` and `test_per_class` images per class. The first of
+    `VAL_FOLDERS` with class folders is the validation split, which is taken whole, unless the test folder has one of
+    these names. Hidden files are ignored (`nclens.data.hidden`).
 
     Args:
         raw: the folder of raw data.
@@ -48,11 +52,17 @@ def load(
     if not root.is_dir():
         raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
     splits = _splits(root, test_folder, raw)
-    pools = [torch.tensor(split.targets, dtype=torch.int64) for split in splits]
+    # A test or validation folder may lack classes: its own numbers are not those of train/.
+    numbers = {name: number for number, name in enumerate(splits[0].classes)}
+    pools = [
+        torch.tensor([numbers[split.classes[label]] for label in split.targets], dtype=torch.int64) for split in splits
+    ]
     per_class = (train_per_class, test_per_class)
-    chosen = class_balanced_subsets(pools, per_class, splits[0].classes, split_seed, str(root))
-    facts = {"test_folder": Path(splits[1].root).name} if len(splits) == 2 else {}
-    splits, pools = [splits[0], splits[-1]], [pools[0], pools[-1]]
+    chosen = class_balanced_subsets(pools[:2], per_class, splits[0].classes, split_seed, str(root))
+    facts = {f"{name}_folder": Path(split.root).name for name, split in zip(("test", "val"), splits[1:], strict=False)}
+    if len(splits) == 1:
+        splits, pools = splits * 2, pools * 2
+    chosen += [torch.arange(len(pool)) for pool in pools[2:]]
     images = [
         stack_images(
             (read_image(split.samples[position][0]) for position in index.tolist()),
@@ -63,11 +73,13 @@ def load(
         )
         for split, index in zip(splits, chosen, strict=True)
     ]
+    val: dict[str, Any] = {"val_inputs": images[2], "val_targets": pools[2]} if len(images) == 3 else {}
     return Dataset(
         train_inputs=images[0],
         train_targets=pools[0][chosen[0]],
         test_inputs=images[1],
         test_targets=pools[1][chosen[1]],
+        **val,
         classes=splits[0].classes,
         source=f"image files of the folder {path}",
         facts=facts,
@@ -75,20 +87,30 @@ def load(
 
 
 def _splits(root: Path, chosen: str | None, raw: RawData) -> list[Any]:
-    """Return the lists of training and test images, or one list of all images if there is no `train/`."""
+    """Return the lists of training, test and perhaps validation images; one of all without a `train/`."""
     if not (root / "train").is_dir():
         _refuse_splits_as_classes(root, chosen)
         return [_listed(root, raw)]
     test = _test_folder(root, chosen)
     raw.say(f"the test split is {test}")
-    splits = [_listed(root / "train", raw), _listed(test, raw)]
-    alone = set(splits[0].classes) ^ set(splits[1].classes)
-    if alone:
-        raise ValueError(
-            f"{root}: train/ and {test.name}/ must have the same classes; only in one of them: "
-            f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
-        )
+    folders = [root / "train", test]
+    if test.name not in VAL_FOLDERS and (found := _first_with_classes(root, VAL_FOLDERS)):
+        folders.append(found)
+        raw.say(f"the validation split is {found}")
+    splits = [_listed(folder, raw) for folder in folders]
+    for folder, split in zip(folders[1:], splits[1:], strict=True):
+        if alone := set(split.classes) - set(splits[0].classes):
+            raise ValueError(
+                f"{root}: {folder.name}/ must have classes of train/ alone; it also has "
+                f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
+            )
     return splits
+
+
+def _first_with_classes(root: Path, names: Sequence[str]) -> Path | None:
+    """Return the first folder of these names that has class folders."""
+    found = (root / name for name in names if (root / name).is_dir())
+    return next((folder for folder in found if any(path.is_dir() for path in visible(folder))), None)
 
 
 def _refuse_splits_as_classes(root: Path, chosen: str | None) -> None:
@@ -108,9 +130,8 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
     found = [root / name for name in candidates if (root / name).is_dir()]
     if found and found[0].resolve() in (root.resolve(), (root / "train").resolve()):
         raise ValueError(f"test_folder = {chosen}: must be another folder of {root} than the training split, train/")
-    for folder in found:
-        if any(path.is_dir() for path in visible(folder)):
-            return folder
+    if folder := _first_with_classes(root, candidates):
+        return folder
     what = f"no class folders in {', '.join(path.name for path in found)}/" if found else "no test folder"
     allowed = ", ".join(TEST_FOLDERS) if chosen is None else f"{chosen} (`test_folder`)"
     raise ValueError(f"{root} has train/ but {what}; allowed names: {allowed}, with a folder for each class")

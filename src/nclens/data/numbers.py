@@ -149,19 +149,24 @@ def overflows(values: Tensor) -> Tensor:
     return (values.isfinite() & values.float().isinf()).any(0)
 
 
-def class_numbers(values: Tensor, what: str) -> Tensor:
+def class_numbers(values: Tensor, what: str, classes: int | None = None) -> Tensor:
     """Return class labels of any integer type as int64 (N,).
+
+    Args:
+        values: the labels.
+        what: their name in error messages.
+        classes: the number of classes K, where some may have no sample.
 
     Raises:
         ValueError: they are no integers (N,), are none, are negative, or so large that there are fewer samples than
-            classes.
+            classes, unless K is given.
     """
     if values.ndim != 1 or values.is_floating_point() or values.is_complex() or not len(values):
         raise ValueError(f"{what} must be integer class labels (N,), not {values.dtype} of shape {tuple(values.shape)}")
     low, high = _limits(values)
     if low < 0:
         raise ValueError(f"{what} must be class labels from 0; the smallest is {low}")
-    if high >= len(values):
+    if high >= max(len(values), classes or 0):
         raise ValueError(
             f"{what} must be class labels 0..K-1, each of at least one sample; the largest is {high}, with "
             f"{len(values)} samples"

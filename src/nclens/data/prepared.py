@@ -9,18 +9,19 @@ from nclens.data.tasks import task_of
 from nclens.data.tensors import Split
 
 
-def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
-    """Return the training and the test split of a prepared data set on a device; `tensors` is emptied."""
-    train, test = (
-        # Popped, so that no split is held in memory in two layouts.
-        Split.place(
-            tensors.pop(f"{split}.inputs"),
-            tensors.pop(f"{split}.targets"),
-            manifest["mean"],
-            manifest["std"],
-            device,
-            task_of(manifest),
-        )
-        for split in ("train", "test")
+def place_split(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device, name: str) -> Split:
+    """Return the split of a name (`nclens.data.tasks.split_names`) on a device; its `tensors` are taken out."""
+    # Popped, so that no split is held in memory in two layouts.
+    return Split.place(
+        tensors.pop(f"{name}.inputs"),
+        tensors.pop(f"{name}.targets"),
+        manifest["mean"],
+        manifest["std"],
+        device,
+        task_of(manifest),
     )
-    return train, test
+
+
+def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
+    """Return the training and the test split of a prepared data set on a device; both are taken out of `tensors`."""
+    return place_split(tensors, manifest, device, "train"), place_split(tensors, manifest, device, "test")

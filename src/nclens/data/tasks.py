@@ -1,4 +1,4 @@
-"""The task of a prepared data set, classification or regression, and the size of the head that it needs."""
+"""The task of a prepared data set, classification or regression, its splits, and the size of the head it needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,3 +15,16 @@ def task_of(manifest: Mapping[str, Any]) -> str:
 def output_count(manifest: Mapping[str, Any]) -> int:
     """Return the number of rows of the head for a prepared data set: K classes or n targets."""
     return len(manifest[OUTPUTS[task_of(manifest)]])
+
+
+def split_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the splits of a prepared data set: `train`, `test` and, where there is one, `val`."""
+    return ("train", "test", "val") if "val" in manifest else ("train", "test")
+
+
+def held_out_split(manifest: Mapping[str, Any]) -> str:
+    """Return the split of the held-out samples: `val`, or `test`, of which a share is held out where there is no `val`.
+
+    `nclens.metrics.held_out` takes the samples themselves from the features of a run.
+    """
+    return manifest.get("held_out", "test")

@@ -64,6 +64,8 @@ def described(fact: str) -> str:
 CLOSED_FORM = "closed_form"
 #: Networks that are trained here, or imported at two epochs or more.
 CURVES = ("training", "epochs")
+#: A training split whose classes were made unequal.
+IMBALANCE = "imbalance"
 MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
 
 _ENTRIES = (
@@ -335,6 +337,15 @@ _ENTRIES = (
         "random augmentation. At log 2 the difference determines the class and nothing else.",
         draw="nclens.figures.when_does_it_help:mutual_information",
         needs=("probe:mutual_information",),
+    ),
+    FigureEntry(
+        stem="class_size",
+        title="Classes against their size",
+        source=OWN,
+        caption="Test accuracy, NC1 (log axis), classifier norm and mean cosine with the other classifiers of each "
+        "class after training, against the number of its training samples (log axis).",
+        draw="nclens.figures.class_size:class_size",
+        suits=(IMBALANCE,),
     ),
     FigureEntry(
         stem="nrc_curves",

@@ -259,8 +259,8 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
 def norms(inputs: FigureInputs) -> Drawing:
     """Feature and classifier norm, temperature, ECE before and after scaling, at the last epoch (figure 7).
 
-    The paper draws them against the smoothing; here each row is a loss. The temperature is fitted by NLL on a held-out
-    part of the test set; both ECEs are of the rest.
+    The paper draws them against the smoothing; here each row is a loss. The temperature is fitted by NLL on held-out
+    samples; both ECEs are of other test samples.
     """
     panels = (
         DotPanel("feature norm\n" r"mean$_k\ \Vert\bar h_k - h_G\Vert$", (Dots("feature_norm", "train"),)),
@@ -278,6 +278,6 @@ def norms(inputs: FigureInputs) -> Drawing:
         names={True: "ECE before scaling", False: "after scaling"},
         remarks=[
             f"Epoch {inputs.last_epoch}, norms of the training set",
-            "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest",
+            f"T is fitted by NLL on {inputs.fitted_on}, both ECEs are of {inputs.scaled_part}",
         ],
     )

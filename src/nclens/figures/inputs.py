@@ -86,6 +86,7 @@ class FigureInputs:
         weight_decays: the weight decay that each loss was trained with.
         regularised: whether the penalties of the unconstrained feature model were trained with.
         target_names: what a regression predicts; without them targets are called by number.
+        held_out: the split that temperatures are fitted on: `val`, or `test` for a share of the test split.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -114,6 +115,7 @@ class FigureInputs:
     weight_decays: Mapping[str, float] = field(default_factory=dict)
     regularised: bool = False
     target_names: Sequence[str] = ()
+    held_out: str = "test"
 
     def __post_init__(self) -> None:
         for name, table, columns in (
@@ -138,6 +140,16 @@ class FigureInputs:
         for loss, smoothing in self.smoothings.items():
             if not 0 <= smoothing < 1:
                 raise ValueError(f"smoothing of loss {loss} of {self.experiment}: {smoothing!r}; allowed: [0, 1)")
+
+    @property
+    def fitted_on(self) -> str:
+        """The samples that temperatures are fitted on, in words."""
+        return "the validation split" if self.held_out == "val" else "a held-out part of the test set"
+
+    @property
+    def scaled_part(self) -> str:
+        """The test samples that scaled and unscaled scores are of, in words that follow `fitted_on`."""
+        return "the whole test set" if self.held_out == "val" else "the rest"
 
     @property
     def last_epoch(self) -> int:

@@ -40,8 +40,9 @@ def reliability(inputs: FigureInputs) -> Drawing:
     """Reliability diagrams before and after scaling with the counts of the bins beneath (figure 9).
 
     One panel per loss. The samples of all seeds are pooled: every test sample counts once for each seed, with the
-    probabilities, and after scaling the temperature, of that seed's network. T was fitted on a held-out part of the
-    test set; the diagram shows the whole of it. Vertical lines are bootstrap intervals, see `bootstrap_accuracy`.
+    probabilities, and after scaling the temperature, of that seed's network. T was fitted on the validation split or a
+    held-out part of the test set; the diagram shows the whole test set. Vertical lines are bootstrap intervals, see
+    `bootstrap_accuracy`.
     """
     temperatures = inputs.select("temperature", "test", inputs.last_epoch)
     table = pd.concat([_pooled_bins(inputs, loss, temperatures) for loss in inputs.losses], ignore_index=True)
@@ -92,8 +93,10 @@ def reliability(inputs: FigureInputs) -> Drawing:
             "once per seed",
             "Points: mean confidence and accuracy in a bin; vertical lines: 95% bootstrap interval of the accuracy "
             f"over test samples, a sample with all its seeds; none under {FEWEST_SAMPLES} samples",
-            "Whole test set, of which a held-out part was used to fit T; T and ECE above the panels: means over seeds, "
-            "ECE of the part that was not used to fit T",
+            "Whole test set; T was fitted on the validation split; T and ECE above the panels: means over seeds"
+            if inputs.held_out == "val"
+            else "Whole test set, of which a held-out part was used to fit T; T and ECE above the panels: means over "
+            "seeds, ECE of the part that was not used to fit T",
             "No diagram after scaling where T is missing: " + "; ".join(left_out) if left_out else "",
         ],
     )

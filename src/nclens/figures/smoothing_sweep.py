@@ -99,7 +99,7 @@ def smoothing_collapse(inputs: FigureInputs) -> Drawing:
 def smoothing_calibration(inputs: FigureInputs) -> Drawing:
     """Logit gap (log) and confidence with their prediction, temperature, ECE before and after scaling, against δ.
 
-    The temperature is fitted by NLL on a held-out part of the test set, both ECEs (15 bins) are of the rest.
+    The temperature is fitted by NLL on held-out samples, both ECEs (15 bins) are of other test samples.
     """
     panels = (
         SweepPanel(
@@ -123,7 +123,7 @@ def smoothing_calibration(inputs: FigureInputs) -> Drawing:
             percent=True,
         ),
     )
-    remark = "T is fitted by NLL on a held-out part of the test set, both ECEs are of the rest"
+    remark = f"T is fitted by NLL on {inputs.fitted_on}, both ECEs are of {inputs.scaled_part}"
     return draw_sweep(inputs, panels, columns=2, height=4.4, remarks=[remark])
 
 

@@ -44,8 +44,8 @@ PANELS: dict[str, tuple[str, Callable[[torch.Tensor, torch.Tensor], float], str]
 def ece_temperature(inputs: FigureInputs) -> Drawing:
     """ECE (15 bins) and cross entropy of the whole test set with all logits divided by T, against T, for each loss.
 
-    The dot on a line is at the geometric mean over seeds of the temperatures fitted by NLL on a held-out part of the
-    test set; a temperature beyond the panel is named below it.
+    The dot on a line is at the geometric mean over seeds of the temperatures fitted by NLL on the validation split
+    or a held-out part of the test set; a temperature beyond the panel is named below it.
     """
     rows = pd.concat([_curves(inputs, loss) for loss in inputs.losses], ignore_index=True)
     fitted = inputs.select("temperature", "test", inputs.last_epoch)
@@ -79,7 +79,7 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, whole test set",
             interval_note(inputs, "Line", "band", "of the cross entropy"),
-            "Dot: at the temperature fitted by NLL on a held-out part of the test set, geometric mean over seeds; thin "
+            f"Dot: at the temperature fitted by NLL on {inputs.fitted_on}, geometric mean over seeds; thin "
             "line: T = 1, no scaling",
             "Bands are cut at the panels' edges" if cut else "",
             "Fitted temperatures beyond the panels: " + ", ".join(dict.fromkeys(beyond)) if beyond else "",

@@ -22,6 +22,8 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from nclens._inputs import Array, as_integer, as_tensor, check_labels, check_masked
+from nclens.metrics.held_out import HeldOut, divided
+from nclens.metrics.held_out import stratified_mask as stratified_mask  # public here too
 from nclens.metrics.samples import without_ignored
 
 BINS = 15
@@ -540,33 +542,27 @@ def authors_temperature(logits: Array, labels: Array) -> float:
     return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
 
 
-def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[str, float]:
+def temperature_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict[str, float]:
     """What temperature scaling does to one (test) split.
 
     Keys: ``temperature``, fitted by :func:`fit_temperature` on the held-out samples; for each name in ``SCORES``,
-    ``{name}_scaled`` and ``{name}_unscaled``, the metric of the *other* samples with the logits divided by that
+    ``{name}_scaled`` and ``{name}_unscaled``, the metric of the *other* samples, with the logits divided by that
     temperature and as they are; ``temperature_authors`` and ``ece_authors``, temperature and error of
     :func:`authors_temperature` on all samples.
 
     Args:
         logits: (N, K); -inf masks a class.
         labels: (N,) integers in [0, K).
-        held_out: (N,) bool, True where the temperature is fitted; see :func:`stratified_mask`.
+        held_out: (N,) bool, True where the temperature is fitted; see :func:`stratified_mask`. Or logits (V, K) and
+            labels (V,) of a validation split, on which it is fitted; then all N samples are the others.
 
     Raises:
-        ValueError: as :func:`fit_temperature`, or if the mask is no bool tensor (N,) with both values in it.
+        ValueError: as :func:`fit_temperature` and :func:`nclens.metrics.held_out.divided`.
     """
     logits, labels = check_logits(logits, labels)
-    held_out = as_tensor("held_out", held_out)
-    if held_out.dtype != torch.bool or held_out.shape != labels.shape:
-        raise ValueError(
-            f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {held_out.dtype} "
-            f"{tuple(held_out.shape)}"
-        )
-    if held_out.all() or not held_out.any():
-        raise ValueError("held_out must have samples on both sides, got all samples on one")
-    temperature = fit_temperature(logits[held_out], labels[held_out])
-    rest, rest_labels = logits[~held_out].double(), labels[~held_out]
+    (fitted, fitted_labels), (rest, rest_labels) = divided(logits, labels, held_out)
+    temperature = fit_temperature(fitted, fitted_labels)
+    rest = rest.double()
     metrics = {"temperature": temperature}
     metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels)[0].items()}
     metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels)[0].items()}
@@ -574,36 +570,3 @@ def temperature_metrics(logits: Array, labels: Array, held_out: Array) -> dict[s
     p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
     metrics["ece_authors"] = expected_calibration_error(p, labels)
     return metrics
-
-
-def stratified_mask(labels: Array, fraction: float, seed: int) -> Tensor:
-    """Mark a random part of each class: True for the held-out samples.
-
-    Of a class with n >= 2 samples, ``fraction * n`` rounded to the nearest number (halves up), but at least one and at
-    most n - 1, are held out; a class's only sample is not. Same labels, fraction and seed: same mask.
-
-    Args:
-        labels: (N,) integers of 0 or more, N >= 1.
-        fraction: held-out part, in (0, 1).
-        seed: of the random choice.
-
-    Returns:
-        (N,) bool, on the device of the labels.
-
-    Raises:
-        ValueError: on labels of wrong type or shape, negative or none, a fraction outside (0, 1), or a negative seed.
-    """
-    labels = check_labels(labels, None)
-    if not len(labels):
-        raise ValueError("labels: expected at least one, got none")
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
-    generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
-    host = labels.cpu()
-    mask = torch.zeros(len(host), dtype=torch.bool)
-    for label in host.unique():
-        members = (host == label).nonzero()[:, 0]
-        size = max(1, min(len(members) - 1, math.floor(fraction * len(members) + 0.5)))
-        if len(members) > 1:
-            mask[members[torch.randperm(len(members), generator=generator)[:size]]] = True
-    return mask.to(labels.device)

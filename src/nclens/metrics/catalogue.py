@@ -7,7 +7,9 @@ names, of these:
 * ``features`` (N, d), ``weight`` (K, d) and ``bias`` (K,) of the linear head;
 * of classifiers ``logits`` (N, K) of the network, ``labels`` (N,), ``reference_means`` (K, d), the class means of the
   training split, ``loss`` (logits, labels -> one value per sample) where logits and labels determine it, and, on the
-  test split, ``held_out`` (N,), the mask of the samples that the temperature is fitted on;
+  test split, ``held_out``, the samples that the temperature is fitted on (`nclens.metrics.held_out`);
+  ``train_counts`` (K,), the training samples of each class, where they differ; on the training split
+  ``clean_labels`` (N,) where its labels are noisy; and ``min_samples`` = 2 on a split that has fewer of some class;
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
@@ -247,8 +249,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "nclens.metrics.calibration:temperature_metrics",
         (
             Metric("temperature", "fitted temperature"),
-            *_variants(_SCORES, "scaled", "after scaling, part of the test set"),
-            *_variants(_SCORES, "unscaled", "before scaling, part of the test set"),
+            *_variants(_SCORES, "scaled", "after scaling, T fitted on other samples"),
+            *_variants(_SCORES, "unscaled", "before scaling, T fitted on other samples"),
             Metric("temperature_authors", "temperature of the smallest ECE"),
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
         ),
@@ -273,6 +275,50 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "nclens.metrics.regressor:onehot_collapse",
         tuple(replace(m, name=f"onehot_{m.name}", label=f"{m.label} on one-hot targets") for m in _REGRESSION),
         task="onehot",
+    ),
+    Measurement(
+        "nclens.metrics.imbalance:class_imbalance",
+        (
+            Metric("nc1_balanced", "NC1, classes weighing alike", "lower"),
+            Metric("nc1_sample_mean", "NC1 about the mean of the samples", "lower"),
+            Metric("nc2_sample_mean", "NC2 about the mean of the samples", "lower", most=2.0),
+            Metric("nc3_sample_mean", "NC3 about the mean of the samples", "lower", most=2.0),
+            Metric("error_balanced", "error, classes weighing alike", "lower", most=1.0),
+            Metric("classes_lacking", "classes with fewer than two samples"),
+            Metric("seli_means", "distance of the class means to SELI", "lower", most=2.0),
+            Metric("accuracy_class_{i}", "accuracy on class {i}", "higher", most=1.0),
+            Metric("nc1_class_{i}", "NC1 of class {i}", "lower"),
+            Metric("feature_norm_class_{i}", "feature norm of class {i}", unit="feature units"),
+        ),
+    ),
+    Measurement(
+        "nclens.metrics.imbalance:classifier_imbalance",
+        (
+            Metric("minority_collapse", "mean cosine of the minority's classifiers", "lower", least=-1.0, most=1.0),
+            Metric("seli_classifier", "distance of the classifier to SELI", "lower", most=2.0),
+            Metric("train_count_class_{i}", "training samples of class {i}", unit="samples"),
+            Metric("classifier_norm_class_{i}", "classifier norm of class {i}", unit="weight units"),
+            Metric(
+                "classifier_cosine_class_{i}", "mean cosine of classifier {i} with the others", least=-1.0, most=1.0
+            ),
+        ),
+        splits=("train",),
+    ),
+    Measurement(
+        "nclens.metrics.label_noise:clean_label_collapse",
+        (
+            Metric("nc1_clean", "NC1 by the clean labels", "lower"),
+            Metric("nc1_quotient_clean", "NC1 as a quotient of traces, by the clean labels", "lower"),
+            Metric("cdnv_clean", "CDNV by the clean labels", "lower"),
+            Metric("nc2_clean", "NC2 by the clean labels", "lower", most=2.0),
+            Metric("nc3_clean", "NC3 by the clean labels", "lower", most=2.0),
+            Metric("nc4_clean", "NC4 by the clean labels", "lower", most=1.0),
+            Metric("error_clean", "error by the clean labels", "lower", most=1.0),
+            Metric("noise_share", "share of wrong labels", most=1.0),
+            Metric("nc1_clean_ceiling", "NC1 by the clean labels at collapse on the noisy ones"),
+            Metric("nc1_ceiling", "NC1 by the noisy labels at collapse on the clean ones"),
+        ),
+        splits=("train",),
     ),
     Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
     Measurement(

@@ -110,6 +110,16 @@ def neural_collapse(
     of the logits, so its argmax is over all K of them; its nearest mean is among the classes that have a reference
     mean, and so are its samples' labels. A row of nan in `reference_means` is a class without one.
 
+    Where classes differ in size:
+
+    | | weighs |
+    |---|---|
+    | S_W, of `nc1`, `nc1_sum`, `nc1_quotient`; `nc4` | samples: a large class counts more |
+    | S_B and hG, of these; `cdnv`, `nc2...`, `nc3...`, `equi...`, the norms | classes: each counts alike |
+
+    `nclens.metrics.imbalance.class_imbalance` has `nc1_balanced`, which weighs classes throughout, and `nc1`, `nc2` and
+    `nc3` about the mean of the samples.
+
     Where r < K - 1 (d < K - 1, or classes that share a direction) the trace of `nc1` runs over the r directions. Where
     all class means coincide (M = 0), `nc1`, `nc1_sum`, `nc1_quotient` and `cdnv` are inf and the values that are
     normalised by M, `nc2`, `nc2_means`, `nc3`, `nc3_squared`, `equinorm_means` and `equiangular_means`, are nan; `nc4`
@@ -266,13 +276,16 @@ def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> f
         return float(total) / size if size > 0 else float("nan")
 
 
-def nc1_by_correctness(features: Array, logits: Array, labels: Array) -> dict[str, float]:
+def nc1_by_correctness(
+    features: Array, logits: Array, labels: Array, *, min_samples: int | None = None
+) -> dict[str, float]:
     """Return `nc1_correct` and `nc1_incorrect`: `nc1_subset` of the samples predicted correctly, and of the others.
 
     Args:
         features: (N, d), any floating dtype.
         logits: (N, K), the network's; its prediction is the first of the largest. -inf masks a class.
-        labels: (N,), integers in [0, K), every class at least once.
+        labels: (N,), integers in [0, K), every class at least once, unless `min_samples` is given.
+        min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
 
     Raises:
         ValueError: as `nc1_subset`, and for logits of another shape, or with nan or +inf.
@@ -280,9 +293,19 @@ def nc1_by_correctness(features: Array, logits: Array, labels: Array) -> dict[st
     logits = _check_floating("logits", logits, (None, None))
     labels = check_labels(labels, logits.shape[1], len(logits), logits)
     check_masked(logits)
-    correct = logits.argmax(1) == labels
+    correct, classes = logits.argmax(1) == labels, logits.shape[1]
+    if min_samples is not None:
+        kept = (~find_lacking(labels.bincount(minlength=classes), 2, min_samples)).nonzero()[:, 0]
+        place = torch.searchsorted(kept, labels).clamp(max=len(kept) - 1)
+        here = kept[place] == labels
+        features, labels, correct, classes = (
+            as_tensor("features", features)[here],
+            place[here],
+            correct[here],
+            len(kept),
+        )
     parts = {"nc1_correct": correct, "nc1_incorrect": ~correct}
-    return {name: nc1_subset(features, labels, logits.shape[1], subset) for name, subset in parts.items()}
+    return {name: nc1_subset(features, labels, classes, subset) for name, subset in parts.items()}
 
 
 def _counts_and_means(

@@ -308,7 +308,14 @@ def project(features: Array, plane: Array) -> Tensor:
     return features.double() @ plane.double()
 
 
-def template_spread(features: Array, labels: Array, weight: Array, classes: Sequence[int] | None = None) -> float:
+def template_spread(
+    features: Array,
+    labels: Array,
+    weight: Array,
+    classes: Sequence[int] | None = None,
+    *,
+    min_samples: int | None = None,
+) -> float:
     """Spread of the classes' clusters relative to their distance, in the span of the head's templates.
 
     ``mean_k E_i |P(h_ki - hbar_k)|^2 / mean_k |P(hbar_k - hG)|^2`` with P the orthogonal projection onto the span of
@@ -324,7 +331,8 @@ def template_spread(features: Array, labels: Array, weight: Array, classes: Sequ
         features: (N, d), finite.
         labels: (N,) integers in [0, K).
         weight: (K, d), finite.
-        classes: those that are looked at, with their templates; by default all K.
+        classes: those that are looked at, with their templates; by default all K, or those with `min_samples`.
+        min_samples: 1 or more samples, with which a class is among the default.
 
     Raises:
         ValueError: on wrong shapes or non-finite values, labels out of range, fewer than two classes, an index out of
@@ -338,7 +346,8 @@ def template_spread(features: Array, labels: Array, weight: Array, classes: Sequ
             f"features (N, d) and weight (K, d) do not fit: {tuple(features.shape)}, {tuple(weight.shape)}"
         )
     labels = check_labels(labels, len(weight), len(features), features)
-    chosen = list(range(len(weight))) if classes is None else list(classes)
+    enough = labels.bincount(minlength=len(weight)) >= (min_samples or 0)
+    chosen = enough.nonzero()[:, 0].tolist() if classes is None else list(classes)
     if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(k in range(len(weight)) for k in chosen):
         raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
     chosen = [int(k) for k in chosen]

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_device, describe, scaled
 from nclens.metrics.calibration import check_logits
+from nclens.metrics.held_out import HeldOut, divided
 
 RISK = 0.05
 """The risk at which `selective_metrics` gives the coverage."""
@@ -213,7 +214,7 @@ def selective_metrics(logits: Array, labels: Array) -> dict[str, float]:
     return {**_scores(log_odds(z), correct), "errors": float((~correct).sum())}
 
 
-def normalised_selective_metrics(logits: Array, labels: Array, held_out: Array) -> dict[str, float]:
+def normalised_selective_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict[str, float]:
     """What logit normalisation does to selective classification on one (test) split.
 
     Keys: ``logit_norm_power``, p of :func:`fit_power` on the held-out samples; ``aurc``, ``e_aurc``,
@@ -224,14 +225,14 @@ def normalised_selective_metrics(logits: Array, labels: Array, held_out: Array) 
     Args:
         logits: (N, K); -inf masks a class.
         labels: (N,) integers in [0, K).
-        held_out: (N,) bool, True where p is chosen; see `nclens.metrics.calibration.stratified_mask`.
+        held_out: (N,) bool, True where p is chosen; see `nclens.metrics.held_out.stratified_mask`. Or logits (V, K) and
+            labels (V,) of a validation split, on which it is chosen; then all N samples are the others.
 
     Raises:
-        ValueError: as `nclens.metrics.calibration.check_logits`, or if the mask is no bool tensor (N,) with both values
-            in it.
+        ValueError: as `nclens.metrics.calibration.check_logits` and `nclens.metrics.held_out.divided`.
     """
     z, labels = check_logits(logits, labels)
-    (fitted, fitted_labels), (rest, rest_labels) = _divided(z, labels, held_out)
+    (fitted, fitted_labels), (rest, rest_labels) = divided(z, labels, held_out)
     correct = rest.argmax(dim=1) == rest_labels
     before = _scores(log_odds(rest), correct)
     power, after = math.nan, dict.fromkeys(before, math.nan)
@@ -244,16 +245,6 @@ def normalised_selective_metrics(logits: Array, labels: Array, held_out: Array) 
         **{f"{name}_unnormalised": value for name, value in before.items()},
         "errors_rest": float((~correct).sum()),
     }
-
-
-def _divided(logits: Tensor, labels: Tensor, held_out: Array) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return logits and labels of the held-out samples, and those of the others, or raise a ValueError."""
-    mask = as_tensor("held_out", held_out)
-    if mask.dtype != torch.bool or mask.shape != labels.shape:
-        raise ValueError(f"held_out must be a bool tensor of shape {tuple(labels.shape)}, got {describe(mask)}")
-    if mask.all() or not mask.any():
-        raise ValueError("held_out must have samples on both sides, got all samples on one")
-    return (logits[mask], labels[mask]), (logits[~mask], labels[~mask])
 
 
 def _scores(confidence: Tensor, correct: Tensor) -> dict[str, float]:

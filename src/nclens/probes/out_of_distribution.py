@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.tensors import Split
-from nclens.metrics.calibration import stratified_mask
+from nclens.metrics.held_out import stratified_mask
 from nclens.metrics.out_of_distribution import CUTOFF, Detector, auroc, false_positive_rate, nc5
 from nclens.models import Network
 from nclens.training.loop import extract_features
@@ -29,21 +29,24 @@ def detection(
     shift: str = "semantic",
     directions: int | None = None,
     cutoff: float = CUTOFF,
+    validation: Split | None = None,
 ) -> dict[str, float]:
     """AUROC and FPR95 of every score against the test split of another data set.
 
     The scores are fitted to the training split (`nclens.metrics.out_of_distribution`). alpha of NCI is chosen on the
-    held-out part of the test split against noise, images of independent Gaussian pixels with the training split's mean
-    and standard deviation, so that no outsider is seen before. In distribution are the samples that are not held out.
+    held-out samples, the validation split or a part of the test split, against noise, images of independent Gaussian
+    pixels with the training split's mean and standard deviation, so that no outsider is seen before. In distribution
+    are the test samples that are not held out.
 
     Args:
         network: left in evaluation mode.
         train, test: the splits of the network's data set.
         other: training and test split of the other data set, normalised as the network's own.
         held_out, held_out_seed: share of each class of the test split and its seed, as for
-            `nclens.metrics.calibration.stratified_mask`.
+            `nclens.metrics.held_out.stratified_mask`; not used where there is a validation split.
         seed: of the noise.
         shift: `semantic`, or `covariate` for the same classes from another source, whose metrics begin with `shift`.
+        validation: the validation split, where there is one.
         directions, cutoff: as for `nclens.metrics.out_of_distribution.Detector.fit`.
 
     Returns:
@@ -59,9 +62,12 @@ def detection(
     detector = Detector.fit(features, labels, weight, cutoff=cutoff, directions=directions)
     outside = extract_features(network, other[1])
     tested = extract_features(network, test)
-    mask = stratified_mask(test.targets.cpu(), held_out, held_out_seed)
-    inside, chosen_on = ((tested[0][part], tested[1][part]) for part in (~mask, mask))
-    noise = extract_features(network, _noise(test, int(mask.sum()), seed))
+    if validation is None:
+        mask = stratified_mask(test.targets.cpu(), held_out, held_out_seed)
+        inside, chosen_on = ((tested[0][part], tested[1][part]) for part in (~mask, mask))
+    else:
+        inside, chosen_on = tested, extract_features(network, validation)
+    noise = extract_features(network, _noise(test, len(chosen_on[0]), seed))
     alpha = detector.fit_alpha(chosen_on, noise)
     own, others = detector.scores(*inside, alpha), detector.scores(*outside, alpha)
     prefix = PREFIXES[shift]

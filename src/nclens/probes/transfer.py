@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_labels, scaled, unscaled
 from nclens.data.tensors import Split
-from nclens.metrics.calibration import stratified_mask
+from nclens.metrics.held_out import stratified_mask
 from nclens.models import Network
 from nclens.training.loop import extract_features
 

@@ -120,11 +120,13 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "citation": manifest.get("citation"),
         "training samples": manifest.get("train"),
         "test samples": manifest.get("test"),
+        "validation samples": manifest.get("val"),
         "classes": len(classes) if isinstance(classes, list | tuple) else classes,
         "targets": ", ".join(manifest.get("targets", [])),
         "expert": _expert(manifest["expert"]) if "expert" in manifest else None,
         "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
         "shape of a sample": " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else shape,
+        "temperature fitted on": _held_out(manifest) if classes else None,
         "SHA-256": manifest.get("sha256"),
         f"runs {used} on exactly this": f"{same} of {len(records)}" if records else None,
     }
@@ -134,6 +136,13 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
             address = re.fullmatch(r"https?://\S+", text)
             rows.append((key, text, "link" if address else "code" if key == "SHA-256" else "text"))
     return rows
+
+
+def _held_out(manifest: Mapping[str, Any]) -> str:
+    """The held-out samples, and the test samples that scaled scores are of."""
+    if manifest.get("held_out") == "val":
+        return "the validation split; scores after scaling are of the whole test set"
+    return "a held-out part of the test set; scores after scaling are of the rest"
 
 
 def _expert(expert: Mapping[str, Any]) -> str:

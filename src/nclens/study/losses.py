@@ -46,6 +46,9 @@ class LossBase(Closed):
 
     label: Label | None = None
     """Name in figures and tables; by default made from the loss and its parameters."""
+    class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(min_length=2)] | None = None
+    """Factor on the loss of each class's training samples, one number a class; `balanced` is N / (K n_k), with mean 1
+    over the samples; null is 1 for all."""
     colour: Colour | None = None
     """Colour in figures and in the MLflow UI, #rrggbb; by default the next one of a colour-blind-safe palette."""
 
@@ -85,10 +88,26 @@ class LossBase(Closed):
         return None if self.parameter is None else float(getattr(self, self.parameter))
 
     def specification(self) -> dict[str, Any]:
-        """Return the loss's function, its arguments, the one of them that is scheduled, and the schedule."""
+        """Return the loss's function, its arguments, the one of them that is scheduled, the schedule, class weights."""
         keys = self.model_dump(mode="json", exclude={*LossBase.model_fields, *self.settings})
         name, schedule = keys.pop("name"), keys.pop("schedule", None)
-        return {"name": name, "arguments": keys, "parameter": self.parameter, "schedule": schedule}
+        chosen = {"name": name, "arguments": keys, "parameter": self.parameter, "schedule": schedule}
+        return chosen | self.weighting
+
+    @property
+    def weighting(self) -> dict[str, Any]:
+        """The class weights as a step takes them: `balanced`, or a number a class; nothing where there are none."""
+        if self.class_weights is None:
+            return {}
+        balanced = self.class_weights == "balanced"
+        return {"balanced": True} if balanced else {"class_weights": tuple(self.class_weights)}
+
+    @model_validator(mode="after")
+    def _weighs_classes_only(self) -> Self:
+        if self.class_weights is not None and self.task == "regression":
+            message = "class_weights: is of classification, and {name} is a loss of regression"
+            raise PydanticCustomError("class_weights", message, {"name": getattr(self, "name", "")})
+        return self
 
 
 class CrossEntropy(LossBase):
@@ -298,7 +317,8 @@ class CustomLoss(Custom, LossBase):
 
     def specification(self) -> dict[str, Any]:
         """Return the user's function, its file and its arguments."""
-        return {"function": self.function, "file": self.file, "arguments": dict(self.parameters)}
+        own = {"function": self.function, "file": self.file, "arguments": dict(self.parameters)}
+        return own | self.weighting
 
 
 LOSSES: dict[str, type[LossBase]] = {

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, FigureEntry, described
+from nclens.study.alterations import Altered
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape
@@ -216,6 +217,9 @@ class Study(Closed):
         if isinstance(data, CustomData):
             return
         samples, channels = data.train_samples, data.image_channels
+        if isinstance(data, Altered):
+            data.check_minority(known_classes(data))
+            samples = data.altered(samples)
         context = {"where": where, "dataset": experiment.dataset}
         if samples is not None and experiment.training.batch_size > samples:
             raise PydanticCustomError(
@@ -352,18 +356,22 @@ class Study(Closed):
         model = "" if entry.model is None else f", {entry.model}"
         student = isinstance(entry, Distillation)
         made = entry.label_for(self.label(entry.teacher.loss)) if student else entry.default_label
+        if made and entry.class_weights is not None:
+            made += ", balanced" if entry.class_weights == "balanced" else ", class weights"
         return entry.label or (made + entry.label_of_descent + model if made else loss)
 
     def kind(self, loss: str) -> str:
         """What sort of loss an entry is, for the claims: its name, and `_linear` or `_drop` where it is scheduled.
 
-        A distilled loss has its teacher's kind as a suffix: `distillation_ce`, `distillation_ls`, ...
+        A distilled loss has its teacher's kind as a suffix: `distillation_ce`, `distillation_ls`, ... A loss with class
+        weights has the suffix `_weighted`.
         """
         entry = self.losses[loss]
+        weighted = "" if entry.class_weights is None else "_weighted"
         if isinstance(entry, Distillation):
-            return f"distillation_{self.kind(entry.teacher.loss)}"
+            return f"distillation_{self.kind(entry.teacher.loss)}{weighted}"
         schedule = entry.schedule.kind if isinstance(entry, Scheduled) else "constant"
-        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}")
+        return getattr(entry, "name", "own") + ("" if schedule == "constant" else f"_{schedule}") + weighted
 
     def strength(self, loss: str) -> float | None:
         """How strongly an entry regularises before any schedule, for the claims; a distilled loss as its teacher's."""
@@ -459,7 +467,8 @@ class Study(Closed):
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
-        the data are known to have fewer; `many_classes` where K and d are known and K > d + 1.
+        the data are known to have fewer; `many_classes` where K and d are known and K > d + 1; `imbalance` where the
+        training classes are made unequal.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -478,6 +487,7 @@ class Study(Closed):
             "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
             "many_classes": classes is not None and dim is not None and classes > dim + 1,
+            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None,
         }
         return facts | {fact for fact, holds in others.items() if holds}
 
@@ -493,7 +503,7 @@ class Study(Closed):
         """
         outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
         width = (self.dim(run.experiment, run.loss) or 2048) + len(outputs)
-        samples = manifest["train"] + manifest["test"]
+        samples = manifest["train"] + manifest["test"] + manifest.get("val", 0)
         snapshots = len(self.experiments[run.experiment].snapshot_epochs)
         return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 

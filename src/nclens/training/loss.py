@@ -31,6 +31,7 @@ class TrainedLoss:
         epochs: int | None = None,
         teacher: Teacher | None = None,
         needs: Sequence[str] = (),
+        class_weights: Tensor | None = None,
     ) -> None:
         """Prepare the loss for its first epoch.
 
@@ -42,13 +43,14 @@ class TrainedLoss:
             epochs: number of epochs of training; not needed for a constant schedule.
             teacher: the teacher of a distillation loss, called on the inputs of each batch.
             needs: names of further arguments of the function, some of `PARTS`.
+            class_weights: (K,), a factor on the loss of each class's samples; None for 1.
 
         Raises:
             ValueError: the schedule is not constant and `epochs` is missing, or it ends after the last epoch.
         """
         self._function, self._start, self._parameter = function, dict(parameters or {}), parameter
         self._schedule, self._epochs, self._teacher = schedule or Schedule(), epochs, teacher
-        self._is_taught = is_taught(function)
+        self._is_taught, self._class_weights = is_taught(function), class_weights
         self.needs = tuple(needs)
         if epochs is None and self._schedule.kind != "constant":
             raise ValueError(f"the schedule {self._schedule.kind} needs the number of epochs")
@@ -67,10 +69,20 @@ class TrainedLoss:
             ValueError: a distillation loss lacks its teacher or the inputs.
         """
         if not self.is_taught:
-            return self._function(logits, targets, **parts, **self.parameters)
+            return self._weighted(self._function(logits, targets, **parts, **self.parameters), targets)
         if self._teacher is None or inputs is None:
             raise ValueError("this loss needs a teacher, and the inputs of the batch")
-        return self._function(logits, targets, self._teacher(inputs), **self.parameters)
+        return self._weighted(self._function(logits, targets, self._teacher(inputs), **self.parameters), targets)
+
+    def _weighted(self, values: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample times the weight of its class."""
+        if self._class_weights is None:
+            return values
+        if values.ndim == 0:
+            raise ValueError("class_weights need a loss that returns one value per sample, not their mean")
+        if self._class_weights.device != values.device:  # once, so that a recorded step copies nothing
+            self._class_weights = self._class_weights.to(values.device)
+        return values * self._class_weights[targets]
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the parameters of epoch 0, 1, ..., `epochs` - 1.

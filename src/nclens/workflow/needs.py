@@ -134,7 +134,7 @@ def _operations(model: Entry | None, data: Mapping[str, Any]) -> tuple[float, in
 
 
 def _samples(data: Mapping[str, Any]) -> int:
-    return data.get("train", 50_000) + data.get("test", 10_000)
+    return data.get("train", 50_000) + data.get("test", 10_000) + data.get("val", 0)
 
 
 def _rate(device: str) -> float:

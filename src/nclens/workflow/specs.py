@@ -62,10 +62,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Loss(Entry):
-    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength."""
+    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength.
+
+    `class_weights` are factors by class, none for 1; `balanced` where they are N / (K n_k).
+    """
 
     parameter: str | None = None
     schedule: Schedule | None = None
+    class_weights: tuple[float, ...] = ()
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -650,8 +655,10 @@ def resolve(study: "Study") -> Resolve:
 
 def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
+    from nclens.study.alterations import without_defaults
+
     entry = study.datasets[dataset]
-    chosen = entry.specification() if hasattr(entry, "specification") else _dumped(entry)
+    chosen = entry.specification() if hasattr(entry, "specification") else without_defaults(_dumped(entry))
     # Where files are is no part of it: their digests say what they are.
     left_out = {"path", "file", "files"}
     if chosen.get("classes") is None and chosen.get("source") != "arrays":  # whose `classes` are names too
@@ -737,7 +744,8 @@ def measure(study: "Study", run: "Run") -> Measure:
     classifier = MeasureClassifier(
         held_out=study.measure.held_out,
         held_out_seed=study.measure.held_out_seed,
-        loss=_loss(study, run.loss),
+        # Class weights are of training: each class's loss is measured as it is.
+        loss=dataclasses.replace(_loss(study, run.loss), class_weights=(), balanced=False),
         epochs=max(1, entry.epochs),
         projection_classes=tuple(entry.projection_classes),
     )

@@ -49,6 +49,7 @@ def described_data(data: Read) -> Iterator[str]:
     for name, (splits, manifest) in data.items():
         task, outputs = task_of(manifest), output_count(manifest)
         sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
+        sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
         line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {OUTPUTS[task]}"
         if task == "classification":
             counts = torch.bincount(splits.train_targets, minlength=outputs)

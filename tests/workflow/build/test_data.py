@@ -41,6 +41,19 @@ def test_the_users_own_data_are_taken_from_arrays(entry):
     assert "mine:data" in data.source
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_function_may_return_a_validation_split(entry, task):
+    """Another split, of any size, in the same units."""
+    body = (
+        "x = 1e9 + np.arange(40.)[:, None]; y = np.arange(40) % 2; "
+        "d = dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=y)"
+    )
+    data = load_dataset(entry(f"{body}; return {{**d, **dict(val_inputs=x[:2], val_targets=y[:2])}}") | {"task": task})
+    assert data.val_inputs.flatten().tolist() == [-19.5, -18.5]
+    assert data.val_targets.flatten().tolist() == [0, 1]
+    assert data.val_targets.dtype == data.train_targets.dtype
+
+
 @pytest.mark.parametrize("as_given", ["x.tolist()", "x[::-1][::-1]", "x.astype('>f8')", "torch.from_numpy(x)"])
 def test_numbers_keep_their_precision_in_whatever_holds_them(entry, as_given):
     """A list became float32 before it could be centred, which left 2 of the 40 values."""
@@ -94,7 +107,23 @@ ROWS = (
 @pytest.mark.parametrize(
     ("change", "task", "words"),
     [
-        ("val_inputs=x", "classification", "also has val_inputs; allowed: train_inputs, .*, classes, source, licence"),
+        (
+            "mean_inputs=x",
+            "classification",
+            "also has mean_inputs; allowed: train_inputs, .*, classes, source, licence",
+        ),
+        (
+            "val_inputs=x",
+            "classification",
+            "mine:data .* returns no val_targets; allowed: val_inputs and val_targets, or",
+        ),
+        (
+            "val_inputs=x, val_targets=y + 1",
+            "classification",
+            "val targets must lie in 0..1 and no other; they go from 1",
+        ),
+        ("val_inputs=x[:, :3], val_targets=y", "classification", "inputs must have the same number of columns"),
+        ("val_inputs=x, val_targets=y[:1]", "classification", r"val targets must be int64 of shape \(4,\)"),
         ("classes=[0, 1]", "regression", "also has classes; allowed: .*, targets, source"),
         ("train_targets=y / 2", "classification", "train_targets of mine:data .* must be integer class labels"),
         ("test_targets=y - 1", "classification", "test_targets of mine:data .* the smallest is -1"),

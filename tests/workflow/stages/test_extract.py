@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import nclens
+from nclens.data.tasks import held_out_split
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
 from nclens.workflow.epochs import has_epoch, read_epoch
-from nclens.workflow.files import FileError
+from nclens.workflow.files import FileError, read_json
 from nclens.workflow.paths import RunFolder, path_of
 from nclens.workflow.stages.extract import extract
 from nclens.workflow.stages.prepare import prepare
@@ -32,7 +33,7 @@ def data():
     labels = np.arange(600) % 3
     inputs = random.normal(size=(600, 4)) + np.eye(3, 4)[labels]
     return {"train_inputs": inputs[:540], "train_targets": labels[:540], "test_inputs": inputs[540:],
-            "test_targets": labels[540:]}
+            "test_targets": labels[540:], "val_inputs": inputs[550:560], "val_targets": labels[550:560]}
 
 
 def net(shape, outputs, wrap="plain"):
@@ -169,6 +170,16 @@ def test_float32_is_exact_whatever_the_users_file_sets(runs):
     assert torch.get_float32_matmul_precision() == "medium"
     runs.extracted("plain", weights, weights)
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_validation_split_is_extracted_as_the_others(runs):
+    weights = runs.network("plain").state_dict()
+    for found in runs.extracted("plain", weights, weights):
+        assert torch.equal(found["val.targets"], found["test.targets"][10:20])
+        for name in ("features", "logits"):
+            torch.testing.assert_close(found[f"val.{name}"], found[f"test.{name}"][10:20])
+    assert read_json(runs.manifest, "prepare")["val"] == 10
+    assert held_out_split(read_json(runs.manifest, "prepare")) == "val"
 
 
 @pytest.mark.parametrize("earlier", [True, False])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from nclens.metrics.calibration import fit_temperature
 from nclens.workflow import specs
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
@@ -50,6 +51,38 @@ def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
         .drop("top_logit_gradient_correct", level="metric")
         .equals(plain.drop(key, level="metric").drop("top_logit_gradient_correct", level="metric"))
     )
+
+
+def test_a_test_split_may_lack_classes_and_unequal_and_noisy_classes_have_measures_of_their_own(run):
+    tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
+    here, few = tensors["test.targets"] < 2, torch.arange(30) < 28
+    changed = {name: values[here] for name, values in tensors.items() if name.startswith("test.")}
+    changed |= {name: values[few] for name, values in tensors.items() if name.startswith("train.")}
+    changed["train.clean_targets"] = (changed["train.targets"] + (torch.arange(28) < 3)) % 3
+    before = measured(run, CE)
+    assert not {"nc1_balanced", "nc1_clean", "classes_measured"} & set(before[4].index.get_level_values(1))
+    write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | changed))
+    found = measured(run, CE)[4]
+    assert (found["test", "classes_measured"], found["test", "classes_lacking"]) == (2, 1)
+    assert found["test"].drop(["accuracy_class_2", "nc1_class_2", "feature_norm_class_2"]).notna().sum() > 60
+    assert found["test"][["accuracy_class_2", "nc1_class_2"]].isna().all()
+    assert "classes_measured" not in found["train"].index
+    assert found["train", "noise_share"] == pytest.approx(3 / 28)
+    assert found["train", "train_count_class_1"] == 9
+
+
+def test_a_validation_split_fits_the_temperature_and_is_not_measured_itself(run):
+    before = measured(run, CE)
+    tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
+    split = {"val.features": tensors["test.features"][:7] * 2, "val.targets": tensors["test.targets"][:7]}
+    split["val.logits"] = split["val.features"] @ tensors["weight"].T
+    write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | split))
+    after = measured(run, CE)
+    fitted = [name for name in before[2].index if "scaled" in name[1] or name[1] == "temperature"]
+    assert after[2].drop(fitted).equals(before[2].drop(fitted))
+    assert after[4, "test", "temperature"] == fit_temperature(split["val.logits"], split["val.targets"])
+    assert after[4, "test", "ece_unscaled"] == after[4, "test", "ece"]
+    assert {name for _, name, _ in after.index} == {"train", "test"}
 
 
 def test_every_split_has_the_features_of_the_representation(run):

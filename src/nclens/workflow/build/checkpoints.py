@@ -22,6 +22,8 @@ LOADING = ("missing", "unexpected", "mismatched")
 MOST_NAMES = 5
 #: What a file of recorded features holds, beside `bias`, which may be absent.
 RECORDED = ("train_features", "train_labels", "test_features", "test_labels", "weight")
+#: What such a file may hold too: a validation split, and the head's bias.
+OPTIONAL = ("val_features", "val_labels", "bias")
 
 
 def read_weights(checkpoint: Path, key: str | None = None, prefix: str | None = None) -> dict[str, Tensor]:
@@ -203,17 +205,23 @@ def _prefix(names: Iterable[str], weights: Iterable[str]) -> str | None:
 def read_recorded(file: Path) -> dict[str, Tensor]:
     """Return recorded features: of each split features and targets; weight, and bias, 0 where there is none.
 
+    The splits are `train`, `test` and, where the file has it, `val`.
+
     Raises:
         ValueError: the file cannot be read, lacks an array or has others, or shapes or types do not fit.
     """
     arrays = read_arrays(file)
-    refuse_unknown(arrays, (*RECORDED, "bias"), str(file))
-    if missing := [name for name in RECORDED if name not in arrays]:
-        raise ValueError(f"{file} lacks {', '.join(missing)}; it must hold {', '.join(RECORDED)}, and may hold bias")
+    refuse_unknown(arrays, (*RECORDED, *OPTIONAL), str(file))
+    validation = set(OPTIONAL[:2]) if set(OPTIONAL[:2]) & set(arrays) else set()
+    if missing := [name for name in (*RECORDED, *sorted(validation)) if name not in arrays]:
+        raise ValueError(
+            f"{file} lacks {', '.join(missing)}; it must hold {', '.join(RECORDED)}, and may hold bias, and "
+            "val_features with val_labels"
+        )
     weight = arrays["weight"].float()
     bias = arrays["bias"].float() if "bias" in arrays else torch.zeros(len(weight))
     made = {"weight": weight, "bias": bias}
-    for split in ("train", "test"):
+    for split in ("train", "test", *(["val"] if validation else [])):
         features = arrays[f"{split}_features"].float()
         labels = class_numbers(arrays[f"{split}_labels"], f"{split}_labels of {file}")
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or features.shape != (len(labels), weight.shape[1]):
@@ -229,7 +237,9 @@ def with_logits(recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return recorded features as `extract` writes them, with the logits h W' + b of each split."""
     weight, bias = (recorded[name].double() for name in ("weight", "bias"))
     logits = {
-        f"{split}.logits": recorded[f"{split}.features"].double() @ weight.T + bias for split in ("train", "test")
+        f"{split}.logits": recorded[f"{split}.features"].double() @ weight.T + bias
+        for split in ("train", "test", "val")
+        if f"{split}.features" in recorded
     }
     return {**recorded, **{name: values.float() for name, values in logits.items()}}
 

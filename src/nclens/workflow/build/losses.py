@@ -1,9 +1,10 @@
 """From a loss entry to the function that is minimised."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nclens.losses import LOSSES, Schedule
@@ -12,18 +13,22 @@ from nclens.workflow.build.functions import failure, load_function
 from nclens.workflow.specs import Loss
 
 
-def build_loss(entry: Loss, epochs: int | None = None, teacher: Teacher | None = None) -> TrainedLoss:
+def build_loss(
+    entry: Loss, epochs: int | None = None, teacher: Teacher | None = None, counts: Sequence[int] | None = None
+) -> TrainedLoss:
     """Return the loss of an entry, for a training of so many epochs, with a teacher if it is distilled.
 
     The user's own function gets logits, class numbers, its arguments, and what it names of `PARTS`; it returns one
-    value per sample or their mean.
+    value per sample or their mean. An entry's class weights are part of the loss where `counts` are given, the training
+    samples of each class.
 
     Raises:
         ValueError: the schedule does not fit the epochs, or has no argument to vary; or, when it is called, the user's
             function fails or returns something else than (N,) or one number.
     """
+    weights = None if counts is None else class_weights(entry, counts)
     if entry.function is not None:
-        return TrainedLoss(_own(entry), entry.arguments, needs=_named(entry))
+        return TrainedLoss(_own(entry), entry.arguments, needs=_named(entry), class_weights=weights)
     registered = LOSSES[entry.called]
     # A class is a loss with a state: each run has an instance.
     function = registered() if isinstance(registered, type) else registered
@@ -31,7 +36,24 @@ def build_loss(entry: Loss, epochs: int | None = None, teacher: Teacher | None =
     schedule = Schedule() if chosen is None else Schedule(chosen.kind, chosen.end, chosen.epoch)
     if schedule.kind != "constant" and entry.parameter is None:
         raise ValueError(f"{entry.name} has no argument that its schedule {schedule.kind} could vary")
-    return TrainedLoss(function, entry.arguments, entry.parameter, schedule, epochs, teacher)
+    return TrainedLoss(function, entry.arguments, entry.parameter, schedule, epochs, teacher, class_weights=weights)
+
+
+def class_weights(entry: Loss, counts: Sequence[int]) -> Tensor | None:
+    """Return the factor on each class's samples (K,), float32; None where there is none.
+
+    Raises:
+        ValueError: there are not as many weights as classes.
+    """
+    if entry.balanced:
+        sizes = torch.tensor(counts, dtype=torch.float64)
+        return (sizes.sum() / (len(sizes) * sizes)).float()
+    if entry.class_weights and len(entry.class_weights) != len(counts):
+        raise ValueError(
+            f"losses.{entry.entry}.class_weights has {len(entry.class_weights)} numbers, and the data have "
+            f"{len(counts)} classes; allowed: `balanced`, or one number a class"
+        )
+    return torch.tensor(entry.class_weights) if entry.class_weights else None
 
 
 def _named(entry: Loss) -> list[str]:

@@ -55,7 +55,10 @@ def measure_snapshot(
         targets = "targets" if task == "regression" else "labels"
         for split in SPLITS:
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
-            here = {name: tensors[key] for name, key in keys.items() if key in tensors}
+            keys |= {} if task == "regression" else {"clean_labels": f"{split}.clean_targets"}
+            here: dict[str, Any] = {name: tensors[key] for name, key in keys.items() if key in tensors}
+            if task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 2:
+                here["min_samples"] = 2
             of_split = [one for one in chosen if one.task == task and split in one.splits]
             yield from ((split, metric, value) for metric, value in measured(of_split, known | here).items())
     for split in SPLITS:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nclens.data.tasks import held_out_split
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
@@ -160,6 +161,7 @@ def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], folde
         projection_classes=experiment.projection_classes,
         class_names=manifest.get("classes", ()),
         target_names=manifest.get("targets", ()),
+        held_out=held_out_split(manifest),
         **own,
     )
 

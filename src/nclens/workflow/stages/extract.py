@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count
+from nclens.data.prepared import place_split
+from nclens.data.tasks import output_count, split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
 from nclens.training.loop import Backbone, extract_features
@@ -41,7 +41,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         network = build_network(flat(spec.model), described["shape"], output_count(described))
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
-        splits = dict(zip(("train", "test"), place_splits(tensors, described, device), strict=True))
+        splits = {name: place_split(tensors, described, device, name) for name in split_names(described)}
         passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
             puts = _writers(spec, folder, earlier, files)
@@ -55,6 +55,8 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                         made |= _extracted(network, name, split, passes.batch_size, backbone)
                     except ValueError as error:
                         raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
+                if "train.clean_targets" in tensors:
+                    made["train.clean_targets"] = tensors["train.clean_targets"]
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
                 made |= {"weight": network.head.weight, "bias": _bias(network.head)}
                 puts[epoch](epoch, made)

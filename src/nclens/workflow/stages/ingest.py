@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count, task_of
+from nclens.data.tasks import output_count, split_names, task_of
 from nclens.models import count_flops, place_network
 from nclens.models.preprocessing import Preprocessed
 from nclens.training.history import STATISTICS
@@ -176,7 +176,12 @@ class _Features:
         if len(found["weight"]) != classes:
             message = f"{file}: weight has {len(found['weight'])} rows, and {manifest['dataset']} has {classes} classes"
             raise ValueError(message)
-        for split in ("train", "test"):
+        for split in split_names(manifest):
+            if f"{split}.targets" not in found:
+                raise ValueError(
+                    f"{file} lacks {split}_features and {split}_labels; allowed: the splits of {manifest['dataset']}, "
+                    f"{', '.join(split_names(manifest))}"
+                )
             labels = found[f"{split}.targets"]
             counts = labels.bincount(minlength=classes).tolist()
             if len(labels) != manifest[split] or len(counts) > classes:

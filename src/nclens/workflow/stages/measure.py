@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.collapse import class_means
 from nclens.metrics.film import Film
+from nclens.metrics.held_out import held_out_of
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
@@ -62,12 +62,19 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
         film.add(epoch, tensors, means)
         given = {
             "reference_means": means,
-            "held_out": stratified_mask(tensors["test.targets"], chosen.held_out, chosen.held_out_seed),
+            "held_out": held_out_of(tensors, chosen.held_out, chosen.held_out_seed),
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
+            "train_counts": _unequal(tensors["train.targets"], len(means)),
         }
         yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
+
+
+def _unequal(labels: Tensor, classes: int) -> Tensor | None:
+    """Return the samples of each class; None where all have as many, and measures of imbalance say nothing new."""
+    counts = labels.bincount(minlength=classes)
+    return None if bool((counts == counts[0]).all()) else counts
 
 
 def _begin_regression(last: dict[str, Tensor], spec: Measure) -> tuple[Film, float | None]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nclens.data.alterations import altered
 from nclens.data.chosen_classes import choose_classes
 from nclens.data.dataset import Splits, channel_statistics
 from nclens.data.raw import RawData
@@ -54,13 +55,14 @@ def read(
     paths = paths or {}
     entry = spec.arguments | {key: paths[key] for key in ("path", "file") if key in paths}
     normalisation = entry.pop("normalisation", None)
+    alterations = {key: entry.pop(key, None) for key in ("imbalance", "label_noise")}
     numbers = [one for one in entry.get("classes") or () if isinstance(one, int)]  # of `arrays` it may be names
     if numbers:
         entry = {key: value for key, value in entry.items() if key != "classes"}
         entry |= {"classes": None} if entry.get("source") == "arrays" else {}
     with unchanged(user_places(paths, data_dir), digests or {}) as files:
         dataset = load_dataset(entry, RawData(data_dir.expanduser(), say))
-    dataset = choose_classes(dataset, numbers) if numbers else dataset
+    dataset = altered(choose_classes(dataset, numbers) if numbers else dataset, **alterations)
     described = describe(dataset, normalisation)
     if columns := [j for j, offset in enumerate(described.get("input_offset", ())) if offset]:
         say(f"columns {columns} of the inputs are stored less their mean, as float32 would round them (input_offset)")
@@ -100,5 +102,7 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         "std": std,
         "train": len(dataset.train_targets),
         "test": len(dataset.test_targets),
+        # A manifest without `val` has its held-out samples in the test split (`nclens.data.tasks.held_out_split`).
+        **({"val": len(dataset.val_targets), "held_out": "val"} if dataset.val_targets is not None else {}),
         **dataset.facts,
     }

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count
+from nclens.data.prepared import place_split, place_splits
+from nclens.data.tasks import output_count, split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
 from nclens.training.loop import derived_seed, extract_features
@@ -49,6 +49,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     manifest = read_json(folder.manifest(spec.dataset), "prepare")
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, test = place_splits(tensors, manifest, device)
+    validation = place_split(tensors, manifest, device, "val") if "val" in split_names(manifest) else None
     network = build_network(flat(spec.model), manifest["shape"], output_count(manifest))
     network = place_network(network, manifest["shape"], device)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
@@ -59,7 +60,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             if epoch not in entry.snapshots:
                 continue
             try:
-                splits = {"train": train, "test": test}
+                splits = {"train": train, "test": test, "validation": validation}
                 found = _call(library_function(entry.function), arguments | {"network": network, **splits})
             except ValueError as error:
                 raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error

@@ -172,7 +172,7 @@ def _log_dataset(client: mlflow.MlflowClient, run_id: str, root: Path, name: str
     """Record the data set of a run; return it as MLflow knows it."""
     manifest = read_json(StudyFolder(root).manifest(name), "prepare")
     source = json.dumps({key: manifest[key] for key in ("source", "licence")})
-    profile = json.dumps({key: manifest[key] for key in ("train", "test", "shape")})
+    profile = json.dumps({key: manifest[key] for key in ("train", "test", "val", "shape") if key in manifest})
     dataset = Dataset(name, manifest["sha256"][:8], "local", source, profile=profile)
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
     return dataset

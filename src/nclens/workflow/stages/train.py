@@ -126,7 +126,7 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
     chosen["optimizer"] = build_optimizer(spec.training.optimizer)
     chosen["lr_schedule"] = build_lr_schedule(spec.training.lr_schedule)
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
-    loss = build_loss(spec.loss, spec.training.epochs, teacher)
+    loss = build_loss(spec.loss, spec.training.epochs, teacher, manifest.get("train_counts"))
     return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
 
 
