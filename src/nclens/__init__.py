@@ -97,7 +97,7 @@ _EXTRAS = {
         (
             *("PIL", "filelock", "jinja2", "latex2mathml", "markupsafe", "matplotlib", "mlflow", "mlxtend", "pandas"),
             *("psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "safetensors"),
-            *("seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "yaml"),
+            *("seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "typing_extensions", "yaml"),
         ),
         "workflow",
     ),

@@ -29,8 +29,8 @@ def optimizers(study: "Study", experiment: str) -> dict[str, str]:
 def peers(study: "Study", experiment: str) -> dict[str, tuple[str, ...]]:
     """Return for each loss that SGD does not minimise those that differ from it in the optimiser alone, which is SGD.
 
-    Of these the ones whose effective decay is equal; for an optimiser without one, those of equal weight decay; where
-    there are none, all.
+    Of these the ones whose effective decay is equal to 1%; for an optimiser without one, those of equal weight decay;
+    where there are none, all.
     """
     entry = study.experiments[experiment]
     if not isinstance(entry, Experiment) or not optimizers(study, experiment):
@@ -46,7 +46,7 @@ def peers(study: "Study", experiment: str) -> dict[str, tuple[str, ...]]:
         others = [other for other in sgd if alike[other] == alike[loss]]
         rate, decay = used[loss].shrinkage, used[loss].decay
         if rate is not None:
-            equal = [other for other in others if math.isclose(used[other].shrinkage or 0.0, rate, rel_tol=1e-6)]
+            equal = [other for other in others if math.isclose(used[other].shrinkage or 0.0, rate, rel_tol=0.01)]
         else:
             equal = [other for other in others if used[other].decay == decay]
         if others:
