@@ -85,6 +85,7 @@ USED = {
     "datasets.mnist5k.split_seed": (3, {"resolve", "prepare"}),
     "datasets.mnist5k.train_per_class": (10, {"resolve", "prepare"}),
     "datasets.mnist5k.test_per_class": (10, {"resolve", "prepare"}),
+    "datasets.mnist5k.classes": ([4, 0, 2], {"resolve", "prepare"}),
     "models.resnet8.width": (4, {"resolve", "train", "extract", "theory", "predict"}),
     "models.resnet8.stem_stride": (1, {"resolve", "train", "extract"}),
     "models.resnet8.signed_features": (True, {"resolve", "train", "extract"}),
