@@ -34,6 +34,7 @@ DRAWN = {
         "students": (),
     },
     "many_classes": {name: ("collapse_curves", "many_classes") for name in ("d2", "d6", "d16")},
+    "many_classes_omniglot": {"omniglot": ("collapse_curves", "many_classes")},
     "maxsup": {"maxsup": (*PLAIN, *MAXSUP, "probe_accuracy")},
     "maxsup_full": {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),

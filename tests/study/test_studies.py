@@ -19,7 +19,8 @@ def test_a_study_plans_a_training_a_run(name, tmp_path):
     file = f"studies/{name}.yaml"
     output = Place(tmp_path).snakemake("--configfile", file, "--dry-run", configfile=False).stdout
     planned = planned_runs(output)
-    runs = sorted(path_of(run) for run in load_study(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))).runs())
+    study = load_study(yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), [ROOT / "studies"])
+    runs = sorted(path_of(run) for run in study.runs())
     for stage in ("train", "extract", "measure"):
         assert sorted(planned[stage]) == runs
 
