@@ -23,6 +23,8 @@ DROPPED = ("two_stage", "drop_epoch")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "cifar10_5k": {"cifar10_5k": PLAIN},
+    "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
+    "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},
     "losses": {
         "losses": (*PLAIN, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
         "students": (),
