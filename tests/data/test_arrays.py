@@ -48,6 +48,21 @@ def test_one_pool_is_split_without_overlap(tmp_path):
         load(tmp_path, train_per_class=2)
 
 
+def test_a_test_split_may_lack_classes_and_clean_labels_go_with_their_samples(tmp_path):
+    clean = np.where(np.arange(12) < 2, 2, TARGETS)
+    lacking = SPLITS | {"test_targets": TARGETS[:6] * 0, "train_clean_targets": clean}
+    np.savez(tmp_path / "a.npz", **lacking)
+    data = load(tmp_path)
+    assert data.test_targets.tolist() == [0] * 6
+    assert data.train_clean_targets.tolist() == clean.tolist()
+    few = load(tmp_path, train_per_class=2)
+    places = [int((data.train_inputs == image).flatten(1).all(1).nonzero()[0, 0]) for image in few.train_inputs]
+    assert few.train_clean_targets.tolist() == clean[places].tolist()
+    np.savez(tmp_path / "a.npz", **lacking | {"train_clean_targets": clean[:5]})
+    with pytest.raises(ValueError, match="train_targets has 12 labels, but train_clean_targets 5"):
+        load(tmp_path)
+
+
 def test_subsets_of_both_splits(tmp_path):
     np.savez(tmp_path / "a.npz", **SPLITS)
     data = load(tmp_path, train_per_class=3)
@@ -90,8 +105,8 @@ def test_a_checksum_is_verified(tmp_path):
         ({"train_targets": TARGETS - 1}, "class labels from 0; the smallest is -1"),
         ({"train_targets": TARGETS[:5]}, "train_inputs has 12 samples, but 5 targets"),
         (
-            {"test_targets": TARGETS[:6] * 0},
-            "test split: class 1 has 0 samples, class 2 has 0 .*, fewer than 2, which every",
+            {"train_targets": TARGETS * 2 % 4},
+            "train split: class 1 has 0 samples, fewer than 2, which every",
         ),
         (
             {"mean_inputs": IMAGES},

@@ -22,9 +22,10 @@ def made(**changes):
     [
         ({"train_inputs": torch.zeros(4, 1, 2, 2)}, "train inputs must be uint8 images"),
         ({"train_inputs": torch.zeros(4, 2, dtype=torch.float64)}, "float32 rows"),
-        ({"test_targets": torch.tensor([0, 0, 0, 0])}, "every class 0..1"),
+        ({"train_targets": torch.tensor([0, 0, 0, 0])}, "every class 0..1"),
+        ({"test_targets": torch.tensor([0, 0, 0, 2])}, "test targets must lie in 0..1 and no other"),
         (
-            {"test_targets": torch.tensor([0, 0, 0, 1])},
+            {"train_targets": torch.tensor([0, 0, 0, 1])},
             r"every class 0..1: class 1 \(b\) has 1 samples, fewer than 2, which every class needs",
         ),
         ({"classes": ["a"]}, "at least two classes, and at least two samples of each"),

@@ -53,8 +53,14 @@ def test_val_beside_test_is_the_validation_split(tmp_path):
     data = load(tmp_path, test_folder="valid")
     assert (data.facts, data.val_inputs) == ({"test_folder": "valid"}, None)
     fakes.picture(tmp_path / "pets" / "valid" / "fox" / "0.png", (8, 8))
-    with pytest.raises(ValueError, match="train/ and valid/ must have the same classes; only in one of them: fox"):
+    with pytest.raises(ValueError, match="valid/ must have classes of train/ alone; it also has fox"):
         load(tmp_path)
+
+
+def test_a_test_folder_may_lack_classes(tmp_path):
+    fill(tmp_path / "pets" / "train", 2)
+    fill(tmp_path / "pets" / "test", 2, names=["owl"])
+    assert load(tmp_path).test_targets.tolist() == [2, 2]
 
 
 def test_one_folder_is_split_without_overlap(tmp_path):
@@ -102,8 +108,8 @@ def test_the_crop_is_central(tmp_path):
         (lambda root: None, "no folder .*pets; `path` is relative to `data_dir`"),
         (lambda root: fill(root / "train", 2), "no test folder; allowed names: test, val"),
         (
-            lambda root: (fill(root / "train", 2), fill(root / "test", 2, names=["cat", "dog"])),
-            "only in one of them: owl",
+            lambda root: (fill(root / "train", 2, names=["cat", "dog"]), fill(root / "test", 2)),
+            "test/ must have classes of train/ alone; it also has owl",
         ),
         (lambda root: root.mkdir(), "imagefolder: Couldn't find any class folder"),
         (

@@ -24,6 +24,8 @@ DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "cifar10_5k": {"cifar10_5k": PLAIN},
+    "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
+    "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},
     "losses": {
         "losses": (*PLAIN, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
         "students": (),

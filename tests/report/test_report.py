@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nclens.claims import CLAIMS
 from nclens.report import Drawn, report_page
 from nclens.report.effects import VERDICTS
+from nclens.report.provenance import _manifest
 from nclens.report.summary import side_by_side
 from nclens.report.text import Names, number, plainly
 from nclens.report.verdicts import judged_claims
@@ -661,6 +662,14 @@ def test_provenance_says_where_the_numbers_come_from():
     ):
         assert expected in words
     assert ["LS 0.05", "3", "4 min 40 s", "1 min 33 s"] in table_rows(page(), "provenance")
+
+
+def test_alterations_of_the_training_split_and_the_validation_split_are_on_the_page():
+    made = {"imbalance": {"kind": "step", "ratio": 10.0, "seed": 0}, "train_counts": [50, 5], "noisy_labels": 7}
+    rows = {key: text for key, text, _ in _manifest(made | {"classes": ["a", "b"], "val": 9, "held_out": "val"}, [])}
+    assert rows["imbalance"] == "kind step, ratio 10.0, seed 0"
+    assert (rows["samples a class"], rows["wrong training labels"], rows["validation samples"]) == ("50, 5", "7", "9")
+    assert rows["temperature fitted on"] == "the validation split; scores after scaling are of the whole test set"
 
 
 def test_runs_that_differ_in_versions_or_data_are_reported():

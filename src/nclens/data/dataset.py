@@ -93,7 +93,8 @@ class Dataset(Splits):
         train_clean_targets: the true labels of the training samples, where those of `train_targets` are noisy.
 
     Raises:
-        ValueError: as `Splits`, for labels outside 0..K-1, or for a class without a training sample.
+        ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two training samples (one
+            after `nclens.data.alterations`).
     """
 
     task: ClassVar[str] = "classification"
@@ -154,7 +155,9 @@ class Dataset(Splits):
                 f"{int(targets.max())}"
             )
         if split == "train":
-            require_samples(targets, 1, self.classes, f"{split} targets must have every class 0..{last}")
+            # An imbalance, or noise, may leave one.
+            least = 1 if "imbalance" in self.facts or self.train_clean_targets is not None else 2
+            require_samples(targets, least, self.classes, f"{split} targets must have every class 0..{last}")
         elif not samples:
             raise ValueError(f"{split} targets must have at least one sample")
 

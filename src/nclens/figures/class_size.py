@@ -90,8 +90,8 @@ def _by_class(inputs: FigureInputs, metric: str, split: str) -> pd.DataFrame:
         inputs.select(name, split, inputs.last_epoch).assign(**{"class": int(name.rpartition("_")[2])})
         for name in pd.Series(names)[numbers]
     ]
-    columns = ["loss", "seed", "epoch", "value", "class"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    columns = {"loss": object, "seed": int, "epoch": float, "value": float, "class": int}
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns)).astype(columns)
 
 
 def _of_sizes(rows: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:

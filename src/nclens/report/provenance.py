@@ -122,6 +122,10 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "test samples": manifest.get("test"),
         "validation samples": manifest.get("val"),
         "classes": len(classes) if isinstance(classes, list | tuple) else classes,
+        "imbalance": _alteration(manifest.get("imbalance")),
+        "samples a class": ", ".join(map(str, manifest["train_counts"])) if "imbalance" in manifest else None,
+        "label noise": _alteration(manifest.get("label_noise")),
+        "wrong training labels": manifest.get("noisy_labels"),
         "targets": ", ".join(manifest.get("targets", [])),
         "expert": _expert(manifest["expert"]) if "expert" in manifest else None,
         "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
@@ -136,6 +140,11 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
             address = re.fullmatch(r"https?://\S+", text)
             rows.append((key, text, "link" if address else "code" if key == "SHA-256" else "text"))
     return rows
+
+
+def _alteration(chosen: Mapping[str, Any] | None) -> str | None:
+    """An imbalance or label noise as the study has it, such as `kind step, ratio 10, seed 0`."""
+    return None if chosen is None else ", ".join(f"{key} {value}" for key, value in chosen.items())
 
 
 def _held_out(manifest: Mapping[str, Any]) -> str:
