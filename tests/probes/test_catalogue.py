@@ -24,7 +24,7 @@ def test_the_function_takes_what_the_stage_gives(kind):
     model = getattr(config, probe.model)
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
-    assert wanted - keys <= {"network", "train", "test", "other", "seed", "held_out", "held_out_seed"}
+    assert wanted - keys <= {"network", "train", "test", "other", "seed", "held_out", "held_out_seed", "validation"}
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)
 

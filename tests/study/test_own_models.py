@@ -85,7 +85,12 @@ def test_the_theory_of_a_regression_is_of_the_experiments_model(raw):
     raw["datasets"]["reacher"] = {"source": "reacher_scripted"}
     raw["models"] |= {"mlp": {"name": "mlp", "widths": [8]}, "wider": {"name": "mlp", "widths": [16]}}
     raw["losses"] |= {"se": {"name": "squared_error"}, "se_wider": {"name": "squared_error", "model": "wider"}}
-    training = {"epochs": 2, "batch_size": 100, "weight_decay": 0, "ufm_regularised": True}
+    training = {
+        "epochs": 2,
+        "batch_size": 100,
+        "optimizer": {"name": "sgd", "weight_decay": 0},
+        "ufm_regularised": True,
+    }
     rows = {"dataset": "reacher", "model": "mlp", "losses": ["se", "se_wider"], "seeds": [0], "training": training}
     raw["experiments"]["rows"] = rows
     study = load_study(raw)

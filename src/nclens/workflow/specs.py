@@ -660,10 +660,7 @@ def prepare(study: "Study", dataset: str) -> Prepare:
     entry = study.datasets[dataset]
     chosen = entry.specification() if hasattr(entry, "specification") else without_defaults(_dumped(entry))
     # Where files are is no part of it: their digests say what they are.
-    left_out = {"path", "file", "files"}
-    if chosen.get("classes") is None and chosen.get("source") != "arrays":  # whose `classes` are names too
-        left_out.add("classes")
-    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in left_out})
+    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in ("path", "file", "files")})
 
 
 def user_paths(entry: Any) -> dict[str, str]:
