@@ -327,6 +327,7 @@ def test_the_table_has_every_public_function_that_takes_arrays():
         collapse.check_samples,
         collapse.check_float64,
         collapse.check_means,
+        imbalance.check_counts,
         regression.check_batch,
     }
     assert taking - helpers == {one for one in TABLE if isinstance(one, types.FunctionType)} | {

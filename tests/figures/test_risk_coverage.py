@@ -28,6 +28,14 @@ def test_a_point_is_the_mean_over_seeds_of_the_risk_at_that_coverage(simulate):
     assert figure.finding.startswith("Risk (%) at 80% coverage by softmax probability: ")
 
 
+@pytest.mark.parametrize(
+    ("held_out", "chosen_on"), [("test", "a held-out part of the test set"), ("val", "the validation split")]
+)
+def test_the_samples_that_p_is_chosen_on_are_named(simulate, held_out, chosen_on):
+    figure, _ = risk_coverage(replace(simulate(losses=("ce",), seeds=(0,)), held_out=held_out))
+    assert f"Exponent p of the normalisation: each run's own, chosen on {chosen_on}" in notes_of(figure)
+
+
 def test_a_missing_exponent_is_named_and_its_seed_has_no_normalised_curve(simulate):
     def change(table):
         return table[~((table["metric"] == "logit_norm_power") & (table["seed"] == 1) & (table["loss"] == "ls"))]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nclens.metrics.collapse import class_means, neural_collapse
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from nclens.metrics.imbalance import TABLE_KEYS, class_imbalance
 from tests.process import Process
 
 CLASSES, DIM = 4, 6
@@ -196,6 +197,7 @@ PROCESS = """
 import sys
 import torch
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from nclens.metrics.imbalance import TABLE_KEYS, class_imbalance
 from tests.process import Process
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -558,3 +560,153 @@ def test_nearest_class_mean_without_labels_counts_every_sample():
     assert other.compute() == (nearest != (features @ weight.T + bias).argmax(1))[kept].double().mean()
     with pytest.raises(ValueError, match="other class means or another classifier"):
         metric.merge_state(NearestClassMean(means.roll(1, 0), weight, bias))
+
+
+# Classes that weigh alike
+
+
+def in_loops(features, labels, weight, counts):
+    """nc1_balanced by its formula, sample by sample; the others by the batch function."""
+    classes = len(weight)
+    means = torch.stack([features[labels == k].double().mean(0) for k in range(classes)])
+    inverse = torch.linalg.pinv((means - means.mean(0)).T @ (means - means.mean(0)) / classes, rtol=1e-10)
+    nc1 = sum(
+        ((h.double() - means[y]) @ inverse @ (h.double() - means[y])).item() / classes / (labels == y).sum().item()
+        for h, y in zip(features, labels, strict=True)
+    )
+    found = class_imbalance(features, labels, features.double() @ weight.double().T, weight, counts)
+    assert found["nc1_balanced"] == pytest.approx(nc1 / classes, rel=1e-6)
+    return {key: found[key] for key in TABLE_KEYS}
+
+
+@pytest.mark.parametrize("size", [1, 7, 90])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_with_class_counts_as_the_function_of_unequal_classes(size, dtype):
+    features, labels, weight, _ = draw(dtype=dtype)
+    counts = labels.bincount()
+    assert len(set(counts.tolist())) > 2
+    metric = feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features, labels, weight, size)
+    values = numbers(metric.compute())
+    plain = feed(NeuralCollapse(CLASSES, DIM), features, labels, weight, size).compute()
+    assert list(values) == [*plain, *TABLE_KEYS]
+    assert {key: values[key] for key in plain} == numbers(plain)
+    expected = in_loops(features, labels, weight, counts)
+    assert expected["nc1_balanced"] != pytest.approx(values["nc1"], rel=1e-2)
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), cut=st.integers(1, 89), spread=st.floats(1e-4, 2), offset=st.sampled_from([0, 100]))
+def test_class_counts_in_two_metrics_or_processes(seed, cut, spread, offset):
+    features, labels, weight, _ = draw(seed, spread, offset)
+    counts = labels.bincount()
+    expected = pytest.approx(in_loops(features, labels, weight, counts), rel=1e-7)
+    metrics = [
+        feed(NeuralCollapse(CLASSES, DIM, class_counts=counts.numpy()), x, y, weight, 11)
+        for x, y in zip(features.split([cut, 90 - cut]), labels.split([cut, 90 - cut]), strict=True)
+    ]
+    merged = metrics[0].clone()
+    merged.merge_state(metrics[1].metric_state)
+    metrics[0].distributed_available_fn = lambda: True
+    metrics[0].dist_sync_fn = gathered(metrics)
+    for metric in (merged, metrics[0]):
+        values = numbers(metric.compute())
+        assert {key: values[key] for key in TABLE_KEYS} == expected
+
+
+def test_class_counts_with_classes_left_out():
+    features, labels, weight, _ = lacking()
+    counts = torch.bincount(labels[labels >= 0], minlength=5).clamp(min=1)
+    metric = feed(
+        NeuralCollapse(5, DIM, class_counts=counts, ignore_index=-100, min_samples=2), features, labels, weight, 7
+    )
+    kept = labels >= 0
+    found = class_imbalance(features[kept], labels[kept], features[kept] @ weight.T, weight, counts)
+    assert found["classes_lacking"] == 1
+    values = numbers(metric.compute())
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx({key: found[key] for key in TABLE_KEYS}, rel=1e-9)
+
+
+def test_what_class_counts_allow():
+    features, labels, weight, _ = draw()
+    counts = labels.bincount()
+    twice = NeuralCollapse(CLASSES, DIM, class_counts=counts)
+    for _ in range(2):
+        feed(twice, features, labels, weight, 40)
+    assert twice.compute()["nc1_balanced"].item() == pytest.approx(
+        in_loops(features, labels, weight, counts)["nc1_balanced"], rel=1e-9
+    )
+    # A balanced test split: classes and samples weigh alike, whatever the training counts.
+    each = torch.cat([(labels == k).nonzero()[: int(counts.min()), 0] for k in range(CLASSES)])
+    balanced = numbers(
+        feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features[each], labels[each], weight, 5).compute()
+    )
+    assert balanced["nc1_balanced"] == pytest.approx(balanced["nc1"], rel=1e-12)
+    assert {key: balanced[key] for key in TABLE_KEYS} == pytest.approx(
+        in_loops(features[each], labels[each], weight, counts), rel=1e-9
+    )
+    part = feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features[:60], labels[:60], weight, 30)
+    with pytest.warns(RuntimeWarning, match="nc1_balanced is nan: the samples of the classes are neither in propor"):
+        values = numbers(part.compute())
+    expected = in_loops(features[:60], labels[:60], weight, counts) | {"nc1_balanced": math.nan}
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+def test_class_counts_of_a_batch_alone_and_after_a_reset():
+    features, labels, weight, _ = draw()
+    counts = labels.bincount()
+    metric = NeuralCollapse(CLASSES, DIM, class_counts=counts)
+    batch = numbers(metric(features[:60], labels[:60], weight))
+    assert {key: batch[key] for key in TABLE_KEYS} == pytest.approx(
+        in_loops(features[:60], labels[:60], weight, counts), rel=1e-9
+    )
+    few = metric(features[60:63], labels[60:63], weight)
+    assert list(few) == list(batch)
+    assert all(math.isnan(value) for value in few.values())
+    metric.reset()
+    assert not metric.weighted.any()
+    assert torch.equal(metric.class_counts, counts)
+    metric = pickle.loads(pickle.dumps(metric.half()))
+    values = numbers(feed(metric, features, labels, weight, 20).compute())
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx(
+        in_loops(features, labels, weight, counts), rel=1e-9
+    )
+
+
+@pytest.mark.filterwarnings("ignore:class 1 has a single sample", "ignore:all class means coincide")
+def test_class_counts_where_nothing_can_be_measured():
+    metric = NeuralCollapse(CLASSES, DIM, class_counts=torch.tensor([2, 1, 1, 1]))
+    metric.update(FEATURES[:5], torch.tensor([0, 0, 1, 2, 3]), WEIGHT)
+    values = numbers(metric.compute())
+    assert [key for key in TABLE_KEYS if math.isnan(values[key])] == ["nc1_balanced", "nc1_sample_mean"]
+    metric = NeuralCollapse(CLASSES, DIM, class_counts=torch.tensor([3, 2, 2, 2]))
+    metric.update(torch.full((9, DIM), 0.1), torch.arange(9) % CLASSES, WEIGHT)
+    values = numbers(metric.compute())
+    assert (values["nc1_balanced"], values["nc1_sample_mean"]) == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([3, 4, 0, 1], r"class_counts: expected 4 integers of at least 1, got \[3, 4, 0, 1\]"),
+        ([3, 4, 1], r"class_counts: expected 4 integers of at least 1, got \[3, 4, 1\]"),
+        ([3.0, 4.0, 1.0, 1.0], "class_counts: expected an integer tensor"),
+    ],
+)
+def test_class_counts_that_do_not_fit(counts, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralCollapse(CLASSES, DIM, class_counts=torch.tensor(counts))
+
+
+def test_class_counts_must_be_the_same():
+    first, second = (NeuralCollapse(CLASSES, DIM, class_counts=torch.tensor([1, 2, 3, last])) for last in (4, 5))
+    for metric in (first, second):
+        metric.update(FEATURES, LABELS, WEIGHT)
+    with pytest.raises(ValueError, match="merge_state: the other metric has other class_counts"):
+        first.merge_state(second)
+    with pytest.raises(ValueError, match=r"merge_state: expected class_counts of shape \(4,\)"):
+        first.merge_state(feed(NeuralCollapse(CLASSES, DIM), FEATURES, LABELS, WEIGHT, 40))
+    first.distributed_available_fn = lambda: True
+    first.dist_sync_fn = gathered([first, second])
+    with pytest.raises(ValueError, match="class_counts: not the same in all processes"):
+        first.compute()

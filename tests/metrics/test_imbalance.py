@@ -131,3 +131,12 @@ def test_a_split_that_lacks_classes_is_measured_on_the_others():
 def test_counts_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match="train_counts: expected"):
         classifier_imbalance(torch.eye(2), torch.tensor(counts))
+
+
+def test_where_all_class_means_coincide_nothing_is_collapsed():
+    features = np.full((9, 5), 0.5)
+    features[:4] += [[1.0], [-1.0], [2.0], [-2.0]]
+    labels = np.array([0, 0, 1, 1, 0, 0, 1, 2, 2])
+    found = class_imbalance(features, labels, features @ np.ones((5, 3)), np.eye(3, 5), np.array([4, 3, 2]))
+    assert (found["nc1_balanced"], found["nc1_sample_mean"]) == (math.inf, math.inf)
+    assert math.isnan(found["nc2_sample_mean"])

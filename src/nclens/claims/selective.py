@@ -52,7 +52,7 @@ def degrades(comparison: Comparison) -> list[Measure]:
 def is_repaired(comparison: Comparison) -> list[Measure]:
     """S2: the loss's scores with logit normalisation less those without, and its AURC less the baseline's without.
 
-    On the part of the test set that the exponent was not chosen on.
+    On the test samples that the exponent was not chosen on: all of them where it was chosen on a validation split.
     """
     measures = [
         _difference(
@@ -142,7 +142,7 @@ CLAIMS = (
         "Logit normalisation repairs the selective classification of label smoothing.",
         "Differences, after the last epoch, of the same four scores of label smoothing with logit normalisation and "
         "without it (AURC is the main measure), and of its AURC with logit normalisation and the baseline's without, "
-        f"on the part of the test set that the exponent was not chosen on. {TESTABLE}",
+        f"on the test samples that the exponent was not chosen on. {TESTABLE}",
         is_repaired,
         labels={
             **{

@@ -86,7 +86,8 @@ class FigureInputs:
         weight_decays: the weight decay that each loss was trained with.
         regularised: whether the penalties of the unconstrained feature model were trained with.
         target_names: what a regression predicts; without them targets are called by number.
-        held_out: the split that temperatures are fitted on: `val`, or `test` for a share of the test split.
+        held_out: the split that temperatures and the exponent of logit normalisation are fitted on: `val`, or `test`
+            for a share of the test split.
 
     Raises:
         ValueError: a table lacks a column, a loss is named twice or lacks a label or a colour, the colour is none, the
@@ -143,7 +144,7 @@ class FigureInputs:
 
     @property
     def fitted_on(self) -> str:
-        """The samples that temperatures are fitted on, in words."""
+        """The samples that temperatures and the exponent of logit normalisation are fitted on, in words."""
         return "the validation split" if self.held_out == "val" else "a held-out part of the test set"
 
     @property

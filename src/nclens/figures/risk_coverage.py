@@ -52,7 +52,7 @@ def risk_coverage(inputs: FigureInputs) -> Drawing:
             interval_note(inputs, "Line", "band"),
             f"Thin line: {RISK:.0%} risk" if reached else "",
             "At 100% coverage the risk is the test error",
-            "Exponent p of the normalisation: each run's own, chosen on a held-out part of the test set",
+            f"Exponent p of the normalisation: each run's own, chosen on {inputs.fitted_on}",
             "Bands are cut at the panels' edges" if cut else "",
             "No normalised curve where p is missing: " + "; ".join(left_out) if left_out else "",
         ],

@@ -265,9 +265,9 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         "nclens.metrics.selective:normalised_selective_metrics",
         (
             Metric("logit_norm_power", "exponent of logit normalisation", least=1.0),
-            *_variants(_SELECTIVE, "normalised", "after logit normalisation, part of the test set"),
-            *_variants(_SELECTIVE, "unnormalised", "before logit normalisation, part of the test set"),
-            Metric("errors_rest", "wrong predictions, part of the test set", unit="samples"),
+            *_variants(_SELECTIVE, "normalised", "after logit normalisation, p chosen on other samples"),
+            *_variants(_SELECTIVE, "unnormalised", "before logit normalisation, p chosen on other samples"),
+            Metric("errors_rest", "wrong predictions, p chosen on other samples", unit="samples"),
         ),
         splits=("test",),
     ),

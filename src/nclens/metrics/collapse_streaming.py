@@ -8,6 +8,7 @@ float64, merged by Chan's rule: for two groups of one class, with n and m sample
 Summed raw moments would lose the scatter of collapsed features to cancellation.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
@@ -35,6 +36,7 @@ from nclens.metrics.collapse import (
     with_mean,
 )
 from nclens.metrics.generalised import generalised_table
+from nclens.metrics.imbalance import TABLE_KEYS, check_counts, imbalance_table
 from nclens.metrics.ranks import ranks_table
 
 # torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
@@ -44,12 +46,17 @@ from torchmetrics import Metric
 
 
 class _Moments(NamedTuple):
-    """Of one group of samples: counts (K,), class means (K, d), sums of |h - hbar_k|^2 (K,), scatter N S_W (d, d)."""
+    """Of one group of samples: counts (K,), class means (K, d), sums of |h - hbar_k|^2 (K,), scatter N S_W (d, d).
+
+    Where class counts n_k (K,) are given, also the scatter with each sample weighed by 1 / n_k.
+    """
 
     counts: Tensor
     means: Tensor
     squares: Tensor
     scatter: Tensor
+    class_counts: Tensor | None = None
+    weighted: Tensor | None = None
 
 
 class _Waiting(NamedTuple):
@@ -103,10 +110,15 @@ class NeuralCollapse(Float64Metric):
     `collapse_ranks` and of `generalised_collapse` from the same state. `ignore_index` and `min_samples` are those of
     that function; with `min_samples` there is a value `classes_measured`, and the class means have rows of nan.
 
-    The state is one d x d matrix and K x d class means, however many the samples; with `min_samples` = m also
-    K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are those of the whole-set
-    function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest non-zero singular value
-    of M: here the scatter is projected after it was summed, there every sample before.
+    With `class_counts` it also returns `nc1_balanced`, `nc1_sample_mean`, `nc2_sample_mean`, `nc3_sample_mean` and
+    `seli_means` of `nclens.metrics.imbalance.class_imbalance`. For `nc1_balanced` a sample of class k has the weight
+    1 / n_k while it is added, so the classes' samples must in the end be in proportion to the counts, as on the
+    training split itself, or equally many, as on a balanced test split. Otherwise it is nan, with a `RuntimeWarning`.
+
+    The state is one d x d matrix, with `class_counts` two, and K x d class means, however many the samples; with
+    `min_samples` = m also K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are
+    those of the whole-set function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest
+    non-zero singular value of M: here the scatter is projected after it was summed, there every sample before.
 
     The states of several processes are merged in `compute()`, those of two metrics in one process by `merge_state`;
     the classifier must be the same in all of them. The state moves with the metric and stays in float64 under
@@ -118,12 +130,13 @@ class NeuralCollapse(Float64Metric):
         dim: d, the number of features.
         ignore_index: samples with this label are left out, whatever their features; by default none is.
         min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
+        class_counts: (K,), n_k >= 1, the training samples of each class; by default no measure that needs them.
         **kwargs: those of `torchmetrics.Metric`, but not `dist_sync_on_step`.
 
     Raises:
-        ValueError: in `update`, a wrong type, shape or device, labels out of range, or values that are not finite: the
-            state is then as before; in `compute`, a class without samples, or with `min_samples` fewer than two classes
-            to measure.
+        ValueError: counts that are not K integers of at least 1; in `update`, a wrong type, shape or device, labels out
+            of range, or values that are not finite: the state is then as before; in `compute`, a class without samples,
+            with `min_samples` fewer than two classes to measure, or class counts that differ between processes.
 
     >>> metric = NeuralCollapse(classes=2, dim=1)
     >>> weight = torch.tensor([[1.0], [-1.0]])
@@ -144,6 +157,8 @@ class NeuralCollapse(Float64Metric):
     spacing: Tensor
     waiting: Tensor
     waiting_counts: Tensor
+    class_counts: Tensor
+    weighted: Tensor
 
     def __init__(
         self,
@@ -152,6 +167,7 @@ class NeuralCollapse(Float64Metric):
         *,
         ignore_index: int | None = None,
         min_samples: int | None = None,
+        class_counts: Array | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -170,6 +186,10 @@ class NeuralCollapse(Float64Metric):
             room = torch.zeros((classes, self.min_samples - 1, dim), dtype=torch.float64)
             self.add_state("waiting", room, dist_reduce_fx=None)
             self.add_state("waiting_counts", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx=None)
+        if class_counts is not None:
+            counts = check_counts(class_counts, classes, "class_counts").cpu()
+            self.add_state("class_counts", counts.clone(), dist_reduce_fx=None)
+            self.add_state("weighted", torch.zeros((dim, dim), dtype=torch.float64), dist_reduce_fx=None)
 
     def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
@@ -188,11 +208,15 @@ class NeuralCollapse(Float64Metric):
         return x, labels
 
     def compute(self) -> dict[str, Tensor]:
-        """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars."""
+        """Return every key of `nclens.metrics.collapse.neural_collapse` but `nc4`, float64 scalars.
+
+        With `class_counts` also those of `nclens.metrics.imbalance.class_imbalance` that need no logits and are of all
+        classes.
+        """
         moments, weight = self._pooled()
         if self.min_samples is None:
             warn_single(moments.counts)
-        return _values(moments, weight, self.min_samples)
+        return _values(moments, weight, self.min_samples, moments.class_counts)
 
     def class_means(self) -> Tensor:
         """Return the class means (K, d), float64, of the samples of all processes; nan for classes left out.
@@ -239,15 +263,21 @@ class NeuralCollapse(Float64Metric):
         """Add one batch and return its own values; nan for each where it has too few samples of a class."""
         self.update(features, labels, weight)
         x, labels = self._samples(features, labels)
-        batch, _ = _added(_moments(x[:0], labels[:0], self.classes), self._no_waiting(), x, labels)
+        state = self._state()
+        if (train_counts := state.class_counts) is not None:  # a batch's own counts are known at once
+            own = torch.bincount(labels, minlength=self.classes).clamp(min=1)
+            state = state._replace(class_counts=own)
+        batch, _ = _added(_moments(x[:0], labels[:0], state), self._no_waiting(), x, labels)
         least = 1 if self.min_samples is None else self.min_samples
         enough = batch.counts >= least
         if bool(enough.all()) or (self.min_samples is not None and int(enough.sum()) > 1):
-            values = _values(batch, self.weight, self.min_samples)
+            values = _values(batch, self.weight, self.min_samples, train_counts)
         else:
             values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
             if self.min_samples is not None:
                 values["classes_measured"] = enough.sum().double()
+            if train_counts is not None:
+                values |= {key: batch.counts.new_tensor(torch.nan) for key in TABLE_KEYS}
         self._forward_cache = values  # type: ignore[assignment]
         return values
 
@@ -255,7 +285,8 @@ class NeuralCollapse(Float64Metric):
         """Merge the samples of another metric, or of its `metric_state`, into this one.
 
         Raises:
-            ValueError: the other is no `NeuralCollapse` of the same classes and dim, nor such a metric's state.
+            ValueError: the other is no `NeuralCollapse` of the same classes, dim and class counts, nor such a metric's
+                state.
         """
         if isinstance(incoming_state, Metric) and not isinstance(incoming_state, NeuralCollapse):
             raise ValueError(f"merge_state: expected a NeuralCollapse, got {type(incoming_state).__name__}")
@@ -267,9 +298,12 @@ class NeuralCollapse(Float64Metric):
             if not isinstance(state.get(name), Tensor) or state[name].shape != shape:
                 raise ValueError(f"merge_state: expected {name} of shape {tuple(shape)}")
         moved = {name: state[name].to(self.scatter.device) for name in self._defaults}
+        if "class_counts" in moved and not moved["class_counts"].equal(self.class_counts):
+            raise ValueError("merge_state: the other metric has other class_counts")
         weight, spacing = moved.pop("weight"), moved.pop("spacing")
         waiting = _Waiting(moved.pop("waiting"), moved.pop("waiting_counts")) if "waiting" in moved else None
-        other = _Moments(**{name: tensor.to(self.scatter) for name, tensor in moved.items()})
+        given = moved.pop("class_counts", None)
+        other = _Moments(**{name: tensor.to(self.scatter) for name, tensor in moved.items()}, class_counts=given)
         merged = _union([self._state(), other], [self._waiting(), waiting])
         filled = bool(other.counts.any()) or (waiting is not None and bool(waiting.counts.any()))
         self._keep(*merged, weight.to(self.scatter) if filled else self.weight)
@@ -278,7 +312,10 @@ class NeuralCollapse(Float64Metric):
         self._update_count += 1
 
     def _state(self) -> _Moments:
-        return _Moments(self.counts, self.means, self.squares, self.scatter)
+        moments = _Moments(self.counts, self.means, self.squares, self.scatter)
+        if "weighted" in self._defaults:
+            moments = moments._replace(class_counts=self.class_counts, weighted=self.weighted)
+        return moments
 
     def _waiting(self) -> _Waiting | None:
         return None if self.min_samples is None else _Waiting(self.waiting, self.waiting_counts)
@@ -288,7 +325,9 @@ class NeuralCollapse(Float64Metric):
         return waiting and _Waiting(*map(torch.zeros_like, waiting))
 
     def _keep(self, moments: _Moments, waiting: _Waiting | None, weight: Tensor) -> None:
-        self.counts, self.means, self.squares, self.scatter = moments
+        self.counts, self.means, self.squares, self.scatter = moments[:4]
+        if moments.weighted is not None:
+            self.weighted = moments.weighted
         if waiting is not None:
             self.waiting, self.waiting_counts = waiting
         self.weight = weight
@@ -297,7 +336,10 @@ class NeuralCollapse(Float64Metric):
         """Moments and weight of all processes: while synced, every state has a leading dimension, one a process."""
         if self.counts.dim() == 1:
             return self._state(), self.weight
-        processes = [_Moments(*states) for states in zip(*self._state(), strict=True)]
+        stacked = [states for states in self._state() if states is not None]
+        processes = [_Moments(*states) for states in zip(*stacked, strict=True)]
+        if "weighted" in self._defaults and bool((self.class_counts != self.class_counts[0]).any()):
+            raise ValueError("class_counts: not the same in all processes; expected those of the whole training split")
         samples = self.counts.sum(1)
         waiting: list[_Waiting | None] = [None] * len(processes)
         if self.min_samples is not None:
@@ -398,28 +440,32 @@ class NearestClassMean(Float64Metric):
         return nc4_share(self.disagreements, self.total, self.means[self.near])
 
 
-def _moments(x: Tensor, labels: Tensor, classes: int) -> _Moments:
-    """Moments of one batch of float64 features (n, d)."""
-    member = (labels[:, None] == torch.arange(classes, device=labels.device)).double()
+def _moments(x: Tensor, labels: Tensor, like: _Moments) -> _Moments:
+    """Moments of one batch of float64 features (n, d); classes and class counts are those of other moments."""
+    member = (labels[:, None] == torch.arange(len(like.counts), device=labels.device)).double()
     counts = member.sum(0)
     # Sums relative to one sample: equal samples then have exactly equal means, and total collapse shows as such.
     first = x[0] if len(x) > 0 else x.new_zeros(x.shape[1])
     means = first + member.T @ (x - first) / counts.clamp(min=1)[:, None]
     residual = x - means[labels]
-    return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual)
+    weighted, given = None, like.class_counts
+    if given is not None:
+        rows = residual / given[labels].double().sqrt()[:, None]
+        weighted = rows.T @ rows
+    return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual, given, weighted)
 
 
 def _added(moments: _Moments, waiting: _Waiting | None, x: Tensor, labels: Tensor) -> tuple[_Moments, _Waiting | None]:
     """Add samples: to the moments those of classes that have enough by now, to what waits the others."""
     classes = len(moments.counts)
     if waiting is None:
-        return _merge(moments, _moments(x, labels, classes)), None
+        return _merge(moments, _moments(x, labels, moments)), None
     if waiting.counts.any():
         earlier, theirs = waiting.samples()
         x, labels = torch.cat([earlier, x]), torch.cat([theirs, labels])
     sizes, room = torch.bincount(labels, minlength=classes), waiting.features.shape[1]
     late = ((moments.counts == 0) & (sizes <= room))[labels]
-    merged = _merge(moments, _moments(x[~late], labels[~late], classes))
+    merged = _merge(moments, _moments(x[~late], labels[~late], moments))
     x, labels = x[late], labels[late]
     sizes = torch.bincount(labels, minlength=classes)
     order = labels.argsort(stable=True)
@@ -447,16 +493,24 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     delta = b.means - a.means
     weights = a.counts * share
     rows = (weights.sqrt()[:, None] * delta)[weights > 0]
+    weighted = None
+    if a.class_counts is not None and a.weighted is not None and b.weighted is not None:
+        lighter = rows / a.class_counts[weights > 0].double().sqrt()[:, None]
+        weighted = a.weighted + b.weighted + lighter.T @ lighter
     return _Moments(
         counts,
         a.means + delta * share[:, None],
         a.squares + b.squares + weights * delta.square().sum(1),
         a.scatter + b.scatter + rows.T @ rows,
+        a.class_counts,
+        weighted,
     )
 
 
-def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[str, Tensor]:
-    """Every key but nc4, of the classes that have enough samples."""
+def _values(
+    moments: _Moments, weight: Tensor, min_samples: int | None, train_counts: Tensor | None
+) -> dict[str, Tensor]:
+    """Every key but nc4, of the classes that have enough samples; with training counts those of imbalance too."""
     kept = (~find_lacking(moments.counts, 1 if min_samples is None else 2, min_samples)).nonzero()[:, 0]
     counts, means, squares = (tensor[kept] for tensor in moments[:3])
     white = whitening(means)
@@ -464,4 +518,25 @@ def _values(moments: _Moments, weight: Tensor, min_samples: int | None) -> dict[
     values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
     if min_samples is None:
         del values["classes_measured"]
+    if train_counts is not None:
+        by_class = _by_class(moments, kept)
+        values |= imbalance_table(counts, means, moments.scatter, by_class, weight[kept], train_counts[kept])
     return values
+
+
+def _by_class(moments: _Moments, kept: Tensor) -> Tensor:
+    """Sum over the classes kept of their scatter over their samples, (d, d); nan where it is not known."""
+    assert moments.class_counts is not None
+    assert moments.weighted is not None
+    counts, given = moments.counts[kept], moments.class_counts[kept]
+    if bool((counts == counts[0]).all()):  # as in a balanced test split
+        return moments.scatter / counts[0]
+    if bool((counts * given[0] != given * counts[0]).any()):
+        warnings.warn(
+            "nc1_balanced is nan: the samples of the classes are neither in proportion to class_counts nor equally "
+            "many",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return torch.full_like(moments.weighted, torch.nan)
+    return moments.weighted * (given[0] / counts[0])

@@ -12,6 +12,9 @@ from nclens.metrics.collapse import check_float64, check_samples, class_means, w
 
 _CHUNK = 4096
 
+TABLE_KEYS = ("nc1_balanced", "nc1_sample_mean", "nc2_sample_mean", "nc3_sample_mean", "seli_means")
+"""The keys of `imbalance_table`, in order."""
+
 
 def class_imbalance(
     features: Array, labels: Array, logits: Array, weight: Array, train_counts: Array
@@ -50,7 +53,7 @@ the samples, m_k the class's samples in the split | [0, inf] |
     with torch.no_grad():
         features, labels = check_samples(features, labels, len(as_tensor("weight", weight)))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
-        train = _check_counts(train_counts, len(weight))
+        train = check_counts(train_counts, len(weight))
         found = as_tensor("logits", logits)
         if found.shape != (len(labels), len(weight)):
             raise ValueError(f"logits: expected shape ({len(labels)}, {len(weight)}), got {describe(found)}")
@@ -60,21 +63,18 @@ the samples, m_k the class's samples in the split | [0, inf] |
         means = class_means(features, labels, len(weight), min_samples=2)
         own = torch.where(kept[:, None], means, 0.0)
         sizes, centred = counts[kept], means[kept] - means[kept].mean(0)
-        from_samples = means[kept] - (sizes / sizes.sum()) @ means[kept]
+        from_samples = _from_samples(means[kept], sizes)
         squares = _squares(features, labels, own, whitening(means[kept])) / counts
-        scale = (sizes / sizes.sum() * len(sizes)).sqrt()[:, None]
-        by_samples = _squares(features, labels, own, _whitening(scale * from_samples))[kept].sum() / sizes.sum()
+        white = _whitening_by_samples(from_samples, sizes)
+        by_samples = _squares(features, labels, own, white)[kept].sum() / sizes.sum()
         accuracy = torch.zeros_like(counts).index_add_(0, labels, right) / counts
         values = {
             "nc1_balanced": squares[kept].mean(),
             "nc1_sample_mean": by_samples,
-            "nc2_sample_mean": _distance(weight[kept] @ from_samples.T, _simplex(from_samples)),
-            "nc3_sample_mean": _distance(weight[kept], from_samples),
+            **_to_weight(weight[kept], from_samples),
             "error_balanced": 1 - accuracy[counts > 0].mean(),
             "classes_lacking": (~kept).sum().double(),
-            "seli_means": _distance(
-                centred @ centred.T, seli_grams(train[kept.to(train.device)])[1].to(centred.device)
-            ),
+            "seli_means": _to_seli(centred, train[kept.to(train.device)]),
         }
         norms = torch.full_like(counts, torch.nan)
         norms[kept] = centred.norm(dim=1)
@@ -82,6 +82,34 @@ the samples, m_k the class's samples in the split | [0, inf] |
         values |= _by_class("nc1", squares.masked_fill(~kept, torch.nan))
         values |= _by_class("feature_norm", norms)
         return {name: float(value) for name, value in values.items()}
+
+
+def imbalance_table(
+    counts: Tensor, means: Tensor, scatter: Tensor, by_class: Tensor, weight: Tensor, train_counts: Tensor
+) -> dict[str, Tensor]:
+    """The keys of `class_imbalance` that class means and scatter determine, as float64 scalars; K classes are measured.
+
+    Those that need the scatter are nan where a class has a single sample.
+
+    Args:
+        counts: (K,), m_k, samples a class.
+        means: (K, d), class means.
+        scatter: (d, d), N S_W, the sum of (h_i - hbar_{y_i})(h_i - hbar_{y_i})' over the samples.
+        by_class: (d, d), the same sum with each sample weighed by 1 / m_{y_i}.
+        weight: (K, d).
+        train_counts: (K,), n_k.
+    """
+    from_samples = _from_samples(means, counts)
+    balanced = _spread(by_class, whitening(means)) / len(counts)
+    by_samples = _spread(scatter, _whitening_by_samples(from_samples, counts)) / counts.sum()
+    if bool((counts < 2).any()):
+        balanced, by_samples = balanced * torch.nan, by_samples * torch.nan
+    return {
+        "nc1_balanced": balanced,
+        "nc1_sample_mean": by_samples,
+        **_to_weight(weight, from_samples),
+        "seli_means": _to_seli(means - means.mean(0), train_counts),
+    }
 
 
 def classifier_imbalance(weight: Array, train_counts: Array) -> dict[str, float]:
@@ -111,7 +139,7 @@ def classifier_imbalance(weight: Array, train_counts: Array) -> dict[str, float]
     with torch.no_grad():
         given = as_tensor("weight", weight)
         rows = check_float64("weight", weight, (None, None), given)
-        counts = _check_counts(train_counts, len(rows)).to(rows.device).double()
+        counts = check_counts(train_counts, len(rows)).to(rows.device).double()
         unit = rows / rows.norm(dim=1, keepdim=True)
         cosines = unit @ unit.T
         small = (counts < counts.mean()).nonzero()[:, 0]
@@ -141,7 +169,7 @@ def seli_grams(train_counts: Array) -> tuple[Tensor, Tensor]:
 
     Source: Thrampoulidis et al., arXiv 2208.05512.
     """
-    counts = _check_counts(train_counts, None).double()
+    counts = check_counts(train_counts, None).double()
     classes = len(counts)
     centre = torch.eye(classes, dtype=torch.float64, device=counts.device) - 1 / classes
     values, vectors = torch.linalg.eigh(centre @ (counts[:, None] * centre))
@@ -150,10 +178,12 @@ def seli_grams(train_counts: Array) -> tuple[Tensor, Tensor]:
     return (v * roots) @ v.T, centre @ ((v / roots) @ v.T) @ centre
 
 
-def _check_counts(train_counts: Array, classes: int | None) -> Tensor:
-    counts = check_labels(train_counts, None, classes, name="train_counts")
-    if len(counts) < 2 or int(counts.min()) < 1:
-        raise ValueError(f"train_counts: expected at least two numbers of at least 1, got {counts.tolist()[:10]}")
+def check_counts(train_counts: Array, classes: int | None, name: str = "train_counts") -> Tensor:
+    """Return n_k, int64, after checking that they are K (None: any) integers of at least 1."""
+    counts = check_labels(train_counts, None, name=name)
+    if len(counts) < 2 or classes not in (None, len(counts)) or int(counts.min()) < 1:
+        wanted = "at least two" if classes is None else str(classes)
+        raise ValueError(f"{name}: expected {wanted} integers of at least 1, got {counts.tolist()[:10]}")
     return counts
 
 
@@ -174,6 +204,32 @@ def _whitening(rows: Tensor) -> Tensor:
     s = s[: classes - 1]
     rank = int((s > max(classes, dim) * torch.finfo(s.dtype).eps * s[0]).sum())
     return vh[:rank].T / s[:rank]
+
+
+def _spread(scatter: Tensor, white: Tensor) -> Tensor:
+    """tr(A' S A), the sum over samples of |A'(h_i - hbar_{y_i})|^2; inf where A has no column."""
+    return (white * (scatter @ white)).sum() if white.shape[1] else scatter.new_tensor(torch.inf)
+
+
+def _from_samples(means: Tensor, sizes: Tensor) -> Tensor:
+    """(K, d), the class means about the mean of the samples; exactly 0 where all are equal."""
+    shifted = means - means[:1]
+    return shifted - (sizes / sizes.sum()) @ shifted
+
+
+def _whitening_by_samples(from_samples: Tensor, sizes: Tensor) -> Tensor:
+    return _whitening((sizes / sizes.sum() * len(sizes)).sqrt()[:, None] * from_samples)
+
+
+def _to_weight(weight: Tensor, from_samples: Tensor) -> dict[str, Tensor]:
+    return {
+        "nc2_sample_mean": _distance(weight @ from_samples.T, _simplex(from_samples)),
+        "nc3_sample_mean": _distance(weight, from_samples),
+    }
+
+
+def _to_seli(centred: Tensor, train_counts: Tensor) -> Tensor:
+    return _distance(centred @ centred.T, seli_grams(train_counts)[1].to(centred.device))
 
 
 def _simplex(rows: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Altered(Closed):
 
 
 def without_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return what `prepare` uses of an entry: a choice of classes and alterations that are not made are no part of it."""
+    """Return what `prepare` uses of an entry: without a choice of classes and alterations that are not made."""
     absent = {"imbalance", "label_noise"}
     if chosen.get("source") != "arrays":  # whose `classes` are names too
         absent.add("classes")
