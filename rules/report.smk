@@ -121,6 +121,7 @@ rule draw_own:
         dynamics=R.theory("dynamics"),
         predictions=R.theory("predictions"),
         regression=R.theory("regression"),
+        nc0=R.theory("nc0"),
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
     output:
@@ -163,6 +164,7 @@ rule draw_own:
         " --dynamics {input.dynamics:q}"
         " --predictions {input.predictions:q}"
         " --regression {input.regression:q}"
+        " --nc0 {input.nc0:q}"
         " --root {params.root:q}"
         " --threads {threads}"
         " 2>&1 | tee -i {log:q}"

@@ -80,9 +80,12 @@ class Cluster:
         for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir(exist_ok=True)
         # Inside a job Snakemake's executor drops every SLURM_ variable before it calls srun, which then looks for
-        # the configuration in /etc/slurm: a real cluster has it there.
+        # the configuration in /etc/slurm: a real cluster has it there. And its jobs have the PATH of its node.
         wrapper = self.folder / "bin" / "srun"
-        wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+        wrapper.write_text(
+            f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf PATH="{self.environment["PATH"]}" '
+            f'exec {shutil.which("srun")} "$@"\n'
+        )
         wrapper.chmod(0o755)
         key = self.folder / "munge.key"
         if not key.exists():

@@ -1,6 +1,7 @@
 """The profile for Slurm, on a real one-node cluster: the same study, the same bits, whatever happens to its jobs."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,13 +11,15 @@ import pytest
 import yaml
 
 from nclens.workflow.epochs import read_epoch
+from tests.process import quick_jobs
 from tests.project import ROOT, Place
 from tests.workflow.cluster.slurm import Cluster, why_not
 
 REASON = why_not()
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-# It sleeps, so that a run outlasts its time limit without keeping a core busy; the values are plain cross entropy.
+# It sleeps while a file is there, so that a run outlasts its time limit without keeping a core busy; the values are
+# plain cross entropy.
 SLOW_LOSS = """
 import os
 import time
@@ -25,21 +28,22 @@ from torch.nn import functional
 
 
 def slow(logits, targets):
-    time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
+    if os.path.exists(os.environ.get("SLOW_WHILE", "")):
+        time.sleep(4)
     return functional.cross_entropy(logits, targets, reduction="none")
 """
+RUNS = ("mnist5k/resnet8/ce/seed0", "mnist5k/resnet8/slow/seed0")
 
 
 def study_with_a_slow_run():
-    """The smoke study and one more experiment, whose run takes minutes on request."""
+    """A run of the smoke study and one more experiment, whose run takes four minutes on request."""
     study = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
     study["study"] = "cluster"
     study["losses"]["slow"] = {"function": "slow_loss:slow"}
-    study["experiments"]["smoke"] |= {"seeds": [0], "figures": ["norms"]}
-    study["experiments"]["patience"] = study["experiments"]["smoke"] | {
-        "losses": ["slow"],
-        "snapshots": [0, 6],
-    }
+    study["experiments"]["smoke"] |= {"losses": ["ce"], "seeds": [0], "figures": ["norms"]}
+    training = study["experiments"]["smoke"]["training"] | {"epochs": 12}
+    patience = {"losses": ["slow"], "training": training, "snapshots": [0, 12]}
+    study["experiments"]["patience"] = study["experiments"]["smoke"] | patience
     return study
 
 
@@ -72,7 +76,7 @@ def local(tmp_path_factory):
     """The study's measurements as this machine makes them without Slurm."""
     place = prepare(tmp_path_factory.mktemp("local") / "nclens")
     place.quick_jobs = True
-    place.snakemake("--cores", "2", "results/cluster/metrics.parquet")
+    place.snakemake("--cores", "2", *(f"results/cluster/{run}/metrics.csv" for run in RUNS))
     return place
 
 
@@ -80,30 +84,41 @@ def local(tmp_path_factory):
 def ended(cluster, tmp_path_factory):
     """The study run through Slurm while jobs are cancelled, reach their limit, and the node's daemon is restarted."""
     place = prepare(tmp_path_factory.mktemp("through") / "nclens")
-    output = place.path("output.txt")
+    output, sleeping = place.path("output.txt"), place.path("sleeping")
+    sleeping.touch()
     with output.open("w") as file:
         process = subprocess.Popen(
             place.command(
                 "--workflow-profile",
                 "profiles/slurm",
                 *("--set-resources", "train:runtime=10", "train:slurm_extra='--signal=TERM@20'"),
+                *("--slurm-init-seconds-before-status-checks", "2"),
             ),
             cwd=place.folder,
-            env=place.environment(**cluster.environment, SLOW_SECONDS="4"),
+            env=through(cluster, place) | {"SLOW_WHILE": str(sleeping)},
             stdout=file,
             stderr=subprocess.STDOUT,
         )
         try:
             place.cancelled = cancel_one(cluster, process, spared="_slow_")
-            cut_off_the_slow_one(cluster, process, place)
+            number = cut_off_the_slow_one(cluster, process, place)
             cluster.stop_node()
             cluster.start_node()
+            wait_for_the_end_of(cluster, process, number)
+            sleeping.unlink()
             code = process.wait(timeout=1000)
         finally:
             process.kill()
     place.output = output.read_text()
     assert code == 0, place.output
     return place
+
+
+def through(cluster, place):
+    """The environment of a Snakemake that submits; its own small steps are quick, what the cluster runs is not."""
+    place.quick_jobs = True
+    own = place.environment()
+    return own | cluster.environment | {"PATH": os.pathsep.join([str(quick_jobs()), cluster.environment["PATH"]])}
 
 
 def cancel_one(cluster, process, spared):
@@ -120,7 +135,7 @@ def cancel_one(cluster, process, spared):
 
 
 def cut_off_the_slow_one(cluster, process, place):
-    """Give the slow training, once it has begun, a limit of one to two more minutes: less than it needs."""
+    """Give the slow training, once it has begun, a limit of at most a minute more; return its number."""
     begun = place.path("results/cluster/mnist5k/resnet8/slow/seed0/.work/progress.json")
     deadline = time.monotonic() + 300
     while not begun.exists():
@@ -131,9 +146,20 @@ def cut_off_the_slow_one(cluster, process, place):
         number, elapsed, comment = line.split(maxsplit=2)
         if "_slow_" in comment:
             minutes = int(elapsed.split(":")[-2])
-            cluster.ask("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes + 2}")
-            return
+            cluster.ask("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes + 1}")
+            return number
     raise AssertionError("the slow training does not run")
+
+
+def wait_for_the_end_of(cluster, process, number):
+    """Wait until a job has left the node."""
+    deadline = time.monotonic() + 300
+    while {"RUNNING", "COMPLETING"} & set(
+        cluster.ask("squeue", "--noheader", f"--jobs={number}", "--format=%T").split()
+    ):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
 
 
 def test_the_study_ends_although_jobs_were_cancelled_and_cut_off(ended):
@@ -146,7 +172,7 @@ def test_the_study_ends_although_jobs_were_cancelled_and_cut_off(ended):
 
 def test_bits_are_those_of_a_local_run(ended, local):
     runs = sorted(path.parent.relative_to(ended.folder) for path in ended.folder.glob("results/**/run.json"))
-    assert len(runs) == 3
+    assert list(map(str, runs)) == [f"results/cluster/{run}" for run in RUNS]
     for run in runs:
         for epoch in json.loads(ended.path(run, "run.json").read_text())["spec"]["snapshots"]:
             tensors, expected = (
@@ -163,8 +189,8 @@ def test_bits_are_those_of_a_local_run(ended, local):
 def test_only_training_and_measuring_enter_the_queue(ended):
     submitted = re.findall(r"log: \S*slurm_logs/(?:rule|group)_([a-z]+)\w*/", ended.output)
     assert set(submitted) == {"train", "measure"}
-    # Three runs trained, two of them twice, and each measured in one entry with its extraction.
-    assert len(submitted) <= 8, submitted
+    # Two runs trained twice, and each measured in one entry with its extraction.
+    assert len(submitted) <= 6, submitted
 
 
 def test_an_unknown_partition_is_one_message(cluster, tmp_path):
@@ -174,8 +200,10 @@ def test_an_unknown_partition_is_one_message(cluster, tmp_path):
         "profiles/slurm",
         "--default-resources",
         "slurm_partition=nowhere",
+        "--",
+        f"results/cluster/{RUNS[0]}/run.json",
         check=False,
-        **cluster.environment,
+        **through(cluster, place),
     )
     assert done.returncode != 0
     assert "nowhere" in done.stderr or "invalid partition" in done.stderr
