@@ -82,10 +82,11 @@ RERUN = {
     "report.markdown": "judge",
     **dict.fromkeys(("report.terminal", "report.values"), ""),
     **dict.fromkeys(
-        (f"training.{part}" for part in ("graph", "learning_rate", "loop", "optimizer", "runtime", "statistics")),
+        (f"training.{part}" for part in ("graph", "loop", "optimizer", "runtime", "statistics")),
         "extract ingest probe train",
     ),
     "training.history": "collect extract ingest probe track train",
+    "training.learning_rate": "extract ingest predict probe train",
     "training.loss": "measure predict train",
     "training.passes": "extract ingest",
     "training.shift": "predict",
