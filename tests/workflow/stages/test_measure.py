@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from nclens.workflow import specs
+from nclens.workflow.build.losses import loss_after
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.stages.measure import loss_after, measure
+from nclens.workflow.stages.measure import measure
 from tests.epochs import read_all, write_all
 from tests.losses import entry
 
