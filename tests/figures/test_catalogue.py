@@ -23,7 +23,8 @@ DROPPED = ("two_stage", "drop_epoch")
 DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
-    "cifar10_5k": {"cifar10_5k": PLAIN},
+    "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
+    "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "losses": {
         "losses": (*PLAIN, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),
         "students": (),

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
+    layers,
     many_classes,
     maxsup,
     nc0,
@@ -51,6 +52,7 @@ PAPERS = (
     nc0,
     any_loss,
     many_classes,
+    layers,
 )
 
 

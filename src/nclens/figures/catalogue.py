@@ -323,8 +323,8 @@ _ENTRIES = (
         title="Collapse by layer",
         source="our own, on the law of equi-separation (arXiv 2210.17020)",
         caption="Against depth, a column a snapshot: NC1 (log axis), accuracy of the nearest class mean, deviation "
-        "from the simplex's angles, and stable rank of the features after each block, on the training set (solid) and on "
-        "the test set (dashed). By the law of equi-separation the line of NC1 is straight.",
+        "from the simplex's angles, and stable rank of the features after each block, on the training set (solid) and "
+        "on the test set (dashed). By the law of equi-separation the line of NC1 is straight.",
         draw="nclens.figures.layers:layers",
         needs=("probe:layers",),
     ),
@@ -333,8 +333,8 @@ _ENTRIES = (
         title="Sharpness, calibration and collapse",
         source="our own, on the claim of arXiv 2604.20614",
         caption="Top: largest eigenvalue of the Hessian of plain cross entropy, in the head's weights and in all "
-        "weights, and of the trained loss, against epoch; log axes. Bottom: ECE of the test set and NC1 of the training set "
-        "against sharpness along training. Where calibration tracks sharpness, the losses share one line.",
+        "weights, and of the trained loss, against epoch; log axes. Bottom: ECE of the test set and NC1 of the "
+        "training set against sharpness along training. Where calibration tracks sharpness, the losses share one line.",
         draw="nclens.figures.sharpness:sharpness",
         needs=("probe:sharpness",),
     ),

@@ -15,7 +15,7 @@ from nclens.figures.inputs import Drawing, FigureInputs, interval_note, omission
 
 CURVES = {
     "sharpness_head": "sharpness of the head",
-    "sharpness_network": "sharpness",
+    "sharpness_network": "sharpness\nof the network",
     "sharpness_trained": "sharpness of\nthe trained loss",
 }
 PAIRS = (
@@ -50,6 +50,7 @@ def sharpness(inputs: FigureInputs) -> Drawing:
         axes.set_xlabel(CURVES[across])
         finish_panel(axes, scaled, means[means["epoch"].isin(known[across]["epoch"])].assign(low=np.nan, high=np.nan))
         if not known[across]["mean"].dropna().empty:
+            style.fit_to_means(axes.xaxis, known[across].assign(low=np.nan, high=np.nan), log=True)
             style.log_axis(axes.xaxis)
         if across == "sharpness_network":
             tables.append(means.assign(metric=name, split=split))
