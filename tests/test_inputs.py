@@ -25,6 +25,7 @@ from nclens.metrics import (
     held_out,
     imbalance,
     label_noise,
+    layers,
     out_of_distribution,
     ranks,
     regression,
@@ -34,7 +35,7 @@ from nclens.metrics import (
     selective,
 )
 from nclens.models import Network
-from nclens.probes import gradients, transfer
+from nclens.probes import gradients, sharpness, transfer
 
 N, K, D = 12, 3, 5
 GENERATOR = torch.Generator().manual_seed(0)
@@ -71,6 +72,8 @@ GIVEN = {
     "classes": K,
     "confidence": normal(N).sigmoid(),
     "correct": torch.arange(N) % 4 > 0,
+    "train_features": normal(7, D),
+    "train_targets": normal(7, K),
 }
 
 
@@ -101,6 +104,10 @@ def of_loss(name, **parameters):
 
 def spread(**given):
     return gradients.gradient_variance(network(), given["inputs"], given["targets"], losses.ce)
+
+
+def sharp(**given):
+    return sharpness.network_sharpness(network(), given["inputs"], given["targets"], losses.ce)
 
 
 LOSSES = {
@@ -201,6 +208,13 @@ TABLE = {
     regressor.with_onehot_targets: (),
     transfer.linear_probe: (*SAMPLED, "test_features", "test_labels"),
     gradients.gradient_variance: ("inputs", "targets"),
+    layers.layer_collapse: (*SAMPLED, "classes", "reference_means"),
+    layers.layer_regression: ("features", "targets", "train_features", "train_targets", "weight"),
+    layers.linear_cka: ("features", "targets"),
+    layers.nearest_mean_accuracy: (*SAMPLED, "reference_means"),
+    layers.stable_rank: ("rows",),
+    sharpness.head_sharpness: ("features", "logits"),
+    sharpness.network_sharpness: ("inputs", "targets"),
     losses.squared_error: ("outputs", "targets"),
     collapse_streaming.NeuralCollapse: (*SAMPLED, "weight"),
     collapse_streaming.NearestClassMean: ("reference_means", "weight", "bias", "features"),
@@ -261,6 +275,7 @@ CALLED = {
     collapse_streaming.NearestClassMean: _nearest,
     regression_streaming.RegressionCollapse: _stream_regression,
     gradients.gradient_variance: spread,
+    sharpness.network_sharpness: sharp,
     regressor.run_gamma: partial(_mapped, regressor.run_gamma),
     regressor.with_onehot_targets: partial(_mapped, regressor.with_onehot_targets),
 }
@@ -272,7 +287,7 @@ def arguments(function):
     given = {name: GIVEN[name] for name in TABLE[function] if name in GIVEN}
     own = inspect.getmodule(function)
     if "targets" in TABLE[function]:
-        given["targets"] = GIVEN["labels"] if own is gradients else GIVEN["outputs"]
+        given["targets"] = GIVEN["labels"] if own in (gradients, sharpness) else GIVEN["outputs"]
     if "inputs" in TABLE[function]:
         given["inputs"] = GIVEN["features"]
     if not TABLE[function]:
@@ -303,7 +318,8 @@ LABELS = ("labels", "test_labels")
 LABELLED = [
     function
     for function in FUNCTIONS
-    if set(LABELS) & set(TABLE[function]) or function in (gradients.gradient_variance, regressor.with_onehot_targets)
+    if set(LABELS) & set(TABLE[function])
+    or function in (gradients.gradient_variance, sharpness.network_sharpness, regressor.with_onehot_targets)
 ]
 INTEGERS = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
 ids = {"ids": lambda value: getattr(value, "__name__", None)}
@@ -311,8 +327,9 @@ ids = {"ids": lambda value: getattr(value, "__name__", None)}
 
 def test_the_table_has_every_public_function_that_takes_arrays():
     modules = (
-        *(alignment, calibration, collapse, film, generalised, held_out, imbalance, label_noise, out_of_distribution),
-        *(ranks, regression, regressor, representation, selective, gradients, transfer, losses),
+        *(alignment, calibration, collapse, film, generalised, held_out, imbalance, label_noise, layers),
+        *(out_of_distribution, ranks, regression, regressor, representation, selective, gradients, sharpness, transfer),
+        losses,
     )
     taking = set()
     for module in modules:

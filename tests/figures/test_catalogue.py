@@ -23,8 +23,9 @@ DROPPED = ("two_stage", "drop_epoch")
 DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
-    "cifar10_5k": {"cifar10_5k": PLAIN},
+    "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
+    "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},
     "losses": {
         "losses": (*PLAIN, *MAXSUP, *DROPPED, "nrc_classification", "probe_accuracy"),

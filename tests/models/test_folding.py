@@ -34,6 +34,7 @@ def relative(found, expected):
 #: Registered model -> shape of its inputs, arguments, and batch normalisations that are foldable, of all.
 REGISTERED = {
     "resnet8": ((1, 12, 12), {}, 9, 9),
+    "resnet20": ((1, 12, 12), {"width": 4}, 21, 21),
     "resnet8 signed": ((1, 12, 12), {"signed_features": True}, 9, 10),
     "vgg": ((3, 16, 16), {"width": 4}, 8, 8),
     "resnet18": ((3, 16, 16), {}, 20, 20),

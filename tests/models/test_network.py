@@ -14,6 +14,7 @@ from nclens.workflow.build.models import build_network
 ENTRIES = {
     "resnet8": ({"name": "resnet8", "width": 4}, 16),
     "resnet8 signed": ({"name": "resnet8", "width": 4, "signed_features": True}, 16),
+    "resnet20": ({"name": "resnet20", "width": 2}, 8),
     "vgg11": ({"name": "vgg", "width": 4}, 32),
     "vgg13 signed": ({"name": "vgg", "width": 4, "depth": 13, "signed_features": True}, 32),
     "vgg16": ({"name": "vgg", "width": 4, "depth": 16}, 32),

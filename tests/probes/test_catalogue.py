@@ -12,10 +12,12 @@ from nclens.workflow.build.functions import library_function
 ENTRIES = {
     "transfer": {"dataset": "other"},
     "out_of_distribution": {"dataset": "other"},
+    "layers": {},
+    "sharpness": {},
     "gradient_variance": {},
     "mutual_information": {},
 }
-SIZE = Size(samples=1000, classes=10, dim=64)
+SIZE = Size(samples=1000, classes=10, dim=64, own=2000)
 
 
 @pytest.mark.parametrize("kind", PROBES)
@@ -24,7 +26,8 @@ def test_the_function_takes_what_the_stage_gives(kind):
     model = getattr(config, probe.model)
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
-    assert wanted - keys <= {"network", "train", "test", "other", "seed", "held_out", "held_out_seed", "validation"}
+    given = {"network", "train", "test", "validation", "other", "seed", "held_out", "held_out_seed", "loss"}
+    assert wanted - keys <= given
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)
 
@@ -55,6 +58,7 @@ def test_every_model_of_a_probe_is_in_the_catalogue():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"no probe of kind 'spin'; allowed: transfer, out_of_distribution, gradient_variance, mutual_information",
+        match=r"no probe of kind 'spin'; allowed: transfer, out_of_distribution, layers, sharpness, gradient_variance, "
+        "mutual_information",
     ):
         probe_of("spin")

@@ -116,6 +116,15 @@ MISTAKES = {
         {"probes": {"p": {"kind": "gradient_variance", "smoothing": 0}}},
         ["probes.p.smoothing = 0", "greater than 0"],
     ),
+    "a layer twice": (
+        {"probes": {"p": {"kind": "layers", "names": ["a", "a"]}}},
+        ["probes.p.names", "has a twice; allowed: each layer once"],
+    ),
+    "no layers": ({"probes": {"p": {"kind": "layers", "names": []}}}, ["probes.p.names", "must not be empty"]),
+    "no samples": (
+        {"probes": {"p": {"kind": "sharpness", "samples": 0}}},
+        ["probes.p.samples = 0", "greater than or equal to 1"],
+    ),
     "one sample": (
         {"probes": {"p": {"kind": "gradient_variance", "samples": 1}}},
         ["probes.p.samples = 1", "greater than or equal to 2"],
@@ -221,6 +230,26 @@ def test_probes_ask_classifiers(probed, tmp_path):
     probed["experiments"]["smoke"] |= {"losses": ["nmse"], "probes": ["variance"]}
     with pytest.raises(ConfigError, match=r"experiments.smoke.probes = variance: .* the task of mnist5k is regression"):
         load_study(probed, [tmp_path])
+
+    probed["probes"]["depth"] = {"kind": "layers"}
+    probed["experiments"]["smoke"]["probes"] = ["depth"]
+    study = load_study(probed, [tmp_path])
+    assert specs.probe(study, next(study.runs())).probes[0].split == "both"
+    assert "nrc_layers" in study.figures("smoke")
+
+
+def test_sharpness_alone_knows_the_loss_and_runs_again_when_it_is_edited(probed):
+    assert spec_of(probed).loss is None
+    probed["probes"] = {"sharp": {"kind": "sharpness"}}
+    probed["experiments"]["smoke"]["probes"] = ["sharp"]
+    study = load_study(probed)
+    runs = {run.loss: run for run in study.runs()}
+    spec = specs.probe(study, runs["ls"])
+    assert (spec.loss.name, spec.loss.arguments, spec.epochs) == ("ls", {"smoothing": 0.05}, 6)
+    assert specs.decode(specs.ProbeRun, specs.encode(spec)) == spec
+    used = Plan(study).code_used("probe", runs["ls"])
+    assert "nclens.losses:ls" in used["functions"]
+    assert specs.LOSS_AFTER.partition(":")[0] in used["modules"]
 
 
 MINE = "def probe(network, inputs, labels, generator, size=1): ...\ndef other(network, other): ...\n"

@@ -39,6 +39,7 @@ DRAWN = (
 #: is neither runs nothing again.
 RERUN = {
     "_inputs": "draw extract ingest measure probe train",
+    "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
     "data": "",
@@ -70,6 +71,7 @@ RERUN = {
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),
     "models": "",
     **dict.fromkeys(("models.head", "models.network"), "extract ingest probe track train"),
+    "models.blocks": "extract ingest probe train",
     "models.cost": "ingest train",
     "models.folding": "extract ingest",
     "models.preprocessing": "ingest",
@@ -268,7 +270,11 @@ def test_an_edited_model_changes_its_runs_only_and_a_new_one_none(package):
     )
     assert trained_again(replace(small, "width: int = 16", "width: int = 8")) == {"resnet8"}
     assert trained_again(replace(small, "2**group", "3**group")) == {"vgg"}
-    assert trained_again(replace(small, "GlobalAveragePool()", "nn.AdaptiveMaxPool2d(1)")) == {"resnet8", "vgg"}
+    assert trained_again(replace(small, "GlobalAveragePool()", "nn.AdaptiveMaxPool2d(1)")) == {
+        "resnet8",
+        "resnet20",
+        "vgg",
+    }
     assert trained_again(replace(zoo, "(7, 2)", "(7, 1)")) == {"resnet18", "resnet34", "resnet50"}
     assert trained_again(replace(zoo, '"resnet34", shape', '"resnet34", *shape')) == {"resnet34"}
     assert trained_again(replace(zoo, "weights=None", "weights=0")) == {"torchvision"}

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from nclens.claims import (
     any_loss,
     cross_entropy_vs_label_smoothing,
+    layers,
     long_tail,
     many_classes,
     maxsup,
@@ -53,6 +54,7 @@ PAPERS = (
     any_loss,
     many_classes,
     long_tail,
+    layers,
 )
 
 

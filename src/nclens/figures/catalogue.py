@@ -321,6 +321,26 @@ _ENTRIES = (
         needs=("probe:out_of_distribution",),
     ),
     FigureEntry(
+        stem="layers",
+        title="Collapse by layer",
+        source="our own, on the law of equi-separation (arXiv 2210.17020)",
+        caption="Against depth, a column a snapshot: NC1 (log axis), accuracy of the nearest class mean, deviation "
+        "from the simplex's angles, and stable rank of the features after each block, on the training set (solid) and "
+        "on the test set (dashed). By the law of equi-separation the line of NC1 is straight.",
+        draw="nclens.figures.layers:layers",
+        needs=("probe:layers",),
+    ),
+    FigureEntry(
+        stem="sharpness",
+        title="Sharpness, calibration and collapse",
+        source="our own, on the claim of arXiv 2604.20614",
+        caption="Top: largest eigenvalue of the Hessian of plain cross entropy, in the head's weights and in all "
+        "weights, and of the trained loss, against epoch; log axes. Bottom: ECE of the test set and NC1 of the "
+        "training set against sharpness along training. Where calibration tracks sharpness, the losses share one line.",
+        draw="nclens.figures.sharpness:sharpness",
+        needs=("probe:sharpness",),
+    ),
+    FigureEntry(
         stem="gradient_variance",
         title="Gradient variance of one-hot and smoothed targets",
         source="our own, on the claim of arXiv 2006.11653",
@@ -357,6 +377,17 @@ _ENTRIES = (
         "model, one panel each, with the distance of the residuals' covariance from c I.",
         draw="nclens.figures.neural_regression_collapse:nrc_curves",
         task="regression",
+    ),
+    FigureEntry(
+        stem="nrc_layers",
+        title="Neural regression collapse by layer",
+        source="our own, on deep neural regression collapse (arXiv 2603.23805)",
+        caption="Against depth, a column a snapshot: share of the features' variance outside as many principal "
+        "directions as there are targets, linear CKA with the targets, error of the least-squares read-out (log axis), "
+        "and stable rank of the features after each block, on the training set (solid) and on the test set (dashed).",
+        draw="nclens.figures.layers:nrc_layers",
+        task="regression",
+        needs=("probe:layers",),
     ),
     FigureEntry(
         stem="nrc_gram",

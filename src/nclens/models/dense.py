@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from nclens.models.blocks import block
 from nclens.models.network import Network, register
 
 
@@ -20,6 +21,9 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
     inputs = math.prod(shape)
     for width in widths:
-        layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(inputs, width), block(nn.ReLU(inplace=True))]
         inputs = width
-    return Network(nn.Sequential(*(layers[:-1] if signed_features else layers)), inputs, outputs)
+    if signed_features:
+        layers.pop()
+        block(layers[-1])
+    return Network(nn.Sequential(*layers), inputs, outputs)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclens.models.blocks import block
 from nclens.models.network import Network, check_images, register
 
 
@@ -69,15 +70,36 @@ def resnet8(
         ValueError: the inputs are not images.
     """
     check_images("resnet8", shape)
-    layers = [
+    return _small_resnet(1, shape, outputs, width, stem_stride, signed_features)
+
+
+@register
+def resnet20(
+    shape: Sequence[int], outputs: int, *, width: int = 16, stem_stride: int = 1, signed_features: bool = False
+) -> Network:
+    """Return the ResNet-20 of small images: as `resnet8`, with three basic blocks a stage (arXiv 1512.03385).
+
+    Raises:
+        ValueError: the inputs are not images.
+    """
+    check_images("resnet20", shape)
+    return _small_resnet(3, shape, outputs, width, stem_stride, signed_features)
+
+
+def _small_resnet(
+    blocks: int, shape: Sequence[int], outputs: int, width: int, stem_stride: int, signed_features: bool
+) -> Network:
+    layers: list[nn.Module] = [
         nn.Conv2d(shape[0], width, 3, stem_stride, padding=1, bias=False),
         nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        BasicBlock(width, width, 1),
-        BasicBlock(width, 2 * width, 2),
-        BasicBlock(2 * width, 4 * width, 2),
+        block(nn.ReLU(inplace=True)),
     ]
-    return pooled(layers, 4 * width, outputs, signed_features)
+    channels = width
+    for stage, wide in enumerate((width, 2 * width, 4 * width)):
+        for number in range(blocks):
+            layers.append(block(BasicBlock(channels, wide, 2 if stage and not number else 1)))
+            channels = wide
+    return pooled(layers, channels, outputs, signed_features)
 
 
 #: Depth of a VGG, which counts the three linear layers of the original -> convolutions of each of its five groups.
@@ -105,6 +127,7 @@ def vgg(
             layers.append(nn.MaxPool2d(2))
         for _ in range(convolutions):
             wide = width * min(2**group, 8)
-            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide)]
+            layers.append(block(nn.ReLU(inplace=True)))
             channels = wide
     return pooled(layers, channels, outputs, signed_features)

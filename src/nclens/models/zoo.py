@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from nclens._torchvision import import_torchvision
+from nclens.models.blocks import block
 from nclens.models.head import split_at_head
 from nclens.models.memory import is_out_of_memory
 from nclens.models.network import Network, UnfitError, check_images, register
@@ -55,6 +56,10 @@ def published_resnet(name: str, shape: Sequence[int], outputs: int, stem: str, s
     nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
     if stem == "paper":
         trunk.maxpool = nn.Identity()
+    block(trunk.maxpool)
+    for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+        for one in stage:
+            block(one)
     dim = trunk.fc.in_features
     # `fc` follows the pooling in torchvision's forward pass.
     trunk.fc = nn.BatchNorm1d(dim) if signed_features else nn.Identity()

@@ -10,17 +10,20 @@ snapshot with the arguments that its signature names, of these:
 * ``seed``, the same for all losses and epochs of a run's seed;
 * the probe's own keys;
 * of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
-  fitted on.
+  fitted on;
+* of `sharpness`, ``loss``, the trained loss at the snapshot's epoch, plain cross entropy being `nclens.losses.ce`; None
+  where logits and labels do not determine it.
 
-It returns numbers by metric.
+It returns numbers by metric, or, for a probe of both splits, such numbers by split. The metrics of `layers` have the
+number of the layer after a slash, `layers_nc1/03`, and the catalogue has them without.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from nclens.metrics.catalogue import Better, Metric, Split
+from nclens.metrics.catalogue import Better, Metric, Split, Task
 
 GIVEN = (
     *("network", "inputs", "features", "logits", "labels", "targets", "split"),
@@ -56,17 +59,25 @@ class Probe:
         model: class of `nclens.study.probes`.
         function: `module:name`.
         split: whose rows of `probes.csv` its metrics are; for a probe on other data, `test` is that data's test split.
+            `both` for a function that returns the metrics of each split by its name.
         metrics: what it yields, in this order.
         cost: of one application, from the probe's keys and the sizes.
         summarised: those of the metrics that are in the table of losses; None for all that have a better direction.
+        tasks: of the networks that it measures.
     """
 
     model: str
     function: str
-    split: Split
+    split: Split | Literal["both"]
     metrics: tuple[Metric, ...]
     cost: Callable[[Mapping[str, Any], Size], Cost]
     summarised: tuple[str, ...] | None = None
+    tasks: tuple[Task, ...] = ("classification",)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have its metrics."""
+        return ("train", "test") if self.split == "both" else (self.split,)
 
 
 def _transfer(keys: Mapping[str, Any], size: Size) -> Cost:
@@ -87,6 +98,16 @@ def _out_of_distribution(keys: Mapping[str, Any], size: Size) -> Cost:
     # Two covariances of the features and their eigenvectors; noise is as large as a part of the test split.
     samples = size.samples + 2 * size.own
     return Cost(samples, 8 * samples * size.dim**2 + 40 * size.dim**3)
+
+
+def _layers(keys: Mapping[str, Any], size: Size) -> Cost:
+    # Of some ten layers: Gram matrices of the features and the distances to the class means.
+    return Cost(size.own, 10 * (6 * size.own * size.dim**2 + 40 * size.dim**3))
+
+
+def _sharpness(keys: Mapping[str, Any], size: Size) -> Cost:
+    # Two losses, some 25 products with a vector each, each as much as 15 forward passes.
+    return Cost(2 * 25 * 15 * keys["samples"])
 
 
 DETECTORS = {
@@ -137,6 +158,40 @@ PROBES: dict[str, Probe] = {
         summarised=tuple(
             f"{prefix}_auroc_{name}" for prefix in ("ood", "shift") for name in ("msp", "energy", "mahalanobis", "neco")
         ),
+    ),
+    "layers": Probe(
+        model="Layers",
+        function="nclens.probes.layers:layer_measures",
+        split="both",
+        metrics=(
+            Metric("layers_nc1", "NC1 by layer", "lower"),
+            Metric("layers_nc1_quotient", "tr S_W / tr S_B by layer", "lower"),
+            Metric("layers_cdnv", "CDNV by layer", "lower"),
+            Metric("layers_accuracy", "nearest-class-mean accuracy by layer", "higher", most=1.0),
+            Metric("layers_equiangular", "deviation from the simplex's angles by layer", "lower", most=2.0),
+            Metric("layers_stable_rank", "stable rank of the features by layer", least=1.0),
+            Metric("layers_slope", "slope of log NC1 over the layers", unit="per layer", least=-math.inf),
+            Metric("layers_correlation", "correlation of log NC1 and depth", least=-1.0, most=1.0),
+            Metric("layers_noise", "noise share by layer", "lower", most=1.0),
+            Metric("layers_cka", "CKA with the targets by layer", "higher", most=1.0),
+            Metric("layers_readout_mse", "MSE of the linear read-out by layer", "lower", "squared target units"),
+            Metric("layers_stable_rank_weight", "stable rank of the weight by layer", least=1.0),
+            Metric("layers_stable_rank_targets", "stable rank of the targets", least=1.0),
+        ),
+        cost=_layers,
+        summarised=(),
+        tasks=("classification", "regression"),
+    ),
+    "sharpness": Probe(
+        model="Sharpness",
+        function="nclens.probes.sharpness:sharpness_of_losses",
+        split="train",
+        metrics=(
+            Metric("sharpness_head", "sharpness of the head", unit="nats per squared weight unit"),
+            Metric("sharpness_network", "sharpness", unit="nats per squared weight unit", least=-math.inf),
+            Metric("sharpness_trained", "sharpness of the trained loss", least=-math.inf),
+        ),
+        cost=_sharpness,
     ),
     "gradient_variance": Probe(
         model="GradientVariance",

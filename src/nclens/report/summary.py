@@ -56,7 +56,7 @@ MORE: dict[str, tuple[str, Better]] = {
         metric.name: (metric.label, metric.better)
         for probe in PROBES.values()
         for metric in probe.metrics
-        if metric.better and metric.name in (probe.summarised or [one.name for one in probe.metrics])
+        if metric.better and (probe.summarised is None or metric.name in probe.summarised)
     },
     "student_error": ("student's error", "lower"),
 }

@@ -179,7 +179,7 @@ class MetricClaim(ClaimBase):
             return self._own_splits
         if found := measurement(self.metric):
             return found.splits
-        return tuple(probe.split for probe in PROBES.values() if self.known in probe.metrics)
+        return tuple(split for probe in PROBES.values() if self.known in probe.metrics for split in probe.splits)
 
     def specification(self) -> dict[str, Any]:
         """Return what the claim is judged by."""

@@ -52,6 +52,23 @@ class ResNet8(Headed):
         return 4 * self.width
 
 
+class ResNet20(Headed):
+    """The ResNet-20 of small images: `resnet8` with three basic blocks a stage; d is 4 x width."""
+
+    name: Literal["resnet20"]
+    width: Width = 16
+    """Channels of the first stage; the next two have twice and four times as many."""
+    stem_stride: Annotated[Integer, Field(ge=1, le=4)] = 1
+    """Stride of the first convolution, pixels."""
+    signed_features: Flag = False
+    """A batch normalisation after the pooling: features of both signs, as in the unconstrained feature model."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return 4 * self.width
+
+
 class PublishedResNet(Headed):
     """What the ResNets of torchvision share."""
 
@@ -163,6 +180,7 @@ class CustomModel(Custom):
 
 MODEL_KINDS: dict[str, type[Closed]] = {
     "resnet8": ResNet8,
+    "resnet20": ResNet20,
     "resnet18": ResNet18,
     "resnet34": ResNet34,
     "resnet50": ResNet50,

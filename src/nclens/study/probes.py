@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.metrics.catalogue import Split, metric
 from nclens.probes.catalogue import GIVEN, PROBES
-from nclens.study.fields import Closed, Count, Integer, Matching, Name, Number, kind
+from nclens.study.fields import Closed, Count, Integer, Matching, Name, Number, Text, kind
 from nclens.study.metrics import Measured
 
 #: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
@@ -18,6 +18,16 @@ ProbeName = Annotated[Name, Matching(r"^[^+]*$", "a name without +, for MLflow t
 #: a kind.
 PROBED = {one.name: one for probe in PROBES.values() for one in probe.metrics}
 ClassNumber = Annotated[Integer, Field(ge=0, lt=2**31)]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise PydanticCustomError("names", "has {name} twice; allowed: each layer once", {"name": name})
+    return names
+
+
+_Names = Annotated[tuple[Text, ...], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class ProbeBase(Closed):
@@ -77,6 +87,23 @@ class GradientVariance(ProbeBase):
     """Training samples, a seeded subset that is the same for all losses and epochs; at most all."""
     smoothing: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """Smoothing of the smoothed targets."""
+
+
+class Layers(ProbeBase):
+    """Collapse after each block of the network, on both splits: `layers_nc1/01`, `layers_nc1/02`, ..."""
+
+    kind: Literal["layers"]
+    names: _Names | None = None
+    """Names of modules of the network, such as `layer1.0`. Null for the blocks of a named network, elsewhere for the
+    modules of the longest `ModuleList` or `Sequential`; `nclens check --model` lists them."""
+
+
+class Sharpness(ProbeBase):
+    """Largest eigenvalue of the loss's Hessian, of the head and of the network, biases included."""
+
+    kind: Literal["sharpness"]
+    samples: Annotated[Integer, Field(ge=1, lt=2**31)] = 250
+    """Training samples, a seeded subset that is the same for all losses and epochs; at most all."""
 
 
 class MutualInformation(ProbeBase):

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, FigureEntry, described
+from nclens.probes.catalogue import probe_of
 from nclens.study.alterations import Altered
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
@@ -161,7 +162,7 @@ class Study(Closed):
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
             check_reused(self, name)
-            check_task(name, experiment, self.task(name), self.losses, self.own_probes)
+            check_task(name, experiment, self.task(name), self.losses, self._unfit_probes(self.task(name)))
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
         check_labels(self)
@@ -455,6 +456,11 @@ class Study(Closed):
     def figure(self, stem: str) -> FigureEntry:
         """Return what a figure shows: an entry of the catalogue, or one made of an entry of `figures`."""
         return FIGURES[stem] if stem in FIGURES else shown(stem, self.own_figures[stem])
+
+    def _unfit_probes(self, task: str) -> set[str]:
+        """Return the probes that networks of a task cannot have; the user's own are for any."""
+        built_in = {name: probe for name, probe in self.probes.items() if not isinstance(probe, CustomProbe)}
+        return {name for name, probe in built_in.items() if task not in probe_of(probe.kind).tasks}
 
     @property
     def own_probes(self) -> dict[str, CustomProbe]:

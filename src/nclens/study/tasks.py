@@ -11,7 +11,11 @@ from nclens.study.imported import Imported
 
 
 def check_task(
-    name: str, experiment: Experiment | Imported, task: str, losses: Mapping[str, Any], own_probes: Collection[str] = ()
+    name: str,
+    experiment: Experiment | Imported,
+    task: str,
+    losses: Mapping[str, Any],
+    unfit_probes: Collection[str] = (),
 ) -> None:
     """Refuse losses, figures, weight decays and augmentations that do not go with an experiment and its task.
 
@@ -20,7 +24,7 @@ def check_task(
         experiment: its entry.
         task: `classification` or `regression`.
         losses: the study's loss entries.
-        own_probes: the names of the probes of the user's own, which may be of any task.
+        unfit_probes: the names of the probes that networks of this task cannot have.
     """
     context: dict[str, Any] = {"name": name, "task": task, "dataset": experiment.dataset}
     for loss in experiment.losses:
@@ -47,8 +51,7 @@ def check_task(
             "the targets are those of the sample as it is"
         )
         raise PydanticCustomError("augmentation", message, context)
-    probes = [probe for probe in experiment.probes if probe not in own_probes]
-    if probes and task != "classification":
+    if probes := [probe for probe in experiment.probes if probe in unfit_probes]:
         message = "experiments.{name}.probes = {probes}: probes need classifiers, and the task of {dataset} is {task}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(probes)})
     for figure in experiment.figures or ():

@@ -14,24 +14,21 @@ Lanczos with full reorthogonalisation, started in the wanted part of the spectru
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from nclens._lanczos import Operator, lanczos
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
 from nclens.ufm.spectra import condition_number
 
 # As in `numeric.minimise`: for smaller s rounding obscures the penalties.
 SMALLEST_S = 1e-7
 DENSE = 800
-STEPS = 120
 # Directions in which scaled W and H are smaller than this (squared, in units of s) count as outside their span.
 EMPTY = 1e-10
 # An eigenvector leaves the logits unchanged if its logit change is below this fraction of the largest.
 STILL = 1e-6
-
-Operator = Callable[[Array], Array]
 
 
 def numeric_condition_numbers(
@@ -174,7 +171,7 @@ def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], 
     if math.prod(shape) <= DENSE:
         means, moving = _dense_joint(operator, logits, normal, shape)
     else:
-        means = _lanczos(operator, normal(generator.standard_normal(shape)), normal)
+        means = lanczos(operator, normal(generator.standard_normal(shape)), normal).values
         # The image of the adjoint overlaps exactly with the eigenvectors that change the logits. A row added to all
         # classes and the coordinate outside the span never do: they are projected out, against rounding errors.
         inside = np.ones(shape[-1])
@@ -186,7 +183,7 @@ def _joint(point: _Reduced, size_w: float, size_h: float) -> tuple[list[float], 
             return vectors
 
         pushed = adjoint(generator.standard_normal((problem.classes, problem.classes)))
-        moving = _lanczos(operator, pushed, seen) if len(point.rows) else []
+        moving = lanczos(operator, pushed, seen).values if len(point.rows) else []
     return [*means, *alone], [*moving, *alone_moving]
 
 
@@ -252,33 +249,6 @@ def _dense_joint(
 def _eigenvalues(operator: Operator, start: Array) -> list[float]:
     """Return all eigenvalues of a small symmetric operator, the extreme eigenvalues of a large one."""
     if start.size > DENSE:
-        return _lanczos(operator, start, lambda vectors: vectors)
+        return lanczos(operator, start).values
     matrix = operator(np.eye(start.size).reshape(start.size, *start.shape)).reshape(start.size, start.size)
     return [float(value) for value in np.linalg.eigvalsh((matrix + matrix.T) / 2)]
-
-
-def _lanczos(operator: Operator, start: Array, project: Operator) -> list[float]:
-    """Return Ritz values of the Krylov space of ``start``, projected at every step; the extreme ones are eigenvalues.
-
-    Eigenvalues whose eigenvectors are orthogonal to ``start`` do not appear, so ``start`` selects a part of the
-    spectrum. Every step is reorthogonalised and projected twice, so that rounding does not reintroduce them.
-    """
-    basis = [project(start) / np.linalg.norm(project(start))]
-    diagonal: list[float] = []
-    beside: list[float] = []
-    for _ in range(min(STEPS, start.size)):
-        image = project(operator(basis[-1]))
-        diagonal.append(float(np.vdot(basis[-1], image)))
-        known = np.stack(basis).reshape(len(basis), -1)
-        rest = image.ravel()
-        for _ in range(2):
-            rest = rest - known.T @ (known @ rest)
-            rest = project(rest.reshape(start.shape)).ravel()
-        left = float(np.linalg.norm(rest))
-        if left <= 1e-9 * max(abs(value) for value in diagonal):
-            break
-        beside.append(left)
-        basis.append(rest.reshape(start.shape) / left)
-    size = len(diagonal)
-    tridiagonal = np.diag(diagonal) + np.diag(beside[: size - 1], 1) + np.diag(beside[: size - 1], -1)
-    return [float(value) for value in np.linalg.eigvalsh(tridiagonal)]

@@ -18,6 +18,7 @@ from nclens.workflow.specs import Entry, Extract, ProbeRun, Train, plain
 #: Forward floating-point operations of one 32 x 32 image, 1e9; other sizes in proportion to their pixels.
 GFLOPS = {
     "resnet8": 0.006,
+    "resnet20": 0.08,
     "resnet18": 1.1,
     "resnet34": 2.3,
     "resnet50": 2.6,

@@ -255,7 +255,8 @@ class Plan:
         if stage == "measure" and run:
             return [call.function for call in specs.measure(self.study, run).measurements]
         if stage == "probe" and run:
-            return [entry.function for entry in specs.probe(self.study, run).probes]
+            spec = specs.probe(self.study, run)
+            return [*(entry.function for entry in spec.probes), *([specs.LOSS_AFTER] if spec.loss else [])]
         return self.study.drawing_functions() if stage == "draw" else []
 
     def _of_study(self, stage: str) -> list[tuple[Any, str]]:
@@ -266,7 +267,8 @@ class Plan:
 
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""
-        losses = [self.study.losses[run.loss]] if stage in ("train", "measure") else []
+        of_loss = stage in ("train", "measure") or (stage == "probe" and specs.probe(self.study, run).loss is not None)
+        losses = [self.study.losses[run.loss]] if of_loss else []
         names = [self.experiment(network).model_of(network.loss) for network in self._networks(stage, run)]
         models = [self.study.models[name] for name in names if name is not None]
         own: list[Any] = list(self.study.metrics.values()) if stage == "measure" else []

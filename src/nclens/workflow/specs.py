@@ -32,6 +32,9 @@ T = TypeVar("T")
 #: The name of a network with what is done to its inputs: `nclens.models.preprocessing`.
 PREPROCESSED = "preprocessed"
 
+#: The function that a probe of the trained loss gets it by.
+LOSS_AFTER = "nclens.workflow.build.losses:loss_after"
+
 # --- what several steps share ----------------------------------------------------------------------------------------
 
 
@@ -306,7 +309,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class ProbeRun:
-    """A run's network and the probes of it; `snapshots` are the epochs of any of them."""
+    """A run's network and the probes of it; `snapshots` are the epochs of any of them.
+
+    `loss` and the `epochs` of its training are there where a probe is of the trained loss.
+    """
 
     dataset: str
     model: Entry
@@ -316,6 +322,8 @@ class ProbeRun:
     seed: int
     probes: tuple[Probe, ...]
     own_probes: tuple[OwnProbe, ...] = ()
+    loss: Loss | None = None
+    epochs: int = 0
 
 
 # --- steps of the whole study ----------------------------------------------------------------------------------------
@@ -764,15 +772,19 @@ def probe(study: "Study", run: "Run") -> ProbeRun:
     """Return what `probe` uses."""
     model = _network(study, run)
     assert model is not None  # recorded features have no probes
+    probes, entry = _probes(study, run.experiment), study.experiments[run.experiment]
+    of_loss = any(probe.kind == "sharpness" for probe in probes)
     return ProbeRun(
         dataset=run.dataset,
         model=model,
         snapshots=tuple(study.probed_epochs(run.experiment)),
-        device=study.experiments[run.experiment].device,
+        device=entry.device,
         run=path_of(run),
         seed=run.seed,
-        probes=_probes(study, run.experiment),
+        probes=probes,
         own_probes=_own_probes(study, run.experiment),
+        loss=_loss(study, run.loss) if of_loss else None,
+        epochs=max(1, entry.epochs) if of_loss else 0,
     )
 
 

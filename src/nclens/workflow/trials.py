@@ -10,7 +10,7 @@ from torch import Tensor
 from nclens.data.dataset import Splits
 from nclens.data.tasks import OUTPUTS, output_count, task_of
 from nclens.data.tensors import Split
-from nclens.models import Network
+from nclens.models import Network, layers_of
 from nclens.models.network import try_out
 from nclens.study import ConfigError, Study
 from nclens.study.experiments import Experiment
@@ -80,6 +80,12 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         weights = sum(parameter.numel() for parameter in network.parameters())
         names = "K" if task_of(data[dataset][1]) == "classification" else "n"
         yield f"{place}: linear head `{network.head_path}`, d = {dim}, {names} = {outputs}, {weights:,} parameters"
+        for probe, chosen in _probed_layers(study, dataset, model):
+            try:
+                layers = ", ".join(f"{n} `{one}`" for n, one in enumerate(layers_of(network.backbone, chosen), start=1))
+                yield f"{place}: layers of probes.{probe}: {layers}"
+            except ValueError as error:
+                faults.append(f"probes.{probe} on {place}: {error}")
         for loss in losses:
             try:
                 run = study.run(experiment, loss, min(study.experiments[experiment].seeds))
@@ -104,6 +110,19 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
                 losses.append(loss)
     for (dataset, model), (experiment, losses) in seen.items():
         yield experiment, dataset, model, losses
+
+
+def _probed_layers(study: Study, dataset: str, model: str) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Yield the probes of the layers of a model on a data set, with the names that they give."""
+    fitting = (
+        entry
+        for entry in study.experiments.values()
+        if isinstance(entry, Experiment) and entry.dataset == dataset
+        if model in {entry.model_of(loss) for loss in entry.own}
+    )
+    for probe in dict.fromkeys(probe for entry in fitting for probe in entry.probes):
+        if getattr(study.probes[probe], "kind", None) == "layers":
+            yield probe, study.probes[probe].names
 
 
 def _trained(study: Study, experiment: str, model: str) -> specs.Train:

@@ -8,9 +8,10 @@ import torch
 
 from nclens.metrics.calibration import fit_temperature
 from nclens.workflow import specs
+from nclens.workflow.build.losses import loss_after
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.stages.measure import loss_after, measure
+from nclens.workflow.stages.measure import measure
 from tests.epochs import read_all, write_all
 from tests.losses import entry
 

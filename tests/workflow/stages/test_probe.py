@@ -15,6 +15,8 @@ from nclens.metrics.representation import mutual_information
 from nclens.probes.catalogue import probe_of
 from nclens.probes.gradients import gradient_variance
 from nclens.probes.information import logit_differences, random_shift
+from nclens.probes.layers import layer_measures
+from nclens.probes.sharpness import sharpness_of_losses
 from nclens.probes.transfer import linear_probe
 from nclens.study import load_study
 from nclens.training.loop import derived_seed, extract_features
@@ -290,3 +292,41 @@ def test_a_probe_of_the_users_own_that_fails_is_named_with_run_epoch_and_line(ow
     with pytest.raises(ValueError, match=r"^mnist5k/resnet8/ce/seed0, epoch 1: .*" + message):
         own(**{name: {}})
     assert not run.folder.probes.exists()
+
+
+def test_layers_are_measured_on_both_splits_with_their_numbers(run):
+    run.raw["probes"] = {"all": {"kind": "layers"}, "two": {"kind": "layers", "names": ["3", "5"], "snapshots": "last"}}
+    run.raw["experiments"]["smoke"]["probes"] = ["all", "two"]
+    table = run.table()
+    expected = layer_measures(run.network(6), *run.splits())
+    for split, measured in expected.items():
+        own = table[(table["split"] == split) & (table["epoch"] == 6)].set_index("metric")["value"]
+        for metric, found in measured.items():
+            assert own[f"{metric}/all"] == pytest.approx(found, rel=1e-3, nan_ok=True)
+        assert own["layers_nc1/02/two"] == own["layers_nc1/04/all"]
+        assert "layers_nc1/03/two" not in own
+    assert set(table["epoch"]) == {1, 2, 6}
+    run.raw["probes"]["all"]["names"] = ["stage4"]
+    with pytest.raises(
+        ValueError, match=r"seed0, epoch 1, probe layers: the network has no layer stage4; it has: 0, 1"
+    ):
+        run.table()
+
+
+def test_sharpness_is_of_plain_cross_entropy_and_of_the_trained_loss(run):
+    run.raw["probes"] = {"sharp": {"kind": "sharpness", "samples": 20}}
+    run.raw["experiments"]["smoke"]["probes"] = ["sharp"]
+    study = load_study(run.raw)
+    found = {}
+    for loss in ("ce", "ls"):
+        spec = specs.probe(study, next(one for one in study.runs() if one.loss == loss))
+        probe(replace(spec, run=specs.probe(study, next(study.runs())).run), run.root, threads=1)
+        found[loss] = pd.read_csv(run.folder.probes).set_index(["metric", "epoch"])["value"]
+    train, _ = run.splits()
+    seed = derived_seed(0, "probe", "sharpness")
+    expected = sharpness_of_losses(run.network(6), train, samples=20, seed=seed, loss=partial(ls, smoothing=0.05))
+    for metric, value in expected.items():
+        assert found["ls"][metric, 6] == pytest.approx(value, rel=1e-4)
+    ce_run = found["ce"]
+    assert ce_run["sharpness_trained", 6] == ce_run["sharpness_network", 6] == found["ls"]["sharpness_network", 6]
+    assert ce_run["sharpness_head", 1] == found["ls"]["sharpness_head", 1]

@@ -11,12 +11,11 @@ from nclens.metrics.film import Film
 from nclens.metrics.held_out import held_out_of
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
-from nclens.workflow.build.losses import build_loss
+from nclens.workflow.build.losses import loss_after
 from nclens.workflow.build.metrics import measure_snapshot
 from nclens.workflow.epochs import read_epoch
 from nclens.workflow.files import write_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.specs import Loss as LossEntry
 from nclens.workflow.specs import Measure
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -100,16 +99,3 @@ MEASURES = {
     "classification": (_begin_classification, _classification),
     "regression": (_begin_regression, _regression),
 }
-
-
-def loss_after(entry: LossEntry, epoch: int, epochs: int) -> Loss | None:
-    """Return the loss at its strength in the last of so many epochs; None where logits do not determine its value.
-
-    That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
-    holds, and one with a teacher.
-    """
-    if entry.function is not None:
-        return None
-    loss = build_loss(entry, epochs)
-    loss.begin_epoch(max(epoch - 1, 0))
-    return None if loss.remembers or loss.is_taught else loss

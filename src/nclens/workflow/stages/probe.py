@@ -22,7 +22,7 @@ from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import OwnProbe, Probe, ProbeRun, flat
+from nclens.workflow.specs import LOSS_AFTER, OwnProbe, Probe, ProbeRun, flat
 
 
 def probe(spec: ProbeRun, root: Path, threads: int) -> None:
@@ -60,11 +60,13 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             if epoch not in entry.snapshots:
                 continue
             try:
-                splits = {"train": train, "test": test, "validation": validation}
-                found = _call(library_function(entry.function), arguments | {"network": network, **splits})
+                known = {"network": network, "train": train, "test": test, "validation": validation}
+                known |= {"loss": _trained(spec, epoch)}
+                found = _call(library_function(entry.function), arguments | known)
             except ValueError as error:
                 raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error
-            yield from ((epoch, entry.split, metric + entry.suffix, value) for metric, value in found.items())
+            for split, measured in (found if entry.split == "both" else {entry.split: found}).items():
+                yield from ((epoch, split, metric + entry.suffix, value) for metric, value in measured.items())
         for own in spec.own_probes:
             if epoch not in own.snapshots:
                 continue
@@ -79,6 +81,16 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 except ValueError as error:
                     raise ValueError(f"{spec.run}, epoch {epoch}: {error}") from error
                 yield from ((epoch, split, metric, value) for metric, value in found.items())
+
+
+def _trained(spec: ProbeRun, epoch: int) -> Callable[..., torch.Tensor] | None:
+    """Return the loss that the run was trained with, after an epoch; None where logits do not determine it."""
+    if spec.loss is None:
+        return None
+    # By name, so that their code counts for probes of the trained loss alone.
+    if spec.loss.name == "ce":
+        return library_function("nclens.losses:ce")
+    return library_function(LOSS_AFTER)(spec.loss, epoch, spec.epochs)
 
 
 def _given(
@@ -103,7 +115,7 @@ def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: tor
     return place_splits(tensors, manifest, device)
 
 
-def _call(function: Callable[..., dict[str, float]], given: dict[str, Any]) -> dict[str, float]:
+def _call(function: Callable[..., dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
     """Call a function with those of the arguments that its signature names."""
     return function(**{name: given[name] for name in inspect.signature(function).parameters if name in given})
 
