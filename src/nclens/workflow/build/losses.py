@@ -56,15 +56,15 @@ def class_weights(entry: Loss, counts: Sequence[int]) -> Tensor | None:
     return torch.tensor(entry.class_weights) if entry.class_weights else None
 
 
-def loss_after(entry: Loss, epoch: int, epochs: int) -> TrainedLoss | None:
+def loss_after(entry: Loss, epoch: int, epochs: int, counts: Sequence[int] | None = None) -> TrainedLoss | None:
     """Return the loss at its strength in the last of so many epochs; None where logits do not determine its value.
 
     That is the user's own function, which may return the mean over samples, a loss with a memory, which no snapshot
-    holds, and one with a teacher.
+    holds, and one with a teacher. `counts` are the training samples of each class, for class weights.
     """
     if entry.function is not None:
         return None
-    loss = build_loss(entry, epochs)
+    loss = build_loss(entry, epochs, counts=counts)
     loss.begin_epoch(max(epoch - 1, 0))
     return None if loss.remembers or loss.is_taught else loss
 
