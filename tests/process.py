@@ -7,6 +7,7 @@ starts its jobs so too, where `quick_jobs` comes first on its PATH.
 
 import atexit
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -54,6 +55,10 @@ def _become(command, folder, environment):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[:0] = filter(None, [*environment.get("PYTHONPATH", "").split(os.pathsep), str(ROOT / "src")])
     sys.argv = list(map(str, command))
+    # The workflow has its jobs call the `nclens` beside its Python.
+    jobs = Path(environment.get("PATH", "").split(os.pathsep)[0])
+    if (jobs / "socket").exists():
+        sys.executable = str(jobs / "python")
     assert "nclens" not in sys.modules
     code = 1
     try:
@@ -152,11 +157,13 @@ def wait_for(file, process, seconds=60):
         time.sleep(0.005)
 
 
-#: `nclens` on the PATH of a Snakemake: asks the server for a fork that has its output, and ends as that one does.
+#: `nclens` on the PATH of a Snakemake: asks the server for a fork that has its output, and ends as that one does. The
+#: fork has imported PyTorch and MLflow: the workflow's own servers would do so again for each Snakemake.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
+os.environ.pop("NCLENS_FORKSERVER", None)
 text = json.dumps([["nclens", *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(text).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(text)
@@ -169,7 +176,8 @@ def _serve(address):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
-        listener.listen(64)
+        listener.listen(64)  # a client waits from here on
+        importlib.import_module("tests.preload_jobs")
         while True:
             client, _ = listener.accept()
             if not os.fork():
@@ -188,6 +196,7 @@ def _attend(client):
     job = os.fork()
     if not job:
         client.close()
+        multiprocessing.current_process().daemon = False  # a job may start processes
         for stream, descriptor in enumerate(streams):
             os.dup2(descriptor, stream)
         _become(*json.loads(text))
@@ -211,5 +220,8 @@ def quick_jobs():
     _context().Process(target=_serve, args=(address,), daemon=True).start()
     client = folder / "nclens"
     client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
-    client.chmod(0o755)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    for program in (client, python):
+        program.chmod(0o755)
     return folder

@@ -121,7 +121,7 @@ def sparsity(inputs: FigureInputs) -> Drawing:
     "a probe": {
         "study/probes.py": [
             (
-                "ProbeEntry = kind(",
+                "KINDS = {name:",
                 """class DeadUnits(ProbeBase):
     kind: Literal["dead_units"]
     samples: Annotated[Integer, Field(ge=2)] = 100

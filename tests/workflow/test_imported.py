@@ -169,6 +169,7 @@ def save(place, name, seed):
 @pytest.mark.workflow
 def test_a_study_of_networks_and_features_from_elsewhere_runs_and_an_edited_file_runs_its_run_again(tmp_path):
     place = Place.copy_to(tmp_path / "nclens")
+    place.quick_jobs = True
     place.path("mine").mkdir()
     place.path("mine", "mine.py").write_text(OWN)
     for seed in (0, 1):

@@ -18,7 +18,7 @@ import pytest
 import requests
 import yaml
 
-from tests.process import nclens
+from tests.process import Process, nclens
 from tests.project import ROOT, Place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -114,26 +114,19 @@ def server():
 def interrupted(place, server):
     """The study run while the server is stopped, as soon as its first run is there; what Snakemake said."""
     server.start()
-    output = place.path("output.txt")
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            place.command("--cores", "2"),
-            cwd=place.folder,
-            env=place.environment(MLFLOW_TRACKING_URI=server.address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while not server.runs():  # mostly still under way; on a busy machine it may have ended between two looks
-                assert process.poll() is None, output.read_text()
-                time.sleep(0.1)
-            code = server.stop()
-            process.wait(600)
-        finally:
-            process.kill()
+    environment = place.environment(MLFLOW_TRACKING_URI=server.address, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    process = Process(place.command("--cores", "2"), place.folder, environment)
+    try:
+        while not server.runs():  # mostly still under way; on a busy machine it may have ended between two looks
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        code = server.stop()
+        process.wait(600)
+    finally:
+        process.kill()
     assert code == 0
     assert server.living() == []
-    return process.returncode, output.read_text()
+    return process.returncode, "".join(process.communicate())
 
 
 @pytest.fixture(scope="module")

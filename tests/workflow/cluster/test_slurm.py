@@ -4,14 +4,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 
 import pytest
 import yaml
 
 from nclens.workflow.epochs import read_epoch
-from tests.process import quick_jobs
+from tests.process import Process, quick_jobs
 from tests.project import ROOT, Place
 from tests.workflow.cluster.slurm import Cluster, why_not
 
@@ -84,32 +83,26 @@ def local(tmp_path_factory):
 def ended(cluster, tmp_path_factory):
     """The study run through Slurm while jobs are cancelled, reach their limit, and the node's daemon is restarted."""
     place = prepare(tmp_path_factory.mktemp("through") / "nclens")
-    output, sleeping = place.path("output.txt"), place.path("sleeping")
+    sleeping = place.path("sleeping")
     sleeping.touch()
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            place.command(
-                "--workflow-profile",
-                "profiles/slurm",
-                *("--set-resources", "train:runtime=10", "train:slurm_extra='--signal=TERM@20'"),
-                *("--slurm-init-seconds-before-status-checks", "2"),
-            ),
-            cwd=place.folder,
-            env=through(cluster, place) | {"SLOW_WHILE": str(sleeping)},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            place.cancelled = cancel_one(cluster, process, spared="_slow_")
-            number = cut_off_the_slow_one(cluster, process, place)
-            cluster.stop_node()
-            cluster.start_node()
-            wait_for_the_end_of(cluster, process, number)
-            sleeping.unlink()
-            code = process.wait(timeout=1000)
-        finally:
-            process.kill()
-    place.output = output.read_text()
+    command = place.command(
+        "--workflow-profile",
+        "profiles/slurm",
+        *("--set-resources", "train:runtime=10", "train:slurm_extra='--signal=TERM@20'"),
+        *("--slurm-init-seconds-before-status-checks", "2"),
+    )
+    process = Process(command, place.folder, through(cluster, place) | {"SLOW_WHILE": str(sleeping)})
+    try:
+        place.cancelled = cancel_one(cluster, process, spared="_slow_")
+        number = cut_off_the_slow_one(cluster, process, place)
+        cluster.stop_node()
+        cluster.start_node()
+        wait_for_the_end_of(cluster, process, number)
+        sleeping.unlink()
+        code = process.wait(timeout=1000)
+    finally:
+        process.kill()
+    place.output = "".join(process.communicate())
     assert code == 0, place.output
     return place
 
