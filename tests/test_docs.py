@@ -72,7 +72,7 @@ def test_every_key_of_the_configuration_is_documented():
     top = page.split("\n## Top level")[1].split("\n## ")[0]
     missing = [key for key in schema["properties"] if f"`{key}`" not in top]
     for name, table in schema["$defs"].items():
-        missing += [f"{name}.{key}" for key in table["properties"] if f"`{key}`" not in sections.get(name, "")]
+        missing += [f"{name}.{key}" for key in table.get("properties", {}) if f"`{key}`" not in sections.get(name, "")]
     assert not missing
 
 

@@ -79,7 +79,8 @@ def test_the_library_in_six_lines_and_the_trap(features):
 
 def test_the_streaming_form_of_the_library_page(features):
     """Its lines are in evaluation mode, and the network is in training mode again."""
-    streaming = [code for _, code in blocks(ROOT / "docs" / "library.md", "Neural collapse")][1]
+    codes = [code for _, code in blocks(ROOT / "docs" / "library.md", "Neural collapse")]
+    streaming, balanced = (code for code in codes if "metric = nclens.NeuralCollapse(" in code)
     names = features | {"backbone": features["model"][0], "nclens": nclens, "torch": torch}
     exec(streaming, names)
     given = (features[name] for name in ("features", "labels", "weight", "bias"))
@@ -87,6 +88,10 @@ def test_the_streaming_form_of_the_library_page(features):
     values = {key: float(value) for key, value in names["values"].items()}
     assert values == pytest.approx({key: value for key, value in whole.items() if key != "nc4"})
     assert names["model"].training
+    names["train_labels"] = features["labels"]
+    exec(balanced, names)
+    names["metric"].update(features["features"], features["labels"], features["weight"])
+    assert names["metric"].compute()["nc1_balanced"] == pytest.approx(whole["nc1"])
 
 
 def test_the_weights_of_an_epoch_are_read_as_the_documentation_shows(tmp_path, monkeypatch):

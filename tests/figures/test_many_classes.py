@@ -47,7 +47,7 @@ def test_it_is_drawn_by_default_where_k_exceeds_d_plus_1_alone():
             "experiments": {
                 f"d{d}": {
                     **{"dataset": "mnist5k", "model": f"d{d}", "losses": ["ce"], "seeds": [0]},
-                    "training": {"epochs": 2, "batch_size": 50, "learning_rate": 0.1},
+                    "training": {"epochs": 2, "batch_size": 50, "optimizer": {"name": "sgd", "learning_rate": 0.1}},
                 }
                 for d in (8, 9)
             },

@@ -9,7 +9,9 @@ from nclens.workflow import specs
 from nclens.workflow.needs import BASE_MB, measuring_needs, probing_needs, training_needs
 
 SMALL, MIDDLE, LARGE = (specs.Entry("net", f"resnet{layers}") for layers in (8, 18, 50))
-TRAINING = specs.Training(10, 128, 0.05, 0.9, 0.0, (), 0.1, "none", 1, "cpu", "float32", False, False, "auto")
+SGD = specs.Optimizer(0.05, 0.0, {"momentum": 0.9, "nesterov": False}, "sgd")
+CONSTANT = specs.LrSchedule("constant", 0, {})
+TRAINING = specs.Training(10, 128, SGD, CONSTANT, None, "none", 1, "cpu", "float32", False, False, "auto")
 SPEC = specs.Train("data", MIDDLE, specs.Loss("ce", "ce"), 0, TRAINING, None, (1, 10))
 PLAIN = specs.plain(SPEC)
 

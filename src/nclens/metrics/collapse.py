@@ -118,7 +118,7 @@ def neural_collapse(
     | S_B and hG, of these; `cdnv`, `nc2...`, `nc3...`, `equi...`, the norms | classes: each counts alike |
 
     `nclens.metrics.imbalance.class_imbalance` has `nc1_balanced`, which weighs classes throughout, and `nc1`, `nc2` and
-    `nc3` about the mean of the samples.
+    `nc3` about the mean of the samples; so has `nclens.NeuralCollapse`, given the `class_counts` beforehand.
 
     Where r < K - 1 (d < K - 1, or classes that share a direction) the trace of `nc1` runs over the r directions. Where
     all class means coincide (M = 0), `nc1`, `nc1_sum`, `nc1_quotient` and `cdnv` are inf and the values that are

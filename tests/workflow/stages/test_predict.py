@@ -215,16 +215,16 @@ def test_the_feature_dimension_is_the_networks_and_one_in_the_study_must_be_it(r
 
 # The law of NC0
 
-DESCENT = specs.Descent(
-    batch_size=300, learning_rate=0.1, momentum=0.9, weight_decay=0.01, milestones=(10,), decay=0.1, lambda_w=0.0
-)
+SGD = specs.Optimizer(0.1, 0.01, {"momentum": 0.9, "nesterov": False}, "sgd")
+STEPS = specs.LrSchedule("step", 0, {"milestones": [10], "factor": 0.1})
+DESCENT = specs.Descent(batch_size=300, optimizer=SGD, lr_schedule=STEPS, clip_gradient_norm=None, lambda_w=0.0)
 SNAPSHOTS = (2, 5, 20)
 
 
 def nc0_runs(seeds=(0, 1), **changes):
     """An experiment of two losses, and NC0 of its runs at half of their first value later on."""
     keys = {"dataset": "digits", "model": "net", "epochs": 20, "losses": ("ce", "mse"), "seeds": seeds}
-    descents = {"ce": DESCENT, "mse": specs.Descent(**{**vars(DESCENT), "weight_decay": 0.0, "ignores_shift": False})}
+    descents = {"ce": DESCENT, "mse": replace(DESCENT, optimizer=replace(SGD, weight_decay=0.0), ignores_shift=False)}
     item = specs.PredictNC0("main", **keys, descents=descents)
     rows = [
         ("main", loss, seed, split, epoch, metric, value * (1 if split == "train" else 7))

@@ -75,8 +75,7 @@ def judge(
         for claim, experiment, loss, against in spec.comparisons:
             if experiment == name:
                 claims.setdefault((loss, against), []).append(own[claim])
-        if not claims and any(claim.paired and claim.task == item.task for claim in CLAIMS.values()):
-            idle.append(name)
+        compared = False
         for loss in item.losses:
             claims[loss, ""] = [claim for claim in CLAIMS.values() if not claim.paired]
         measurements = Measurements(own_metrics(name))
@@ -101,7 +100,11 @@ def judge(
                 labels=item.labels,
                 models=item.models,
             )
-            rows += [row for claim in judged for row in claim_rows(claim, comparison)]
+            found = [row for claim in judged for row in claim_rows(claim, comparison)]
+            compared |= bool(against and found)
+            rows += found
+        if not compared and any(claim.paired and claim.task == item.task for claim in CLAIMS.values()):
+            idle.append(name)
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
     labels = {item.experiment: item.labels for item in spec.experiments}
     write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
