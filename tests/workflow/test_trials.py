@@ -73,7 +73,9 @@ def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refuse
     *_, network, first, second = tried(tmp_path, probes=chosen)
     assert first.startswith("models.net on rows: layers of probes.depth: 1 `0`, 2 `1`")
     assert second == "models.net on rows: layers of probes.one: 1 `0`"
-    with pytest.raises(ConfigError, match=r"probes\.one on models\.net on rows: the network has no layer x; it has: 0, 1"):
+    with pytest.raises(
+        ConfigError, match=r"probes\.one on models\.net on rows: the network has no layer x; it has: 0, 1"
+    ):
         tried(tmp_path, probes={"one": {"kind": "layers", "names": ["x"]}})
 
 
