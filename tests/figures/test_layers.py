@@ -33,7 +33,10 @@ def inputs(simulate):
             for part, factor in (("head", 1), ("network", 2), ("trained", 3)):
                 rows += [(loss, seed, "train", epoch, f"sharpness_{part}", factor / (1 + epoch)) for epoch in epochs]
     more = pd.DataFrame(rows, columns=["loss", "seed", "split", "epoch", "metric", "value"])
-    return replace(plain, metrics=pd.concat([plain.metrics, more]), probes=PROBES)
+    # Texts as the study's table has them.
+    table = pd.concat([plain.metrics, more], ignore_index=True)
+    table = table.astype(dict.fromkeys(("loss", "split", "metric"), "category"))
+    return replace(plain, metrics=table, probes=PROBES)
 
 
 @pytest.mark.parametrize(("draw", "measures"), [(layers, MEASURES[:4]), (nrc_layers, (*MEASURES[4:], "stable_rank"))])

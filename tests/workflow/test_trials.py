@@ -46,14 +46,15 @@ def detached_features(logits, targets, features):
 """
 
 
-def tried(tmp_path, model=None, losses=None, data="right", dim=None):
+def tried(tmp_path, model=None, losses=None, data="right", dim=None, probes=None):
     raw = copy.deepcopy(SMOKE)
     (tmp_path / "mine.py").write_text(MINE)
     raw["datasets"] = {"rows": {"function": "mine:data", "parameters": {"task": data}}}
     raw["models"] = {"net": {"function": "mine:model", "parameters": model or {"hidden": 7}, "dim": dim}}
     raw["losses"] = {"ce": {"name": "ce"}} | (losses or {})
     (experiment,) = raw["experiments"].values()
-    experiment |= {"dataset": "rows", "model": "net", "losses": list(raw["losses"])}
+    raw["probes"] = probes or {}
+    experiment |= {"dataset": "rows", "model": "net", "losses": list(raw["losses"]), "probes": list(raw["probes"])}
     study = check_study(raw, [tmp_path])
     found = read_data(study, tmp_path)
     return [*described_data(found), *tried_networks(study, found)]
@@ -65,6 +66,17 @@ def test_what_is_fine_is_described(tmp_path):
         "rows: 12 training and 12 test samples of shape (5,), 3 classes of 4 training samples",
         "models.net on rows: linear head `2`, d = 7, K = 3, 80 parameters",
     ]
+
+
+def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refused(tmp_path):
+    chosen = {"depth": {"kind": "layers"}, "one": {"kind": "layers", "names": ["0"]}}
+    *_, network, first, second = tried(tmp_path, probes=chosen)
+    assert first.startswith("models.net on rows: layers of probes.depth: 1 `0`, 2 `1`")
+    assert second == "models.net on rows: layers of probes.one: 1 `0`"
+    with pytest.raises(
+        ConfigError, match=r"probes\.one on models\.net on rows: the network has no layer x; it has: 0, 1"
+    ):
+        tried(tmp_path, probes={"one": {"kind": "layers", "names": ["x"]}})
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def _rows(inputs: FigureInputs) -> pd.DataFrame:
     pattern = rf"^layers_(?P<measure>\w+)/(?P<layer>\d+){re.escape(suffix)}$"
     named = {name: found for name in table["metric"].unique() if (found := _match(pattern, str(name)))}
     chosen = table[table["metric"].isin(list(named)) & table["loss"].isin(list(inputs.losses))]
-    parts = chosen["metric"].map(lambda name: named[name]).astype(object)
-    rank = chosen["loss"].map({loss: place for place, loss in enumerate(inputs.losses)}).astype(int)
+    parts = [named[str(name)] for name in chosen["metric"]]
+    rank = chosen["loss"].astype(object).map({loss: place for place, loss in enumerate(inputs.losses)}).astype(int)
     rows = pd.DataFrame(
         {
             "measure": [measure for measure, _ in parts],
