@@ -148,7 +148,7 @@ def judged(models):
     strengths = dict.fromkeys(LOSSES)
     found = {loss: set() for loss in LOSSES}
     for claim in CLAIMS.values():
-        for loss, other in pairs(claim, list(LOSSES), LOSSES, strengths, "ce", models):
+        for loss, other in pairs(claim, list(LOSSES), LOSSES, strengths, "ce", models=models):
             found[loss] |= {claim.id} if other == "ce" else set()
     return found
 
