@@ -42,6 +42,9 @@ DRAWN = {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
     },
+    "optimisers": {"optimisers": PLAIN},
+    "optimisers_fashion": {"optimisers": PLAIN},
+    "optimisers_grid": {"grid": ()},
     "out_of_distribution": {"detection": (*PLAIN, *SWEEP, *MAXSUP, *DETECTION)},
     "out_of_distribution_full": {
         "cifar10": (*PLAIN, *MAXSUP, *DETECTION),
