@@ -429,6 +429,37 @@ def test_a_function_of_the_users_counts_with_what_it_uses(tmp_path):
         assert changed != before
 
 
+USES = {
+    "a call": ("def loss(a, b):\n    return other(a)\n", True),
+    "a default": ("def loss(a, b=other):\n    return a\n", True),
+    "a decorator": ("@other\ndef loss(a, b):\n    return a\n", True),
+    "an annotation": ("def loss(a: other, b):\n    return a\n", True),
+    "within another function": ("def loss(a, b):\n    return [(lambda c: other(c))(d) for d in a]\n", True),
+    "within a class": ("def loss(a, b):\n    class C:\n        d = other\n    return C\n", True),
+    "a declared global": ("def loss(a, b):\n    global other\n    other = a\n", True),
+    "read in one function, set in another": (
+        "def loss(a, b):\n    def inner(other):\n        return other\n    return other(inner(a))\n",
+        True,
+    ),
+    "a variable": ("def loss(a, b):\n    other = a\n    return other\n", False),
+    "a parameter": ("def loss(other, b):\n    return other\n", False),
+    "of the function around": ("def loss(a, b):\n    other = a\n    return (lambda: other)()\n", False),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_variable_is_no_use_of_a_function_of_its_name(tmp_path, use):
+    loss, counts = USES[use]
+    path = tmp_path / "mine.py"
+
+    def digest(other):
+        path.write_text(loss + other)
+        return provenance.code_digest("train", own=[(path, "mine:loss")])
+
+    one, two = (digest(f"def other(a):\n    return {number}\n") for number in (1, 2))
+    assert (one != two) == counts
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

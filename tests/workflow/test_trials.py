@@ -70,7 +70,7 @@ def test_what_is_fine_is_described(tmp_path):
 
 def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refused(tmp_path):
     chosen = {"depth": {"kind": "layers"}, "one": {"kind": "layers", "names": ["0"]}}
-    *_, network, first, second = tried(tmp_path, probes=chosen)
+    *_, first, second = tried(tmp_path, probes=chosen)
     assert first.startswith("models.net on rows: layers of probes.depth: 1 `0`, 2 `1`")
     assert second == "models.net on rows: layers of probes.one: 1 `0`"
     with pytest.raises(

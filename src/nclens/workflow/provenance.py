@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import subprocess
+import symtable
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -163,7 +164,8 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
         return set()
     if name is None:  # a file that a helper imports back counts whole, beside the function that was asked for
         seen.add(file.resolve())
-    tree = _parse(file.read_text(encoding="utf-8"), str(file))
+    text = file.read_text(encoding="utf-8")
+    tree, reads = _parse(text, str(file)), _globals(text, str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     statements = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
@@ -172,13 +174,42 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
         current = todo.pop()
         if current in definitions and current not in done:
             done.add(current)
-            todo += [child.id for child in ast.walk(definitions[current]) if isinstance(child, ast.Name)]
+            todo += [*_in_its_head(definitions[current]), *reads[current]]
     where = os.path.relpath(file, root)
     # Statements are run in their order, and as often as they are there; of definitions neither matters.
     parts = {(where, _dump(definitions[used])) for used in done} | {(f"{where}:", "\n".join(map(_dump, statements)))}
     for beside in _beside(file, root, tree):
         parts |= _own_parts(beside, root, None, seen)
     return parts
+
+
+@cache
+def _globals(text: str, filename: str) -> dict[str, frozenset[str]]:
+    """Return each function and class of a module with the names of the module that it reads, not its own variables."""
+
+    def read(table: symtable.SymbolTable) -> Iterator[str]:
+        in_class = str(table.get_type()) == "class"  # there a name may be read before it is set
+        yield from (symbol.get_name() for symbol in table.get_symbols() if in_class or symbol.is_global())
+        for child in table.get_children():
+            yield from read(child)
+
+    found: dict[str, frozenset[str]] = {}
+    for child in symtable.symtable(text, filename, "exec").get_children():
+        found[child.get_name()] = found.get(child.get_name(), frozenset()) | frozenset(read(child))
+    return found
+
+
+def _in_its_head(node: ast.FunctionDef | ast.ClassDef) -> Iterator[str]:
+    """Yield the names outside a function's or class's body: of decorators, defaults, annotations and bases."""
+    head = [*node.decorator_list]
+    if isinstance(node, ast.ClassDef):
+        head += [*node.bases, *(keyword.value for keyword in node.keywords)]
+    else:
+        given = node.args
+        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        annotations = [argument.annotation for argument in arguments if argument is not None]
+        head += [one for one in (*given.defaults, *given.kw_defaults, *annotations, node.returns) if one is not None]
+    yield from (child.id for part in head for child in ast.walk(part) if isinstance(child, ast.Name))
 
 
 def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
