@@ -73,7 +73,7 @@ class Figures:
             "caption": " ".join(filter(None, (remark, drawn.caption, source))),
             "notes": [_with_formulas(note) for note in seen.notes],
             "alt": alt,
-            "drawing": Markup(inline(seen, f"f{place}-", alt, self.styles)),  # noqa: S704 - all text in it is escaped
+            "drawing": Markup(inline(seen, f"f{place}-", alt, self.styles)),  # all text in it is escaped
             "links": figure_links(experiment, stem, self.links),
         }
         self.shown[experiment, stem] = figure
