@@ -124,6 +124,7 @@ rule draw_own:
         nc0=R.theory("nc0"),
         features=PLAN.of_all(lambda run: PLAN.of(run).features),
         manifests=PLAN.manifests(),
+        reused=PLAN.reused(),
     output:
         png=report(
             R.drawn("{drawn}", "png"),
@@ -154,6 +155,7 @@ rule draw_own:
         root=subpath(input.metrics, parent=True),
         # For Snakemake's report; a function of the output is no reason to run again.
         caption=lambda wildcards, output: PLAN.figure_texts(wildcards.drawn)[1],
+        sources=SOURCES,
     message:
         "draw {wildcards.drawn}"
     shell:
@@ -167,6 +169,7 @@ rule draw_own:
         " --nc0 {input.nc0:q}"
         " --root {params.root:q}"
         " --threads {threads}"
+        " --sources {params.sources:q}"
         " 2>&1 | tee -i {log:q}"
 
 

@@ -112,6 +112,7 @@ USED = {
             "optimizer": {"name": "sgd", "learning_rate": 0.077, "momentum": 0.7},
             "lr_schedule": {"kind": "step", "milestones": [2], "factor": 0.7},
             "clip_gradient_norm": 0.7,
+            "precision": "bf16",
         }.items()
     },
     **{
@@ -119,7 +120,6 @@ USED = {
         for key, value in {
             "augmentation": "flip_crop",
             "record_every": 2,
-            "precision": "bf16",
             "compile": True,
             "deterministic": True,
             "cuda_graph": "never",

@@ -34,7 +34,7 @@ CLAIMS = (
         "the classifier's rows over K), NC2 and NC3 after the last epoch, training set. NC0 counts as high above twice "
         "SGD's, a margin of ours. Where decay alone shrinks the weights at a known rate per step, lr wd/(1 - m) of SGD "
         "with momentum m and lr wd of decoupled decay, entries of the same rate are compared; an entry without such a "
-        "rate is compared with SGD of the same weight decay; where there is none, with all SGD.",
+        "rate is compared with SGD of the same weight decay or, where there is none, with all SGD.",
         keeps_nc0_high,
         labels={"nc0": "NC0", "nc2": "NC2", "nc3": "NC3"},
         subject="{loss}",

@@ -22,15 +22,16 @@ def optimizers(study: "Study", experiment: str) -> dict[str, str]:
     for loss in entry.losses:
         own = study.losses[loss].optimizer or entry.training.optimizer
         parts = [own.specification(), study.lr_schedule(entry, loss).specification()]
-        found[loss] = json.dumps(parts, sort_keys=True)
+        elsewhere = study.reused(experiment)[loss].minimised if loss in study.reused(experiment) else None
+        found[loss] = elsewhere or json.dumps(parts, sort_keys=True)
     return found if len(set(found.values())) > 1 else {}
 
 
 def peers(study: "Study", experiment: str) -> dict[str, tuple[str, ...]]:
     """Return for each loss that SGD does not minimise those that differ from it in the optimiser alone, which is SGD.
 
-    Of these the ones whose effective decay is equal to 1%; for an optimiser without one, those of equal weight decay;
-    where there are none, all.
+    Of these the ones whose effective decay is equal to 1%. For an optimiser without one, those of equal weight decay,
+    and where there are none, all. What minimised a loss of another study by functions of that study's own is not known.
     """
     entry = study.experiments[experiment]
     if not isinstance(entry, Experiment) or not optimizers(study, experiment):
@@ -40,15 +41,17 @@ def peers(study: "Study", experiment: str) -> dict[str, tuple[str, ...]]:
     for loss in entry.losses:
         parts = [study.losses[loss].specification(), study.lr_schedule(entry, loss).specification()]
         alike[loss] = json.dumps([*parts, entry.model_of(loss)])
-    sgd = [loss for loss in entry.losses if getattr(used[loss], "name", "") == "sgd"]
+    reused = study.reused(experiment)
+    known = [loss for loss in entry.losses if loss not in reused or reused[loss].minimised is None]
+    sgd = [loss for loss in known if getattr(used[loss], "name", "") == "sgd"]
     found = {}
-    for loss in (loss for loss in entry.losses if loss not in sgd):
+    for loss in (loss for loss in known if loss not in sgd):
         others = [other for other in sgd if alike[other] == alike[loss]]
         rate, decay = used[loss].shrinkage, used[loss].decay
         if rate is not None:
             equal = [other for other in others if math.isclose(used[other].shrinkage or 0.0, rate, rel_tol=0.01)]
         else:
-            equal = [other for other in others if used[other].decay == decay]
-        if others:
-            found[loss] = tuple(equal or others)
+            equal = [other for other in others if used[other].decay == decay] or others
+        if equal:
+            found[loss] = tuple(equal)
     return found

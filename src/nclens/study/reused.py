@@ -1,5 +1,6 @@
 """Losses of another study: entries among an experiment's losses whose runs are made and measured there."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,10 +105,7 @@ class Source:
     @property
     def runs(self) -> Path:
         """The folder of the runs, in which each seed has its own."""
-        models = self.experiment.get("model")
-        chosen = models.values() if isinstance(models, Mapping) else [self.model]
-        network = "+".join(dict.fromkeys(filter(None, chosen))) or RECORDED
-        return self.folder / self.dataset / network / self.entry.loss
+        return self.folder / self.dataset / (self.model or RECORDED) / self.entry.loss
 
     @property
     def seeds(self) -> list[int]:
@@ -115,6 +113,13 @@ class Source:
         if "runs" in self.experiment:
             return sorted(int(seed) for seed in self.experiment["runs"][self.entry.loss])
         return list(self.experiment["seeds"])
+
+    @property
+    def minimised(self) -> str | None:
+        """What minimised the loss there, as text, where that is a function of the other study's own; None elsewhere."""
+        entry, training = self.study["losses"][self.entry.loss], self.experiment.get("training", {})
+        chosen = [entry.get(key) or training.get(key) for key in ("optimizer", "lr_schedule")]
+        return json.dumps([self.study["study"], *chosen], sort_keys=True) if any(map(_is_own, chosen)) else None
 
     @property
     def descent(self) -> dict[str, Any]:
@@ -360,7 +365,8 @@ def _check_tables(study: "Study", name: str, source: Source) -> None:
     own = study.model_dump(mode="json", include={"metrics": True, "probes": True})
     probed, experiment = list(source.experiment.get("probes", ())), study.experiments[name]
     kinds = {study.probes[probe].kind for probe in experiment.probes}
-    of_kinds = [probe for probe in probed if source.study["probes"][probe]["kind"] in kinds]
+    # A probe of the user's own has no kind: its metrics have its name.
+    of_kinds = [probe for probe in probed if source.study["probes"][probe].get("kind") in kinds]
     measured = source.study.get("metrics", {})
     wanted = {f"metrics.{key}": (own["metrics"][key], measured.get(key)) for key in study.metrics}
     for key in dict.fromkeys([*experiment.probes, *of_kinds]):

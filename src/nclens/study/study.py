@@ -141,7 +141,8 @@ class Study(Closed):
         for name, experiment in self.experiments.items():
             where = f"experiments.{name}"
             self.refer(f"{where}.dataset", experiment.dataset, "datasets", self.datasets)
-            for model in experiment.models:
+            named = [experiment.model] if isinstance(experiment, Experiment) else []
+            for model in dict.fromkeys([*named, *experiment.models]):
                 self.refer(f"{where}.model", model, "models", self.models)
             for loss in experiment.own:
                 self.refer(f"{where}.losses", loss, "losses", self.losses)

@@ -128,6 +128,16 @@ def _plane(film: Mapping[str, np.ndarray], name: str, places: np.ndarray) -> Pla
     return Plane(points, means, places, float(film[f"{name}.scale"]))
 
 
+def _models(entry: Mapping[str, Any], named: Sequence[str], losses: Mapping[str, Any]) -> dict[str, str]:
+    """Return the model of each loss of a resolved experiment: by label, the loss entry's, or the experiment's."""
+    from nclens.study.imported import RECORDED
+
+    chosen = entry.get("model") or RECORDED
+    if isinstance(chosen, Mapping):
+        return {loss: chosen[loss] for loss in named}
+    return {loss: losses[loss].get("model") or chosen for loss in named}
+
+
 def write_film(
     root: Path, to: Path, experiment: str | None = None, seed: int | None = None, plane: str | None = None
 ) -> Film:
@@ -165,10 +175,14 @@ def write_film(
     looks = {f"{key}s": {loss: entry[key] for loss, entry in losses.items()} for key in ("label", "colour")}
     for name in [experiment] if experiment else entries:
         entry = entries[name]
-        if seed is not None and seed not in entry["seeds"]:
-            raise ValueError(f"--seed {seed}: allowed: {', '.join(map(str, entry['seeds']))}")
-        named = [loss if isinstance(loss, str) else loss["name"] for loss in entry["losses"]]
-        film = film_of(folder, {**entry, **looks, "losses": named, "experiment": name}, metrics, seed)
+        # Networks trained elsewhere are listed by label and seed.
+        runs = entry.get("runs", {})
+        seeds = entry.get("seeds") or sorted({int(one) for of_label in runs.values() for one in of_label})
+        if seed is not None and seed not in seeds:
+            raise ValueError(f"--seed {seed}: allowed: {', '.join(map(str, seeds))}")
+        named = [loss if isinstance(loss, str) else loss["name"] for loss in entry.get("losses", runs)]
+        keys = {"losses": named, "seeds": seeds, "experiment": name, "models": _models(entry, named, losses)}
+        film = film_of(folder, {**entry, **looks, **keys}, metrics, seed)
         if film is not None:
             break
     else:

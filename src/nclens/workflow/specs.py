@@ -408,6 +408,7 @@ class Descent:
     optimizer: Optimizer
     lr_schedule: LrSchedule
     clip_gradient_norm: float | None
+    precision: str
     lambda_w: float
     cosine_head: bool = False
     ignores_shift: bool | None = True
@@ -818,10 +819,11 @@ def predict(study: "Study") -> Predict:
             losses = tuple(sorted(entry.own))
             of_loss = {loss: _descent(study, name, loss) for loss in losses}
             descents.append(PredictNC0(**_runs(study, name) | {"losses": losses}, descents=of_loss))
-    regressions = [
-        PredictRegression(**_of_theory(study, name), dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1])
-        for name, _, dim, penalties in _penalised_regressions(study)
-    ]
+    regressions = []
+    for name, _, dim, penalties in _penalised_regressions(study):
+        keys = _of_theory(study, name)
+        keys["losses"] = tuple(loss for loss in keys["losses"] if study.trained_alike(name, loss))
+        regressions.append(PredictRegression(**keys, dim=dim, lambda_w=penalties[0], lambda_h_mean=penalties[1]))
     return Predict(Penalties(**study.theory.penalties), tuple(experiments), tuple(regressions), tuple(descents))
 
 
@@ -863,7 +865,7 @@ def judge(study: "Study") -> Judge:
     return Judge(
         tuple(
             JudgeExperiment(
-                **_runs(study, name),
+                **_runs(study, name) | {"models": _judged_models(study, name)},
                 task=study.task(name),
                 baseline=study.baseline(name),
                 kinds={loss: study.kind(loss) for loss in entry.losses},
@@ -1039,6 +1041,19 @@ def _models(entry: "Experiment | Imported") -> dict[str, str]:
     """Return each loss's model, where an experiment has several."""
     found = {loss: entry.network_of(loss) for loss in entry.losses}
     return found if len(set(found.values())) > 1 else {}
+
+
+def _judged_models(study: "Study", name: str) -> dict[str, str]:
+    """Return each loss's model for comparisons; one of another study that differs has that study's name too."""
+    from nclens.study.reused import differences
+
+    entry = study.experiments[name]
+    other = {
+        loss: f"{source.model or 'features'} ({source.study['study']})"
+        for loss, source in study.reused(name).items()
+        if any(key.partition(".")[0] == "model" for key, *_ in differences(study, name, loss))
+    }
+    return {loss: entry.network_of(loss) for loss in entry.losses} | other if other else _models(entry)
 
 
 def _drawn(study: "Study", name: str) -> dict[str, Any]:

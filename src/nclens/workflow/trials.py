@@ -89,9 +89,14 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         for loss in losses:
             try:
                 run = study.run(experiment, loss, min(study.experiments[experiment].seeds))
-                tried = build_loss(specs.train(study, run).loss, study.experiments[experiment].epochs)
-                found = tried(logits, targets, **parts_of(network, features, tried.needs))
-                found.mean().backward(retain_graph=True)
+                counts = None
+                if names == "K":
+                    counts = data[dataset][0].train_targets.bincount(minlength=outputs).tolist()
+                tried = build_loss(specs.train(study, run).loss, study.experiments[experiment].epochs, counts=counts)
+                found = tried(logits, targets, **parts_of(network, features, tried.needs)).mean()
+                if not found.requires_grad:
+                    raise ValueError("does not depend on the network's outputs: it has no gradient")
+                found.backward(retain_graph=True)
             except (ValueError, RuntimeError) as error:
                 faults.append(f"losses.{loss} on {dataset}: {error}")
     _refuse(faults)

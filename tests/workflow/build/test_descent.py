@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from nclens.ufm.nc0 import nc0_law
-from nclens.workflow.build.descent import COSINE_HEAD, PENALTIES_CLIPPED, SHIFTED, broken_premise, law_of
+from nclens.workflow.build.descent import COSINE_HEAD, PENALTIES_CLIPPED, ROUNDED, SHIFTED, broken_premise, law_of
 from nclens.workflow.specs import Descent, Loss, LrSchedule, Optimizer
 
 SGD = Optimizer(0.5, 0.01, {"momentum": 0.9, "nesterov": False}, "sgd")
 STEPS = LrSchedule("step", 1, {"milestones": [2, 3], "factor": 0.1})
-DESCENT = Descent(batch_size=8, optimizer=SGD, lr_schedule=STEPS, clip_gradient_norm=None, lambda_w=0.0)
+DESCENT = Descent(
+    batch_size=8, optimizer=SGD, lr_schedule=STEPS, clip_gradient_norm=None, precision="float32", lambda_w=0.0
+)
 
 
 def test_the_law_has_the_learning_rates_of_the_training():
@@ -47,6 +49,11 @@ def test_clipping_breaks_the_premise_where_penalties_decay_the_classifier():
     clipped = replace(DESCENT, clip_gradient_norm=1.0)
     assert broken_premise(clipped, 3) == ""
     assert broken_premise(replace(clipped, lambda_w=0.01), 3) == PENALTIES_CLIPPED
+
+
+def test_tensorfloat32_breaks_the_premise():
+    assert broken_premise(replace(DESCENT, precision="tf32"), 3) == ROUNDED
+    assert broken_premise(replace(DESCENT, precision="bf16"), 3) == ""  # the head stays in float32
 
 
 def test_a_cosine_head_breaks_the_premise():

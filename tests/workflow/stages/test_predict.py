@@ -218,7 +218,9 @@ def test_the_feature_dimension_is_the_networks_and_one_in_the_study_must_be_it(r
 
 SGD = specs.Optimizer(0.1, 0.01, {"momentum": 0.9, "nesterov": False}, "sgd")
 STEPS = specs.LrSchedule("step", 0, {"milestones": [10], "factor": 0.1})
-DESCENT = specs.Descent(batch_size=300, optimizer=SGD, lr_schedule=STEPS, clip_gradient_norm=None, lambda_w=0.0)
+DESCENT = specs.Descent(
+    batch_size=300, optimizer=SGD, lr_schedule=STEPS, clip_gradient_norm=None, precision="float32", lambda_w=0.0
+)
 SNAPSHOTS = (2, 5, 20)
 
 

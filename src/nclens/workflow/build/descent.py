@@ -21,6 +21,8 @@ OF_PARTS = "the loss is of more than the logits: {parts}"
 """What fails of the premise under a loss of features or weights."""
 COSINE_HEAD = "the classifier is normalised: its rows s w/|w| are no weights that the steps move"
 """What fails of the premise under a cosine head."""
+ROUNDED = "the factors of the head's gradient are rounded to TensorFloat-32, so that it does not sum to zero"
+"""What fails of the premise in lower precision."""
 PENALTIES_CLIPPED = "clipping scales the gradients of the penalties, which decay the classifier"
 """What fails of the premise where the clipped gradient has the penalties' part."""
 
@@ -54,6 +56,8 @@ def broken_premise(descent: Descent, classes: int) -> str:
     if descent.optimizer.name not in GRADIENT_DESCENT:
         called = descent.optimizer.name or descent.optimizer.function
         return f"the steps of {called} are no sums of gradients: it scales each weight by itself, or may do so"
+    if descent.precision == "tf32":
+        return ROUNDED
     if descent.cosine_head:
         return COSINE_HEAD
     if descent.clip_gradient_norm is not None and descent.lambda_w:

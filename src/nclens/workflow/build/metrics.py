@@ -57,7 +57,7 @@ def measure_snapshot(
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
             keys |= {} if task == "regression" else {"clean_labels": f"{split}.clean_targets"}
             here: dict[str, Any] = {name: tensors[key] for name, key in keys.items() if key in tensors}
-            if task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 2:
+            if task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 1:
                 here["min_samples"] = 2
             of_split = [one for one in chosen if one.task == task and split in one.splits]
             yield from ((split, metric, value) for metric, value in measured(of_split, known | here).items())
@@ -66,9 +66,13 @@ def measure_snapshot(
         keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
         shown = {name: tensors[key] for name, key in keys.items() if key in tensors}
         shown |= {"weight": tensors["weight"], "bias": tensors["bias"]}
+        yielded: set[str] = set()
         for entry in own:
-            if split in entry.splits:
-                yield from ((split, metric, value) for metric, value in own_measured(entry, shown).items())
+            found = own_measured(entry, shown) if split in entry.splits else {}
+            if twice := yielded & found.keys():
+                raise ValueError(f"metrics.{entry.name} yields {', '.join(sorted(twice))}, as another entry does")
+            yielded |= found.keys()
+            yield from ((split, metric, value) for metric, value in found.items())
 
 
 def measure_arrays(arrays: Mapping[str, Tensor]) -> dict[str, float]:

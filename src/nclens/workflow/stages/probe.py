@@ -1,5 +1,6 @@
 """Run the networks of a run's snapshots again, for what their features alone do not show: its probes."""
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -77,7 +78,8 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 # What the function before did to the network is undone.
                 read_weights(network, folder.run(spec.run).snapshots, epoch)
                 try:
-                    found = _own(own, network, train if split == "train" else test, known)
+                    # A copy: what a function adds to it, such as a hook, is gone after the call.
+                    found = _own(own, copy.deepcopy(network), train if split == "train" else test, known)
                 except ValueError as error:
                     raise ValueError(f"{spec.run}, epoch {epoch}: {error}") from error
                 yield from ((epoch, split, metric, value) for metric, value in found.items())
