@@ -147,7 +147,9 @@ def test_a_study_makes_what_it_promises_and_then_there_is_nothing_to_do(finished
         *(("rows", "gradient_variance_head_onehot", epoch) for epoch in (1, 3, 4)),
     }
     claims = pd.read_csv(root / "claims.csv")
-    assert {*(f"C{k}" for k in range(1, 7)), "W1", "W2", *(f"G{k}" for k in range(1, 6))} == set(claims["claim"])
+    assert {*(f"C{k}" for k in range(1, 7)), "W1", "W2", "S1", "S2", "N1", *(f"G{k}" for k in range(1, 6))} == set(
+        claims["claim"]
+    )
     assert (claims.loc[claims["seeds"] == 1, "verdict"] == "inconclusive").all()
     assert "verdict" in finished.output.lower()
     assert "report.html" in finished.output

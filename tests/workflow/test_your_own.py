@@ -89,9 +89,9 @@ def test_the_study_of_the_page_runs_and_an_edited_part_trains_nothing(tmp_path):
     assert set(drawn) <= artifacts
     place.snakemake("--report", "page.zip")
     with zipfile.ZipFile(place.path("page.zip")) as report:
-        shown = "".join(report.read(name).decode(errors="ignore") for name in report.namelist())
-    assert "main_noise.png" in shown
-    assert "Gaussian noise against epoch" in shown
+        reported = "".join(report.read(name).decode(errors="ignore") for name in report.namelist())
+    assert "main_noise.png" in reported
+    assert "Gaussian noise against epoch" in reported
 
     assert place.planned() == set()
     place.edit("mine/my_parts.py", 'marker="o"', 'marker="s"')
