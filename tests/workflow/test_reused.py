@@ -213,8 +213,8 @@ def test_a_metric_that_the_own_runs_have_and_the_others_lack_is_named(there, raw
     plan = made(raw)
     for seed in (0, 1):
         with plan.folder.run(f"mnist5k/resnet8/maxsup/seed{seed}").metrics.open("a") as file:
-            file.write("6,test,margin,0.5\n")
-    with pytest.raises(ValueError, match=r"smoke/mnist5k/resnet8/ce lacks margin of the test split and 0 more metrics"):
+            file.write("6,test,aurc,0.5\n")
+    with pytest.raises(ValueError, match=r"smoke/mnist5k/resnet8/ce lacks aurc of the test split and 0 more metrics"):
         collect(specs.collect(plan.study), plan.folder.root, plan.folder.metrics, plan.sources)
 
 
