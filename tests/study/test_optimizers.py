@@ -142,8 +142,8 @@ def test_losses_are_compared_with_sgd_of_the_same_loss_at_equal_effective_decay(
         assert found[f"{loss}_sgdw10"] == (f"{loss}_strong",)
         assert found[f"{loss}_adam"] == (f"{loss}_strong",)  # of equal weight decay
         assert found[f"{loss}_adamw"] == (f"{loss}_weak",)
-        assert found[f"{loss}_other"] == (f"{loss}_weak", f"{loss}_strong")
-    assert len(found) == 10  # none of another schedule
+        assert f"{loss}_other" not in found  # no SGD has its effective decay
+    assert len(found) == 8  # none of another schedule
     minimised = optimizers(study, "smoke")
     assert minimised["ce_adam"] == minimised["ls_adam"] != minimised["ce_adamw"]
 

@@ -35,6 +35,14 @@ PREPROCESSED = "preprocessed"
 #: The function that a probe of the trained loss gets it by.
 LOSS_AFTER = "nclens.workflow.build.losses:loss_after"
 
+#: Functions whose metrics every network of their task has, whatever its loss.
+ALWAYS = (
+    "nclens.metrics.collapse:neural_collapse",
+    "nclens.metrics.calibration:calibration_metrics",
+    "nclens.metrics.selective:selective_metrics",
+    "nclens.metrics.regression:regression_collapse",
+)
+
 # --- what several steps share ----------------------------------------------------------------------------------------
 
 
@@ -434,12 +442,16 @@ class Predict:
 
 @dataclass(frozen=True)
 class CollectExperiment(OfRuns):
-    """Which runs there are; `probed` where they have probes, `others` are the losses of other studies."""
+    """Which runs there are; `probed` where they have probes, `others` are the losses of other studies.
+
+    `always` are the metrics that these must have where the own runs have them.
+    """
 
     task: str
     probed: bool = False
     teachers: dict[str, Teaching] = field(default_factory=dict)
     others: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -851,10 +863,16 @@ def collect(study: "Study") -> Collect:
                 probed=bool(entry.probes),
                 teachers=_teachers(study, name),
                 others=tuple(study.reused(name)),
+                always=_always() if study.reused(name) else (),
             )
             for name, entry in study.experiments.items()
         )
     )
+
+
+def _always() -> tuple[str, ...]:
+    """Return the metrics that every network of their task has, whatever its loss."""
+    return tuple(one.name for entry in MEASUREMENTS if entry.function in ALWAYS for one in entry.metrics)
 
 
 def judge(study: "Study") -> Judge:

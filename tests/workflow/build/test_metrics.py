@@ -168,9 +168,11 @@ def toy_rows():
     features, labels, weight, bias = split()
     heads = {"weight": weight, "bias": bias}
     tensors = {"train.features": features, "train.logits": features @ weight.T, "train.targets": labels}
+    tensors["train.clean_targets"] = labels.roll(1)
     tensors |= {key.replace("train", "test"): tensor[:40] for key, tensor in tensors.items()}
     mask = stratified_mask(tensors["test.targets"], 0.5, 0)
     given = {"reference_means": class_means(features, labels, K), "loss": ce, "held_out": mask, "gamma": 0.01}
+    given["train_counts"] = labels.bincount(minlength=K)
     return {
         "classification": list(measure_snapshot(calls("classification"), tensors | heads, given)),
         "onehot": list(measure_snapshot(calls("onehot"), tensors | heads, given)),

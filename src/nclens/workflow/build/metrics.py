@@ -51,6 +51,7 @@ def measure_snapshot(
     known = {name: value for name, value in given.items() if value is not None}
     known |= {"weight": tensors["weight"], "bias": tensors["bias"]}
     chosen = list(called)
+    yielded: dict[str, set[str]] = {split: set() for split in SPLITS}
     for task in dict.fromkeys(one.task for one in chosen):
         targets = "targets" if task == "regression" else "labels"
         for split in SPLITS:
@@ -60,18 +61,22 @@ def measure_snapshot(
             if task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 1:
                 here["min_samples"] = 2
             of_split = [one for one in chosen if one.task == task and split in one.splits]
-            yield from ((split, metric, value) for metric, value in measured(of_split, known | here).items())
+            built_in = measured(of_split, known | here)
+            yielded[split] |= built_in.keys()
+            yield from ((split, metric, value) for metric, value in built_in.items())
     for split in SPLITS:
         targets = "labels" if f"{split}.logits" in tensors else "targets"
         keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
         shown = {name: tensors[key] for name, key in keys.items() if key in tensors}
         shown |= {"weight": tensors["weight"], "bias": tensors["bias"]}
-        yielded: set[str] = set()
         for entry in own:
             found = own_measured(entry, shown) if split in entry.splits else {}
-            if twice := yielded & found.keys():
-                raise ValueError(f"metrics.{entry.name} yields {', '.join(sorted(twice))}, as another entry does")
-            yielded |= found.keys()
+            if twice := yielded[split] & found.keys():
+                raise ValueError(
+                    f"metrics.{entry.name} yields {', '.join(sorted(twice))}, as a built-in metric or another entry "
+                    "does; allowed: another key, or another name"
+                )
+            yielded[split] |= found.keys()
             yield from ((split, metric, value) for metric, value in found.items())
 
 

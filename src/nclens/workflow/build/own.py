@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nclens.metrics.catalogue import metric
 from nclens.workflow.build.functions import call, load_function
 from nclens.workflow.specs import OwnMetric
 
@@ -40,8 +39,6 @@ def own_measured(entry: OwnMetric, given: Mapping[str, Any], table: str = "metri
         raise ValueError(f"{what} must return a number or a dict of numbers, not {_described(found)}") from None
     if wrong := [name for name in values if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{what} returns the keys {', '.join(wrong)}; allowed: letters, digits and _")
-    if taken := [name for name in values if metric(name) is not None]:
-        raise ValueError(f"{what} yields {', '.join(taken)}, which is built in; allowed: another key, or another name")
     return values
 
 

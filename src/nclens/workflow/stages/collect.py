@@ -5,19 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nclens.metrics.catalogue import MEASUREMENTS
 from nclens.training.history import HISTORY
 from nclens.workflow import tables
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Collect, CollectExperiment
-
-#: Functions whose metrics every network of their task has, whatever its loss.
-ALWAYS = (
-    "nclens.metrics.collapse:neural_collapse",
-    "nclens.metrics.calibration:calibration_metrics",
-    "nclens.metrics.selective:selective_metrics",
-    "nclens.metrics.regression:regression_collapse",
-)
 
 
 def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] | None = None) -> None:
@@ -59,7 +50,6 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
 
 def _check_reused(item: CollectExperiment, folder: StudyFolder) -> None:
     """Refuse runs of another study that lack a metric of every network of the task which all own runs have."""
-    always = {one.name for entry in MEASUREMENTS if entry.function in ALWAYS for one in entry.metrics}
 
     def measured(loss: str) -> set[tuple[str, str]]:
         run = folder.run(run_path(item.dataset, item.model_of(loss), loss, item.seeds[0]))
@@ -67,7 +57,7 @@ def _check_reused(item: CollectExperiment, folder: StudyFolder) -> None:
         for table, path in [(tables.METRICS, run.metrics), *([(tables.PROBES, run.probes)] if item.probed else [])]:
             rows = tables.read(table, path, ["split", "metric"]).drop_duplicates()
             found |= set(rows.itertuples(index=False, name=None))
-        return {(split, metric) for split, metric in found if metric in always}
+        return {(split, metric) for split, metric in found if metric in item.always}
 
     own = [loss for loss in item.losses if loss not in item.others]
     if not own or not item.others:
