@@ -15,6 +15,7 @@ from nclens.study.study import Study
 from nclens.study.training import Training
 from nclens.workflow import specs
 from nclens.workflow.paths import path_of
+from nclens.workflow.specs.text import hints_of
 
 ROOT = Path(__file__).parents[2]
 STUDIES = {path.stem: path for path in [*(ROOT / "studies").glob("*.yaml"), ROOT / "workflow_config.yaml"]}
@@ -201,7 +202,7 @@ def test_one_name_has_one_shape_in_every_specification():
     shapes = {}
     for kind in vars(specs).values():
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            for name, hint in specs._hints(kind).items():
+            for name, hint in hints_of(kind).items():
                 shapes.setdefault(name, set()).add(
                     str(hint).removesuffix(" | None").removeprefix("<class '").removesuffix("'>")
                 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.tensors import Split
-from nclens.metrics.held_out import stratified_mask
+from nclens.metrics.held_out import divided, held_out_of
 from nclens.metrics.out_of_distribution import CUTOFF, Detector, auroc, false_positive_rate, nc5
 from nclens.models import Network
 from nclens.training.loop import extract_features
@@ -62,11 +62,15 @@ def detection(
     detector = Detector.fit(features, labels, weight, cutoff=cutoff, directions=directions)
     outside = extract_features(network, other[1])
     tested = extract_features(network, test)
-    if validation is None:
-        mask = stratified_mask(test.targets.cpu(), held_out, held_out_seed)
-        inside, chosen_on = ((tested[0][part], tested[1][part]) for part in (~mask, mask))
-    else:
-        inside, chosen_on = tested, extract_features(network, validation)
+    known = {"test.targets": test.targets.cpu()}
+    if validation is not None:
+        known |= dict(zip(("val.features", "val.logits"), extract_features(network, validation), strict=True))
+        known["val.targets"] = validation.targets.cpu()
+    parts = []
+    for kind, values in zip(("features", "logits"), tested, strict=True):
+        held = held_out_of(known, held_out, held_out_seed, kind)
+        parts.append([chosen for chosen, _ in divided(values, known["test.targets"], held)])
+    chosen_on, inside = ((features_of, logits_of) for features_of, logits_of in zip(*parts, strict=True))
     noise = extract_features(network, _noise(test, len(chosen_on[0]), seed))
     alpha = detector.fit_alpha(chosen_on, noise)
     own, others = detector.scores(*inside, alpha), detector.scores(*outside, alpha)

@@ -1,23 +1,65 @@
-"""What each step of the workflow depends on: one frozen dataclass a step, made from a study, passed as JSON.
-
-A setting that is left out of a step's specification never triggers a rerun of that step. One name has one shape:
-`experiment`, `dataset` and `losses` are names of the study's entries, and a further fact about losses is a mapping from
-their names (`labels`, `smoothings`, ...). Only a run's own `model` and `loss` are entries in full.
-"""
+"""From a study to the specification of each step, a function a step."""
 
 import dataclasses
-import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nclens.metrics.catalogue import MEASUREMENTS, Task
 from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
+from nclens.workflow.specs.steps import (
+    PREPROCESSED,
+    Call,
+    Collect,
+    CollectExperiment,
+    Descent,
+    Draw,
+    DrawExperiment,
+    Entry,
+    Extract,
+    Ingest,
+    Judge,
+    JudgeExperiment,
+    Loss,
+    Measure,
+    MeasureClassifier,
+    MeasureRegressor,
+    OfExperiment,
+    OwnFigure,
+    OwnMetric,
+    OwnProbe,
+    Penalties,
+    Predict,
+    PredictExperiment,
+    PredictNC0,
+    PredictRegression,
+    Prepare,
+    Probe,
+    ProbeRun,
+    Report,
+    ReportExperiment,
+    Resolve,
+    Reuse,
+    ReusedFrom,
+    ReusedLoss,
+    Schedule,
+    ShownFigure,
+    ShownMetric,
+    StatedClaim,
+    Teacher,
+    Teaching,
+    Theory,
+    TheoryExperiment,
+    TheoryRegression,
+    TrackExperiment,
+    TrackRun,
+    TrackSetup,
+    TrackStudy,
+    Train,
+    Training,
+)
+from nclens.workflow.specs.text import decoded, flat, hints_of
 
 if TYPE_CHECKING:
     from nclens.study.experiments import Experiment
@@ -27,14 +69,6 @@ if TYPE_CHECKING:
     from nclens.study.probes import CustomProbe
     from nclens.study.study import Run, Study
 
-T = TypeVar("T")
-
-#: The name of a network with what is done to its inputs: `nclens.models.preprocessing`.
-PREPROCESSED = "preprocessed"
-
-#: The function that a probe of the trained loss gets it by.
-LOSS_AFTER = "nclens.workflow.build.losses:loss_after"
-
 #: Functions whose metrics every network of their task has, whatever its loss.
 ALWAYS = (
     "nclens.metrics.collapse:neural_collapse",
@@ -42,631 +76,6 @@ ALWAYS = (
     "nclens.metrics.selective:selective_metrics",
     "nclens.metrics.regression:regression_collapse",
 )
-
-# --- what several steps share ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An entry of the study: a registered function by its `name`, or the user's own by `function` and `file`."""
-
-    entry: str
-    name: str | None = None
-    function: str | None = None
-    file: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def called(self) -> str:
-        """The name of the function that computes it."""
-        return self.name or self.function or ""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a loss's strength changes: `kind` is constant, linear or drop; `end` its last strength, at `epoch`."""
-
-    kind: str
-    end: float | None = None
-    epoch: int | None = None
-
-
-@dataclass(frozen=True)
-class Loss(Entry):
-    """A loss entry; `parameter` is the argument that its `schedule` varies, None where it has no strength.
-
-    `class_weights` are factors by class, none for 1; `balanced` where they are N / (K n_k).
-    """
-
-    parameter: str | None = None
-    schedule: Schedule | None = None
-    class_weights: tuple[float, ...] = ()
-    balanced: bool = False
-
-
-@dataclass(frozen=True)
-class Penalties:
-    """Penalties of the unconstrained feature model; `lambda_h_total` is N lambda_H."""
-
-    lambda_w: float
-    lambda_h_total: float
-    lambda_b: float
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """Who teaches a distilled loss: another experiment's loss, its smoothing if it has one, and T and b."""
-
-    experiment: str
-    loss: str
-    smoothing: float | None
-    temperature: float
-    weight: float
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A probe; `suffix` follows the names of its metrics, `snapshots` are its epochs, `split` that of its rows."""
-
-    kind: str
-    arguments: dict[str, Any]
-    suffix: str = ""
-    snapshots: tuple[int, ...] = ()
-    function: str = ""
-    split: str = ""
-
-
-@dataclass(frozen=True)
-class OfExperiment:
-    """What tells an experiment's results apart; `model` is all models joined by + where there are several."""
-
-    experiment: str
-    dataset: str
-    model: str
-
-
-@dataclass(frozen=True)
-class OfRuns(OfExperiment):
-    """The runs of an experiment, one a loss and seed, with the epoch that each ends at.
-
-    `models` has each loss's model where there are several.
-    """
-
-    losses: tuple[str, ...]
-    seeds: tuple[int, ...]
-    epochs: int
-    models: dict[str, str] = field(default_factory=dict, kw_only=True)
-
-    def model_of(self, loss: str) -> str:
-        """Return the model of a loss."""
-        return self.models.get(loss, self.model)
-
-
-# --- steps of one data set or run ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Resolve:
-    """The whole study, every default written out."""
-
-    resolved: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """A data set: its name, and all that its entry says of it but for the paths of the user's files."""
-
-    dataset: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """The optimiser of a run, by `name` or the user's own by `function` and `file`; `arguments` are all other keys."""
-
-    learning_rate: float
-    weight_decay: float
-    arguments: dict[str, Any]
-    name: str | None = None
-    function: str | None = None
-    file: str | None = None
-
-
-@dataclass(frozen=True)
-class LrSchedule:
-    """The schedule of a run's learning rate; see `nclens.training.learning_rate.LrSchedule`."""
-
-    kind: str
-    warmup_epochs: int
-    arguments: dict[str, Any]
-    function: str | None = None
-    file: str | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a run is trained; see `nclens.study.training.Training`."""
-
-    epochs: int
-    batch_size: int
-    optimizer: Optimizer
-    lr_schedule: LrSchedule
-    clip_gradient_norm: float | None
-    augmentation: str
-    record_every: int
-    device: str
-    precision: str
-    compile: bool
-    deterministic: bool
-    cuda_graph: str
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The trained network that a run learns from: its run, its model, and the epoch of its snapshot."""
-
-    run: str
-    model: Entry
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Train:
-    """A run in full; `penalties` is None for plain weight decay, `teacher` for a run that learns from labels alone."""
-
-    dataset: str
-    model: Entry
-    loss: Loss
-    seed: int
-    training: Training
-    penalties: Penalties | None
-    snapshots: tuple[int, ...]
-    teacher: Teacher | None = None
-
-
-@dataclass(frozen=True)
-class Ingest:
-    """A run of networks trained elsewhere; `model` is None for recorded features.
-
-    `prefix` and `key` say which weights of a file are meant, `epoch` is that of a file without one in its name.
-    """
-
-    dataset: str
-    model: Entry | None
-    seed: int
-    snapshots: tuple[int, ...]
-    device: str
-    prefix: str | None = None
-    key: str | None = None
-    epoch: int = 0
-    expected_error: float | None = None
-
-
-@dataclass(frozen=True)
-class Extract:
-    """The network whose snapshots are evaluated, and where; `kept` are the epochs whose features stay.
-
-    `model` is None for features that were recorded without a network.
-    """
-
-    dataset: str
-    model: Entry | None
-    snapshots: tuple[int, ...]
-    kept: tuple[int, ...]
-    device: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function of the catalogue of metrics, with what its values depend on: a label is no part of it."""
-
-    function: str
-    task: str
-    splits: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OwnMetric:
-    """A metric of the user's own: its name in tables, the function, and the splits that it is measured on."""
-
-    name: str
-    function: str
-    file: str
-    arguments: dict[str, Any]
-    splits: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OwnProbe(OwnMetric):
-    """A probe of the user's own: as a metric, with its epochs and the other data set that it uses, if any."""
-
-    snapshots: tuple[int, ...] = ()
-    dataset: str | None = None
-
-
-@dataclass(frozen=True)
-class MeasureClassifier:
-    """How classifiers are measured; the film has the plane of the templates of `projection_classes`."""
-
-    held_out: float
-    held_out_seed: int
-    loss: Loss
-    epochs: int
-    projection_classes: tuple[int, ...] = (0, 1, 2)
-
-
-@dataclass(frozen=True)
-class MeasureRegressor:
-    """How regressors are measured; `c` is lambda_W lambda_H where training had the model's penalties."""
-
-    c: float | None
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured on each snapshot: one of the two, by task; `kept` as in `Extract`."""
-
-    task: str
-    snapshots: tuple[int, ...]
-    kept: tuple[int, ...]
-    measurements: tuple[Call, ...]
-    classifier: MeasureClassifier | None = None
-    regressor: MeasureRegressor | None = None
-    own: tuple[OwnMetric, ...] = ()
-
-
-@dataclass(frozen=True)
-class ProbeRun:
-    """A run's network and the probes of it; `snapshots` are the epochs of any of them.
-
-    `loss` and the `epochs` of its training are there where a probe is of the trained loss.
-    """
-
-    dataset: str
-    model: Entry
-    snapshots: tuple[int, ...]
-    device: str
-    run: str
-    seed: int
-    probes: tuple[Probe, ...]
-    own_probes: tuple[OwnProbe, ...] = ()
-    loss: Loss | None = None
-    epochs: int = 0
-
-
-# --- steps of the whole study ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ReusedLoss(OfExperiment):
-    """Runs of another study: what it calls them, their seeds, and whether their probes are used."""
-
-    loss: str
-    study: str
-    there: OfExperiment
-    loss_there: str
-    seeds: tuple[int, ...]
-    probed: bool = False
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """The losses whose runs other studies have made."""
-
-    reused: tuple[ReusedLoss, ...]
-
-
-@dataclass(frozen=True)
-class TheoryExperiment(OfExperiment):
-    """The losses that have a closed form, and their smoothings."""
-
-    dim: int | None
-    losses: tuple[str, ...]
-    smoothings: dict[str, float]
-    models: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TheoryRegression(OfExperiment):
-    """A regression that is trained with the model's penalties."""
-
-    dim: int | None
-    losses: tuple[str, ...]
-    lambda_w: float
-    lambda_h_mean: float
-    models: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Theory:
-    """The penalties, and the experiments that the unconstrained feature model is evaluated for."""
-
-    penalties: Penalties
-    experiments: tuple[TheoryExperiment, ...]
-    regressions: tuple[TheoryRegression, ...]
-
-
-@dataclass(frozen=True)
-class PredictExperiment(OfRuns):
-    """The losses that have a closed form; `regularised` where training had the model's penalties."""
-
-    dim: int | None
-    smoothings: dict[str, float]
-    regularised: bool
-
-
-@dataclass(frozen=True)
-class PredictRegression(OfRuns):
-    """A regression that was trained with the model's penalties."""
-
-    dim: int | None
-    lambda_w: float
-    lambda_h_mean: float
-
-
-@dataclass(frozen=True)
-class Descent:
-    """How the classifier of a run is trained, as far as the law of NC0 goes: some fields of `Training`, and the loss.
-
-    `lambda_w` is that of the penalties. `ignores_shift` is whether the loss ignores a constant added to all logits,
-    None for the user's own, `tested`, whose gradients tell.
-    """
-
-    batch_size: int
-    optimizer: Optimizer
-    lr_schedule: LrSchedule
-    clip_gradient_norm: float | None
-    precision: str
-    lambda_w: float
-    cosine_head: bool = False
-    ignores_shift: bool | None = True
-    tested: Loss | None = None
-
-
-@dataclass(frozen=True)
-class PredictNC0(OfRuns):
-    """The losses whose networks are compared with the law of NC0."""
-
-    descents: dict[str, Descent]
-
-
-@dataclass(frozen=True)
-class Predict:
-    """The penalties, and the experiments whose networks are compared with the theory: the model's, and that of NC0."""
-
-    penalties: Penalties
-    experiments: tuple[PredictExperiment, ...]
-    regressions: tuple[PredictRegression, ...]
-    nc0: tuple[PredictNC0, ...] = ()
-
-
-@dataclass(frozen=True)
-class CollectExperiment(OfRuns):
-    """Which runs there are; `probed` where they have probes, `others` are the losses of other studies.
-
-    `always` are the metrics that these must have where the own runs have them.
-    """
-
-    task: str
-    probed: bool = False
-    teachers: dict[str, Teaching] = field(default_factory=dict)
-    others: tuple[str, ...] = ()
-    always: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Collect:
-    """Which runs there are."""
-
-    experiments: tuple[CollectExperiment, ...]
-
-
-@dataclass(frozen=True)
-class JudgeExperiment(OfRuns):
-    """Which losses are compared: kinds and strengths as the claims name them, labels, and the one to compare with.
-
-    `optimizers` are what minimises each, as text, `peers` the losses that differ from one in the optimiser alone; see
-    `nclens.study.peers`.
-    """
-
-    task: str
-    baseline: str | None
-    kinds: dict[str, str]
-    strengths: dict[str, float | None]
-    weight_decays: dict[str, float]
-    regularised: bool
-    teachers: dict[str, Teaching] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    optimizers: dict[str, str] = field(default_factory=dict)
-    peers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StatedClaim:
-    """A claim of the user's own: what is claimed of a metric, or of what a function returns; see `nclens.study.claims`.
-
-    `null` is the value that the interval is compared with, `rising` whether larger values of the metric are better.
-    """
-
-    id: str
-    statement: str
-    direction: str
-    scale: str
-    null: float
-    margin: float
-    metric: str = ""
-    label: str = ""
-    unit: str = ""
-    split: str = ""
-    at: str = ""
-    rising: bool = False
-    function: str | None = None
-    file: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The experiments that the claims are judged in, and the user's own claims.
-
-    `comparisons` are what the latter are judged on: claim, experiment, loss, and the loss that it is compared with.
-    """
-
-    experiments: tuple[JudgeExperiment, ...]
-    claims: tuple[StatedClaim, ...] = ()
-    comparisons: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class DrawExperiment(OfRuns):
-    """What an experiment's figures show, and how its losses look; `labels` has those of teachers too."""
-
-    task: str
-    figures: tuple[str, ...]
-    baseline: str | None
-    labels: dict[str, str]
-    colours: dict[str, str]
-    first_epoch: int
-    weight_decays: dict[str, float]
-    regularised: bool
-    smoothings: dict[str, float] = field(default_factory=dict)
-    drops: dict[str, int] = field(default_factory=dict)
-    teachers: dict[str, Teaching] = field(default_factory=dict)
-    probes: tuple[Probe, ...] = ()
-    projection_classes: tuple[int, ...] = (0, 1, 2)
-
-    @property
-    def labelled_teachers(self) -> dict[str, dict[str, Any]]:
-        """Each distilled loss's teaching with the teacher's label, in the order of the losses."""
-        taught = ((loss, self.teachers[loss]) for loss in self.losses if loss in self.teachers)
-        return {loss: {**vars(teaching), "label": self.labels[teaching.loss]} for loss, teaching in taught}
-
-
-@dataclass(frozen=True)
-class OwnFigure:
-    """A figure of the user's own: its name in files, and the function that draws it."""
-
-    name: str
-    function: str
-    file: str
-    arguments: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The experiments that are drawn, and the user's own figures among those that they list."""
-
-    experiments: tuple[DrawExperiment, ...]
-    own_figures: tuple[OwnFigure, ...] = ()
-
-
-@dataclass(frozen=True)
-class ReusedFrom:
-    """The study, experiment and loss that runs are of, and the command that makes them.
-
-    `differences` are what was trained otherwise there: key, value there, value here.
-    """
-
-    study: str
-    experiment: str
-    loss: str
-    command: str
-    differences: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class ReportExperiment(DrawExperiment):
-    """What the page says of an experiment; `transfer` are the data sets that its probes transfer to.
-
-    `imported` are the epochs of networks that were trained elsewhere; there are none of those that the study trains.
-    `origins` are the losses whose runs are another study's.
-    """
-
-    transfer: tuple[str, ...] = ()
-    imported: tuple[int, ...] = ()
-    origins: dict[str, ReusedFrom] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ShownMetric:
-    """How the page shows a metric or a probe of the user's own; see `nclens.study.metrics`."""
-
-    name: str
-    label: str
-    better: str
-    splits: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ShownFigure:
-    """How the page shows a figure of the user's own; see `nclens.study.figures`."""
-
-    name: str
-    title: str
-    source: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the page shows; `command` reproduces the study."""
-
-    study: str
-    title: str
-    command: str
-    experiments: tuple[ReportExperiment, ...]
-    claims: tuple[StatedClaim, ...] = ()
-    metrics: tuple[ShownMetric, ...] = ()
-    shown_figures: tuple[ShownFigure, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrackSetup:
-    """The study that is recorded, and its saved view: the experiments' tasks, the parameters that group runs."""
-
-    study: str
-    tasks: tuple[str, ...] = ("classification",)
-    by: tuple[str, ...] = ("loss",)
-
-
-@dataclass(frozen=True)
-class TrackRun(OfExperiment):
-    """What is recorded of a run: its keys, its looks, its files."""
-
-    study: str
-    run: str
-    loss: str
-    seed: int
-    task: str
-    label: str
-    colour: str
-    tensors: bool
-    epoch: int
-    probed: bool
-
-
-@dataclass(frozen=True)
-class TrackExperiment(OfExperiment):
-    """How the aggregates of an experiment's losses look; `models` as in `OfRuns`."""
-
-    labels: dict[str, str]
-    colours: dict[str, str]
-    models: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TrackStudy:
-    """What is recorded of the study: its files, as paths below its folder, its aggregates, and its view."""
-
-    study: str
-    title: str
-    files: tuple[str, ...]
-    experiments: tuple[TrackExperiment, ...] = ()
-    tasks: tuple[str, ...] = ("classification",)
-    by: tuple[str, ...] = ("loss",)
-
-
-# --- from a study, a function a step ---------------------------------------------------------------------------------
 
 
 def resolve(study: "Study") -> Resolve:
@@ -721,7 +130,7 @@ def _training(study: "Study", experiment: str, loss: str) -> Training:
     training = _dumped(chosen.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule"})
     training["optimizer"] = study.optimizer(chosen, loss).specification()
     training["lr_schedule"] = study.lr_schedule(chosen, loss).specification()
-    return _decoded(Training, training)
+    return decoded(Training, training)
 
 
 def ingest(study: "Study", run: "Run") -> Ingest:
@@ -843,7 +252,7 @@ def _descent(study: "Study", experiment: str, loss: str) -> Descent:
     """Return how the classifiers of a loss are trained."""
     training, penalties = _training(study, experiment, loss), _trained_with(study, experiment)
     ignores_shift = study.losses[loss].ignores_shift
-    shared = [item.name for item in dataclasses.fields(Descent) if item.name in _hints(Training)]
+    shared = [item.name for item in dataclasses.fields(Descent) if item.name in hints_of(Training)]
     return Descent(
         **{name: getattr(training, name) for name in shared},
         lambda_w=penalties.lambda_w if penalties else 0.0,
@@ -906,7 +315,7 @@ def judge(study: "Study") -> Judge:
 
 def stated_claims(study: "Study") -> list[StatedClaim]:
     """Return the claims of the user's own."""
-    return [_decoded(StatedClaim, {"id": name, **entry.specification()}) for name, entry in study.claims.items()]
+    return [decoded(StatedClaim, {"id": name, **entry.specification()}) for name, entry in study.claims.items()]
 
 
 def draw(study: "Study") -> Draw:
@@ -1209,79 +618,5 @@ def _parts(dumped: dict[str, Any]) -> dict[str, Any]:
     return {"name": dumped.pop("name"), "arguments": dumped}
 
 
-def flat(entry: Entry) -> dict[str, Any]:
-    """Return an entry of a model as `nclens.workflow.build.models` takes it: its arguments beside its name."""
-    if entry.function is not None:
-        return {"function": entry.function, "file": entry.file, "parameters": entry.arguments}
-    return {"name": entry.name, **entry.arguments}
-
-
 def _dumped(entry: "Closed", leave_out: set[str] | None = None) -> dict[str, Any]:
     return entry.model_dump(mode="json", exclude=leave_out)
-
-
-# --- as text ---------------------------------------------------------------------------------------------------------
-
-
-def encode(spec: Any) -> str:
-    """Return a specification as the JSON text that a rule passes; the order of a mapping's keys does not count."""
-    return json.dumps(plain(spec), sort_keys=True)
-
-
-def plain(spec: Any) -> dict[str, Any]:
-    """Return a specification as plain data: mappings, lists, texts and numbers."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
-
-
-def decode(kind: type[T], text: str) -> T:
-    """Return the specification that a JSON text holds.
-
-    Raises:
-        ValueError: the text is no JSON, or no specification of that kind; names the key.
-    """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from None
-    return _decoded(kind, content)
-
-
-def _decoded(kind: Any, value: Any, where: str = "") -> Any:
-    """Return plain data as what a type hint says: a dataclass, a tuple, a mapping or a simple value."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        (chosen,) = (member for member in arguments if member is not types.NoneType)
-        return None if value is None else _decoded(chosen, value, where)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, where)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_decoded(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {key: _decoded(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is not Any and type(value) is not kind:
-        wanted = getattr(origin or kind, "__name__", kind)
-        raise ValueError(f"{where.lstrip('.') or 'the specification'} = {value!r}: must be of type {wanted}")
-    return value
-
-
-def _dataclass(kind: Any, value: Any, where: str) -> Any:
-    hints = _hints(kind)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where.lstrip('.') or 'the specification'} = {value!r}: must hold {', '.join(hints)}")
-    needed = {item.name for item in dataclasses.fields(kind) if _is_needed(item)}
-    for key in sorted({*value, *needed}):
-        if key not in value or key not in hints:
-            wrong = "is missing" if key in hints else "is no key"
-            raise ValueError(f"{f'{where}.{key}'.lstrip('.')} {wrong}; allowed: {', '.join(hints)}")
-    return kind(**{key: _decoded(hints[key], item, f"{where}.{key}") for key, item in value.items()})
-
-
-def _is_needed(item: "dataclasses.Field[Any]") -> bool:
-    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
