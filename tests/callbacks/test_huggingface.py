@@ -132,6 +132,8 @@ def test_mlflow_and_wandb_get_the_values(tmp_path, monkeypatch, wandb):
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     # Another test of this process may have left a run and an address.
+    # The trainer's logger chooses an experiment for the process, in which later tests record others.
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(address)
