@@ -73,7 +73,7 @@ def test_c1_slower_is_contradicted_at_every_level():
     final = found["epochs_to_final_nc1"]
     assert (final.effect, final.low, final.high) == (1.0, 1.0, math.inf)
     assert final.verdict == "contradicted"
-    assert "ls never gets there: seed 0, 1, 2" in final.note
+    assert "ls never gets there: seeds 0, 1, 2" in final.note
 
 
 def test_c1_one_run_that_never_gets_there_forbids_support():
@@ -156,7 +156,7 @@ def test_c1_loss_there_by_its_first_snapshot_counts_as_then():
         )
     )["epochs_to_error"]
     assert (found.effect, found.verdict) == (pytest.approx(1 / 40), "supported")
-    assert "ls is there by its first snapshot: seed 0, 1, 2" in found.note
+    assert "ls is there by its first snapshot: seeds 0, 1, 2" in found.note
 
 
 def test_c1_two_seeds_are_inconclusive():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.claims.verdict import Comparison, Measure, Scale, Side, judge_pairs, log_ratio
+from nclens.claims.verdict import Comparison, Measure, Scale, Side, judge_pairs, log_ratio, named_seeds
 
 LOWEST_ERROR_LEVEL = 0.01
 """Errors below 1% count as 1%: the last few samples carry little information on the speed of training."""
@@ -256,6 +256,6 @@ def _time_notes(comparison: Comparison, reaches: Mapping[int, tuple[Reach, Reach
     notes = [f"mean epoch {means[0]:.3g} for {labels[0]}, {means[1]:.3g} for {labels[1]}"]
     for place, label in enumerate(labels):
         for when, what in (("never", "never gets there"), ("first", "is there by its first snapshot")):
-            if seeds := [str(seed) for seed, pair in reaches.items() if pair[place].when == when]:
-                notes.append(f"{label} {what}: seed {', '.join(seeds)}")
+            if seeds := [seed for seed, pair in reaches.items() if pair[place].when == when]:
+                notes.append(f"{label} {what}: {named_seeds(seeds)}")
     return notes

@@ -260,13 +260,13 @@ def judge_pairs(
     shown = _exp if scale == "ratio" else float
     remarks = list(notes)
     if missing := [seed for seed in seeds if seed not in effects]:
-        remarks.append(f"left out, a run is missing: {_seeds(missing)}")
+        remarks.append(f"left out, a run is missing: {named_seeds(missing)}")
     undefined = [seed for seed, effect in effects.items() if not math.isfinite(effect)]
     values = list(effects.values())
     verdict: Verdict = "inconclusive"
     effect = low = high = math.nan
     if undefined:
-        remarks.append(f"no finite effect: {_seeds(undefined)}")
+        remarks.append(f"no finite effect: {named_seeds(undefined)}")
     elif len(values) < FEWEST_PAIRS:
         effect = shown(float(np.mean(values))) if values else math.nan
         remarks.append(f"no interval under {FEWEST_PAIRS} pairs of runs")
@@ -484,5 +484,6 @@ def _widened(low: float, high: float, width: float, floor: float) -> tuple[float
     return max(low - more, floor), high + more
 
 
-def _seeds(seeds: Collection[int]) -> str:
+def named_seeds(seeds: Collection[int]) -> str:
+    """Return seeds as text, such as `seeds 0, 2`."""
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, sorted(seeds)))

@@ -185,14 +185,14 @@ def _rule_links(claim: Claim, links: Links) -> list[Link]:
 def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
     """Return what was found as sentences, the page's first: each a start and the claims that it names.
 
-    A sentence a subject has what is supported and what is contradicted; the last one has what is inconclusive. Of a
-    claim whose verdicts differ between comparisons it says how many support it.
+    A sentence a subject has what is supported and what is contradicted. The last two have the claims whose verdicts
+    differ between comparisons, with how many support them, and those that are inconclusive.
 
     Returns:
         one dict a sentence: `start`, its first words, and `claims`, each with id, verdict, text and mark.
     """
     decided: dict[str, list[dict[str, str]]] = {}
-    open_claims = []
+    mixed, open_claims = [], []
     for entry in judged:
         claim, subject = entry["claim"], _subject(entry)
         counts = Counter(row["verdict"] for row in entry["rows"])
@@ -206,23 +206,28 @@ def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, An
         else:
             parts = [f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict]]
             found["mark"] = f"{', '.join(parts)} of {plural(total, 'comparison')}"
-            decided.setdefault(subject, []).append(found | {"text": claim.holds})
+            any_loss = claim.subject.replace("{loss}", "the loss")
+            mixed.append(found | {"text": f"whether {any_loss} {claim.holds}"})
     sentences: list[dict[str, Any]] = [
         {"start": f"{_capital(subject)} ", "claims": claims} for subject, claims in decided.items()
     ]
-    if open_claims:
-        sentences.append({"start": "It is inconclusive ", "claims": open_claims})
+    sentences += [
+        {"start": start, "claims": claims}
+        for start, claims in (("Comparisons differ on ", mixed), ("It is inconclusive ", open_claims))
+        if claims
+    ]
     if sentences and (where := names.common()):
         # A label keeps its capitals.
-        first = f"{next(iter(decided))} " if decided else "it is inconclusive "
-        sentences[0]["start"] = f"On {where}, {first}"
+        first, text = sentences[0], sentences[0]["start"]
+        first["start"] = f"On {where}, " + (f"{next(iter(decided))} " if decided else text[0].lower() + text[1:])
     return sentences
 
 
 def _subject(entry: Mapping[str, Any]) -> str:
     """Return the subject of the sentence on a claim, of one on any loss the losses that it compares."""
-    labels = listed(dict.fromkeys(row["loss"]["label"] for row in entry["rows"]))
-    return entry["claim"].subject.replace("{loss}", labels)
+    labels = list(dict.fromkeys(row["loss"]["label"] for row in entry["rows"]))
+    losses = f"each of {listed(labels)}" if len(labels) > 1 else listed(labels)
+    return entry["claim"].subject.replace("{loss}", losses)
 
 
 def _capital(text: str) -> str:
