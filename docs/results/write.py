@@ -28,6 +28,7 @@ SHOWN = (
     *("epochs", "batch_size", "optimizer", "lr_schedule", "clip_gradient_norm"),
     *("augmentation", "precision", "record_every"),
 )
+UNUSED = (("nesterov", False), ("warmup_epochs", 0))
 
 
 def number(value: float) -> str:
@@ -84,7 +85,8 @@ def settings(study: dict, runs: dict[str, dict]) -> list[str]:
     for name, entry in study["experiments"].items():
         folder, seeds = f"{entry['dataset']}/{entry['model']}", entry["seeds"]
         specs = {loss: runs[f"{folder}/{loss}/seed{seeds[0]}"]["spec"] for loss in entry["losses"]}
-        chosen = [f"{key} {values_of(specs, lambda spec, key=key: spec['training'][key])}" for key in SHOWN]
+        values = {key: values_of(specs, lambda spec, key=key: spec["training"][key]) for key in SHOWN}
+        chosen = [f"{key} {value}" for key, value in values.items() if value != "None"]
         penalties = values_of(specs, lambda spec: spec["penalties"])
         chosen += [] if penalties == "None" else [f"penalties {penalties}"]
         lines.append(f"* `{name}`: {folder}, seeds {', '.join(map(str, seeds))}; {', '.join(chosen)}")
@@ -101,14 +103,21 @@ def values_of(specs: dict[str, dict], pick: Callable[[dict], Any]) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return a setting as text: of a table every key that has a value, of an optimiser or schedule its kind first."""
+    """Return a setting as text: of a table every key that is used, of an optimiser or schedule its kind first."""
     if not isinstance(value, dict):
         return number(value) if isinstance(value, float) else str(value)
     rest = {key: part for key, part in value.items() if key not in ("name", "kind", "arguments", "file")}
     parts = rest | value.get("arguments", {})
     kind = value.get("name") or value.get("kind")
     return " ".join(
-        [*([kind] if kind else []), *(f"{key} {text_of(part)}" for key, part in parts.items() if part is not None)]
+        [
+            *([kind] if kind else []),
+            *(
+                f"{key} {text_of(part)}"
+                for key, part in parts.items()
+                if (key, part) not in UNUSED and part is not None
+            ),
+        ]
     )
 
 
