@@ -62,7 +62,8 @@ def nc0_law(inputs: FigureInputs) -> Drawing:
     )
     for line in drawing.figure.axes[1].lines:
         if line.is_dashed():  # the law: in the colour of a loss it could not be seen on what follows it
-            line.set(color=style.INK, marker="", linewidth=1.0, zorder=4)
+            thin = line.get_linewidth() == style.SEED_LINE["linewidth"]
+            line.set(color=style.INK, marker="", linewidth=0.5 if thin else 1.0, zorder=4)
     return drawing
 
 
