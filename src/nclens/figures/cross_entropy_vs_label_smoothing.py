@@ -58,8 +58,8 @@ SPLITS = {"train": "training set", "test": "test set"}
 def collapse_curves(inputs: FigureInputs) -> Drawing:
     """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1).
 
-    The panel of NC3 has the floor that NC0 sets under it: the class means are centred by their own mean, and no class
-    is left out, so that it holds for every run.
+    The panel of NC3 has the floor that NC0 sets under it, for the class means are centred by their own mean. A loss
+    whose training set lacks samples of a class has none.
     """
     shown = {series.metric for panel in COLLAPSE_PANELS for series in panel.series}
     floored = with_nc3_floor(inputs, shown)
