@@ -293,6 +293,8 @@ def log_axis(axis: XAxis | YAxis) -> None:
 
 
 def _plain_or_power(value: float, _: int) -> str:
+    if value <= 0:  # a tick that the axis does not show
+        return ""
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"$10^{{{np.log10(value):.3g}}}$"
 
 
