@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
@@ -221,6 +222,7 @@ def _fit_nc1_nc2(axes: Axes, table: pd.DataFrame) -> bool:
             return cut
         cut |= style.fit_to_means(axis, span, log=metric == "nc1", room=0.15, margin=0.12)
     style.log_axis(axes.xaxis)
+    axes.yaxis.set_major_locator(MaxNLocator(5))  # not by the panels' height, which the labels change
     return cut
 
 
