@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
+from nclens.figures import style
+
 
 def notes_of(figure):
     """All notes of a figure: those below its panels and those that only the page has."""
@@ -14,6 +16,28 @@ def lines_of(axes, colour, marked=None):
     """The lines of a colour: all, or those with (True) or without (False) a marker."""
     found = [line for line in axes.lines if to_hex(line.get_color()) == to_hex(colour)]
     return [line for line in found if marked is None or (line.get_marker() not in ("None", "", None)) == marked]
+
+
+def mean_lines(axes):
+    """The lines but those of single seeds."""
+    return [line for line in axes.lines if line not in seed_lines(axes)]
+
+
+def seed_lines(axes, colour=None):
+    """The thin lines of single seeds, of a colour or all."""
+    thin = style.SEED_LINE["linewidth"]
+    return [
+        line
+        for line in axes.lines
+        if line.get_linewidth() == thin and (colour is None or to_hex(line.get_color()) == to_hex(colour))
+    ]
+
+
+def seed_dots(axes, colour):
+    """Positions of the small marks of single seeds of a colour, (N, 2)."""
+    small = style.SEED_DOT["markersize"]
+    found = [line.get_xydata() for line in lines_of(axes, colour, marked=True) if line.get_markersize() == small]
+    return np.concatenate([np.empty((0, 2)), *found])
 
 
 def bands_of(axes, colour):

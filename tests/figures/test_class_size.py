@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from nclens.figures.class_size import class_size
-from nclens.figures.inputs import THEORY_COLUMNS, FigureInputs
+from nclens.figures.inputs import THEORY_COLUMNS, FigureInputs, means_of
+from tests.figures.artists import seed_lines
 
 SIZES = (40, 10, 10, 4)
 
@@ -29,13 +30,16 @@ ALL = {"train_count": "train", "accuracy": "test", "nc1": "train", "classifier_n
 
 def test_classes_of_one_size_are_one_point_and_nc1_has_its_geometric_mean():
     figure, table = class_size(inputs(ALL | {"classifier_cosine": "train"}))
-    norms = table[table["metric"] == "classifier_norm"].set_index("samples")
+    means = means_of(table)
+    norms = means[means["metric"] == "classifier_norm"].set_index("samples")
     assert sorted(norms.index) == [4, 10, 40]
     assert norms["mean"].to_dict() == {4.0: 8.5, 10.0: 3.5, 40.0: 1.5}
     assert (norms["seeds"] == 2).all()
-    nc1 = table[table["metric"] == "nc1"].set_index("samples")["mean"]
+    nc1 = means[means["metric"] == "nc1"].set_index("samples")["mean"]
     assert nc1[40] == pytest.approx((1.0 * 2.0) ** 0.5)
     assert "0.55" in figure.finding
+    drawn = [line.get_xydata().tolist() for line in seed_lines(figure.axes[2], "#0072B2")]
+    assert drawn == [[[4, 8 + seed], [10, 3 + seed], [40, 1 + seed]] for seed in (0, 1)]
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 4
 
 

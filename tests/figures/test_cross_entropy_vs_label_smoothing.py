@@ -6,8 +6,9 @@ from matplotlib.text import Text
 from nclens.figures import style
 from nclens.figures.catalogue import FIGURES
 from nclens.figures.cross_entropy_vs_label_smoothing import LOSS_FLOOR, above_minimum
+from nclens.figures.inputs import means_of
 from nclens.workflow.build.figures import draw_figure
-from tests.figures.artists import bars_of, notes_of, points_of
+from tests.figures.artists import bars_of, notes_of, points_of, seed_lines
 
 # What is simulated here classifies; figures of regression have tests of their own.
 ALL = [stem for stem, figure in FIGURES.items() if figure.task == "classification"]
@@ -102,7 +103,7 @@ def test_above_minimum_by_hand():
 def test_the_loss_drawn_is_the_trained_one_of_every_epoch(simulate):
     _, table = draw_figure("training_loss", simulate())
     assert list(table["metric"].unique()) == ["epoch_loss", "epoch_loss_above_minimum"]
-    assert table.groupby(["metric", "loss"]).size().tolist() == [60] * 4
+    assert means_of(table).groupby(["metric", "loss"]).size().tolist() == [60] * 4
     assert table.loc[table["metric"] == "epoch_loss_above_minimum", "mean"].min() >= LOSS_FLOOR * (1 - 1e-12)
 
 
@@ -117,17 +118,23 @@ def test_one_point_an_epoch_and_loss(simulate):
     inputs = simulate(count=15)
     figure, table = draw_figure("nc1_nc2", inputs)
     epochs = inputs.select("nc1", "train")["epoch"].nunique()
-    assert len(table) == epochs * 2
+    means = means_of(table)
+    assert len(means) == epochs * 2
     for loss, axes in zip(inputs.losses, figure.axes, strict=False):
         points = axes.collections[-1].get_offsets()
-        own = table[table["loss"] == loss]
-        np.testing.assert_allclose(points, own[["nc1_mean", "nc2_mean"]])
+        np.testing.assert_allclose(points, means.loc[means["loss"] == loss, ["nc1_mean", "nc2_mean"]])
+        seeds = table[(table["loss"] == loss) & table["seed"].notna()]
+        paths = [line.get_xydata() for line in seed_lines(axes)]
+        for path, (number, own) in zip(paths, seeds.groupby("seed"), strict=True):
+            assert path.tolist() == own[["nc1_mean", "nc2_mean"]].to_numpy().tolist()
+            raw = inputs.select("nc2", "train")
+            assert path[:, 1].tolist() == raw.loc[(raw["loss"] == loss) & (raw["seed"] == number), "value"].tolist()
     assert figure.axes[-1].get_xlabel() == "test error (%)"
 
 
 def test_points_without_a_test_error_are_hollow_and_named(simulate):
     figure, table = draw_figure("nc1_nc2", simulate(change=holes))
-    assert table["error_mean"].isna().all()
+    assert means_of(table)["error_mean"].isna().all()
     assert "Hollow: no test error" in notes_of(figure)
     assert len(figure.axes) == 2  # no colour bar without colours
 
@@ -149,8 +156,9 @@ def test_norms_hold_the_last_epoch_seed_by_seed_and_their_mean(simulate):
         np.testing.assert_allclose(own.loc[own["seed"].isna(), "mean"], [raw.mean()])
 
 
-def test_dots_and_bars_are_those_of_the_table(simulate):
-    inputs = simulate()
+@pytest.mark.parametrize("seeds", [3, 4])
+def test_dots_and_bars_are_those_of_the_table(simulate, seeds):
+    inputs = simulate(seeds=tuple(range(seeds)))
     figure, table = draw_figure("norms", inputs)
     means = table[table["seed"].isna()]
     for axes, metric in zip(figure.axes, ("feature_norm", "classifier_norm", "temperature"), strict=False):
@@ -158,7 +166,8 @@ def test_dots_and_bars_are_those_of_the_table(simulate):
             own = means[(means["metric"] == metric) & (means["loss"] == loss)].iloc[0]
             bars = bars_of(axes, inputs.colours[loss])
             np.testing.assert_allclose(points_of(axes, inputs.colours[loss]), [[own["mean"], row]], rtol=1e-12)
-            np.testing.assert_allclose(bars, [[[own["low"], row], [own["high"], row]]], rtol=1e-11)
+            expected = [[[own["low"], row], [own["high"], row]]] if seeds == 4 else np.empty((0, 2, 2))
+            np.testing.assert_allclose(bars, expected, rtol=1e-11)
 
 
 def test_split_panels_read_the_test_set(simulate):

@@ -4,8 +4,8 @@ from matplotlib.colors import to_hex
 
 from nclens.figures import style
 from nclens.figures.curves import EARLY, Panel, Series, draw_curves, draw_lines
-from nclens.figures.inputs import over_seeds, range_of
-from tests.figures.artists import bands_of, notes_of
+from nclens.figures.inputs import means_of, range_of, with_seeds
+from tests.figures.artists import bands_of, mean_lines, notes_of, seed_lines
 
 NC1 = Panel("NC1", (Series("nc1", "train", "train"), Series("nc1", "test", "test")), log=True)
 ERROR = Panel("error (%)", (Series("error", "train", "train"),), percent=True)
@@ -29,18 +29,55 @@ def test_lines_are_the_metrics_of_a_single_seed(simulate):
 
 def test_the_table_is_what_was_drawn(simulate):
     figure, table = draw(simulate())
-    lines = [line for axes in figure.axes for line in axes.lines]
+    means, seeds = means_of(table), table[table["seed"].notna()]
     keys = ["panel", "metric", "split", "loss"]
-    for (_, own), line in zip(table.groupby(keys, sort=False), lines, strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), own["epoch"])
-        np.testing.assert_allclose(line.get_ydata(), own["mean"], rtol=1e-12)
+    for rows, by, lines_of in ((means, keys, mean_lines), (seeds, [*keys, "seed"], seed_lines)):
+        lines = [line for axes in figure.axes for line in lines_of(axes)]
+        for (_, own), line in zip(rows.groupby(by, sort=False), lines, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), own["epoch"])
+            np.testing.assert_allclose(line.get_ydata(), own["mean"], rtol=1e-12)
     assert set(table.loc[table["metric"] == "nc1", "average"]) == {"geometric"}
     assert set(table.loc[table["metric"] == "error", "average"]) == {"arithmetic"}
 
 
-def test_the_bands_are_the_intervals_of_the_table(simulate):
+def test_under_four_seeds_each_seed_is_a_line_in_the_colour_and_style_of_its_loss(simulate):
     inputs = simulate()
     figure, table = draw(inputs)
+    assert not any(axes.collections for axes in figure.axes)
+    assert table[["low", "high"]].isna().all(axis=None)
+    seeds = table[table["seed"].notna() & (table["panel"] == 1) & (table["loss"] == "ls")]
+    for split, dashed in (("train", False), ("test", True)):
+        raw = inputs.select("nc1", split).query("loss == 'ls'").sort_values(["seed", "epoch"])
+        own = seeds[seeds["split"] == split].sort_values(["seed", "epoch"])
+        assert own["mean"].tolist() == raw["value"].tolist()
+        lines = [line for line in seed_lines(figure.axes[0], inputs.colours["ls"]) if line.is_dashed() == dashed]
+        assert [y for line in lines for y in line.get_ydata()] == raw["value"].tolist()
+    low, high = figure.axes[0].get_ylim()
+    assert table.loc[table["panel"] == 1, "mean"].between(low, high).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["CE", "LS (δ = 0.05)"]
+    assert "thin lines: each seed" in notes_of(figure)
+    assert "band" not in notes_of(figure)
+
+
+def test_a_loss_with_some_means_of_fewer_seeds_has_a_band_and_lines(simulate):
+    def change(table):
+        gone = (table["metric"] == "error") & (table["epoch"] == 60) & (table["seed"] > 2) & (table["loss"] == "ls")
+        return table.assign(value=table["value"].mask(gone))
+
+    inputs = simulate(seeds=tuple(range(5)), change=change)
+    figure, table = draw(inputs)
+    axes, seeds = figure.axes[1], table[table["seed"].notna()]
+    assert set(zip(seeds["metric"], seeds["loss"], strict=True)) == {("error", "ls")}
+    assert [np.isnan(line.get_ydata()[-1]) for line in seed_lines(axes)] == [False, False, False, True, True]
+    ((x, _, _),) = bands_of(axes, inputs.colours["ls"])
+    assert x[-1] < 60
+    assert "thin lines: each seed, where they are fewer than 4" in notes_of(figure)
+
+
+def test_the_bands_are_the_intervals_of_the_table(simulate):
+    inputs = simulate(seeds=tuple(range(4)))
+    figure, table = draw(inputs)
+    assert table["seed"].isna().all()
     for number, axes in enumerate(figure.axes, start=1):
         for loss in inputs.losses:
             bands = bands_of(axes, inputs.colours[loss])
@@ -58,13 +95,13 @@ def test_no_band_without_an_interval(simulate):
 
 @pytest.mark.parametrize("log", [False, True])
 def test_a_line_ends_where_a_mean_is_missing(simulate, log):
-    inputs = simulate(losses=("ce",), seeds=(0, 1))
+    inputs = simulate(losses=("ce",), seeds=tuple(range(4)))
     rows = inputs.select("nc1", "train")
     epochs = sorted(rows["epoch"].unique())
     rows = rows.assign(value=rows["value"].mask(rows["epoch"] == epochs[4], np.inf))
     with style.look():
         _, grid = style.page(1, 1, 2.0)
-        draw_lines(grid[0, 0], inputs, rows, over_seeds(rows, log), log)
+        draw_lines(grid[0, 0], inputs, rows, with_seeds(rows, log), log)
     parts = [list(line.get_xdata()) for line in grid[0, 0].lines]
     assert parts == [epochs[:4], epochs[5:]]
     assert [list(band[0]) for band in bands_of(grid[0, 0], inputs.colours["ce"])] == parts
@@ -73,7 +110,7 @@ def test_a_line_ends_where_a_mean_is_missing(simulate, log):
 def test_means_agree_with_a_slow_reference(simulate):
     inputs = simulate()
     _, table = draw(inputs)
-    for row in table.sample(20, random_state=0).itertuples():
+    for row in means_of(table).sample(20, random_state=0).itertuples():
         values = inputs.metrics.query(
             "loss == @row.loss and split == @row.split and epoch == @row.epoch and metric == @row.metric"
         )["value"]
@@ -87,7 +124,7 @@ def test_a_loss_has_its_colour_in_every_panel(simulate):
     figure, _ = draw(inputs)
     expected = [to_hex(inputs.colours[loss]) for loss in inputs.losses]
     for axes in figure.axes:
-        drawn = [to_hex(line.get_color()) for line in axes.lines]
+        drawn = [to_hex(line.get_color()) for line in mean_lines(axes)]
         assert drawn == expected * (len(drawn) // 3)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nclens.figures.inputs import means_of
 from nclens.figures.layers import MOST, layers, nrc_layers
 from nclens.figures.sharpness import sharpness
 from tests.figures.artists import notes_of
@@ -47,7 +48,8 @@ def test_every_layer_has_its_mean_at_the_first_and_the_last_snapshot(inputs, dra
     assert len(shown) == MOST
     assert (shown[0], shown[-1]) == (epochs[0], epochs[-1])
     assert tuple(dict.fromkeys(table["measure"])) == measures
-    assert len(table) == len(measures) * 2 * MOST * 2 * 11
+    assert len(means_of(table)) == len(table) / 4 == len(measures) * 2 * MOST * 2 * 11
+    table = means_of(table)
     own = table[(table["measure"] == "stable_rank") & (table["split"] == "train") & (table["layer"] == 2)]
     assert own["mean"].to_numpy() == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
     assert "Layer 1 is the first block, not the input" in notes_of(figure)
@@ -64,6 +66,7 @@ def test_a_value_that_is_missing_is_named(inputs):
 def test_sharpness_against_epoch_with_its_means(inputs):
     figure, table = sharpness(inputs)
     own = table[(table["metric"] == "sharpness_network") & (table["loss"] == "ls")]
+    assert own["seed"].nunique() == 3
     assert own["mean"].to_numpy() == pytest.approx((2 / (1 + own["epoch"])).to_numpy())
     assert set(table["metric"]) == {f"sharpness_{part}" for part in ("head", "network", "trained")} | {
         *("ece_unscaled", "nc1")

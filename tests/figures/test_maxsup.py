@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from nclens.figures.maxsup import PART_PANELS
 from nclens.figures.style import encode
 from nclens.workflow.build.figures import draw_figure
-from tests.figures.artists import notes_of
+from tests.figures.artists import mean_lines, notes_of
 
 SPREAD = ("d_within", "d_total", "r2_angular")
 LOSSES = ("ce", "ls", "maxsup")
@@ -43,7 +43,9 @@ def test_parts_have_a_line_a_loss_in_its_colour(simulate):
     inputs = simulate(losses=LOSSES, change=also)
     figure, _ = draw_figure("smoothing_parts", inputs)
     for axes in figure.axes:
-        assert [to_hex(line.get_color()) for line in axes.lines] == [to_hex(inputs.colours[loss]) for loss in LOSSES]
+        assert [to_hex(line.get_color()) for line in mean_lines(axes)] == [
+            to_hex(inputs.colours[loss]) for loss in LOSSES
+        ]
 
 
 def test_a_loss_without_a_gradient_is_named(simulate):

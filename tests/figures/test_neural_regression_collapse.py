@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nclens.figures.inputs import over_seeds
+from nclens.figures.inputs import means_of, over_seeds
 from nclens.figures.neural_regression_collapse import (
     SENSES,
     TRAIN,
@@ -53,7 +53,7 @@ def test_lines_are_means_over_seeds_of_the_training_set(metric, log):
     inputs = simulate()
     figure, table = drawn()
     expected = over_seeds(inputs.select(metric, "train"), log)
-    own = table[(table["metric"] == metric) & (table["series"] == TRAIN)]
+    own = means_of(table[(table["metric"] == metric) & (table["series"] == TRAIN)])
     np.testing.assert_allclose(own[["mean", "low", "high"]], expected[["mean", "low", "high"]], rtol=1e-12)
     place = {"nrc1": 2, "evr": 11}[metric]  # weight decay 5e-3
     line = figure.axes[place].get_lines()[0]

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nclens.figures.inputs import means_of
 from nclens.figures.out_of_distribution import SCORES, detection_against_collapse, out_of_distribution
-from tests.figures.artists import notes_of
+from tests.figures.artists import bars_of, notes_of, seed_dots
 
 PROBES = (
     {"kind": "out_of_distribution", "suffix": "/writers", "dataset": "digits8", "shift": "covariate"},
@@ -31,9 +32,15 @@ def inputs(simulate):
 def test_every_score_has_its_mean_over_seeds_and_shifts_come_last(inputs):
     figure, table = out_of_distribution(inputs)
     assert list(dict.fromkeys(table["probe"])) == ["far: textures", "writers: digits8\n(covariate shift)"]
-    assert len(table) == 2 * 2 * len(SCORES) * 2
+    means = means_of(table)
+    assert len(means) == 2 * 2 * len(SCORES) * 2
     for place, score in enumerate(SCORES):
-        assert table.loc[table["score"] == score, "mean"].to_numpy() == pytest.approx(0.52 + 0.02 * place)
+        assert means.loc[means["score"] == score, "mean"].to_numpy() == pytest.approx(0.52 + 0.02 * place)
+    for loss, shift in (("ce", -0.31), ("ls", 0.31)):
+        dots = seed_dots(figure.axes[0], inputs.colours[loss])
+        assert len(bars_of(figure.axes[0], inputs.colours[loss])) == 0
+        expected = [[0.5 + 0.02 * (place + seed), place + shift] for place in range(len(SCORES)) for seed in range(3)]
+        np.testing.assert_allclose(sorted(dots.tolist()), sorted(expected))
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes[:2]]
     assert "AUROC: 50% is chance" in notes_of(figure)
     assert figure.finding.startswith("AUROC (%) of NECO, far: textures: ")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nclens.figures.inputs import means_of
 from nclens.figures.risk_coverage import COVERAGES, risk_coverage
 from nclens.metrics.selective import log_odds, normalised_logit, risk_at_coverage
 from tests.figures.artists import notes_of
@@ -14,7 +15,7 @@ def test_a_point_is_the_mean_over_seeds_of_the_risk_at_that_coverage(simulate):
     figure, table = risk_coverage(inputs)
     for loss in ("ce", "ls"):
         for ranking, confidence in (("msp", log_odds), ("normalised", lambda logits: normalised_logit(logits, 3))):
-            own = table[(table["loss"] == loss) & (table["ranking"] == ranking)]
+            own = means_of(table[(table["loss"] == loss) & (table["ranking"] == ranking)])
             assert own["coverage"].tolist() == list(COVERAGES)
             for row in own.iloc[::19].itertuples():
                 values = []
@@ -24,7 +25,7 @@ def test_a_point_is_the_mean_over_seeds_of_the_risk_at_that_coverage(simulate):
                     correct = logits.argmax(dim=1) == torch.as_tensor(arrays["test.targets"])
                     values.append(risk_at_coverage(confidence(logits), correct, row.coverage))
                 assert row.mean == pytest.approx(np.mean(values), abs=1e-15)
-    assert "Thin line: 5% risk" in notes_of(figure)
+    assert "Horizontal line: 5% risk" in notes_of(figure)
     assert figure.finding.startswith("Risk (%) at 80% coverage by softmax probability: ")
 
 
@@ -59,4 +60,4 @@ def test_a_network_far_below_the_risk_has_no_line_at_it(simulate):
 
     figure, table = risk_coverage(replace(simulate(losses=("ce",)), last_features=perfect))
     assert (table["mean"] == 0).all()
-    assert "Thin line" not in notes_of(figure)
+    assert "Horizontal line" not in notes_of(figure)

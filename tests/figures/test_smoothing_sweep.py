@@ -6,8 +6,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from nclens.figures import style
+from nclens.figures.inputs import means_of
 from nclens.figures.smoothing_sweep import smoothing_calibration, smoothing_collapse
-from tests.figures.artists import bands_of, bars_of, lines_of, notes_of
+from tests.figures.artists import bands_of, bars_of, lines_of, notes_of, seed_dots, seed_lines
 from tests.figures.simulate import SMOOTHINGS, SWEEP
 
 PREDICTED = {"feature_norm": "feature_norm", "classifier_norm": "weight_norm"}
@@ -24,6 +25,7 @@ def keys_of(figure):
 def test_a_point_is_the_mean_over_seeds_at_the_last_epoch(simulate):
     inputs = simulate(losses=SWEEP)
     _, table = smoothing_collapse(inputs)
+    table = means_of(table)
     for row in table[table["source"] == "measured"].itertuples():
         values = inputs.metrics.query(
             "metric == @row.metric and split == @row.split and loss == @row.loss and epoch == 60"
@@ -38,7 +40,7 @@ def test_a_point_is_the_mean_over_seeds_at_the_last_epoch(simulate):
 
 
 def test_points_stand_at_their_smoothing_in_the_colour_of_their_loss(simulate):
-    inputs = simulate(losses=SWEEP)
+    inputs = simulate(losses=SWEEP, seeds=tuple(range(4)))
     figure, table = smoothing_calibration(inputs)
     own = table[(table["source"] == "measured") & (table["metric"] == "logit_gap") & (table["split"] == "train")]
     for row in own.itertuples():
@@ -49,7 +51,7 @@ def test_points_stand_at_their_smoothing_in_the_colour_of_their_loss(simulate):
 
 @pytest.mark.parametrize("draw", [smoothing_collapse, smoothing_calibration])
 def test_bars_and_bands_are_the_intervals_of_the_table(simulate, draw):
-    inputs = simulate(losses=SWEEP)
+    inputs = simulate(losses=SWEEP, seeds=tuple(range(4)))
     figure, table = draw(inputs)
     for number, own in table.groupby("panel"):
         axes = figure.axes[number - 1]
@@ -64,10 +66,29 @@ def test_bars_and_bands_are_the_intervals_of_the_table(simulate, draw):
             np.testing.assert_allclose([low, high], [ordered["low"], ordered["high"]], rtol=1e-11)
 
 
+@pytest.mark.parametrize("draw", [smoothing_collapse, smoothing_calibration])
+def test_under_four_seeds_points_have_their_seeds_beside_them_and_lines_each_seed(simulate, draw):
+    inputs = simulate(losses=SWEEP)
+    figure, table = draw(inputs)
+    for number, own in table[table["seed"].notna()].groupby("panel"):
+        axes = figure.axes[number - 1]
+        measured, predicted = own[own["source"] == "measured"], own[own["source"] != "measured"]
+        for loss in SWEEP:
+            dots = seed_dots(axes, inputs.colours[loss])
+            expected = measured.loc[measured["loss"] == loss, ["smoothing", "mean"]].to_numpy()
+            assert sorted(dots.tolist()) == sorted(expected.tolist())
+            assert len(bars_of(axes, inputs.colours[loss])) == 0
+        assert not axes.collections
+        lines = [line.get_xydata().tolist() for line in seed_lines(axes, style.INK)]
+        ordered = predicted.sort_values(["seed", "smoothing"]).groupby("seed")
+        assert lines == [seed[["smoothing", "mean"]].to_numpy().tolist() for _, seed in ordered]
+    assert set(table.loc[table["seed"].notna(), "panel"]) == set(table["panel"])
+
+
 def test_losses_of_the_same_smoothing_are_separate_points(simulate):
     inputs = simulate(losses=("ce", "ls", "ls_0.1"))
     figure, table = smoothing_calibration(replace(inputs, smoothings=inputs.smoothings | {"ls_0.1": 0.05}))
-    own = table[(table["panel"] == 1) & (table["source"] == "predicted, effective")]
+    own = means_of(table[(table["panel"] == 1) & (table["source"] == "predicted, effective")])
     crosses = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if line.get_marker() == "x"])
     np.testing.assert_allclose(np.sort(crosses[:, 1]), np.sort(own["mean"]), rtol=1e-12)
 

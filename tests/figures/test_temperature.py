@@ -5,9 +5,10 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 
+from nclens.figures.inputs import means_of
 from nclens.figures.temperature import TEMPERATURES, ece_temperature
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
-from tests.figures.artists import bands_of, notes_of
+from tests.figures.artists import bands_of, notes_of, seed_lines
 
 
 def two_samples(loss, seed):
@@ -23,7 +24,11 @@ def test_one_is_among_the_temperatures():
 
 def test_a_point_is_the_mean_over_seeds_of_the_metric_at_that_temperature(simulate):
     inputs = replace(simulate(losses=("ce",), seeds=(0, 1)), last_features=two_samples)
-    _, table = ece_temperature(inputs)
+    figure, drawn = ece_temperature(inputs)
+    for axes, metric in zip(figure.axes, ("ece", "nll"), strict=True):
+        seeds = drawn[drawn["seed"].notna() & (drawn["metric"] == metric)].groupby("seed")["mean"].apply(list)
+        assert [line.get_ydata().tolist() for line in seed_lines(axes)] == seeds.tolist()
+    table = means_of(drawn)
     for row in table[table["metric"] == "ece"].iloc[::8].itertuples():
         values = []
         for seed in (0, 1):
@@ -65,7 +70,7 @@ def test_dots_stand_at_the_fitted_temperatures(simulate):
 
 
 def test_the_bands_are_the_intervals_of_the_table(simulate):
-    inputs = simulate(losses=("ce", "ls"))
+    inputs = simulate(losses=("ce", "ls"), seeds=tuple(range(4)))
     figure, table = ece_temperature(inputs)
     for axes, metric in zip(figure.axes, ("ece", "nll"), strict=True):
         for loss in inputs.losses:

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nclens.figures.inputs import means_of
 from nclens.figures.when_does_it_help import gradient_variance, mutual_information, probe_accuracy
 from nclens.workflow.build.figures import draw_figure
 from tests.figures.artists import notes_of
@@ -39,7 +40,7 @@ def test_information_is_drawn_beside_log_2_with_the_names_of_the_classes(simulat
     assert level.get_ydata()[0] == math.log(2)
     assert axes.get_ylim()[0] < math.log(2) < axes.get_ylim()[1]
     assert "4 and 9" in axes.get_ylabel()
-    for row in table.itertuples():
+    for row in means_of(table).itertuples():
         values = inputs.metrics.query("metric == 'mutual_information' and loss == @row.loss and epoch == @row.epoch")
         assert row.mean == pytest.approx(values["value"].mean(), rel=1e-12)
 

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from nclens.figures import style
+from nclens.figures.curves import draw_seeds
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import (
     Drawing,
@@ -21,9 +22,10 @@ from nclens.figures.inputs import (
     omissions,
     over_seeds,
     seeds_note,
+    with_seeds,
 )
 
-COLUMNS = ["metric", "split", "loss", "samples", "mean", "low", "high", "seeds", "left_out"]
+COLUMNS = ["metric", "split", "loss", "samples", "seed", "mean", "low", "high", "seeds", "left_out"]
 
 
 class _Panel(NamedTuple):
@@ -54,8 +56,8 @@ def class_size(inputs: FigureInputs) -> Drawing:
     for panel, axes in zip(PANELS, grid.flat, strict=True):
         rows = _of_sizes(_by_class(inputs, panel.metric, panel.split), sizes)
         left_out += omissions(inputs, rows, f"{panel.metric} ({panel.split})", panel.log)
-        _draw(axes, inputs, rows, panel)
-        table = over_seeds(rows, panel.log).rename(columns={"epoch": "samples"})
+        table = with_seeds(rows, panel.log).rename(columns={"epoch": "samples"})
+        _draw(axes, inputs, rows, panel, table)
         tables.append(table.assign(metric=panel.metric, split=panel.split)[COLUMNS])
     for axes in grid[-1]:
         axes.set_xlabel("training samples of the class")
@@ -65,18 +67,18 @@ def class_size(inputs: FigureInputs) -> Drawing:
     )
     minority = over_seeds(inputs.select("minority_collapse", "train", inputs.last_epoch)).set_index("loss")["mean"]
     cosines = [f"{inputs.labels[loss]} {minority[loss]:.2f}" for loss in inputs.losses if loss in minority.index]
+    table = pd.concat(tables, ignore_index=True)
     style.notes(
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}; classes of one size are averaged",
-            interval_note(inputs, "Line", "bars", "on log axes"),
+            interval_note(inputs, table, "Line", "bars", "thin lines", "on log axes"),
             "Mean cosine among the minority's classifiers, 1 at minority collapse: " + ", ".join(cosines)
             if cosines
             else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
     figure.finding = joined([phrase("Mean cosine among the minority's classifiers", compared(inputs, minority))])
     return Drawing(figure, table)
 
@@ -101,7 +103,7 @@ def _of_sizes(rows: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     return groups.mean().reset_index().sort_values(["epoch", "seed"], kind="stable").reset_index(drop=True)
 
 
-def _draw(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame, panel: _Panel) -> None:
+def _draw(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame, panel: _Panel, table: pd.DataFrame) -> None:
     marks = style.markers(inputs.losses)
     for loss in inputs.losses:
         own = rows[(rows["loss"] == loss) & can_be_drawn(rows["value"].astype(float), panel.log)]
@@ -120,6 +122,7 @@ def _draw(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame, panel: _Panel) -
             markeredgecolor=inputs.colours[loss],
             ax=axes,
         )
+    draw_seeds(axes, inputs, table, x="samples")
     style.clear_labels(axes)
     axes.set_ylabel(panel.label)
     if rows.empty or math.isnan(rows["epoch"].max()):

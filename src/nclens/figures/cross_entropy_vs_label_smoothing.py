@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
@@ -25,10 +26,14 @@ from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     interval_note,
+    joined_with,
+    means_of,
     omissions,
     over_seeds,
     range_of,
+    seed_values,
     seeds_note,
+    with_few_seeds,
 )
 from nclens.figures.nc0 import FLOOR, FLOOR_LABEL, with_nc3_floor
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
@@ -54,8 +59,8 @@ SPLITS = {"train": "training set", "test": "test set"}
 def collapse_curves(inputs: FigureInputs) -> Drawing:
     """Training and test error, NC1 (log), NC2 and NC3 on the training set, against epoch (figure 1).
 
-    The panel of NC3 has the floor that NC0 sets under it: the class means are centred by their own mean, and no class
-    is left out, so that it holds for every run.
+    The panel of NC3 has the floor that NC0 sets under it, for the class means are centred by their own mean. A loss
+    whose training set lacks samples of a class has none.
     """
     shown = {series.metric for panel in COLLAPSE_PANELS for series in panel.series}
     floored = with_nc3_floor(inputs, shown)
@@ -164,7 +169,7 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
         lowest = place + columns >= len(inputs.losses)
         axes.set_title(inputs.labels[loss])
         if inputs.baseline not in (None, loss):
-            base = table[table["loss"] == inputs.baseline]
+            base = means_of(table[table["loss"] == inputs.baseline])
             dotted = {"color": inputs.colours[str(inputs.baseline)], "linestyle": ":"}
             sns.lineplot(base, x="nc1_mean", y="nc2_mean", sort=False, estimator=None, ax=axes, **dotted)
         _path(axes, table[table["loss"] == loss], inputs.colours[loss], marks[loss], shade)
@@ -177,7 +182,8 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
     if table["error_mean"].notna().any():
         bar = figure.colorbar(shade, ax=grid, location="bottom", shrink=0.5, aspect=35, label="test error (%)")
         style.percent_axis(bar.ax.xaxis)
-    last = table.drop_duplicates("loss", keep="last").set_index("loss")
+    means = means_of(table)
+    last = means.drop_duplicates("loss", keep="last").set_index("loss")
     figure.finding = joined(
         [
             "At the last epoch",
@@ -189,9 +195,16 @@ def nc1_nc2(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Points, one per epoch", "thin lines", "for NC1"),
+            interval_note(
+                inputs,
+                table.rename(columns={"nc1_low": "low", "nc1_seeds": "seeds"}),
+                "Points, one per epoch",
+                "thin lines",
+                "thin paths",
+                "for NC1",
+            ),
             "Lines are cut at the panels' edges" if cut else "",
-            "Hollow: no test error" if table["error_mean"].isna().any() else "",
+            "Hollow: no test error" if means["error_mean"].isna().any() else "",
             f"Dotted: path of {ghost}" if ghost else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
@@ -209,25 +222,36 @@ def _fit_nc1_nc2(axes: Axes, table: pd.DataFrame) -> bool:
             return cut
         cut |= style.fit_to_means(axis, span, log=metric == "nc1", room=0.15, margin=0.12)
     style.log_axis(axes.xaxis)
+    axes.yaxis.set_major_locator(MaxNLocator(5))  # not by the panels' height, which the labels change
     return cut
 
 
 def _nc1_nc2_table(inputs: FigureInputs) -> tuple[pd.DataFrame, list[str]]:
-    """One row per loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn."""
-    parts, left_out = [], []
+    """One row per loss and epoch, columns {nc1,nc2,error}_{mean,low,high,seeds,left_out}; and what cannot be drawn.
+
+    The seeds of losses that have too few for an interval follow, each with its NC1 and NC2.
+    """
+    parts, values, left_out = [], {}, []
     for metric, split, log in (("nc1", "train", True), ("nc2", "train", False), ("error", "test", False)):
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", log)
         parts.append(over_seeds(rows, log).set_index(["loss", "epoch"]).add_prefix(f"{metric}_"))
+        values[metric] = seed_values(rows, inputs.losses, log).rename(columns={"mean": f"{metric}_mean"})
     # The test error is measured at more epochs than are shown; a point without an error is hollow.
     table = parts[0].join(parts[1], how="outer").join(parts[2], how="left").reset_index()
     rank = table["loss"].map({loss: place for place, loss in enumerate(inputs.losses)})
-    return table.assign(rank=rank).sort_values(["rank", "epoch"]).drop(columns="rank").reset_index(drop=True), left_out
+    table = table.assign(rank=rank).sort_values(["rank", "epoch"]).drop(columns="rank").reset_index(drop=True)
+    few = {loss for metric in METRICS for loss in with_few_seeds(table.rename(columns={f"{metric}_seeds": "seeds"}))}
+    seeds = values["nc1"].merge(values["nc2"], on=["loss", "epoch", "seed"])
+    seeds = seeds[seeds["loss"].isin(few)].sort_values("epoch", kind="stable")
+    return joined_with(table, seeds), left_out
 
 
 def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: ScalarMappable) -> None:
     """One loss's epochs as a path of points, first and last epoch named."""
-    own = own[own["nc1_mean"].notna() & own["nc2_mean"].notna()]
+    for _, seed in own[own["seed"].notna()].groupby("seed"):
+        axes.plot(seed["nc1_mean"], seed["nc2_mean"], color=colour, **style.SEED_LINE)
+    own = means_of(own).dropna(subset=["nc1_mean", "nc2_mean"])
     if own.empty:
         style.empty_panel(axes, "no finite values")
         return

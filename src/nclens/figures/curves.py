@@ -1,4 +1,4 @@
-"""Metrics against epoch: one line per loss, the mean over seeds with its interval."""
+"""Metrics against epoch: a line for each loss, the mean over seeds, with its interval or with the seeds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from nclens.figures.inputs import (
     centre,
     interval,
     interval_note,
+    means_of,
     omissions,
-    over_seeds,
     range_of,
     seeds_note,
+    with_seeds,
 )
 
 EARLY = 5
@@ -97,8 +98,8 @@ def draw_curves(
         remarks: sentences for the notes below the panels.
 
     Returns:
-        the figure and a table with columns panel, metric, split, loss, epoch, average (arithmetic or geometric), mean,
-        low, high, seeds, left_out; `panel` counts from 1.
+        the figure and a table with columns panel, metric, split, loss, epoch, average (arithmetic or geometric), seed,
+        mean, low, high, seeds, left_out, as `with_seeds` has them; `panel` counts from 1.
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
     line_styles, keys = dict(zip(legend, style.LINE_STYLES, strict=False)), style.markers(inputs.losses)
@@ -114,7 +115,7 @@ def draw_curves(
             rows = panel.transform(rows) if panel.transform else rows
             name = panel.name or series.metric
             left_out += omissions(inputs, rows, f"{name} ({series.split})", panel.log)
-            table = over_seeds(rows, panel.log)
+            table = with_seeds(rows, panel.log)
             within = (-np.inf, np.inf) if panel.transform else range_of(name, panel.percent)
             draw_lines(axes, inputs, rows, table, panel.log, line_styles[series.key], keys, within)
             shown.append((rows, table, line_styles[series.key], within))
@@ -122,7 +123,7 @@ def draw_curves(
             key: dict[str, Any] = {"panel": number, "metric": name, "split": series.split}
             drawn.append(
                 table.assign(**key, average="geometric" if panel.log else "arithmetic")[
-                    [*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]
+                    [*key, "loss", "epoch", "average", "seed", "mean", "low", "high", "seeds", "left_out"]
                 ]
             )
         cut |= finish_panel(axes, panel, pd.concat(drawn), within=_widest([ends for *_, ends in shown]))
@@ -136,6 +137,7 @@ def draw_curves(
         if log_epochs and (epochs := [epoch for table in tables for epoch in table["epoch"]]):
             axes.set_xlim(min(epochs) / 1.1, 1.1 * max(epochs))
             style.log_axis(axes.xaxis)
+    table = pd.concat(tables, ignore_index=True)
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], keys[loss]) for loss in inputs.losses]
     if len(legend) > 1:
         handles += [style.line_style_key(text, line_styles[key]) for key, text in legend.items()]
@@ -144,7 +146,7 @@ def draw_curves(
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Line", "band", "on log axes" if any(panel.log for panel in panels) else ""),
+            line_note(inputs, table, "on log axes" if any(panel.log for panel in panels) else ""),
             "Bands are cut at the panels' edges" if cut else "",
             "Bands end at the measure's range" if clipped else "",
             "Epoch 0 is not on the log axis" if hidden else "",
@@ -152,13 +154,12 @@ def draw_curves(
             *remarks,
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
     figure.finding = last_values(inputs, table)
     return Drawing(figure, table)
 
 
 Lines = tuple[pd.DataFrame, pd.DataFrame, Any, tuple[float, float]]
-"""What a panel's lines are drawn from: rows, their means, the line style, the range of the metric."""
+"""What a panel's lines are drawn from: rows, `with_seeds` of them, the line style, the range of the metric."""
 
 
 def _later(axes: Axes, inputs: FigureInputs, panel: Panel, lines: Sequence[Lines], markers: Mapping[str, str]) -> None:
@@ -188,24 +189,25 @@ def draw_lines(
     axes: Axes,
     inputs: FigureInputs,
     rows: pd.DataFrame,
-    means: pd.DataFrame,
+    table: pd.DataFrame,
     log: bool = False,
     line_style: Any = "-",
     markers: Mapping[str, str] | None = None,
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
-    """Draw each loss's mean over seeds as a line against epoch, its interval as a band where there is one.
+    """Draw each loss's mean over seeds as a line against epoch, with its interval as a band, or with its seeds' lines.
 
     Args:
         axes: the panel; its scale is set afterwards.
         inputs: order and colours of the losses.
         rows: columns loss, seed, epoch, value.
-        means: `over_seeds` of the rows.
-        log: as given to `over_seeds`.
+        table: `with_seeds` of the rows.
+        log: as given to `with_seeds`.
         line_style: of all lines.
         markers: loss -> marker; with many epochs only some points are marked. Without them no point is.
         within: the range of the metric, which bands do not leave.
     """
+    means = means_of(table)
     # Seaborn joins the points that there are; a line has to end where a mean is missing.
     stretch = means["mean"].isna().groupby(means["loss"], sort=False).cumsum()
     stretches = means[["loss", "epoch"]].assign(stretch=means["loss"].astype(str) + "/" + stretch.astype(str))
@@ -229,12 +231,24 @@ def draw_lines(
         markeredgewidth=0.4,
         markevery=1 if few else 0.07,  # of the panel's diagonal
         estimator=partial(centre, log=log),
-        errorbar=partial(interval, log=log, least=within[0], most=within[1]) if (means["seeds"] > 1).any() else None,
+        errorbar=partial(interval, log=log, least=within[0], most=within[1]) if means["low"].notna().any() else None,
         err_kws={"alpha": 0.16, "linewidth": 0},
         legend=False,
         ax=axes,
     )
     style.clear_labels(axes)
+    draw_seeds(axes, inputs, table, line_style)
+
+
+def draw_seeds(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, line_style: Any = "-", x: str = "epoch") -> None:
+    """Draw the seeds of a table as thin lines in the colour of their loss; a line ends where a value is missing."""
+    for (loss, _), own in table[table["seed"].notna()].groupby(["loss", "seed"], sort=False):
+        axes.plot(own[x], own["mean"], color=inputs.colours[str(loss)], linestyle=line_style, **style.SEED_LINE)
+
+
+def line_note(inputs: FigureInputs, table: pd.DataFrame, geometric: str = "") -> str:
+    """Meaning of the lines of `draw_lines`, as `interval_note` has it."""
+    return interval_note(inputs, table, "Line", "band", "thin lines", geometric)
 
 
 def finish_panel(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from nclens.figures.inputs import FigureInputs
+from nclens.figures.inputs import FigureInputs, means_of
 from nclens.metrics.catalogue import metric
 
 SETS = {"train": "training set", "test": "test set"}
@@ -33,8 +33,9 @@ def last_values(inputs: FigureInputs, table: pd.DataFrame) -> str:
 
     Args:
         inputs: has the labels.
-        table: columns metric, split, loss, epoch, mean.
+        table: columns metric, split, loss, epoch, mean; rows of single seeds are passed over.
     """
+    table = means_of(table)
     if table.empty or table["mean"].isna().all():
         return "No finite values."
     epoch = int(table["epoch"].max())

@@ -36,6 +36,10 @@ NC0_COLUMNS = ("loss", "seed", "epoch", "reference", "measured", "predicted", "r
 REGRESSION_COLUMNS = ("loss", "lambda_w", "lambda_h_mean", "quantity", "closed_form", "numeric")
 
 
+FEWEST_SEEDS = 4
+"""The fewest seeds whose mean has an interval; of fewer, each is drawn: their t-interval can span the whole axis."""
+
+
 def _empty(columns: Sequence[str]) -> Callable[[], pd.DataFrame]:
     return lambda: pd.DataFrame(columns=list(columns))
 
@@ -186,24 +190,26 @@ class FigureInputs:
         return rows.assign(rank=rank).sort_values(["rank", "epoch", "seed"]).drop(columns="rank").reset_index(drop=True)
 
 
-def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+def over_seeds(rows: pd.DataFrame, log: bool = False, fewest: int = FEWEST_SEEDS) -> pd.DataFrame:
     """Mean over seeds with its 95% t-interval, m ± t(0.975, n-1) s / √n, for each loss and epoch.
 
     Args:
         rows: columns loss, seed, epoch, value.
         log: average log(value) and go back, so that the mean is the geometric one and the interval lies where a log
             axis can show it; values that are not positive are then left out.
+        fewest: the fewest values whose mean has an interval, at least 2.
 
     Returns:
         columns loss, epoch, mean, low, high, seeds, left_out, in the order of `rows`. `seeds` counts the values that
-        were averaged, `left_out` those that could not be. `low` and `high` are nan under two seeds, `mean` under one.
+        were averaged, `left_out` those that could not be. `low` and `high` are nan under `fewest` of them, `mean` under
+        one.
     """
     usable = can_be_drawn(rows["value"], log)
     values = rows["value"].where(usable)
     groups = (np.log(values) if log else values).groupby([rows["loss"], rows["epoch"]], sort=False)
     table = groups.agg(["mean", "std", "count"]).reset_index()
     count = table["count"].to_numpy()
-    half = half_width(table["std"], count)
+    half = np.where(count >= fewest, half_width(table["std"], count), np.nan)
     back = np.exp if log else np.asarray
     mean = table["mean"].to_numpy()
     return pd.DataFrame(
@@ -219,6 +225,44 @@ def over_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
     )
 
 
+def with_seeds(rows: pd.DataFrame, log: bool = False) -> pd.DataFrame:
+    """Means over seeds, and the seeds of those losses that have too few of them for an interval: what is drawn.
+
+    Args:
+        rows: columns loss, seed, epoch, value.
+        log: as `over_seeds` takes it.
+
+    Returns:
+        the columns of `over_seeds` and `seed`. It is empty in the row of a mean. In the row of a seed `mean` is its
+        value, nan where that cannot be drawn.
+    """
+    means = over_seeds(rows, log)
+    return joined_with(means, seed_values(rows, with_few_seeds(means), log))
+
+
+def with_few_seeds(means: pd.DataFrame) -> list[str]:
+    """The losses in `over_seeds` that have several seeds, and somewhere too few for an interval."""
+    return list(means.loc[means["seeds"].between(2, FEWEST_SEEDS - 1), "loss"].unique())
+
+
+def seed_values(rows: pd.DataFrame, losses: Sequence[str], log: bool = False) -> pd.DataFrame:
+    """The values of some losses: columns loss, epoch, seed and mean, nan where a value cannot be drawn."""
+    own = rows[rows["loss"].isin(losses)]
+    return own[["loss", "epoch", "seed"]].assign(mean=own["value"].where(can_be_drawn(own["value"], log)))
+
+
+def joined_with(means: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """One table of the means, whose `seed` is empty, and of the seeds."""
+    counts = {name: "Int64" for name in means if str(name).endswith(("seeds", "left_out"))}
+    table = means.assign(seed=pd.Series(pd.NA, index=means.index, dtype="Int64")).astype(counts)
+    return pd.concat([table, seeds.astype({"seed": "Int64"})], ignore_index=True) if len(seeds) else table
+
+
+def means_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The means of a table that may have rows of seeds too."""
+    return table[table["seed"].isna()] if "seed" in table else table
+
+
 def centre(values: pd.Series, log: bool = False) -> float:
     """The mean of one group of values as `over_seeds` has it, geometric where `log`: seaborn's `estimator`.
 
@@ -229,9 +273,11 @@ def centre(values: pd.Series, log: bool = False) -> float:
     return float(np.exp(np.log(array).mean()) if log else array.mean())
 
 
-def interval(values: pd.Series, log: bool = False, least: float = -np.inf, most: float = np.inf) -> tuple[float, float]:
+def interval(
+    values: pd.Series, log: bool = False, least: float = -np.inf, most: float = np.inf, fewest: int = FEWEST_SEEDS
+) -> tuple[float, float]:
     """The interval of one group of values as `over_seeds` has it, within a range: seaborn's `errorbar`."""
-    if len(values) < 2:
+    if len(values) < fewest:
         return np.nan, np.nan
     array = values.to_numpy(float)
     _, low, high = t_interval(np.log(array) if log else array)  # type: ignore[arg-type]
@@ -298,18 +344,28 @@ def seeds_note(inputs: FigureInputs) -> str:
     return "seeds: " + ", ".join(f"{inputs.labels[loss]} {count}" for loss, count in counts.items())
 
 
-def interval_note(inputs: FigureInputs, mark: str, interval: str, geometric: str = "") -> str:
-    """Meaning of the marks, such as "Line: mean over seeds, band: its 95% t-interval"; says where there is none.
+def interval_note(
+    inputs: FigureInputs, table: pd.DataFrame, mark: str, interval: str, seeds: str = "", geometric: str = ""
+) -> str:
+    """Meaning of the marks, such as "Line: mean over seeds, band: its 95% t-interval".
 
     Args:
         inputs: what the figure is drawn from.
+        table: what is drawn, columns loss, seed, low, seeds.
         mark: what the mean is drawn as.
         interval: what the interval is drawn as.
+        seeds: what seeds are drawn as, where they are too few for an interval; without it they are not explained.
         geometric: where the mean is the geometric one, if anywhere, such as "on log axes".
     """
-    single = [inputs.labels[loss] for loss in inputs.losses if len(inputs.seeds(loss)) == 1]
-    if len(single) == len(inputs.losses):
-        return f"{mark}: the single seed's values, no {interval} (an interval takes two seeds)"
-    mean = f"mean over seeds ({geometric} the geometric one)" if geometric else "mean over seeds"
-    text = f"{mark}: {mean}, {interval}: its 95% t-interval"
-    return text + (f" (none for {', '.join(single)}: an interval takes two seeds)" if single else "")
+    takes = f"an interval takes {FEWEST_SEEDS} seeds"
+    counts = means_of(table).groupby("loss", sort=False)["seeds"].max()
+    if len(counts) and counts.max() == 1:
+        return f"{mark}: the single seed's values, no {interval} ({takes})"
+    text = f"{mark}: mean over seeds" + (f" ({geometric} the geometric one)" if geometric else "")
+    apart = bool(seeds) and bool(table["seed"].notna().any())
+    if not table["low"].notna().any():
+        return text + (f", {seeds}: each seed" if apart else "")
+    text += f", {interval}: its 95% t-interval"
+    single = [inputs.labels[loss] for loss in inputs.losses if counts.get(loss) == 1]
+    text += f" (none for {', '.join(single)}: {takes})" if single else ""
+    return text + (f", {seeds}: each seed, where they are fewer than {FEWEST_SEEDS}" if apart else "")

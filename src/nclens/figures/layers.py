@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from nclens.figures import style
-from nclens.figures.curves import Scaled, draw_lines, finish_panel
+from nclens.figures.curves import Scaled, draw_lines, finish_panel, line_note
 from nclens.figures.findings import compared, joined, phrase
-from nclens.figures.inputs import Drawing, FigureInputs, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, means_of, omissions, seeds_note, with_seeds
 
 CLASSIFICATION = {
     "nc1": Scaled("NC1", log=True),
@@ -50,7 +50,8 @@ def layers(inputs: FigureInputs) -> Drawing:
 def nrc_layers(inputs: FigureInputs) -> Drawing:
     """Noise share, CKA, error of the linear read-out and stable rank of a regressor against depth."""
     figure, table = _draw(inputs, REGRESSION)
-    cka = table[(table["measure"] == "cka") & (table["split"] == "train") & (table["epoch"] == table["epoch"].max())]
+    means = means_of(table)
+    cka = means[(means["measure"] == "cka") & (means["split"] == "train") & (means["epoch"] == means["epoch"].max())]
     last = cka[cka["layer"] == cka["layer"].max()].set_index("loss")["mean"]
     figure.finding = joined([phrase("CKA with the targets of the last layer, training set", compared(inputs, last))])
     return Drawing(figure, table)
@@ -74,7 +75,7 @@ def _draw(inputs: FigureInputs, measures: dict[str, Scaled]) -> tuple[style.Page
         for column, epoch in enumerate(epochs):
             for split in SPLITS:
                 own = rows[(rows["measure"] == measure) & (rows["split"] == split) & (rows["snapshot"] == epoch)]
-                means = over_seeds(own, scaled.log)
+                means = with_seeds(own, scaled.log)
                 draw_lines(grid[place, column], inputs, own, means, scaled.log, lines[split], markers)
                 if len(own):
                     left_out += omissions(inputs, own, f"{measure} ({split}), epoch {epoch}", scaled.log)
@@ -91,11 +92,13 @@ def _draw(inputs: FigureInputs, measures: dict[str, Scaled]) -> tuple[style.Page
         axes.set_xlabel("layer")
     handles = [style.loss_key(inputs.labels[loss], inputs.colours[loss], markers[loss]) for loss in inputs.losses]
     style.legend(figure, handles + [style.line_style_key(text, lines[split]) for split, text in SPLITS.items()])
+    columns = ["measure", "split", "snapshot", "loss", "epoch", "seed", "mean", "low", "high", "seeds", "left_out"]
+    table = pd.concat(tables, ignore_index=True)[columns].rename(columns={"epoch": "layer"})
     style.notes(
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Line", "band", "on log axes"),
+            line_note(inputs, table, "on log axes"),
             "Not drawn: " + "; ".join(left_out) if left_out else "",
             "Layer 1 is the first block, not the input; outputs are averaged over places",
             "Test set: about its own class means, but for the accuracy, to the means of the training set"
@@ -103,8 +106,6 @@ def _draw(inputs: FigureInputs, measures: dict[str, Scaled]) -> tuple[style.Page
             else "The read-out is fitted to the training set",
         ],
     )
-    columns = ["measure", "split", "snapshot", "loss", "epoch", "mean", "low", "high", "seeds", "left_out"]
-    table = pd.concat(tables, ignore_index=True)[columns].rename(columns={"epoch": "layer"})
     return figure, table.rename(columns={"snapshot": "epoch"})
 
 

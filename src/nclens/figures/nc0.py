@@ -62,7 +62,7 @@ def nc0_law(inputs: FigureInputs) -> Drawing:
     )
     for line in drawing.figure.axes[1].lines:
         if line.is_dashed():  # the law: in the colour of a loss it could not be seen on what follows it
-            line.set(color=style.INK, marker="", linewidth=1.0, zorder=4)
+            line.set(color=style.INK, marker="", zorder=4, linewidth=min(line.get_linewidth(), 1.0))
     return drawing
 
 
@@ -81,10 +81,14 @@ def _remarks(inputs: FigureInputs) -> list[str]:
 def with_nc3_floor(inputs: FigureInputs, metrics: Iterable[str]) -> FigureInputs | None:
     """Return the inputs with some metrics, and the floor that NC0 sets under NC3 of the training set, run by run.
 
-    None where `nc0_share` was not measured.
+    A loss whose training set lacks samples of a class has no floor: its NC0 is of all rows of W, its NC3 of the classes
+    measured. None where no loss has one.
     """
     table = inputs.metrics
-    shares = table[(table["metric"] == "nc0_share") & (table["split"] == "train")]
+    training = table[table["split"] == "train"]
+    # Measured only where a class is left out.
+    lacking = training.loc[training["metric"] == "classes_measured", "loss"]
+    shares = training[(training["metric"] == "nc0_share") & ~training["loss"].isin(list(lacking))]
     if shares.empty:
         return None
     floors = shares.assign(metric=FLOOR, value=nc3_floor(shares["value"].astype(float).to_numpy()))

@@ -15,16 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nclens.figures import style
-from nclens.figures.curves import Panel, Series, draw_curves, draw_lines
+from nclens.figures.curves import Panel, Series, draw_curves, draw_lines, line_note
 from nclens.figures.findings import last_values
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
-    interval_note,
     omissions,
-    over_seeds,
     range_of,
     seeds_note,
+    with_seeds,
 )
 
 TRAIN, TEST, CENTRED = "training set", "test set", "training set, components of the centred features"
@@ -93,19 +92,19 @@ def nrc_curves(inputs: FigureInputs) -> Drawing:
         _epochs(lowest, inputs)
     for axes, loss in zip(cells[0], [] if single else inputs.losses, strict=False):
         axes.set_title(title_of(inputs, loss))
+    table = pd.concat(tables, ignore_index=True)
     style.legend(figure, _handles(inputs, rows, single))
     style.notes(
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Line", "band", "on log axes"),
+            line_note(inputs, table, "on log axes"),
             "Explained var.: share of the features' variance that as many principal components as targets explain",
             "MSE: summed over the targets, in the units of the stored targets, squared",
             "Bands are cut at the panels' edges" if cut else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
     figure.finding = last_values(inputs, table)
     return Drawing(figure, table)
 
@@ -126,14 +125,14 @@ def predicted_of(inputs: FigureInputs, loss: str, quantity: str) -> float:
 
 
 def _tables(inputs: FigureInputs, row: Row) -> tuple[pd.DataFrame, list[str]]:
-    """The means of a row's series with the name of each, and what of them cannot be drawn."""
+    """The means and seeds of a row's series with the name of each, and what of them cannot be drawn."""
     tables, left_out = [], []
     for metric, split, name in row.series:
         rows = inputs.select(metric, split)
         left_out += omissions(inputs, rows, f"{metric} ({split})", row.log)
         key = {"metric": metric, "split": split, "series": name}
-        means = over_seeds(rows, row.log).assign(**key, average="geometric" if row.log else "arithmetic")
-        tables.append(means[[*key, "loss", "epoch", "average", "mean", "low", "high", "seeds", "left_out"]])
+        table = with_seeds(rows, row.log).assign(**key, average="geometric" if row.log else "arithmetic")
+        tables.append(table[[*key, "loss", "epoch", "average", "seed", "mean", "low", "high", "seeds", "left_out"]])
     return pd.concat(tables, ignore_index=True), left_out
 
 

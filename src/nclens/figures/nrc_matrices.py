@@ -135,7 +135,8 @@ def _table(row: Shown) -> pd.DataFrame:
         for i in range(len(matrix))
         for j in range(len(matrix))
     ]
-    table = over_seeds(pd.DataFrame(entries, columns=["loss", "seed", "epoch", "value"]).astype({"value": float}))
+    rows = pd.DataFrame(entries, columns=["loss", "seed", "epoch", "value"]).astype({"value": float})
+    table = over_seeds(rows, fewest=2)  # a cell has no room for the seeds
     places = table.pop("epoch").astype(str).str.split(" ", expand=True).reindex(columns=[0, 1]).astype("Int64")
     table.insert(1, "what", row.what)
     table.insert(2, "i", places[0])

@@ -20,9 +20,10 @@ from nclens.figures.inputs import (
     centre,
     interval,
     interval_note,
+    means_of,
     omissions,
-    over_seeds,
     seeds_note,
+    with_seeds,
 )
 
 SCORES = {
@@ -38,7 +39,9 @@ MEASURES = {"auroc": "AUROC (%)", "fpr95": "FPR95 (%)"}
 PREFIXES = {"semantic": "ood", "covariate": "shift"}
 AGAINST = "neco"
 """The score that is drawn against collapse."""
-COLUMNS = ("probe", "measure", "score", "loss", "mean", "low", "high", "seeds", "left_out")
+DODGE = 0.62
+"""Height of the marks of all losses in the row of a score."""
+COLUMNS = ("probe", "measure", "score", "loss", "seed", "mean", "low", "high", "seeds", "left_out")
 
 
 @style.look()
@@ -50,33 +53,34 @@ def out_of_distribution(inputs: FigureInputs) -> Drawing:
     tables, left_out = [], []
     for row, (measure, label) in enumerate(MEASURES.items()):
         for column, probe in enumerate(probes):
-            axes, parts = grid[row, column], []
+            axes, parts, drawn = grid[row, column], [], []
             for score in SCORES:
                 name = f"{PREFIXES[probe['shift']]}_{measure}_{score}{probe['suffix']}"
                 rows = inputs.select(name, "test", inputs.last_epoch)
                 left_out += omissions(inputs, rows, f"{name} (test)") if score == "msp" else []
                 parts.append(rows.assign(score=score))
                 keys = {"probe": probe["title"], "measure": measure, "score": score}
-                tables.append(over_seeds(rows).assign(**keys)[list(COLUMNS)])
-            _draw_scores(axes, inputs, pd.concat(parts))
+                drawn.append(with_seeds(rows).assign(**keys)[list(COLUMNS)])
+            _draw_scores(axes, inputs, pd.concat(parts), pd.concat(drawn))
+            tables += drawn
             axes.set_xlabel(label)
             style.percent_axis(axes.xaxis)
             if row == 0:
                 axes.set_title(probe["title"])
     marks = style.markers(inputs.losses)
     style.legend(figure, [style.loss_key(inputs.labels[one], inputs.colours[one], marks[one]) for one in inputs.losses])
+    table = pd.concat(tables, ignore_index=True)
     style.notes(
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}",
-            interval_note(inputs, "Mark", "bar"),
+            interval_note(inputs, table, "Mark", "bar", "small marks"),
             "AUROC: 50% is chance; FPR95: outsiders that pass where 95% of the network's own test samples do",
             "In distribution is the positive class: the test samples that are not held out",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
-    shown = table[(table["measure"] == "auroc") & (table["score"] == AGAINST)]
+    shown = means_of(table[(table["measure"] == "auroc") & (table["score"] == AGAINST)])
     figure.finding = joined(
         phrase(f"AUROC (%) of {SCORES[AGAINST]}, {title}", compared(inputs, 100 * own.set_index("loss")["mean"]))
         for title, own in shown.groupby("probe", sort=False)
@@ -136,12 +140,11 @@ def _probes(inputs: FigureInputs) -> Sequence[Mapping[str, Any]]:
     return sorted(titled, key=lambda probe: probe["shift"] == "covariate")
 
 
-def _draw_scores(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame) -> None:
+def _draw_scores(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame, table: pd.DataFrame) -> None:
     rows = rows[can_be_drawn(rows["value"])]
     if rows.empty:
         style.empty_panel(axes, "no finite values")
         return
-    several = rows.groupby(["loss", "score"])["seed"].transform("size").max() > 1
     losses = [loss for loss in inputs.losses if (rows["loss"] == loss).any()]
     marks = style.markers(inputs.losses)
     sns.pointplot(
@@ -154,15 +157,19 @@ def _draw_scores(axes: Axes, inputs: FigureInputs, rows: pd.DataFrame) -> None:
         palette=dict(inputs.colours),
         markers=[marks[loss] for loss in losses],
         orient="y",
-        dodge=0.62 if len(losses) > 1 else False,
+        dodge=DODGE if len(losses) > 1 else False,
         linestyle="none",
         markersize=4,
         estimator=centre,
-        errorbar=partial(interval, least=0.0, most=1.0) if several else None,
+        errorbar=partial(interval, least=0.0, most=1.0) if table["low"].notna().any() else None,
         err_kws={"linewidth": 1.0, "alpha": 0.7},
         legend=False,
         ax=axes,
     )
+    shifts = dict(zip(losses, np.linspace(-DODGE / 2, DODGE / 2, len(losses)) if len(losses) > 1 else [0], strict=True))
+    for loss, seeds in table[table["seed"].notna()].groupby("loss", sort=False):
+        at = seeds["score"].map({score: place + shifts[str(loss)] for place, score in enumerate(SCORES)})
+        axes.plot(seeds["mean"], at, marker=marks[str(loss)], color=inputs.colours[str(loss)], **style.SEED_DOT)
     style.clear_labels(axes)
     axes.set_yticks(range(len(SCORES)), list(SCORES.values()))
     axes.tick_params(axis="y", length=0)

@@ -22,9 +22,11 @@ from nclens.figures.inputs import (
     centre,
     interval,
     interval_note,
+    joined_with,
     omissions,
     over_seeds,
     range_of,
+    seed_values,
     seeds_note,
 )
 
@@ -67,8 +69,8 @@ def draw_dots(
         remarks: sentences for the notes below the panels.
 
     Returns:
-        the figure and a table with columns metric, split, loss, epoch, seed, mean, low, high, seeds, left_out: one row
-        for each seed, whose `mean` is its value, and one with an empty seed for their mean.
+        the figure and a table with columns metric, split, loss, epoch, seed, mean, low, high, seeds, left_out, as
+        `with_seeds` has them, with the seeds of every loss.
     """
     figure, grid = style.page(1, len(panels), 0.8 + 0.36 * len(inputs.losses), sharey=True)
     tables, left_out, cut = [], [], False
@@ -78,8 +80,8 @@ def draw_dots(
             rows = inputs.select(dots.metric, dots.split, inputs.last_epoch)
             left_out += omissions(inputs, rows, f"{dots.metric} ({dots.split})")
             seeds = rows[can_be_drawn(rows["value"])]
-            table = pd.concat([seeds.rename(columns={"value": "mean"}), over_seeds(rows)], ignore_index=True)
-            table = table.assign(metric=dots.metric, split=dots.split, seed=table["seed"].astype("Int64"))
+            table = joined_with(over_seeds(rows), seed_values(seeds, inputs.losses))
+            table = table.assign(metric=dots.metric, split=dots.split)
             shift = 0.0 if len(panel.dots) == 1 else (place / (len(panel.dots) - 1) - 0.5) * 0.4
             _draw_rows(axes, inputs, seeds, shift, dots.hollow, range_of(dots.metric, panel.percent))
             drawn.append(
@@ -97,19 +99,19 @@ def draw_dots(
     keys = [Line2D([], [], markerfacecolor=fills[hollow], label=name, **look) for hollow, name in names.items()]
     if keys:
         style.legend(figure, keys)
+    table = pd.concat(tables, ignore_index=True)
     style.notes(
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Large dot", "bar"),
+            interval_note(inputs, table, "Large dot", "bar"),
             "Small dots below: seeds" if any(len(inputs.seeds(loss)) > 1 for loss in inputs.losses) else "",
             "Bars are cut at the panels' edges" if cut else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
             *remarks,
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
-    figure.finding = last_values(inputs, table[table["seed"].isna()])
+    figure.finding = last_values(inputs, table)
     return Drawing(figure, table)
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from nclens.figures import style
-from nclens.figures.curves import Scaled, draw_lines, finish_panel
+from nclens.figures.curves import Scaled, draw_lines, finish_panel, line_note
 from nclens.figures.findings import compared, joined, phrase
-from nclens.figures.inputs import Drawing, FigureInputs, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, means_of, omissions, seeds_note, with_seeds
 from nclens.metrics.selective import RISK, log_odds, normalised_logit, risks
 
 COVERAGES = tuple(percent / 100 for percent in range(5, 101))
@@ -26,21 +26,25 @@ def risk_coverage(inputs: FigureInputs) -> Drawing:
     powers = inputs.select("logit_norm_power", "test", inputs.last_epoch)
     rows = pd.concat([_curves(inputs, loss, powers) for loss in inputs.losses], ignore_index=True)
     figure, grid = style.page(1, len(PANELS), 2.9, sharey=True)
-    marks, tables, cut = style.markers(inputs.losses), [], False
+    marks, cut = style.markers(inputs.losses), False
+    parts = [
+        with_seeds(rows[rows["ranking"] == ranking]).rename(columns={"epoch": "coverage"}).assign(ranking=ranking)
+        for ranking in PANELS
+    ]
+    table = pd.concat(parts, ignore_index=True)
     reached = RISK if rows["value"].max() >= RISK else None  # else the line would flatten the curves
     for axes, (ranking, title) in zip(grid.flat, PANELS.items(), strict=True):
         own = rows[rows["ranking"] == ranking]
-        table = over_seeds(own)
-        draw_lines(axes, inputs, own, table, markers=marks, within=(0.0, 1.0))
+        drawn = table[table["ranking"] == ranking].rename(columns={"coverage": "epoch"})
+        draw_lines(axes, inputs, own, drawn, markers=marks, within=(0.0, 1.0))
         panel = Scaled("risk (%)" if ranking == "msp" else "", percent=True, reference=reached)
         if own.empty:
             style.empty_panel(axes, "not defined for two classes")
         else:
-            cut |= finish_panel(axes, panel, over_seeds(rows), within=(0.0, 1.0))
+            cut |= finish_panel(axes, panel, table, within=(0.0, 1.0))
         axes.set(xlabel="coverage (%)", xlim=(0, 1.0))
         axes.set_title(title)
         style.percent_axis(axes.xaxis)
-        tables.append(table.rename(columns={"epoch": "coverage"}).assign(ranking=ranking))
     style.legend(
         figure, [style.loss_key(inputs.labels[loss], inputs.colours[loss], marks[loss]) for loss in inputs.losses]
     )
@@ -49,17 +53,16 @@ def risk_coverage(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, whole test set",
-            interval_note(inputs, "Line", "band"),
-            f"Thin line: {RISK:.0%} risk" if reached else "",
+            line_note(inputs, table),
+            f"Horizontal line: {RISK:.0%} risk" if reached else "",
             "At 100% coverage the risk is the test error",
             f"Exponent p of the normalisation: each run's own, chosen on {inputs.fitted_on}",
             "Bands are cut at the panels' edges" if cut else "",
             "No normalised curve where p is missing: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
-    names = ("ranking", "loss", "coverage", "mean", "low", "high", "seeds", "left_out")
-    at = table[np.isclose(table["coverage"].astype(float), 0.8)]
+    names = ("ranking", "loss", "coverage", "seed", "mean", "low", "high", "seeds", "left_out")
+    at = means_of(table[np.isclose(table["coverage"].astype(float), 0.8)])
     figure.finding = joined(
         phrase(f"Risk (%) at 80% coverage by {title}", compared(inputs, 100 * own.set_index("loss")["mean"]))
         for ranking, title in PANELS.items()

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from nclens.figures import style
-from nclens.figures.curves import Scaled, draw_lines, finish_panel
+from nclens.figures.curves import Scaled, draw_lines, finish_panel, line_note
 from nclens.figures.findings import last_values
-from nclens.figures.inputs import Drawing, FigureInputs, interval_note, omissions, over_seeds, seeds_note
+from nclens.figures.inputs import Drawing, FigureInputs, means_of, omissions, over_seeds, seeds_note, with_seeds
 
 CURVES = {
     "sharpness_head": "sharpness of the head",
@@ -37,7 +37,7 @@ def sharpness(inputs: FigureInputs) -> Drawing:
     for axes, (name, label) in zip(grid[0], CURVES.items(), strict=True):
         rows = inputs.select(name + suffix, "train")
         left_out += omissions(inputs, rows, f"{name} (train)", log=True)
-        known[name] = over_seeds(rows, log=True)
+        known[name] = with_seeds(rows, log=True)
         draw_lines(axes, inputs, rows, known[name], log=True, markers=markers)
         finish_panel(axes, Scaled(label, log=True), known[name])
         style.epoch_axis(axes)
@@ -45,15 +45,17 @@ def sharpness(inputs: FigureInputs) -> Drawing:
     for axes, (across, (name, split), scaled) in zip(grid[1], PAIRS, strict=True):
         rows = inputs.select(name, split)
         left_out += omissions(inputs, rows, f"{name} ({split})", scaled.log) if across == "sharpness_network" else []
-        means = over_seeds(rows, scaled.log)
-        _draw_path(axes, inputs, known[across], means, markers)
+        means, reached = over_seeds(rows, scaled.log), means_of(known[across])
+        _draw_path(axes, inputs, reached, means, markers)
         axes.set_xlabel(CURVES[across])
-        finish_panel(axes, scaled, means[means["epoch"].isin(known[across]["epoch"])].assign(low=np.nan, high=np.nan))
-        if not known[across]["mean"].dropna().empty:
-            style.fit_to_means(axes.xaxis, known[across].assign(low=np.nan, high=np.nan), log=True)
+        finish_panel(axes, scaled, means[means["epoch"].isin(reached["epoch"])].assign(low=np.nan, high=np.nan))
+        if not reached["mean"].dropna().empty:
+            style.fit_to_means(axes.xaxis, reached.assign(low=np.nan, high=np.nan), log=True)
             style.log_axis(axes.xaxis)
         if across == "sharpness_network":
             tables.append(means.assign(metric=name, split=split))
+    columns = ["metric", "split", "loss", "epoch", "seed", "mean", "low", "high", "seeds", "left_out"]
+    table = pd.concat(tables, ignore_index=True)[columns]
     style.legend(
         figure, [style.loss_key(inputs.labels[one], inputs.colours[one], markers[one]) for one in inputs.losses]
     )
@@ -61,15 +63,13 @@ def sharpness(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}",
-            interval_note(inputs, "Line", "band", "on log axes"),
+            line_note(inputs, pd.concat(known.values()), "on log axes"),
             "Not drawn: " + "; ".join(left_out) if left_out else "",
             "Sharpness: largest eigenvalue of the Hessian of plain mean cross entropy in evaluation mode, biases "
             "included, without weight decay; that of the trained loss in the third panel",
             "Lower panels: means over seeds, snapshot by snapshot; the large mark is the last",
         ],
     )
-    columns = ["metric", "split", "loss", "epoch", "mean", "low", "high", "seeds", "left_out"]
-    table = pd.concat(tables, ignore_index=True)[columns]
     figure.finding = last_values(inputs, table)
     return Drawing(figure, table)
 

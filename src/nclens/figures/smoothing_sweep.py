@@ -29,10 +29,11 @@ from nclens.figures.inputs import (
     centre,
     interval,
     interval_note,
+    means_of,
     omissions,
-    over_seeds,
     range_of,
     seeds_note,
+    with_seeds,
 )
 from nclens.ufm.quantities import PREDICTED
 
@@ -141,7 +142,8 @@ def draw_sweep(
 
     Returns:
         the figure and a table with columns panel, source (measured, or predicted with which penalties), metric, split,
-        loss, smoothing, epoch, average, mean, low, high, seeds, left_out; `panel` counts from 1.
+        loss, smoothing, epoch, average, seed, mean, low, high, seeds, left_out, as `with_seeds` has them; `panel`
+        counts from 1.
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
     tables, left_out, cut = [], [], False
@@ -149,9 +151,9 @@ def draw_sweep(
         measured, missing = _measured(inputs, panel)
         predicted = _predicted(inputs, panel)
         left_out += [*missing, *_unpredicted(inputs, panel, predicted)]
-        _draw_lines(axes, inputs, panel)
+        _draw_lines(axes, inputs, panel, predicted)
         for points in panel.points:
-            _draw_points(axes, inputs, points, panel)
+            _draw_points(axes, inputs, points, panel, measured)
         drawn = pd.concat([measured, predicted], ignore_index=True)
         within = range_of(panel.points[0].metric, panel.percent)
         cut |= finish_panel(axes, panel, drawn, margin=0.08, within=within)
@@ -168,7 +170,14 @@ def draw_sweep(
         figure,
         [
             f"{inputs.experiment}, {seeds_note(inputs)}, epoch {inputs.last_epoch}",
-            interval_note(inputs, "Point", "bar", "on the log axis" if any(panel.log for panel in panels) else ""),
+            interval_note(
+                inputs,
+                table[table["source"] == "measured"],
+                "Point",
+                "bar",
+                "small points",
+                "on the log axis" if any(panel.log for panel in panels) else "",
+            ),
             "Bars and bands are cut at the panels' edges" if cut else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
             *remarks,
@@ -180,7 +189,7 @@ def draw_sweep(
 
 
 def _measured(inputs: FigureInputs, panel: SweepPanel) -> tuple[pd.DataFrame, list[str]]:
-    """Means over seeds of a panel's points, one row a loss that has a smoothing; and what cannot be drawn."""
+    """Means and seeds of a panel's points, of the losses that have a smoothing; and what cannot be drawn."""
     parts, left_out = [], []
     for points in panel.points:
         rows = inputs.select(points.metric, points.split, inputs.last_epoch)
@@ -193,7 +202,7 @@ def _measured(inputs: FigureInputs, panel: SweepPanel) -> tuple[pd.DataFrame, li
 
 
 def _predicted(inputs: FigureInputs, panel: SweepPanel) -> pd.DataFrame:
-    """Means over seeds of a panel's predictions, in the order of the smoothings, for each kind of penalties."""
+    """Means and seeds of a panel's predictions, in the order of the smoothings, for each kind of penalties."""
     parts = []
     for penalties, rows in _prediction_rows(inputs, panel):
         summary = _summary(inputs, rows, panel.log).sort_values("smoothing", kind="stable")
@@ -216,7 +225,8 @@ def _prediction_rows(inputs: FigureInputs, panel: SweepPanel) -> Iterator[tuple[
 
 def _unpredicted(inputs: FigureInputs, panel: SweepPanel, predicted: pd.DataFrame) -> list[str]:
     """The predictions that are not finite (no fit, or an infinite one), one phrase a loss."""
-    gaps = predicted[predicted["left_out"] > 0]
+    gaps = means_of(predicted)
+    gaps = gaps[gaps["left_out"] > 0]
     return [
         f"{panel.predicted} ({source}), {inputs.labels[loss]}: {left_out} not finite, of {left_out + seeds} values"
         for source, loss, left_out, seeds in gaps[["source", "loss", "left_out", "seeds"]].itertuples(index=False)
@@ -224,18 +234,18 @@ def _unpredicted(inputs: FigureInputs, panel: SweepPanel, predicted: pd.DataFram
 
 
 def _summary(inputs: FigureInputs, rows: pd.DataFrame, log: bool) -> pd.DataFrame:
-    summary = over_seeds(rows.astype({"value": float}), log)
+    summary = with_seeds(rows.astype({"value": float}), log)
     smoothing = summary["loss"].map(dict(inputs.smoothings)).astype(float)
     return summary.assign(smoothing=smoothing, average="geometric" if log else "arithmetic")
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     keys = ["source", "metric", "split", "loss", "smoothing", "epoch", "average"]
-    return table[[*keys, "mean", "low", "high", "seeds", "left_out"]]
+    return table[[*keys, "seed", "mean", "low", "high", "seeds", "left_out"]]
 
 
-def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel) -> None:
-    """The prediction: a cross at each smoothing that it was made for, straight lines between, its interval a band."""
+def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel, table: pd.DataFrame) -> None:
+    """The prediction: a cross at each smoothing that it was made for, straight lines between, and a band or seeds."""
     for penalties, rows in _prediction_rows(inputs, panel):
         drawn = rows[can_be_drawn(rows["value"], panel.log)]
         drawn = drawn.assign(smoothing=drawn["loss"].map(dict(inputs.smoothings)).astype(float))
@@ -247,7 +257,7 @@ def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel) -> None:
                 x="smoothing",
                 y="value",
                 estimator=partial(centre, log=panel.log),
-                errorbar=partial(interval, log=panel.log) if own["loss"].duplicated().any() else None,
+                errorbar=partial(interval, log=panel.log) if table["low"].notna().any() else None,
                 err_kws={"alpha": 0.12, "linewidth": 0},
                 color=style.INK,
                 linestyle=_penalties(penalties)[1],
@@ -258,16 +268,23 @@ def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel) -> None:
                 zorder=2,
                 ax=axes,
             )
+    seeds = table[table["seed"].notna()]
+    place = seeds.groupby(["source", "smoothing", "seed"])["loss"].rank("dense")
+    for (source, *_), own in seeds.groupby(["source", place, "seed"]):
+        axes.plot(
+            own["smoothing"], own["mean"], color=style.INK, linestyle=_penalties(str(source))[1], **style.SEED_LINE
+        )
     style.clear_labels(axes)
 
 
-def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, panel: SweepPanel) -> None:
+def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, panel: SweepPanel, table: pd.DataFrame) -> None:
     log, (least, most) = panel.log, range_of(points.metric, panel.percent)
     rows = inputs.select(points.metric, points.split, inputs.last_epoch)
     rows = rows[can_be_drawn(rows["value"], log) & rows["loss"].isin(list(inputs.smoothings))]
     if rows.empty:
         return
     marker, filled = LOOKS[points.look]
+    fill: dict[str, Any] = {} if filled else {"markerfacecolor": style.GROUND}
     sns.pointplot(
         rows,
         x=rows["loss"].map(dict(inputs.smoothings)).astype(float),
@@ -277,17 +294,21 @@ def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, panel: SweepP
         palette=dict(inputs.colours),
         native_scale=True,
         estimator=partial(centre, log=log),
-        errorbar=partial(interval, log=log, least=least, most=most) if rows["loss"].duplicated().any() else None,
+        errorbar=partial(interval, log=log, least=least, most=most) if table["low"].notna().any() else None,
         linestyle="none",
         marker=marker,
         markersize=4.9,
         markeredgewidth=1.1,
-        **({} if filled else {"markerfacecolor": style.GROUND}),
+        **fill,
         err_kws={"linewidth": 1.2, "alpha": 0.7, "zorder": 3},
         zorder=4,
         legend=False,
         ax=axes,
     )
+    own = table[(table["metric"] == points.metric) & (table["split"] == points.split) & table["seed"].notna()]
+    for loss, seeds in own.groupby("loss", sort=False):
+        look = {"marker": marker, "color": inputs.colours[str(loss)]} | fill | style.SEED_DOT
+        axes.plot(seeds["smoothing"], seeds["mean"], **look)
     style.clear_labels(axes)
 
 
@@ -320,19 +341,20 @@ def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
 def _prediction_notes(inputs: FigureInputs, panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[str]:
     """What the lines are and how far they are off; or that there are none, or for which losses."""
     quantities = [panel.predicted for panel in panels if panel.predicted]
+    predicted = table[table["source"].str.startswith("predicted")]
     predictions = inputs.predictions[inputs.predictions["loss"].isin(list(inputs.smoothings))]
     if not predictions["quantity"].isin(quantities).any():
         return ["No prediction of the unconstrained feature model (UFM) in the table"]
+    crosses = "Crosses, the closed form of the unconstrained feature model (UFM) for the training set"
     notes = [
-        "Crosses: closed form of the unconstrained feature model (UFM) for the training set, mean over seeds; band: "
-        "its 95% t-interval; the lines between are straight"
+        interval_note(inputs, predicted, crosses, "band", "thin lines") + "; the lines between are straight",
     ]
     if (predictions["penalties"] == "effective").any():
         notes.append("Fitted penalties: for each seed and δ separately, from the runs of the same seed at the other δ")
     for penalties, own in predictions.groupby("penalties", sort=False):
         listed = ", ".join(f"{PREDICTED[name]} {_error(own[own['quantity'] == name])}" for name in quantities)
         notes.append(f"Median error relative to the prediction, {penalties} penalties (runs): {listed}")
-    placed = table[table["source"].str.startswith("predicted") & table["mean"].notna()]
+    placed = predicted[predicted["mean"].notna()]
     absent = [inputs.labels[loss] for loss in inputs.losses if loss in inputs.smoothings]
     absent = [label for label in absent if label not in {inputs.labels[loss] for loss in placed["loss"]}]
     return [*notes, "No prediction for " + ", ".join(absent) if absent else ""]

@@ -88,6 +88,11 @@ LOOK: dict[str, Any] = {
 }
 """What differs from seaborn's style `ticks` and context `paper`."""
 
+SEED_LINE: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.6, "zorder": 1.9}
+"""The line of a single seed, beside that of the mean."""
+SEED_DOT: dict[str, Any] = {"linestyle": "", "markersize": 2.4, "markeredgewidth": 0.5, "alpha": 0.8, "zorder": 2.5}
+"""The dot of a single seed, beside that of the mean."""
+
 # Losses differ in marker as well as in colour, series in line style: no figure is read by colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (2.6, 1.4)), (0, (1, 1)))
@@ -288,6 +293,8 @@ def log_axis(axis: XAxis | YAxis) -> None:
 
 
 def _plain_or_power(value: float, _: int) -> str:
+    if value <= 0:  # a tick that the axis does not show
+        return ""
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"$10^{{{np.log10(value):.3g}}}$"
 
 

@@ -12,17 +12,18 @@ import torch
 from matplotlib.axes import Axes
 
 from nclens.figures import style
-from nclens.figures.curves import draw_lines
+from nclens.figures.curves import draw_lines, line_note
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import (
     Drawing,
     FigureInputs,
     can_be_drawn,
-    interval_note,
+    means_of,
     omissions,
     over_seeds,
     range_of,
     seeds_note,
+    with_seeds,
 )
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 
@@ -54,11 +55,11 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
     means = over_seeds(fitted, log=True).set_index("loss")["mean"]
     for axes, (metric, (label, _, average)) in zip(grid.flat, PANELS.items(), strict=True):
         own_rows = rows[rows["metric"] == metric]
-        table = over_seeds(own_rows, log=average == "geometric")
+        table = with_seeds(own_rows, log=average == "geometric")
         draw_lines(axes, inputs, own_rows, table, log=average == "geometric", within=range_of(metric))
         table = table.rename(columns={"epoch": "temperature"}).assign(metric=metric, average=average or "arithmetic")
         for loss in inputs.losses:
-            own = table[(table["loss"] == loss) & table["mean"].notna()]
+            own = means_of(table[table["loss"] == loss]).dropna(subset="mean")
             if own.empty:
                 continue
             best = float(means.get(loss, np.nan))
@@ -70,6 +71,7 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
                 sns.scatterplot(x=[best], y=[at], color=inputs.colours[loss], ax=axes, **mark)
         cut |= _finish_panel(axes, table, label, percent=metric == "ece", log=average == "geometric")
         tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
     style.legend(
         figure, [style.loss_key(inputs.labels[loss], inputs.colours[loss], marks[loss]) for loss in inputs.losses]
     )
@@ -78,18 +80,18 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, whole test set",
-            interval_note(inputs, "Line", "band", "of the cross entropy"),
-            f"Dot: at the temperature fitted by NLL on {inputs.fitted_on}, geometric mean over seeds; thin "
+            line_note(inputs, table, "of the cross entropy"),
+            f"Dot: at the temperature fitted by NLL on {inputs.fitted_on}, geometric mean over seeds; vertical "
             "line: T = 1, no scaling",
             "Bands are cut at the panels' edges" if cut else "",
             "Fitted temperatures beyond the panels: " + ", ".join(dict.fromkeys(beyond)) if beyond else "",
             "No dot where a temperature is missing: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat(tables, ignore_index=True)
     table["fitted"] = table["loss"].map(means)
-    names = ("metric", "loss", "temperature", "average", "mean", "low", "high", "seeds", "left_out", "fitted")
-    least = table.loc[table[table["mean"].notna()].groupby(["metric", "loss"], sort=False)["mean"].idxmin()]
+    names = ("metric", "loss", "temperature", "average", "seed", "mean", "low", "high", "seeds", "left_out", "fitted")
+    lines = means_of(table).dropna(subset="mean")
+    least = lines.loc[lines.groupby(["metric", "loss"], sort=False)["mean"].idxmin()]
     figure.finding = joined(
         [
             phrase("Temperature fitted by NLL", compared(inputs, means)),

@@ -54,6 +54,8 @@ SETTING = {
 }
 """What tells one model of the table from another -> its name in the notes."""
 KEYS = ("momentum", "step_rule", "distance", "quantity", "tolerance")
+FEWEST_STARTS = 2
+"""The fewest random starts whose mean has an interval. Starts differ less than trained networks."""
 COLUMNS = (
     *("row", "momentum", "step_rule", "distance", "quantity", "tolerance", "smoothing"),
     *("mean", "low", "high", "starts", "not_reached", "factor", "verdict"),
@@ -122,7 +124,7 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     keys = list(KEYS)
     # `over_seeds` averages for each loss and epoch: here for each combination of keys, and each smoothing.
     group = rows.groupby(keys, sort=False, dropna=False).ngroup()
-    means = over_seeds(rows.assign(loss=group, epoch=rows["smoothing"]), log=True)
+    means = over_seeds(rows.assign(loss=group, epoch=rows["smoothing"]), log=True, fewest=FEWEST_STARTS)
     means = means.rename(columns={"epoch": "smoothing", "left_out": "not_reached"})
     means["starts"] = means["seeds"] + means["not_reached"]
     means.loc[means["not_reached"] > 0, ["mean", "low", "high"]] = np.nan
@@ -192,7 +194,7 @@ def _draw_points(axes: Axes, own: pd.DataFrame, rows: pd.DataFrame) -> None:
                 y="value",
                 native_scale=True,
                 estimator=partial(centre, log=True),
-                errorbar=partial(interval, log=True),
+                errorbar=partial(interval, log=True, fewest=FEWEST_STARTS),
                 linestyle="none",
                 color=look["markeredgecolor"],
                 err_kws={"linewidth": 0.9, "zorder": 3.5},

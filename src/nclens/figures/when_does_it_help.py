@@ -36,8 +36,8 @@ def mutual_information(inputs: FigureInputs) -> Drawing:
         height=2.7 * -(-len(panels) // columns),
         log_epochs=True,
         remarks=[
-            "Thin line: log 2 = 0.693 nats, the information in the class alone; the maximum is log N for N samples. "
-            "The estimate from a few random augmentations has a bias of about 0.1 nats and is not clipped",
+            "Horizontal line: log 2 = 0.693 nats, the information in the class alone; the maximum is log N for N "
+            "samples. The estimate from a few random augmentations has a bias of about 0.1 nats and is not clipped",
         ],
     )
 
