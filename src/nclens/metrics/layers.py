@@ -13,7 +13,15 @@ from scipy.stats import linregress
 from torch import Tensor
 
 from nclens._inputs import Array, as_tensor
-from nclens.metrics.collapse import check_float64, check_means, check_samples, class_means, neural_collapse, with_mean
+from nclens.metrics.collapse import (
+    check_float64,
+    check_means,
+    check_samples,
+    class_means,
+    has_two_classes,
+    neural_collapse,
+    with_mean,
+)
 from nclens.metrics.ranks import collapse_ranks
 from nclens.metrics.regression import explained_variance_ratio
 
@@ -42,7 +50,8 @@ def layer_collapse(
     | `stable_rank` | |A|_F^2 / |A|_2^2 of the features minus their mean, A | [1, d_l] |
 
     All but the accuracy are about the means of the samples given. Classes with fewer than two samples are left out of
-    them. The accuracy leaves out samples of classes without a reference mean; ties go to the lower class.
+    them; with fewer than two others the values are nan, but for an accuracy by `reference_means`. The accuracy leaves
+    out samples of classes without a reference mean; ties go to the lower class.
 
     Args:
         features: (N, d), any floating dtype; a tensor or NumPy array, as all arguments.
@@ -55,6 +64,9 @@ def layer_collapse(
         ValueError: as `neural_collapse`.
     """
     features, labels = check_samples(features, labels, classes)
+    if not has_two_classes(labels, classes):
+        near = math.nan if reference_means is None else nearest_mean_accuracy(features, labels, reference_means)
+        return dict.fromkeys(KEYS, math.nan) | {"accuracy": near}
     found = neural_collapse(
         features, labels, features.new_ones(classes, features.shape[1]), None, min_samples=2
     )  # no key that is kept is of the weight
