@@ -28,15 +28,15 @@ def class_imbalance(
 the samples, m_k the class's samples in the split | [0, inf] |
     | `nc2_sample_mean`, `nc3_sample_mean` | nc2 and nc3 with hS in place of hG, the mean of the class means | [0, 2] |
     | `error_balanced` | mean over k of the error on class k | [0, 1] |
-    | `classes_lacking` | classes with fewer than two samples in the split, which the collapse leaves out | 0 ... K |
+    | `classes_measured` | classes with two samples or more in the split, whose collapse is measured | 0 ... K |
     | `seli_means` | |nrm(M M') - nrm(U L U')|_F, see `seli_grams` | [0, 2] |
     | `accuracy_class_k` | accuracy on class k | [0, 1] |
     | `nc1_class_k` | mean over class k of |diag(1/s) V' (h_i - hbar_k)|^2, s and V of M | [0, inf] |
     | `feature_norm_class_k` | |hbar_k - hG| | [0, inf) |
 
     With equal classes `nc1_balanced` and `nc1_sample_mean` are `nc1`, `nc2_sample_mean` and `nc3_sample_mean` are `nc2`
-    and `nc3`, `seli_means` is `nc2_means`, and `error_balanced` is the error. A class that the split lacks has nan. Where fewer than two classes have two samples,
-    all but the error, the accuracies and the count are nan.
+    and `nc3`, `seli_means` is `nc2_means`, and `error_balanced` is the error. A class that the split lacks has nan.
+    Where fewer than two classes have two samples, all but the error, the accuracies and the count are nan.
 
     Args:
         features: (N, d).
@@ -81,7 +81,7 @@ the samples, m_k the class's samples in the split | [0, inf] |
         else:
             check_float64("features", features, (None, None), weight)
         balanced = 1 - accuracy[counts > 0].mean()
-        values = table | {"error_balanced": balanced, "classes_lacking": (~kept).sum().double()}
+        values = table | {"error_balanced": balanced, "classes_measured": kept.sum().double()}
         values |= _by_class("accuracy", accuracy)
         values |= _by_class("nc1", squares.masked_fill(~kept, torch.nan))
         values |= _by_class("feature_norm", norms)
