@@ -7,7 +7,7 @@ classes* where each class counts alike whatever its size, and *weighs samples* w
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels, describe
+from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
 from nclens.metrics.collapse import check_float64, check_samples, class_means, has_two_classes, whitening
 
 _CHUNK = 4096
@@ -52,7 +52,7 @@ the samples, m_k the class's samples in the split | [0, inf] |
     Source: Fang et al., arXiv 2101.12699 (measures against class size); Thrampoulidis et al., arXiv 2208.05512 (SELI).
     """
     with torch.no_grad():
-        features, labels = check_samples(features, labels, len(as_tensor("weight", weight)))
+        features, labels = check_samples(features, labels, count_rows("weight", weight))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
         train = check_counts(train_counts, len(weight))
         found = as_tensor("logits", logits)

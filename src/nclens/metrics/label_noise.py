@@ -5,7 +5,8 @@ from functools import partial
 
 import torch
 
-from nclens._inputs import Array, as_tensor, check_labels
+from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
+from nclens.metrics.calibration import check_logits
 from nclens.metrics.collapse import class_means, few_classes_collapse, has_two_classes, neural_collapse
 
 BY_CLEAN = ("nc1", "nc1_quotient", "cdnv", "nc2", "nc3", "nc4")
@@ -41,14 +42,15 @@ def clean_label_collapse(
     Raises:
         ValueError: as `neural_collapse` with `min_samples` = 2.
     """
-    weight = as_tensor("weight", weight)
-    classes = len(weight)
-    clean = check_labels(clean_labels, classes, len(as_tensor("features", features)), name="clean_labels")
+    classes = count_rows("weight", weight)
+    clean = check_labels(clean_labels, classes, count_rows("features", features), name="clean_labels")
     noisy = check_labels(labels, classes, len(clean))
+    if (found := as_tensor("logits", logits)).shape != (len(clean), classes):
+        raise ValueError(f"logits: expected shape ({len(clean)}, {classes}), got {describe(found)}")
     reference = class_means(features, clean, classes, min_samples=1)
     collapse = partial(neural_collapse, min_samples=2) if has_two_classes(clean, classes) else few_classes_collapse
     values = collapse(features, clean, weight, bias, reference_means=reference)
-    predicted = as_tensor("logits", logits).argmax(1)
+    predicted = check_logits(logits, clean)[0].argmax(1)
     return {
         **{f"{key}_clean": values[key] for key in BY_CLEAN},
         "error_clean": float((predicted != clean).double().mean()),
