@@ -297,6 +297,9 @@ class Study(Closed):
                 "{where}.losses: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
                 {**context, "last": entry.schedule.last},
             )
+        if entry.weight_decay is not None and (fault := self.optimizer(experiment, loss).decay_fault()):
+            message = "{where}.losses: losses.{loss}.weight_decay = {fault}"
+            raise PydanticCustomError("decay", message, {**context, "fault": fault})
         if entry.lr_schedule is not None and (fault := entry.lr_schedule.fault(epochs)):
             message = "{where}.losses: losses.{loss}.lr_schedule.{fault}"
             raise PydanticCustomError("lr_schedule", message, {**context, "fault": fault})
