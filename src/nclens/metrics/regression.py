@@ -179,7 +179,8 @@ def nrc3(weight: Array, covariance: Array, gamma: float) -> float:
     weight, values, vectors = _check_nrc3(weight, covariance)
     most = values[-1].item()
     expected = f"0 <= gamma < {most:g}, the largest eigenvalue of the targets' covariance"
-    as_number("gamma", gamma, expected, lambda value: 0 <= value < most)
+    if not 0 <= as_number("gamma", gamma, expected, lambda _: True) < most:
+        raise ValueError(f"gamma: expected {expected}, got {gamma:g}")
     gram = _normalised_gram(vectors.T @ weight)
     return _squared_distance(gram, values.sqrt(), math.sqrt(gamma))
 
