@@ -80,9 +80,6 @@ _SCORES = (
     Metric("confidence", "confidence", most=1.0),
 )
 
-_CLASSES_MEASURED = Metric("classes_measured", "classes whose collapse is measured")
-"""Of a split that lacks classes, and of all splits where training classes differ in size."""
-
 _SELECTIVE = (
     Metric("aurc", "AURC", "lower", most=1.0),
     Metric("e_aurc", "E-AURC", "lower", most=1.0),
@@ -161,7 +158,6 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("feature_norm", "feature norm", unit="feature units"),
             Metric("classifier_norm", "classifier norm", unit="weight units"),
             Metric("rank_means", "rank of the class means"),
-            _CLASSES_MEASURED,
         ),
     ),
     Measurement(
@@ -288,7 +284,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("nc2_sample_mean", "NC2 about the mean of the samples", "lower", most=2.0),
             Metric("nc3_sample_mean", "NC3 about the mean of the samples", "lower", most=2.0),
             Metric("error_balanced", "error, classes weighing alike", "lower", most=1.0),
-            _CLASSES_MEASURED,
+            # `neural_collapse` has it too, of a split that lacks classes.
+            Metric("classes_measured", "classes whose collapse is measured"),
             Metric("seli_means", "distance of the class means to SELI", "lower", most=2.0),
             Metric("accuracy_class_{i}", "accuracy on class {i}", "higher", most=1.0),
             Metric("nc1_class_{i}", "NC1 of class {i}", "lower"),
