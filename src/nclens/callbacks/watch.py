@@ -127,7 +127,11 @@ class Watch:
             for features, labels in self._samples(loader, step, sharded):
                 weight, _ = self._weights()
                 if metric is None:
-                    counting = {"ignore_index": ignore_index, "min_samples": min_samples, "class_counts": class_counts}
+                    counting: dict[str, Any] = {
+                        "ignore_index": ignore_index,
+                        "min_samples": min_samples,
+                        "class_counts": class_counts,
+                    }
                     metric = NeuralCollapse(*weight.shape, **counting)
                     metric.to(weight.device)
                 metric.update(features, labels, weight)

@@ -1,7 +1,6 @@
 """Collapse by the clean labels of a training split whose labels are noisy, and the ceilings that noise sets."""
 
 import math
-from functools import partial
 
 import torch
 
@@ -48,8 +47,10 @@ def clean_label_collapse(
     if (found := as_tensor("logits", logits)).shape != (len(clean), classes):
         raise ValueError(f"logits: expected shape ({len(clean)}, {classes}), got {describe(found)}")
     reference = class_means(features, clean, classes, min_samples=1)
-    collapse = partial(neural_collapse, min_samples=2) if has_two_classes(clean, classes) else few_classes_collapse
-    values = collapse(features, clean, weight, bias, reference_means=reference)
+    if has_two_classes(clean, classes):
+        values = neural_collapse(features, clean, weight, bias, min_samples=2, reference_means=reference)
+    else:
+        values = few_classes_collapse(features, clean, weight, bias, reference)
     predicted = check_logits(logits, clean)[0].argmax(1)
     return {
         **{f"{key}_clean": values[key] for key in BY_CLEAN},
