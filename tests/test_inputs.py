@@ -807,3 +807,32 @@ def test_scaling_keeps_the_bits_of_ordinary_values():
         assert torch.equal(unscaled(small, exponent), one)
     for left in (torch.tensor([math.nan, 1e300]).double(), torch.zeros(3).double(), torch.zeros(0).double()):
         assert scaled(left) == (left, 0) or scaled(left)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (alignment.sample_alignment, "features"),
+        (held_out.divided, "values"),
+        (imbalance.class_imbalance, "weight"),
+        (label_noise.clean_label_collapse, "features"),
+        (label_noise.clean_label_collapse, "weight"),
+        (regressor.gram_entries, "weight"),
+        (layers.layer_collapse, "reference_means"),
+        (layers.nearest_mean_accuracy, "reference_means"),
+        (layers.stable_rank, "rows"),
+    ],
+)
+def test_a_number_in_place_of_rows_is_refused_in_one_message(function, name):
+    given = {one: GIVEN[one] for one in TABLE[function]} | {name: torch.tensor(1.0)}
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        function(**given)
+
+
+def test_rows_that_are_none_or_one_too_many_are_refused():
+    given = {name: GIVEN[name] for name in ("features", "labels", "classes")}
+    with pytest.raises(ValueError, match="reference_means: expected 3 rows, one a class, got 4"):
+        layers.layer_collapse(**given, reference_means=normal(K + 1, D))
+    for empty in (normal(0, D), normal(3, 0)):
+        with pytest.raises(ValueError, match="rows: expected at least one row and one column"):
+            layers.stable_rank(empty)

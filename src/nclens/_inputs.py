@@ -9,9 +9,10 @@ This is the one home of the rules that metrics, losses and probes share:
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,11 +46,33 @@ def as_tensor(name: str, values: object) -> Tensor:
         raise ValueError(f"{name}: expected numbers, got a NumPy array of {values.dtype}") from None
 
 
+def count_rows(name: str, values: object) -> int:
+    """Return the rows of a tensor or NumPy array, which must have one dimension or more; else raise a ValueError."""
+    found = as_tensor(name, values)
+    if not found.ndim:
+        raise ValueError(f"{name}: expected rows, got {describe(found)}")
+    return len(found)
+
+
 def as_integer(name: str, value: object, least: int) -> int:
     """Return a Python or NumPy integer of at least ``least`` as an int; else, or for a bool, raise a ValueError."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
         return operator.index(value)
     raise ValueError(f"{name}: expected an integer of {least} or more, got {value!r}")
+
+
+def as_number(name: str, value: object, expected: str, allowed: Callable[[float], bool]) -> float:
+    """Return a Python or NumPy real number that is allowed, as it is; else, or for a bool, raise a ValueError.
+
+    Args:
+        name: what messages call it.
+        value: the number.
+        expected: what messages say is allowed, such as `a number in [0, 1)`.
+        allowed: whether a number is; of nan it must not be true.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and allowed(float(value)):
+        return value  # type: ignore[return-value]
+    raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 def describe(values: object) -> str:

@@ -15,6 +15,7 @@ import nclens
 from nclens.callbacks import watch as module
 from nclens.metrics.collapse import KEYS, class_means, neural_collapse
 from nclens.metrics.collapse_streaming import NeuralCollapse
+from nclens.metrics.imbalance import TABLE_KEYS, class_imbalance
 from tests.process import Process
 
 CLASSES = 3
@@ -50,6 +51,18 @@ def test_the_values_are_those_of_the_whole_set_in_evaluation_mode(batch):
     values = nclens.watch(model).measure(DataLoader(data(), batch, shuffle=True))
     assert list(values) == [*KEYS, "classes_measured"]
     assert values == pytest.approx(expected(model), rel=1e-6, abs=1e-9)  # float32 batches of other sizes
+
+
+def test_class_counts_add_what_weighs_classes():
+    model, dataset = network(), data()
+    inputs, labels = dataset.tensors
+    counts = labels.bincount(minlength=CLASSES)
+    values = nclens.watch(model).measure(DataLoader(dataset, 50), class_counts=counts)
+    with torch.no_grad():
+        features = model.eval()[:-1](inputs)
+        found = class_imbalance(features, labels, model[-1](features), model[-1].weight, counts)
+    assert list(values) == [*KEYS, "classes_measured", *TABLE_KEYS]
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx({key: found[key] for key in TABLE_KEYS}, rel=1e-6)
 
 
 def test_training_mode_gives_other_values_without_a_word():

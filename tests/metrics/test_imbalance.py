@@ -62,7 +62,7 @@ def literal(features, labels, logits, weight, counts):
         "nc2_sample_mean": np.linalg.norm(nrm(weight @ by_sample.T) - nrm(etf)),
         "nc3_sample_mean": np.linalg.norm(nrm(weight) - nrm(by_sample)),
         "error_balanced": 1 - np.mean([values[f"accuracy_class_{k}"] for k in range(classes)]),
-        "classes_lacking": 0,
+        "classes_measured": classes,
         "seli_means": np.linalg.norm(nrm(by_class @ by_class.T) - nrm(gram[np.ix_(first, first)])),
         "seli_classifier": np.linalg.norm(nrm(weight @ weight.T) - nrm((v * lam) @ v.T)),
     }
@@ -120,7 +120,7 @@ def test_a_split_that_lacks_classes_is_measured_on_the_others():
     features, labels, logits, weight = case([6, 5, 4, 3], 5)
     here = (labels != 2) & ((labels != 3) | (np.cumsum(labels == 3) == 1))
     found = class_imbalance(features[here], labels[here], logits[here], weight, np.array([6, 5, 4, 3]))
-    assert found["classes_lacking"] == 2
+    assert found["classes_measured"] == 2
     assert math.isnan(found["accuracy_class_2"])
     assert not math.isnan(found["accuracy_class_3"])
     assert math.isnan(found["nc1_class_3"])

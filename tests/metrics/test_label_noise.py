@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,3 +40,10 @@ def test_measures_by_clean_labels_are_those_of_the_clean_labels():
     expected = neural_collapse(features, clean, weight, None, reference_means=class_means(features, clean, 4))
     assert {key: found[f"{key}_clean"] for key in BY_CLEAN} == {key: expected[key] for key in BY_CLEAN}
     assert found["error_clean"] == np.mean((features @ weight.T).argmax(1) != clean)
+
+
+@pytest.mark.parametrize("shape", [(12, 2), (12, 4), (1, 3), (11, 3)])
+def test_logits_of_another_shape_are_refused(shape):
+    labels = torch.arange(12) % 3
+    with pytest.raises(ValueError, match=r"logits: expected shape \(12, 3\)"):
+        clean_label_collapse(torch.randn(12, 4), labels, labels, torch.zeros(shape), torch.randn(3, 4), None)

@@ -147,3 +147,18 @@ def test_what_does_not_fit_is_named():
         layer_regression(H, Y, train_features=H[:, :2], train_targets=Y)
     with pytest.raises(ValueError, match="targets: expected 24 rows as the features, got 3"):
         linear_cka(H, Y[:3])
+
+
+def test_a_weight_that_is_no_matrix_and_targets_of_another_width_are_refused():
+    features, targets = torch.randn(6, 3), torch.randn(6, 2)
+    with pytest.raises(ValueError, match="weight: expected a matrix or a kernel"):
+        layer_regression(features, targets, weight=torch.ones(3))
+    with pytest.raises(ValueError, match="train_targets: expected 2 columns"):
+        layer_regression(features, targets, train_features=features, train_targets=targets[:, :1])
+
+
+def test_with_fewer_than_two_classes_only_the_accuracy_by_given_means_has_a_value():
+    features, labels = torch.tensor([[0.0, 1.0], [0.0, 2.0], [3.0, 0.0]]), torch.tensor([1, 1, 1])
+    found = layer_collapse(features, labels, 2, reference_means=torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert found.pop("accuracy") == pytest.approx(2 / 3)
+    assert all(math.isnan(value) for value in found.values())

@@ -181,3 +181,17 @@ def test_agreement_with_pytorch_ood():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_logits_of_another_shape_are_refused_with_the_one_allowed():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(12, 4, generator=generator), torch.arange(12) % 3
+    weight = torch.randn(3, 4, generator=generator)
+    detector, logits = Detector.fit(features, labels, weight), features @ weight.T
+    for wrong in (logits[:, :2], torch.cat([logits, logits[:, :1]], 1), logits[:1], logits[:-1], logits[0]):
+        for call in (
+            lambda: detector.scores(features, wrong, 0.1),  # noqa: B023
+            lambda: detector.nci(features, wrong, 0.1),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=r"logits: expected shape \(12, 3\)"):
+                call()

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nclens.metrics import held_out, out_of_distribution, regression
 from nclens.metrics.calibration import stratified_mask
 from nclens.metrics.selective import (
     POWERS,
@@ -294,3 +295,21 @@ def test_bad_input_is_named(call, message):
 def test_a_numpy_exponent_is_a_number():
     logits, _ = draw(8, n=4)
     assert torch.equal(normalised_logit(logits, np.int64(3)), normalised_logit(logits, 3))
+
+
+@pytest.mark.parametrize("value", ["0.1", None, True, math.nan, math.inf, -0.1, [0.1], 1j])
+def test_a_level_that_is_no_number_in_range_is_refused(value):
+    confidence, correct = torch.tensor([0.9, 0.8]), torch.tensor([True, False])
+    logits, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0])
+    for name, call in {
+        "risk": lambda: coverage_at_risk(confidence, correct, value),
+        "coverage": lambda: risk_at_coverage(confidence, correct, value),
+        "powers": lambda: fit_power(logits, labels, [value]),
+        "p": lambda: normalised_logit(logits, value),
+        "tpr": lambda: out_of_distribution.false_positive_rate(confidence, confidence, value),
+        "fraction": lambda: held_out.stratified_mask(labels, value, 0),
+        "c": lambda: regression.residual_deviation(torch.eye(2), value),
+        "gamma": lambda: regression.nrc3(torch.eye(2), torch.eye(2), value),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}"):
+            call()

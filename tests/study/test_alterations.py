@@ -33,6 +33,7 @@ def study(losses=None, **data):
         ({"imbalance": {"kind": "linear", "ratio": 2}}, "exponential.*step"),
         ({"imbalance": {"kind": "exponential", "ratio": 2, "minority": [1]}}, r"minority = \[1\]: is of `kind: step`"),
         ({"imbalance": {"kind": "step", "ratio": 2, "minority": [10]}}, r"minority = \[10\]: must be some, not all"),
+        ({"imbalance": {"kind": "step", "ratio": 2, "minority": [1, 1]}}, r"minority = \[1, 1\]: has a class twice"),
         ({"label_noise": {"share": 1.0}}, "share"),
         ({"label_noise": {"share": -0.1}}, "share"),
     ],

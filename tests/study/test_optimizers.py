@@ -3,8 +3,9 @@
 import pytest
 
 from nclens.study import ConfigError, load_study
-from nclens.study.optimizers import OPTIMIZERS
+from nclens.study.optimizers import OPTIMIZERS, Sgd
 from nclens.study.peers import optimizers, peers
+from nclens.ufm.nc0 import nc0_law
 from nclens.workflow import specs
 from nclens.workflow.plan import _used
 
@@ -153,3 +154,44 @@ def test_where_all_losses_have_one_optimiser_there_is_nothing_to_compare(raw_stu
     assert optimizers(study, "smoke") == peers(study, "smoke") == {}
     (item,) = specs.judge(study).experiments
     assert (item.optimizers, item.peers) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ({"name": "rprop", "learning_rate": 0.1, "step_sizes": [1.0, 0.1]}, r"step_sizes = \[1.0, 0.1\]"),
+        ({"name": "rprop", "learning_rate": 0.1, "etas": [1.2, 0.5]}, "etas"),
+        ({"name": "sgdw", "learning_rate": 0.5, "weight_decay": 4.0}, "must be below 4"),
+        ({"name": "adamw", "learning_rate": 0.5, "weight_decay": 5.0}, "must be below 4"),
+        ({"name": "sgd", "learning_rate": 0.5, "momentum": 0.5, "weight_decay": 6.0}, "must be below 6"),
+        (
+            {"name": "sgd", "learning_rate": 0.5, "momentum": 0.5, "nesterov": True, "weight_decay": 3.0},
+            "must be below 3",
+        ),
+    ],
+)
+def test_settings_that_are_of_no_use_are_refused(optimizer, words, raw_study):
+    raw_study["experiments"]["smoke"]["training"]["optimizer"] = optimizer
+    with pytest.raises(ConfigError, match=words):
+        load_study(raw_study)
+
+
+def test_a_losss_own_decay_may_not_diverge_either(raw_study):
+    raw_study["experiments"]["smoke"]["training"]["optimizer"] = {
+        **{"name": "sgdw", "learning_rate": 0.5, "momentum": 0.0, "weight_decay": 0.1}
+    }
+    raw_study["losses"]["ls"]["weight_decay"] = 4.0
+    with pytest.raises(ConfigError, match=r"losses\.ls\.weight_decay = 4 .* must be below 4"):
+        load_study(raw_study)
+    raw_study["losses"]["ls"]["weight_decay"] = 3.9
+    load_study(raw_study)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.9, False), (0.5, True), (0.9, True)])
+def test_the_largest_decay_is_where_decay_alone_begins_to_diverge(momentum, nesterov):
+    chosen = Sgd(learning_rate=0.1, momentum=momentum, nesterov=nesterov)
+    for factor, holds in ((0.999, True), (1.001, False)):
+        law = nc0_law(
+            [0.1] * 40_000, momentum=momentum, weight_decay=factor * chosen.largest_decay / 0.1, nesterov=nesterov
+        )
+        assert (law[-1] < 1e-3) == holds

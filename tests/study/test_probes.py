@@ -173,6 +173,14 @@ MISTAKES = {
         {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "directions": 0}}},
         ["probes.p.directions = 0", "greater than or equal to 1"],
     ),
+    "more directions than dimensions": (
+        {
+            "data": {"far": {"source": "textures"}},
+            "probes": {"p": {"kind": "out_of_distribution", "dataset": "far", "directions": 33}},
+            "ask": ["p"],
+        },
+        ["smoke.probes: probes.p.directions = 33: must be at most 32, the feature dimension of models.resnet8"],
+    ),
     "a cut-off of one": (
         {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "cutoff": 1}}},
         ["probes.p.cutoff = 1", "less than 1"],

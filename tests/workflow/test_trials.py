@@ -54,6 +54,9 @@ def tried(tmp_path, model=None, losses=None, data="right", dim=None, probes=None
     raw["losses"] = {"ce": {"name": "ce"}} | (losses or {})
     (experiment,) = raw["experiments"].values()
     raw["probes"] = probes or {}
+    raw["datasets"] |= {
+        probe["dataset"]: raw["datasets"]["rows"] for probe in raw["probes"].values() if "dataset" in probe
+    }
     experiment |= {"dataset": "rows", "model": "net", "losses": list(raw["losses"]), "probes": list(raw["probes"])}
     study = check_study(raw, [tmp_path])
     found = read_data(study, tmp_path)
@@ -77,6 +80,13 @@ def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refuse
         ConfigError, match=r"probes\.one on models\.net on rows: the network has no layer x; it has: 0, 1"
     ):
         tried(tmp_path, probes={"one": {"kind": "layers", "names": ["x"]}})
+
+
+def test_directions_of_a_probe_are_compared_with_the_networks_features(tmp_path):
+    probe = {"kind": "out_of_distribution", "dataset": "far", "directions": 7}
+    assert tried(tmp_path, probes={"far": probe})
+    with pytest.raises(ConfigError, match=r"probes\.far on models\.net on rows: directions = 8, .* 7 dimensions"):
+        tried(tmp_path, probes={"far": probe | {"directions": 8}})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import BatchSampler, DistributedSampler
 
+from nclens._inputs import Array
 from nclens.metrics.collapse import KEYS
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from nclens.metrics.imbalance import TABLE_KEYS
 from nclens.models.cosine import CosineHead
 from nclens.models.head import check_affine, find_head, uncompiled
 
@@ -86,6 +88,7 @@ class Watch:
         step: Step | None = None,
         ignore_index: int | None = None,
         min_samples: int | None = 2,
+        class_counts: Array | None = None,
         reference_means: Tensor | None = None,
         nc4: bool = True,
         sharded: bool = False,
@@ -107,6 +110,8 @@ class Watch:
             ignore_index: samples with this label are left out; by default none is.
             min_samples: 2 or more. Classes with fewer samples are left out, as in `nclens.neural_collapse`, and
                 `classes_measured` counts the others. With None every class must have a sample.
+            class_counts: (K,), the training samples of each class, where they differ; then the values have the keys of
+                `nclens.NeuralCollapse` that need them, such as `nc1_balanced` and `seli_means`, too.
             reference_means: (K, d), the class means for `nc4`; by default those of these samples.
             nc4: whether to measure `nc4`, which takes the second pass.
             sharded: whether each process has samples of its own.
@@ -122,7 +127,12 @@ class Watch:
             for features, labels in self._samples(loader, step, sharded):
                 weight, _ = self._weights()
                 if metric is None:
-                    metric = NeuralCollapse(*weight.shape, ignore_index=ignore_index, min_samples=min_samples)
+                    counting: dict[str, Any] = {
+                        "ignore_index": ignore_index,
+                        "min_samples": min_samples,
+                        "class_counts": class_counts,
+                    }
+                    metric = NeuralCollapse(*weight.shape, **counting)
                     metric.to(weight.device)
                 metric.update(features, labels, weight)
                 counted += len(labels)
@@ -139,7 +149,7 @@ class Watch:
                 if counted:
                     raise ValueError("loader: its second pass has other samples; `nc4=False` makes one pass only")
                 values["nc4"] = float(nearest.compute())
-        return {key: values[key] for key in (*KEYS, "classes_measured") if key in values}
+        return {key: values[key] for key in (*KEYS, "classes_measured", *TABLE_KEYS) if key in values}
 
     def collect(self, loader: Iterable[Any], *, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """Return the features (N, d), float32, and the labels (N,), int64, of a loader's samples, on the CPU.

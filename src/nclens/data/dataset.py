@@ -164,7 +164,8 @@ class Dataset(Splits):
     @property
     def target_facts(self) -> dict[str, Any]:
         """Names of the classes, the number of training samples of each, and that of wrong labels where it is known."""
-        facts: dict[str, Any] = {"classes": self.classes, "train_counts": self.train_targets.bincount().tolist()}
+        counts = self.train_targets.bincount(minlength=len(self.classes))
+        facts: dict[str, Any] = {"classes": self.classes, "train_counts": counts.tolist()}
         if self.train_clean_targets is not None:
             facts["noisy_labels"] = int((self.train_targets != self.train_clean_targets).sum())
         return facts

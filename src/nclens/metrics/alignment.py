@@ -10,7 +10,7 @@ At perfect collapse the second is 0 for k = y_i; the first only where hG = 0.
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_device, check_labels, check_masked
+from nclens._inputs import Array, as_tensor, check_device, check_labels, check_masked, count_rows
 from nclens.metrics.collapse import check_float64, check_means, check_samples, class_means, with_mean
 from nclens.metrics.samples import without_ignored
 
@@ -124,7 +124,7 @@ def check_predicted(
     """Return features, labels and predicted classes of the samples that are counted, after checking all of them."""
     classes, dim = weight.shape
     found, z = as_tensor("features", features), as_tensor("logits", logits)
-    if z.shape != (len(found), classes) or not z.is_floating_point():
+    if z.shape != (count_rows("features", found), classes) or not z.is_floating_point():
         raise ValueError(f"logits: expected floats of shape ({len(found)}, {classes}), got {z.dtype} {tuple(z.shape)}")
     if ignore_index is None:
         known = check_labels(labels, classes, len(found), found)

@@ -284,7 +284,8 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("nc2_sample_mean", "NC2 about the mean of the samples", "lower", most=2.0),
             Metric("nc3_sample_mean", "NC3 about the mean of the samples", "lower", most=2.0),
             Metric("error_balanced", "error, classes weighing alike", "lower", most=1.0),
-            Metric("classes_lacking", "classes with fewer than two samples"),
+            # `neural_collapse` has it too, of a split that lacks classes.
+            Metric("classes_measured", "classes whose collapse is measured"),
             Metric("seli_means", "distance of the class means to SELI", "lower", most=2.0),
             Metric("accuracy_class_{i}", "accuracy on class {i}", "higher", most=1.0),
             Metric("nc1_class_{i}", "NC1 of class {i}", "lower"),

@@ -200,6 +200,35 @@ def neural_collapse(
         return dict(zip(keys, torch.stack([values[key] for key in keys]).tolist(), strict=True))
 
 
+def few_classes_collapse(
+    features: Array, labels: Array, weight: Array, bias: Array | None, reference_means: Array
+) -> dict[str, float]:
+    """Return the keys of `neural_collapse` of a split in which fewer than two classes have two samples.
+
+    Only `nc0`, `nc0_share`, `nc4`, about the means given, and `classes_measured` have a value; the others are nan.
+    Arguments and errors are those of `neural_collapse`, with `min_samples` = 2.
+    """
+    with torch.no_grad():
+        weight = check_float64("weight", weight, (None, None), as_tensor("features", features))
+        features, labels = check_samples(features, labels, len(weight))
+        check_float64("features", features, (None, weight.shape[1]), weight)
+        bias = weight.new_zeros(len(weight)) if bias is None else check_float64("bias", bias, (len(weight),), weight)
+        reference = check_means("reference_means", reference_means, tuple(weight.shape), weight)
+        features, exponent = scaled(features)
+        near = with_mean(reference)
+        scorer, offset = readout(weight, bias, reference[near], exponent)
+        x, _ = Chosen(near, len(weight)).samples(features.double(), labels)
+        share = nc4_share(count_disagreements(x @ scorer + offset, near), len(x), reference[near])
+        found = {key: float(value) for key, value in row_sums(weight).items()} | {"nc4": float(share)}
+        measured = float((labels.bincount(minlength=len(weight)) >= 2).sum())
+        return dict.fromkeys(KEYS, math.nan) | found | {"classes_measured": measured}
+
+
+def has_two_classes(labels: Tensor, classes: int) -> bool:
+    """Return whether two classes have two samples or more, as the scatter of a split needs where classes lack."""
+    return int((labels.bincount(minlength=classes) >= 2).sum()) >= 2
+
+
 def class_means(
     features: Array, labels: Array, classes: int, *, ignore_index: int | None = None, min_samples: int | None = None
 ) -> Tensor:

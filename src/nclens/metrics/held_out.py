@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_integer, as_tensor, check_labels
+from nclens._inputs import Array, as_integer, as_number, as_tensor, check_labels, count_rows
 
 HeldOut = Array | tuple[Array, Array]
 """A mask (N,) of the test samples, True for the held-out ones; or values (V, ...) and labels (V,) of other samples."""
@@ -52,7 +52,7 @@ def divided(values: Array, labels: Array, held_out: HeldOut) -> tuple[tuple[Tens
             split are not like those of the test samples or not as many as its labels.
     """
     values = as_tensor("values", values)
-    labels = check_labels(labels, None, len(values))
+    labels = check_labels(labels, None, count_rows("values", values))
     if not isinstance(held_out, tuple):
         mask = as_tensor("held_out", held_out)
         if mask.dtype != torch.bool or mask.shape != labels.shape:
@@ -91,8 +91,7 @@ def stratified_mask(labels: Array, fraction: float, seed: int) -> Tensor:
     labels = check_labels(labels, None)
     if not len(labels):
         raise ValueError("labels: expected at least one, got none")
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
+    as_number("fraction", fraction, "a number in (0, 1)", lambda value: 0 < value < 1)
     generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
     host = labels.cpu()
     mask = torch.zeros(len(host), dtype=torch.bool)

@@ -7,8 +7,8 @@ classes* where each class counts alike whatever its size, and *weighs samples* w
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels, describe
-from nclens.metrics.collapse import check_float64, check_samples, class_means, whitening
+from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
+from nclens.metrics.collapse import check_float64, check_samples, class_means, has_two_classes, whitening
 
 _CHUNK = 4096
 
@@ -28,7 +28,7 @@ def class_imbalance(
 the samples, m_k the class's samples in the split | [0, inf] |
     | `nc2_sample_mean`, `nc3_sample_mean` | nc2 and nc3 with hS in place of hG, the mean of the class means | [0, 2] |
     | `error_balanced` | mean over k of the error on class k | [0, 1] |
-    | `classes_lacking` | classes with fewer than two samples in the split, which the collapse leaves out | 0 ... K |
+    | `classes_measured` | classes with two samples or more in the split, whose collapse is measured | 0 ... K |
     | `seli_means` | |nrm(M M') - nrm(U L U')|_F, see `seli_grams` | [0, 2] |
     | `accuracy_class_k` | accuracy on class k | [0, 1] |
     | `nc1_class_k` | mean over class k of |diag(1/s) V' (h_i - hbar_k)|^2, s and V of M | [0, inf] |
@@ -36,6 +36,7 @@ the samples, m_k the class's samples in the split | [0, inf] |
 
     With equal classes `nc1_balanced` and `nc1_sample_mean` are `nc1`, `nc2_sample_mean` and `nc3_sample_mean` are `nc2`
     and `nc3`, `seli_means` is `nc2_means`, and `error_balanced` is the error. A class that the split lacks has nan.
+    Where fewer than two classes have two samples, all but the error, the accuracies and the count are nan.
 
     Args:
         features: (N, d).
@@ -45,13 +46,13 @@ the samples, m_k the class's samples in the split | [0, inf] |
         train_counts: (K,), n_k >= 1, whichever split is measured.
 
     Raises:
-        ValueError: as `nclens.metrics.collapse.neural_collapse` with `min_samples` = 2, or for counts that are not K
-            numbers of at least 1.
+        ValueError: as `nclens.metrics.collapse.neural_collapse`, but not for classes that lack samples, or for counts
+            that are not K numbers of at least 1.
 
     Source: Fang et al., arXiv 2101.12699 (measures against class size); Thrampoulidis et al., arXiv 2208.05512 (SELI).
     """
     with torch.no_grad():
-        features, labels = check_samples(features, labels, len(as_tensor("weight", weight)))
+        features, labels = check_samples(features, labels, count_rows("weight", weight))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
         train = check_counts(train_counts, len(weight))
         found = as_tensor("logits", logits)
@@ -60,24 +61,27 @@ the samples, m_k the class's samples in the split | [0, inf] |
         right = (found.argmax(1) == labels).double()
         counts = labels.bincount(minlength=len(weight)).double()
         kept = counts >= 2
-        means = class_means(features, labels, len(weight), min_samples=2)
-        own = torch.where(kept[:, None], means, 0.0)
-        sizes, centred = counts[kept], means[kept] - means[kept].mean(0)
-        from_samples = _from_samples(means[kept], sizes)
-        squares = _squares(features, labels, own, whitening(means[kept])) / counts
-        white = _whitening_by_samples(from_samples, sizes)
-        by_samples = _squares(features, labels, own, white)[kept].sum() / sizes.sum()
         accuracy = torch.zeros_like(counts).index_add_(0, labels, right) / counts
-        values = {
-            "nc1_balanced": squares[kept].mean(),
-            "nc1_sample_mean": by_samples,
-            **_to_weight(weight[kept], from_samples),
-            "error_balanced": 1 - accuracy[counts > 0].mean(),
-            "classes_lacking": (~kept).sum().double(),
-            "seli_means": _to_seli(centred, train[kept.to(train.device)]),
-        }
-        norms = torch.full_like(counts, torch.nan)
-        norms[kept] = centred.norm(dim=1)
+        nothing = torch.full_like(counts, torch.nan)
+        table, squares, norms = dict.fromkeys(TABLE_KEYS, nothing[0]), nothing, nothing.clone()
+        if has_two_classes(labels, len(weight)):
+            means = class_means(features, labels, len(weight), min_samples=2)
+            own = torch.where(kept[:, None], means, 0.0)
+            sizes, centred = counts[kept], means[kept] - means[kept].mean(0)
+            from_samples = _from_samples(means[kept], sizes)
+            squares = _squares(features, labels, own, whitening(means[kept])) / counts
+            white = _whitening_by_samples(from_samples, sizes)
+            table = {
+                "nc1_balanced": squares[kept].mean(),
+                "nc1_sample_mean": _squares(features, labels, own, white)[kept].sum() / sizes.sum(),
+                **_to_weight(weight[kept], from_samples),
+                "seli_means": _to_seli(centred, train[kept.to(train.device)]),
+            }
+            norms[kept] = centred.norm(dim=1)
+        else:
+            check_float64("features", features, (None, None), weight)
+        balanced = 1 - accuracy[counts > 0].mean()
+        values = table | {"error_balanced": balanced, "classes_measured": kept.sum().double()}
         values |= _by_class("accuracy", accuracy)
         values |= _by_class("nc1", squares.masked_fill(~kept, torch.nan))
         values |= _by_class("feature_norm", norms)

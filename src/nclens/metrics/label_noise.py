@@ -1,9 +1,12 @@
 """Collapse by the clean labels of a training split whose labels are noisy, and the ceilings that noise sets."""
 
+import math
+
 import torch
 
-from nclens._inputs import Array, as_tensor, check_labels
-from nclens.metrics.collapse import class_means, neural_collapse
+from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
+from nclens.metrics.calibration import check_logits
+from nclens.metrics.collapse import class_means, few_classes_collapse, has_two_classes, neural_collapse
 
 BY_CLEAN = ("nc1", "nc1_quotient", "cdnv", "nc2", "nc3", "nc4")
 """The keys of `neural_collapse` that `clean_label_collapse` has by the clean labels."""
@@ -30,20 +33,25 @@ def clean_label_collapse(
 
     Args:
         features: (N, d).
-        labels, clean_labels: (N,), integers in [0, K); a class with fewer than two samples is left out.
+        labels, clean_labels: (N,), integers in [0, K); a class with fewer than two samples is left out. With fewer
+            than two others the keys of collapse are nan, but for `nc4_clean`.
         logits: (N, K); the prediction is the first of the largest.
         weight, bias: (K, d) and (K,) or None, the classifier's.
 
     Raises:
         ValueError: as `neural_collapse` with `min_samples` = 2.
     """
-    weight = as_tensor("weight", weight)
-    classes = len(weight)
-    clean = check_labels(clean_labels, classes, len(as_tensor("features", features)), name="clean_labels")
+    classes = count_rows("weight", weight)
+    clean = check_labels(clean_labels, classes, count_rows("features", features), name="clean_labels")
     noisy = check_labels(labels, classes, len(clean))
+    if (found := as_tensor("logits", logits)).shape != (len(clean), classes):
+        raise ValueError(f"logits: expected shape ({len(clean)}, {classes}), got {describe(found)}")
     reference = class_means(features, clean, classes, min_samples=1)
-    values = neural_collapse(features, clean, weight, bias, min_samples=2, reference_means=reference)
-    predicted = as_tensor("logits", logits).argmax(1)
+    if has_two_classes(clean, classes):
+        values = neural_collapse(features, clean, weight, bias, min_samples=2, reference_means=reference)
+    else:
+        values = few_classes_collapse(features, clean, weight, bias, reference)
+    predicted = check_logits(logits, clean)[0].argmax(1)
     return {
         **{f"{key}_clean": values[key] for key in BY_CLEAN},
         "error_clean": float((predicted != clean).double().mean()),
@@ -55,5 +63,7 @@ def clean_label_collapse(
 
 def _nc1_of_collapsed(on: torch.Tensor, by: torch.Tensor, classes: int) -> float:
     """nc1 by some labels of features that have collapsed on others."""
+    if not has_two_classes(by, classes):
+        return math.nan
     identity = torch.eye(classes, dtype=torch.float64, device=on.device)
     return neural_collapse(identity[on], by, identity, None, min_samples=2)["nc1"]

@@ -12,8 +12,16 @@ import torch
 from scipy.stats import linregress
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor
-from nclens.metrics.collapse import check_float64, check_means, check_samples, class_means, neural_collapse, with_mean
+from nclens._inputs import Array, as_tensor, count_rows, describe
+from nclens.metrics.collapse import (
+    check_float64,
+    check_means,
+    check_samples,
+    class_means,
+    has_two_classes,
+    neural_collapse,
+    with_mean,
+)
 from nclens.metrics.ranks import collapse_ranks
 from nclens.metrics.regression import explained_variance_ratio
 
@@ -42,7 +50,8 @@ def layer_collapse(
     | `stable_rank` | |A|_F^2 / |A|_2^2 of the features minus their mean, A | [1, d_l] |
 
     All but the accuracy are about the means of the samples given. Classes with fewer than two samples are left out of
-    them. The accuracy leaves out samples of classes without a reference mean; ties go to the lower class.
+    them; with fewer than two others the values are nan, but for an accuracy by `reference_means`. The accuracy leaves
+    out samples of classes without a reference mean; ties go to the lower class.
 
     Args:
         features: (N, d), any floating dtype; a tensor or NumPy array, as all arguments.
@@ -55,6 +64,11 @@ def layer_collapse(
         ValueError: as `neural_collapse`.
     """
     features, labels = check_samples(features, labels, classes)
+    if reference_means is not None and (rows := count_rows("reference_means", reference_means)) != classes:
+        raise ValueError(f"reference_means: expected {classes} rows, one a class, got {rows}")
+    if not has_two_classes(labels, classes):
+        near = math.nan if reference_means is None else nearest_mean_accuracy(features, labels, reference_means)
+        return dict.fromkeys(KEYS, math.nan) | {"accuracy": near}
     found = neural_collapse(
         features, labels, features.new_ones(classes, features.shape[1]), None, min_samples=2
     )  # no key that is kept is of the weight
@@ -78,7 +92,7 @@ def nearest_mean_accuracy(features: Array, labels: Array, reference_means: Array
         ValueError: wrong types or shapes, labels out of range, or fewer than two means.
     """
     means = as_tensor("reference_means", reference_means)
-    features, labels = check_samples(features, labels, len(means))
+    features, labels = check_samples(features, labels, count_rows("reference_means", means))
     means = check_means("reference_means", means, (None, features.shape[1]), features)
     near = with_mean(means)
     kept = torch.isin(labels, near)
@@ -152,6 +166,11 @@ def layer_regression(
             raise ValueError(f"{name}: expected {len(other)} rows as the features, got {len(one)}")
     if fitted.shape[1] != h.shape[1]:
         raise ValueError(f"train_features: expected {h.shape[1]} columns as the features, got {fitted.shape[1]}")
+    if aims.shape[1] != y.shape[1]:
+        raise ValueError(f"train_targets: expected {y.shape[1]} columns as the targets, got {aims.shape[1]}")
+    kernel = None if weight is None else as_tensor("weight", weight)
+    if kernel is not None and kernel.ndim < 2:
+        raise ValueError(f"weight: expected a matrix or a kernel (d, ...), got {describe(kernel)}")
     centre, aim = fitted.mean(0), aims.mean(0)
     # On the CPU, whose driver allows for features that do not have full rank.
     solution = torch.linalg.lstsq((fitted - centre).cpu(), (aims - aim).cpu(), driver="gelsd").solution.to(h.device)
@@ -162,7 +181,7 @@ def layer_regression(
         "cka": linear_cka(h, y),
         "readout_mse": float(left.square().sum(1).mean()),
         "stable_rank": stable_rank(h - h.mean(0)),
-        "stable_rank_weight": math.nan if weight is None else stable_rank(as_tensor("weight", weight).flatten(1)),
+        "stable_rank_weight": math.nan if kernel is None else stable_rank(kernel.flatten(1)),
     }
 
 
@@ -198,6 +217,8 @@ def stable_rank(rows: Array) -> float:
 
 def _matrix(name: str, values: Array) -> Tensor:
     tensor = as_tensor(name, values)
+    if 0 in tensor.shape:
+        raise ValueError(f"{name}: expected at least one row and one column, got {describe(tensor)}")
     return check_float64(name, tensor, (None, None), tensor)
 
 

@@ -19,7 +19,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_integer, as_tensor, check_labels, describe
+from nclens._inputs import Array, as_integer, as_number, as_tensor, check_labels, describe
 from nclens.metrics.calibration import check_logits
 from nclens.metrics.collapse import class_means
 from nclens.metrics.selective import log_odds
@@ -69,8 +69,7 @@ def false_positive_rate(inside: Array, outside: Array, tpr: float = TPR) -> floa
     >>> false_positive_rate(torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.tensor([3.5, 2.0, 0.0]), tpr=0.75)
     0.6666666666666666
     """
-    if not 0 < tpr <= 1:
-        raise ValueError(f"tpr: expected a number in (0, 1], got {tpr!r}")
+    as_number("tpr", tpr, "a number in (0, 1]", lambda value: 0 < value <= 1)
     own, other = _checked_scores("inside", inside), _checked_scores("outside", outside)
     # Of the number as it is written: in float64 .95 of 20 samples may be a little more than 19.
     place = math.ceil(Fraction(repr(float(tpr))) * len(own))
@@ -143,8 +142,7 @@ class Detector:
         h, w = _checked_rows("features", features), _checked_rows("weight", weight)
         if h.shape[1] != w.shape[1]:
             raise ValueError(f"weight: expected {h.shape[1]} columns as features has, got {w.shape[1]}")
-        if not 0 < cutoff < 1:
-            raise ValueError(f"cutoff: expected a number in (0, 1), got {cutoff!r}")
+        as_number("cutoff", cutoff, "a number in (0, 1)", lambda value: 0 < value < 1)
         dim = h.shape[1]
         kept = min(len(w) - 1, dim) if directions is None else as_integer("directions", directions, 1)
         if kept > dim:
@@ -187,10 +185,11 @@ class Detector:
 
     def nci(self, features: Array, logits: Array, alpha: float) -> Tensor:
         """Return ``w_c . (h - m) / |h - m| + alpha |h|_1`` (N,), c the predicted class, m the mean of all samples."""
+        as_number("alpha", alpha, "a finite number", math.isfinite)
         h = self._rows(features)
         centred = h - self.mean
         length = centred.norm(dim=1, keepdim=True)
-        predicted = self.weight[_logits(logits).argmax(dim=1)]
+        predicted = self.weight[self._logits(logits, len(h)).argmax(dim=1)]
         aligned = (predicted * centred / torch.where(length > 0, length, torch.ones_like(length))).sum(dim=1)
         return aligned + alpha * h.abs().sum(dim=1)
 
@@ -217,7 +216,7 @@ class Detector:
         ``msp`` is the largest softmax probability p by its log odds ln p / (1 - p), which order samples as p does;
         ``max_logit`` is max z, ``energy`` logsumexp z, and ``neco_maxlogit`` the product of NECO and the largest logit.
         """
-        z = _logits(logits)
+        z = self._logits(logits, len(as_tensor("features", features)))
         neco, top = self.neco(features), z.amax(dim=1)
         return {
             "msp": log_odds(z),
@@ -235,11 +234,12 @@ class Detector:
             raise ValueError(f"features: expected {len(self.mean)} columns as in training, got {rows.shape[1]}")
         return rows
 
-
-def _logits(logits: Array) -> Tensor:
-    found = as_tensor("logits", logits)
-    labels = torch.zeros(len(found) if found.ndim else 0, dtype=torch.int64, device=found.device)
-    return check_logits(found, labels)[0].double()
+    def _logits(self, logits: Array, rows: int) -> Tensor:
+        found = as_tensor("logits", logits)
+        if found.shape != (rows, len(self.weight)):
+            raise ValueError(f"logits: expected shape ({rows}, {len(self.weight)}), got {describe(found)}")
+        labels = torch.zeros(rows, dtype=torch.int64, device=found.device)
+        return check_logits(found, labels)[0].double()
 
 
 def _checked_rows(name: str, values: Array) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from nclens._inputs import Array, as_integer, as_tensor, check_squares, scaled, unscaled
+from nclens._inputs import Array, as_integer, as_number, as_tensor, check_squares, scaled, unscaled
 
 _EPS = torch.finfo(torch.float64).eps
 _CHUNK_ROWS = 4_096  # bounds the float64 working copies, whatever M is
@@ -177,11 +177,10 @@ def nrc3(weight: Array, covariance: Array, gamma: float) -> float:
             not positive semi-definite, gamma out of range.
     """
     weight, values, vectors = _check_nrc3(weight, covariance)
-    if not 0 <= gamma < values[-1].item():
-        raise ValueError(
-            f"gamma: expected 0 <= gamma < {values[-1].item():g}, the largest eigenvalue of the targets' covariance, "
-            f"got {gamma:g}"
-        )
+    most = values[-1].item()
+    expected = f"0 <= gamma < {most:g}, the largest eigenvalue of the targets' covariance"
+    if not 0 <= as_number("gamma", gamma, expected, lambda _: True) < most:
+        raise ValueError(f"gamma: expected {expected}, got {gamma:g}")
     gram = _normalised_gram(vectors.T @ weight)
     return _squared_distance(gram, values.sqrt(), math.sqrt(gamma))
 
@@ -257,8 +256,7 @@ def residual_deviation(covariance: Array, c: float) -> float:
     n = len(covariance)
     if covariance.shape != (n, n):
         raise ValueError(f"covariance: expected a square matrix, got shape {tuple(covariance.shape)}")
-    if not (c > 0 and math.isfinite(c)):
-        raise ValueError(f"c: expected a finite number > 0, got {c:g}")
+    as_number("c", c, "a finite number > 0", lambda value: 0 < value < math.inf)
     identity = torch.eye(n, dtype=torch.float64, device=covariance.device)
     difference, exponent = scaled(covariance - c * identity)
     return unscaled(torch.linalg.matrix_norm(difference) / (c * math.sqrt(n)), exponent).item()

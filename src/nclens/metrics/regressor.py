@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels
+from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
 from nclens.metrics.regression import (
     check_batch,
     fit_gamma,
@@ -51,7 +51,7 @@ def onehot_collapse(
     Raises:
         ValueError: as `regression_collapse`.
     """
-    values = regression_collapse(features, _onehot(labels, len(weight)), weight, bias, gamma=gamma)
+    values = regression_collapse(features, _onehot(labels, count_rows("weight", weight)), weight, bias, gamma=gamma)
     return {f"onehot_{name}": value for name, value in values.items()}
 
 
@@ -72,6 +72,8 @@ def penalised_deviation(features: Array, targets: Array, weight: Array, bias: Ar
 def gram_entries(weight: Array) -> dict[str, float]:
     """Return `gram_ij`, the entries of W W' for i <= j, counted from 0, of the head's weight W (n, d)."""
     rows = as_tensor("weight", weight).double()
+    if rows.ndim != 2:
+        raise ValueError(f"weight: expected a matrix (n, d), got {describe(rows)}")
     gram = rows @ rows.T
     return {f"gram_{i}{j}": gram[i, j].item() for i in range(len(gram)) for j in range(i, len(gram))}
 

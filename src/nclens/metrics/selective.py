@@ -20,12 +20,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_device, describe, scaled
+from nclens._inputs import Array, as_number, as_tensor, check_device, describe, scaled
 from nclens.metrics.calibration import check_logits
 from nclens.metrics.held_out import HeldOut, divided
 
@@ -80,9 +79,12 @@ def normalised_logit(logits: Array, p: float) -> Tensor:
     >>> normalised_logit(torch.tensor([[2.0, 1.0, 0.0], [5.0, 5.0, 5.0]]), 1).tolist()
     [0.5, 0.0]
     """
-    if not isinstance(p, Real) or isinstance(p, bool) or not 1 <= p < math.inf:
-        raise ValueError(f"p: expected a finite number of 1 or more, got {p!r}")
+    as_number("p", p, "a finite number of 1 or more", _is_power)
     return _over_norm(*_centred(_checked(logits)), float(p))
+
+
+def _is_power(p: float) -> bool:
+    return 1 <= p < math.inf
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,7 @@ def coverage_at_risk(confidence: Array, correct: Array, risk: float = RISK) -> f
     Raises:
         ValueError: as :func:`risk_coverage`, or a risk outside [0, 1).
     """
-    if not 0 <= risk < 1:
-        raise ValueError(f"risk: expected a number in [0, 1), got {risk!r}")
+    as_number("risk", risk, "a number in [0, 1)", lambda value: 0 <= value < 1)
     curve = risk_coverage(confidence, correct)
     below = curve.coverage[curve.risk <= risk]
     return float(below[-1]) if len(below) else 0.0
@@ -169,8 +170,7 @@ def risk_at_coverage(confidence: Array, correct: Array, coverage: float = COVERA
     Raises:
         ValueError: as :func:`risk_coverage`, or a coverage outside (0, 1].
     """
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage: expected a number in (0, 1], got {coverage!r}")
+    as_number("coverage", coverage, "a number in (0, 1]", lambda value: 0 < value <= 1)
     found = risks(confidence, correct)
     return float(found[_place(coverage, len(found))])
 
@@ -189,8 +189,8 @@ def fit_power(logits: Array, labels: Array, powers: Sequence[int] = POWERS) -> i
     z, labels = check_logits(logits, labels)
     if not len(powers):
         raise ValueError("powers: expected at least one exponent, got none")
-    if wrong := [p for p in powers if not 1 <= p < math.inf]:
-        raise ValueError(f"powers: expected finite numbers of 1 or more, got {wrong[0]!r}")
+    for p in powers:
+        as_number("powers", p, "finite numbers of 1 or more", _is_power)
     correct, centred = z.argmax(dim=1) == labels, _centred(z.double())
     return min(powers, key=lambda p: aurc(_over_norm(*centred, float(p)), correct))
 

@@ -24,6 +24,13 @@ class Imbalance(Closed):
     """Seed of the subset."""
 
     @model_validator(mode="after")
+    def _minority_has_each_class_once(self) -> Self:
+        if self.minority is not None and len(set(self.minority)) < len(self.minority):
+            message = "minority = {value}: has a class twice; allowed: each class once"
+            raise PydanticCustomError("imbalance", message, {"value": str(list(self.minority))})
+        return self
+
+    @model_validator(mode="after")
     def _minority_is_of_a_step(self) -> Self:
         if self.minority is not None and self.kind != "step":
             message = (
@@ -59,7 +66,7 @@ class Altered(Closed):
     def check_minority(self, classes: int | None) -> None:
         """Refuse a minority of classes that there are not, or of all."""
         minority = self.imbalance.minority if self.imbalance else None
-        if classes is not None and minority is not None and (max(minority) >= classes or len(set(minority)) == classes):
+        if classes is not None and minority is not None and (max(minority) >= classes or len(minority) == classes):
             message = "imbalance.minority = {value}: must be some, not all, of the classes 0 to {last}"
             raise PydanticCustomError("imbalance", message, {"value": str(list(minority)), "last": classes - 1})
 

@@ -45,6 +45,31 @@ class OptimizerBase(Closed):
         return self if value is None else self.model_copy(update={"weight_decay": value})
 
     @property
+    def largest_decay(self) -> float | None:
+        """The learning rate times decay from which on decay alone lets the weights grow; None where that is not known.
+
+        A decoupled decay multiplies them by 1 - lr wd in each step: 2. A coupled one is gradient descent on
+        wd |w|^2 / 2 with momentum m: 2 (1 + m), with Nesterov's (2 + 2m) / (1 + 2m).
+        """
+        if isinstance(self, Sgd) and not self.decoupled:
+            return 2 * (1 + self.momentum) / (1 + 2 * self.momentum * self.nesterov)
+        return 2.0 if self.decoupled else None
+
+    @model_validator(mode="after")
+    def _decay_shrinks_the_weights(self) -> Self:
+        if fault := self.decay_fault():
+            raise PydanticCustomError("decay", "weight_decay = {fault}", {"fault": fault})
+        return self
+
+    def decay_fault(self) -> str | None:
+        """Return why the weight decay lets the weights grow, or None."""
+        if self.decay is None or self.largest_decay is None or self.learning_rate * self.decay < self.largest_decay:
+            return None
+        rate = self.learning_rate
+        most = self.largest_decay / rate
+        return f"{self.decay:g} makes the weights diverge at learning_rate = {rate:g}: must be below {most:g}"
+
+    @property
     def shrinkage(self) -> float | None:
         """How fast decay alone shrinks the weights, per step and before any schedule; None where that is not known.
 
@@ -227,6 +252,14 @@ class Rprop(OptimizerBase):
     """Factors of a step size where the gradient's sign changes and where it stays."""
     step_sizes: tuple[Positive, Positive] = (1e-6, 50.0)
     """Least and largest step size."""
+
+    @model_validator(mode="after")
+    def _sizes_ascend(self) -> Self:
+        least, largest = self.step_sizes
+        if least > largest:
+            message = "step_sizes = {value}: must be the least and the largest, in this order"
+            raise PydanticCustomError("step_sizes", message, {"value": str(list(self.step_sizes))})
+        return self
 
 
 class Muon(OptimizerBase):

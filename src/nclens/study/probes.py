@@ -172,3 +172,15 @@ def check_own_probe(name: str, metrics: Mapping[str, Any]) -> None:
         owner = "of `metrics`" if name in metrics else "of a built-in metric"
         message = "probes.{name}: is the name {owner}; choose another name"
         raise PydanticCustomError("probe", message, {"name": name, "owner": owner})
+
+
+def enough_features(where: str, probe: ProbeBase, model: str, dim: int | None) -> None:
+    """Refuse more `directions` of a probe than a model's features have dimensions; None: known when it is measured.
+
+    Raises:
+        PydanticCustomError: says what is allowed.
+    """
+    directions = getattr(probe, "directions", None)
+    if directions is not None and dim is not None and directions > dim:
+        message = "{where}.directions = {value}: must be at most {dim}, the feature dimension of models.{model}"
+        raise PydanticCustomError("probe", message, {"where": where, "value": directions, "dim": dim, "model": model})

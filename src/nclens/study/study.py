@@ -33,7 +33,7 @@ from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
-from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe
+from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.tasks import check_task
@@ -201,6 +201,8 @@ class Study(Closed):
                     raise PydanticCustomError("probe", message, {"where": where, "used": used, "own": own})
                 if probe.other is not None:
                     same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
+                for model in experiment.models:
+                    enough_features(f"{where}.probes: probes.{used}", probe, model, self.models[model].dim)
             for figure in experiment.figures or ():
                 needs = self.figure(figure).needs
                 if needs and not self.facts(name) & set(needs):
@@ -295,6 +297,9 @@ class Study(Closed):
                 "{where}.losses: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
                 {**context, "last": entry.schedule.last},
             )
+        if entry.weight_decay is not None and (fault := self.optimizer(experiment, loss).decay_fault()):
+            message = "{where}.losses: losses.{loss}.weight_decay = {fault}"
+            raise PydanticCustomError("decay", message, {**context, "fault": fault})
         if entry.lr_schedule is not None and (fault := entry.lr_schedule.fault(epochs)):
             message = "{where}.losses: losses.{loss}.lr_schedule.{fault}"
             raise PydanticCustomError("lr_schedule", message, {**context, "fault": fault})

@@ -80,10 +80,16 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         weights = sum(parameter.numel() for parameter in network.parameters())
         names = "K" if task_of(data[dataset][1]) == "classification" else "n"
         yield f"{place}: linear head `{network.head_path}`, d = {dim}, {names} = {outputs}, {weights:,} parameters"
-        for probe, chosen in _probed_layers(study, dataset, model):
+        for probe, entry in _probes_of(study, dataset, model):
+            if (asked := getattr(entry, "directions", None)) is not None and asked > dim:
+                faults.append(
+                    f"probes.{probe} on {place}: directions = {asked}, but its features have {dim} dimensions"
+                )
+            if getattr(entry, "kind", None) != "layers":
+                continue
             try:
-                layers = ", ".join(f"{n} `{one}`" for n, one in enumerate(layers_of(network.backbone, chosen), start=1))
-                yield f"{place}: layers of probes.{probe}: {layers}"
+                found = enumerate(layers_of(network.backbone, getattr(entry, "names", None)), start=1)
+                yield f"{place}: layers of probes.{probe}: " + ", ".join(f"{n} `{one}`" for n, one in found)
             except ValueError as error:
                 faults.append(f"probes.{probe} on {place}: {error}")
         for loss in losses:
@@ -117,8 +123,8 @@ def _distinct(study: Study) -> Iterator[tuple[str, str, str, list[str]]]:
         yield experiment, dataset, model, losses
 
 
-def _probed_layers(study: Study, dataset: str, model: str) -> Iterator[tuple[str, tuple[str, ...] | None]]:
-    """Yield the probes of the layers of a model on a data set, with the names that they give."""
+def _probes_of(study: Study, dataset: str, model: str) -> Iterator[tuple[str, Any]]:
+    """Yield the probes of a model on a data set, by name, with their entries."""
     fitting = (
         entry
         for entry in study.experiments.values()
@@ -126,8 +132,7 @@ def _probed_layers(study: Study, dataset: str, model: str) -> Iterator[tuple[str
         if model in {entry.model_of(loss) for loss in entry.own}
     )
     for probe in dict.fromkeys(probe for entry in fitting for probe in entry.probes):
-        if getattr(study.probes[probe], "kind", None) == "layers":
-            yield probe, study.probes[probe].names
+        yield probe, study.probes[probe]
 
 
 def _trained(study: Study, experiment: str, model: str) -> specs.Train:

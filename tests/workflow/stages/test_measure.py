@@ -1,5 +1,6 @@
 """Measuring the snapshots of a run, at the loss that each was trained with."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
@@ -31,9 +32,9 @@ def run(tmp_path):
     return tmp_path
 
 
-def measured(run, loss, kept=(2, 4)):
+def measured(run, loss, kept=(2, 4), tasks=("classification",)):
     classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4)
-    measure(specs.Measure("classification", (2, 4), kept, specs.calls("classification"), classifier), run, threads=1)
+    measure(specs.Measure("classification", (2, 4), kept, specs.calls(*tasks), classifier), run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
     return table.set_index(["epoch", "split", "metric"])["value"]
@@ -64,12 +65,42 @@ def test_a_test_split_may_lack_classes_and_unequal_and_noisy_classes_have_measur
     assert not {"nc1_balanced", "nc1_clean", "classes_measured"} & set(before[4].index.get_level_values(1))
     write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | changed))
     found = measured(run, CE)[4]
-    assert (found["test", "classes_measured"], found["test", "classes_lacking"]) == (2, 1)
+    assert found["test", "classes_measured"] == 2
     assert found["test"].drop(["accuracy_class_2", "nc1_class_2", "feature_norm_class_2"]).notna().sum() > 60
     assert found["test"][["accuracy_class_2", "nc1_class_2"]].isna().all()
-    assert "classes_measured" not in found["train"].index
+    assert found["train", "classes_measured"] == 3
     assert found["train", "noise_share"] == pytest.approx(3 / 28)
     assert found["train", "train_count_class_1"] == 9
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [([0] * 6, 1), ([0, 0, 0, 1], 1), ([0, 1], 0), ([2], 0)], ids=["one", "two", "each", "1"]
+)
+def test_a_test_split_may_have_fewer_than_two_classes_of_two_samples(run, labels, classes):
+    tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
+    targets = torch.tensor(labels)
+    few = torch.arange(30) < 28
+    changed = {name: values[few] for name, values in tensors.items() if name.startswith("train.")}
+    changed |= {f"test.{name}": tensors[f"test.{name}"][: len(labels)] for name in ("features", "logits")}
+    changed["test.targets"] = targets
+    changed["train.clean_targets"] = (changed["train.targets"] + (torch.arange(28) < 3)) % 3
+    write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | changed))
+    found = measured(run, replace(CE, name="mse"), tasks=("classification", "onehot"))[4]
+    test, weight = found["test"], tensors["weight"].double()
+    assert test["classes_measured"] == classes
+    assert test[["nc1", "nc3", "nc2_means", "stable_rank_means", "unc3", "template_spread", "onehot_nrc1"]].isna().all()
+    assert test[["nc1_balanced", "seli_means", "nc1_class_0", "nc1_correct"]].isna().all()
+    assert test["nc0"] == pytest.approx(float(weight.sum(0).square().sum()) / 3)
+    predicted = changed["test.logits"].argmax(1)
+    accuracy = float((predicted == targets).double().mean())
+    assert test["accuracy"] == pytest.approx(accuracy)
+    means = torch.stack([changed["train.features"][changed["train.targets"] == k].double().mean(0) for k in range(3)])
+    nearest = torch.cdist(changed["test.features"].double(), means).argmin(1)
+    assert test["nc4"] == pytest.approx(float((predicted != nearest).double().mean()))
+    each = [float((predicted == targets)[targets == k].double().mean()) for k in sorted(set(labels))]
+    assert test["error_balanced"] == pytest.approx(1 - sum(each) / len(each))
+    assert test["temperature"] > 0 if classes else math.isnan(test["temperature"])
+    assert found["train"].drop("nc1_ceiling").notna().sum() > 90
 
 
 def test_a_validation_split_fits_the_temperature_and_is_not_measured_itself(run):

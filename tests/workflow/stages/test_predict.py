@@ -271,6 +271,17 @@ def test_nc0_follows_its_law_from_the_first_snapshot(tmp_path):
     }
 
 
+def test_what_a_run_says_of_its_classifier_is_the_premise_that_fails(tmp_path):
+    record = tmp_path / "digits" / "net" / "ce" / "seed1" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"dim": 3}))
+    assert set(by_law(tmp_path, *nc0_runs()).query("loss == 'ce'")["premise"]) == {""}
+    record.write_text(json.dumps({"dim": 3, "classifier": "its weight is frozen"}))
+    found = by_law(tmp_path, *nc0_runs()).query("loss == 'ce'")
+    said = found.groupby("seed")["premise"].unique().map(list).to_dict()
+    assert said == {0: [""], 1: ["the classifier is no ordinary linear layer: its weight is frozen"]}
+
+
 def test_rows_that_sum_to_zero_and_a_weight_of_zero_have_no_norm(tmp_path):
     item, table = nc0_runs(seeds=(0,))
     nothing = table.assign(value=table["value"].where(table["metric"] == "nc1", 0.0))

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ from nclens.workflow.build.models import build_network
 from nclens.workflow.files import FileError, read_json, read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.stages.prepare import prepare
-from nclens.workflow.stages.probe import probe
+from nclens.workflow.stages.probe import _trained, probe
 from tests.epochs import read_all, write_all
 from tests.process import ROOT
 
@@ -330,3 +331,13 @@ def test_sharpness_is_of_plain_cross_entropy_and_of_the_trained_loss(run):
     ce_run = found["ce"]
     assert ce_run["sharpness_trained", 6] == ce_run["sharpness_network", 6] == found["ls"]["sharpness_network", 6]
     assert ce_run["sharpness_head", 1] == found["ls"]["sharpness_head", 1]
+
+
+def test_weights_by_class_size_count_a_class_that_the_split_lacks():
+    """The trained loss has a weight for each class, the highest too, which a split without it would not count."""
+    seen = []
+    spec = SimpleNamespace(loss=SimpleNamespace(name="ls"), epochs=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nclens.workflow.stages.probe.library_function", lambda _: lambda *given: seen.append(given[-1]))
+        _trained(spec, 1, SimpleNamespace(targets=torch.tensor([0, 1, 1])), 3)
+    assert seen == [[1, 2, 0]]

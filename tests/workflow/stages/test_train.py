@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
-from nclens.models import count_flops
+from nclens.models import Network, count_flops
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
 from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import CLOCK_FIELDS
-from nclens.workflow.stages.train import _build
+from nclens.workflow.stages.train import _build, _not_its_own
 from tests.process import ROOT, Process, nclens, python, wait_for
 
 pytestmark = pytest.mark.lengthy
@@ -393,3 +393,27 @@ def test_functions_of_the_user_are_trained_without_a_cuda_graph_unless_it_is_req
         return _build(changed, folder / "d.safetensors", manifest, None, torch.device("cpu")).settings.cuda_graph
 
     assert [chosen(spec.loss, "auto"), chosen(own, "auto"), chosen(own, "required")] == ["auto", "never", "required"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda network: None, None),
+        (lambda network: network.head.bias.requires_grad_(False), None),
+        (lambda network: network.head.weight.requires_grad_(False), "its weight is frozen"),
+        (
+            lambda network: torch.nn.utils.parametrizations.weight_norm(network.head),
+            "its weight is a function of other parameters",
+        ),
+        (lambda network: setattr(network.backbone, "weight", network.head.weight), "another layer has the same weight"),
+        (
+            lambda network: network.head.weight.register_hook(lambda slope: slope * 2) and None,
+            "a hook sees the gradient of its weight and may change it",
+        ),
+    ],
+    ids=["ordinary", "frozen bias", "frozen", "weight norm", "tied", "hook"],
+)
+def test_a_run_records_a_classifier_that_its_own_gradient_does_not_move(change, said):
+    network = Network(torch.nn.Linear(3, 3), 3, 3)
+    change(network)
+    assert _not_its_own(network).get("classifier") == said

@@ -1,11 +1,14 @@
 """From the catalogue of metrics to numbers."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from nclens.metrics.catalogue import MEASUREMENTS
+from nclens.metrics.collapse import few_classes_collapse, has_two_classes
 from nclens.metrics.regressor import SPLITS
 from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.own import own_measured
@@ -28,9 +31,34 @@ def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, floa
         function = library_function(one.function)
         parameters = inspect.signature(function).parameters
         if all(name in given or one.default is not one.empty for name, one in parameters.items()):
+            if _lacks_samples(one, parameters, given):
+                values |= _undefined(one, given)
+                continue
             found = function(**{name: given[name] for name in parameters if name in given})
             values |= found if isinstance(found, dict) else {function.__name__: found}
     return values
+
+
+def _lacks_samples(call: Call, parameters: Container[str], given: Mapping[str, Any]) -> bool:
+    """Return whether a split has too few samples for a function: of classes, or to hold some out."""
+    if call.task == "regression":
+        return False
+    if call.task == "onehot":
+        return "min_samples" in given
+    if "held_out" in parameters and isinstance(given["held_out"], Tensor):
+        return not bool(given["held_out"].any())
+    few = "min_samples" in given and "min_samples" in parameters
+    return few and not has_two_classes(given["labels"], len(given["weight"]))
+
+
+def _undefined(call: Call, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return nan for the metrics of a function that a split has too few samples for, and what needs no class."""
+    entry = next(entry for entry in MEASUREMENTS if entry.function == call.function)
+    if call.function == "nclens.metrics.collapse:neural_collapse" and "reference_means" in given:
+        return few_classes_collapse(
+            **{name: given[name] for name in ("features", "labels", "weight", "bias", "reference_means")}
+        )
+    return {metric.name: math.nan for metric in entry.metrics if "{" not in metric.name}
 
 
 def measure_snapshot(

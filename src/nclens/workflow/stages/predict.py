@@ -95,7 +95,7 @@ def predict(
     for rows, table, path in ((predictions, tables.PREDICTIONS, output), (fits, tables.EFFECTIVE, effective_output)):
         tables.write(table, path, pd.DataFrame(rows, columns=list(table.columns)))
     if nc0_output is not None:
-        laws = [row for item in spec.nc0 for row in _nc0(item, root, metrics)]
+        laws = [row for item in spec.nc0 for row in _nc0(item, folder, metrics)]
         tables.write_rows(tables.NC0, nc0_output, laws)
 
 
@@ -113,9 +113,9 @@ def _dim(experiment: PredictExperiment | PredictRegression, folder: StudyFolder)
     return found
 
 
-def _nc0(item: PredictNC0, root: Path, path: Path) -> Iterator[dict[str, Any]]:
+def _nc0(item: PredictNC0, folder: StudyFolder, path: Path) -> Iterator[dict[str, Any]]:
     """Yield NC0 of every run of an experiment, snapshot by snapshot, measured and by its law."""
-    manifest = read_json(StudyFolder(root).manifest(item.dataset), "prepare")
+    manifest = read_json(folder.manifest(item.dataset), "prepare")
     classes = len(manifest["classes"])
     chosen = [("experiment", "==", item.experiment), ("split", "==", "train"), ("metric", "in", ["nc0", "nc0_share"])]
     columns = ["loss", "seed", "epoch", "metric", "value"]
@@ -131,8 +131,19 @@ def _nc0(item: PredictNC0, root: Path, path: Path) -> Iterator[dict[str, Any]]:
                 where = f"{item.experiment}, {loss}, seed {seed}"
                 raise ValueError(f"{path}: nc0 of {where} on the training split must be there at one epoch or more")
             names = {"experiment": item.experiment, "dataset": item.dataset, "model": item.model_of(loss)}
+            record = folder.run(run_path(item.dataset, item.model_of(loss), loss, seed)).run
+            failing = premise or _of_classifier(record)
             for row in _by_law(runs[loss, seed], law, steps, classes):
-                yield {**names, "loss": loss, "seed": seed, **row, "premise": premise}
+                yield {**names, "loss": loss, "seed": seed, **row, "premise": failing}
+
+
+def _of_classifier(record: Path) -> str:
+    """Return what a run.json says of a classifier whose weight the steps do not move by its own gradient, or nothing.
+
+    Runs of earlier versions do not say it.
+    """
+    said = read_json(record, "train").get("classifier", "") if record.is_file() else ""
+    return f"the classifier is no ordinary linear layer: {said}" if said else ""
 
 
 def _by_law(run: pd.DataFrame, law: np.ndarray, steps: int, classes: int) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 continue
             try:
                 known = {"network": network, "train": train, "test": test, "validation": validation}
-                known |= {"loss": _trained(spec, epoch, train)}
+                known |= {"loss": _trained(spec, epoch, train, network.head.out_features)}
                 found = _call(library_function(entry.function), arguments | known)
             except ValueError as error:
                 raise ValueError(f"{spec.run}, epoch {epoch}, probe {entry.kind}: {error}") from error
@@ -85,14 +85,14 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 yield from ((epoch, split, metric, value) for metric, value in found.items())
 
 
-def _trained(spec: ProbeRun, epoch: int, train: Split) -> Callable[..., torch.Tensor] | None:
+def _trained(spec: ProbeRun, epoch: int, train: Split, classes: int) -> Callable[..., torch.Tensor] | None:
     """Return the loss that the run was trained with, after an epoch; None where logits do not determine it."""
     if spec.loss is None:
         return None
     # By name, so that their code counts for probes of the trained loss alone.
     if spec.loss.name == "ce" and not (spec.loss.balanced or spec.loss.class_weights):
         return library_function("nclens.losses:ce")
-    counts = train.targets.bincount().tolist()
+    counts = train.targets.bincount(minlength=classes).tolist()
     return library_function(LOSS_AFTER)(spec.loss, epoch, spec.epochs, counts)
 
 

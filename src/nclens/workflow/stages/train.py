@@ -275,6 +275,7 @@ def _publish(
             "data_sha256": manifest["sha256"],
             "parameters": sum(value.numel() for value in trainer.parameters if value.requires_grad),
             "dim": trainer.network.head.in_features,
+            **_not_its_own(trainer.network),
             "steps": steps,
             "wall_time": seconds,
             # Of training steps alone; evaluation and writing are in the wall time.
@@ -285,6 +286,24 @@ def _publish(
             **record,
         },
     )
+
+
+def _not_its_own(network: Network) -> dict[str, str]:
+    """Return why steps do not move the classifier's weight by its own gradient, as `classifier`; nothing if they do.
+
+    It is outside the premise of the law of NC0 then (`nclens.ufm.nc0`).
+    """
+    weight = network.head._parameters.get("weight")
+    uses = [name for name, one in network.named_parameters(remove_duplicate=False) if one is weight]
+    if weight is None:
+        return {"classifier": "its weight is a function of other parameters"}
+    if not weight.requires_grad:
+        return {"classifier": "its weight is frozen"}
+    if len(uses) > 1:
+        return {"classifier": "another layer has the same weight"}
+    if weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None):
+        return {"classifier": "a hook sees the gradient of its weight and may change it"}
+    return {}
 
 
 def _is_complete(run: RunFolder, spec: Train, identity: str) -> bool:
