@@ -88,8 +88,8 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
             if getattr(entry, "kind", None) != "layers":
                 continue
             try:
-                found = enumerate(layers_of(network.backbone, getattr(entry, "names", None)), start=1)
-                yield f"{place}: layers of probes.{probe}: " + ", ".join(f"{n} `{one}`" for n, one in found)
+                layers = enumerate(layers_of(network.backbone, getattr(entry, "names", None)), start=1)
+                yield f"{place}: layers of probes.{probe}: " + ", ".join(f"{n} `{one}`" for n, one in layers)
             except ValueError as error:
                 faults.append(f"probes.{probe} on {place}: {error}")
         for loss in losses:
