@@ -173,6 +173,7 @@ TABLE = {
     selective.normalised_selective_metrics: (*LOGITS, "held_out"),
     held_out.stratified_mask: ("labels",),
     held_out.divided: ("values", "labels", "held_out"),
+    collapse.few_classes_collapse: (*CLASSIFIER, "reference_means"),
     collapse.neural_collapse: (*CLASSIFIER, "reference_means"),
     collapse.class_means: (*SAMPLED, "classes"),
     collapse.nc1_subset: (*SAMPLED, "classes", "subset"),
