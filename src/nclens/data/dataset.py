@@ -270,7 +270,10 @@ def class_balanced_subsets(
     if len(pools) == 1:
         train, test = per_class
         if train is None or test is None:
-            raise ValueError(f"{what} has no separate test split: set `train_per_class` and `test_per_class`")
+            raise ValueError(
+                f"{what} has no separate test split: set `train_per_class` and `test_per_class`, or `test`, a share of "
+                "each class"
+            )
         require_samples(pools[0], train + test, classes, what, "train_per_class + test_per_class")
         return list(class_balanced_split(pools[0], train, test, len(classes), seed))
     chosen = []
