@@ -150,13 +150,31 @@ def draw(
     own = [taken[split] for split in ("train", "test") if split in taken]
     per_class = (wanted.train_per_class, wanted.test_per_class)
     labels = [pools[source][index] for source, index in own]
-    subsets = class_balanced_subsets(labels, per_class, classes, wanted.split_seed, what)
+    # A share may leave one sample of a small class.
+    least = 1 if wanted.shares else 2
+    subsets = class_balanced_subsets(labels, per_class, classes, wanted.split_seed, what, least)
     own = own if len(own) == 2 else own * 2
     chosen = {
         split: (source, index[subset])
         for split, (source, index), subset in zip(("train", "test"), own, subsets, strict=True)
     }
     return chosen | ({"val": taken["val"]} if "val" in taken else {})
+
+
+def draw_unstratified(pools: Mapping[str, Tensor], wanted: Wanted, what: str) -> dict[str, tuple[str, Tensor]]:
+    """Return which samples each split takes, as `draw`, of data without classes; `pools` are the targets of each split.
+
+    Raises:
+        ValueError: a share is asked for a split that the data have, there is no test split, or too few samples.
+    """
+    refuse_shares(pools, wanted.shares, what)
+    taken = {split: (split, torch.arange(len(part))) for split, part in pools.items()}
+    if wanted.shares:
+        drawn = unstratified(len(pools[TRAIN]), wanted.shares, wanted.split_seed, what)
+        taken |= {split: (TRAIN, index) for split, index in drawn.items()}
+    if "test" not in taken:
+        raise ValueError(f"{what} has no separate test split: set `test`, a share of the samples")
+    return {split: taken[split] for split in (TRAIN, "test", "val") if split in taken}
 
 
 def _keys(shares: Mapping[str, float]) -> str:

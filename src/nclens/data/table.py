@@ -13,8 +13,8 @@ from nclens.data.dataset import Dataset, Splits
 from nclens.data.labels import number_classes
 from nclens.data.numbers import float32_rows, refuse_unknown
 from nclens.data.raw import RawData
-from nclens.data.regression import RegressionDataset, Scaling, scaled
-from nclens.data.shares import Wanted, draw, refuse_shares, unstratified
+from nclens.data.regression import RegressionDataset, Scaling, scaled_splits
+from nclens.data.shares import Wanted, draw, draw_unstratified
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -88,14 +88,14 @@ def load(
     values = {
         split: _numbers(tables[split], targets, file, "every sample needs a target") for split, file in files.items()
     }
-    chosen = _drawn(values, wanted, str(files["train"]))
-    parts = _taken("targets", values, chosen)
-    train = parts.pop("train_targets")
-    # The other splits in the units of the training split.
-    stored = scaled(train, torch.cat(list(parts.values())), scale_targets or "none")
-    others = stored.pop("test_targets").split([len(part) for part in parts.values()])
-    stored |= dict(zip(parts, others, strict=True))
-    return RegressionDataset(**_taken("inputs", inputs, chosen), **stored, targets=targets, **described)
+    chosen = draw_unstratified(values, wanted, str(files["train"]))
+    parts = {split: values[of][index] for split, (of, index) in chosen.items()}
+    return RegressionDataset(
+        **_taken("inputs", inputs, chosen),
+        **scaled_splits(parts, scale_targets or "none"),
+        targets=targets,
+        **described,
+    )
 
 
 def _features(
@@ -144,16 +144,6 @@ def _labels(
     if len(classes) < 2:
         raise ValueError(f"{found['train']} has one class, {classes[0]}; two or more are needed")
     return classes, dict(zip(tables, numbers, strict=True))
-
-
-def _drawn(values: Mapping[str, Tensor], wanted: Wanted, what: str) -> dict[str, tuple[str, Tensor]]:
-    """Return which samples each split of a regression takes, as `nclens.data.shares.draw`."""
-    refuse_shares(values, wanted.shares, what)
-    taken = {split: (split, torch.arange(len(part))) for split, part in values.items()}
-    if wanted.shares:
-        drawn = unstratified(len(values["train"]), wanted.shares, wanted.split_seed, what)
-        taken |= {split: ("train", index) for split, index in drawn.items()}
-    return taken
 
 
 def _taken(name: str, parts: Mapping[str, Tensor], chosen: Mapping[str, tuple[str, Tensor]]) -> dict[str, Any]:

@@ -164,22 +164,26 @@ class Files(Altered, ChosenClasses):
         return self
 
 
-class SplitFiles(Files):
-    """Keys of files that may be one set, which is split here."""
+class Shares(Closed):
+    """Keys of data that may be one set, which is split here."""
 
     test: Share | None = None
-    """Share of each class that becomes the test split, in (0, 1), where the data have none; at least one sample of each
-    class is in every split. Null: the data have a test split, or `train_per_class` and `test_per_class` split them."""
+    """Share of one set that becomes the test split, in (0, 1): of each class, at least one sample; of a regression, of
+    all samples. Null where the data have a test split."""
     validation: Share | None = None
-    """Share of each class of the whole set, or of the training split where the data have a test split, that becomes the
-    validation split, in (0, 1); null makes none."""
+    """Share that becomes the validation split, in (0, 1), of one set, or of the training split where the data have a
+    test split; null makes none."""
 
     @model_validator(mode="after")
-    def _leaves_training_samples(self) -> Self:
+    def _leave_training_samples(self) -> Self:
         if (self.test or 0) + (self.validation or 0) >= 1:
             message = "test = {test} and validation = {validation}: together they must be below 1"
             raise PydanticCustomError("shares", message, {"test": self.test, "validation": self.validation})
         return self
+
+
+class SplitFiles(Shares, Files):
+    """Keys of files that may be one set."""
 
 
 class Torchvision(Files):
@@ -377,13 +381,22 @@ class Table(SplitFiles):
         return self
 
 
-class CustomData(Altered, ChosenClasses, Custom):
+class CustomData(Shares, Altered, ChosenClasses, Custom):
     """A data set that the user's function returns."""
 
+    split_seed: Seed = 0
+    """Seed of the shares."""
     task: Literal["classification", "regression"] = "classification"
     """What its targets are: class labels, or numbers to regress."""
     layout: Layout | None = None
     """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry; without shares there is nothing to draw."""
+        chosen = without_defaults(self.model_dump(mode="json"))
+        if self.test is None and self.validation is None:
+            del chosen["split_seed"]
+        return chosen
 
     @model_validator(mode="after")
     def _alters_classes_only(self) -> Self:
