@@ -74,7 +74,6 @@ def _csv(file: Path, texts: Iterable[str]) -> "DataFrame":
             keep_default_na=False,
             na_values=missing,
             encoding="utf-8-sig",
-            float_precision="round_trip",
             low_memory=False,
         ).set_axis(names, axis=1)
 

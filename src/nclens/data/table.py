@@ -70,7 +70,7 @@ def load(
     tables = {split: read_table(file, targets if task == "classification" else ()) for split, file in files.items()}
     columns = _features(tables, files, targets, features, leave_out)
     rows, facts = float32_rows(
-        {f"the features of {file}": _numbers(tables[split], columns, file, FILL) for split, file in files.items()}
+        {f"the {split} features, {file}": _numbers(tables[split], columns, file, FILL) for split, file in files.items()}
     )
     inputs = dict(zip(files, rows, strict=True))
     wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
@@ -136,7 +136,7 @@ def _labels(
     tables: "Mapping[str, DataFrame]", target: str, files: Mapping[str, Path]
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Return the names of the classes, and the class numbers (N,) of each split."""
-    found = {split: f"{file}: column {target}" for split, file in files.items()}
+    found = {split: f"{split} split, {file}: column {target}" for split, file in files.items()}
     labels = {what: class_column(tables[split][target], what, REGRESSED) for split, what in found.items()}
     if len({values.dtype.kind for values in labels.values()}) > 1:
         labels = {what: values.astype(str) for what, values in labels.items()}

@@ -46,8 +46,8 @@ def own_data(entry: Mapping[str, Any]) -> Splits:
     `train_clean_targets` of a classification whose `train_targets` are noisy, and `source`, `licence`, `citation`.
     Where the entry has a share `test`, it returns `inputs` and `targets` of one set instead. Targets are integer class
     labels from 0, or texts (`nclens.data.labels.class_labels`), with `classes` for their names, or, where the entry has
-    `task: regression`, numbers (N, n) or (N,), with `targets` for their n names. Other keys are refused. The entry's
-    `layout` is that of images.
+    `task: regression`, numbers (N, n) or (N,), with `targets` for their n names but of one set. Other keys are refused.
+    The entry's `layout` is that of images.
 
     Memory-mapped inputs stay where they are; what is converted of them is in a temporary file, not in memory.
 
@@ -83,7 +83,8 @@ def own_data(entry: Mapping[str, Any]) -> Splits:
     if task == "classification":
         fields |= {f"{split}_targets": values for split, values in targets.items()}
         return Dataset(**fields, classes=named, train_clean_targets=clean)
-    names = made.get("targets")
+    # Of one set, `targets` are the numbers.
+    names = made.get("targets") if keys["train"] != WHOLE else None
     names = (
         [f"target_{j}" for j in range(targets["train"].shape[1])] if names is None else [str(name) for name in names]
     )
