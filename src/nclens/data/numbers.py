@@ -15,8 +15,8 @@ Layout = Literal["NCHW", "NHWC"]
 #: Returns a tensor to be filled, of a shape and a dtype.
 Empty = Callable[..., Tensor]
 
-#: Values that are converted at a time: 64 MiB in float64.
-CHUNK = 2**23
+#: Values that are converted at a time: 16 MiB in float64.
+CHUNK = 2**21
 
 #: Rounding to float32 may move a value by this share of its column's range.
 TOLERANCE = 2.0**-16
