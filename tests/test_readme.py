@@ -9,12 +9,14 @@ import yaml
 from torch import nn
 
 import nclens
-from nclens.study import load_study
+from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
+from nclens.workflow.check import check_study
 from nclens.workflow.files import read_json
 from nclens.workflow.paths import path_of
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.stages.train import train
+from nclens.workflow.trials import read_data
 from tests.epochs import write_all
 from tests.project import ROOT
 
@@ -49,6 +51,19 @@ def test_the_users_own_parts_train(own, tmp_path):
     prepare(*table, tmp_path, specs.user_paths(own.datasets["table"]))
     assert read_json(table[2], "prepare")["train"] == 80
     assert read_json(root / path_of(run) / "run.json", "train")["parameters"] == 5 * 64 + 64 + 64 * 3 + 3
+
+
+def test_the_table_of_the_documentation_becomes_a_study(tmp_path):
+    (kind, code), *_ = blocks(ROOT / "docs" / "data.md", "table")
+    rows = [f"{i % 7},{i / 9},{('iris', 'rose', 'Aster')[i % 3]}" for i in range(60)]
+    (tmp_path / "flowers.csv").write_text("\n".join(["length,width,species", *rows]))
+    study = check_study(yaml.safe_load(code), [tmp_path])
+    splits, manifest = read_data(study, tmp_path)["flowers"]
+    assert (kind, manifest["classes"], manifest["columns"]) == ("yaml", ["Aster", "iris", "rose"], ["length", "width"])
+    assert (manifest["train_counts"], splits.test_targets.bincount().tolist()) == ([16] * 3, [4] * 3)
+    (tmp_path / "flowers.csv").write_text("length,width,kind\n1,2,rose")
+    with pytest.raises(ConfigError, match=r"flowers\.csv has no column species .*; it has length, width, kind"):
+        read_data(study, tmp_path)
 
 
 @pytest.fixture

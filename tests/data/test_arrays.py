@@ -82,6 +82,37 @@ def test_a_validation_split_is_taken_whole_and_may_lack_classes(tmp_path):
         load(tmp_path, "b.npz")
 
 
+def test_texts_become_classes_in_ascending_order_or_that_of_their_names(tmp_path):
+    texts = np.array(["owl", "Cat", "ant"])[TARGETS]
+    np.savez(
+        tmp_path / "a.npz", **SPLITS | {"train_targets": texts, "test_targets": texts[:6]}, train_clean_targets=texts
+    )
+    data = load(tmp_path)
+    assert (data.classes, data.train_targets.tolist()) == (["Cat", "ant", "owl"], [2, 0, 1] * 4)
+    assert data.train_clean_targets.tolist() == data.train_targets.tolist()
+    assert load(tmp_path, classes=["owl", "Cat", "ant"]).test_targets.tolist() == [0, 1, 2] * 2
+    with pytest.raises(ValueError, match="row 1: 'owl' is none of the classes, which are Cat, ant"):
+        load(tmp_path, classes=["Cat", "ant"])
+    np.savez(tmp_path / "a.npz", **SPLITS | {"train_targets": texts.astype(object)})
+    with pytest.raises(
+        ValueError, match=r"train_targets is pickled, .* save texts as numpy.asarray\(labels, dtype=str\)"
+    ):
+        load(tmp_path)
+
+
+def test_one_set_is_split_by_shares_of_each_class(tmp_path):
+    np.savez(tmp_path / "a.npz", inputs=IMAGES, targets=np.array([0] * 8 + [1] * 2 + [2] * 2))
+    data = load(tmp_path, test=0.25)
+    assert (data.train_targets.bincount().tolist(), data.test_targets.bincount().tolist()) == ([6, 1, 1], [2, 1, 1])
+    both = torch.cat([data.train_inputs, data.test_inputs]).flatten(1)
+    assert {tuple(row) for row in both.tolist()} == {tuple(row) for row in IMAGES.reshape(12, -1).tolist()}
+    assert data.facts == {"shares": {"test": 0.25, "seed": 0}}
+    np.savez(tmp_path / "a.npz", **SPLITS)
+    assert load(tmp_path, validation=0.25).val_targets.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"a\.npz has a split `test` already: leave out `test: 0\.2`"):
+        load(tmp_path, test=0.2)
+
+
 def test_rows_become_float32_and_grey_images_get_a_channel(tmp_path):
     rows = np.random.default_rng(0).normal(size=(12, 5))
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": rows, "test_inputs": rows[:6]})

@@ -57,6 +57,29 @@ def test_val_beside_test_is_the_validation_split(tmp_path):
         load(tmp_path)
 
 
+def test_a_share_of_one_folder_or_of_train_becomes_the_test_split(tmp_path):
+    fill(tmp_path / "pets", 5)
+    fill(tmp_path / "pets" / "few", 2, names=[""])
+    data = load(tmp_path, test=0.4)
+    assert (data.train_targets.bincount().tolist(), data.test_targets.bincount().tolist()) == (
+        [3, 3, 1, 3],
+        [2, 2, 1, 2],
+    )
+    fill(tmp_path / "more" / "train", 5)
+    fill(tmp_path / "more" / "val", 2)
+    data = load(tmp_path, "more", test=0.2)
+    assert [len(targets) for _, targets in data.parts.values()] == [12, 3, 6]
+    assert data.facts == {"val_folder": "val", "shares": {"test": 0.2, "seed": 0}}
+    data = load(tmp_path, "more", validation=0.2)
+    assert [len(targets) for _, targets in data.parts.values()] == [12, 6, 3]
+    fill(tmp_path / "more" / "test", 2)
+    with pytest.raises(ValueError, match=r"more has a split `test` already: leave out `test: 0\.2`"):
+        load(tmp_path, "more", test=0.2)
+    fakes.picture(tmp_path / "pets" / "fox" / "0.png", (8, 8))
+    with pytest.raises(ValueError, match=r"pets: class fox has 1 of the 2 samples that `test: 0\.4` needs"):
+        load(tmp_path, test=0.4)
+
+
 def test_a_test_folder_may_lack_classes(tmp_path):
     fill(tmp_path / "pets" / "train", 2)
     fill(tmp_path / "pets" / "test", 2, names=["owl"])

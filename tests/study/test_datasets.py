@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,10 @@ def cifar(**keys):
     return {"source": "torchvision", "name": "CIFAR10", **keys}
 
 
+def table(**keys):
+    return {"source": "table", "path": "a.csv", "target": "y", **keys}
+
+
 CONSTANTS = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.243, 0.261]}
 FITTING = {
     "whole": cifar(),
@@ -37,6 +42,23 @@ FITTING = {
     "some classes": cifar(classes=[0, 9]),
     "some digits": {"source": "digits8", "classes": [7, 8, 9]},
     "textures": {"source": "textures", "image_size": 96, "channels": 3},
+    "shares of a folder": {"source": "imagefolder", "path": "pets", "test": 0.2, "validation": 0.1},
+    "a table": {"source": "table", "path": "a.csv", "target": "y", "test": 0.2},
+    "a table for each split": {
+        "source": "table",
+        "path": "a.csv",
+        "target": "y",
+        "test_path": "b.csv",
+        "val_path": "c.csv",
+    },
+    "sizes of a table": {
+        "source": "table",
+        "path": "a.parquet",
+        "target": "y",
+        "train_per_class": 5,
+        "test_per_class": 5,
+    },
+    "a data set of Hugging Face": {"source": "huggingface", "path": "saved"},
 }
 
 
@@ -90,6 +112,30 @@ MISTAKES = {
     "another format": (
         {"source": "arrays", "path": "mine.csv"},
         ["datasets.mine.path = 'mine.csv': must be a file of arrays, .npz or .safetensors", "numpy.savez"],
+    ),
+    "shares of more than there is": (
+        {"source": "arrays", "path": "mine.npz", "test": 0.6, "validation": 0.4},
+        ["datasets.mine: test = 0.6 and validation = 0.4: together they must be below 1"],
+    ),
+    "a share of all": (table(test=1), ["datasets.mine.test = 1: ", "less than 1"]),
+    "a table without a test split": (
+        table(),
+        ["datasets.mine: needs a test split: `test`", "`test_path`", "test_per_class"],
+    ),
+    "two test splits": (table(test=0.2, test_path="b.csv"), ["datasets.mine: `test` and `test_path`"]),
+    "a table of another format": (table(path="a.xlsx"), ["datasets.mine.path = 'a.xlsx': must be a table: .csv"]),
+    "labels in two columns": (
+        table(target=["y", "z"], test=0.2),
+        ["datasets.mine: target = ['y', 'z']: several columns are of `task: regression`"],
+    ),
+    "a column twice": (table(test=0.2, leave_out=["y"]), ["datasets.mine: the column y is named twice"]),
+    "units of labels": (
+        table(test=0.2, scale_targets="each"),
+        ["datasets.mine: `scale_targets` is of regression, and the task is classification"],
+    ),
+    "classes of numbers": (
+        table(test=0.2, task="regression", train_per_class=5),
+        ["datasets.mine: `train_per_class` is of classification, and the task is regression"],
     ),
     "no checksum": (
         {"source": "arrays", "path": "mine.npz", "sha256": "ABC"},
@@ -147,6 +193,37 @@ def test_an_entry_without_chosen_classes_is_prepared_as_before(raw_study):
         chosen = study_of(raw_study, entry | {"classes": [3, 1]})
         assert specs.prepare(chosen, "mine").arguments["classes"] == [3, 1]
         assert known_classes(chosen.datasets["mine"]) == 2
+
+
+def test_an_entry_without_shares_is_prepared_as_before(raw_study, tmp_path):
+    (tmp_path / "mine.py").write_text("def data():\n    return {}\n")
+    raw_study["datasets"] |= {
+        "own": {"function": "mine:data"},
+        "arrays": {"source": "arrays", "path": "a.npz"},
+        "shared": {"function": "mine:data", "test": 0.2, "split_seed": 3},
+    }
+    study = load_study(raw_study, [tmp_path])
+    assert specs.prepare(study, "own").arguments == {
+        "function": "mine:data",
+        "parameters": {},
+        "task": "classification",
+        "layout": None,
+    }
+    assert {"test", "validation"}.isdisjoint(specs.prepare(study, "arrays").arguments)
+    shared = specs.prepare(study, "shared").arguments
+    assert (shared["test"], shared["split_seed"]) == (0.2, 3)
+
+
+def test_where_the_files_of_a_table_are_is_no_part_of_a_specification(raw_study, tmp_path):
+    entry = table(test_path="b.csv", val_path="/elsewhere/c.csv")
+    study = study_of(raw_study, entry)
+    assert {"path", "test_path", "val_path"}.isdisjoint(specs.prepare(study, "mine").arguments)
+    paths = specs.user_paths(study.datasets["mine"])
+    assert specs.user_places(paths, tmp_path) == {
+        "path": tmp_path / "a.csv",
+        "test_path": tmp_path / "b.csv",
+        "val_path": Path("/elsewhere/c.csv"),
+    }
 
 
 def test_classes_of_a_regression_are_refused(raw_study, tmp_path):

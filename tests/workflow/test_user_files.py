@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from nclens.study import ConfigError, load_study
-from nclens.study.datasets import Arrays, CustomData, ImageFolder
+from nclens.study.datasets import Arrays, CustomData, HuggingFace, ImageFolder
 from nclens.study.fields import Custom
 from nclens.study.regression_data import Rollouts
 from nclens.workflow import specs, user_files
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.files import FileError, read_json
 from nclens.workflow.plan import Plan
+from nclens.workflow.specs.of_study import PATHS
 from nclens.workflow.stages.prepare import prepare
 from nclens.workflow.user_files import MISSING, Digests, digest_of, unchanged
 
@@ -395,7 +396,7 @@ def raw(folder):
 
 
 def test_every_path_of_the_configuration_is_watched():
-    """A key that names a file of the user's is `path` or, of a function, `file` and `files`."""
+    """A key that names a file of the user's is one of `PATHS` or, of a function, `file` and `files`."""
     kinds = {*specs_of_data(), Custom}
     named = {
         (kind.__name__, key)
@@ -403,7 +404,8 @@ def test_every_path_of_the_configuration_is_watched():
         for key, field in kind.model_fields.items()
         if any(word in (field.description or "") for word in ("file", "folder", "below `data_dir`"))
     }
-    watched = {(kind.__name__, "path") for kind in (Arrays, ImageFolder, Rollouts)}
+    watched = {(kind.__name__, "path") for kind in (Arrays, HuggingFace, ImageFolder, Rollouts)}
+    watched |= {("Table", key) for key in PATHS}
     watched |= {(kind.__name__, key) for kind in (Custom, CustomData) for key in ("file", "files", "function")}
     elsewhere = {(kind.__name__, "sha256") for kind in (Arrays, Rollouts)} | {("ImageFolder", "test_folder")}
     assert named - elsewhere == watched

@@ -1,14 +1,13 @@
 """Unequal classes and wrong labels in the training split of a data set for classification, both seeded."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import torch
 
 from nclens.data.dataset import Dataset, Splits
+from nclens.data.shares import half_up
 
 KINDS = ("symmetric", "pair")
 
@@ -97,7 +96,7 @@ def noisy(dataset: Dataset, *, share: float, kind: str = "symmetric", seed: int 
         raise ValueError(f"label_noise.kind = {kind}: must be {' or '.join(KINDS)}")
     generator = torch.Generator().manual_seed(seed)
     labels, classes = dataset.train_targets.clone(), len(dataset.classes)
-    chosen = torch.randperm(len(labels), generator=generator)[: _half_up(share, len(labels))]
+    chosen = torch.randperm(len(labels), generator=generator)[: half_up(share, len(labels))]
     steps = torch.randint(1, classes, (len(chosen),), generator=generator) if kind == "symmetric" else 1
     labels[chosen] = (labels[chosen] + steps) % classes
     if (absent := (labels.bincount(minlength=classes) == 0).nonzero()[:, 0].tolist()) != []:
@@ -109,11 +108,6 @@ def noisy(dataset: Dataset, *, share: float, kind: str = "symmetric", seed: int 
     made = {"share": share, "kind": kind, "seed": seed}
     facts = {**dataset.facts, "label_noise": made}
     return replace(dataset, train_targets=labels, train_clean_targets=clean, facts=facts)
-
-
-def _half_up(share: float, count: int) -> int:
-    """Return share x count rounded half up, exactly of the share as it is written."""
-    return math.floor(Fraction(repr(float(share))) * count + Fraction(1, 2))
 
 
 def altered(

@@ -2,16 +2,20 @@
 
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.dataset import Dataset
 from nclens.data.download import verify
 from nclens.data.hidden import is_hidden
-from nclens.data.numbers import Layout, class_numbers, from_array, refuse_unknown, stored_inputs
+from nclens.data.labels import as_texts, class_labels
+from nclens.data.numbers import Layout, from_array, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
+from nclens.data.shares import Wanted, draw
 
 NAMES = (("features", "inputs"), ("labels", "targets"))
 SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
@@ -20,6 +24,8 @@ VALIDATION = ("val_inputs", "val_targets")
 #: The true labels of training samples whose targets are noisy, which such a file may hold too.
 CLEAN = "train_clean_targets"
 WHOLE = ("inputs", "targets")
+#: Arrays that may hold texts, which become classes.
+LABELS = ("targets", "train_targets", "test_targets", "val_targets", CLEAN)
 #: Arrays of recorded features, which are a data set of rows too, and what they are called there.
 RECORDED = {f"{split}_{old}": f"{split}_{new}" for split in ("train", "test", "val") for old, new in NAMES}
 
@@ -33,6 +39,8 @@ def load(
     train_per_class: int | None,
     test_per_class: int | None,
     split_seed: int,
+    test: float | None = None,
+    validation: float | None = None,
 ) -> Dataset:
     """Return the data set in a file with the four arrays of `SPLITS`, or the two of `WHOLE`, which are split here.
 
@@ -42,24 +50,57 @@ def load(
     and targets; its `weight` and `bias` are left out.
 
     Inputs are uint8 images (N, C, H, W), uint8 images of one channel (N, H, W), or real rows (N, F), stored as by
-    `nclens.data.numbers.stored_inputs`; targets are integer class labels in 0..K-1, (N,).
+    `nclens.data.numbers.stored_inputs`; targets are integer class labels in 0..K-1, (N,), or texts, which become
+    classes by `nclens.data.labels.number_classes`.
 
     Args:
         raw: the folder of raw data.
         path: the file, relative to that folder unless absolute.
         sha256: the expected checksum; None skips the check.
-        classes: names of the K classes; None numbers them.
+        classes: names of the K classes; None numbers them, or takes the texts in ascending order.
         layout: of images with four axes; None is NCHW, and refuses images that look like NHWC.
-        train_per_class, test_per_class: samples per class; None takes all, if the file has both splits.
+        train_per_class, test_per_class: samples per class; None takes all, if the file has both splits or `test` is
+            given.
         split_seed: seed of the random choice of samples.
+        test, validation: shares of each class, as in `nclens.data.shares.draw`.
 
     Raises:
         DownloadError: the checksum is wrong.
         ValueError: the file is missing, lacks such arrays, or has others.
     """
-    file, arrays = read_own_arrays(raw, path, sha256, "arrays")
+    file, arrays = read_own_arrays(raw, path, sha256, "arrays", LABELS)
     if {name for name, new in RECORDED.items() if new in SPLITS} <= set(arrays):
         arrays = {RECORDED.get(name, name): values for name, values in arrays.items() if name not in ("weight", "bias")}
+    names = _names(arrays, file)
+    clean = {CLEAN: arrays[CLEAN]} if CLEAN in arrays and names != WHOLE else {}
+    refuse_unknown(arrays, (*names, *clean), str(file))
+    stored, facts = stored_inputs({f"{name} of {file}": arrays[name] for name in names[::2]}, layout)
+    given = {name: arrays[name] for name in names[1::2]} | clean
+    named, numbers = class_labels({f"{name} of {file}": values for name, values in given.items()}, classes)
+    # Of one set, the training split is what the others leave.
+    splits = ("train", "test", "val")[: len(stored)]
+    inputs, targets = dict(zip(splits, stored, strict=True)), dict(zip(splits, numbers, strict=False))
+    for split, name in zip(splits, names[::2], strict=True):
+        if len(inputs[split]) != len(targets[split]):
+            raise ValueError(f"{file}: {name} has {len(inputs[split])} samples, but {len(targets[split])} targets")
+    if clean and len(numbers[-1]) != len(targets["train"]):
+        raise ValueError(f"{file}: train_targets has {len(targets['train'])} labels, but {CLEAN} {len(numbers[-1])}")
+    wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
+    chosen = draw(targets, wanted, named, str(file))
+    fields: dict[str, Any] = {}
+    for split, (of, index) in chosen.items():
+        fields |= {f"{split}_inputs": inputs[of][index], f"{split}_targets": targets[of][index]}
+    return Dataset(
+        **fields,
+        train_clean_targets=numbers[-1][chosen["train"][1]] if clean else None,
+        classes=named,
+        source=f"arrays of the file {path}",
+        facts=facts | wanted.facts,
+    )
+
+
+def _names(arrays: Collection[str], file: Path) -> tuple[str, ...]:
+    """Return the names of the inputs and targets of each split that a file has, or those of one set."""
     names: tuple[str, ...] = SPLITS if set(SPLITS) <= set(arrays) else WHOLE
     if names == SPLITS and set(VALIDATION) & set(arrays):
         names += VALIDATION
@@ -68,36 +109,15 @@ def load(
             f"{file} must hold {', '.join(SPLITS)}, or {' and '.join(WHOLE)}; with the former it may hold "
             f"{' and '.join(VALIDATION)}; it has {', '.join(arrays)}"
         )
-    clean = arrays.pop(CLEAN, None) if names != WHOLE else None
-    refuse_unknown(arrays, (*names, *((CLEAN,) if clean is not None else ())), str(file))
-    inputs, facts = stored_inputs({f"{name} of {file}": arrays[name] for name in names[::2]}, layout)
-    targets = [class_numbers(arrays[names[1]], f"{names[1]} of {file}")]
-    named = list(classes) if classes else [str(label) for label in range(int(targets[0].max()) + 1)]
-    targets += [class_numbers(arrays[name], f"{name} of {file}", len(named)) for name in names[3::2]]
-    for name, values, numbers in zip(names[::2], inputs, targets, strict=True):
-        if len(values) != len(numbers):
-            raise ValueError(f"{file}: {name} has {len(values)} samples, but {len(numbers)} targets")
-    val: dict[str, Any] = dict(zip(VALIDATION, (inputs.pop(), targets.pop()), strict=True)) if len(inputs) == 3 else {}
-    if clean is not None:
-        clean = class_numbers(clean, f"{CLEAN} of {file}", len(named))
-        if len(clean) != len(targets[0]):
-            raise ValueError(f"{file}: train_targets has {len(targets[0])} labels, but {CLEAN} {len(clean)}")
-    chosen = class_balanced_subsets(targets, (train_per_class, test_per_class), named, split_seed, str(file))
-    return Dataset(
-        train_inputs=inputs[0][chosen[0]],
-        train_targets=targets[0][chosen[0]],
-        test_inputs=inputs[-1][chosen[1]],
-        test_targets=targets[-1][chosen[1]],
-        train_clean_targets=None if clean is None else clean[chosen[0]],
-        **val,
-        classes=named,
-        source=f"arrays of the file {path}",
-        facts=facts,
-    )
+    return names
 
 
-def read_own_arrays(raw: RawData, path: str, sha256: str | None, source: str) -> tuple[Path, dict[str, Tensor]]:
-    """Return the path of a user's file and its arrays (`read_arrays`); error messages start with `source`.
+def read_own_arrays(
+    raw: RawData, path: str, sha256: str | None, source: str, texts: Collection[str] = ()
+) -> tuple[Path, dict[str, Any]]:
+    """Return the path of a user's file and its arrays, tensors; error messages start with `source`.
+
+    Those named in `texts` may hold texts, and then are NumPy arrays.
 
     Raises:
         DownloadError: the checksum is wrong.
@@ -108,7 +128,7 @@ def read_own_arrays(raw: RawData, path: str, sha256: str | None, source: str) ->
         raise ValueError(f"{source}: no file {file.resolve()}; `path` is relative to `data_dir` unless absolute")
     if sha256 is not None:
         verify(file, f"sha256:{sha256}")
-    return file, read_arrays(file)
+    return file, _read(file, texts)
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
@@ -117,7 +137,10 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file cannot be read, or contains something other than numbers.
     """
-    import numpy as np
+    return _read(file)
+
+
+def _read(file: Path, texts: Collection[str] = ()) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -126,6 +149,19 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         # Never unpickle: that would let a data file run code.
         with np.load(file, allow_pickle=False) as opened:
-            return {name: from_array(opened[name]) for name in opened.files if not is_hidden(name)}
+            return {name: _array(opened, name, texts) for name in opened.files if not is_hidden(name)}
     except (SafetensorError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, TypeError, EOFError) as error:
         raise ValueError(f"{file} cannot be read as {file.suffix} arrays of numbers: {error}") from error
+
+
+def _array(opened: Any, name: str, texts: Collection[str]) -> Any:
+    try:
+        values = opened[name]
+    except ValueError as error:
+        if name in texts and "allow_pickle" in str(error):
+            raise ValueError(
+                f"{name} is pickled, as an array of Python objects; save texts as numpy.asarray(labels, dtype=str)"
+            ) from error
+        raise
+    found = as_texts(values) if name in texts else None
+    return from_array(values) if found is None else found

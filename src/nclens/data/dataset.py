@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from nclens.data.numbers import in_chunks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(ABC):
@@ -50,7 +52,7 @@ class Splits(ABC):
                     f"{split} inputs must be uint8 images (N, C, H, W) or float32 rows (N, F), "
                     f"not {inputs.dtype} of shape {tuple(inputs.shape)}"
                 )
-            if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+            if inputs.is_floating_point() and not all(bool(part.isfinite().all()) for part in in_chunks(inputs)):
                 raise ValueError(f"{split} inputs must be finite")
             self._check_targets(split, targets, len(inputs))
             if inputs.shape[1:] != self.train_inputs.shape[1:]:
@@ -94,7 +96,7 @@ class Dataset(Splits):
 
     Raises:
         ValueError: as `Splits`, for labels outside 0..K-1, or for a class with fewer than two training samples (one
-            after `nclens.data.alterations`).
+            after `nclens.data.alterations` and `nclens.data.shares`).
     """
 
     task: ClassVar[str] = "classification"
@@ -155,8 +157,8 @@ class Dataset(Splits):
                 f"{int(targets.max())}"
             )
         if split == "train":
-            # An imbalance, or noise, may leave one.
-            least = 1 if "imbalance" in self.facts or self.train_clean_targets is not None else 2
+            # An imbalance, noise, or a share of a small class, may leave one.
+            least = 1 if {"imbalance", "shares"} & set(self.facts) or self.train_clean_targets is not None else 2
             require_samples(targets, least, self.classes, f"{split} targets must have every class 0..{last}")
         elif not samples:
             raise ValueError(f"{split} targets must have at least one sample")
@@ -253,7 +255,12 @@ def class_balanced_split(
 
 
 def class_balanced_subsets(
-    pools: Sequence[Tensor], per_class: tuple[int | None, int | None], classes: Sequence[str], seed: int, what: str
+    pools: Sequence[Tensor],
+    per_class: tuple[int | None, int | None],
+    classes: Sequence[str],
+    seed: int,
+    what: str,
+    least: int = 2,
 ) -> list[Tensor]:
     """Return the indices of class-balanced random training and test subsets, each in ascending order.
 
@@ -264,6 +271,7 @@ def class_balanced_subsets(
         classes: names of the K classes.
         seed: seed of the random choice.
         what: name of the data in error messages.
+        least: training samples that every class must have where the whole split is taken.
 
     Raises:
         ValueError: a label is no class, a class has too few samples, or a single pool is given and a size is None.
@@ -271,7 +279,10 @@ def class_balanced_subsets(
     if len(pools) == 1:
         train, test = per_class
         if train is None or test is None:
-            raise ValueError(f"{what} has no separate test split: set `train_per_class` and `test_per_class`")
+            raise ValueError(
+                f"{what} has no separate test split: set `train_per_class` and `test_per_class`, or `test`, a share of "
+                "each class"
+            )
         require_samples(pools[0], train + test, classes, what, "train_per_class + test_per_class")
         return list(class_balanced_split(pools[0], train, test, len(classes), seed))
     chosen = []
@@ -279,7 +290,7 @@ def class_balanced_subsets(
         where = f"{what}, {split} split"
         if count is None:
             if split == "train":  # a test split may lack classes
-                require_samples(targets, 2, classes, where)
+                require_samples(targets, least, classes, where)
             chosen.append(torch.arange(len(targets)))
             continue
         require_samples(targets, count, classes, where, f"{split}_per_class")

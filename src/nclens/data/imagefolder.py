@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from nclens._torchvision import import_torchvision
-from nclens.data.dataset import Dataset, class_balanced_subsets
+from nclens.data.dataset import Dataset
 from nclens.data.hidden import is_hidden, visible, visible_to_torchvision
 from nclens.data.images import read_image, stack_images
 from nclens.data.raw import RawData
+from nclens.data.shares import Wanted, draw
 
 #: Accepted folder names of the test split, in order of preference.
 TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -27,13 +28,16 @@ def load(
     train_per_class: int | None,
     test_per_class: int | None,
     split_seed: int,
+    test: float | None = None,
+    validation: float | None = None,
 ) -> Dataset:
     """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
 
     The folder contains `train/` and a test folder, each with one folder per class; or the class folders themselves,
-    which are then split at random into `train_per_class` and `test_per_class` images per class. The first of
-    `VAL_FOLDERS` with class folders is the validation split, which is taken whole, unless the test folder has one of
-    these names. Hidden files are ignored (`nclens.data.hidden`).
+    which are then split at random, by shares of each class or into `train_per_class` and `test_per_class` images per
+    class. The first of `VAL_FOLDERS` with class folders is the validation split, which is taken whole, unless the test
+    folder has one of these names. With `test`, a share of `train/`, there is no test folder. Hidden files are ignored
+    (`nclens.data.hidden`).
 
     Args:
         raw: the folder of raw data.
@@ -41,8 +45,10 @@ def load(
         test_folder: name of the folder with the test split; None takes the first of `TEST_FOLDERS` with class folders.
         image_size: side in pixels to which images are scaled and centre-cropped; None if all have the same size.
         channels: 3 for RGB, 1 for grayscale.
-        train_per_class, test_per_class: images per class; None takes all, if the splits have separate folders.
+        train_per_class, test_per_class: images per class; None takes all, if the splits have separate folders or `test`
+            is given.
         split_seed: seed of the random choice of images.
+        test, validation: shares of each class, as in `nclens.data.shares.draw`.
 
     Raises:
         ValueError: the folder is missing or has another layout, a class has too few images, or an image cannot be read
@@ -51,57 +57,45 @@ def load(
     root = raw.place(path)
     if not root.is_dir():
         raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
-    splits = _splits(root, test_folder, raw)
+    splits = _splits(root, test_folder, test is None, raw)
+    classes = splits["train"].classes
     # A test or validation folder may lack classes: its own numbers are not those of train/.
-    numbers = {name: number for number, name in enumerate(splits[0].classes)}
-    pools = [
-        torch.tensor([numbers[split.classes[label]] for label in split.targets], dtype=torch.int64) for split in splits
-    ]
-    per_class = (train_per_class, test_per_class)
-    chosen = class_balanced_subsets(pools[:2], per_class, splits[0].classes, split_seed, str(root))
-    facts = {f"{name}_folder": Path(split.root).name for name, split in zip(("test", "val"), splits[1:], strict=False)}
-    if len(splits) == 1:
-        splits, pools = splits * 2, pools * 2
-    chosen += [torch.arange(len(pool)) for pool in pools[2:]]
-    images = [
-        stack_images(
-            (read_image(split.samples[position][0]) for position in index.tolist()),
-            len(index),
-            image_size,
-            channels,
-            split.root,
-        )
-        for split, index in zip(splits, chosen, strict=True)
-    ]
-    val: dict[str, Any] = {"val_inputs": images[2], "val_targets": pools[2]} if len(images) == 3 else {}
+    numbers = {name: number for number, name in enumerate(classes)}
+    pools = {
+        split: torch.tensor([numbers[listed.classes[label]] for label in listed.targets], dtype=torch.int64)
+        for split, listed in splits.items()
+    }
+    wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
+    fields: dict[str, Any] = {}
+    for split, (of, index) in draw(pools, wanted, classes, str(root)).items():
+        samples, where = splits[of].samples, splits[of].root
+        pictures = (read_image(samples[position][0]) for position in index.tolist())
+        fields[f"{split}_inputs"] = stack_images(pictures, len(index), image_size, channels, where)
+        fields[f"{split}_targets"] = pools[of][index]
+    facts = {f"{split}_folder": Path(listed.root).name for split, listed in splits.items() if split != "train"}
     return Dataset(
-        train_inputs=images[0],
-        train_targets=pools[0][chosen[0]],
-        test_inputs=images[1],
-        test_targets=pools[1][chosen[1]],
-        **val,
-        classes=splits[0].classes,
-        source=f"image files of the folder {path}",
-        facts=facts,
+        **fields, classes=classes, source=f"image files of the folder {path}", facts={**facts, **wanted.facts}
     )
 
 
-def _splits(root: Path, chosen: str | None, raw: RawData) -> list[Any]:
-    """Return the lists of training, test and perhaps validation images; one of all without a `train/`."""
+def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> dict[str, Any]:
+    """Return the lists of images by split: `train` alone without a folder `train/`, else perhaps `test` and `val`."""
     if not (root / "train").is_dir():
         _refuse_splits_as_classes(root, chosen)
-        return [_listed(root, raw)]
-    test = _test_folder(root, chosen)
-    raw.say(f"the test split is {test}")
-    folders = [root / "train", test]
-    if test.name not in VAL_FOLDERS and (found := _first_with_classes(root, VAL_FOLDERS)):
-        folders.append(found)
+        return {"train": _listed(root, raw)}
+    folders = {"train": root / "train"}
+    if with_test or chosen is not None or (root / "test").is_dir():
+        folders["test"] = _test_folder(root, chosen)
+        raw.say(f"the test split is {folders['test']}")
+    taken = folders["test"].name if "test" in folders else None
+    if taken not in VAL_FOLDERS and (found := _first_with_classes(root, VAL_FOLDERS)):
+        folders["val"] = found
         raw.say(f"the validation split is {found}")
-    splits = [_listed(folder, raw) for folder in folders]
-    for folder, split in zip(folders[1:], splits[1:], strict=True):
-        if alone := set(split.classes) - set(splits[0].classes):
+    splits = {split: _listed(folder, raw) for split, folder in folders.items()}
+    for split, listed in splits.items():
+        if alone := set(listed.classes) - set(splits["train"].classes):
             raise ValueError(
-                f"{root}: {folder.name}/ must have classes of train/ alone; it also has "
+                f"{root}: {folders[split].name}/ must have classes of train/ alone; it also has "
                 f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
             )
     return splits
@@ -134,7 +128,10 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
         return folder
     what = f"no class folders in {', '.join(path.name for path in found)}/" if found else "no test folder"
     allowed = ", ".join(TEST_FOLDERS) if chosen is None else f"{chosen} (`test_folder`)"
-    raise ValueError(f"{root} has train/ but {what}; allowed names: {allowed}, with a folder for each class")
+    raise ValueError(
+        f"{root} has train/ but {what}; allowed names: {allowed}, with a folder for each class, or `test`, a share of "
+        "train/"
+    )
 
 
 def _listed(folder: Path, raw: RawData) -> Any:

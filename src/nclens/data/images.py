@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -13,11 +13,15 @@ from torch import Tensor
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def read_image(path: str | Path) -> Any:
+def read_image(path: str | Path, content: BinaryIO | None = None) -> Any:
     """Return the image in a file as a PIL image of 8 bits a channel without alpha, turned as its EXIF tag says.
 
     16-bit pixels are divided by 257, and float pixels multiplied by 255. Of an MPO file, a photograph with a preview
     or a depth map, the primary image is read.
+
+    Args:
+        path: the file; its name in error messages where `content` is given.
+        content: what is read instead of the file.
 
     Raises:
         ValueError: the file cannot be read, is animated or has several pages, has pixels that are not opaque, or has
@@ -29,7 +33,8 @@ def read_image(path: str | Path) -> Any:
         with _readable(path):
             # An open file, not its path: Pillow maps an uncompressed TIFF by its path, at the size that it has once it
             # is turned, and so mixes up the rows of one that lies on its side.
-            picture: Any = opened.enter_context(Image.open(opened.enter_context(open(path, "rb"))))
+            file = opened.enter_context(open(path, "rb")) if content is None else content
+            picture: Any = opened.enter_context(Image.open(file))
             frames = getattr(picture, "n_frames", 1)
             picture.load()
         if frames > 1 and picture.format != "MPO":

@@ -1,6 +1,8 @@
 """From a user's arrays to what is stored: uint8 images, float32 rows and int64 labels, and no value lost in silence."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import mmap
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +11,12 @@ from torch import Tensor
 
 #: Axes of images: samples, channels, height and width.
 Layout = Literal["NCHW", "NHWC"]
+
+#: Returns a tensor to be filled, of a shape and a dtype.
+Empty = Callable[..., Tensor]
+
+#: Values that are converted at a time: 16 MiB in float64.
+CHUNK = 2**21
 
 #: Rounding to float32 may move a value by this share of its column's range.
 TOLERANCE = 2.0**-16
@@ -30,31 +38,69 @@ def refuse_unknown(found: Iterable[str], allowed: Sequence[str], what: str) -> N
 def from_array(values: Any) -> Tensor:
     """Return a tensor as it is, and arrays of any byte order and strides, and lists of numbers, as a tensor.
 
-    By way of NumPy, which keeps the numbers of a list in float64.
+    By way of NumPy, which keeps the numbers of a list in float64. A memory-mapped array stays mapped, unless its bytes
+    are in another order than the machine's or its axes run backwards.
     """
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
-    return torch.from_numpy(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    as_it_is = is_mapped(array) and array.dtype.isnative and min(array.strides, default=0) >= 0
+    with warnings.catch_warnings():
+        # A file that is mapped to be read alone: no tensor of a data set is written to.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(
+            array if as_it_is else np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+        )
 
 
-def stored_inputs(given: Mapping[str, Tensor], layout: Layout | None) -> tuple[list[Tensor], dict[str, Any]]:
-    """Return inputs as they are stored, and the manifest's entries about them.
+def is_mapped(values: Any) -> bool:
+    """Return whether an array is memory-mapped, or a view of one that is."""
+    while values is not None and not isinstance(values, np.memmap | mmap.mmap):
+        values = getattr(values, "base", None)
+    return values is not None
+
+
+def in_chunks(values: Tensor) -> tuple[Tensor, ...]:
+    """Return the samples in parts of at most `CHUNK` values, but one sample at least; views."""
+    return values.split(max(1, CHUNK * len(values) // max(1, values.numel())))
+
+
+def contiguous(values: Tensor, empty: Empty = torch.empty) -> Tensor:
+    """Return values as they are where they are contiguous, otherwise a contiguous copy in what `empty` returns."""
+    return values if values.is_contiguous() else copied(values, empty, lambda part: part)
+
+
+def copied(
+    values: Tensor, empty: Empty, change: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return `change` of each part of the samples, which keeps the shape, in what `empty` returns."""
+    made = empty(values.shape, dtype=dtype or values.dtype)
+    for part, place in zip(in_chunks(values), in_chunks(made), strict=True):
+        place.copy_(change(part))
+    return made
+
+
+def stored_inputs(
+    given: Mapping[str, Tensor], layout: Layout | None, empty: Empty = torch.empty
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Return inputs as they are stored, contiguous, and the manifest's entries about them.
 
     uint8 images (N, H, W) get a channel, images of layout NHWC become NCHW, and rows (N, F) of any real type become
     float32. A column that float32 would round by more than `TOLERANCE` of its range has its mean over the first part
-    subtracted in float64 first; the manifest's `input_offset` has that mean for each column, 0 for the others.
+    subtracted in float64 first; the manifest's `input_offset` has that mean for each column, 0 for the others. What
+    need not change is returned as it is; all else is converted by parts of `CHUNK` values.
 
     Args:
         given: the training and the test inputs, or all inputs, by their names in error messages.
         layout: of images with four axes; None is NCHW, and refuses images that look like NHWC.
+        empty: returns a tensor to be filled, of a shape and a dtype: in memory, or elsewhere.
 
     Raises:
         ValueError: types or shapes do not fit, the layout is ambiguous, or a column has values beyond float32's range.
     """
     images = [values.dtype == torch.uint8 and values.ndim in (3, 4) for values in given.values()]
     if all(images):
-        return [_images(values, what, layout) for what, values in given.items()], {}
+        return [contiguous(_images(values, what, layout), empty) for what, values in given.items()], {}
     for is_images, (what, values) in zip(images, given.items(), strict=True):
         if not is_images and (values.ndim != 2 or values.is_complex()):
             raise ValueError(
@@ -64,11 +110,13 @@ def stored_inputs(given: Mapping[str, Tensor], layout: Layout | None) -> tuple[l
         if any(images) or layout is not None:
             key = "" if layout is None else f" with layout = {layout}"
             raise ValueError(f"inputs{key} must be uint8 images in both splits; {what} {_described(values)}")
-    return float32_rows({what: real_numbers(values, what) for what, values in given.items()})
+    for what, values in given.items():
+        _refuse_unreal(values, what)
+    return float32_rows(given, empty)
 
 
 def _images(values: Tensor, what: str, layout: Layout | None) -> Tensor:
-    """Return images with channels, (N, C, H, W)."""
+    """Return images with channels, (N, C, H, W); a view."""
     if values.ndim == 3:
         if layout is not None:
             raise ValueError(f"layout = {layout}: is for uint8 images of four axes; {what} {_described(values)}")
@@ -79,7 +127,7 @@ def _images(values: Tensor, what: str, layout: Layout | None) -> Tensor:
             f"{what} {_described(values)}: images are (N, C, H, W), these look like (N, H, W, C). Set `layout: NHWC` "
             "or `layout: NCHW` in the data set's entry"
         )
-    return values.permute(0, 3, 1, 2).contiguous() if layout == "NHWC" else values
+    return values.permute(0, 3, 1, 2) if layout == "NHWC" else values
 
 
 def _described(values: Tensor) -> str:
@@ -92,6 +140,11 @@ def real_numbers(values: Tensor, what: str) -> Tensor:
     Raises:
         ValueError: they are no real numbers, have other axes, are none, or are whole numbers beyond 2^53.
     """
+    _refuse_unreal(values, what)
+    return values.double().reshape(len(values), -1)
+
+
+def _refuse_unreal(values: Tensor, what: str) -> None:
     if values.ndim not in (1, 2) or values.is_complex() or not values.numel():
         raise ValueError(f"{what} must be numbers (N, F) or (N,), not {values.dtype} of shape {tuple(values.shape)}")
     if not values.is_floating_point():
@@ -101,11 +154,10 @@ def real_numbers(values: Tensor, what: str) -> Tensor:
                 f"{what} has whole numbers from {low} to {high}; float64 has all of them to 2^53 = {WHOLE_FLOAT64} "
                 "only: subtract an offset first"
             )
-    return values.double().reshape(len(values), -1)
 
 
-def float32_rows(given: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, Any]]:
-    """Return float64 rows (N, F) in float32, and the manifest's `input_offset`, as `stored_inputs` says.
+def float32_rows(given: Mapping[str, Tensor], empty: Empty = torch.empty) -> tuple[list[Tensor], dict[str, Any]]:
+    """Return real rows (N, F) in float32, and the manifest's `input_offset`, as `stored_inputs` says.
 
     Raises:
         ValueError: a column has values that float32 cannot hold.
@@ -116,37 +168,55 @@ def float32_rows(given: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, A
         raise ValueError(f"inputs must have the same number of columns, not {shapes}")
     lossy = torch.stack([rounds(part) for part in parts]).any(0)
     if not bool(lossy.any()):
-        return [part.float() for part in parts], {}
+        return [_in_float32(part, empty) for part in parts], {}
     # Divided first: a sum of large values may overflow.
-    mean = (parts[0] / len(parts[0])).sum(0)
+    mean = torch.stack([(chunk.double() / len(parts[0])).sum(0) for chunk in in_chunks(parts[0])]).sum(0)
     offset = torch.where(lossy, mean, torch.zeros_like(mean))
-    centred = [part - offset for part in parts]
-    if bool((lost := torch.stack([rounds(centred[0]), *map(overflows, centred)]).any(0)).any()):
+    if bool(
+        (lost := torch.stack([rounds(parts[0], offset), *(overflows(part, offset) for part in parts)]).any(0)).any()
+    ):
         column = int(lost.nonzero()[0])
-        values = torch.cat([part[:, column] for part in parts])
+        values = torch.cat([part[:, column].double() for part in parts])
         raise ValueError(
             f"column {column} of {' and '.join(given)} has values from {values.min():g} to {values.max():g}, which "
             "float32 cannot hold; rescale it"
         )
-    return [part.float() for part in centred], {"input_offset": offset.tolist()}
+    stored = [copied(part, empty, lambda chunk: (chunk.double() - offset).float(), torch.float32) for part in parts]
+    return stored, {"input_offset": offset.tolist()}
 
 
-def rounds(values: Tensor) -> Tensor:
-    """Return for each column of float64 (N, F) whether float32 moves a value by more than `TOLERANCE` of its range.
+def _in_float32(values: Tensor, empty: Empty) -> Tensor:
+    if values.dtype == torch.float32:
+        return contiguous(values, empty)
+    return copied(values, empty, lambda chunk: chunk.double().float(), torch.float32)
+
+
+def rounds(values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+    """Return for each column of real (N, F) whether float32 moves a value by more than `TOLERANCE` of its range.
 
     A constant column loses nothing, unless it is beyond float32's range. Constant is what varies by float64's own
-    rounding alone, which normalisation would make as large as any other column.
+    rounding alone, which normalisation would make as large as any other column. The `offset` (F,) is subtracted first.
     """
-    error = (values - values.float().double()).abs().amax(0)
+    if values.dtype == torch.float32 and isinstance(offset, float):
+        return torch.zeros(values.shape[1], dtype=torch.bool)
+    found = []
+    for chunk in in_chunks(values):
+        exact = chunk.double() - offset
+        found.append(torch.stack([(exact - exact.float().double()).abs().amax(0), exact.amax(0), -exact.amin(0)]))
+    error, high, low = torch.stack(found).amax(0)
     # Halves, because the difference of two large numbers may overflow.
-    half = values.amax(0) / 2 - values.amin(0) / 2
-    varies = half > NOISE * values.abs().amax(0)
+    half = high / 2 + low / 2
+    varies = half > NOISE * torch.maximum(high.abs(), low.abs())
     return (error > 2 * TOLERANCE * half) & (varies | error.isinf())
 
 
-def overflows(values: Tensor) -> Tensor:
-    """Return for each column of float64 (N, F) whether it has a finite value that is infinite in float32."""
-    return (values.isfinite() & values.float().isinf()).any(0)
+def overflows(values: Tensor, offset: Tensor | float = 0.0) -> Tensor:
+    """Return for each column of real (N, F), less `offset` (F,), whether a finite value is infinite in float32."""
+    found = torch.zeros(values.shape[1], dtype=torch.bool)
+    for chunk in in_chunks(values):
+        exact = chunk.double() - offset
+        found |= (exact.isfinite() & exact.float().isinf()).any(0)
+    return found
 
 
 def class_numbers(values: Tensor, what: str, classes: int | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Data sets for regression: n real targets per sample, in units that the manifest records."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -117,3 +118,19 @@ def scaled(train: Tensor, test: Tensor, scaling: Scaling) -> dict[str, Any]:
         "target_offset": offset.tolist(),
         "target_scale": scale.tolist(),
     }
+
+
+def scaled_splits(targets: Mapping[str, Tensor], scaling: Scaling) -> dict[str, Any]:
+    """Return the targets of two or more splits scaled, `train` first, as the target fields of `RegressionDataset`.
+
+    Raises:
+        ValueError: as `scaled`; or the splits differ in their number of columns.
+    """
+    train, *others = targets.values()
+    if any(part.shape[1] != train.shape[1] for part in others):
+        shapes = ", ".join(f"{split}: {tuple(part.shape)}" for split, part in targets.items())
+        raise ValueError(f"targets must have the same number of columns, not {shapes}")
+    # The other splits in the units of the test split.
+    stored = scaled(train, torch.cat(others), scaling)
+    parts = stored.pop("test_targets").split([len(part) for part in others])
+    return stored | {f"{split}_targets": part for split, part in zip(list(targets)[1:], parts, strict=True)}

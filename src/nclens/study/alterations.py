@@ -72,8 +72,8 @@ class Altered(Closed):
 
 
 def without_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return what `prepare` uses of an entry: without a choice of classes and alterations that are not made."""
-    absent = {"imbalance", "label_noise"}
+    """Return what `prepare` uses of an entry: shares, alterations and a choice of classes only where there are any."""
+    absent = {"test", "validation", "imbalance", "label_noise"}
     if chosen.get("source") != "arrays":  # whose `classes` are names too
         absent.add("classes")
     return {key: value for key, value in chosen.items() if key not in absent or value is not None}

@@ -19,6 +19,7 @@ from nclens.study.fields import (
     Positive,
     Seed,
     Sha256,
+    TableFile,
     Text,
     kind,
 )
@@ -27,6 +28,8 @@ from nclens.study.torchvision_sets import SETS, Known
 
 #: Samples of each class.
 PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
+#: Part of a set.
+Share = Annotated[Number, Field(gt=0, lt=1)]
 Layout = Literal["NCHW", "NHWC"]
 
 
@@ -161,6 +164,28 @@ class Files(Altered, ChosenClasses):
         return self
 
 
+class Shares(Closed):
+    """Keys of data that may be one set, which is split here."""
+
+    test: Share | None = None
+    """Share of one set that becomes the test split, in (0, 1): of each class, at least one sample; of a regression, of
+    all samples. Null where the data have a test split."""
+    validation: Share | None = None
+    """Share that becomes the validation split, in (0, 1), of one set, or of the training split where the data have a
+    test split; null makes none."""
+
+    @model_validator(mode="after")
+    def _leave_training_samples(self) -> Self:
+        if (self.test or 0) + (self.validation or 0) >= 1:
+            message = "test = {test} and validation = {validation}: together they must be below 1"
+            raise PydanticCustomError("shares", message, {"test": self.test, "validation": self.validation})
+        return self
+
+
+class SplitFiles(Shares, Files):
+    """Keys of files that may be one set."""
+
+
 class Torchvision(Files):
     """A classification data set of torchvision, from `data_dir` or downloaded."""
 
@@ -216,7 +241,7 @@ class TinyImageNet(Files):
         return Known(200, (100_000, 10_000), (500, 50), (3, 64, 64), citation="")
 
 
-class ImageFolder(Files):
+class ImageFolder(SplitFiles):
     """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here.
 
     With `test/` there, `val/` is the validation split.
@@ -239,7 +264,7 @@ class ImageFolder(Files):
         return self.channels
 
 
-class Arrays(Files):
+class Arrays(SplitFiles):
     """Arrays in one .npz or .safetensors file: `train_inputs`, `train_targets`, `test_inputs`, `test_targets`.
 
     And perhaps a validation split, `val_inputs` and `val_targets`. Or `inputs` and `targets`, which are split here.
@@ -262,13 +287,116 @@ class Arrays(Files):
         return tuple(one for one in chosen if isinstance(one, int)) or None
 
 
-class CustomData(Altered, ChosenClasses, Custom):
+class HuggingFace(SplitFiles):
+    """A data set of Hugging Face's package `datasets`, saved by `save_to_disk`; needs `nclens[huggingface_data]`.
+
+    Its splits are used: train, the test split, and the validation split beside it. One set is split here.
+    """
+
+    source: Literal["huggingface"]
+    path: Text
+    """The folder, below `data_dir` unless absolute."""
+    target: Text | None = None
+    """The column of the labels; null takes the one with class names, or else `label`."""
+    features: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """The column of the images, or the columns of numbers and arrays; null takes the column of images, or else all but
+    the labels."""
+    test_split: Text | None = None
+    """Name of the test split; null takes the first of test, validation, valid, val, dev."""
+    image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
+    channels: Literal[1, 3] | None = None
+    """3 reads every image as RGB, 1 as grayscale; null follows the first image."""
+    layout: Layout | None = None
+    """Axes of uint8 arrays, beside the samples; null is NCHW, but shapes that look like NHWC are refused."""
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of the images, where they are known before the data are read."""
+        return self.channels
+
+
+#: Keys of `table` that are of one task alone.
+OF_CLASSES = ("classes", "train_per_class", "test_per_class", "imbalance", "label_noise")
+
+
+class Table(SplitFiles):
+    """Rows of a CSV or Parquet file: numbers in its columns, and a column of labels, or columns of numbers to regress.
+
+    Texts and whole numbers of the column of labels become classes in ascending order.
+    """
+
+    source: Literal["table"]
+    path: TableFile
+    """The file of the training samples, or of one set that is split here; below `data_dir` unless absolute."""
+    test_path: TableFile | None = None
+    """The file of the test split; null for one set."""
+    val_path: TableFile | None = None
+    """The file of the validation split; null for none."""
+    target: Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+    """The column of the labels or of the numbers to regress; a list of columns regresses several."""
+    task: Literal["classification", "regression"] = "classification"
+    """What the target is: labels, or numbers to regress."""
+    features: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """The columns of the features, all of numbers; null takes all but `target` and `leave_out`."""
+    leave_out: tuple[Text, ...] = ()
+    """Columns that are not used."""
+    scale_targets: Literal["each", "common", "none"] | None = None
+    """Units of a regression's targets, as of the other data for regression; null is `none`."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_task(self) -> Self:
+        wrong = [key for key in OF_CLASSES if getattr(self, key) is not None]
+        if self.task == "classification":
+            wrong = [] if self.scale_targets is None else ["scale_targets"]
+            if not isinstance(self.target, str):
+                message = "target = {value}: several columns are of `task: regression`; labels are one column"
+                raise PydanticCustomError("target", message, {"value": str(list(self.target))})
+        if wrong:
+            other = "classification" if self.task == "regression" else "regression"
+            message = "`{key}` is of {other}, and the task is {task}"
+            raise PydanticCustomError("task", message, {"key": wrong[0], "other": other, "task": self.task})
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_test_split(self) -> Self:
+        for share, place in (("test", "test_path"), ("validation", "val_path")):
+            if getattr(self, share) is not None and getattr(self, place) is not None:
+                message = "`{share}` and `{place}` are two splits of one name; allowed is one of them"
+                raise PydanticCustomError("shares", message, {"share": share, "place": place})
+        sizes = self.train_per_class is not None and self.test_per_class is not None
+        if self.test is None and self.test_path is None and not sizes:
+            also = ", or `train_per_class` and `test_per_class`" if self.task == "classification" else ""
+            message = "needs a test split: `test`, a share as 0.2, or `test_path`, a file{also}"
+            raise PydanticCustomError("shares", message, {"also": also})
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_column_once(self) -> Self:
+        targets = (self.target,) if isinstance(self.target, str) else self.target
+        names = [*targets, *(self.features or ()), *self.leave_out]
+        if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+            message = "the column {name} is named twice in `target`, `features` and `leave_out`"
+            raise PydanticCustomError("duplicates", message, {"name": repeated[0]})
+        return self
+
+
+class CustomData(Shares, Altered, ChosenClasses, Custom):
     """A data set that the user's function returns."""
 
+    split_seed: Seed = 0
+    """Seed of the shares."""
     task: Literal["classification", "regression"] = "classification"
     """What its targets are: class labels, or numbers to regress."""
     layout: Layout | None = None
     """Axes of the images that the function returns; null is NCHW, but shapes that look like NHWC are refused."""
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry; without shares there is nothing to draw."""
+        chosen = without_defaults(self.model_dump(mode="json"))
+        if self.test is None and self.validation is None:
+            del chosen["split_seed"]
+        return chosen
 
     @model_validator(mode="after")
     def _alters_classes_only(self) -> Self:
@@ -289,6 +417,8 @@ DataEntry = kind(
         "tinyimagenet": TinyImageNet,
         "imagefolder": ImageFolder,
         "arrays": Arrays,
+        "table": Table,
+        "huggingface": HuggingFace,
         **REGRESSION_KINDS,
     },
     CustomData,

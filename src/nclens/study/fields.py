@@ -143,8 +143,13 @@ ArrayFile = Annotated[
     Line(1000),
     Matching(
         r"\.(npz|safetensors)$",
-        "a file of arrays, .npz or .safetensors (a table such as a CSV file: save its columns with numpy.savez)",
+        "a file of arrays, .npz or .safetensors (numpy.savez writes one; `source: table` reads CSV and Parquet files)",
     ),
+]
+TableFile = Annotated[
+    str,
+    Line(1000),
+    Matching(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$", "a table: .csv, .tsv, both perhaps .gz, or .parquet"),
 ]
 #: Of a name alone, because what is elsewhere or hidden is not watched.
 FolderName = Annotated[Text, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]

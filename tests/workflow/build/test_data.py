@@ -1,11 +1,14 @@
 """From an entry of the configuration to a data set."""
 
 import hashlib
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nclens.data import numbers
 from nclens.workflow.build.data import load_dataset
 
 
@@ -136,6 +139,89 @@ ROWS = (
 def test_what_the_users_function_returns_is_refused_by_name(entry, change, task, words):
     with pytest.raises(ValueError, match=words):
         load_dataset(entry(f"{ROWS}; return {{**d, **dict({change})}}") | {"task": task})
+
+
+def test_a_function_may_return_texts_as_labels(entry):
+    body = (
+        "x = np.eye(4); y = np.array(['owl', 'Cat', 'owl', 'Cat'], dtype=object); "
+        "d = dict(train_inputs=x, train_targets=y, test_inputs=x, test_targets=list(y))"
+    )
+    data = load_dataset(entry(f"{body}; return d"))
+    assert (data.classes, data.train_targets.tolist(), data.test_targets.tolist()) == (
+        ["Cat", "owl"],
+        [1, 0] * 2,
+        [1, 0] * 2,
+    )
+    assert (
+        load_dataset(entry(f"{body}; return {{**d, 'classes': ['owl', 'Cat']}}")).train_targets.tolist() == [0, 1] * 2
+    )
+
+
+def test_a_function_may_have_a_parameter_file(entry):
+    made = entry(f"{ROWS}; return d")
+    Path(made["file"]).write_text(Path(made["file"]).read_text().replace("(count)", "(file, function)"))
+    assert len(load_dataset(made | {"parameters": {"file": "x", "function": 1}}).train_targets) == 4
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_one_set_of_a_function_is_split_by_shares(entry, task):
+    made = entry("x = np.arange(40.)[:, None]; return dict(inputs=x, targets=np.arange(40) % 2)") | {"task": task}
+    data = load_dataset(made | {"test": 0.2, "validation": 0.1, "split_seed": 1})
+    assert [len(targets) for _, targets in data.parts.values()] == [28, 8, 4]
+    inputs, targets = (torch.cat([part[place] for part in data.parts.values()]).flatten() for place in (0, 1))
+    assert inputs.sort().values.tolist() == list(range(40))
+    assert torch.equal(targets.double(), inputs.double() % 2)
+    with pytest.raises(ValueError, match="returns one set, inputs and targets: set `test`, a share"):
+        load_dataset(made)
+
+
+def mapping_of(tensor):
+    """The file that a tensor's memory is mapped from; None for none."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        if first <= tensor.data_ptr() < last:
+            return line.partition("/")[2] or None
+    return None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mappings are read from /proc")
+@pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("split", ["given", "every other", "shares"])
+def test_what_is_mapped_from_a_file_is_not_copied_into_memory(entry, tmp_path, monkeypatch, kind, split):
+    """Other types are converted by chunks, into a temporary file."""
+    monkeypatch.setattr(numbers, "CHUNK", 500)
+    shape = (200, 4, 5, 3) if kind == "uint8" else (200, 30)
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(kind)
+    np.save(tmp_path / "x.npy", values)
+    opened = f"x = np.load({str(tmp_path / 'x.npy')!r}, mmap_mode='r'); y = np.arange(200) // 2 % 2"
+    parts = {"given": ("[:120]", "[120:]"), "every other": ("[::2]", "[1::2]")}.get(split)
+    body = (
+        "return dict(inputs=x, targets=y)"
+        if parts is None
+        else f"i, j = x{parts[0]}, x{parts[1]}; p, q = y{parts[0]}, y{parts[1]}; "
+        "return dict(train_inputs=i, train_targets=p, test_inputs=j, test_targets=q)"
+    )
+    seen = []
+    double = torch.Tensor.double
+    monkeypatch.setattr(torch.Tensor, "double", lambda part: [seen.append(part.numel()), double(part)][1])
+    made = entry(f"{opened}; {body}") | ({"layout": "NHWC"} if kind == "uint8" else {})
+    data = load_dataset(made | ({"test": 0.2, "split_seed": 0} if parts is None else {}))
+    expected = torch.from_numpy(values).permute(0, 3, 1, 2) if kind == "uint8" else torch.from_numpy(values).float()
+    if parts is not None:
+        assert torch.equal(data.train_inputs, expected[:120] if split == "given" else expected[::2])
+    else:
+        rows = sorted(map(tuple, torch.cat([data.train_inputs, data.test_inputs]).flatten(1).tolist()))
+        assert rows == sorted(map(tuple, expected.flatten(1).tolist()))
+    places = [mapping_of(data.train_inputs), mapping_of(data.test_inputs)]
+    assert all(place is not None for place in places)
+    assert all(place.endswith("x.npy") for place in places) == (kind == "float32" and split == "given")
+    assert max(seen, default=0) <= 500
+
+
+def test_one_array_for_two_splits_is_stored_twice(entry):
+    data = load_dataset(entry(f"{ROWS}; d['train_inputs'] = d['test_inputs'] = x.astype('float32'); return d"))
+    assert torch.equal(data.train_inputs, data.test_inputs)
+    assert data.train_inputs.data_ptr() != data.test_inputs.data_ptr()
 
 
 def test_digits8_has_the_shape_of_mnist_and_the_pixels_of_its_source():

@@ -83,6 +83,10 @@ def resolve(study: "Study") -> Resolve:
     return Resolve(study.resolved())
 
 
+#: Keys of data entries that are files or folders below the folder of raw data.
+PATHS = ("path", "test_path", "val_path")
+
+
 def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
     from nclens.study.alterations import without_defaults
@@ -90,20 +94,20 @@ def prepare(study: "Study", dataset: str) -> Prepare:
     entry = study.datasets[dataset]
     chosen = entry.specification() if hasattr(entry, "specification") else without_defaults(_dumped(entry))
     # Where files are is no part of it: their digests say what they are.
-    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in ("path", "file", "files")})
+    return Prepare(dataset, {key: value for key, value in chosen.items() if key not in (*PATHS, "file", "files")})
 
 
 def user_paths(entry: Any) -> dict[str, str]:
-    """Return the paths of the user's files that a data entry is read from, by key: `path`, or `file` and `files.*`."""
+    """Return the paths of the user's files that a data entry is read from, by key: `PATHS`, or `file` and `files.*`."""
     if hasattr(entry, "file"):
         return {"file": entry.file, **{f"files.{name}": str(place) for name, place in entry.places.items()}}
-    return {"path": entry.path} if hasattr(entry, "path") else {}
+    return {key: getattr(entry, key) for key in PATHS if getattr(entry, key, None) is not None}
 
 
 def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
     """Return where the data files of `user_paths` are; the module's file counts as code."""
     return {
-        key: data_dir.expanduser() / Path(path).expanduser() if key == "path" else Path(path)
+        key: data_dir.expanduser() / Path(path).expanduser() if key in PATHS else Path(path)
         for key, path in paths.items()
         if key != "file"
     }

@@ -53,7 +53,8 @@ def read(
         print(f"{spec.dataset}: {text}", file=sys.stderr, flush=True)
 
     paths = paths or {}
-    entry = spec.arguments | {key: paths[key] for key in ("path", "file") if key in paths}
+    # What a function reads it finds itself.
+    entry = spec.arguments | {key: place for key, place in paths.items() if not key.startswith("files.")}
     normalisation = entry.pop("normalisation", None)
     alterations = {key: entry.pop(key, None) for key in ("imbalance", "label_noise")}
     numbers = [one for one in entry.get("classes") or () if isinstance(one, int)]  # of `arrays` it may be names

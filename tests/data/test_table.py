@@ -1,0 +1,195 @@
+"""CSV and Parquet files, as people have them."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nclens.data import table
+from nclens.data.raw import RawData
+
+ROWS = [f"{i / 7},{i % 5},{'owl' if i % 3 else 'Cat'}" for i in range(12)]
+CSV = "\n".join(["a,b,y", *ROWS, ""])
+LABELS = [1 if i % 3 else 0 for i in range(12)]
+FRAME = pd.DataFrame(
+    {"a": np.arange(12) / 7, "b": np.arange(12) % 5, "y": ["owl" if i % 3 else "Cat" for i in range(12)]}
+)
+
+
+def load(folder, path="a.csv", **keys):
+    defaults = {
+        "target": "y",
+        "task": "classification",
+        "features": None,
+        "leave_out": (),
+        "scale_targets": None,
+        "train_per_class": None,
+        "test_per_class": None,
+        "split_seed": 0,
+    }
+    if "test_path" not in keys and "test_per_class" not in keys:
+        defaults["test"] = 0.25
+    return table.load(RawData(folder), path, **{**defaults, **keys})
+
+
+@pytest.fixture
+def write(tmp_path):
+    def made(content, path="a.csv", **keys):
+        (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load(tmp_path, path, **keys)
+
+    return made
+
+
+def whole(data):
+    """The samples of both splits in the order of the first column."""
+    inputs, targets = (
+        torch.cat([data.train_inputs, data.test_inputs]),
+        torch.cat([data.train_targets, data.test_targets]),
+    )
+    order = inputs[:, 0].argsort()
+    return inputs[order], targets[order].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        (CSV, "a.csv"),
+        (b"\xef\xbb\xbf" + CSV.replace(",", ";").encode(), "a.csv"),
+        (CSV.replace(",", "\t").replace("\n", "\r\n"), "a.tsv"),
+        (CSV.replace(",", ", "), "a.csv"),
+        (gzip.compress(CSV.encode()), "a.csv.gz"),
+    ],
+)
+def test_a_table_becomes_rows_and_sorted_classes(write, content, path):
+    data = write(content, path)
+    assert data.classes == ["Cat", "owl"]
+    assert data.facts == {"columns": ["a", "b"], "target": "y", "shares": {"test": 0.25, "seed": 0}}
+    inputs, targets = whole(data)
+    assert torch.equal(inputs, torch.tensor([[i / 7, i % 5] for i in range(12)], dtype=torch.float64).float())
+    assert (targets, data.test_targets.tolist()) == (LABELS, [0, 1, 1])
+
+
+def test_parquet_is_the_same_and_an_index_is_no_column(tmp_path, write):
+    FRAME.assign(y=FRAME["y"].astype("category")).set_index(pd.Index(range(5, 17), name="id")).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    found, expected = load(tmp_path, "a.parquet"), write(CSV)
+    assert torch.equal(found.train_inputs, expected.train_inputs)
+    assert (found.classes, found.facts) == (expected.classes, expected.facts)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "9"], ["9", "10"]),
+        (["10.0", "9.0"], ["9", "10"]),
+        (["True", "False"], ["False", "True"]),
+        (["None", "1"], ["1", "None"]),
+        (['"o,w ""l"', "b"], ["b", 'o,w "l']),
+    ],
+)
+def test_numbers_are_classes_by_value_and_texts_by_code_point(write, labels, classes):
+    assert write(CSV.replace("owl", labels[0]).replace("Cat", labels[1])).classes == classes
+
+
+def test_files_of_each_split_may_have_their_columns_in_another_order(tmp_path, write):
+    (tmp_path / "t.csv").write_text("b,y,a\n1,owl,2\n3,owl,4\n")
+    data = write(CSV, test_path="t.csv", val_path="t.csv")
+    assert data.test_inputs.tolist() == data.val_inputs.tolist() == [[2, 1], [4, 3]]
+    assert (data.test_targets.tolist(), len(data.train_targets)) == ([1, 1], 12)
+    assert len(write(CSV, test_path="t.csv", validation=0.25).val_targets) == 3
+
+
+def test_columns_are_chosen_or_left_out(write):
+    content = CSV.replace("\n", "\nx,", 12).replace("a,b", ",a,b", 1)
+    assert write(content, leave_out=["unnamed column 1"]).train_inputs.shape[1] == 2
+    assert write(content, features=["b"]).facts["columns"] == ["b"]
+    with pytest.raises(ValueError, match=r"a column without a name.* put `unnamed column 1` into `leave_out`"):
+        write(content)
+
+
+def test_several_columns_are_regressed(write):
+    content = "\n".join(["x,u,v", *(f"{i},{i * i},{i / 3}" for i in range(20))])
+    data = write(content, target=["u", "v"], task="regression", scale_targets="each", validation=0.1)
+    assert (data.targets, data.facts["columns"]) == (["u", "v"], ["x"])
+    assert (len(data.train_targets), len(data.test_targets), len(data.val_targets)) == (13, 5, 2)
+    for inputs, targets in data.parts.values():
+        original = targets.double() * torch.tensor(data.target_scale) + torch.tensor(data.target_offset)
+        assert torch.allclose(original, torch.cat([inputs**2, inputs / 3], dim=1).double(), atol=1e-4)
+    assert data.train_targets.std(0, correction=0).tolist() == pytest.approx([1, 1])
+
+
+MISTAKES = {
+    "no such column": (CSV, {"target": "z"}, r"a\.csv has no column z \(`target`\); it has a, b, y$"),
+    "no such feature": (CSV, {"features": ["c"]}, r"has no column c \(`features`\); it has a, b, y$"),
+    "no value": (CSV.replace(",1,owl", ",,owl", 1), {}, "column b, row 2: no value; a feature needs a finite number"),
+    "NA": (CSV.replace(",1,owl", ",NA,owl", 1), {}, "column b, row 2: no value"),
+    "a text": (CSV.replace(",1,owl", ",x,owl", 1), {}, "column b, row 2: 'x' is no finite number; .*`leave_out`"),
+    "infinite": (CSV.replace(",1,owl", ",inf,owl", 1), {}, "column b, row 2: 'inf' is no finite number"),
+    "beyond 2^53": (
+        CSV.replace(",1,owl", ",9007199254740993,owl", 1),
+        {},
+        r"column b, row 2: 9007199254740993 is beyond 2\^53",
+    ),
+    "no label": (CSV + "3,3,\n", {}, "column y, row 13: no value; every sample needs a label"),
+    "a short row": (CSV + "3,3\n", {}, "column y, row 13: no value"),
+    "a long row": (CSV + "3,3,owl,4\n", {}, "cannot be read as a table: .*Expected 3 fields in line 14, saw 4$"),
+    "long rows": (CSV.replace("owl", "owl,").replace("Cat", "Cat,"), {}, "cannot be read as a table: Length of header"),
+    "a column twice": (CSV.replace("a,b", "a,a"), {}, "has the column a twice"),
+    "empty": ("", {}, r"a\.csv cannot be read as a table"),
+    "no rows": ("a,b,y\n", {}, "has no rows"),
+    "no features": ("y\na\nb\n", {}, "has no column of features; it has y"),
+    "another encoding": (CSV.replace("owl", "é").encode("latin1"), {}, "cannot be read as a table: 'utf-8' codec"),
+    "numbers as labels": (
+        CSV.replace("owl", "1.5").replace("Cat", "2"),
+        {},
+        "row 2: 1.5 is no class; .*`task: regression`",
+    ),
+    "one class": (CSV.replace("Cat", "owl"), {}, "column y has one class, owl; two or more are needed"),
+    "one sample of a class": (CSV + "3,3,fox\n", {}, "class fox has 1 of the 2 samples that `test: 0.25` needs"),
+    "texts to regress": (CSV, {"task": "regression"}, "column y, row 1: 'Cat' is no finite number; every sample needs"),
+}
+
+
+@pytest.mark.parametrize(("content", "keys", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_message_with_its_place(write, content, keys, words):
+    with pytest.raises(ValueError, match=words):
+        write(content, **keys)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b,y\n1,2,fox\n", r"t\.csv: column y, row 1: 'fox' is none of the classes, which are Cat, owl"),
+        ("a,b,y,c\n1,2,owl,3\n", r"t\.csv also has c; allowed: a, b, y"),
+        ("a,y\n1,owl\n", r"t\.csv has no column b \(a column of a\.csv\); it has a, y"),
+    ],
+)
+def test_a_test_file_fits_the_training_file(tmp_path, write, content, words):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        write(CSV, test_path="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (pd.Timestamp("2020-01-01"), r"column b, row 1: 2020-01-01 00:00:00 is no number \(datetime64"),
+        (pd.array([1, None] * 6, dtype="Int64"), "column b, row 2: no value"),
+        ([[1, 2]] * 12, r"column b, row 1: '\[1 2\]' is no finite number"),
+    ],
+)
+def test_parquet_columns_that_are_no_numbers_are_named(tmp_path, column, words):
+    FRAME.assign(b=column).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=words):
+        load(tmp_path, "a.parquet")
+
+
+def test_a_missing_and_a_damaged_file_are_named(tmp_path, write):
+    with pytest.raises(ValueError, match=r"no file .*a\.csv; paths are relative to `data_dir`"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read as a table"):
+        write(b"PAR1junkPAR1", "a.parquet")
