@@ -341,6 +341,11 @@ METRICS: dict[str, Metric] = {metric.name: metric for entry in MEASUREMENTS for 
 
 
 @cache
+def names_of(function: str) -> list[str]:
+    """Return the names of the metrics that a function yields, by its `module:name`."""
+    return [metric.name for entry in MEASUREMENTS if entry.function == function for metric in entry.metrics]
+
+
 def _found(name: str) -> tuple[str, dict[str, str]] | None:
     """Return the name in the catalogue of a metric in a table, and the numbers that fill it in."""
     if name in METRICS:

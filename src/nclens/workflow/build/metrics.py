@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from nclens.metrics.catalogue import MEASUREMENTS
 from nclens.metrics.collapse import few_classes_collapse, has_two_classes
 from nclens.metrics.regressor import SPLITS
 from nclens.workflow.build.functions import library_function
@@ -53,12 +52,13 @@ def _lacks_samples(call: Call, parameters: Container[str], given: Mapping[str, A
 
 def _undefined(call: Call, given: Mapping[str, Any]) -> dict[str, float]:
     """Return nan for the metrics of a function that a split has too few samples for, and what needs no class."""
-    entry = next(entry for entry in MEASUREMENTS if entry.function == call.function)
     if call.function == "nclens.metrics.collapse:neural_collapse" and "reference_means" in given:
         return few_classes_collapse(
             **{name: given[name] for name in ("features", "labels", "weight", "bias", "reference_means")}
         )
-    return {metric.name: math.nan for metric in entry.metrics if "{" not in metric.name}
+    # By name, so that a label of the catalogue is no part of what measuring depends on.
+    names = library_function("nclens.metrics.catalogue:names_of")(call.function)
+    return {name: math.nan for name in names if "{" not in name}
 
 
 def measure_snapshot(
