@@ -363,22 +363,6 @@ def run(
 
 
 @app.command()
-def snakefile() -> None:
-    """Print the path of the workflow's Snakefile, for `snakemake --snakefile` and for `module` in one of your own."""
-    from nclens.workflow.start import snakefile
-
-    typer.echo(snakefile())
-
-
-@app.command()
-def ui(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
-    """Open the MLflow UI on the studies that are recorded in this folder."""
-    from nclens.workflow.start import show_ui
-
-    show_ui(port)
-
-
-@app.command()
 def check(
     study: Path,
     data: Annotated[bool, typer.Option("--data", help="read its data sets too, downloads included")] = False,
@@ -502,10 +486,26 @@ def unlock() -> None:
 
 
 @app.command()
+def snakefile() -> None:
+    """Print the path of the workflow's Snakefile, for `snakemake --snakefile` and for `module` in one of your own."""
+    from nclens.workflow.start import snakefile
+
+    typer.echo(snakefile())
+
+
+@app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it again."""
     for path in [*_existing(root).rglob(RECORD), StudyFolder(root).setup]:
         path.unlink(missing_ok=True)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
+    """Open the MLflow UI on the studies that are recorded in this folder."""
+    from nclens.workflow.start import show_ui
+
+    show_ui(port)
 
 
 @app.command("ui-links")
