@@ -168,6 +168,13 @@ def test_outside_a_clone_the_command_is_that_of_the_package(here):
     assert running.command([Path("a.yaml")], here) == "snakemake --configfile a.yaml --cores all"
 
 
+def test_outside_a_clone_the_ui_is_a_command_of_the_package(here, capsys):
+    columns = "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict,note\n"
+    Path("claims.csv").write_text(columns)
+    running.show_verdicts(here)
+    assert "The recorded runs: nclens ui" in capsys.readouterr().out
+
+
 def test_a_module_reads_its_config_and_finds_functions_beside_its_user(here):
     written = start.init(Path("mine"))
     config = yaml.safe_load(written[0].read_text())
@@ -264,9 +271,10 @@ def test_a_wheel_runs_a_study_in_an_empty_folder(installed, tmp_path):
     assert len(planned_runs(planned)["train"]) == 9
 
     (folder / "study.yaml").write_text(yaml.safe_dump(TINY))
-    run = installed.nclens("run", "study.yaml", "results/tiny/claims.csv", "--cores", "1", cwd=folder)
-    assert "nclens ui" in run
-    assert (folder / "results" / "tiny" / "digits" / "network" / "ce" / "seed0" / "metrics.csv").is_file()
+    target = "results/tiny/digits/network/ce/seed0/metrics.csv"
+    installed.nclens(*run.split()[1:], "study.yaml", target, "--cores", "1", cwd=folder)
+    rows = (folder / target).read_text().splitlines()
+    assert {row.split(",")[0] for row in rows[1:]} == {"1", "2"}
 
 
 @pytest.mark.slow
