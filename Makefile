@@ -2,10 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
-# Snakemake reads the study before any check of ours can: what starts it here checks first.
-CHECK = nclens check "$(or $(STUDY),workflow_config.yaml)"
-# A Snakemake that was killed leaves its lock.
-SNAKEMAKE = nclens unlock && snakemake $(if $(STUDY),--configfile "$(STUDY)")
+# It checks the study, which Snakemake reads before any check of ours can, and removes the lock of a killed Snakemake.
+RUN = nclens run $(if $(STUDY),"$(STUDY)")
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 WORKERS = 3
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
@@ -29,7 +27,7 @@ setup: .venv/ready  ## set up the environment in .venv
 	$(PYTHON) -m venv .venv && $(PIP) --no-compile -r envs/requirements.lock && $(PIP) --no-deps --editable . && $(COMPILE) && touch $@
 
 reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) and print its verdicts
-	@$(CHECK) && $(SNAKEMAKE)
+	@$(RUN)
 
 quick: WORKERS = 2
 quick: setup  ## run the tests that take moments: no Snakemake, no training, not every figure
@@ -63,10 +61,10 @@ server: setup  ## start a tracking server, PostgreSQL and MLflow, on this machin
 	@$(BIN)/python envs/server.py $(SERVER)
 
 record: setup  ## record a study in MLflow again (ROOT=results/NAME), after its database was deleted or the folder moved
-	@$(CHECK) && nclens forget $(ROOT) && $(SNAKEMAKE)
+	@nclens check "$(or $(STUDY),workflow_config.yaml)" && nclens forget $(ROOT) && $(RUN)
 
 report: setup  ## write Snakemake's own report to results/snakemake.html
-	@$(CHECK) && $(SNAKEMAKE) --report results/snakemake.html
+	@$(RUN) --report results/snakemake.html
 
 clean:  ## delete the environment and caches; results stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -7,10 +7,13 @@ from snakemake_logger_plugin_nclens import view
 min_version("9.0")
 
 
+# Of the workflow: `workflow.basedir` is that of a Snakefile which uses this one as a module.
+HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
+
 # Snakemake merges --configfile into this one, so the default study is read only when no other is named.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/workflow_config.yaml"
+    configfile: f"{HERE}/workflow_config.yaml"
 
 
 report: "rules/captions/workflow.rst"

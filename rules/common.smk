@@ -7,9 +7,9 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from nclens.study import ConfigError, read_study
+from nclens.study import ConfigError
 from nclens.workflow import forkserver, specs
-from nclens.workflow.check import check_study
+from nclens.workflow.check import check_config
 from nclens.workflow.plan import Plan
 from nclens.workflow.running import Ending, command
 from nclens.workflow.specs import encode
@@ -24,15 +24,12 @@ os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
 )
 
-CONFIGFILES = [Path(file) for file in workflow.overwrite_configfiles] or [
-    Path(workflow.basedir) / "workflow_config.yaml"
-]
+# The folder of a Snakefile that uses this workflow as a module, if one does.
+USER = None if workflow.basedir == HERE else Path(workflow.basedir)
+CONFIGFILES = [Path(file) for file in workflow.configfiles]
 
 try:
-    # We use Snakemake's parsed config, including command-line overrides; our parser refuses what is no plain data.
-    for file in CONFIGFILES:
-        read_study(file)
-    STUDY = check_study(config, [file.parent for file in CONFIGFILES])
+    STUDY = check_config(config, CONFIGFILES, USER)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 

@@ -207,7 +207,7 @@ rule report:
         ENVIRONMENT
     threads: 1
     params:
-        spec=spec_of_study(specs.report, command(CONFIGFILES)),
+        spec=spec_of_study(specs.report, command(CONFIGFILES, USER)),
         code=PLAN.code("report"),
         root=subpath(output.page, parent=True),
         sources=SOURCES,

@@ -197,7 +197,7 @@ def test_help_has_the_commands_for_people_first_and_the_stages_below(monkeypatch
     rows = {
         part: re.findall(r"^│ ([a-z][a-z-]*) ", text, re.M) for part, text in (("people", people), ("stages", stages))
     }
-    assert rows["people"][:5] == ["check", "show", "measure-file", "measure-network", "retry"]
+    assert rows["people"][:7] == ["init", "run", "check", "show", "measure-file", "measure-network", "retry"]
     assert stems <= set(rows["stages"])
     assert not stems & set(rows["people"])
 

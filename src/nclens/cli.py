@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 try:
     import typer
+    from typer.core import TyperCommand
 except ModuleNotFoundError:
     sys.exit("nclens: the command line needs the workflow's packages: pip install 'nclens[workflow]'")
 
@@ -26,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="What a loss does to a network's representation, seen through neural collapse.",
-    epilog="A study runs by `snakemake --configfile STUDY.yaml --cores all`.",
+    epilog="A first study: `nclens init my-study && cd my-study && nclens run`.",
 )
 
 
@@ -323,6 +325,43 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
 # --- commands for people ---------------------------------------------------------------------------------------------
 
 
+class PassedOn(TyperCommand):
+    """A command whose words are another program's, but for --help as the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take every word as it stands."""
+        return super().parse_args(ctx, args if args[:1] == ["--help"] else ["--", *args])
+
+
+@app.command()
+def init(
+    folder: Path,
+    study: Annotated[str | None, typer.Option(help="copy this study of the package, such as losses")] = None,
+) -> None:
+    """Write a first study into a folder: study.yaml and, with its data, network and loss, my_parts.py."""
+    from nclens.workflow.start import init
+
+    written = init(folder, study)
+    typer.echo(f"wrote {', '.join(map(str, written))}")
+    typer.echo("next: " + ("nclens run" if folder == Path() else f"cd {shlex.quote(str(folder))} && nclens run"))
+
+
+@app.command(cls=PassedOn, context_settings={"ignore_unknown_options": True})
+def run(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY.yaml] [SNAKEMAKE OPTIONS]",
+            help="the study, by default study.yaml of this folder, and options of Snakemake: --cores 2, --dry-run, ...",
+        ),
+    ] = None,
+) -> None:
+    """Check a study and run it by Snakemake: results and mlflow.db are written to this folder."""
+    from nclens.workflow.start import run
+
+    run(words or [])
+
+
 @app.command()
 def check(
     study: Path,
@@ -331,8 +370,7 @@ def check(
     data_dir: Annotated[Path | None, typer.Option(help="folder of raw data, by default the study's")] = None,
 ) -> None:
     """Check a study's YAML file and say what it would run."""
-    from nclens.workflow.check import check_file
-    from nclens.workflow.reused import reused_lines
+    from nclens.workflow.check import check_file, checked_lines
 
     checked = check_file(study)
     if data or model:
@@ -345,9 +383,8 @@ def check(
             typer.echo(line)
         for line in trials.tried_networks(checked, found) if model else ():
             typer.echo(line)
-    for line in reused_lines(checked):
+    for line in checked_lines(study, checked):
         typer.echo(line)
-    typer.echo(f"{study}: fine; runs: {sum(1 for _ in checked.runs())}, experiments: {len(checked.experiments)}")
 
 
 @app.command()
@@ -449,10 +486,26 @@ def unlock() -> None:
 
 
 @app.command()
+def snakefile() -> None:
+    """Print the path of the workflow's Snakefile, for `snakemake --snakefile` and for `module` in one of your own."""
+    from nclens.workflow.start import snakefile
+
+    typer.echo(snakefile())
+
+
+@app.command()
 def forget(root: Path) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it again."""
     for path in [*_existing(root).rglob(RECORD), StudyFolder(root).setup]:
         path.unlink(missing_ok=True)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 5000) -> None:
+    """Open the MLflow UI on the studies that are recorded in this folder."""
+    from nclens.workflow.start import show_ui
+
+    show_ui(port)
 
 
 @app.command("ui-links")

@@ -93,9 +93,9 @@ def test_a_study_is_named_by_its_file_or_its_results_from_here_or_beside_the_con
     for name in ("studies/small.yaml", "small.yaml", "results/smoke", "../results/smoke", "results/smoke/"):
         source = load_study(losses(raw, CE | {"study": name}), ["studies"]).source("ce")
         assert str(source.folder) == "results/smoke"
-        assert source.command == "snakemake --configfile studies/small.yaml --cores all"
+        assert source.command == "nclens run studies/small.yaml"
         assert str(source.runs) == "results/smoke/mnist5k/resnet8/ce"
-    assert command(None) == "snakemake --configfile STUDY.yaml --cores all"
+    assert command(None) == "nclens run STUDY.yaml"
 
 
 def test_what_was_trained_otherwise_there_is_known(there, raw):
@@ -148,13 +148,12 @@ SMOKE = "{study: results/smoke, experiment: smoke, loss: ce}"
         (
             {"study": "results/none"},
             "there is no folder results/none; allowed: a study's YAML file, or the folder of its results such as "
-            "results/digits, which `snakemake --configfile STUDY.yaml --cores all` makes",
+            "results/digits, which `nclens run STUDY.yaml` makes",
         ),
         ({"study": "none.yaml"}, "there is no file none.yaml"),
         (
             {"study": "unrun.yaml"},
-            "results/unrun has no results yet, results/unrun/study.yaml is missing: `snakemake --configfile unrun.yaml "
-            "--cores all` makes them",
+            "results/unrun has no results yet, results/unrun/study.yaml is missing: `nclens run unrun.yaml` makes them",
         ),
         ({"study": "results/mine"}, "results/mine are the results of this study; allowed: the name of the loss"),
         ({"name": "spare"}, "`spare` is an entry of `losses` too; allowed: another `name` here, such as spare_there"),

@@ -97,7 +97,7 @@ def test_specifications_have_the_loss_and_survive_the_command_line(there, raw):
     assert list(specs.track_study(study).experiments[0].labels) == ["maxsup"]
     assert "reused.json" in specs.track_study(study).files
     found = specs.report(study, "").experiments[0].origins["ce"]
-    assert found.command == "snakemake --configfile studies/smoke.yaml --cores all"
+    assert found.command == "nclens run studies/smoke.yaml"
     assert found.differences == (("training.optimizer.learning_rate", "0.05", "0.1"),)
 
 
@@ -122,7 +122,7 @@ def test_where_runs_are_is_no_part_of_a_specification_and_their_contents_are_one
 def test_an_unfinished_study_is_refused_with_the_command_that_finishes_it(there, raw):
     metrics = there.run("mnist5k/resnet8/ce/seed1").metrics
     metrics.unlink()
-    finishes = "is missing: `snakemake --configfile studies/smoke.yaml --cores all` finishes it"
+    finishes = "is missing: `nclens run studies/smoke.yaml` finishes it"
     with pytest.raises(ConfigError, match=re.escape(f"ce of results/smoke: is unfinished, {metrics} {finishes}")):
         check_study(raw, [Path()])
     there.run("mnist5k/resnet8/ce/seed0").features.unlink()
@@ -253,7 +253,7 @@ def test_provenance_has_the_digest_and_the_links_go_to_the_other_study(there, ra
     assert addresses[-1].startswith("http://127.0.0.1:5000/#/experiments/7/")
     assert links.run("mnist5k/resnet8/maxsup/seed1") == []
     again = reproduce(study, theory=True, links=links).content
-    assert again["before"] == [("smoke", "snakemake --configfile studies/smoke.yaml --cores all", ["12" * 32])]
+    assert again["before"] == [("smoke", "nclens run studies/smoke.yaml", ["12" * 32])]
     assert again["runs"] == ["mnist5k/resnet8/*/seed*/"]
     raw["experiments"]["mine"]["losses"] = raw["experiments"]["mine"]["losses"][1:]
     assert reproduce(shown(raw), theory=True, links=links).content["runs"] == []
@@ -299,7 +299,7 @@ def test_the_studies_of_the_page_run_and_what_changes_there_runs_again_here(tmp_
     assert "CE: runs of the study smoke, used as they are" in page
     assert read_json(root.reused, "reuse")["mnist5k/resnet8/ce"]["sha256"] in page
     assert "../smoke/mnist5k/resnet8/ce/seed0/run.json" in page
-    assert "snakemake --configfile studies/smoke.yaml --cores all" in page
+    assert "nclens run studies/smoke.yaml" in page
     assert place.planned() == set()
 
     metrics = RunFolder(other.run("mnist5k/resnet8/ce/seed0").folder).metrics

@@ -31,13 +31,16 @@ def test_the_lock_of_a_dead_snakemake_is_removed(tmp_path):
     assert not lock.exists()
 
 
-@pytest.mark.parametrize("target", ["reproduce", "record", "report"])
-def test_make_checks_the_study_and_removes_the_lock_of_a_dead_snakemake_first(target):
+@pytest.mark.parametrize(
+    ("target", "before"),
+    [("reproduce", ""), ("record", 'nclens check "studies/smoke.yaml" && nclens forget '), ("report", "")],
+)
+def test_make_runs_a_study_by_the_command_that_checks_it_and_removes_a_dead_lock_first(target, before):
     make = ["make", "--dry-run", "--assume-old=.venv/ready", target, "STUDY=studies/smoke.yaml"]
     done = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    first, _, then = done.stdout.partition("nclens unlock && ")
-    assert 'nclens check "studies/smoke.yaml" && ' in first
-    assert then.startswith('snakemake --configfile "studies/smoke.yaml"')
+    first, run, _ = done.stdout.partition('nclens run "studies/smoke.yaml"')
+    assert run
+    assert before in first
 
 
 def workflow(jobs=0, **changes):

@@ -14,7 +14,11 @@ LONGEST_REASON = 120
 
 
 def print_verdicts(
-    study: str, rows: Sequence[Mapping[str, str]], page: Path, labels: Mapping[str, str] | None = None
+    study: str,
+    rows: Sequence[Mapping[str, str]],
+    page: Path,
+    labels: Mapping[str, str] | None = None,
+    records: str = "make ui",
 ) -> None:
     """Print the verdict table of a finished study and where to look next.
 
@@ -23,6 +27,7 @@ def print_verdicts(
         rows: of its table of claims, every cell as text.
         page: its report.
         labels: loss entry -> what it is called; by default its entry.
+        records: the command that shows the recorded runs.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -50,7 +55,7 @@ def print_verdicts(
     console.print(table)
     # Not folded: a path must stay whole to be copied.
     console.print(f"The page with figures and reasons: {page}", soft_wrap=True)
-    console.print("The recorded runs: make ui")
+    console.print(f"The recorded runs: {records}")
 
 
 def _effect(row: Mapping[str, str], main: Mapping[str, str], what: str) -> str:

@@ -20,8 +20,6 @@ from nclens.study.reading import ConfigError, read_study
 if TYPE_CHECKING:
     from nclens.study.study import Study
 
-#: The study that runs where none is named.
-DEFAULT_STUDY = "workflow_config.yaml"
 #: Keys of `training` that change no network, or no more than another machine does.
 UNSEEN = ("device", "record_every", "cuda_graph")
 #: What a loss of a kind that this study does not compute has besides its looks.
@@ -176,12 +174,10 @@ _OTHER: TypeAdapter[Any] = TypeAdapter(OtherLoss)
 def command(configuration: Path | None) -> str:
     """Return the command that runs a study to its end.
 
-    >>> command(Path("studies/smoke.yaml")), command(Path("workflow_config.yaml"))
-    ('snakemake --configfile studies/smoke.yaml --cores all', 'snakemake --cores all')
+    >>> command(Path("studies/smoke.yaml")), command(None)
+    ('nclens run studies/smoke.yaml', 'nclens run STUDY.yaml')
     """
-    if configuration == Path(DEFAULT_STUDY):
-        return "snakemake --cores all"
-    return f"snakemake --configfile {configuration or 'STUDY.yaml'} --cores all"
+    return f"nclens run {configuration or 'STUDY.yaml'}"
 
 
 def find(entry: Reused, folders: Sequence[str | Path]) -> Source:

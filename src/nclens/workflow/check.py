@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from nclens.study import ConfigError, Study, load_study, read_study
 from nclens.workflow import specs
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.reused import check_runs
+from nclens.workflow.reused import check_runs, reused_lines
 from nclens.workflow.specs import encode
 
 #: The longest specification on a command line, in bytes, shell quotes included: Linux starts no command with an
@@ -59,6 +59,30 @@ def check_study(raw: Any, folders: list[Path]) -> Study:
         _check_length(step, spec)
     check_runs(study)
     return study
+
+
+def check_config(config: Any, files: Sequence[Path], user: Path | None) -> Study:
+    """Check Snakemake's parsed config, command-line overrides included, and the files that it was read from.
+
+    Args:
+        config: Snakemake's.
+        files: the configuration files of the workflow.
+        user: the folder of the Snakefile that uses ours as a module, else None. Its configuration files may hold more
+            than the study, so only the config is checked; its folder is looked in for the user's functions too.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    if user is None:  # our parser refuses what is no plain data
+        for file in files:
+            read_study(file)
+    return check_study(config, [*(file.parent for file in files), *([] if user is None else [user])])
+
+
+def checked_lines(path: Path, study: Study) -> Iterator[str]:
+    """Yield what the check of a study says: the runs that it takes from other studies, and how many it has."""
+    yield from reused_lines(study)
+    yield f"{path}: fine; runs: {sum(1 for _ in study.runs())}, experiments: {len(study.experiments)}"
 
 
 def study_files() -> set[str]:

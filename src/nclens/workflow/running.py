@@ -28,18 +28,47 @@ def show_verdicts(root: Path) -> None:
     study = read_study(folder.resolved) if folder.resolved.is_file() else {"losses": {}, "experiments": {}}
     losses = study["losses"] | entries_of(study)
     labels = {loss: entry.get("label") or loss for loss, entry in losses.items()}
-    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report, labels)
+    records = f"{'make' if in_clone() else 'nclens'} ui"
+    print_verdicts(root.name, tables.read_rows(tables.CLAIMS, folder.claims), folder.report, labels, records)
 
 
-def command(configfiles: Sequence[Path]) -> str:
+def workflow_files() -> Path:
+    """Return the folder of the Snakefile, its rules, profiles, environments and studies.
+
+    An installed package holds a copy of them; that of a checkout is its top folder.
+
+    Raises:
+        FileNotFoundError: the installation lacks them.
+    """
+    folders = (Path(__file__).with_name("_files"), Path(__file__).parents[3])
+    for folder in folders:
+        if (folder / "Snakefile").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"this installation of nclens has no Snakefile, neither in {folders[0]} nor in {folders[1]}"
+    )
+
+
+def in_clone() -> bool:
+    """Return whether the current folder is that of the Snakefile, where `make` has its targets."""
+    return workflow_files().resolve() == Path.cwd()
+
+
+def command(configfiles: Sequence[Path], user: Path | None = None) -> str:
     """Return the command that reproduces a study: README's, but where the study is in several files.
+
+    Args:
+        configfiles: the study's.
+        user: the folder of the Snakefile that uses the workflow as a module, which is then what is run.
 
     >>> command([Path("studies/maxsup.yaml")]), command([Path("a.yaml"), Path("b.yaml")])
     ('make reproduce STUDY=studies/maxsup.yaml', 'snakemake --configfile a.yaml b.yaml --cores all')
     """
     files = [os.path.relpath(file) for file in configfiles]
-    if len(files) > 1:
-        return f"snakemake --configfile {shlex.join(files)} --cores all"
+    if user is None and not in_clone():
+        return f"nclens run {'--configfile ' if len(files) > 1 else ''}{shlex.join(files)}"
+    if user is not None or len(files) > 1:
+        return " ".join(["snakemake", *(["--configfile", shlex.join(files)] if files else []), "--cores all"])
     return " ".join(["make reproduce", *(f"STUDY={shlex.quote(file)}" for file in files if file != DEFAULT_STUDY)])
 
 
@@ -86,7 +115,7 @@ def snakemake_alive(folder: Path) -> bool:
 
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
         words = process.info["cmdline"] or []
-        is_snakemake = any(Path(word).name == "snakemake" for word in words[:3]) or "snakemake" in words[1:3]
+        is_snakemake = any(Path(word).name == "snakemake" for word in words[:3]) or "snakemake" in words[1:4]
         alive = process.info["status"] != psutil.STATUS_ZOMBIE
         if is_snakemake and alive and process.info["cwd"] and Path(process.info["cwd"]) == folder.resolve():
             return True

@@ -345,5 +345,5 @@ def addresses(port: int) -> dict[str, dict[str, str]]:
                 saved = saved_view.TAG in experiment.tags
                 found[experiment.name] = saved_view.links(base, experiment.experiment_id, saved)
     if not found:
-        raise ValueError(f"nothing is recorded at {public_uri()}: run a study first (make reproduce)")
+        raise ValueError(f"nothing is recorded at {public_uri()}: run a study first (nclens run STUDY.yaml)")
     return found
