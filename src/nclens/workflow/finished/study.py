@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -134,7 +135,7 @@ class FinishedStudy:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration, with every default: the content of `study.yaml`."""
-        found: dict[str, Any] = read_study(self._files.resolved)
+        found: dict[str, Any] = read_study(self.files.resolved)
         return found
 
     @property
@@ -156,7 +157,7 @@ class FinishedStudy:
         Raises:
             FileError: the study has not run to its end; names the command.
         """
-        return self._read(tables.COLLECTED, self._files.metrics)
+        return self._read(tables.COLLECTED, self.files.metrics)
 
     @property
     def history(self) -> pd.DataFrame:
@@ -169,7 +170,7 @@ class FinishedStudy:
             FileError: as of `metrics`.
         """
         names = list(HISTORY.values())
-        rows = self._read(tables.COLLECTED, self._files.metrics, filters=[("metric", "in", names)])
+        rows = self._read(tables.COLLECTED, self.files.metrics, filters=[("metric", "in", names)])
         keys = [name for name in tables.COLLECTED.columns if name not in ("metric", "value")]
         wide = rows.pivot(index=keys, columns="metric", values="value").rename_axis(columns=None).reset_index()
         return wide[[*keys, *(name for name in names if name in wide)]]
@@ -190,7 +191,7 @@ class FinishedStudy:
         Raises:
             FileError: as of `metrics`.
         """
-        return self._read(tables.CLAIMS, self._files.claims)
+        return self._read(tables.CLAIMS, self.files.claims)
 
     @property
     def losses(self) -> pd.DataFrame:
@@ -201,7 +202,7 @@ class FinishedStudy:
         Raises:
             FileError: as of `metrics`.
         """
-        return self._read(tables.LOSSES, self._files.losses)
+        return self._read(tables.LOSSES, self.files.losses)
 
     @property
     def theory(self) -> dict[str, pd.DataFrame]:
@@ -210,7 +211,7 @@ class FinishedStudy:
         Raises:
             FileError: as of `metrics`.
         """
-        return {name: self._read(table, self._files.theory(name)) for name, table in THEORY.items()}
+        return {name: self._read(table, self.files.theory(name)) for name, table in THEORY.items()}
 
     @property
     def experiments(self) -> pd.DataFrame:
@@ -243,11 +244,25 @@ class FinishedStudy:
         ]
         rows: list[dict[str, Any]] = []
         for key in keys:
-            run = self._files.run(run_path(*key[1:]))
-            self._there(run.run)
+            run = self.files.run(run_path(*key[1:]))
+            self.require(run.run)
             names = dict(zip(("experiment", "dataset", "model", "loss", "seed"), key, strict=True))
             rows.append({**names, "epochs": snapshots_of(run), "folder": str(run.folder)})
         return pd.DataFrame(rows)
+
+    @cached_property
+    def files(self) -> StudyFolder:
+        """The paths of its files."""
+        return StudyFolder(self.folder, resolved_sources(self._config, self._folders))
+
+    @cached_property
+    def checked(self) -> Study:
+        """The configuration as the workflow uses it, with the modules of the study's own functions.
+
+        Raises:
+            ConfigError: a module is not found; says where it is looked for.
+        """
+        return check(self._config, [*self._folders], self._epochs_taken_up())
 
     @property
     def labels(self) -> dict[str, str]:
@@ -294,13 +309,13 @@ class FinishedStudy:
         )
         if entry is None:
             raise ValueError(f"{self._what} has no figure {name}; it has: {_listed(self.figures)}")
-        study, files = self._checked, self._files
+        study, files = self.checked, self.files
         own = specs.draw_own(study, entry.experiment, name) if name in study.own_figures else None
         drawn = next(one for one in (own or specs.draw(study)).experiments if one.experiment == entry.experiment)
         paths = {table: files.theory(table) for table in ("dynamics", "predictions", "regression", "nc0")}
         paths |= {"metrics": files.metrics, "theory": files.theory("ufm")}
         for path in paths.values():
-            self._there(path)
+            self.require(path)
         found = {
             key: table[table["experiment"] == entry.experiment] if "experiment" in table else table
             for key, table in read_tables(paths).items()
@@ -391,6 +406,51 @@ class FinishedStudy:
         """
         return self._manifest(self._dataset(dataset))
 
+    # --- elsewhere ---------------------------------------------------------------------------------------------------
+
+    def to_wandb(self, project: str | None = None, entity: str | None = None) -> list[str]:
+        """Log the study to Weights & Biases: a run for each of its runs, and one with its figures and verdicts.
+
+        Parameters and metrics are named as in MLflow; `step` is the epoch. A run's id depends on its content alone, and
+        a run that is there is not logged again. With `WANDB_MODE=offline` the runs are written to the folder `wandb`.
+        Runs of other studies are left out.
+
+        Args:
+            project: by default the study's name.
+            entity: user or team; by default the account's.
+
+        Returns:
+            the ids of the runs that were logged, empty where all were there.
+
+        Raises:
+            ImportError: the extra `wandb` is not installed.
+            FileError: the study has not run to its end; names the command.
+        """
+        _require("wandb", "to_wandb")
+        from nclens.workflow.finished.wandb import log
+
+        return log(self, project or self.name, entity)
+
+    def to_tensorboard(self, folder: str | Path) -> Path:
+        """Write the study for TensorBoard: a run for each of its runs, and one with its figures and verdicts.
+
+        Parameters and metrics are named as in MLflow; `step` is the epoch. Runs of other studies are left out.
+
+        Args:
+            folder: a new one, or one that this method has written of the same study, which is then replaced as a whole.
+
+        Returns:
+            the folder.
+
+        Raises:
+            ImportError: the extra `tensorboard` is not installed.
+            FileError: the folder has other files, it cannot be written, or the study has not run to its end.
+        """
+        _require("tensorboard", "to_tensorboard")
+        from nclens.workflow.finished.tensorboard import write
+
+        return write(self, Path(folder).expanduser())
+
     # --- within ------------------------------------------------------------------------------------------------------
 
     @property
@@ -405,21 +465,29 @@ class FinishedStudy:
     def _figures(self) -> dict[str, list[str]]:
         return {name: list(entry["figures"]) for name, entry in self._config["experiments"].items()}
 
-    @cached_property
-    def _files(self) -> StudyFolder:
-        return StudyFolder(self.folder, resolved_sources(self._config, self._folders))
+    def _epochs_taken_up(self) -> dict[str, list[int]]:
+        """Return the epochs of finished networks trained elsewhere, whose files may be gone, by their paths."""
+        found = {}
+        for name, entry in self._config["experiments"].items():
+            known = self._experiments[name]
+            for loss, patterns in entry.get("runs", {}).items():
+                for seed, pattern in patterns.items():
+                    run = self.files.run(run_path(known.dataset, known.models[loss], loss, seed))
+                    if run.run.is_file():
+                        found[pattern] = snapshots_of(run)
+        return found
 
-    @cached_property
-    def _checked(self) -> Study:
-        return check(self._config, [*self._folders])
+    def require(self, path: Path) -> None:
+        """Refuse a missing file, which the study has at its end.
 
-    def _there(self, path: Path) -> None:
-        """Refuse a missing file, which the study would have at its end."""
+        Raises:
+            FileError: names it, and the command that makes it.
+        """
         if not path.is_file():
             raise FileError(f"{path} is missing: the study has not run to its end; `{self.command}` finishes it")
 
     def _read(self, table: tables.Table, path: Path, **options: Any) -> pd.DataFrame:
-        self._there(path)
+        self.require(path)
         found = tables.read(table, path, **options)
         # Names as text: groups of categories contain those that a table has no rows of.
         return found.astype({name: str for name in found if isinstance(found[name].dtype, pd.CategoricalDtype)})
@@ -445,10 +513,10 @@ class FinishedStudy:
             known = dict.fromkeys(name for one in self._experiments.values() for name in one.losses)
             raise ValueError(f"{self._what} has no loss {loss}; it has: {_listed(known)}")
         chosen = _one_of("seed", entry.seeds[0] if seed is None else seed, entry.seeds)
-        return self._files.run(run_path(entry.dataset, entry.models[loss], loss, chosen)), entry
+        return self.files.run(run_path(entry.dataset, entry.models[loss], loss, chosen)), entry
 
     def _epoch(self, snapshots: Path, epoch: int | None) -> int:
-        self._there(snapshots)
+        self.require(snapshots)
         epochs = epochs_of(snapshots, "train")
         return _one_of("epoch", epochs[-1] if epoch is None else epoch, epochs)
 
@@ -464,8 +532,8 @@ class FinishedStudy:
         _one_of("split", split, split_names(self._manifest(dataset)))
 
     def _manifest(self, dataset: str) -> dict[str, Any]:
-        self._there(self._files.manifest(dataset))
-        found: dict[str, Any] = read_json(self._files.manifest(dataset), "prepare")
+        self.require(self.files.manifest(dataset))
+        found: dict[str, Any] = read_json(self.files.manifest(dataset), "prepare")
         return found
 
     def _placed(self, dataset: str, split: str) -> Split:
@@ -473,8 +541,8 @@ class FinishedStudy:
 
         from nclens.data.prepared import place_split
 
-        self._there(self._files.data(dataset))
-        tensors, _ = read_tensors(self._files.data(dataset), "prepare")
+        self.require(self.files.data(dataset))
+        tensors, _ = read_tensors(self.files.data(dataset), "prepare")
         return place_split(tensors, self._manifest(dataset), torch.device("cpu"), split)
 
     def _stored(self, run: RunFolder, epoch: int) -> dict[str, Tensor] | None:
@@ -494,7 +562,7 @@ class FinishedStudy:
         from nclens.models import place_network
         from nclens.workflow.build.models import build_network
 
-        self._there(run.run)
+        self.require(run.run)
         model = read_json(run.run, "train")["spec"]["model"]
         if model is None:
             raise ValueError(f"{run.name}: the features were recorded without a network; `features` returns them")
@@ -523,6 +591,17 @@ class FinishedStudy:
                 "folder: load_study(folder, folders=[...])"
             )
         return model | {"file": str(file)}
+
+
+def _require(package: str, method: str) -> None:
+    """Refuse a method whose extra, of the package's name, is not installed."""
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        needs = f"{method} needs the package {package}, which is not installed"
+        raise ImportError(f"{needs}: pip install 'nclens[{package}]'", name=package) from error
 
 
 def _one_of(key: str, value: Any, allowed: Sequence[Any]) -> Any:
