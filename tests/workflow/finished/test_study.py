@@ -115,7 +115,8 @@ def test_a_figure_of_the_users_own_leaves_pyplot_as_it_was(other):
     figure = other.figure("mine")
     assert mpl.get_backend() == "svg"
     assert figure._repr_png_().startswith(b"\x89PNG")
-    assert other.figure_data("mine").equals(other.metrics.query("experiment == 'first'").head(3))
+    rows = other.metrics.query("experiment == 'first'").head(3)
+    assert other.figure_data("mine").to_dict("list") == rows.to_dict("list")
     assert mpl.pyplot.get_fignums() == []
 
 
@@ -131,7 +132,7 @@ def test_a_figure_of_several_experiments_is_chosen(other):
         ValueError, match="experiment = 'none': the study mixed has: first, values, elsewhere, recorded"
     ):
         other.figure("norms", "none")
-    with pytest.raises(ValueError, match="has no figure curves; it has: .*norms.*mine"):
+    with pytest.raises(ValueError, match=r"has no figure curves; it has: .*norms.*mine"):
         other.figure("curves")
 
 
@@ -244,6 +245,9 @@ def test_a_folder_that_is_no_study_says_what_is(tmp_path, monkeypatch, copied):
     Path("studies", "mine.yaml").write_text("study: mine\n")
     with pytest.raises(FileError, match=r"no results yet.*`snakemake --configfile studies/mine.yaml --cores all`"):
         nclens.load_study("results/mine")
+    monkeypatch.chdir("results")
+    with pytest.raises(FileError, match=r"`cd .. && snakemake --configfile studies/mine.yaml --cores all` makes them"):
+        nclens.load_study("mine")
     (copied / "study.yaml").write_text("study: digits\nexperiments: [1]\nlosses: {}\n")
     with pytest.raises(FileError, match=r"study.yaml is damaged \(it is no resolved study\)"):
         nclens.load_study(copied)

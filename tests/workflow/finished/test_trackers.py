@@ -99,7 +99,7 @@ def read(folder):
         record = wandb_internal_pb2.Record.FromString(data)
         if record.WhichOneof("record_type") == "run":
             run = record.run
-            config |= {item.key: json.loads(item.value_json) for item in run.config.update}
+            config |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
         elif record.WhichOneof("record_type") == "history":
             values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
             history[record.history.step.num] = values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
@@ -70,13 +72,13 @@ class Data(NamedTuple):
     labels: Tensor
 
 
-def load_study(folder: str | Path, folders: Sequence[str | Path] = ()) -> FinishedStudy:
+def load_study(folder: str | Path, folders: str | Path | Sequence[str | Path] = ()) -> FinishedStudy:
     """Open a study that has run.
 
     Args:
         folder: of its results, such as `results/digits`.
-        folders: where the modules of the study's own functions and the studies whose runs it uses are looked for,
-            before the current folder, the one above `results` and the one of the study's YAML file.
+        folders: one or several, where the modules of the study's own functions and the studies whose runs it uses are
+            looked for, before the current folder, the one above `results` and the one of the study's YAML file.
 
     Raises:
         FileError: there is no such folder, the study has not run, or the folder is no study's; says what to do.
@@ -84,9 +86,11 @@ def load_study(folder: str | Path, folders: Sequence[str | Path] = ()) -> Finish
     root = Path(folder).expanduser()
     project = root.absolute().parent
     project = project.parent if project.name == "results" else project
-    known = [*folders, Path(), project]
-    configuration = configuration_of(root.name, known)
-    made = command(configuration)
+    given = [folders] if isinstance(folders, str | Path) else [*folders]
+    configuration = configuration_of(root.name, [*given, project, project / "studies"])
+    known = [*given, ".", project, *([configuration.parent] if configuration else [])]
+    places = list(dict.fromkeys(os.path.relpath(place) for place in known))
+    made = _command(project, configuration)
     if root.is_file():
         raise FileError(f"{root} is a file; allowed: the folder of a study's results, such as results/digits")
     resolved = StudyFolder(root).resolved
@@ -98,8 +102,8 @@ def load_study(folder: str | Path, folders: Sequence[str | Path] = ()) -> Finish
         raise FileError(f"{resolved} is missing: {root} is no study's folder{there}")
     try:
         config = read_study(resolved)
-        opened = FinishedStudy(root, config, [*known, *([configuration.parent] if configuration else [])], made)
-        repr(opened)
+        opened = FinishedStudy(root, config, places, made)
+        _ = repr(opened), opened.figures, opened.labels
     except (ConfigError, TypeError, KeyError, AttributeError) as error:
         said = str(error) if isinstance(error, ConfigError) else "it is no resolved study"
         raise damaged(resolved, "resolve", said) from None
@@ -591,6 +595,13 @@ class FinishedStudy:
                 "folder: load_study(folder, folders=[...])"
             )
         return model | {"file": str(file)}
+
+
+def _command(project: Path, configuration: Path | None) -> str:
+    """Return the shell command that makes a study, from the current folder."""
+    made = command(None if configuration is None else Path(os.path.relpath(configuration, project)))
+    place = os.path.relpath(project)
+    return made if place == "." else f"cd {shlex.quote(place)} && {made}"
 
 
 def _require(package: str, method: str) -> None:

@@ -93,8 +93,9 @@ def _write_run(writer: SummaryWriter, record: Record) -> None:
         writer.add_scalar(name, value, epoch, walltime=record.ended)
     last = {name: value for name, value, _ in record.points if name in COMPARED}
     # As `add_hparams` writes them, but into the run itself, not into one of its own below it.
+    events: Any = writer.file_writer
     for summary in hparams(record.parameters, last):
-        writer.file_writer.add_summary(summary)
+        events.add_summary(summary)
 
 
 def _markdown(rows: Sequence[dict[str, Any]]) -> str:
