@@ -1,6 +1,7 @@
 """A finished study in TensorBoard and Weights & Biases: what is there, once, and whose it is."""
 
 import json
+import struct
 import sys
 
 import pandas as pd
@@ -88,21 +89,37 @@ def wandb(monkeypatch, tmp_path):
     found.teardown()
 
 
-def read(folder):
-    """The records of a run that was written offline: its history, its configuration and its own record."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+def records_of(file):
+    """The records of a file of W&B: a header of 7 bytes, then blocks of 32 KiB as in the log of LevelDB."""
+    content, position, parts = file.read_bytes(), 7, b""
+    while position + 7 <= len(content):
+        if 0 < (rest := -position % 32768) < 7:
+            position += rest
+            continue
+        size, kind = struct.unpack_from("<HB", content, position + 4)
+        parts += content[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield wandb_record(parts)
+            parts = b""
 
-    store, history, run, config = DataStore(), {}, None, {}
-    store.open_for_scan(str(next(folder.glob("*.wandb"))))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record.FromString(data)
+
+def wandb_record(content):
+    from wandb.proto import wandb_internal_pb2
+
+    return wandb_internal_pb2.Record.FromString(content)
+
+
+def read(folder):
+    """The history by step, the configuration and the record of a run that was written offline."""
+    history, run = {}, None
+    for record in records_of(next(folder.glob("*.wandb"))):
         if record.WhichOneof("record_type") == "run":
             run = record.run
-            config |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
         elif record.WhichOneof("record_type") == "history":
             values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
             history[record.history.step.num] = values
+    config = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
     return history, config, run
 
 
