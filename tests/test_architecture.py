@@ -33,12 +33,12 @@ ARROWS = {
     "_inputs": set(),
     "_lanczos": set(),
     "_torchvision": set(),
-    "__init__": {"callbacks", "losses", "metrics", "probes", "ufm"},
+    "__init__": {"callbacks", "losses", "metrics", "probes", "ufm", "workflow"},  # each when a name of its is used
 }
 #: The packages that one room alone imports.
 HEAVY = {
     "mlflow": tuple(f"workflow.{name}" for name in ("stages.track", "tracking", "logged_model")),
-    "matplotlib": ("figures",),
+    "matplotlib": ("figures", "workflow.finished.study"),  # there the type alone
     "seaborn": ("figures",),
     "snakemake": (),
     "torchvision": (),  # through `_torchvision`, by name, where it is needed
@@ -47,7 +47,8 @@ HEAVY = {
     "pydantic": ("study",),
     "lightning": ("callbacks.lightning",),
     "transformers": ("callbacks.huggingface",),
-    "wandb": (),  # through the loggers of Lightning and Hugging Face
+    "wandb": ("workflow.finished.wandb",),  # else through the loggers of Lightning and Hugging Face
+    "tensorboard": (),  # through torch.utils.tensorboard
 }
 MEASURING = {"torch", "numpy", "scipy", "torchmetrics"}
 

@@ -2,9 +2,10 @@
 
 The names in `__all__` are what a researcher uses without the workflow: to measure features and calibration, at once or
 batch by batch, to watch a network in a training loop, to probe trained networks, to train with the losses, and to
-compare with the unconstrained feature model. Each is imported when it is first used, so that `import nclens` loads
-neither torch nor pandas. The subpackages (`nclens.metrics`, `nclens.ufm`, ...) hold the rest, and are attributes too.
-What needs an extra that is not installed raises an ImportError that names it.
+compare with the unconstrained feature model. `load_study` opens a study that the workflow has run. Each is imported
+when it is first used, so that `import nclens` loads neither torch nor pandas. The subpackages (`nclens.metrics`,
+`nclens.ufm`, ...) hold the rest, and are attributes too. What needs an extra that is not installed raises an
+ImportError that names it.
 
 >>> import nclens
 >>> nclens.neural_collapse.__module__
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from nclens.ufm.effective import fit_effective_penalties
     from nclens.ufm.nc0 import nc0_law, nc3_floor
     from nclens.ufm.regression import UnconstrainedRegression
+    from nclens.workflow.finished.study import load_study
 
 __version__ = "0.1.0"
 
@@ -86,6 +88,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "ufm.effective": ("fit_effective_penalties",),
     "ufm.nc0": ("nc0_law", "nc3_floor"),
     "ufm.regression": ("UnconstrainedRegression",),
+    "workflow.finished.study": ("load_study",),
 }
 _MODULES = {name: f"nclens.{module}" for module, names in _HOMES.items() for name in names}
 _SUBMODULES = frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
@@ -135,6 +138,7 @@ __all__ = [
     "generalised_collapse",
     "gradient_variance",
     "linear_probe",
+    "load_study",
     "nc0_law",
     "nc3_floor",
     "neural_collapse",

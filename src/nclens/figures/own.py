@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -34,8 +35,7 @@ def drawn_by(draw: Callable[..., Any], names: Collection[str], inputs: FigureInp
     """
     table = inputs.metrics.astype({name: object for name in NAMES if name in inputs.metrics}).reset_index(drop=True)
     wanted = {name: getattr(inputs, name) for name in GIVEN if name in names}
-    mpl.use("agg")
-    with look(), mpl.rc_context({"figure.constrained_layout.use": True}):
+    with _without_windows(), look(), mpl.rc_context({"figure.constrained_layout.use": True}):
         found = draw(table.copy(), **wanted)
     figure, shown = found if isinstance(found, tuple) and len(found) == 2 else (found, table)
     if not isinstance(figure, Figure) or not isinstance(shown, pd.DataFrame):
@@ -49,3 +49,14 @@ def drawn_by(draw: Callable[..., Any], names: Collection[str], inputs: FigureInp
         FigureCanvasAgg(figure)
     figure.whole = True  # type: ignore[attr-defined]
     return Drawing(figure, shown)
+
+
+@contextmanager
+def _without_windows() -> Iterator[None]:
+    """Let pyplot draw by Agg; in a notebook it then draws again as before."""
+    before = mpl.get_backend(auto_select=False)
+    mpl.use("agg")
+    try:
+        yield
+    finally:
+        mpl.use(before or "agg")

@@ -87,9 +87,10 @@ class Imported(Closed):
         self._says_what_networks_take()
         self._of_labels("model")
         self._of_labels("expected_error")
-        folders = (info.context or {}).get("folders", ["."])
+        context = info.context or {}
+        folders, known = context.get("folders", ["."]), context.get("epochs", {})
         for label, patterns in self.runs.items():
-            found = {seed: self._found(label, seed, folders) for seed in patterns}
+            found = {seed: self._found(label, seed, folders, known.get(pattern)) for seed, pattern in patterns.items()}
             self._patterns[label] = {seed: pattern for seed, (pattern, _) in found.items()}
             self._files[label] = {seed: files for seed, (_, files) in found.items()}
         self._are_runs_of_one_kind()
@@ -148,11 +149,17 @@ class Imported(Closed):
                     {"where": where, "entry": str(odd[0]), "what": what, "allowed": ", ".join(map(str, allowed))},
                 )
 
-    def _found(self, label: str, seed: int, folders: list[str]) -> tuple[str, dict[int, Path]]:
+    def _found(
+        self, label: str, seed: int, folders: list[str], known: list[int] | None = None
+    ) -> tuple[str, dict[int, Path]]:
         """Return a run's pattern from the current folder, beside the first file of the configuration that has matches.
 
-        With it come the files that match, by epoch.
+        With it come the files that match, by epoch. Of a run that was taken up at epochs that are known no file is
+        needed.
         """
+        if known is not None:
+            pattern = self.runs[label][seed]
+            return pattern, {epoch: Path(f"{pattern}@{epoch}") for epoch in known}
         written = Path(self.runs[label][seed]).expanduser()
         context = {"where": f"runs.{label}.{seed}", "pattern": self.runs[label][seed], "epoch": "{epoch}"}
         patterns = [str(written) if written.is_absolute() else os.path.relpath(folder / written) for folder in folders]

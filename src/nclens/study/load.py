@@ -14,12 +14,15 @@ from nclens.study.study import Study
 MOST_MISTAKES = 20
 
 
-def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
+def load_study(
+    raw: Any, folders: list[str | Path] | None = None, epochs: Mapping[str, list[int]] | None = None
+) -> Study:
     """Check a parsed configuration and return the study.
 
     Args:
         raw: the content of the YAML file.
         folders: where the modules of the user's own functions are looked for, in order; by default the current folder.
+        epochs: of networks trained elsewhere, by the paths in `runs`: of those in it the files need not be there.
 
     Raises:
         ConfigError: with one line per mistake: key, value, and what is allowed.
@@ -28,7 +31,7 @@ def load_study(raw: Any, folders: list[str | Path] | None = None) -> Study:
     try:
         # What an experiment or a claim may name; each table is checked by itself.
         written = {key: raw.get(key) for key in ("metrics", "probes", "figures")} if isinstance(raw, Mapping) else {}
-        context = {"folders": [str(f) for f in folders or ["."]], **written}
+        context = {"folders": [str(f) for f in folders or ["."]], "epochs": epochs or {}, **written}
         return Study.model_validate(raw, context=context)
     except ValidationError as error:
         lines = _lines(error.errors(include_url=False), raw)

@@ -4,6 +4,7 @@ The tensor `weight` of epoch 10 is named `epoch10/weight`; the header holds a ch
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -146,6 +147,17 @@ def read_epoch(path: str | Path, epoch: int, made_by: str) -> "tuple[dict[str, T
     if tensors_digest(tensors) != digest:
         raise damaged(path, made_by, "its content does not match its checksum")
     return tensors, digest
+
+
+def epochs_of(path: str | Path, made_by: str) -> list[int]:
+    """Return the epochs that a file holds, ascending.
+
+    Raises:
+        FileError: the file is missing or truncated; names it and the rule that makes it.
+    """
+    with opened(path, made_by) as file:
+        found = (re.fullmatch(r"epoch(\d+)\.sha256", key) for key in file.metadata() or {})
+        return sorted(int(match[1]) for match in found if match)
 
 
 def has_epoch(path: str | Path, epoch: int, made_by: str) -> bool:

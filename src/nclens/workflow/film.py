@@ -41,7 +41,7 @@ def film_of(
     """
     seed = min(experiment["seeds"]) if seed is None else seed
     dataset, models = experiment["dataset"], experiment.get("models", {})
-    model = {loss: models.get(loss, experiment["model"]) for loss in experiment["losses"]}
+    model = {loss: models.get(loss) or experiment["model"] for loss in experiment["losses"]}
     files = {loss: folder.run(run_path(dataset, model[loss], loss, seed)).film for loss in experiment["losses"]}
     there = [loss for loss, path in files.items() if path.is_file()]
     losses = _evenly(there, MOST_PANELS)
@@ -128,16 +128,6 @@ def _plane(film: Mapping[str, np.ndarray], name: str, places: np.ndarray) -> Pla
     return Plane(points, means, places, float(film[f"{name}.scale"]))
 
 
-def _models(entry: Mapping[str, Any], named: Sequence[str], losses: Mapping[str, Any]) -> dict[str, str]:
-    """Return the model of each loss of a resolved experiment: by label, the loss entry's, or the experiment's."""
-    from nclens.study.imported import RECORDED
-
-    chosen = entry.get("model") or RECORDED
-    if isinstance(chosen, Mapping):
-        return {loss: chosen[loss] for loss in named}
-    return {loss: losses[loss].get("model") or chosen for loss in named}
-
-
 def write_film(
     root: Path, to: Path, experiment: str | None = None, seed: int | None = None, plane: str | None = None
 ) -> Film:
@@ -156,6 +146,7 @@ def write_film(
     """
     from nclens.study import read_study
     from nclens.study.reused import entries_of
+    from nclens.workflow.resolved import experiments_of
     from nclens.workflow.reused import resolved_sources
 
     if to.suffix.lower() not in ENDINGS:
@@ -167,7 +158,7 @@ def write_film(
         raise FileError(f"{folder.resolved} is missing: {root} is no study's folder, such as results/digits")
     study = read_study(folder.resolved)
     folder = StudyFolder(root, resolved_sources(study))
-    entries = study["experiments"]
+    entries = experiments_of(study)
     if experiment is not None and experiment not in entries:
         raise ValueError(f"--experiment {experiment}: allowed: {', '.join(entries)}")
     metrics = tables.read(tables.COLLECTED, folder.metrics, filters=[("metric", "in", ["nc1", "nrc1"])])
@@ -175,14 +166,9 @@ def write_film(
     looks = {f"{key}s": {loss: entry[key] for loss, entry in losses.items()} for key in ("label", "colour")}
     for name in [experiment] if experiment else entries:
         entry = entries[name]
-        # Networks trained elsewhere are listed by label and seed.
-        runs = entry.get("runs", {})
-        seeds = entry.get("seeds") or sorted({int(one) for of_label in runs.values() for one in of_label})
-        if seed is not None and seed not in seeds:
-            raise ValueError(f"--seed {seed}: allowed: {', '.join(map(str, seeds))}")
-        named = [loss if isinstance(loss, str) else loss["name"] for loss in entry.get("losses", runs)]
-        keys = {"losses": named, "seeds": seeds, "experiment": name, "models": _models(entry, named, losses)}
-        film = film_of(folder, {**entry, **looks, **keys}, metrics, seed)
+        if seed is not None and seed not in entry.seeds:
+            raise ValueError(f"--seed {seed}: allowed: {', '.join(map(str, entry.seeds))}")
+        film = film_of(folder, {**vars(entry), **looks}, metrics, seed)
         if film is not None:
             break
     else:

@@ -1,0 +1,629 @@
+"""A finished study in Python: its tables, verdicts, figures, networks and features, read from its files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from nclens.study import ConfigError, read_study
+from nclens.study import load_study as check
+from nclens.study.reused import command, configuration_of, entries_of
+from nclens.training.history import HISTORY
+from nclens.workflow import specs, tables
+from nclens.workflow.epochs import epochs_of, read_epoch, read_weights
+from nclens.workflow.files import FileError, damaged, read_json, read_tensors
+from nclens.workflow.finished.overview import overview
+from nclens.workflow.paths import RunFolder, StudyFolder, run_path
+from nclens.workflow.resolved import ResolvedExperiment, experiments_of
+from nclens.workflow.reused import resolved_sources, snapshots_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from nclens.data.tensors import Split
+    from nclens.figures.inputs import Drawing
+    from nclens.models import Network
+    from nclens.study import Study
+
+#: Table of the theory -> what it is.
+THEORY = {
+    "ufm": tables.THEORY,
+    "dynamics": tables.DYNAMICS,
+    "regression": tables.REGRESSION,
+    "predictions": tables.PREDICTIONS,
+    "effective": tables.EFFECTIVE,
+    "nc0": tables.NC0,
+}
+#: The most names or numbers that a message lists.
+MOST_LISTED = 20
+
+
+class Features(NamedTuple):
+    """What a network makes of a split, in the order of the prepared data.
+
+    Attributes:
+        features: h, (N, d), float32.
+        labels: classes, (N,), int64; of a regression the targets, (N, n), float32.
+        logits: W h + b, (N, K), float32; of a regression the predictions, (N, n).
+    """
+
+    features: Tensor
+    labels: Tensor
+    logits: Tensor
+
+
+class Data(NamedTuple):
+    """A split of a prepared data set.
+
+    Attributes:
+        inputs: what networks take, normalised, (N, C, H, W) or (N, F), float32.
+        labels: classes, (N,), int64; of a regression the targets, (N, n), float32.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+
+def load_study(folder: str | Path, folders: str | Path | Sequence[str | Path] = ()) -> FinishedStudy:
+    """Open a study that has run.
+
+    Args:
+        folder: of its results, such as `results/digits`.
+        folders: one or several, where the modules of the study's own functions and the studies whose runs it uses are
+            looked for, before the current folder, the one above `results` and the one of the study's YAML file.
+
+    Raises:
+        FileError: there is no such folder, the study has not run, or the folder is no study's; says what to do.
+    """
+    root = Path(folder).expanduser()
+    project = root.absolute().parent
+    project = project.parent if project.name == "results" else project
+    given = [folders] if isinstance(folders, str | Path) else [*folders]
+    configuration = configuration_of(root.name, [*given, project, project / "studies"])
+    known = [*given, ".", project, *([configuration.parent] if configuration else [])]
+    places = list(dict.fromkeys(os.path.relpath(place) for place in known))
+    made = _command(project, configuration)
+    if root.is_file():
+        raise FileError(f"{root} is a file; allowed: the folder of a study's results, such as results/digits")
+    resolved = StudyFolder(root).resolved
+    if not resolved.is_file() and configuration is not None:
+        raise FileError(f"{root} has no results yet, {resolved} is missing: `{made}` makes them")
+    if not resolved.is_file():
+        others = sorted(str(path.parent) for path in root.glob("*/study.yaml"))
+        there = f"; studies in it: {_listed(others)}" if others else ", such as results/digits"
+        raise FileError(f"{resolved} is missing: {root} is no study's folder{there}")
+    try:
+        config = read_study(resolved)
+        opened = FinishedStudy(root, config, places, made)
+        _ = repr(opened), opened.figures, opened.labels
+    except (ConfigError, TypeError, KeyError, AttributeError) as error:
+        said = str(error) if isinstance(error, ConfigError) else "it is no resolved study"
+        raise damaged(resolved, "resolve", said) from None
+    return opened
+
+
+class FinishedStudy:
+    """A study that has run, as `nclens.load_study` opens it. Everything is read from the study's files when asked for.
+
+    Where a method takes `experiment`, it may be left out if only one experiment has the loss, figure or data.
+
+    Attributes:
+        folder: of the results.
+        name: the study's.
+        title: one line about it; may be empty.
+        command: the shell command that makes or finishes it.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], folders: Sequence[str | Path], command: str) -> None:
+        self.folder, self._config, self._folders, self.command = folder, config, folders, command
+        self.name, self.title = str(config["study"]), str(config.get("title", ""))
+
+    def __repr__(self) -> str:
+        losses = dict.fromkeys(loss for entry in self._experiments.values() for loss in entry.losses)
+        text = f"experiments {_listed(self._experiments)}; losses {_listed(losses)}"
+        return f"<study {self.name} in {self.folder}: {text}>"
+
+    def _repr_html_(self) -> str:
+        return overview(self)
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration, with every default: the content of `study.yaml`."""
+        found: dict[str, Any] = read_study(self.files.resolved)
+        return found
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All measurements, one value a row.
+
+        | column | content |
+        |---|---|
+        | `experiment`, `dataset`, `model`, `loss` | names of the configuration |
+        | `seed` | of the run |
+        | `split` | `train`, `test` or `val` |
+        | `epoch` | number of epochs trained |
+        | `metric` | name, such as `nc1`; the documentation's page on measures has the formulas |
+        | `value` | float; nan where the metric is undefined |
+
+        Metrics that begin with `epoch_`, and `learning_rate`, are statistics of the training epoch; all others are
+        measured on the snapshot after it, in evaluation mode.
+
+        Raises:
+            FileError: the study has not run to its end; names the command.
+        """
+        return self._read(tables.COLLECTED, self.files.metrics)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The training's own statistics: a row a run, split and epoch, with the columns of `nclens.training.history`.
+
+        These are `epoch_loss`, `epoch_cross_entropy` and `epoch_error`, of a regression `epoch_mse`, `learning_rate`
+        and `epoch_seconds`.
+
+        Raises:
+            FileError: as of `metrics`.
+        """
+        names = list(HISTORY.values())
+        rows = self._read(tables.COLLECTED, self.files.metrics, filters=[("metric", "in", names)])
+        keys = [name for name in tables.COLLECTED.columns if name not in ("metric", "value")]
+        wide = rows.pivot(index=keys, columns="metric", values="value").rename_axis(columns=None).reset_index()
+        return wide[[*keys, *(name for name in names if name in wide)]]
+
+    @property
+    def claims(self) -> pd.DataFrame:
+        """The verdicts: a row a claim and pair of losses (`level` `claim`), each followed by its measures (`measure`).
+
+        | column | content |
+        |---|---|
+        | `claim`, `paper`, `statement` | the claim's id, source and text |
+        | `experiment`, `dataset`, `model`, `loss`, `baseline` | what is compared; `baseline` is empty for one loss |
+        | `level`, `quantity` | `claim` or `measure`; what was measured |
+        | `effect`, `low`, `high`, `unit`, `null` | the effect, its 95% interval, and the value of no effect |
+        | `seeds` | pairs of runs; nan for theory |
+        | `verdict`, `note` | `supported`, `contradicted` or `inconclusive`, and why |
+
+        Raises:
+            FileError: as of `metrics`.
+        """
+        return self._read(tables.CLAIMS, self.files.claims)
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """The losses side by side at the last epoch: a row an experiment, loss and quantity.
+
+        `mean`, `low` and `high` are over `seeds` runs, with a 95% t interval; `best` marks the best loss.
+
+        Raises:
+            FileError: as of `metrics`.
+        """
+        return self._read(tables.LOSSES, self.files.losses)
+
+    @property
+    def theory(self) -> dict[str, pd.DataFrame]:
+        """The tables of the theory by name: `ufm`, `dynamics`, `regression`, `predictions`, `effective`, `nc0`.
+
+        Raises:
+            FileError: as of `metrics`.
+        """
+        return {name: self._read(table, self.files.theory(name)) for name, table in THEORY.items()}
+
+    @property
+    def experiments(self) -> pd.DataFrame:
+        """The experiments: a row each, with `dataset`, and lists of `models`, `losses`, `seeds` and `figures`."""
+        rows = [
+            {
+                "experiment": name,
+                "dataset": entry.dataset,
+                "models": list(dict.fromkeys(entry.models.values())),
+                "losses": entry.losses,
+                "seeds": entry.seeds,
+                "figures": self._figures[name],
+            }
+            for name, entry in self._experiments.items()
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The runs: a row each, with the names of the configuration, `seed`, the list of `epochs`, and the `folder`.
+
+        Raises:
+            FileError: as of `metrics`.
+        """
+        keys = [
+            (entry.experiment, entry.dataset, entry.models[loss], loss, seed)
+            for entry in self._experiments.values()
+            for loss in entry.losses
+            for seed in entry.seeds
+        ]
+        rows: list[dict[str, Any]] = []
+        for key in keys:
+            run = self.files.run(run_path(*key[1:]))
+            self.require(run.run)
+            names = dict(zip(("experiment", "dataset", "model", "loss", "seed"), key, strict=True))
+            rows.append({**names, "epochs": snapshots_of(run), "folder": str(run.folder)})
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def files(self) -> StudyFolder:
+        """The paths of its files."""
+        return StudyFolder(self.folder, resolved_sources(self._config, self._folders))
+
+    @cached_property
+    def checked(self) -> Study:
+        """The configuration as the workflow uses it, with the modules of the study's own functions.
+
+        Raises:
+            ConfigError: a module is not found; says where it is looked for.
+        """
+        return check(self._config, [*self._folders], self._epochs_taken_up())
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each loss is called in figures and tables."""
+        entries = self._config["losses"] | entries_of(self._config)
+        return {loss: str(entry.get("label") or loss) for loss, entry in entries.items()}
+
+    # --- figures -----------------------------------------------------------------------------------------------------
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the figures, in the order of the page."""
+        return list(dict.fromkeys(name for names in self._figures.values() for name in names))
+
+    def figure(self, name: str, experiment: str | None = None) -> Figure:
+        """Return a figure, drawn from the study's files as the workflow draws it.
+
+        Args:
+            name: one of `figures`.
+            experiment: the experiment that it shows.
+
+        Raises:
+            ValueError: the study has no such figure or experiment, or several experiments have the figure; names them.
+            FileError: the study has not run to its end; names the command.
+        """
+        from nclens.figures.style import encode
+
+        figure = self.drawing(name, experiment).figure
+        # A notebook that has not loaded pyplot knows no figures.
+        figure._repr_png_ = partial(encode, figure, "png")  # type: ignore[attr-defined]
+        return figure
+
+    def figure_data(self, name: str, experiment: str | None = None) -> pd.DataFrame:
+        """Return the values that a figure shows, one row a mark: the figure's CSV file. Arguments as of `figure`."""
+        return self.drawing(name, experiment).table
+
+    def drawing(self, name: str, experiment: str | None = None) -> Drawing:
+        """Return a figure together with its table; see `figure`."""
+        from nclens.workflow.build.figures import draw_figure, draw_own
+        from nclens.workflow.stages.draw import experiment_inputs, read_tables
+
+        entry = self._experiment(
+            f"figure {name}", {key: name in known for key, known in self._figures.items()}, experiment
+        )
+        if entry is None:
+            raise ValueError(f"{self._what} has no figure {name}; it has: {_listed(self.figures)}")
+        study, files = self.checked, self.files
+        own = specs.draw_own(study, entry.experiment, name) if name in study.own_figures else None
+        drawn = next(one for one in (own or specs.draw(study)).experiments if one.experiment == entry.experiment)
+        paths = {table: files.theory(table) for table in ("dynamics", "predictions", "regression", "nc0")}
+        paths |= {"metrics": files.metrics, "theory": files.theory("ufm")}
+        for path in paths.values():
+            self.require(path)
+        found = {
+            key: table[table["experiment"] == entry.experiment] if "experiment" in table else table
+            for key, table in read_tables(paths).items()
+        }
+        inputs = experiment_inputs(drawn, found, files)
+        return draw_own(own.own_figures[0], inputs) if own else draw_figure(name, inputs)
+
+    # --- networks, features and data ---------------------------------------------------------------------------------
+
+    def network(
+        self, loss: str, *, seed: int | None = None, epoch: int | None = None, experiment: str | None = None
+    ) -> Network:
+        """Return a network with the weights of a snapshot, in evaluation mode, on the CPU.
+
+        It takes normalised inputs, as `data` returns them. `network.backbone(inputs)` are the features (N, d),
+        `network.head` is the linear layer that follows, `network(inputs)` are the logits (N, K).
+
+        Args:
+            loss: name of the loss.
+            seed: of the run; by default the first of the experiment.
+            epoch: of the snapshot; by default the last.
+            experiment: that has the loss.
+
+        Raises:
+            ValueError: the study has no such loss, seed, epoch or experiment (names those that it has), several
+                experiments have the loss, the features were recorded without a network, or the file of a network of
+                the user's own is not found.
+            FileError: the run is not finished, or a file is damaged.
+        """
+        run, entry = self._run(loss, seed, experiment)
+        return self._network(run, entry, self._epoch(run.snapshots, epoch))
+
+    def features(
+        self,
+        loss: str,
+        *,
+        seed: int | None = None,
+        epoch: int | None = None,
+        split: str = "train",
+        experiment: str | None = None,
+    ) -> Features:
+        """Return features, labels and logits of a split: those stored, else from the snapshot and the prepared data.
+
+        Args:
+            loss, seed, epoch, experiment: as of `network`.
+            split: `train`, `test` or, where the data have it, `val`.
+
+        Raises:
+            ValueError, FileError: as of `network`, or an unknown split.
+        """
+        run, entry = self._run(loss, seed, experiment)
+        chosen = self._epoch(run.snapshots, epoch)
+        self._split(entry.dataset, split)
+        tensors = self._stored(run, chosen)
+        if tensors is not None:
+            return Features(*(tensors[f"{split}.{name}"] for name in ("features", "targets", "logits")))
+        from nclens.training.loop import extract_features
+        from nclens.training.passes import Passes
+        from nclens.workflow.agreement import nc1_of
+
+        network = self._network(run, entry, chosen)
+        placed = self._placed(entry.dataset, split)
+        passes = Passes(network, self._placed(entry.dataset, "train"), nc1_of)
+        features, logits = extract_features(network, placed, passes.batch_size, passes.choose())
+        return Features(features, placed.targets, logits)
+
+    def data(self, dataset: str | None = None, *, split: str = "train") -> Data:
+        """Return a split of a prepared data set, normalised, as the study's networks take it.
+
+        Args:
+            dataset: one of the configuration's `datasets`; may be left out where there is one.
+            split: `train`, `test` or, where the data have it, `val`.
+
+        Raises:
+            ValueError: the study has no such data set or split; names those that it has.
+            FileError: the data have not been prepared, or are damaged.
+        """
+        chosen = self._dataset(dataset)
+        self._split(chosen, split)
+        placed = self._placed(chosen, split)
+        return Data(placed.normalise(placed.inputs), placed.targets)
+
+    def manifest(self, dataset: str | None = None) -> dict[str, Any]:
+        """Return what a prepared data set is: source, licence, sizes, names of classes or targets, mean, std.
+
+        Raises:
+            ValueError, FileError: as of `data`.
+        """
+        return self._manifest(self._dataset(dataset))
+
+    # --- elsewhere ---------------------------------------------------------------------------------------------------
+
+    def to_wandb(self, project: str | None = None, entity: str | None = None) -> list[str]:
+        """Log the study to Weights & Biases: a run for each of its runs, and one with its figures and verdicts.
+
+        Parameters and metrics are named as in MLflow; `step` is the epoch. A run's id depends on its content alone, and
+        a run that is there is not logged again. With `WANDB_MODE=offline` the runs are written to the folder `wandb`.
+        Runs of other studies are left out.
+
+        Args:
+            project: by default the study's name.
+            entity: user or team; by default the account's.
+
+        Returns:
+            the ids of the runs that were logged, empty where all were there.
+
+        Raises:
+            ImportError: the extra `wandb` is not installed.
+            FileError: the study has not run to its end; names the command.
+        """
+        _require("wandb", "to_wandb")
+        from nclens.workflow.finished.wandb import log
+
+        return log(self, project or self.name, entity)
+
+    def to_tensorboard(self, folder: str | Path) -> Path:
+        """Write the study for TensorBoard: a run for each of its runs, and one with its figures and verdicts.
+
+        Parameters and metrics are named as in MLflow; `step` is the epoch. Runs of other studies are left out.
+
+        Args:
+            folder: a new one, or one that this method has written of the same study, which is then replaced as a whole.
+
+        Returns:
+            the folder.
+
+        Raises:
+            ImportError: the extra `tensorboard` is not installed.
+            FileError: the folder has other files, it cannot be written, or the study has not run to its end.
+        """
+        _require("tensorboard", "to_tensorboard")
+        from nclens.workflow.finished.tensorboard import write
+
+        return write(self, Path(folder).expanduser())
+
+    # --- within ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _what(self) -> str:
+        return f"the study {self.name}"
+
+    @cached_property
+    def _experiments(self) -> dict[str, ResolvedExperiment]:
+        return experiments_of(self._config)
+
+    @cached_property
+    def _figures(self) -> dict[str, list[str]]:
+        return {name: list(entry["figures"]) for name, entry in self._config["experiments"].items()}
+
+    def _epochs_taken_up(self) -> dict[str, list[int]]:
+        """Return the epochs of finished networks trained elsewhere, whose files may be gone, by their paths."""
+        found = {}
+        for name, entry in self._config["experiments"].items():
+            known = self._experiments[name]
+            for loss, patterns in entry.get("runs", {}).items():
+                for seed, pattern in patterns.items():
+                    run = self.files.run(run_path(known.dataset, known.models[loss], loss, seed))
+                    if run.run.is_file():
+                        found[pattern] = snapshots_of(run)
+        return found
+
+    def require(self, path: Path) -> None:
+        """Refuse a missing file, which the study has at its end.
+
+        Raises:
+            FileError: names it, and the command that makes it.
+        """
+        if not path.is_file():
+            raise FileError(f"{path} is missing: the study has not run to its end; `{self.command}` finishes it")
+
+    def _read(self, table: tables.Table, path: Path, **options: Any) -> pd.DataFrame:
+        self.require(path)
+        found = tables.read(table, path, **options)
+        # Names as text: groups of categories contain those that a table has no rows of.
+        return found.astype({name: str for name in found if isinstance(found[name].dtype, pd.CategoricalDtype)})
+
+    def _experiment(self, what: str, has: Mapping[str, bool], experiment: str | None) -> ResolvedExperiment | None:
+        """Return the experiment that has something, None where none has it."""
+        having = [name for name, holds in has.items() if holds]
+        if experiment is None and len(having) > 1:
+            raise ValueError(f"{what} is in several experiments; choose one by `experiment`: {_listed(having)}")
+        if not having:
+            return None
+        if experiment is not None and experiment not in self._experiments:
+            raise ValueError(f"experiment = {experiment!r}: {self._what} has: {_listed(self._experiments)}")
+        chosen = having[0] if experiment is None else experiment
+        if chosen not in having:
+            raise ValueError(f"experiment = {chosen!r}: it has no {what}; allowed: {_listed(having)}")
+        return self._experiments[chosen]
+
+    def _run(self, loss: str, seed: int | None, experiment: str | None) -> tuple[RunFolder, ResolvedExperiment]:
+        has = {name: loss in entry.losses for name, entry in self._experiments.items()}
+        entry = self._experiment(f"loss {loss}", has, experiment)
+        if entry is None:
+            known = dict.fromkeys(name for one in self._experiments.values() for name in one.losses)
+            raise ValueError(f"{self._what} has no loss {loss}; it has: {_listed(known)}")
+        chosen = _one_of("seed", entry.seeds[0] if seed is None else seed, entry.seeds)
+        return self.files.run(run_path(entry.dataset, entry.models[loss], loss, chosen)), entry
+
+    def _epoch(self, snapshots: Path, epoch: int | None) -> int:
+        self.require(snapshots)
+        epochs = epochs_of(snapshots, "train")
+        return _one_of("epoch", epochs[-1] if epoch is None else epoch, epochs)
+
+    def _dataset(self, dataset: str | None) -> str:
+        known = list(self._config["datasets"])
+        if dataset is None and len(known) > 1:
+            raise ValueError(f"{self._what} has several data sets; choose one of: {_listed(known)}")
+        return _one_of("dataset", known[0] if dataset is None else dataset, known)
+
+    def _split(self, dataset: str, split: str) -> None:
+        from nclens.data.tasks import split_names
+
+        _one_of("split", split, split_names(self._manifest(dataset)))
+
+    def _manifest(self, dataset: str) -> dict[str, Any]:
+        self.require(self.files.manifest(dataset))
+        found: dict[str, Any] = read_json(self.files.manifest(dataset), "prepare")
+        return found
+
+    def _placed(self, dataset: str, split: str) -> Split:
+        import torch
+
+        from nclens.data.prepared import place_split
+
+        self.require(self.files.data(dataset))
+        tensors, _ = read_tensors(self.files.data(dataset), "prepare")
+        return place_split(tensors, self._manifest(dataset), torch.device("cpu"), split)
+
+    def _stored(self, run: RunFolder, epoch: int) -> dict[str, Tensor] | None:
+        """Return the features of an epoch that were kept, or that were recorded without a network."""
+        if run.features.is_file() and epoch in epochs_of(run.features, "extract"):
+            return read_epoch(run.features, epoch, "extract")[0]
+        if read_json(run.run, "train")["spec"]["model"] is None:
+            from nclens.workflow.build.checkpoints import with_logits
+
+            return with_logits(read_epoch(run.snapshots, epoch, "ingest")[0])
+        return None
+
+    def _network(self, run: RunFolder, entry: ResolvedExperiment, epoch: int) -> Network:
+        import torch
+
+        from nclens.data.tasks import output_count
+        from nclens.models import place_network
+        from nclens.workflow.build.models import build_network
+
+        self.require(run.run)
+        model = read_json(run.run, "train")["spec"]["model"]
+        if model is None:
+            raise ValueError(f"{run.name}: the features were recorded without a network; `features` returns them")
+        manifest = self._manifest(entry.dataset)
+        with torch.random.fork_rng([]):  # weights are drawn before they are read
+            network = build_network(
+                self._found(specs.flat(specs.Entry(**model))), manifest["shape"], output_count(manifest)
+            )
+        network = place_network(network, manifest["shape"], torch.device("cpu"))
+        read_weights(network, run.snapshots, epoch)
+        return network.eval()
+
+    def _found(self, model: dict[str, Any]) -> dict[str, Any]:
+        """Return a model's entry with the path of the user's own file, as seen from the current folder."""
+        if "network" in model:  # behind its own preprocessing
+            return model | {"network": self._found(model["network"])}
+        if "function" not in model:
+            return model
+        module = f"{model['function'].partition(':')[0].replace('.', '/')}.py"
+        places = [Path(model["file"]), *(Path(folder) / module for folder in self._folders)]
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            searched = _listed(dict.fromkeys(map(str, places)))
+            raise ValueError(
+                f"the file of the model {model['function']} is not found; it is looked for at {searched}; name its "
+                "folder: load_study(folder, folders=[...])"
+            )
+        return model | {"file": str(file)}
+
+
+def _command(project: Path, configuration: Path | None) -> str:
+    """Return the shell command that makes a study, from the current folder."""
+    made = command(None if configuration is None else Path(os.path.relpath(configuration, project)))
+    place = os.path.relpath(project)
+    return made if place == "." else f"cd {shlex.quote(place)} && {made}"
+
+
+def _require(package: str, method: str) -> None:
+    """Refuse a method whose extra, of the package's name, is not installed."""
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        needs = f"{method} needs the package {package}, which is not installed"
+        raise ImportError(f"{needs}: pip install 'nclens[{package}]'", name=package) from error
+
+
+def _one_of(key: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """Return a value as it is written among those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{key} = {value!r}: allowed: {_listed(allowed)}")
+    return allowed[allowed.index(value)]
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """Return the first values, and how many more there are."""
+    known = [str(value) for value in values]
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    return (", ".join(known[:MOST_LISTED]) or "none") + more
