@@ -25,6 +25,16 @@ from nclens.workflow.parallel import results
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Draw, DrawExperiment, OwnFigure
 
+#: The tables that figures are drawn from, as they are called in `FigureInputs`.
+TABLES = {
+    "metrics": tables.COLLECTED,
+    "theory": tables.THEORY,
+    "dynamics": tables.DYNAMICS,
+    "predictions": tables.PREDICTIONS,
+    "regression": tables.REGRESSION,
+    "nc0": tables.NC0,
+}
+
 
 def draw(
     spec: Draw,
@@ -63,15 +73,8 @@ def draw(
             raise ValueError(
                 f"unknown figures of {experiment.experiment}: {', '.join(unknown)}; allowed: {', '.join(FIGURES)}"
             )
-    found = {"metrics": tables.read(tables.COLLECTED, metrics), "theory": tables.read(tables.THEORY, theory)}
-    if dynamics is not None:
-        found["dynamics"] = tables.read(tables.DYNAMICS, dynamics)
-    if predictions is not None:
-        found["predictions"] = tables.read(tables.PREDICTIONS, predictions)
-    if regression is not None:
-        found["regression"] = tables.read(tables.REGRESSION, regression)
-    if nc0 is not None:
-        found["nc0"] = tables.read(tables.NC0, nc0)
+    paths = {"metrics": metrics, "theory": theory, "dynamics": dynamics, "predictions": predictions}
+    found = read_tables(paths | {"regression": regression, "nc0": nc0})
     # Taken apart once, for a search of a whole table in each experiment takes the square of their number.
     parts = {
         key: dict(list(table.groupby("experiment", observed=True)))
@@ -86,7 +89,7 @@ def draw(
     @lru_cache(maxsize=1)
     def inputs_of(name: str) -> FigureInputs:
         own = {key: parts[key].get(name, table.iloc[:0]) if key in parts else table for key, table in found.items()}
-        return _inputs(next(item for item in spec.experiments if item.experiment == name), own, folder)
+        return experiment_inputs(next(item for item in spec.experiments if item.experiment == name), own, folder)
 
     def drawn(number: int) -> dict[str, bytes]:
         experiment, stem = wanted[number]
@@ -126,8 +129,24 @@ def _drawn(name: str, stem: str, inputs: FigureInputs, own: OwnFigure | None = N
     return content | {"csv": drawing.table.to_csv(index=False, lineterminator="\n").encode()}
 
 
-def _inputs(experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], folder: StudyFolder) -> FigureInputs:
-    """What one experiment's figures are drawn from, by its own rows; features are read when a figure needs them."""
+def read_tables(paths: Mapping[str, Path | None]) -> dict[str, pd.DataFrame]:
+    """Return the tables that figures are drawn from, by their names in `TABLES`, of those that have a path."""
+    return {name: tables.read(TABLES[name], path) for name, path in paths.items() if path is not None}
+
+
+def experiment_inputs(
+    experiment: DrawExperiment, found: Mapping[str, pd.DataFrame], folder: StudyFolder
+) -> FigureInputs:
+    """Return what an experiment's figures are drawn from; features are read when a figure needs them.
+
+    Args:
+        experiment: the experiment.
+        found: its own rows of the tables, by their names in `TABLES`.
+        folder: of the study.
+
+    Raises:
+        FileError: the manifest is damaged.
+    """
     path = folder.manifest(experiment.dataset)
     manifest = read_json(path, "prepare") if path.is_file() else {}
 
