@@ -252,7 +252,9 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
     ends = {0: ((-6, 4), "right")} | ({len(own) - 1: ((6, -9), "left")} if len(own) > 1 else {})
     for place, (offset, side) in ends.items():
         name = f"epoch {own['epoch'].iloc[place]}"
-        text = axes.annotate(name, (x[place], y[place]), xytext=offset, textcoords="offset points", ha=side, size=points(7))
+        text = axes.annotate(
+            name, (x[place], y[place]), xytext=offset, textcoords="offset points", ha=side, size=points(7)
+        )
         text.set_path_effects([withStroke(linewidth=2, foreground=style.GROUND)])
 
 

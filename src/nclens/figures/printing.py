@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def _excess(panels: Sequence[Axes]) -> float:
     """Return the share of a figure's height that panels of a fixed aspect leave empty."""
     shares = {}
     for axes in panels:
-        if axes.get_aspect() != "auto":
+        if axes.get_aspect() != "auto" or axes.get_box_aspect() is not None:
             axes.apply_aspect()
             empty = axes.get_position(original=True).height - axes.get_position().height
             row = axes.get_subplotspec().rowspan.start  # type: ignore[union-attr]
@@ -239,7 +240,7 @@ def _ticks_overlap(axes: Axes, renderer: Any) -> bool:
     low, high = axes.get_window_extent(renderer).intervalx
     ticks = [label.get_window_extent(renderer) for label in axes.get_xticklabels() if label.get_text()]
     ends = sorted(box.intervalx.tolist() for box in ticks if low - 1 <= box.intervalx.mean() <= high + 1)
-    return any(one[1] > after[0] for one, after in zip(ends, ends[1:], strict=False))
+    return any(one[1] > after[0] for one, after in pairwise(ends))
 
 
 def print_figure(chosen: Paper, draw: Callable[[], Any], encode: Callable[[Figure], bytes]) -> tuple[Any, bytes]:

@@ -138,7 +138,7 @@ def page(rows: int, columns: int, height: float, by_column: bool = False, **opti
     width = PAGE_WIDTH if columns > 1 else NARROW_WIDTH
     across = columns
     if (paper := printing.paper()) is not None:
-        across = min(columns, paper.most_across)
+        across = -(-columns // -(-columns // paper.most_across))  # rows as even as can be
         # Narrower panels are lower, but not so low that their labels do not fit.
         wider = (paper.width / across) / (width / columns)
         height *= -(-columns // across) * min(max(wider, 0.75 * paper.scale), 1.2)

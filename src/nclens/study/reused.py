@@ -235,12 +235,12 @@ def _place(entry: Reused, folders: Sequence[str | Path]) -> tuple[Path, Path | N
         if found is None:
             raise _refusal(entry, f"there is no file {' or '.join(map(str, places))}")
         try:
-            return Path("results", read_study(found)["study"]), found
+            return _results(read_study(found)["study"], folders), found
         except (ConfigError, TypeError, KeyError, OSError) as error:
             said = error if isinstance(error, ConfigError | OSError) else f"{found} has no key `study`"
             raise _refusal(entry, str(said)) from None
     folder = found or places[0]
-    configuration = _configuration(folder.name, folders)
+    configuration = configuration_of(folder.name, folders)
     if found is None or not found.is_dir():
         raise _refusal(
             entry,
@@ -250,7 +250,13 @@ def _place(entry: Reused, folders: Sequence[str | Path]) -> tuple[Path, Path | N
     return folder, configuration
 
 
-def _configuration(study: str, folders: Sequence[str | Path]) -> Path | None:
+def _results(study: str, folders: Sequence[str | Path]) -> Path:
+    """Return the folder of a study's results: in the current folder, unless one of the others has them."""
+    places = [Path(os.path.relpath(Path(folder) / "results" / study)) for folder in (".", *folders)]
+    return next((place for place in places if (place / "study.yaml").is_file()), places[0])
+
+
+def configuration_of(study: str, folders: Sequence[str | Path]) -> Path | None:
     """Return the YAML file of a study where one is found in the usual places."""
     said = re.compile(rf"^study: *['\"]?{re.escape(study)}['\"]? *(?:#.*)?$", re.MULTILINE)
     for folder in dict.fromkeys(Path(os.path.relpath(place)) for place in (".", "studies", *folders)):

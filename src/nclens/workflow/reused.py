@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ def sources_of(study: "Study") -> dict[str, str]:
     }
 
 
-def resolved_sources(resolved: Mapping[str, Any]) -> dict[str, str]:
-    """Return the same of a resolved study, as it was read.
+def resolved_sources(resolved: Mapping[str, Any], folders: Sequence[str | Path] = (".",)) -> dict[str, str]:
+    """Return the same of a resolved study, as it was read; other studies are looked for in some folders, in order.
 
     Raises:
         ValueError: another study cannot be found; says how it is made.
@@ -32,7 +32,7 @@ def resolved_sources(resolved: Mapping[str, Any]) -> dict[str, str]:
     from nclens.study.reused import Reused, find
 
     return {
-        loss_path(entry["dataset"], entry["model"], loss["name"]): str(find(Reused(**loss), ["."]).runs)
+        loss_path(entry["dataset"], entry["model"], loss["name"]): str(find(Reused(**loss), folders).runs)
         for entry in resolved["experiments"].values()
         for loss in entry.get("losses", ())
         if isinstance(loss, Mapping)
