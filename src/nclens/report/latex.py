@@ -42,7 +42,7 @@ def symbols(text: str) -> str:
     """
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", lambda found: f"^{{{found[0].translate(_RAISED)}}}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda found: f"_{{{found[0].translate(_LOWERED)}}}", text)
-    return "".join(_SYMBOLS.get(character, character) for character in text)
+    return re.sub(" +", " ", "".join(_SYMBOLS.get(character, character) for character in text))
 
 
 def math(text: str, *, strong: bool = False) -> str:
@@ -126,12 +126,16 @@ def _padded(cells: Sequence[str], width: int) -> list[str]:
 
 def _heading(column: Column) -> str:
     name = labelled(column.loss["label"]) if column.loss else escaped(column.text)
-    return " ".join(filter(None, (name, escaped(column.detail))))
+    return _with_detail(name, column.detail)
+
+
+def _with_detail(text: str, detail: str) -> str:
+    return f"{text} ({escaped(detail)})" if detail else text
 
 
 def _cell(cell: Cell, numeric: bool = False) -> str:
     text = math(cell.text, strong=cell.strong) if numeric else escaped(cell.text)
-    return " ".join(filter(None, (labelled(cell.loss["label"]) if cell.loss else text, escaped(cell.detail))))
+    return _with_detail(labelled(cell.loss["label"]) if cell.loss else text, cell.detail)
 
 
 def verdicts_table(judged: Sequence[Mapping[str, Any]], keys: Mapping[str, str]) -> str:

@@ -21,12 +21,12 @@ _MACROS = r"""%
 \edef\nclens@experiment{\detokenize{@EXPERIMENT@}}
 \newcommand*{\nclens@set}[2]{\expandafter\gdef\csname nclens@\detokenize{#1}\endcsname{#2}}
 \newcommand*{\nclens@file}[2]{\expandafter\gdef\csname nclens@file@\detokenize{#1}\endcsname{#2}}
-% The name of what is at a path; empty where nothing is.
-\newcommand*{\nclens@look}[1]{%
+% The name of what is at a path, of a kind: nothing for a number, caption: or file:; empty where nothing is.
+\newcommand*{\nclens@look}[2]{%
   \def\nclens@name{}%
-  \edef\nclens@path{\detokenize{#1}}%
-  \nclens@try\nclens@path
-  \nclens@try{\nclens@experiment\nclens@path}}
+  \edef\nclens@path{\detokenize{#2}}%
+  \nclens@try{#1\nclens@path}%
+  \nclens@try{#1\nclens@experiment\nclens@path}}
 \newcommand*{\nclens@try}[1]{\ifcsname nclens@#1\endcsname\edef\nclens@name{nclens@#1}\fi}
 % Reads the numbers of a loss, once.
 \newcommand*{\nclens@read}[1]{\edef\nclens@whole{#1//}\expandafter\nclens@part\nclens@whole\@nil}
@@ -48,20 +48,18 @@ _MACROS = r"""%
     \csname\nclens@name\endcsname
   \fi}
 \DeclareRobustCommand*{\nclens}[1]{%
-  \nclens@look{#1}%
+  \nclens@look{}{#1}%
   \ifx\nclens@name\@empty
     \nclens@read\nclens@path
     \nclens@read{\nclens@experiment\nclens@path}%
-    \nclens@look{#1}%
+    \nclens@look{}{#1}%
   \fi
   \nclens@show{number}{numbers.csv has the paths}}
 \DeclareRobustCommand*{\nclenscaption}[1]{%
-  \nclens@look{figure:#1}%
-  \ifx\nclens@name\@empty\nclens@look{figure:\nclens@experiment#1}\fi
+  \nclens@look{caption:}{#1}%
   \nclens@show{figure}{nclens.tex has the figures}}
 \DeclareRobustCommand*{\nclensfigure}[2][]{%
-  \nclens@look{file:#2}%
-  \ifx\nclens@name\@empty\nclens@look{file:\nclens@experiment#2}\fi
+  \nclens@look{file:}{#2}%
   \ifx\nclens@name\@empty
     \nclens@show{figure}{nclens.tex has the figures}%
   \else
@@ -85,7 +83,7 @@ def macro_file(
     lines = [f"\\nclens@file{{{experiment}/{loss}}}{{{file_of(experiment, loss)}}}" for experiment, loss in losses]
     for (experiment, stem), caption in captions.items():
         lines.append(f"\\nclens@set{{file:{experiment}/{stem}}}{{{experiment}_{stem}.pdf}}")
-        lines.append(f"\\nclens@set{{figure:{experiment}/{stem}}}{{{caption}}}")
+        lines.append(f"\\nclens@set{{caption:{experiment}/{stem}}}{{{caption}}}")
     lines += [r"\input{\nclensfolder numbers/last}", r"\makeatother"]
     return HEAD + _MACROS.replace("@EXPERIMENT@", alone) + "\n".join(lines) + "\n"
 

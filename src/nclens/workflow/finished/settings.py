@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 #: Settings of a machine or of a record, which change no result that a paper tells.
 OF_MACHINE = {"device", "compile", "cuda_graph", "deterministic", "record_every"}
 #: Keys of an entry that say what it is called.
-NAMES = {"label", "colour", "name", "model", "source"}
+NAMES = {"label", "colour", "name", "kind", "function", "model", "source"}
+#: A switch that is on.
+ON = "yes"
 #: Key of a data set's manifest -> what it is called.
 DATA = {"train": "training samples", "val": "validation samples", "test": "test samples"}
 
@@ -37,64 +39,59 @@ def _settings(
     yield "Data set", entry.dataset
     for key, said in DATA.items():
         if manifest.get(key):
-            yield _capital(said), _value(manifest[key])
+            yield _capital(said), _text(manifest[key])
     for key in ("classes", "targets"):
         if found := manifest.get(key):
             yield _capital(key), str(len(found) if isinstance(found, Sequence) else found)
     for key in ("imbalance", "label_noise"):
         if chosen := manifest.get(key):
-            yield _capital(key.replace("_", " ")), _arguments(chosen)
+            yield _capital(_said(key)), _entry(chosen)
     for model in dict.fromkeys(entry.network_of(loss) for loss in entry.losses):
         yield f"Network {model}", _entry(resolved["models"].get(model, {"name": model}))
     for loss in entry.losses:
         yield f"Loss {study.label(loss)}", _entry(resolved["losses"].get(loss, {"name": "of another study"}))
     yield "Seeds", ", ".join(map(str, entry.seeds))
-    for key, value in _flat(written.get("training") or {}):
-        yield key, value
+    for key, value in (written.get("training") or {}).items():
+        if key not in OF_MACHINE and (text := _text(value)):
+            yield _capital(_said(key)), text
     epochs = list(entry.snapshot_epochs)
     yield "Snapshots", str(len(epochs)) + (f", from epoch {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "")
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the settings of a table and the tables in it; those of a machine, and those without a value, left out."""
-    for key, value in table.items():
-        said = _capital(" ".join(filter(None, (before, key.replace("_", " ")))))
-        if key in OF_MACHINE or value is None or value == []:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, key.replace("_", " "))
-        else:
-            yield said, _value(value)
-
-
 def _entry(entry: Mapping[str, Any]) -> str:
-    """Return what an entry is: its name or function, and its arguments."""
-    what = as_text(entry.get("name") or entry.get("function") or "")
-    arguments = {key: value for key, value in entry.items() if key not in NAMES | {"function"}}
-    more = _arguments(arguments)
+    """Return what an entry is: its name, kind or function, and its arguments."""
+    what = next((as_text(entry[key]) for key in ("name", "kind", "function") if entry.get(key)), "")
+    more = _arguments({key: value for key, value in entry.items() if key not in NAMES})
     return f"{what} ({more})" if what and more else what or more
 
 
 def _arguments(table: Mapping[str, Any]) -> str:
-    parts = []
-    for key, value in table.items():
-        if value is None or value in ([], {}, ""):
-            continue
-        said = _arguments(value) if isinstance(value, Mapping) else _value(value)
-        parts.append(f"{key.replace('_', ' ')} {said}")
-    return ", ".join(parts)
+    """Return arguments in one line; those without a value, and switches that are off, left out."""
+    parts = ((key, _text(value)) for key, value in table.items())
+    return ", ".join(_said(key) if text == ON else f"{_said(key)} {text}" for key, text in parts if text)
 
 
-def _value(value: Any) -> str:
+def _text(value: Any) -> str:
+    """Return a value as text, empty for none and for a switch that is off."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return ON if value else ""
+    if isinstance(value, Mapping):
+        return _entry(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        return number(value, 6, trim=True)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value))
-    return str(value)
+    return number(value, 6, trim=True) if isinstance(value, float) else as_text(value)
+
+
+def _said(key: str) -> str:
+    """Return a key of the configuration as words.
+
+    >>> _said("lr_schedule"), _said("weight_decay"), _said("ufm_regularised")
+    ('learning rate schedule', 'weight decay', 'UFM regularised')
+    """
+    words = {"lr": "learning rate", "ufm": "UFM"}
+    return " ".join(words.get(word, word) for word in key.split("_"))
 
 
 def _capital(text: str) -> str:
