@@ -12,6 +12,9 @@ from nclens.report.page import Cell, Column, Table
 MOST_COLUMNS = 4
 """The most columns of numbers side by side; a table with more continues below."""
 
+LONGEST = 32
+"""Characters of a first cell beyond which the column wraps."""
+
 _SPECIAL = {
     **{character: f"\\{character}" for character in "{}$&#%_"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"},
@@ -112,7 +115,13 @@ def table(content: Table) -> str:
         head = [_heading(content.columns[place]) for place in (0, *part)]
         rows = [[_cell(row[0]), *(_cell(row[place], numeric=True) for place in part)] for row in content.rows]
         blocks.append((_padded(head, width), [_padded(row, width) for row in rows]))
-    return _tabular("l" + "r" * width, blocks)
+    long = max(len(row[0].text) + len(row[0].detail) for row in content.rows) > LONGEST if content.rows else False
+    return _tabular((_wrapped(0.38) if long else "l") + "r" * width, blocks)
+
+
+def _wrapped(share: float) -> str:
+    """Return a column of text that wraps, with its share of the line."""
+    return rf">{{\raggedright\arraybackslash}}p{{{share:.2f}\linewidth}}"
 
 
 def _parts(columns: int, most: int) -> list[range]:
@@ -161,7 +170,7 @@ def verdicts_table(judged: Sequence[Mapping[str, Any]], keys: Mapping[str, str])
             against = f" against {labelled(row['baseline']['label'])}" if row["baseline"] else ""
             cells += [labelled(row["loss"]["label"]) + against, effect(row["effect"])]
             lines.append(_row([*cells, math(row["effect"].seeds), row["verdict"]]))
-    columns = "@{}" + "l" * (len(head) - 3) + r">{\raggedright\arraybackslash}p{0.36\linewidth}rl@{}"
+    columns = "@{}" + "l" * (len(head) - 3) + _wrapped(0.36) + "rl@{}"
     body = "\n".join([f"\\begin{{tabular}}{{{columns}}}", r"\toprule", _row(head), r"\midrule", *lines])
     return f"{body}\n\\bottomrule\n\\end{{tabular}}\n"
 
@@ -192,8 +201,7 @@ def settings_table(experiments: Sequence[str], rows: Iterable[Sequence[str]]) ->
         own = [[labelled(line[0]), *(labelled(line[place]) for place in part)] for line in lines]
         shown = [line for line in own if any(line[1:])]
         blocks.append((_padded(head, width), [_padded(line, width) for line in shown]))
-    column = rf">{{\raggedright\arraybackslash}}p{{{0.6 / width:.2f}\linewidth}}"
-    return _tabular(r">{\raggedright\arraybackslash}p{0.3\linewidth}" + column * width, blocks)
+    return _tabular(_wrapped(0.3) + _wrapped(0.6 / width) * width, blocks)
 
 
 # --- references ------------------------------------------------------------------------------------------------------
