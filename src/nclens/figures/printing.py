@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 
 BASE = 8.0
@@ -154,7 +154,7 @@ def _label_panels(figure: Any) -> None:
         below, left = shown.get((place[0] + 1, place[1])), shown.get((place[0], place[1] - 1))
         if share["x"] in (True, "col"):
             outer = below is None or (share["x"] == "col" and below[1] != column)
-            _label(axes.xaxis, [other.xaxis for other in figure.grid[:, column]], outer, "labelbottom")
+            _label(axes.xaxis, [other.xaxis for other in figure.grid[:, column]], outer, "bottom")
         if share["y"] in (True, "row"):
             outer = left is None or (share["y"] == "row" and left[0] != row)
             _label(axes.yaxis, [other.yaxis for other in figure.grid[row]], outer, "labelleft")
@@ -162,7 +162,8 @@ def _label_panels(figure: Any) -> None:
 
 def _label(axis: Axis, alike: list[Axis], outer: bool, ticks: str) -> None:
     text = axis.get_label_text() or next((other.get_label_text() for other in alike if other.get_label_text()), "")
-    axis.axes.tick_params(axis=axis.axis_name, **{ticks: outer})  # type: ignore[arg-type]
+    options: dict[str, Any] = {"axis": "x" if isinstance(axis, XAxis) else "y", ticks: outer}
+    axis.axes.tick_params(**options)
     axis.set_label_text(text if outer else "")
     axis.label.set_visible(True)
 
@@ -197,7 +198,7 @@ def _lay_out(figure: Figure) -> None:
 
 def _excess(panels: Sequence[Axes]) -> float:
     """Return the share of a figure's height that panels of a fixed aspect leave empty."""
-    shares = {}
+    shares: dict[int, float] = {}
     for axes in panels:
         if axes.get_aspect() != "auto" or axes.get_box_aspect() is not None:
             axes.apply_aspect()
@@ -228,7 +229,7 @@ def _fit_texts(axes: Axes, panels: Sequence[Axes], renderer: Any) -> bool:
             if extent is None or extent.x1 <= right + 0.5:
                 break
             share = (right - extent.x0) / extent.width
-            if text.get_ha() == "center":
+            if text.get_horizontalalignment() == "center":
                 share = 2 * (right - (extent.x0 + extent.x1) / 2) / extent.width
             fits &= share >= SMALLEST
             text.set_fontsize(text.get_fontsize() * max(share, SMALLEST))
