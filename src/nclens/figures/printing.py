@@ -154,7 +154,7 @@ def _label_panels(figure: Any) -> None:
         below, left = shown.get((place[0] + 1, place[1])), shown.get((place[0], place[1] - 1))
         if share["x"] in (True, "col"):
             outer = below is None or (share["x"] == "col" and below[1] != column)
-            _label(axes.xaxis, [other.xaxis for other in figure.grid[:, column]], outer, "bottom")
+            _label(axes.xaxis, [other.xaxis for other in figure.grid[:, column]], outer, "labelbottom")
         if share["y"] in (True, "row"):
             outer = left is None or (share["y"] == "row" and left[0] != row)
             _label(axes.yaxis, [other.yaxis for other in figure.grid[row]], outer, "labelleft")
