@@ -16,7 +16,7 @@ ARROWS = {
     "cli": {"workflow", "study", "report", "metrics", "__version__"},
     "workflow": {
         *("study", "report", "figures", "claims", "ufm", "probes"),
-        *("training", "metrics", "models", "data", "losses", "_torchvision"),
+        *("training", "metrics", "models", "data", "losses", "_torchvision", "__version__"),
     },
     "report": {"claims", "ufm", "figures", "metrics", "probes"},
     "figures": {"metrics", "ufm"},

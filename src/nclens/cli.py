@@ -535,6 +535,23 @@ def film(
 
 
 @app.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="folder of its results, such as results/digits, or its YAML file")],
+    to: Annotated[Path, typer.Option(help="the folder to write to")],
+    width: Annotated[str, typer.Option(help="of figures, in in, cm, mm or pt")] = "3.25in",
+    font: Annotated[str, typer.Option(help="serif, sans-serif, monospace, or an installed family")] = "serif",
+    size: Annotated[float, typer.Option(help="of the figures' text, in points")] = 9.0,
+    figures: Annotated[str | None, typer.Option(help="names with commas, or none; by default all")] = None,
+    digits: Annotated[int, typer.Option(help="significant digits of a number without an interval")] = 3,
+) -> None:
+    """Write a finished study for a paper: LaTeX tables, every number as a macro, figures, CSVs and references."""
+    from nclens.workflow.finished.export import described, export
+
+    for line in described(export(study, to, width, font, size, figures, digits), to):
+        typer.echo(line)
+
+
+@app.command()
 def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
     """Print the JSON schema of a study, for editors."""
     from nclens.study import json_schema

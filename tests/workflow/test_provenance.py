@@ -42,6 +42,7 @@ RERUN = {
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
+    "claims.papers": "",
     "data": "",
     "data.alterations": "prepare",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
@@ -54,7 +55,11 @@ RERUN = {
     "figures.catalogue": "draw report",
     "figures.film_inputs": "report",
     **dict.fromkeys(
-        (f"figures.{shared}" for shared in ("curves", "findings", "inputs", "own", "per_loss", "style", "svg")), "draw"
+        (
+            f"figures.{shared}"
+            for shared in ("curves", "findings", "inputs", "own", "per_loss", "printing", "style", "svg")
+        ),
+        "draw",
     ),
     **dict.fromkeys((f"figures.{drawn}" for drawn in DRAWN), "draw"),
     "losses": "measure predict probe train",
@@ -82,7 +87,7 @@ RERUN = {
     "report": "report",
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
-    **dict.fromkeys(("report.terminal", "report.values"), ""),
+    **dict.fromkeys((f"report.{part}" for part in ("latex", "macros", "quotes", "terminal", "values")), ""),
     **dict.fromkeys(
         (f"training.{part}" for part in ("graph", "loop", "optimizer", "runtime", "statistics")),
         "extract ingest probe train",

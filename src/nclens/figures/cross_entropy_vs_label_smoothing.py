@@ -37,6 +37,7 @@ from nclens.figures.inputs import (
 )
 from nclens.figures.nc0 import FLOOR, FLOOR_LABEL, with_nc3_floor
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
+from nclens.figures.printing import points
 
 NC1 = r"NC1 = tr$(S_W S_B^{+})\,/\,K$"
 NC2 = r"NC2 = $\Vert\,\mathrm{nrm}(WM^{T}) - E\,\Vert_F$"
@@ -275,7 +276,9 @@ def _path(axes: Axes, own: pd.DataFrame, colour: str, marker: str, shade: Scalar
     ends = {0: ((-6, 4), "right")} | ({len(own) - 1: ((6, -9), "left")} if len(own) > 1 else {})
     for place, (offset, side) in ends.items():
         name = f"epoch {own['epoch'].iloc[place]}"
-        text = axes.annotate(name, (x[place], y[place]), xytext=offset, textcoords="offset points", ha=side, fontsize=7)
+        text = axes.annotate(
+            name, (x[place], y[place]), xytext=offset, textcoords="offset points", ha=side, size=points(7)
+        )
         text.set_path_effects([withStroke(linewidth=2, foreground=style.GROUND)])
 
 

@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from nclens.figures import printing
+from nclens.figures.printing import points
 from nclens.figures.svg import svg
 
 PAGE_WIDTH = 7.0
@@ -101,7 +103,9 @@ LINE_STYLES: tuple[Any, ...] = ("-", (0, (2.6, 1.4)), (0, (1, 1)))
 @contextmanager
 def look() -> Iterator[None]:
     """The settings that figures are drawn and encoded in; also a decorator. Matplotlib's defaults, seaborn's, ours."""
-    with matplotlib.style.context(["default", sns.plotting_context("paper"), sns.axes_style("ticks"), LOOK]):
+    paper = printing.paper()
+    ours = LOOK | paper.settings(LOOK) if paper else LOOK
+    with matplotlib.style.context(["default", sns.plotting_context("paper"), sns.axes_style("ticks"), ours]):
         yield
 
 
@@ -137,9 +141,20 @@ def page(rows: int, columns: int, height: float, by_column: bool = False, **opti
         the figure and its axes, shape (rows, columns).
     """
     width = PAGE_WIDTH if columns > 1 else NARROW_WIDTH
+    across = columns
+    if (paper := printing.paper()) is not None:
+        across = -(-columns // -(-columns // paper.most_across))  # rows as even as can be
+        # Narrower panels are lower, but not so low that their labels do not fit.
+        wider = (paper.width / across) / (width / columns)
+        height *= -(-columns // across) * min(max(wider, 0.75 * paper.scale), 1.2)
+        width = paper.width
     figure = Page(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.grid, figure.by_column = figure.subplots(rows, columns, squeeze=False, **options), by_column
+    figure.by_column = by_column
+    if across < columns:
+        figure.grid = printing.folded(figure, rows, columns, across, by_column, options)
+    else:
+        figure.grid = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, figure.grid
 
 
@@ -203,7 +218,7 @@ def heat_map(axes: Axes, values: pd.DataFrame, **options: Any) -> None:
 
     figure.canvas.draw = draw  # type: ignore[method-assign]
     try:
-        sns.heatmap(values, fmt="", annot_kws={"size": 7}, cbar=False, ax=axes, **options)
+        sns.heatmap(values, fmt="", annot_kws={"size": points(7)}, cbar=False, ax=axes, **options)
     finally:
         del figure.canvas.draw
     clear_labels(axes)
@@ -273,8 +288,8 @@ def epoch_axis(axes: Axes) -> None:
 
 def inset(axes: Axes, title: str) -> None:
     """Finish axes in the corner of a panel: few ticks, a frame, and a title inside."""
-    axes.set_title(title, fontsize=7, pad=2)
-    axes.tick_params(labelsize=7)
+    axes.set_title(title, fontsize=points(7), pad=2)
+    axes.tick_params(labelsize=points(7))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
@@ -336,11 +351,11 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
         if made.get_window_extent().width <= 0.98 * figure.bbox.width or columns == 1:
             break
         made.remove()
-    figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * -(-len(handles) // columns))
+    figure.set_figheight(figure.get_figheight() + 0.1 + points(0.17) * -(-len(handles) // columns))
 
 
 def notes(figure: Figure, sentences: Iterable[str]) -> None:
-    """Small print below the panels, left-aligned and wrapped to the page, at most `NOTE_LINES` of it.
+    """Small print below the panels, left-aligned and wrapped to the page, at most `NOTE_LINES` of it; not in print.
 
     Args:
         figure: where to write.
@@ -348,6 +363,10 @@ def notes(figure: Figure, sentences: Iterable[str]) -> None:
             comes second, and is shortened where it is long.
     """
     said = tuple(sentence for sentence in sentences if sentence)
+    if isinstance(figure, Page):
+        figure.sentences = said
+    if printing.paper() is not None:
+        return
     columns = int(138 * figure.get_figwidth() / PAGE_WIDTH)
     missing = [sentence for sentence in said[1:] if sentence.startswith("Not drawn")]
     kept: list[str] = []
@@ -359,8 +378,6 @@ def notes(figure: Figure, sentences: Iterable[str]) -> None:
     lines = _wrapped(kept, columns)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.8, color="#555555", linespacing=1.35)
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.13 * len(lines))
-    if isinstance(figure, Page):
-        figure.sentences = said
 
 
 def _wrapped(sentences: Sequence[str], columns: int) -> list[str]:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
+from nclens.figures.printing import points
 from nclens.ufm.explanations import trend
 from nclens.ufm.formulas import SYMBOLS
 from nclens.ufm.quantities import CONDITION_NUMBERS
@@ -166,5 +167,5 @@ def _name_rows(axes: Axes, inputs: FigureInputs, table: pd.DataFrame, shown: lis
         own = table[(table["quantity"] == name) & table["loss"].isin(list(inputs.smoothings))]
         moves = trend([inputs.smoothings[loss] for loss in own["loss"]], own["closed_form"].astype(float).tolist())
         words = f"{DEFINITIONS[name].symbol}: {DEFINITIONS[name].meaning}" + (f"; {moves} with δ" if moves else "")
-        above: dict[str, Any] = {"xytext": (3, 6.5), "textcoords": "offset points", "fontsize": 7.5}
+        above: dict[str, Any] = {"xytext": (3, 6.5), "textcoords": "offset points", "fontsize": points(7.5)}
         axes.annotate(words, (0, row), xycoords=axes.get_yaxis_transform(), **above)

@@ -26,15 +26,15 @@ def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Sec
     for experiment in names.experiments:
         rows = losses[losses["experiment"] == experiment]
         if rows["loss"].nunique() > 1:
-            tables.append({"where": names.where(experiment), "table": _table(names, experiment, rows)})
+            tables.append({"where": names.where(experiment), "table": table_of(names, experiment, rows)})
     if not tables:
         return None
     sources = [*links.file("tables/losses.csv"), links.rule("report"), links.code("nclens.report.summary:summarise")]
     return Section("losses", "Losses side by side", "losses.html.j2", {"tables": tables}, sources)
 
 
-def _table(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
-    """A row a quantity where the losses are few, which fits paper; else a row a loss, which can be sorted."""
+def table_of(names: Names, experiment: str, rows: pd.DataFrame) -> Table:
+    """Return a row a quantity where the losses are few, which fits paper; else a row a loss, which can be sorted."""
     quantities = list(dict.fromkeys(zip(rows["quantity"], rows["split"], strict=True)))
     losses = list(dict.fromkeys(rows["loss"]))
     cells = {(row["loss"], row["quantity"], row["split"]): _cell(row) for row in rows.to_dict("records")}

@@ -1,1 +1,1 @@
-"""What people do with a finished study: open it in Python, and take it elsewhere."""
+"""What people do with a finished study: open it, export it, archive it."""
