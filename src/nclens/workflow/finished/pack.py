@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -126,36 +127,33 @@ def pack(
 def _project(given: Path) -> _Project:
     """Return a finished study and the folder that it was run in, by its results or its YAML file."""
     if given.is_file():
-        configuration, raw = given, read_study(given)
-        study = _loaded(raw, given, [given.parent])
-        root, folder = Path(), Path(study.root)
+        root, folder = Path(), Path(_loaded(read_study(given), given, [given.parent]).root)
+        found: Path | None = Path(os.path.relpath(given))
     else:
-        folder = given
-        root = folder.absolute().parents[1] if folder.absolute().parent.name == "results" else Path()
-        folders = [_relative(place) for place in (root, root / "studies", root / "config")]
-        found = configuration_of(folder.absolute().name, folders)
-        configuration = found if found and _describes(found, folder) else None  # type: ignore[assignment]
-    finishes = command(configuration_of(folder.absolute().name, [_relative(root)]) if given != configuration else given)
-    resolved = StudyFolder(folder).resolved
+        root = given.absolute().parents[1] if given.absolute().parent.name == "results" else Path()
+        folder, found = given, configuration_of(given.absolute().name, [root, root / "studies", root / "config"])
+    if found is None and not folder.is_dir():
+        raise FileError(
+            f"there is no folder or file {given}; allowed: the folder of a study's results, such as results/digits, or "
+            "its YAML file"
+        )
+    resolved, finishes = StudyFolder(folder).resolved, command(found)
     if not resolved.is_file():
         raise FileError(f"{folder} has no results yet, {resolved} is missing: `{finishes}` makes them")
-    if given.is_file() and not _describes(given, folder):
+    describes = found is not None and _describes(found, folder)
+    if given.is_file() and not describes:
         raise ConfigError(
             f"{given} has changed since {folder} was made: `{finishes}` brings the results up to date; or pack the "
             f"folder {folder}, which has the configuration that it was made from"
         )
-    beside = [configuration.parent] if configuration else []
+    configuration = found if describes else None
+    # Where the user's own functions are looked for.
+    beside = [found.parent] if found else []
     study = _loaded(read_study(resolved), resolved, [*beside, root, root / "config"])
     plan = Plan(study)
     plan.folder = StudyFolder(folder, plan.sources)
     _check_finished(plan, finishes)
     return _Project(root, configuration, study, plan)
-
-
-def _relative(path: Path) -> Path:
-    """Return a path from the current folder, as messages and commands show it."""
-    here = Path().absolute()
-    return path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path
 
 
 def _loaded(raw: Any, path: Path, folders: list[Path]) -> Study:
