@@ -175,11 +175,12 @@ def unpack(archive: str | Path, to: str | Path | None = None) -> Path:
     return folder / "results" / opened.study
 
 
-def write_archive(path: Path, files: Mapping[str, Path | bytes], digests: Mapping[str, str]) -> None:
+def write_archive(path: Path, root: str, files: Mapping[str, Path | bytes], digests: Mapping[str, str]) -> None:
     """Write an archive whole or not at all, with the list of checksums, file by file.
 
     Args:
         path: of the archive.
+        root: the folder of the study's results in it, which the crate describes.
         files: what goes in, a file or its content by its name in the archive.
         digests: the SHA-256 of each, which what is written is compared with.
 
@@ -188,14 +189,14 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes], digests: Mappin
         ValueError: a name that no archive can have.
     """
     manifest = "".join(f"{digests[name]}  {name}\n" for name in sorted(files))
+    contents: dict[str, Path | bytes] = {**files, MANIFEST: manifest.encode(), f"{root}/": b""}
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as written:
-        for name, content in sorted([*files.items(), (MANIFEST, manifest.encode())]):
-            if not _is_path(name):
-                raise ValueError(
-                    f"{name!r} cannot be in an archive: allowed: names without control characters, \\ and :"
-                )
+        for name, content in sorted(contents.items()):
+            if not _is_path(name.removesuffix("/")):
+                raise ValueError(f"{name!r} cannot be in an archive; allowed: no control character, \\ or : in a name")
             entry = zipfile.ZipInfo(name, FIRST_TIME)
-            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            mode = stat.S_IFDIR | 0o755 if name.endswith("/") else stat.S_IFREG | 0o644
+            entry.create_system, entry.external_attr = 3, mode << 16
             entry.file_size = len(content) if isinstance(content, bytes) else content.stat().st_size
             with written.open(entry, "w") as stream:
                 if isinstance(content, bytes):

@@ -228,7 +228,7 @@ def _crate(content: Content, about: About, title: str, description: str, written
     root["license"] = _add(crate, about.terms[0], "CreativeWork", name=about.terms[1], description=about.terms[1])
     people = [_add(crate, address, "Person", name=name) for name, address in about.people]
     if people:
-        root["author"] = root["creator"] = people
+        root["author"] = root["creator"] = people if len(people) > 1 else people[0]
     profiles = [_add(crate, where, "CreativeWork", name=n, version=v) for where, (n, v) in PROFILES.items()]
     workflow = _workflow(crate, content)
     files = {name: _file(crate, content, name) for name in sorted(content.digests) if name != "Snakefile"}
@@ -237,7 +237,7 @@ def _crate(content: Content, about: About, title: str, description: str, written
     results["hasPart"] = [files[name] for name in content.results]
     workflow["hasPart"] = [files[name] for name in files if name.startswith(("rules/", "profiles/"))]
     action = _action(crate, content, files, people)
-    root["mentions"] = [action]
+    root["mentions"] = action
     root["conformsTo"] = profiles
     return crate
 
@@ -332,7 +332,7 @@ def _action(crate: ROCrate, content: Content, files: Mapping[str, Any], people: 
             files[name]["about"] = action
     action["actionStatus"] = "http://schema.org/CompletedActionStatus"
     if people:
-        action["agent"] = people
+        action["agent"] = people if len(people) > 1 else people[0]
     return action
 
 

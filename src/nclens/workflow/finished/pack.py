@@ -117,7 +117,7 @@ def pack(
         written = crate_of(_content(project, digests, sizes), about)
         digests |= {name: hashlib.sha256(content).hexdigest() for name, content in written.items()}
         assert METADATA in written
-        write_archive(to, {**project.files, **written}, digests)
+        write_archive(to, project.study.root, {**project.files, **written}, digests)
     return to, project.left_out
 
 
