@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from nclens.data.hidden import visible
 from nclens.study import ConfigError, Study, load_study, read_study
+from nclens.study.fields import Closed, Custom
 from nclens.study.reused import command, configuration_of
 from nclens.workflow import specs
 from nclens.workflow.epochs import read_epoch, write_epochs
@@ -149,18 +149,19 @@ def _project(given: Path) -> _Project:
     configuration = found if describes else None
     # Where the user's own functions are looked for.
     beside = [found.parent] if found else []
-    study = _loaded(read_study(resolved), resolved, [*beside, root, root / "config"])
+    hint = "" if found else f"\nFunctions of your own are found by the study's YAML file in place of {folder}"
+    study = _loaded(read_study(resolved), resolved, [*beside, root, root / "config"], hint)
     plan = Plan(study)
     plan.folder = StudyFolder(folder, plan.sources)
     _check_finished(plan, finishes)
     return _Project(root, configuration, study, plan)
 
 
-def _loaded(raw: Any, path: Path, folders: list[Path]) -> Study:
+def _loaded(raw: Any, path: Path, folders: list[Path], hint: str = "") -> Study:
     try:
         return load_study(raw, [*folders])
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}{hint}") from None
 
 
 def _describes(configuration: Path, folder: Path) -> bool:
@@ -193,7 +194,8 @@ def _results(plan: Plan, chosen: Chosen) -> list[Path]:
     without = {folder.record, *(run.record for run in runs), *(run.snapshots for run in runs)}
     without |= set() if chosen.features else {run.features for run in runs}
     without |= set() if chosen.data else {folder.data(name) for name in plan.study.datasets}
-    return [path for path in [*plan.promised(), *plan.reused()] if path not in without]
+    found = dict.fromkeys([*plan.promised(), *plan.manifests(), *plan.reused()])
+    return [path for path in found if path not in without]
 
 
 # --- what goes in ----------------------------------------------------------------------------------------------------
@@ -227,10 +229,10 @@ def _add_configuration(project: _Project) -> None:
                 project.add(path)
 
 
-def _own(entry: Any) -> Iterator[Any]:
+def _own(entry: Any) -> Iterator[Custom]:
     """Yield every part of a study that is a function of the user's own."""
-    if isinstance(entry, BaseModel):
-        if hasattr(entry, "places"):
+    if isinstance(entry, Closed):
+        if isinstance(entry, Custom):
             yield entry
         yield from _own([getattr(entry, name) for name in type(entry).model_fields])
     elif isinstance(entry, Mapping):
@@ -311,8 +313,9 @@ def _content(project: _Project, digests: Mapping[str, str], sizes: Mapping[str, 
     named = project.name_of(configuration) if configuration else f"config/{study.study}.yaml"
     reused = [run for _, run in reused_runs(specs.reuse(study), folder)] if plan.sources else []
     records = [read_json(run.run, "train") for run in [*map(plan.of, plan.runs.values()), *reused]]
-    names = dict.fromkeys(name for entry in study.experiments.values() for name in (entry.dataset,))
-    manifests = {name: read_json(folder.manifest(name), "prepare") for name in names}
+    names = [entry.dataset for entry in study.experiments.values()]
+    names += [name for key in study.experiments for name in study.transfer_datasets(key)]
+    manifests = {name: read_json(folder.manifest(name), "prepare") for name in dict.fromkeys(names)}
     return Content(
         study=study.study,
         title=study.title,
