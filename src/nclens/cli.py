@@ -501,7 +501,7 @@ def pack(
     about = About(title, description, tuple(author or ()), license)
     written, left_out = pack(study, to, about, Chosen(networks, features, data))
     for path in left_out:
-        typer.echo(f"left out, as it lies outside the project's folder: {path}")
+        typer.echo(f"left out, for the archive has no place for it: {path}")
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256_of(written)}")
 
 

@@ -500,7 +500,7 @@ def slow(tmp_path):
     # What an interrupted AdamW goes on with are moments and step counts too, and the place in the cycle.
     study["experiments"]["smoke"]["training"] |= {
         "epochs": 60,
-        "optimizer": {"name": "adamw", "learning_rate": 0.003},
+        "optimizer": {"name": "adamw", "learning_rate": 0.003, "weight_decay": 0.01},
         "lr_schedule": {"kind": "one_cycle"},
     }
     study["checkpoint_minutes"] = 0.001

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import stat
 import struct
@@ -16,8 +18,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from nclens import cli
 from nclens.study import ConfigError, load_study
+from nclens.workflow import tables
 from nclens.workflow.check import check_file
 from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import FileError
@@ -58,6 +63,7 @@ def complete(raw, folders=None):
     folder.log("train", "a").write_text("trained\n")
     folder.log("track_study").write_text("recorded\n")
     folder.report.write_text("<title>page</title>")
+    folder.claims.write_text(",".join(tables.CLAIMS.columns) + "\n")
     return plan
 
 
@@ -227,12 +233,16 @@ def test_the_users_own_functions_go_in_with_what_they_import_and_read(raw_study,
     Path("mine/words/a.txt").write_text("a")
     elsewhere = tmp_path.parent / f"{tmp_path.name}.txt"
     elsewhere.write_text("outside")
-    raw_study["losses"]["ls"] = {"function": "parts:loss", "label": "own", "files": ["words", str(elsewhere)]}
+    Path("notes.txt").write_text("beside the folder of the configuration")
+    Path("README.md").write_text("a name that every archive has")
+    files = ["words", "../notes.txt", "../README.md", str(elsewhere)]
+    raw_study["losses"]["ls"] = {"function": "parts:loss", "label": "own", "files": files}
     raw_study["study"] = "own"
     Path("mine/study.yaml").write_text(yaml.safe_dump(raw_study))
     complete(raw_study, ["mine"])
     written, left_out = pack("mine/study.yaml")
-    assert left_out == [str(elsewhere)]
+    assert left_out == ["mine/../README.md", str(elsewhere)]
+    assert "notes.txt" in names_in(written)
     mine = {"mine/study.yaml", "mine/parts.py", "mine/helpers.py", "mine/words/a.txt"}
     assert {name for name in names_in(written) if name.startswith("mine/")} == mine
     # By the folder of its results nobody knows where they are.
@@ -501,6 +511,41 @@ def test_an_altered_table_is_not_read(packed):
         found.open("claims.csv"),
     ):
         pass
+
+
+def test_the_path_of_the_documentation(plan):
+    page = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
+    commands = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[1]
+    printed = []
+    for line in commands.splitlines():
+        command = shlex.split(line)
+        assert command.pop(0) == "nclens"
+        done = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        printed.append(done.output)
+    digest = sha256(Path("smoke.zip").read_bytes())
+    assert all(digest in output for output in printed[:2])
+    assert "review/results/smoke" in printed[1]
+    assert "review/results/smoke/report.html" in printed[2].replace("\n", "")
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], found)
+    assert found["metrics"].to_dict("list") == {"loss": ["ce"], "value": [0.5]}
+    assert {"claims.csv", "metrics.parquet", "theory/ufm.csv"} <= set(found["archive"].files)
+
+
+def test_a_mistake_ends_with_one_message(plan, monkeypatch, capsys):
+    for arguments, words in (
+        (["pack", "results/none"], "nclens pack: there is no folder or file results/none"),
+        (["pack", "results/smoke", "--author", "<>"], "nclens pack: --author '<>': allowed: a name"),
+        (["unpack", "none.zip"], "nclens unpack: none.zip is missing"),
+    ):
+        monkeypatch.setattr("sys.argv", ["nclens", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith(words)
+        assert said.count("\n") == 1
 
 
 # --- authors and licences --------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def crate_of(content: Content, about: About) -> dict[str, bytes]:
 
 
 def _description(content: Content) -> str:
-    data = ", ".join(manifest["source"] for manifest in content.manifests.values())
+    data = ", ".join(str(manifest.get("source", name)) for name, manifest in content.manifests.items())
     return (
         f"A study of neural collapse: {len(content.records)} networks with the losses {', '.join(content.losses)} on "
         f"{data}; their measures, verdicts on published claims, figures, and the workflow that made them."

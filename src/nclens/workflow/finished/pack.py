@@ -20,8 +20,8 @@ from nclens.study.reused import command, configuration_of
 from nclens.workflow import specs
 from nclens.workflow.epochs import read_epoch, write_epochs
 from nclens.workflow.files import FileError, read_json, sha256_of
-from nclens.workflow.finished.archive import METADATA, write_archive
-from nclens.workflow.finished.crate import About, Content, crate_of
+from nclens.workflow.finished.archive import MANIFEST, METADATA, write_archive
+from nclens.workflow.finished.crate import PREVIEW, README, About, Content, crate_of
 from nclens.workflow.paths import RunFolder, StudyFolder, path_of
 from nclens.workflow.plan import Plan
 from nclens.workflow.provenance import PACKAGE, own_files, repository
@@ -34,6 +34,8 @@ WORKFLOW = (
     *("Snakefile", "rules/**/*", "profiles/*/config.yaml", "envs/requirements.lock", "envs/environment.yaml"),
     "LICENSE",
 )
+#: Names of the files that describe the archive.
+WRITTEN = (MANIFEST, METADATA, PREVIEW, README)
 PLACES = (PACKAGE / "workflow" / "_files", PACKAGE.parents[1])
 
 
@@ -64,9 +66,9 @@ class _Project:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, path: Path, name: str | None = None) -> None:
-        """Add a file under its path in the project, or note that it lies outside."""
+        """Add a file under its path in the project, or note that it lies outside or that its name is another's."""
         name = name or self.name_of(path)
-        if name is None:
+        if name is None or name in WRITTEN or self.files.get(name, path) != path:
             self.left_out.append(str(path))
         else:
             self.files[name] = path
@@ -75,8 +77,9 @@ class _Project:
         """Return the name of a file in the archive: its path in the project, or below `config/` beside the study's."""
         beside = self.configuration.parent if self.configuration else self.root
         for folder, prefix in ((self.root, ""), (beside, "config/")):
-            if path.absolute().is_relative_to(folder.absolute()):
-                return prefix + path.absolute().relative_to(folder.absolute()).as_posix()
+            place = Path(os.path.relpath(path, folder))
+            if ".." not in place.parts and not place.is_absolute():
+                return prefix + place.as_posix()
         return None
 
 
@@ -92,7 +95,8 @@ def pack(
         chosen: what goes in beside tables, figures and the page.
 
     Returns:
-        The archive, and the files of the user's that it lacks because they lie outside the project's folder.
+        The archive, and the files of the user's that it has no place for: they lie outside the project's folder, or
+        have the name of a file that every archive has.
 
     Raises:
         FileError: the study has not run or is unfinished, with the command that makes it, or a file cannot be read or
@@ -116,7 +120,6 @@ def pack(
         sizes = {name: path.stat().st_size for name, path in project.files.items()}
         written = crate_of(_content(project, digests, sizes), about)
         digests |= {name: hashlib.sha256(content).hexdigest() for name, content in written.items()}
-        assert METADATA in written
         write_archive(to, project.study.root, {**project.files, **written}, digests)
     return to, project.left_out
 
