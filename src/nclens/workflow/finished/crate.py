@@ -18,7 +18,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from nclens import __version__
 from nclens.workflow.finished.archive import MANIFEST, METADATA
 
 if TYPE_CHECKING:
@@ -285,7 +284,7 @@ def _workflow(crate: ROCrate, content: Content) -> Any:
             **_facts(name, content.digests[name], content.sizes[name]),
             "name": "nclens",
             "description": "Trains networks, measures their collapse, judges claims, draws figures and writes a page",
-            "version": versions.get("nclens", __version__),
+            "version": versions.get("nclens", "unknown"),
             **({"url": content.repository} if content.repository else {}),
         },
     )
@@ -314,7 +313,7 @@ def _action(crate: ROCrate, content: Content, files: Mapping[str, Any], people: 
     action = _add(crate, identifier, "CreateAction", name=f"Run of the study {content.study}")
     revisions, codes = content.all_of("git_revision"), content.all_of("code")
     action["description"] = (
-        f"{content.command}; nclens {content.versions.get('nclens', __version__)}"
+        f"{content.command}; nclens {content.versions.get('nclens', 'unknown')}"
         + (f", git revision {', '.join(revisions)}" if revisions else "")
         + (f", digests of the code that trained: {', '.join(codes)}" if codes else "")
     )
