@@ -45,6 +45,7 @@ HEAVY = {
     "typer": ("cli",),
     "jinja2": ("report",),
     "pydantic": ("study",),
+    "rocrate": ("workflow.finished.crate",),
     "lightning": ("callbacks.lightning",),
     "transformers": ("callbacks.huggingface",),
     "wandb": ("workflow.finished.wandb",),  # else through the loggers of Lightning and Hugging Face

@@ -98,9 +98,19 @@ _EXTRAS = {
     **dict.fromkeys(("scipy", "sklearn", "torchmetrics"), "metrics"),
     **dict.fromkeys(
         (
-            *("PIL", "filelock", "jinja2", "latex2mathml", "markupsafe", "matplotlib", "mlflow", "mlxtend", "pandas"),
-            *("psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "safetensors"),
-            *("seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "typing_extensions", "yaml"),
+            *(
+                "PIL",
+                "filelock",
+                "jinja2",
+                "latex2mathml",
+                "markupsafe",
+                "matplotlib",
+                "mlflow",
+                "mlxtend",
+                "packaging",
+            ),
+            *("pandas", "psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "rocrate"),
+            *("safetensors", "seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "typing_extensions", "yaml"),
         ),
         "workflow",
     ),

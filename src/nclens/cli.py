@@ -549,6 +549,40 @@ def export(
 
     for line in described(export(study, to, width, font, size, figures, digits), to):
         typer.echo(line)
+def pack(
+    study: Annotated[Path, typer.Argument(help="folder of the results, such as results/digits, or the YAML file")],
+    to: Annotated[Path | None, typer.Option(help="the archive, by default STUDY.zip")] = None,
+    networks: Annotated[str | None, typer.Option(help="the networks too: their last snapshots, or all")] = None,
+    features: Annotated[bool, typer.Option("--features", help="the features too")] = False,
+    data: Annotated[bool, typer.Option("--data", help="the prepared data sets too: mind their licences")] = False,
+    title: Annotated[str | None, typer.Option(help="by default the study's")] = None,
+    description: Annotated[str | None, typer.Option(help="by default what was trained on what")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="'Name' or 'Name <ORCID>'; may be given again")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX identifier such as CC-BY-4.0, or an address")] = None,
+) -> None:
+    """Write a finished study into one archive, an RO-Crate, for a data repository or a reviewer."""
+    from nclens.workflow.files import sha256_of
+    from nclens.workflow.finished.crate import About
+    from nclens.workflow.finished.pack import Chosen, pack
+
+    about = About(title, description, tuple(author or ()), license)
+    written, left_out = pack(study, to, about, Chosen(networks, features, data))
+    for path in left_out:
+        typer.echo(f"left out, for the archive has no place for it: {path}")
+    typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256_of(written)}")
+
+
+@app.command()
+def unpack(
+    archive: Path,
+    to: Annotated[Path | None, typer.Option(help="a new folder, by default the archive's name")] = None,
+) -> None:
+    """Unpack a study that `nclens pack` has written, and check every file; nothing is run."""
+    from nclens.workflow.files import sha256_of
+    from nclens.workflow.finished.archive import unpack
+
+    results = unpack(archive, to)
+    typer.echo(f"{results}: every file is as it was packed; SHA-256 of {archive}: {sha256_of(archive)}")
 
 
 @app.command()

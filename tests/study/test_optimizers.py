@@ -96,6 +96,7 @@ def test_an_optimiser_and_a_schedule_of_the_users_count_as_code_of_training(raw_
     entry = study.trained("smoke")
     own = _used([(study.optimizer(entry, "ce"), ""), (study.lr_schedule(entry, "ce"), "")])["own"]
     assert [function for _, function in own] == ["mine:Signed", "mine:halves"]
+    assert load_study(study.resolved(), [tmp_path]).resolved() == study.resolved()
     training["optimizer"]["parameters"] = {"wd": 0.1}
     with pytest.raises(ConfigError, match=r"has no parameter `wd`.*allowed: weight_decay"):
         load_study(raw_study, [tmp_path])

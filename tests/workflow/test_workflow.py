@@ -21,6 +21,8 @@ import yaml
 from nclens.study import load_study
 from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import read_tensors, sha256_of
+from nclens.workflow.finished.archive import unpack
+from nclens.workflow.finished.pack import Chosen, pack
 from nclens.workflow.paths import path_of
 from tests.project import BIN, ROOT, Place, once, planned_runs
 
@@ -218,6 +220,24 @@ def test_a_page_of_docs_results_is_written_from_a_finished_study(finished, tmp_p
     assert re.findall(r"^\| ([A-Z]\d): .* \| \w+ \|$", page, re.M) == list(judged)
     assert page.count("| `smoke` | error, test |") == 1
     assert "4 runs, trained on" in page
+
+
+def test_an_unpacked_study_is_complete_for_snakemake(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    tables = Place(unpack(pack("mine/study.yaml", tmp_path / "tables.zip")[0], tmp_path / "tables").parents[1])
+    chosen = Chosen(networks="all", features=True, data=True)
+    whole = Place(unpack(pack("mine/study.yaml", tmp_path / "all.zip", chosen=chosen)[0], tmp_path / "all").parents[1])
+    code = {"PYTHONPATH": str(finished.folder / "src")}
+    # MLflow alone does not have it.
+    planned = whole.snakemake("--dry-run", **code).stdout
+    assert set(re.findall(r"^ *Job \d+: (\w+)", planned, re.MULTILINE)) == {"track", "everything"}
+    page = tables.snakemake("--dry-run", "results/own/report.html", **code)
+    assert "Nothing to be done" in page.stdout + page.stderr
+    # Links of the page lead to files of the archive.
+    text = tables.path("results", "own", "report.html").read_text(encoding="utf-8")
+    links = {link for link in re.findall(r'href="([^"#]+)"', text) if not re.match(r"\w+:", link)}
+    assert "claims.csv" in links
+    assert [link for link in links if not tables.path("results", "own", link).is_file()] == []
 
 
 def test_without_a_configfile_the_default_study_runs(finished):
@@ -477,7 +497,12 @@ def slow(tmp_path):
     place = prepared(tmp_path / "nclens")
     study = own_study()
     study["experiments"] = {"smoke": study["experiments"]["smoke"] | {"losses": ["ls"]}}
-    study["experiments"]["smoke"]["training"]["epochs"] = 60
+    # What an interrupted AdamW goes on with are moments and step counts too, and the place in the cycle.
+    study["experiments"]["smoke"]["training"] |= {
+        "epochs": 60,
+        "optimizer": {"name": "adamw", "learning_rate": 0.003, "weight_decay": 0.01},
+        "lr_schedule": {"kind": "one_cycle"},
+    }
     study["checkpoint_minutes"] = 0.001
     place.configure(study)
     return place

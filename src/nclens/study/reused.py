@@ -236,7 +236,7 @@ def _place(entry: Reused, folders: Sequence[str | Path]) -> tuple[Path, Path | N
             said = error if isinstance(error, ConfigError | OSError) else f"{found} has no key `study`"
             raise _refusal(entry, str(said)) from None
     folder = found or places[0]
-    configuration = configuration_of(folder.name, folders)
+    configuration = configuration_of(folder.name, (".", "studies", *folders))
     if found is None or not found.is_dir():
         raise _refusal(
             entry,
@@ -253,9 +253,9 @@ def _results(study: str, folders: Sequence[str | Path]) -> Path:
 
 
 def configuration_of(study: str, folders: Sequence[str | Path]) -> Path | None:
-    """Return the YAML file of a study where one is found in the usual places."""
+    """Return the YAML file of a study, by its name, where one is found in some folders."""
     said = re.compile(rf"^study: *['\"]?{re.escape(study)}['\"]? *(?:#.*)?$", re.MULTILINE)
-    for folder in dict.fromkeys(Path(os.path.relpath(place)) for place in (".", "studies", *folders)):
+    for folder in dict.fromkeys(Path(os.path.relpath(place)) for place in folders):
         for path in sorted(folder.glob("*.yaml")):
             if path.is_file() and said.search(path.read_text(encoding="utf-8", errors="replace")):
                 return path

@@ -552,6 +552,10 @@ class Study(Closed):
         for table in ("datasets", "models", "losses", "probes", "metrics", "claims", "figures"):
             for entry in resolved[table].values():
                 entry.pop("file", None)
+        trained = [entry["training"] for entry in resolved["experiments"].values() if "training" in entry]
+        for entry in (*trained, *resolved["losses"].values()):
+            for key in ("optimizer", "lr_schedule"):
+                (entry.get(key) or {}).pop("file", None)
         return resolved
 
     def _resolved_loss(self, entry: str | Reused) -> Any:

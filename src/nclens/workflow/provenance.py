@@ -227,6 +227,17 @@ def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
                 yield from (found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file())
 
 
+def own_files(file: Path) -> list[Path]:
+    """Return a file of the user's own and every file beside it that it imports, directly or not, sorted."""
+    todo, found = [file], set[Path]()
+    while todo:
+        current = todo.pop()
+        if current not in found:
+            found.add(current)
+            todo += _beside(current, file.parent, _parse(current.read_text(encoding="utf-8"), str(current)))
+    return sorted(found)
+
+
 def _is_for_scripts(node: ast.stmt) -> bool:
     """Return whether a statement is `if __name__ == "__main__":`, which does not run when the file is imported."""
     return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"

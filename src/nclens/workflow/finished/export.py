@@ -138,7 +138,7 @@ def opened(source: Path) -> tuple[Study, StudyFolder]:
         root, configuration = Path(study.root), source
     else:
         root, project = source, source.absolute().parent.parent
-        known = [Path(), project]
+        known = [Path(), Path("studies"), project]
         found = configuration_of(root.absolute().name, known)
         if not root.is_dir() and found is None:
             raise FileError(f"there is no {source}; allowed: a study's YAML file, or the folder of its results")

@@ -87,7 +87,7 @@ def load_study(folder: str | Path, folders: str | Path | Sequence[str | Path] = 
     project = root.absolute().parent
     project = project.parent if project.name == "results" else project
     given = [folders] if isinstance(folders, str | Path) else [*folders]
-    configuration = configuration_of(root.name, [*given, project, project / "studies"])
+    configuration = configuration_of(root.name, [".", "studies", *given, project, project / "studies"])
     known = [*given, ".", project, *([configuration.parent] if configuration else [])]
     places = list(dict.fromkeys(os.path.relpath(place) for place in known))
     made = _command(project, configuration)
