@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import tempfile
 from pathlib import Path
 
 # A torchvision that does not fit PyTorch is repaired as nclens does it, by its module under another name.
@@ -15,8 +16,25 @@ spec.loader.exec_module(repair)
 repair.repair_on_import()
 
 import mlflow.pytorch  # noqa: E402
-import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
+import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
+import numpy as np  # noqa: E402
 import torch._dynamo  # noqa: E402
-import torch.export  # noqa: E402, F401
+import torch.export  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import Schema, TensorSpec  # noqa: E402
+from sqlalchemy.orm import configure_mappers  # noqa: E402
+
+# What `nclens.workflow.stages.track.warm_up` does in the workflow's own server, which saves a second a record.
+configure_mappers()
+rows = Schema([TensorSpec(np.dtype(np.float32), (-1, 1))])
+with tempfile.TemporaryDirectory() as folder:
+    mlflow.pytorch.save_model(
+        torch.nn.Linear(1, 1),
+        Path(folder, "network"),
+        input_example=np.zeros((2, 1), np.float32),
+        signature=ModelSignature(rows, rows),
+        pip_requirements=["torch"],
+        serialization_format="pt2",
+    )
 
 gc.freeze()

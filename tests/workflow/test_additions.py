@@ -4,6 +4,7 @@ A loss, a metric, a claim, a figure and a probe are added to a copy of the proje
 the page and in the record.
 """
 
+import json
 import re
 import sqlite3
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.process import run
 from tests.project import ROOT, Place
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -175,6 +177,16 @@ def add(place, file, before, part):
     path.write_text(content.replace(before, part + before, 1), encoding="utf-8")
 
 
+def figures_by_default(place, study):
+    """The figures of a study that names none, by the code of the copy."""
+    code = """
+import json, sys
+from nclens.study import load_study
+print(json.dumps(load_study(json.loads(sys.argv[1])).figures("smoke")))
+"""
+    return json.loads(run(["-c", code, json.dumps(study)], place.folder, place.environment(), check=True).stdout)
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     """The smoke study of a copy with one addition of each kind, run once."""
@@ -187,6 +199,8 @@ def extended(tmp_path_factory):
     study["losses"] = {"ce": {"name": "ce"}, "poly": {"name": "poly", "epsilon": 1.0}}
     study["probes"] = {"dead": {"kind": "dead_units", "samples": 50}}
     study["experiments"]["smoke"] |= {"losses": ["ce", "poly"], "probes": ["dead"]}
+    place.by_default = figures_by_default(place, study)
+    study["experiments"]["smoke"]["figures"] = ["sparsity"]
     place.configure(study)
     place.quick_jobs = True
     place.snakemake("--cores", "2")
@@ -215,6 +229,7 @@ def test_each_is_in_its_table(extended):
     found = claims[claims["claim"] == "M8"]
     assert list(found["level"]) == ["claim", "measure"]
     assert set(found["loss"]) == {"poly"}
+    assert "sparsity" in extended.by_default
     drawn = pd.read_csv(extended.path("results/smoke/figures/smoke_sparsity.csv"))
     assert set(drawn["loss"]) == {"ce", "poly"}
 

