@@ -58,20 +58,33 @@ def test_steps_with_a_cache_give_the_features_of_the_whole_sequence():
     torch.testing.assert_close(torch.stack(steps, 1)[seen], whole[seen])
 
 
-def test_selected_rows_of_a_cache_go_on_as_those_sequences():
+def test_sequences_that_follow_others_go_on_as_those():
     network, source, target = example()
-    backbone, rows = network.backbone, torch.tensor([4, 0, 0, 3])
+    backbone = network.backbone
     with torch.no_grad():
-        whole = backbone(torch.cat([source, target], 1))[rows]
-        cache = backbone.start(source)
-        for place in range(3):
-            backbone.step(target[:, place], cache)
-        cache.select(rows)
-        after = backbone.step(target[rows, 3], cache)
-        torch.testing.assert_close(after, whole[:, 3])
-        # Two hypotheses of one source change places: their source need not follow.
-        cache.select(torch.tensor([0, 2, 1, 3]), same_source=True)
-        torch.testing.assert_close(backbone.step(target[rows, 4], cache), whole[:, 4])
+        whole = backbone(torch.cat([source, target], 1))
+        # Two sequences of each source; at first both are its target.
+        twice = target.repeat_interleave(2, 0)
+        cache = backbone.start(source, sequences=2)
+        for place in range(2):
+            backbone.step(twice[:, place], cache)
+        # The second of each source goes on with another token, then takes the place of the first.
+        other = twice.clone()
+        other[1::2, 2] = (other[1::2, 2] + 1) % SIZES.target
+        after = backbone.step(other[:, 2], cache)
+        torch.testing.assert_close(after[::2], whole[:, 2])
+        assert not torch.isclose(after[1::2], whole[:, 2]).all()
+        cache.follow(torch.tensor([1, 0, 2, 2, 5, 4, 6, 7, 9, 8]))
+        after = backbone.step(twice[:, 3], cache)
+        expected = backbone(torch.cat([source.repeat_interleave(2, 0), other], 1))[:, 3]
+        for place in (1, 2, 3, 5, 6, 9):
+            torch.testing.assert_close(after[place], whole[place // 2, 3])
+        for place in (0, 4, 7, 8):
+            torch.testing.assert_close(after[place], expected[place | 1])
+        # Sources that are done are left out.
+        cache.follow(torch.tensor([1, 1, 9, 9]), torch.tensor([0, 4]))
+        after = backbone.step(twice[[1, 1, 9, 9], 4], cache)
+        torch.testing.assert_close(after, whole[[0, 0, 4, 4], 4])
 
 
 def test_a_feature_depends_on_no_later_token_and_on_no_padding():

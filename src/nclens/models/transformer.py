@@ -6,7 +6,7 @@ Face's transformers, which computes the same function from `pegasus_weights`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -68,14 +68,14 @@ class Attention(nn.Module):
 
     def keys(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values (B, heads, T, d/heads) of positions (B, T, d)."""
-        return self._split(self.k_proj(hidden)), self._split(self.v_proj(hidden))
+        return self.split(self.k_proj(hidden)), self.split(self.v_proj(hidden))
 
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
         """Return (B, S, d). `mask` (B, 1, 1 or S, T) is true where a key is seen; `causal`: no later position is."""
         attended = functional.scaled_dot_product_attention(
-            self._split(self.q_proj(hidden)),
+            self.split(self.q_proj(hidden)),
             keys,
             values,
             attn_mask=mask,
@@ -84,7 +84,8 @@ class Attention(nn.Module):
         )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
-    def _split(self, projected: Tensor) -> Tensor:
+    def split(self, projected: Tensor) -> Tensor:
+        """Return (B, heads, T, d/heads) of (B, T, d)."""
         return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
@@ -129,15 +130,14 @@ class DecoderLayer(Layer):
         attended = self.self_attn(normed, *self.self_attn.keys(normed), causal=True)
         return self._rest(hidden + self.dropout(attended), source, mask)
 
-    def step(
-        self, hidden: Tensor, past: tuple[Tensor, Tensor], position: int, source: tuple[Tensor, Tensor], mask: Tensor
-    ) -> Tensor:
-        """Return (B, 1, d) of the position alone; its keys and values are written to `past`, (B, heads, T, d/heads)."""
-        normed = self.self_attn_layer_norm(hidden)
-        for cached, new in zip(past, self.self_attn.keys(normed), strict=True):
-            cached[:, :, position] = new[:, :, 0]
-        keys, values = (cached[:, :, : position + 1] for cached in past)
-        return self._rest(hidden + self.dropout(self.self_attn(normed, keys, values)), source, mask)
+    def step(self, hidden: Tensor, past: Tensor, position: int, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """Return (B, n, d) of one position of B n sequences; their keys and values are written to `past`."""
+        normed = self.self_attn_layer_norm(hidden).flatten(0, 1)[:, None]
+        attention = self.self_attn
+        past[0, position], past[1, position] = attention.k_proj(normed)[:, 0], attention.v_proj(normed)[:, 0]
+        keys, values = (attention.split(cached.transpose(0, 1)) for cached in past[:, : position + 1])
+        attended = attention(normed, keys, values).view_as(hidden)
+        return self._rest(hidden + self.dropout(attended), source, mask)
 
     def _rest(self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         normed = self.encoder_attn_layer_norm(hidden)
@@ -208,6 +208,11 @@ class Decoder(Stack):
         return self.layer_norm(hidden)
 
     @property
+    def width(self) -> int:
+        """The feature dimension d."""
+        return self.positions.shape[1]
+
+    @property
     def decoding(self) -> list[DecoderLayer]:
         """The layers."""
         return cast("list[DecoderLayer]", list(self.layers))
@@ -215,35 +220,33 @@ class Decoder(Stack):
 
 @dataclass
 class Cache:
-    """What decoding keeps of a batch: each layer's keys and values, of the source and of the tokens so far.
+    """What decoding keeps of B sources with n sequences each: every layer's keys and values.
 
     Attributes:
         source: keys and values (B, heads, S, d/heads) of the source, one pair a layer.
-        past: keys and values (B, heads, T, d/heads) of the target tokens so far, one pair a layer.
         mask: (B, 1, 1, S), false at padding of the source.
+        past: keys and values of the target tokens so far, (2, T, B n, d) a layer.
         position: number of tokens so far.
     """
 
     source: list[tuple[Tensor, Tensor]]
-    past: list[tuple[Tensor, Tensor]]
     mask: Tensor
+    past: list[Tensor]
     position: int = 0
+    _spare: list[Tensor] = field(default_factory=list)
 
-    def select(self, rows: Tensor, same_source: bool = False) -> None:
-        """Keep the rows (B',) of the batch, in this order; with `same_source` the source of each place stays."""
-
-        def taken(pairs: list[tuple[Tensor, Tensor]], length: int | None = None) -> list[tuple[Tensor, Tensor]]:
-            kept = []
-            for keys, values in pairs:
-                new = keys.new_empty(2, len(rows), *keys.shape[1:])
-                for old, place in zip((keys, values), new, strict=True):
-                    place[:, :, :length] = old[:, :, :length].index_select(0, rows)
-                kept.append((new[0], new[1]))
-            return kept
-
-        self.past = taken(self.past, self.position)
-        if not same_source:
-            self.source, self.mask = taken(self.source), self.mask.index_select(0, rows)
+    def follow(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        """Keep the sequences `rows` (B' n,), in this order, and the sources `sources` (B',), by default all."""
+        # Between two buffers: new memory at each token costs more than the copy.
+        self._spare = self._spare or [torch.empty_like(past) for past in self.past]
+        others = [spare[:, :, : len(rows)] for spare in self._spare]
+        for past, other in zip(self.past, others, strict=True):
+            for old, new in zip(past[:, : self.position], other[:, : self.position], strict=True):
+                torch.index_select(old, 1, rows, out=new)
+        self.past, self._spare = others, self.past
+        if sources is not None:
+            self.source = [(keys[sources], values[sources]) for keys, values in self.source]
+            self.mask = self.mask[sources]
 
 
 class Transformer(nn.Module):
@@ -281,24 +284,26 @@ class Transformer(nn.Module):
         source = inputs[:, : self.vocabulary.longest_source]
         return self.decoder(inputs[:, self.vocabulary.longest_source :], *self.encoder(source))
 
-    def start(self, source: Tensor, length: int | None = None) -> Cache:
-        """Return the cache for decoding at most `length` tokens, by default the longest target's, of sources (B, S)."""
+    def start(self, source: Tensor, sequences: int = 1, length: int | None = None) -> Cache:
+        """Return the cache for decoding sources (B, S).
+
+        Args:
+            source: padded with -1.
+            sequences: n, decoded at once for each source.
+            length: tokens that are decoded at most, by default those of the longest target.
+        """
         hidden, mask = self.encoder(source)
         length = self.vocabulary.longest_target if length is None else length
-        pairs = [layer.encoder_attn.keys(hidden) for layer in self.decoder.decoding]
-
-        def empty(keys: Tensor) -> Tensor:
-            return keys.new_empty(len(keys), keys.shape[1], length, keys.shape[3])
-
-        return Cache(pairs, [(empty(keys), empty(keys)) for keys, _ in pairs], mask)
+        past = [hidden.new_empty(2, length, len(source) * sequences, hidden.shape[2]) for _ in self.decoder.layers]
+        return Cache([layer.encoder_attn.keys(hidden) for layer in self.decoder.decoding], mask, past)
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Return the features (B, d) behind the next tokens (B,), which the cache then holds."""
-        hidden = self.decoder.embed(tokens[:, None], cache.position)
+        """Return the features (B n, d) behind the next tokens (B n,), which the cache then holds."""
+        hidden = self.decoder.embed(tokens[:, None], cache.position).view(len(cache.mask), -1, self.decoder.width)
         for layer, past, source in zip(self.decoder.decoding, cache.past, cache.source, strict=True):
             hidden = layer.step(hidden, past, cache.position, source, cache.mask)
         cache.position += 1
-        return self.decoder.layer_norm(hidden)[:, 0]
+        return self.decoder.layer_norm(hidden).flatten(0, 1)
 
 
 def sinusoids(length: int, width: int) -> Tensor:

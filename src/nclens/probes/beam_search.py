@@ -98,8 +98,7 @@ def beam_search(network: Network, sources: Tensor, search: Search) -> list[list[
     limit = backbone.vocabulary.longest_target
     longest = limit if search.longest is None else min(search.longest, limit)
     count, width = len(sources), search.width
-    cache = backbone.start(sources, longest)
-    cache.select(torch.arange(count, device=sources.device).repeat_interleave(width))
+    cache = backbone.start(sources, width, longest)
     beams = _first(count, width, sources.device)
     found: list[list[Hypothesis]] = [[] for _ in range(count)]
     open_sources = torch.arange(count, device=sources.device)
@@ -167,9 +166,9 @@ def _highest(scores: Tensor, count: int) -> Tensor:
 
 def _follow(cache: Cache, parents: Tensor, done: Tensor) -> None:
     """Let the cache's rows follow the hypotheses (B', width) of the sources that are not done."""
-    width = parents.shape[1]
-    first = (~done).nonzero() * width
-    cache.select((first + parents).flatten(), same_source=not done.any())
+    kept = (~done).nonzero()
+    rows = (kept * parents.shape[1] + parents).flatten()
+    cache.follow(rows, kept[:, 0] if done.any() else None)
 
 
 def _hypotheses(beams: Beams, search: Search, end: int) -> Iterator[list[Hypothesis]]:
