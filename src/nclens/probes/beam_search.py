@@ -98,6 +98,8 @@ def beam_search(network: Network, sources: Tensor, search: Search) -> list[list[
     limit = backbone.vocabulary.longest_target
     longest = limit if search.longest is None else min(search.longest, limit)
     count, width = len(sources), search.width
+    if not count:
+        return []
     cache = backbone.start(sources, width, longest)
     beams = _first(count, width, sources.device)
     found: list[list[Hypothesis]] = [[] for _ in range(count)]
