@@ -549,6 +549,8 @@ def export(
 
     for line in described(export(study, to, width, font, size, figures, digits), to):
         typer.echo(line)
+
+
 def pack(
     study: Annotated[Path, typer.Argument(help="folder of the results, such as results/digits, or the YAML file")],
     to: Annotated[Path | None, typer.Option(help="the archive, by default STUDY.zip")] = None,
