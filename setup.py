@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 #: What goes with the package, and where `nclens.workflow.start` looks for it.
-PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "studies")
+PARTS = ("Snakefile", "workflow_config.yaml", "rules", "profiles", "envs", "studies", "LICENSE")
 TARGET = ("nclens", "workflow", "_files")
 
 

@@ -62,7 +62,8 @@ def test_every_module_of_the_library_has_an_api_page():
         if parts[1] not in APPLICATION and not any(part.startswith("_") for part in parts):
             names.add(".".join(parts))
     assert names
-    assert documented == names
+    # Of the application what a notebook imports, or another Snakefile.
+    assert documented == names | {f"nclens.workflow.{name}" for name in ("finished.study", "finished.archive", "start")}
 
 
 def test_every_key_of_the_configuration_is_documented():

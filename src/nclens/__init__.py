@@ -106,7 +106,6 @@ _EXTRAS = {
                 "markupsafe",
                 "matplotlib",
                 "mlflow",
-                "mlxtend",
                 "packaging",
             ),
             *("pandas", "psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "rocrate"),
@@ -117,6 +116,8 @@ _EXTRAS = {
     **dict.fromkeys(("gymnasium", "mujoco"), "mujoco"),
     "lightning": "lightning",
     **dict.fromkeys(("accelerate", "transformers"), "huggingface"),
+    "datasets": "huggingface_data",
+    **{name: name for name in ("tensorboard", "wandb")},
 }
 
 __all__ = [

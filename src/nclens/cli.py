@@ -551,6 +551,7 @@ def export(
         typer.echo(line)
 
 
+@app.command()
 def pack(
     study: Annotated[Path, typer.Argument(help="folder of the results, such as results/digits, or the YAML file")],
     to: Annotated[Path | None, typer.Option(help="the archive, by default STUDY.zip")] = None,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nclens.claims.effects import curves, final, first_reach, time_to
+from nclens.claims.verdict import named_seeds
 from tests.claims.runs import SNAPSHOTS, compare, decay, runs
 
 # --- first_reach ----------------------------------------------------------------------------------------------------
@@ -169,8 +170,8 @@ def test_a_censored_run_opens_the_interval_and_is_named(own, other, low, high, v
         assert expected is None or end == expected or (math.isnan(expected) and math.isnan(end))
     for loss, epochs in (("ls", own), ("ce", other)):
         for epoch, words in ((None, "never gets there"), (1, "is there by its first snapshot")):
-            named = [str(seed) for seed in range(3) if epochs[seed] == epoch]
-            assert (f"{loss} {words}: seed {', '.join(named)}" in found.note) == bool(named)
+            named = [seed for seed in range(3) if epochs[seed] == epoch]
+            assert (f"{loss} {words}: {named_seeds(named)}" in found.note) == bool(named)
 
 
 def test_a_margin_is_not_shown_by_a_bound_on_the_other_side_of_it():

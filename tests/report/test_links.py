@@ -96,7 +96,7 @@ def test_a_recorded_run_is_found_by_a_search_which_needs_no_recording():
     addresses = [address for address in links_of(page(tracking=database)) if "127.0.0.1" in address]
     assert len(addresses) == 6 + 1
     assert unquote(addresses[4]).endswith(f"&searchFilter={search_for(RUN)}")
-    assert "make ui" in Reader(page(tracking=database)).text
+    assert "nclens ui" in Reader(page(tracking=database)).text
     assert "127.0.0.1" not in page()
 
 

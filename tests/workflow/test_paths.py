@@ -22,6 +22,9 @@ KNOWN = {
     ("workflow", "{}-seed{}"),  # the name of a model in MLflow
     # Names of other libraries' checkpoints.
     *(("build", ".safetensors"), ("workflow", "model.safetensors"), ("workflow", "model-*-of-*.safetensors")),
+    # The study of a folder, by the same name, and the folders of logs of an archive.
+    *(("workflow", "study.yaml"), ("finished", "{}/logs/"), ("finished", "{}/benchmarks/")),
+    ("nclens", "the study, by default study.yaml of this folder, and options of Snakemake: --cores 2, --dry-run, ..."),
     *(("workflow", "epoch{}/{}"), ("workflow", "epoch{}/"), ("workflow", "epoch{}.sha256")),
 }
 WHERE = [

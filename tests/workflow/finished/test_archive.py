@@ -274,7 +274,7 @@ def test_runs_of_another_study_go_in_with_what_the_page_shows_of_them(plan, raw_
 
 # --- what is not packed ----------------------------------------------------------------------------------------------
 
-RUNS = "`snakemake --configfile studies/smoke.yaml --cores all`"
+RUNS = "`nclens run studies/smoke.yaml`"
 
 
 def test_a_study_that_has_not_run_or_is_unfinished_is_not_packed(plan):

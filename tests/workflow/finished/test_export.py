@@ -141,7 +141,7 @@ def test_a_file_in_the_way_is_named_and_nothing_is_written(study):
 )
 def test_a_study_that_has_not_run_is_named_with_its_command(study, given, name):
     (study.root / name).unlink()
-    with pytest.raises(FileError, match=rf"not run.*{name} is missing: `snakemake --configfile study\.yaml"):
+    with pytest.raises(FileError, match=rf"not run.*{name} is missing: `nclens run study\.yaml"):
         opened(Path(given))
 
 

@@ -243,10 +243,10 @@ def test_a_folder_that_is_no_study_says_what_is(tmp_path, monkeypatch, copied):
         nclens.load_study(copied / "study.yaml")
     Path("studies").mkdir()
     Path("studies", "mine.yaml").write_text("study: mine\n")
-    with pytest.raises(FileError, match=r"no results yet.*`snakemake --configfile studies/mine.yaml --cores all`"):
+    with pytest.raises(FileError, match=r"no results yet.*`nclens run studies/mine.yaml`"):
         nclens.load_study("results/mine")
     monkeypatch.chdir("results")
-    with pytest.raises(FileError, match=r"`cd .. && snakemake --configfile studies/mine.yaml --cores all` makes them"):
+    with pytest.raises(FileError, match=r"`cd .. && nclens run studies/mine.yaml` makes them"):
         nclens.load_study("mine")
     (copied / "study.yaml").write_text("study: digits\nexperiments: [1]\nlosses: {}\n")
     with pytest.raises(FileError, match=r"study.yaml is damaged \(it is no resolved study\)"):
@@ -258,9 +258,7 @@ def test_a_study_that_has_not_run_to_its_end_names_the_command(digits, copied, t
     Path("digits.yaml").write_text("study: digits\n")
     shutil.copy(digits.parents[1] / "parts.py", tmp_path)
     study = nclens.load_study("results/digits")
-    finishes = (
-        r"is missing: the study has not run to its end; `snakemake --configfile digits.yaml --cores all` finishes"
-    )
+    finishes = r"is missing: the study has not run to its end; `nclens run digits.yaml` finishes"
     for file, call in {
         "claims.csv": lambda: study.claims,
         "metrics.parquet": lambda: study.metrics,

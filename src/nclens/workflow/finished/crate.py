@@ -14,11 +14,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nclens.workflow.finished.archive import MANIFEST, METADATA
+from nclens.workflow.paths import StudyFolder
 
 if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate
@@ -153,9 +154,14 @@ class Content:
         return f"results/{self.study}"
 
     @property
+    def resolved(self) -> str:
+        """The study with every default in the archive."""
+        return StudyFolder(Path(self.root)).resolved.as_posix()
+
+    @property
     def page(self) -> str:
         """The study's page in the archive."""
-        return f"{self.root}/report.html"
+        return StudyFolder(Path(self.root)).report.as_posix()
 
     @property
     def results(self) -> list[str]:
@@ -371,8 +377,8 @@ def _readme(content: Content, about: About, title: str, description: str) -> str
 | file | what |
 |---|---|
 | `{content.page}` | the page of the study: verdicts, figures, tables, provenance; open it in a browser |
-| `{content.root}/` | tables (`metrics.parquet`, `claims.csv`, `tables/`, `theory/`), figures, each with its CSV, runs |
-| `{content.configuration}`, `{content.root}/study.yaml` | the configuration, and the same with every default |
+| `{content.root}/` | tables, those of the theory in `theory/`, figures, each with its CSV, and runs |
+| `{content.configuration}`, `{content.resolved}` | the configuration, and the same with every default |
 | `Snakefile`, `rules/`, `profiles/` | the workflow |
 | `envs/requirements.lock` | versions of the packages |
 | `{MANIFEST}` | SHA-256 of every file |

@@ -24,8 +24,9 @@ from nclens.workflow.finished.archive import MANIFEST, METADATA, write_archive
 from nclens.workflow.finished.crate import PREVIEW, README, About, Content, crate_of
 from nclens.workflow.paths import RunFolder, StudyFolder, path_of
 from nclens.workflow.plan import Plan
-from nclens.workflow.provenance import PACKAGE, own_files, repository
+from nclens.workflow.provenance import own_files, repository
 from nclens.workflow.reused import files_of, reused_runs
+from nclens.workflow.running import workflow_files
 
 #: What of the networks goes in.
 NETWORKS = ("last", "all")
@@ -36,7 +37,6 @@ WORKFLOW = (
 )
 #: Names of the files that describe the archive.
 WRITTEN = (MANIFEST, METADATA, PREVIEW, README)
-PLACES = (PACKAGE / "workflow" / "_files", PACKAGE.parents[1])
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,7 @@ def _results(plan: Plan, chosen: Chosen) -> list[Path]:
 
 def _add_workflow(project: _Project) -> None:
     """Add the Snakefile, its rules, profiles and locked environment."""
-    place = next((place for place in PLACES if (place / "Snakefile").is_file()), None)
-    if place is None:
-        raise FileError(f"the Snakefile is missing in {' and '.join(map(str, PLACES))}: install nclens again")
+    place = workflow_files()
     for pattern in WORKFLOW:
         for path in sorted(place.glob(pattern)):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -299,7 +297,7 @@ def _add_networks(project: _Project, which: str, folder: Path) -> None:
             snapshots = folder / path_of(run).replace("/", "-")
             with write_epochs(snapshots, [last]) as put:
                 put(last, tensors)
-        project.add(snapshots, f"{project.study.root}/{name}/snapshots.safetensors")
+        project.add(snapshots, StudyFolder(Path(project.study.root)).run(name).snapshots.as_posix())
 
 
 def _asked_for(path: Path) -> FileError:

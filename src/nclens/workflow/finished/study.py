@@ -97,7 +97,7 @@ def load_study(folder: str | Path, folders: str | Path | Sequence[str | Path] = 
     if not resolved.is_file() and configuration is not None:
         raise FileError(f"{root} has no results yet, {resolved} is missing: `{made}` makes them")
     if not resolved.is_file():
-        others = sorted(str(path.parent) for path in root.glob("*/study.yaml"))
+        others = sorted(str(path) for path in root.glob("*") if StudyFolder(path).resolved.is_file())
         there = f"; studies in it: {_listed(others)}" if others else ", such as results/digits"
         raise FileError(f"{resolved} is missing: {root} is no study's folder{there}")
     try:
