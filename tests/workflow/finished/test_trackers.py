@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -112,13 +113,18 @@ def wandb_record(content):
 
 def read(folder):
     """The history by step, the configuration and the record of a run that was written offline."""
-    history, run = {}, None
-    for record in records_of(next(folder.glob("*.wandb"))):
-        if record.WhichOneof("record_type") == "run":
-            run = record.run
-        elif record.WhichOneof("record_type") == "history":
-            values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-            history[record.history.step.num] = values
+    history, run, ended, begun = {}, None, False, time.monotonic()
+    # The service of W&B, a process of its own, may still be writing when `finish` returns.
+    while not ended and time.monotonic() < begun + 30:
+        for record in records_of(next(folder.glob("*.wandb"))):
+            kind = record.WhichOneof("record_type")
+            ended |= kind == "exit"
+            if kind == "run":
+                run = record.run
+            elif kind == "history":
+                values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+                history[record.history.step.num] = values
+        time.sleep(0 if ended else 0.2)
     config = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
     return history, config, run
 
