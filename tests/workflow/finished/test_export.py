@@ -1,5 +1,6 @@
 """A finished study for a paper: what is written, what is refused, and that nothing of anybody else's is lost."""
 
+import hashlib
 import json
 import math
 import re
@@ -130,6 +131,13 @@ def test_a_file_in_the_way_is_named_and_nothing_is_written(study):
     Path("paper/nclens.json").write_text("{}")
     with pytest.raises(FileError, match=r"nclens\.json is no record of an export"):
         export(study.root, Path("paper"), **PAPER, figures="none")
+    # A record that names a file outside the folder does not reach it.
+    Path("mine.txt").write_text("mine")
+    digest = hashlib.sha256(b"mine").hexdigest()
+    Path("other").mkdir()
+    Path("other/nclens.json").write_text(json.dumps({"files": {"../mine.txt": digest}}))
+    export(study.root, Path("other"), **PAPER, figures="none")
+    assert Path("mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -356,7 +356,9 @@ def _recorded(to: Path) -> dict[str, str]:
         return {}
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return {str(name): str(digest) for name, digest in files.items() if not Path(name).is_absolute()}
+        # A record that somebody else wrote must not reach a file outside the folder.
+        inside = [name for name in files if not Path(name).is_absolute() and ".." not in Path(name).parts]
+        return {str(name): str(files[name]) for name in inside}
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise FileError(
             f"{path} is no record of an export; nothing was written: move it, or export to another folder"
