@@ -123,6 +123,10 @@ MISTAKES = {
         ["datasets.mine: needs a test split: `test`", "`test_path`", "test_per_class"],
     ),
     "two test splits": (table(test=0.2, test_path="b.csv"), ["datasets.mine: `test` and `test_path`"]),
+    "one file as two splits": (
+        table(path="a.csv", test_path="./a.csv"),
+        ["datasets.mine: `path`, `test_path` name one file twice", "a file each, or a share"],
+    ),
     "a table of another format": (table(path="a.xlsx"), ["datasets.mine.path = 'a.xlsx': must be a table: .csv"]),
     "labels in two columns": (
         table(target=["y", "z"], test=0.2),

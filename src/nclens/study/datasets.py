@@ -1,5 +1,6 @@
 """Data set entries: where samples come from."""
 
+import posixpath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -364,6 +365,12 @@ class Table(SplitFiles):
             if getattr(self, share) is not None and getattr(self, place) is not None:
                 message = "`{share}` and `{place}` are two splits of one name; allowed is one of them"
                 raise PydanticCustomError("shares", message, {"share": share, "place": place})
+        files = {
+            key: posixpath.normpath(path) for key in ("path", "test_path", "val_path") if (path := getattr(self, key))
+        }
+        if len(set(files.values())) < len(files):
+            message = "{keys} name one file twice: a sample would be in two splits; allowed: a file each, or a share"
+            raise PydanticCustomError("shares", message, {"keys": ", ".join(f"`{key}`" for key in files)})
         sizes = self.train_per_class is not None and self.test_per_class is not None
         if self.test is None and self.test_path is None and not sizes:
             also = ", or `train_per_class` and `test_per_class`" if self.task == "classification" else ""
