@@ -267,7 +267,19 @@ class Transformer(nn.Module):
         hidden: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        """Build the network; see `transformer` for the arguments."""
+        """Build the network.
+
+        Args:
+            vocabulary: sizes of both vocabularies.
+            width: feature dimension d, a multiple of `heads`.
+            encoder_layers, decoder_layers: number of layers.
+            heads: attention heads of each layer.
+            hidden: width of the feed-forward parts; 4 d by default.
+            dropout: share of hidden values and attention weights that are dropped in training.
+
+        Raises:
+            UnfitError: the width is no multiple of the heads.
+        """
         super().__init__()
         hidden = 4 * width if hidden is None else hidden
         if width < 2 or width % heads:
@@ -313,41 +325,19 @@ def sinusoids(length: int, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width].float()
 
 
-def transformer(
-    vocabulary: Vocabulary,
-    *,
-    width: int = 96,
-    encoder_layers: int = 1,
-    decoder_layers: int = 1,
-    heads: int = 4,
-    hidden: int | None = None,
-    dropout: float = 0.1,
-    tied: bool = False,
-) -> Network:
-    """Return an encoder-decoder Transformer with a linear head on the decoder's last hidden states.
+def transformer(vocabulary: Vocabulary, *, tied: bool = False, **sizes: Any) -> Network:
+    """Return a `Transformer` with a linear head on its features, the decoder's last hidden states.
 
     Args:
         vocabulary: sizes of both vocabularies.
-        width: feature dimension d, a multiple of `heads`.
-        encoder_layers, decoder_layers: number of layers.
-        heads: attention heads of each layer.
-        hidden: width of the feed-forward parts; 4 d by default.
-        dropout: share of hidden values and attention weights that are dropped in training.
         tied: use the head's weight W (K, d) as the embedding of the target tokens too.
+        **sizes: as `Transformer` takes them.
 
     Raises:
         UnfitError: the width is no multiple of the heads.
     """
-    backbone = Transformer(
-        vocabulary,
-        width=width,
-        encoder_layers=encoder_layers,
-        decoder_layers=decoder_layers,
-        heads=heads,
-        hidden=hidden,
-        dropout=dropout,
-    )
-    network = Network(backbone, width, vocabulary.target)
+    backbone = Transformer(vocabulary, **sizes)
+    network = Network(backbone, backbone.decoder.width, vocabulary.target)
     if tied:
         backbone.decoder.tie(network.head)
     return network
