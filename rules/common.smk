@@ -50,6 +50,9 @@ ENVIRONMENT = "../envs/environment.yaml"
 
 # Slurm's warning before the end, early enough to write a checkpoint; jobs elsewhere do not see it.
 WARNING = "--signal=TERM@180"
+# Every process of the job gets it. The shell waits for the checkpoint, and the log for the last line: else the job would
+# end at once, and Slurm would kill what still writes.
+shell.prefix("trap : TERM; tee() {{ trap '' TERM; exec tee \"$@\"; }}; ")
 
 
 # Runs that other studies have made; a function of the output is no reason to run again: neither is a path.

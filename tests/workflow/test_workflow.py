@@ -514,8 +514,8 @@ def start(place):
         place.command("--cores", "1", f"results/own/{RUN}/metrics.csv"),
         cwd=place.folder,
         env=place.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=place.path("said.txt").open("w"),
+        stderr=subprocess.STDOUT,
     )
     checkpoint = place.path("results", "own", RUN, ".work", "checkpoint.safetensors")
     deadline = time.monotonic() + 120
@@ -527,6 +527,14 @@ def start(place):
     return process
 
 
+def trainings(process):
+    """Return the processes that train for a Snakemake."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    # A process that has ended has no arguments.
+    words = {child: child.as_dict(["cmdline"])["cmdline"] or [""] for child in children if child.is_running()}
+    return [child for child, command in words.items() if "train" in command and "bash" not in command[0]]
+
+
 def digests(place):
     folder = place.path("results", "own", RUN)
     epochs = json.loads((folder / "run.json").read_text())["spec"]["snapshots"]
@@ -535,14 +543,20 @@ def digests(place):
 
 @pytest.mark.slow
 def test_killed_trainings_and_killed_workflows_end_with_the_same_bits(slow):
-    # A training killed: Snakemake starts it again, and it goes on.
+    # Slurm's warning reaches every process of a job: its shell waits until the checkpoint is written.
     process = start(slow)
-    stages = [
-        child for child in psutil.Process(process.pid).children(recursive=True) if "nclens" in " ".join(child.cmdline())
-    ]
-    (training,) = [child for child in stages if "train" in child.cmdline() and child.name() != "bash"]
-    training.kill()
+    training = trainings(process)[0]
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.terminate()
+    assert psutil.wait_procs([training], 60)[0]
+    # A training killed: Snakemake starts it again, and it goes on.
+    deadline = time.monotonic() + 60
+    while not trainings(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    trainings(process)[0].kill()
     assert process.wait(300) == 0
+    assert "stopped by SIGTERM; the same command goes on from here" in slow.path("said.txt").read_text()
     assert "goes on after epoch" in slow.path("results", "own", "logs", "train", f"{RUN}.log").read_text()
     assert not slow.path("results", "own", RUN, ".work").exists()
     repeated = digests(slow)
