@@ -24,11 +24,11 @@ def network():
     """Return the network, the same in each process."""
     import torch
 
-    from nclens.models.transformer import Vocabulary, transformer
+    from nclens.models.encoder_decoder import Vocabulary, transformer
 
     torch.manual_seed(0)
     sizes = Vocabulary(LETTERS, PHONES, PHONES - 1, LONGEST_SOURCE, LONGEST_TARGET)
-    made = transformer(sizes, width=96, dropout=0.0).eval()
+    made = transformer(sizes, sizes.target, width=96, dropout=0.0).eval()
     with torch.no_grad():
         made.head.weight.mul_(2)
         made.head.bias[sizes.end] += 1.5
@@ -88,7 +88,7 @@ def theirs(made, sources):
     import_torchvision()
     from transformers import PegasusConfig, PegasusForConditionalGeneration
 
-    from nclens.models.transformer import pegasus_weights
+    from nclens.models.encoder_decoder import pegasus_weights
 
     configuration, weights = pegasus_weights(made)
     model = PegasusForConditionalGeneration(PegasusConfig(**configuration)).eval()

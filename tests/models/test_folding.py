@@ -46,7 +46,8 @@ REGISTERED = {
 
 
 def test_every_registered_model_is_in_the_table():
-    assert {name.split()[0] for name in REGISTERED} == set(MODELS)
+    # A Transformer has no batch normalisation, and takes no images.
+    assert {name.split()[0] for name in REGISTERED} == set(MODELS) - {"transformer"}
 
 
 @pytest.mark.parametrize(

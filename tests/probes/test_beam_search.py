@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nclens.models import Network
-from nclens.models.transformer import PADDING, Vocabulary, transformer
+from nclens.models.encoder_decoder import PADDING, Vocabulary, transformer
 from nclens.probes.beam_search import Search, beam_search
 
 SIZES = Vocabulary(source=5, target=3, end=2, longest_source=4, longest_target=4)
@@ -13,7 +13,7 @@ SIZES = Vocabulary(source=5, target=3, end=2, longest_source=4, longest_target=4
 
 def network_of(seed, sizes=SIZES, sharpness=3.0):
     torch.manual_seed(seed)
-    network = transformer(sizes, width=8, heads=2).eval()
+    network = transformer(sizes, sizes.target, width=8, heads=2).eval()
     with torch.no_grad():
         network.head.weight *= sharpness
     return network
@@ -32,7 +32,7 @@ def score_of(network, source, tokens, search):
     inputs = torch.tensor([sizes.begin, *tokens[:-1]])
     padded = torch.full((sizes.longest_target,), PADDING)
     padded[: len(inputs)] = inputs
-    logits = network(torch.cat([source, padded])[None])[0].double() / search.temperature
+    logits = network.head(network.backbone.decode(source[None], padded[None]))[0].double() / search.temperature
     total = sum(logits.log_softmax(1)[place, token].item() for place, token in enumerate(tokens))
     return total / len(tokens) ** search.alpha
 

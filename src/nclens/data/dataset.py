@@ -16,8 +16,8 @@ class Splits(ABC):
     """A training, a test and perhaps a validation split of inputs and targets; each task has a subclass.
 
     Attributes:
-        task: `classification` or `regression`.
-        train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F).
+        task: `classification`, `regression` or `sequences`.
+        train_inputs, test_inputs: uint8 images (N, C, H, W) in 0..255, or float32 rows (N, F); of sequences tokens.
         train_targets, test_targets: one target per sample; type and shape depend on the task.
         val_inputs, val_targets: the validation split, as the others; None for none. On it are fitted what needs samples
             that are neither trained nor tested on, such as a temperature.
@@ -45,21 +45,25 @@ class Splits(ABC):
         if (self.val_inputs is None) != (self.val_targets is None):
             raise ValueError("val inputs and val targets: both or neither must be given")
         for split, (inputs, targets) in self.parts.items():
-            if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
-                inputs.dtype == torch.float32 and inputs.ndim == 2
-            ):
-                raise ValueError(
-                    f"{split} inputs must be uint8 images (N, C, H, W) or float32 rows (N, F), "
-                    f"not {inputs.dtype} of shape {tuple(inputs.shape)}"
-                )
-            if inputs.is_floating_point() and not all(bool(part.isfinite().all()) for part in in_chunks(inputs)):
-                raise ValueError(f"{split} inputs must be finite")
+            self._check_inputs(split, inputs)
             self._check_targets(split, targets, len(inputs))
             if inputs.shape[1:] != self.train_inputs.shape[1:]:
                 raise ValueError(
                     f"train and {split} inputs must have the same shape, not {tuple(self.train_inputs.shape[1:])} "
                     f"and {tuple(inputs.shape[1:])}"
                 )
+
+    def _check_inputs(self, split: str, inputs: Tensor) -> None:
+        """Raise a ValueError if the inputs of a split are invalid."""
+        if not (inputs.dtype == torch.uint8 and inputs.ndim == 4) and not (
+            inputs.dtype == torch.float32 and inputs.ndim == 2
+        ):
+            raise ValueError(
+                f"{split} inputs must be uint8 images (N, C, H, W) or float32 rows (N, F), "
+                f"not {inputs.dtype} of shape {tuple(inputs.shape)}"
+            )
+        if inputs.is_floating_point() and not all(bool(part.isfinite().all()) for part in in_chunks(inputs)):
+            raise ValueError(f"{split} inputs must be finite")
 
     @abstractmethod
     def _check_targets(self, split: str, targets: Tensor, samples: int) -> None:
@@ -69,6 +73,11 @@ class Splits(ABC):
     @abstractmethod
     def target_facts(self) -> dict[str, Any]:
         """The manifest's entries about the targets."""
+
+    @property
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the training inputs, by `channel_statistics`."""
+        return channel_statistics(self.train_inputs)
 
     @property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -22,6 +22,14 @@ def place_split(tensors: dict[str, Tensor], manifest: dict[str, Any], device: to
     )
 
 
+def measured_split(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device, name: str) -> Split:
+    """Return what is measured of a split: all, or of sequences those that the manifest lists; as `place_split`."""
+    split = place_split(tensors, manifest, device, name)
+    if task_of(manifest) != "sequences":
+        return split
+    return split.subset(torch.tensor(manifest["measured"][name], device=device))
+
+
 def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
     """Return the training and the test split of a prepared data set on a device; both are taken out of `tensors`."""
     return place_split(tensors, manifest, device, "train"), place_split(tensors, manifest, device, "test")

@@ -1,10 +1,11 @@
-"""The task of a prepared data set, classification or regression, its splits, and the size of the head it needs."""
+"""The task of a prepared data set, its splits, and the size of the head it needs."""
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Task -> key of the manifest's list of names, one per row of the head: the K classes, or the n targets.
-OUTPUTS = {"classification": "classes", "regression": "targets"}
+#: Task -> key of the manifest's list of names, one per row of the head: the K classes, or the n targets. The samples of
+#: `sequences` are their target tokens, which are classified.
+OUTPUTS = {"classification": "classes", "regression": "targets", "sequences": "classes"}
 
 
 def task_of(manifest: Mapping[str, Any]) -> str:
@@ -15,6 +16,11 @@ def task_of(manifest: Mapping[str, Any]) -> str:
 def output_count(manifest: Mapping[str, Any]) -> int:
     """Return the number of rows of the head for a prepared data set: K classes or n targets."""
     return len(manifest[OUTPUTS[task_of(manifest)]])
+
+
+def sample_count(manifest: Mapping[str, Any]) -> int:
+    """Return the number of training samples of a prepared data set; of sequences that of their target tokens."""
+    return manifest["tokens"]["train"] if task_of(manifest) == "sequences" else manifest["train"]
 
 
 def split_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Batches without a data loader: each split is one tensor on the device, indexed by batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -12,11 +12,11 @@ class Split:
     """One split on the device, with the normalisation from stored values to network inputs.
 
     Attributes:
-        inputs: uint8 images (N, C, H, W) or float32 rows (N, F), as stored.
-        targets: int64 (N,), or float32 (N, n) for regression.
+        inputs: uint8 images (N, C, H, W), float32 rows (N, F) or int32 tokens (N, S + T), as stored.
+        targets: int64 (N,), or float32 (N, n) for regression; of sequences int64 (N, T), padded with -1.
         mean, std: one value per channel, repeated at each pixel (1, C, H, W), or per column (1, F), in units of the
             stored values.
-        task: `classification` or `regression`.
+        task: `classification`, `regression` or `sequences`.
     """
 
     inputs: Tensor
@@ -53,21 +53,34 @@ class Split:
         )
 
     def __len__(self) -> int:
-        """Return the number of samples N."""
+        """Return the number of inputs N."""
         return len(self.targets)
 
+    def of_samples(self, targets: Tensor) -> Tensor:
+        """Return the targets of the samples: of sequences (B, T) those of their tokens (n,), else all as they are.
+
+        A network returns an output for each.
+        """
+        return targets[targets >= 0] if self.task == "sequences" else targets
+
+    def subset(self, index: Tensor) -> "Split":
+        """Return the split of the inputs at `index` alone."""
+        return replace(self, inputs=self.inputs[index], targets=self.targets[index])
+
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stored inputs and the targets of the samples at `index` (B,)."""
+        """Return the stored inputs at `index` (B,), and the targets of their samples."""
         # A row is copied as a whole, an image pixel by pixel: so images are taken as rows of a view.
         rows = self.inputs if self.inputs.ndim == 2 else self.inputs.permute(0, 2, 3, 1).flatten(1)
         taken = rows.index_select(0, index)
         if self.inputs.ndim == 4:
             _, channels, height, width = self.inputs.shape
             taken = taken.view(-1, height, width, channels).permute(0, 3, 1, 2)
-        return taken, self.targets.index_select(0, index)
+        return taken, self.of_samples(self.targets.index_select(0, index))
 
     def normalise(self, stored: Tensor) -> Tensor:
-        """Return stored values as float32 network inputs, (x - mean) / std."""
+        """Return stored values as float32 network inputs, (x - mean) / std; tokens as they are."""
+        if self.task == "sequences":
+            return stored
         # `sub` allocates: stored float32 rows must not be changed in place.
         return stored.to(torch.float32).sub(self.mean).div_(self.std)
 

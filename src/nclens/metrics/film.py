@@ -50,17 +50,18 @@ class Film:
 
         Args:
             last: the last snapshot: `train.features` (N, d), `train.targets` (N,) and `weight` (K, d).
-            templates: the classes whose templates span a plane; those that do not exist are left out.
+            templates: the classes whose templates span a plane; those without a sample are left out.
 
         Raises:
             ValueError: as `nclens.metrics.collapse.class_means`.
         """
         features, weight = as_tensor("features", last["train.features"]), as_tensor("weight", last["weight"])
         labels = check_labels(last["train.targets"], len(weight), len(features), features)
-        first = [k for k in dict.fromkeys(templates) if k < len(weight)]
-        chosen = _classes(len(weight), first)
+        known = labels.unique().tolist()
+        first = [k for k in dict.fromkeys(templates) if k in known]
+        chosen = _classes(known, first)
         samples = balanced_sample(labels, chosen.tolist())
-        means = class_means(features, labels, len(weight))[chosen]
+        means = class_means(features, labels, len(weight), min_samples=1)[chosen]
         planes = {"principal": (principal_plane(means, features[samples]), chosen)}
         if len(first) == 3:
             with suppress(ValueError):  # the templates are on one line
@@ -90,7 +91,7 @@ class Film:
         """
         features = as_tensor("features", tensors["train.features"])
         if means is None and "classes" in self._known:
-            means = class_means(features, tensors["train.targets"], len(tensors["weight"]))
+            means = class_means(features, tensors["train.targets"], len(tensors["weight"]), min_samples=1)
         for name, (basis, classes) in self._planes.items():
             points = project(features[self._samples], basis)
             centres = points[:0] if means is None else project(as_tensor("means", means)[classes], basis)
@@ -145,9 +146,9 @@ def in_16_bits(values: Array) -> tuple[Tensor, Tensor]:
     return (numbers / scale).round().to(torch.int16), scale
 
 
-def _classes(count: int, first: Sequence[int]) -> Tensor:
-    """At most `CLASSES` of so many classes: those that come first, then others by the seed, ascending."""
-    others = [k for k in range(count) if k not in first]
+def _classes(known: Sequence[int], first: Sequence[int]) -> Tensor:
+    """At most `CLASSES` of the classes known: those that come first, then others by the seed, ascending."""
+    others = [k for k in known if k not in first]
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(SEED)).tolist()
     drawn = sorted(others[place] for place in order[: CLASSES - len(first)])
     return torch.tensor([*first, *drawn])

@@ -8,6 +8,7 @@ from nclens.models.blocks import block, layers_of
 from nclens.models.cosine import CosineHead, with_cosine_head
 from nclens.models.cost import count_flops
 from nclens.models.dense import mlp
+from nclens.models.encoder_decoder import Vocabulary, transformer
 from nclens.models.head import check_affine, find_head, split_at_head
 from nclens.models.network import MODELS, Network, place_network, register
 from nclens.models.small import resnet8, resnet20, vgg
@@ -17,6 +18,7 @@ __all__ = [
     "MODELS",
     "CosineHead",
     "Network",
+    "Vocabulary",
     "block",
     "check_affine",
     "count_flops",
@@ -32,6 +34,7 @@ __all__ = [
     "resnet50",
     "split_at_head",
     "torchvision",
+    "transformer",
     "vgg",
     "with_cosine_head",
 ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nclens.models.encoder_decoder import Cache, Transformer
 from nclens.models.network import Network
-from nclens.models.transformer import Cache, Transformer
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def beam_search(network: Network, sources: Tensor, search: Search) -> list[list[
     number of hypotheses, it is exhaustive. A wider beam need not find a higher score.
 
     Args:
-        network: a Transformer, see `nclens.models.transformer`; it is left in evaluation mode.
+        network: a Transformer, see `nclens.models.encoder_decoder`; it is left in evaluation mode.
         sources: (B, S), padded with -1.
         search: width, temperature, exponent of the length and longest hypothesis.
 

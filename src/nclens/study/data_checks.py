@@ -8,11 +8,12 @@ from pydantic_core import PydanticCustomError
 from nclens.study.chosen_classes import ChosenClasses
 from nclens.study.datasets import Files, Textures
 from nclens.study.digits import Digits
+from nclens.study.sequence_data import SequenceData
 
 
 def known_classes(entry: Any) -> int | None:
     """Return the number of classes K of a data entry, where it is known."""
-    if isinstance(entry, ChosenClasses):
+    if isinstance(entry, ChosenClasses | SequenceData):
         return entry.kept_classes
     return 10 if isinstance(entry, Digits) else None
 

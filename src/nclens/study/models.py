@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, Positive, kind
+from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, Number, Positive, kind
 
 #: Channels, units or features, and an end of what fits in a memory.
 Width = Annotated[Integer, Field(ge=1, le=1_000_000)]
@@ -144,6 +144,40 @@ class MLP(Headed):
         return self.widths[-1]
 
 
+class Transformer(Headed):
+    """An encoder-decoder Transformer for sequences; the feature dimension d is the width."""
+
+    name: Literal["transformer"]
+    width: Annotated[Integer, Field(ge=2, le=1_000_000)] = 96
+    """Width of all layers, a multiple of `heads`: d."""
+    encoder_layers: Annotated[Integer, Field(ge=1, le=1000)] = 1
+    """Layers of the encoder."""
+    decoder_layers: Annotated[Integer, Field(ge=1, le=1000)] = 1
+    """Layers of the decoder."""
+    heads: Annotated[Integer, Field(ge=1, le=1000)] = 4
+    """Attention heads of each layer."""
+    hidden: Width | None = None
+    """Units of the feed-forward parts; null for 4 x width."""
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    """Share of hidden values and attention weights that is dropped in training."""
+    tied: Flag = False
+    """The head's weight is the embedding of the target tokens too."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension d."""
+        return self.width
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            message = "width = {width}: must be a multiple of heads = {heads}"
+            raise PydanticCustomError("width", message, {"width": self.width, "heads": self.heads})
+        if self.tied and self.head == "cosine":
+            raise PydanticCustomError("tied", "tied = true: needs `head: linear`; the scale of a cosine head is fixed")
+        return self
+
+
 def _ours_alone(parameters: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is not the user's to say: K comes from the data, and weights are random."""
     reasons = {
@@ -186,6 +220,7 @@ MODEL_KINDS: dict[str, type[Closed]] = {
     "resnet50": ResNet50,
     "vgg": VGG,
     "mlp": MLP,
+    "transformer": Transformer,
     "torchvision": TorchvisionModel,
 }
 

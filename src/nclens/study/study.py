@@ -36,7 +36,7 @@ from nclens.study.optimizers import OptimizerBase
 from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
-from nclens.study.tasks import check_task
+from nclens.study.tasks import MEASURED_AS, check_task
 from nclens.study.teachers import check_teachers
 
 #: Runs of a study, and snapshots of them all: more than a machine plans in a day.
@@ -163,7 +163,8 @@ class Study(Closed):
                     {"where": where, "value": experiment.baseline, "allowed": ", ".join(experiment.losses)},
                 )
             check_reused(self, name)
-            check_task(name, experiment, self.task(name), self.losses, self._unfit_probes(self.task(name)))
+            task = self.data_task(name)
+            check_task(name, experiment, task, self.losses, self.models, self._unfit_probes(task))
             self._check_data(where, experiment)
         check_teachers(self.losses, self.experiments, self.task)
         check_labels(self)
@@ -427,9 +428,17 @@ class Study(Closed):
         plain = (loss for loss in entry.losses if isinstance(self.losses[loss], CrossEntropy))
         return entry.baseline or next(plain, None)
 
-    def task(self, experiment: str) -> str:
-        """Return the task of an experiment, that of its data set: `classification` or `regression`."""
+    def data_task(self, experiment: str) -> str:
+        """Return the task of an experiment's data set: `classification`, `regression` or `sequences`."""
         return getattr(self.datasets[self.experiments[experiment].dataset], "task", "classification")
+
+    def task(self, experiment: str) -> str:
+        """Return the task whose losses, measures, claims and figures an experiment has, that of its data set.
+
+        It is `classification` or `regression`: the tokens of sequences are classified.
+        """
+        task = self.data_task(experiment)
+        return MEASURED_AS.get(task, task)
 
     def weight_decay(self, experiment: str, loss: str) -> float:
         """Return the weight decay that an experiment's loss is trained with: the loss entry's, or the experiment's."""

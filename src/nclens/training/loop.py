@@ -163,15 +163,17 @@ class Trainer:
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
             raise UnfitError("augmentation flip_crop needs images (C, H, W); rows allow only none")
-        if train.task == "classification":
+        if train.task != "regression":
             # Once, for all batches: checking the values of each would make a GPU wait at every step.
             for name, split in (("training", train), ("test", test)):
-                check_labels(split.targets, network.head.out_features, len(split.inputs), name=f"the {name} labels")
+                labels = split.of_samples(split.targets)
+                check_labels(labels, network.head.out_features, len(labels), name=f"the {name} labels")
         self.network, self.loss, self.settings, self.seed = network, loss, settings, seed
         self.train_split, self.test_split = train, test
         self.device = train.inputs.device
         # Rows are small and not augmented, so they are normalised once.
-        self._rows = train.normalise(train.inputs) if train.inputs.ndim == 2 else None
+        rows = train.inputs.ndim == 2 and train.task != "sequences"
+        self._rows = train.normalise(train.inputs) if rows else None
         # The compiled backbone shares the network's parameters; evaluation and checkpoints use the original.
         self._backbone: Backbone = torch.compile(network.backbone) if settings.compile else network.backbone
         self.parameters = list(network.parameters())
@@ -189,7 +191,7 @@ class Trainer:
         # Where a step finds its batch.
         self._index = torch.empty(settings.batch_size, dtype=torch.int64, device=self.device)
         recorder = recorder or (record_cuda_graph if self.device.type == "cuda" else None)
-        self.direct = _why_direct(settings, loss) if recorder else None
+        self.direct = _why_direct(settings, loss, train.task) if recorder else None
         if self.direct is not None and settings.cuda_graph == "required":
             raise ValueError(f"training.cuda_graph is `required`, but {self.direct}; use `auto` or `never`")
         self._replayed = self._prepared(recorder) if recorder is not None and self.direct is None else None
@@ -345,8 +347,10 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def _why_direct(settings: Settings, loss: Loss) -> str | None:
+def _why_direct(settings: Settings, loss: Loss, task: str) -> str | None:
     """Return why the steps of a training cannot be replays of one recording; None if they can."""
+    if task == "sequences":
+        return "each batch of sequences has another number of tokens"
     if settings.cuda_graph == "never":
         return "cuda_graph is `never`"
     if settings.compile:
@@ -446,12 +450,14 @@ def evaluate(
     batch_size = batch_size or evaluation_batch(split.inputs)
     columns = ("loss", *STATISTICS[split.task])
     sums = torch.zeros(len(columns), dtype=torch.float64, device=split.inputs.device)
+    samples = 0
     for start in range(0, len(split), batch_size):
-        targets = split.targets[start : start + batch_size]
+        targets = split.of_samples(split.targets[start : start + batch_size])
+        samples += len(targets)
         inputs = split.normalise(split.inputs[start : start + batch_size])
         logits, value = objective(network, loss, penalties, inputs, targets, precision=precision)
         sums += torch.stack([value, *batch_statistics(split.task, logits, targets)]) * len(targets)
-    return dict(zip(columns, (sums / len(split)).tolist(), strict=True))
+    return dict(zip(columns, (sums / samples).tolist(), strict=True))
 
 
 @torch.no_grad()
@@ -460,7 +466,8 @@ def extract_features(
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, d) and logits (N, K) of a split in evaluation mode, in order, float32, on the CPU.
 
-    `backbone` replaces the network's own, for instance by the pass that `nclens.training.passes` chooses.
+    Of sequences N is the number of target tokens. `backbone` replaces the network's own, for instance by the pass that
+    `nclens.training.passes` chooses.
 
     Raises:
         ValueError: in the first or the last batch the logits are not h W' + b up to rounding, see
@@ -469,14 +476,16 @@ def extract_features(
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
     # Filled in place: concatenating batches at the end would need twice the memory.
-    features = torch.empty(len(split), network.head.in_features, dtype=torch.float32)
-    logits = torch.empty(len(split), network.head.out_features, dtype=torch.float32)
-    starts = range(0, len(split), batch_size)
+    samples = len(split.of_samples(split.targets))
+    features = torch.empty(samples, network.head.in_features, dtype=torch.float32)
+    logits = torch.empty(samples, network.head.out_features, dtype=torch.float32)
+    starts, done = range(0, len(split), batch_size), 0
     for start in starts:
         hidden = (backbone or network.backbone)(split.normalise(split.inputs[start : start + batch_size]))
-        features[start : start + batch_size] = hidden
+        rows = slice(done, done := done + len(hidden))
+        features[rows] = hidden
         outputs = network.head(hidden)
         if start in (starts[0], starts[-1]):
             check_affine(network.head, hidden, outputs, network.head_path)
-        logits[start : start + batch_size] = outputs
+        logits[rows] = outputs
     return features, logits

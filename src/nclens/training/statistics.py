@@ -10,7 +10,7 @@ def batch_statistics(task: str, outputs: Tensor, targets: Tensor) -> list[Tensor
     """Return the statistics of a batch: scalars, in the order of `nclens.training.history.STATISTICS`.
 
     Args:
-        task: `classification` or `regression`.
+        task: `classification`, `regression` or `sequences`.
         outputs: logits (B, K), or predictions (B, n).
         targets: class labels (B,), or targets (B, n).
     """

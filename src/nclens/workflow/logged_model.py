@@ -19,11 +19,15 @@ from torch import Tensor, nn
 
 from nclens.data.tasks import OUTPUTS, output_count, task_of
 from nclens.data.tensors import Split
-from nclens.workflow.build.models import build_network
+from nclens.models.encoder_decoder import AtEveryPlace
+from nclens.workflow.build.models import network_of
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import Entry, TrackRun, flat
+from nclens.workflow.specs import Entry, TrackRun
+
+#: What the metadata of a model take over from its data set's manifest, beside the names of its outputs.
+FACTS = ("mean", "std", "input_offset", "source_tokens", "vocabulary")
 
 
 class Normalising(nn.Module):
@@ -57,21 +61,30 @@ def log(run_id: str, root: Path, spec: TrackRun, record: Mapping[str, Any]) -> s
     manifest = read_json(StudyFolder(root).manifest(spec.dataset), "prepare")
     data, _ = read_tensors(StudyFolder(root).data(spec.dataset), "prepare")
     names = OUTPUTS[task_of(manifest)]
-    network = build_network(flat(Entry(**record["spec"]["model"])), manifest["shape"], output_count(manifest))
+    network = network_of(Entry(**record["spec"]["model"]), manifest)
     read_weights(network, StudyFolder(root).run(spec.run).snapshots, spec.epoch)
     example, target = data["train.inputs"][:2].contiguous(), data["train.targets"][:2]
-    split = Split.place(example, target, manifest["mean"], manifest["std"], "cpu")
-    # One value a channel: a split on the device has it for every pixel.
-    mean, std = (values[..., :1, :1] if values.ndim == 4 else values for values in (split.mean, split.std))
-    facts = {key: manifest[key] for key in ("mean", "std", "input_offset", names) if key in manifest}
+    recorded: nn.Module
+    if task_of(manifest) == "sequences":
+        recorded, form = AtEveryPlace(network), _form(example.numpy(), *target.shape[1:], output_count(manifest))
+    else:
+        split = Split.place(example, target, manifest["mean"], manifest["std"], "cpu")
+        # One value a channel: a split on the device has it for every pixel.
+        mean, std = (values[..., :1, :1] if values.ndim == 4 else values for values in (split.mean, split.std))
+        recorded, form = Normalising(network, mean.clone(), std.clone()), _form(example.numpy(), output_count(manifest))
+    facts = {
+        key: manifest[key]
+        for key in ("mean", "std", "input_offset", "source_tokens", "vocabulary", names)
+        if key in manifest
+    }
     with mlflow.start_run(run_id=run_id):
         model = mlflow.pytorch.log_model(
-            Normalising(network, mean.clone(), std.clone()).eval(),
+            recorded.eval(),
             name=name_of(spec.loss, spec.seed),
             step=spec.epoch,
             metadata=facts,
             tags={"mlflow.note.content": _note(manifest, names)},
-            **_form(example.numpy(), output_count(manifest)),
+            **form,
         )
     return str(model.model_id)
 
@@ -101,12 +114,12 @@ def save_one() -> None:
         mlflow.pytorch.save_model(network, Path(folder, "network"), **_form(np.zeros((2, 1), np.float32), 1))
 
 
-def _form(example: np.ndarray, outputs: int) -> dict[str, Any]:
+def _form(example: np.ndarray, *outputs: int) -> dict[str, Any]:
     """Return the arguments by which MLflow exports a network: an input example, its signature, its requirements."""
     inputs = Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))])
     return {
         "input_example": example,
-        "signature": ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, outputs))])),
+        "signature": ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, *outputs))])),
         "pip_requirements": ["torch"],
         "serialization_format": "pt2",  # an exported graph, no pickle
     }
@@ -115,6 +128,18 @@ def _form(example: np.ndarray, outputs: int) -> dict[str, Any]:
 def _note(manifest: Mapping[str, Any], names: str) -> str:
     """Return what a user of a recorded network must know: its inputs, its outputs and its mode."""
     shape = ", ".join(map(str, ("N", *manifest["shape"])))
+    exported = (
+        "The network is an exported graph, always in evaluation mode: PyTorch refuses eval() and train() on what "
+        "mlflow.pytorch.load_model returns. Loaded by nclens.workflow.tracking.load_network it has eval()."
+    )
+    if task_of(manifest) == "sequences":
+        sizes = manifest["vocabulary"]
+        return (
+            f"Input: int32 ({shape}), {sizes['longest_source']} source tokens, then {sizes['longest_target']} target "
+            f"tokens, numbers of the metadata's source_tokens and classes, -1 behind the end. Output: logits, float32 "
+            f"(N, {sizes['longest_target']}, {sizes['target']}), of each target token from the source and the earlier "
+            f"target tokens. {exported}"
+        )
     if len(manifest["shape"]) == 3:
         inputs = f"uint8 ({shape}), pixels from 0 to 255 as the data set holds them"
         formula, each = "(pixels / 255 - mean) / std", "channel"
@@ -128,6 +153,5 @@ def _note(manifest: Mapping[str, Any], names: str) -> str:
     return (
         f"Input: {inputs}. The network normalises them: {formula} of each {each}, with the {scale} of the model's "
         f"metadata. Output: {outputs}, float32 (N, {len(manifest[names])}), in the order of the metadata's {names}. "
-        "The network is an exported graph, always in evaluation mode: PyTorch refuses eval() and train() on what "
-        "mlflow.pytorch.load_model returns. Loaded by nclens.workflow.tracking.load_network it has eval()."
+        f"{exported}"
     )

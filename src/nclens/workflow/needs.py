@@ -25,6 +25,8 @@ GFLOPS = {
     "vgg": 0.6,
     "mlp": 0.001,
 }
+#: Of a Transformer, for each parameter of a layer and token: a multiply-add. A layer has some 14 d^2 parameters.
+_LAYER = 2 * 14
 #: What is assumed of a model that is not in the table.
 GFLOPS_UNKNOWN = 2.0
 #: Operations a second that training reaches on one CPU core and on a GPU, 1e9; modest ones of their kind.
@@ -130,6 +132,10 @@ def _operations(model: Entry | None, data: Mapping[str, Any]) -> tuple[float, in
     shape = data.get("shape", [3, 32, 32])
     if model is None:
         return 0.0, math.prod(shape)
+    if model.called == "transformer":
+        sizes = model.arguments
+        layers = sizes["encoder_layers"] + sizes["decoder_layers"]
+        return _LAYER * layers * sizes["width"] ** 2 * math.prod(shape), math.prod(shape)
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
     return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
 

@@ -17,7 +17,7 @@ from nclens.study.experiments import Experiment
 from nclens.training.loop import parts_of
 from nclens.workflow import specs
 from nclens.workflow.build.losses import build_loss
-from nclens.workflow.build.models import build_network
+from nclens.workflow.build.models import network_of
 from nclens.workflow.stages.prepare import read
 
 #: Training samples of a trial's forward pass: batch normalisation needs two.
@@ -46,14 +46,13 @@ def read_data(study: Study, data_dir: Path) -> Read:
 
 def described_data(data: Read) -> Iterator[str]:
     """Yield a line on each data set: sizes of its splits, shape of an input, number of classes or targets."""
-    for name, (splits, manifest) in data.items():
+    for name, (_, manifest) in data.items():
         task, outputs = task_of(manifest), output_count(manifest)
         sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
         sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
         line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {OUTPUTS[task]}"
-        if task == "classification":
-            counts = torch.bincount(splits.train_targets, minlength=outputs)
-            low, high = int(counts.min()), int(counts.max())
+        if (counts := manifest.get("train_counts")) is not None:
+            low, high = min(counts), max(counts)
             line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
         yield line
 
@@ -78,7 +77,7 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         if (declared := study.models[model].dim) not in (None, dim):
             faults.append(f"{place}: dim = {declared}, but its features have {dim} dimensions")
         weights = sum(parameter.numel() for parameter in network.parameters())
-        names = "K" if task_of(data[dataset][1]) == "classification" else "n"
+        names = "n" if task_of(data[dataset][1]) == "regression" else "K"
         yield f"{place}: linear head `{network.head_path}`, d = {dim}, {names} = {outputs}, {weights:,} parameters"
         for probe, entry in _probes_of(study, dataset, model):
             if (asked := getattr(entry, "directions", None)) is not None and asked > dim:
@@ -95,9 +94,7 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
         for loss in losses:
             try:
                 run = study.run(experiment, loss, min(study.experiments[experiment].seeds))
-                counts = None
-                if names == "K":
-                    counts = data[dataset][0].train_targets.bincount(minlength=outputs).tolist()
+                counts = data[dataset][1].get("train_counts")
                 tried = build_loss(specs.train(study, run).loss, study.experiments[experiment].epochs, counts=counts)
                 found = tried(logits, targets, **parts_of(network, features, tried.needs)).mean()
                 if not found.requires_grad:
@@ -147,12 +144,12 @@ def _called(spec: specs.Train, splits: Splits, manifest: dict[str, Any]) -> tupl
     inputs, targets = splits.train_inputs[:TRIED], splits.train_targets[:TRIED]
     split = Split.place(inputs, targets, manifest["mean"], manifest["std"], "cpu", task_of(manifest))
     torch.manual_seed(0)
-    network = build_network(specs.flat(spec.model), manifest["shape"], output_count(manifest))
+    network = network_of(spec.model, manifest)
     features: list[Tensor] = []
     hook = network.head.register_forward_pre_hook(lambda layer, given: features.append(given[0]))
     logits = try_out(network, split.normalise(split.inputs), training=True)
     hook.remove()
-    return network, features[-1], logits, split.targets
+    return network, features[-1], logits, split.of_samples(split.targets)
 
 
 def _refuse(faults: Sequence[str]) -> None:

@@ -1,16 +1,25 @@
 """From a model entry to a network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from nclens.models import MODELS, Network, split_at_head
+from nclens.data.tasks import output_count
+from nclens.models import MODELS, Network, Vocabulary, split_at_head
 from nclens.workflow.build.functions import call, library_function
+from nclens.workflow.specs import Entry, flat
 
 
-def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> Network:
-    """Return the network of a model entry for inputs of `shape` (C, H, W) or (F,) and K = `outputs`.
+def network_of(entry: Entry | dict[str, Any], manifest: Mapping[str, Any]) -> Network:
+    """Return the network of a model entry for a prepared data set; arguments and errors as `build_network`."""
+    entry = flat(entry) if isinstance(entry, Entry) else entry
+    shape = Vocabulary(**manifest["vocabulary"]) if "vocabulary" in manifest else manifest["shape"]
+    return build_network(entry, shape, output_count(manifest))
+
+
+def build_network(entry: dict[str, Any], shape: Sequence[int] | Vocabulary, outputs: int) -> Network:
+    """Return the network of a model entry for inputs of `shape` (C, H, W) or (F,), or sequences, and K = `outputs`.
 
     The user's own function gets `shape` and `outputs` and its parameters, and returns a module that ends in a linear
     layer of `outputs` rows, the head. An entry `{name: preprocessed, network: ENTRY, ...}` is another entry's network
@@ -20,20 +29,21 @@ def build_network(entry: dict[str, Any], shape: Sequence[int], outputs: int) -> 
         ValueError: the model does not fit the inputs or K, or has no linear head.
     """
     entry = {key: value for key, value in entry.items() if key != "entry"}
+    given: Any = shape if isinstance(shape, Vocabulary) else tuple(shape)
     if "function" in entry:
-        module = call(entry["file"], entry["function"], tuple(shape), outputs, **entry["parameters"])
-        return split_at_head(_returning_logits(module), shape, outputs, entry["function"])
+        module = call(entry["file"], entry["function"], given, outputs, **entry["parameters"])
+        return split_at_head(_returning_logits(module), given, outputs, entry["function"])
     name = entry.pop("name")
     if name == "preprocessed":
         # By name, so that its code counts for such networks alone.
         taken = library_function("nclens.models.preprocessing:shape_taken")
-        network = build_network(entry.pop("network"), taken(shape, entry["resize"], entry["crop"]), outputs)
-        return library_function("nclens.models.preprocessing:preprocessed")(network, shape, **entry)
+        network = build_network(entry.pop("network"), taken(given, entry["resize"], entry["crop"]), outputs)
+        return library_function("nclens.models.preprocessing:preprocessed")(network, given, **entry)
     if entry.pop("head", "linear") == "cosine":
         # By name, as above.
         cosine, scale = library_function("nclens.models.cosine:with_cosine_head"), entry.pop("scale")
-        return cosine(MODELS[name](tuple(shape), outputs, **entry), scale)
-    return MODELS[name](tuple(shape), outputs, **entry)
+        return cosine(MODELS[name](given, outputs, **entry), scale)
+    return MODELS[name](given, outputs, **entry)
 
 
 class Logits(nn.Module):

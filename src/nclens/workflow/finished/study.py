@@ -562,9 +562,8 @@ class FinishedStudy:
     def _network(self, run: RunFolder, entry: ResolvedExperiment, epoch: int) -> Network:
         import torch
 
-        from nclens.data.tasks import output_count
         from nclens.models import place_network
-        from nclens.workflow.build.models import build_network
+        from nclens.workflow.build.models import network_of
 
         self.require(run.run)
         model = read_json(run.run, "train")["spec"]["model"]
@@ -572,9 +571,7 @@ class FinishedStudy:
             raise ValueError(f"{run.name}: the features were recorded without a network; `features` returns them")
         manifest = self._manifest(entry.dataset)
         with torch.random.fork_rng([]):  # weights are drawn before they are read
-            network = build_network(
-                self._found(specs.flat(specs.Entry(**model))), manifest["shape"], output_count(manifest)
-            )
+            network = network_of(self._found(specs.flat(specs.Entry(**model))), manifest)
         network = place_network(network, manifest["shape"], torch.device("cpu"))
         read_weights(network, run.snapshots, epoch)
         return network.eval()

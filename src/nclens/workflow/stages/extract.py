@@ -1,13 +1,14 @@
 """Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nclens.data.prepared import place_split
-from nclens.data.tasks import output_count, split_names
+from nclens.data.prepared import measured_split
+from nclens.data.tasks import split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
 from nclens.training.loop import Backbone, extract_features
@@ -15,12 +16,12 @@ from nclens.training.passes import Passes
 from nclens.training.runtime import configure
 from nclens.workflow.agreement import nc1_of
 from nclens.workflow.build.checkpoints import with_logits
-from nclens.workflow.build.models import build_network
+from nclens.workflow.build.models import network_of
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import Put, load_weights, read_ahead, write_epochs
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.specs import Extract, flat
+from nclens.workflow.specs import Extract
 
 
 def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, earlier: bool = False) -> None:
@@ -38,10 +39,11 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         return
     with device_slot(spec.device, folder.name) as device:
         tensors, _ = read_tensors(data, "prepare")
-        network = build_network(flat(spec.model), described["shape"], output_count(described))
+        network = network_of(spec.model, described)
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
-        splits = {name: place_split(tensors, described, device, name) for name in split_names(described)}
+        splits = {name: measured_split(tensors, described, device, name) for name in split_names(described)}
+        left_out = described.get("left_out", {})
         passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
             puts = _writers(spec, folder, earlier, files)
@@ -52,11 +54,14 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                 made: dict[str, Tensor] = {}
                 for name, split in splits.items():
                     try:
-                        made |= _extracted(network, name, split, passes.batch_size, backbone)
+                        found = _extracted(network, split, passes.batch_size, backbone, left_out.get(name))
                     except ValueError as error:
                         raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
+                    made |= {f"{name}.{key}": values for key, values in found.items()}
                 if "train.clean_targets" in tensors:
                     made["train.clean_targets"] = tensors["train.clean_targets"]
+                if "measured" in described:  # the features are a part's
+                    made["train_counts"] = torch.tensor(described["train_counts"])
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
                 made |= {"weight": network.head.weight, "bias": _bias(network.head)}
                 puts[epoch](epoch, made)
@@ -79,9 +84,16 @@ def _recorded(spec: Extract, folder: RunFolder, earlier: bool) -> None:
             puts[epoch](epoch, with_logits(tensors))
 
 
-def _extracted(network: Network, name: str, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:
+def _extracted(
+    network: Network, split: Split, batch_size: int, backbone: Backbone, left_out: Sequence[int] | None
+) -> dict[str, Tensor]:
+    """Return features, logits and targets of a split, without the samples of the classes that are left out."""
     features, logits = extract_features(network, split, batch_size, backbone)
-    return {f"{name}.features": features, f"{name}.logits": logits, f"{name}.targets": split.targets}
+    targets = split.of_samples(split.targets).cpu()
+    if left_out:
+        kept = ~torch.isin(targets, torch.tensor(left_out))
+        features, logits, targets = features[kept], logits[kept], targets[kept]
+    return {"features": features, "logits": logits, "targets": targets}
 
 
 def _bias(head: torch.nn.Linear) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count, split_names, task_of
+from nclens.data.tasks import split_names, task_of
 from nclens.models import count_flops, place_network
 from nclens.models.preprocessing import Preprocessed
 from nclens.training.history import STATISTICS
@@ -31,13 +31,13 @@ from nclens.workflow.build.checkpoints import (
     read_weights,
     with_logits,
 )
-from nclens.workflow.build.models import build_network
+from nclens.workflow.build.models import network_of
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import write_epochs
 from nclens.workflow.files import FileError, damaged, read_json, read_tensors, write_json
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import git_revision, versions
-from nclens.workflow.specs import PREPROCESSED, Ingest, flat, plain
+from nclens.workflow.specs import PREPROCESSED, Ingest, plain
 from nclens.workflow.user_files import checkpoints_digest
 
 #: How far a test error may be from the expected one: half of a digit in percent with one decimal.
@@ -129,7 +129,7 @@ class _Networks:
         tensors, metadata = read_tensors(data, "prepare")
         if metadata["sha256"] != manifest["sha256"]:
             raise damaged(data, "prepare", "it is not the file that its manifest describes")
-        network = build_network(flat(spec.model), manifest["shape"], output_count(manifest))
+        network = network_of(spec.model, manifest)
         chosen = spec.model.arguments if spec.model.name == PREPROCESSED else {"normalise": "data"}
         if isinstance(network.backbone, Preprocessed):
             network.backbone.fit(manifest, chosen["normalise"])

@@ -57,23 +57,27 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
     assert chosen is not None
     for epoch in spec.snapshots:
         tensors = read(epoch)
-        means = class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]))
+        means = class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]), min_samples=1)
         film.add(epoch, tensors, means)
         given = {
             "reference_means": means,
             "held_out": held_out_of(tensors, chosen.held_out, chosen.held_out_seed),
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
-            "train_counts": _unequal(tensors["train.targets"], len(means)),
+            "train_counts": _unequal(tensors, len(means)),
         }
         yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
 
 
-def _unequal(labels: Tensor, classes: int) -> Tensor | None:
-    """Return the samples of each class; None where all have as many, and measures of imbalance say nothing new."""
-    counts = labels.bincount(minlength=classes)
-    return None if bool((counts == counts[0]).all()) else counts
+def _unequal(tensors: dict[str, Tensor], classes: int) -> Tensor | None:
+    """Return the training samples of each class.
+
+    None where all have as many, and measures of imbalance say nothing new, or where one has none.
+    """
+    counts = tensors.get("train_counts")
+    counts = tensors["train.targets"].bincount(minlength=classes) if counts is None else counts
+    return None if bool((counts == counts[0]).all() | (counts == 0).any()) else counts
 
 
 def _begin_regression(last: dict[str, Tensor], spec: Measure) -> tuple[Film, float | None]:

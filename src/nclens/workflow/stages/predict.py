@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nclens.data.tasks import sample_count
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.effective import EffectivePenalties, fit_effective_penalties
 from nclens.ufm.nc0 import nc0_rounding
@@ -82,7 +83,7 @@ def predict(
         if unbalanced or dim < classes - 1 or (few and not experiment.regularised):
             continue
         measured = _measured(experiment, MEASURED, metrics)
-        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": dim}
+        sizes = {"classes": classes, "per_class": sample_count(manifest) // classes, "dim": dim}
         if experiment.regularised:
             predictions += _explicit(experiment, sizes, spec.penalties, measured)
         else:

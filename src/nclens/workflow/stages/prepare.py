@@ -7,7 +7,7 @@ from typing import Any
 
 from nclens.data.alterations import altered
 from nclens.data.chosen_classes import choose_classes
-from nclens.data.dataset import Splits, channel_statistics
+from nclens.data.dataset import Splits
 from nclens.data.raw import RawData
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.files import write_json, write_tensors
@@ -82,10 +82,10 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         ValueError: `normalisation` is not of as many channels or columns as the inputs.
     """
     if normalisation is None:
-        mean, std = channel_statistics(dataset.train_inputs)
+        mean, std = dataset.statistics
     else:
         mean, std = normalisation["mean"], normalisation["std"]
-    if len(mean) != dataset.train_inputs.shape[1]:
+    if normalisation is not None and len(mean) != dataset.train_inputs.shape[1]:
         raise ValueError(
             f"normalisation has {len(mean)} channels or columns, the inputs have {dataset.train_inputs.shape[1]}"
         )

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from nclens.data.prepared import place_split, place_splits
-from nclens.data.tasks import output_count, split_names
+from nclens.data.tasks import split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
 from nclens.training.loop import derived_seed, extract_features
 from nclens.training.runtime import configure
 from nclens.workflow import tables
 from nclens.workflow.build.functions import library_function
-from nclens.workflow.build.models import build_network
+from nclens.workflow.build.models import network_of
 from nclens.workflow.build.own import own_measured
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import LOSS_AFTER, OwnProbe, Probe, ProbeRun, flat
+from nclens.workflow.specs import LOSS_AFTER, OwnProbe, Probe, ProbeRun
 
 
 def probe(spec: ProbeRun, root: Path, threads: int) -> None:
@@ -51,7 +51,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, test = place_splits(tensors, manifest, device)
     validation = place_split(tensors, manifest, device, "val") if "val" in split_names(manifest) else None
-    network = build_network(flat(spec.model), manifest["shape"], output_count(manifest))
+    network = network_of(spec.model, manifest)
     network = place_network(network, manifest["shape"], device)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     others = {name: _other(name, manifest, folder, device) for name in {own.dataset for own in spec.own_probes} if name}
@@ -161,8 +161,8 @@ def _own(entry: OwnProbe, network: Network, split: Split, known: Mapping[str, An
         "generator": lambda: torch.Generator(device).manual_seed(seed),
         **{name: partial(known.get, name) for name in known},
     }
-    if split.task == "classification":
-        made |= {"logits": lambda: outputs()[1], "labels": lambda: split.targets}
+    if split.task != "regression":
+        made |= {"logits": lambda: outputs()[1], "labels": lambda: split.of_samples(split.targets)}
     else:
         made |= {"targets": lambda: split.targets}
     # A function that draws from PyTorch's global generator gives the same numbers again too.

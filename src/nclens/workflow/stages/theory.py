@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nclens.data.tasks import sample_count
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.classification_tables import PENALTIES, dynamics_rows, lambdas, theory_rows
 from nclens.ufm.regression_tables import problem_of
@@ -34,7 +35,7 @@ def theory(
             print(f"{item.dataset} is not balanced, which the closed forms presume: no theory for {names}")
             continue
         classes = len(manifest["classes"])
-        sizes = {"classes": classes, "per_class": manifest["train"] // classes, "dim": item.dim or classes}
+        sizes = {"classes": classes, "per_class": sample_count(manifest) // classes, "dim": item.dim or classes}
         for loss in item.losses:
             model = item.models.get(loss, item.model)
             keys = {"experiment": item.experiment, "dataset": item.dataset, "model": model, "loss": loss}

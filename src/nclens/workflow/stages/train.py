@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from nclens.data.prepared import place_splits
-from nclens.data.tasks import output_count
 from nclens.models import Network, count_flops, place_network
 from nclens.training.history import PROGRESS
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
@@ -31,7 +30,7 @@ from nclens.training.writer import Background
 from nclens.workflow import tables
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.lr_schedules import build_lr_schedule
-from nclens.workflow.build.models import build_network
+from nclens.workflow.build.models import network_of
 from nclens.workflow.build.optimizers import build_optimizer
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
@@ -47,7 +46,7 @@ from nclens.workflow.files import (
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
-from nclens.workflow.specs import Entry, Teacher, Train, flat, plain
+from nclens.workflow.specs import Entry, Teacher, Train, plain
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -137,7 +136,7 @@ def _is_own(spec: Train) -> bool:
 
 
 def _network(entry: Entry, manifest: dict[str, Any], device: torch.device) -> Network:
-    network = build_network(flat(entry), manifest["shape"], output_count(manifest))
+    network = network_of(entry, manifest)
     return place_network(network, manifest["shape"], device)
 
 

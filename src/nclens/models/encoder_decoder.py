@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nclens.models.network import Network, UnfitError
+from nclens.models.network import Network, UnfitError, register
 
-#: In targets: no token, behind the end of a sequence. In inputs and in sources: the same.
+#: Behind the end of a sequence.
 PADDING = -1
 
 
@@ -250,22 +250,23 @@ class Cache:
 
 
 class Transformer(nn.Module):
-    """A backbone from a source and the earlier target tokens to features, the decoder's last hidden states.
+    """A backbone from sequences to the features of their target tokens, the decoder's last hidden states.
 
-    Its input is one tensor (B, S + T): source tokens, then target tokens shifted by one, the beginning first; both are
-    padded with -1. Its output is (B, T, d): row t is the feature from which target token t is predicted.
+    Its input is one tensor (B, S + T): source tokens, then target tokens, both padded with -1. Its output is (n, d), a
+    row for each of the n target tokens of the batch, in their order: the feature from which the token is predicted. It
+    depends on the source and on earlier target tokens alone (teacher forcing).
     """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
         *,
-        width: int = 96,
-        encoder_layers: int = 1,
-        decoder_layers: int = 1,
-        heads: int = 4,
-        hidden: int | None = None,
-        dropout: float = 0.1,
+        width: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        heads: int,
+        hidden: int | None,
+        dropout: float,
     ) -> None:
         """Build the network.
 
@@ -292,9 +293,22 @@ class Transformer(nn.Module):
         self.decoder = Decoder(vocabulary.target + 1, [*decoder], width, vocabulary.longest_target, dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return features (B, T, d) of inputs (B, S + T)."""
-        source = inputs[:, : self.vocabulary.longest_source]
-        return self.decoder(inputs[:, self.vocabulary.longest_source :], *self.encoder(source))
+        """Return features (n, d) of inputs (B, S + T), token numbers of any dtype."""
+        source, target = map(_cut, self.parts(inputs))
+        return self.decode(source, self.before(target))[target != PADDING]
+
+    def parts(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return source tokens (B, S) and target tokens (B, T) of inputs (B, S + T)."""
+        longest = self.vocabulary.longest_source
+        return inputs[:, :longest].long(), inputs[:, longest:].long()
+
+    def before(self, target: Tensor) -> Tensor:
+        """Return the decoder's inputs (B, T), the token before each target token (B, T); of the first the beginning."""
+        return torch.cat([torch.full_like(target[:, :1], self.vocabulary.begin), target[:, :-1]], 1)
+
+    def decode(self, source: Tensor, before: Tensor) -> Tensor:
+        """Return features (B, T, d) of sources (B, S) and the decoder's inputs (B, T), the beginning first."""
+        return self.decoder(before, *self.encoder(source))
 
     def start(self, source: Tensor, sequences: int = 1, length: int | None = None) -> Cache:
         """Return the cache for decoding sources (B, S).
@@ -318,6 +332,30 @@ class Transformer(nn.Module):
         return self.decoder.layer_norm(hidden).flatten(0, 1)
 
 
+class AtEveryPlace(nn.Module):
+    """A network of sequences whose logits have a fixed shape, (B, T, K); behind the end of a target they say nothing.
+
+    Args:
+        network: as `transformer` returns it.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (B, T, K) of inputs (B, S + T), as `Transformer` takes them."""
+        backbone = self.network.backbone
+        assert isinstance(backbone, Transformer)
+        source, target = backbone.parts(inputs)
+        return self.network.head(backbone.decode(source, backbone.before(target)))
+
+
+def _cut(tokens: Tensor) -> Tensor:
+    """Return sequences (B, T) without the columns that are padding in all of them; one column stays."""
+    return tokens[:, : max(1, int((tokens != PADDING).any(0).sum()))]
+
+
 def sinusoids(length: int, width: int) -> Tensor:
     """Return the positions (T, d): sin(t / 10000^(2j/d)) for j < d/2, then their cosines."""
     steps = torch.arange(length, dtype=torch.float64)[:, None]
@@ -325,19 +363,42 @@ def sinusoids(length: int, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width].float()
 
 
-def transformer(vocabulary: Vocabulary, *, tied: bool = False, **sizes: Any) -> Network:
+@register
+def transformer(
+    vocabulary: Vocabulary,
+    outputs: int,
+    *,
+    width: int = 96,
+    encoder_layers: int = 1,
+    decoder_layers: int = 1,
+    heads: int = 4,
+    hidden: int | None = None,
+    dropout: float = 0.1,
+    tied: bool = False,
+) -> Network:
     """Return a `Transformer` with a linear head on its features, the decoder's last hidden states.
 
     Args:
         vocabulary: sizes of both vocabularies.
+        outputs: the number of target tokens K.
+        width, encoder_layers, decoder_layers, heads, hidden, dropout: as `Transformer` takes them.
         tied: use the head's weight W (K, d) as the embedding of the target tokens too.
-        **sizes: as `Transformer` takes them.
 
     Raises:
-        UnfitError: the width is no multiple of the heads.
+        UnfitError: the data are no sequences, or the width is no multiple of the heads.
     """
-    backbone = Transformer(vocabulary, **sizes)
-    network = Network(backbone, backbone.decoder.width, vocabulary.target)
+    if not isinstance(vocabulary, Vocabulary) or vocabulary.target != outputs:
+        raise UnfitError(f"transformer needs sequences of two vocabularies, not inputs of shape {vocabulary}")
+    backbone = Transformer(
+        vocabulary,
+        width=width,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        heads=heads,
+        hidden=hidden,
+        dropout=dropout,
+    )
+    network = Network(backbone, width, outputs)
     if tied:
         backbone.decoder.tie(network.head)
     return network
