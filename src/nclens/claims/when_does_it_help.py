@@ -4,6 +4,7 @@ How each claim is measured, and every margin, is our choice, stated in its `rule
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ ECE_MARGIN = 0.01
 """A calibration error that is higher by less counts as no worse; the paper itself has .024 and .021."""
 INFORMATION_MARGIN = 0.1
 """Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
+ONE = "ece_by_temperature/1"
+"""A metric that each probe of decoding has."""
 ERROR_MARGIN = 0.005
 """An error that is lower by less counts as no better: five of a thousand test samples."""
 
@@ -109,6 +112,123 @@ def no_better_than_smoothing(comparison: Comparison) -> list[Measure]:
             null=-ERROR_MARGIN,
         )
     ]
+
+
+def calibrates_tokens(comparison: Comparison) -> list[Measure]:
+    """W7: ECE of the next token at temperature 1, loss minus baseline; none without a probe."""
+    return [
+        final(comparison, "test", metric, scale="difference", unit="difference in ECE", quantity=f"token_ece{suffix}")
+        for suffix in _decoded(comparison)
+        for metric in [f"ece_by_temperature/1{suffix}"]
+    ]
+
+
+def softens_a_little(comparison: Comparison) -> list[Measure]:
+    """W8: the baseline at its best temperature above 1, minus itself at 1, and minus the loss at 1."""
+    measures = []
+    for suffix in _decoded(comparison):
+        for name, unit in (("ece", "difference in ECE"), ("error", "difference in error")):
+            own = _by_temperature(comparison, comparison.loss, name, suffix)
+            base = _by_temperature(comparison, comparison.baseline, name, suffix)
+            if not (above := [at for at in base if at > 1]) or not {1.0} <= own.keys() & base.keys():
+                continue
+            best = base[min(above, key=lambda at: _mean(base[at]))]
+            softened = {seed: best[seed] - base[1.0][seed] for seed in best if seed in base[1.0]}
+            against = {seed: best[seed] - own[1.0][seed] for seed in best if seed in own[1.0]}
+            quantities = {
+                f"softened_{name}{suffix}": (softened, "below"),
+                f"softened_{name}_left{suffix}": (against, "above"),
+            }
+            measures += [
+                judge_pairs(quantity, effects, comparison.seeds, scale="difference", claimed=side, unit=unit)
+                for quantity, (effects, side) in quantities.items()
+            ]
+    return measures
+
+
+def is_best_unscaled(comparison: Comparison) -> list[Measure]:
+    """W9: the loss at its best temperature other than 1, minus itself at 1."""
+    measures = []
+    for suffix in _decoded(comparison):
+        for name, unit in (("ece", "difference in ECE"), ("error", "difference in error")):
+            own = _by_temperature(comparison, comparison.loss, name, suffix)
+            if 1.0 in own and (others := [at for at in own if at != 1]):
+                best = own[min(others, key=lambda at: _mean(own[at]))]
+                effects = {seed: best[seed] - own[1.0][seed] for seed in best if seed in own[1.0]}
+                measures.append(
+                    judge_pairs(
+                        f"scaled_{name}{suffix}",
+                        effects,
+                        comparison.seeds,
+                        scale="difference",
+                        claimed="above",
+                        unit=unit,
+                    )
+                )
+    return measures
+
+
+def costs_likelihood(comparison: Comparison) -> list[Measure]:
+    """W10: NLL of the next token, loss minus baseline, at the temperature where the loss does best against it."""
+    measures = []
+    for suffix in _decoded(comparison):
+        own, base = (
+            _by_temperature(comparison, loss, "nll", suffix) for loss in (comparison.loss, comparison.baseline)
+        )
+        effects = {
+            at: {seed: own[at][seed] - base[at][seed] for seed in own[at] if seed in base[at]}
+            for at in own
+            if at in base
+        }
+        if effects:
+            least = effects[min(effects, key=lambda at: _mean(effects[at]))]
+            measures.append(
+                judge_pairs(
+                    f"token_nll{suffix}", least, comparison.seeds, scale="difference", claimed="above", unit="nats"
+                )
+            )
+    return measures
+
+
+def predicts_the_temperature(comparison: Comparison) -> list[Measure]:
+    """W11: distance of the temperature of the least ECE from that of the least error, minus that of the least NLL."""
+    measures = []
+    for suffix in _decoded(comparison):
+        curves = {name: _by_temperature(comparison, comparison.loss, name, suffix) for name in ("error", "ece", "nll")}
+        lowest = {
+            name: {seed: math.log(min(curve, key=lambda at: _at(curve, at, seed))) for seed in comparison.seeds}
+            for name, curve in curves.items()
+            if curve
+        }
+        if len(lowest) == len(curves):
+            complete = [
+                s for s in comparison.seeds if all(s in row for curve in curves.values() for row in curve.values())
+            ]
+            away = {
+                name: {seed: abs(lowest[name][seed] - lowest["error"][seed]) for seed in complete}
+                for name in ("ece", "nll")
+            }
+            effects = {seed: away["ece"][seed] - away["nll"][seed] for seed in complete}
+            measures.append(_difference(comparison, f"temperature_distance{suffix}", effects, "log temperature"))
+    return measures
+
+
+def _at(curve: Mapping[float, Mapping[int, float]], at: float, seed: int) -> float:
+    value = curve[at].get(seed, math.nan)
+    return value if math.isfinite(value) else math.inf
+
+
+def _decoded(comparison: Comparison) -> list[str]:
+    """Return what follows the metrics of each probe of decoding of the loss: nothing, or its name after a slash."""
+    names = comparison.metrics.metrics_of(comparison.loss)
+    return sorted(name.removeprefix(ONE) for name in names if name == ONE or name.startswith(f"{ONE}/"))
+
+
+def _by_temperature(comparison: Comparison, loss: str, name: str, suffix: str) -> dict[float, dict[int, float]]:
+    """Return a score of decoding after the last epoch: temperature -> seed -> value, ascending."""
+    pattern = re.compile(rf"{name}_by_temperature/([0-9.e+-]+){re.escape(suffix)}")
+    found = {float(one[1]): one[0] for each in comparison.metrics.metrics_of(loss) if (one := pattern.fullmatch(each))}
+    return {at: _last(comparison, loss, "test", found[at]) for at in sorted(found)}
 
 
 def _students_of_the_same_teacher(comparison: Comparison) -> list[str]:
@@ -242,6 +362,97 @@ CLAIMS = (
         figures=("distillation",),
         compared=("distillation_ls",),
         against=("ls",),
+    ),
+    Claim(
+        "W7",
+        PAPER,
+        "Label smoothing calibrates the next token of a sequence.",
+        "Difference, after the last epoch, test sequences: ECE (15 bins) of the next token, given the correct earlier "
+        "ones, at temperature 1.",
+        calibrates_tokens,
+        labels={"token_ece": "ECE of the next token"},
+        subject="label smoothing",
+        holds="calibrates the next token better",
+        fails="calibrates the next token worse",
+        below="better calibrated",
+        figures=("decoding",),
+        place="section 3, beam search",
+    ),
+    Claim(
+        "W8",
+        PAPER,
+        "A temperature above 1 calibrates a network trained with cross entropy and helps its beam search a little, but "
+        "never to the level of label smoothing.",
+        "Differences, after the last epoch, test sequences, of the baseline at the temperature above 1 where its mean "
+        "over seeds is lowest: minus itself at 1, and minus label smoothing at 1; of ECE of the next token (the main "
+        "measure is the first) and of the token error rate of beam search. That the temperature is chosen on the same "
+        "sequences favours the first part of the claim and works against the second.",
+        softens_a_little,
+        labels={
+            "softened_ece": "ECE of cross entropy at its best T above 1, against T = 1",
+            "softened_ece_left": "ECE of cross entropy at its best T above 1, against label smoothing",
+            "softened_error": "error of cross entropy at its best T above 1, against T = 1",
+            "softened_error_left": "error of cross entropy at its best T above 1, against label smoothing",
+        },
+        subject="a temperature above 1",
+        holds="calibrates cross entropy",
+        fails="does not calibrate cross entropy",
+        below="lower",
+        figures=("decoding",),
+        place="section 3, figure 4",
+    ),
+    Claim(
+        "W9",
+        PAPER,
+        "Any temperature other than 1 hurts a network trained with label smoothing.",
+        "Differences, after the last epoch, test sequences, of label smoothing at the temperature other than 1 where "
+        "its mean over seeds is lowest, minus itself at 1: ECE of the next token (the main measure) and token error "
+        "rate of beam search. The temperatures are those of the probe; the nearer to 1, the harder the claim.",
+        is_best_unscaled,
+        labels={
+            "scaled_ece": "ECE at the best T other than 1, against T = 1",
+            "scaled_error": "error at the best T other than 1, against T = 1",
+        },
+        subject="label smoothing",
+        holds="is best at temperature 1",
+        fails="is better at another temperature",
+        below="better than at T = 1",
+        figures=("decoding",),
+        place="section 3, figure 4",
+    ),
+    Claim(
+        "W10",
+        PAPER,
+        "The likelihood of the next token is better under cross entropy than under label smoothing at every "
+        "temperature.",
+        "Difference, after the last epoch, test sequences: negative log-likelihood of the next token, at the "
+        "temperature where label smoothing does best against the baseline in the mean over seeds.",
+        costs_likelihood,
+        labels={"token_nll": "NLL of the next token, at the T where label smoothing does best"},
+        subject="label smoothing",
+        holds="has the worse likelihood at every temperature",
+        fails="has the better likelihood at some temperature",
+        below="likelier",
+        figures=("decoding",),
+        place="section 3, figure 4",
+    ),
+    Claim(
+        "W11",
+        PAPER,
+        "The temperature of the least calibration error predicts the best temperature of beam search better than that "
+        "of the least negative log-likelihood does.",
+        "Difference, after the last epoch, test sequences, for each loss: |log T_ECE - log T_beam| - |log T_NLL - log "
+        "T_beam|, with the temperatures of the least ECE, NLL and token error rate of each seed, of those of the probe; "
+        "of equals the lower.",
+        predicts_the_temperature,
+        labels={"temperature_distance": "distance from the best temperature, ECE against NLL"},
+        subject="the least calibration error",
+        holds="predicts the best temperature of beam search better than the likelihood",
+        fails="predicts the best temperature of beam search worse than the likelihood",
+        below="ECE predicts better",
+        figures=("decoding",),
+        place="section 3, figure 4",
+        paired=False,
     ),
 )
 """The paper's claims."""

@@ -11,11 +11,14 @@ snapshot with the arguments that its signature names, of these:
 * the probe's own keys;
 * of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
   fitted on;
+* of `decoding`, ``references``, a line for each sequence of the test split, and ``classes``, the names of the target
+  tokens;
 * of `sharpness`, ``loss``, the trained loss at the snapshot's epoch, plain cross entropy being `nclens.losses.ce`; None
   where logits and labels do not determine it.
 
 It returns numbers by metric, or, for a probe of both splits, such numbers by split. The metrics of `layers` have the
-number of the layer after a slash, `layers_nc1/03`, and the catalogue has them without.
+number of the layer after a slash, `layers_nc1/03`, those of `decoding` the width or the temperature, and the catalogue
+has them without.
 """
 
 import math
@@ -63,7 +66,7 @@ class Probe:
         metrics: what it yields, in this order.
         cost: of one application, from the probe's keys and the sizes.
         summarised: those of the metrics that are in the table of losses; None for all that have a better direction.
-        tasks: of the networks that it measures.
+        tasks: of the data sets whose networks it measures.
     """
 
     model: str
@@ -72,7 +75,7 @@ class Probe:
     metrics: tuple[Metric, ...]
     cost: Callable[[Mapping[str, Any], Size], Cost]
     summarised: tuple[str, ...] | None = None
-    tasks: tuple[Task, ...] = ("classification",)
+    tasks: tuple[Task | Literal["sequences"], ...] = ("classification",)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -105,6 +108,12 @@ def _layers(keys: Mapping[str, Any], size: Size) -> Cost:
     return Cost(size.own, 10 * (6 * size.own * size.dim**2 + 40 * size.dim**3))
 
 
+def _decoding(keys: Mapping[str, Any], size: Size) -> Cost:
+    # A hypothesis costs about a forward pass of its sequence, whose keys and values are cached.
+    beams = sum(keys["widths"]) + keys["width"] * len(keys["temperatures"])
+    return Cost(keys["samples"] * (1 + beams))
+
+
 def _sharpness(keys: Mapping[str, Any], size: Size) -> Cost:
     # Two losses, some 25 products with a vector each, each as much as 15 forward passes.
     return Cost(2 * 25 * 15 * keys["samples"])
@@ -135,6 +144,14 @@ def _detection(prefix: str, what: str) -> tuple[Metric, ...]:
         Metric(nc5, f"NC5, {what}", most=1.0),
         Metric(f"{prefix}_nci_alpha", f"alpha of NCI, {what}"),
         Metric(f"{prefix}_mahalanobis_rank", f"rank of Mahalanobis's covariance, {what}"),
+    )
+
+
+def _by(of: str, label: str) -> tuple[Metric, ...]:
+    """The scores of decoding against one of its settings."""
+    return (
+        Metric(f"error_by_{of}", f"token error rate by {label}", "lower"),
+        Metric(f"sequence_error_by_{of}", f"sequence error rate by {label}", "lower", most=1.0),
     )
 
 
@@ -192,6 +209,20 @@ PROBES: dict[str, Probe] = {
             Metric("sharpness_trained", "sharpness of the trained loss", least=-math.inf),
         ),
         cost=_sharpness,
+    ),
+    "decoding": Probe(
+        model="Decoding",
+        function="nclens.probes.decoding:decoding_scores",
+        split="test",
+        metrics=(
+            *_by("width", "beam width"),
+            *_by("temperature", "temperature"),
+            Metric("ece_by_temperature", "ECE by temperature", "lower", most=1.0),
+            Metric("nll_by_temperature", "NLL by temperature", "lower", "nats"),
+        ),
+        cost=_decoding,
+        summarised=(),
+        tasks=("sequences",),
     ),
     "gradient_variance": Probe(
         model="GradientVariance",

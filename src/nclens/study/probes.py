@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -125,6 +126,38 @@ class MutualInformation(ProbeBase):
             message = "classes {value} must be two different ones"
             raise PydanticCustomError("classes", message, {"value": str(list(self.classes))})
         return self
+
+
+def _ascending(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
+        raise PydanticCustomError("order", "{numbers}: must ascend, each once", {"numbers": str(list(numbers))})
+    return numbers
+
+
+class Decoding(ProbeBase):
+    """Error of beam search against its width and its temperature, and calibration of the next token, for sequences."""
+
+    kind: Literal["decoding"]
+    samples: Annotated[Integer, Field(ge=1, lt=2**31)] = 1000
+    """Test sequences, a seeded subset that is the same for all losses; at most all."""
+    widths: Annotated[
+        tuple[Annotated[Integer, Field(ge=1, le=1000)], ...],
+        Field(min_length=1, max_length=100),
+        AfterValidator(_ascending),
+    ] = (1, 2, 4, 8, 16)
+    """Widths of the beam at temperature 1, ascending; 1 is greedy search."""
+    width: Annotated[Integer, Field(ge=1, le=1000)] = 4
+    """Width of the beam at the temperatures."""
+    temperatures: Annotated[
+        tuple[Annotated[Number, Field(gt=0, le=1000)], ...],
+        Field(min_length=1, max_length=100),
+        AfterValidator(_ascending),
+    ] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0)
+    """Temperatures, ascending, which the logits are divided by; 1 is always one of them."""
+    alpha: Annotated[Number, Field(ge=0, le=100)] = 1.0
+    """Exponent of a hypothesis's length, which its log probability is divided by."""
+    snapshots: Literal["all", "last"] = "last"
+    """The snapshots that are probed: all of the run, or the last."""
 
 
 class CustomProbe(Measured, ProbeBase):

@@ -61,7 +61,7 @@ def check_task(
         )
         raise PydanticCustomError("augmentation", message, context)
     if probes := [probe for probe in experiment.probes if probe in unfit_probes]:
-        message = "experiments.{name}.probes = {probes}: probes need classifiers, and the task of {dataset} is {task}"
+        message = "experiments.{name}.probes = {probes}: are not for the task of {dataset}, {task}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(probes)})
     for figure in experiment.figures or ():
         if figure in FIGURES and FIGURES[figure].task != task:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nclens.data.prepared import place_split, place_splits
+from nclens.data.sequences import references_of
 from nclens.data.tasks import split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
@@ -53,6 +54,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     validation = place_split(tensors, manifest, device, "val") if "val" in split_names(manifest) else None
     network = network_of(spec.model, manifest)
     network = place_network(network, manifest["shape"], device)
+    of_data = {"references": references_of(tensors, "test"), "classes": manifest.get("classes")}
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     others = {name: _other(name, manifest, folder, device) for name in {own.dataset for own in spec.own_probes} if name}
     for epoch in spec.snapshots:
@@ -61,7 +63,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             if epoch not in entry.snapshots:
                 continue
             try:
-                known = {"network": network, "train": train, "test": test, "validation": validation}
+                known = {"network": network, "train": train, "test": test, "validation": validation, **of_data}
                 known |= {"loss": _trained(spec, epoch, train, network.head.out_features)}
                 found = _call(library_function(entry.function), arguments | known)
             except ValueError as error:
