@@ -638,6 +638,7 @@ def test_a_mistake_ends_with_one_message(plan, monkeypatch, capsys):
         (["pack", "results/none"], "nclens pack: there is no folder or file results/none"),
         (["pack", "results/smoke", "--author", "<>"], "nclens pack: --author '<>': allowed: a name"),
         (["unpack", "none.zip"], "nclens unpack: none.zip is missing"),
+        (["check", "none.yaml"], "nclens check: none.yaml: No such file or directory"),
     ):
         monkeypatch.setattr("sys.argv", ["nclens", *arguments])
         with pytest.raises(SystemExit) as stopped:
