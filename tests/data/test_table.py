@@ -155,8 +155,14 @@ def test_the_separator_is_the_one_that_fits_the_rows(write, content, path, names
     assert write(content, path).facts["columns"] == names
 
 
+def test_a_column_that_is_left_out_may_have_long_texts(write):
+    first, *rows = CSV.splitlines()
+    content = "\n".join([f"t,{first}", *(f"{'o' * 200_000 if row is rows[3] else 'o'},{row}" for row in rows)])
+    assert write(content, leave_out=["t"]).classes == ["Cat", "owl"]
+
+
 def test_a_tsv_file_has_tabs(write):
-    with pytest.raises(ValueError, match=r"has no column y \(`target`\); it has, with a tab as separator, a,b,y$"):
+    with pytest.raises(ValueError, match=r"has no column y \(`target`\); it has, with a tab as separator, 'a,b,y'$"):
         write(CSV, "a.tsv")
 
 
@@ -235,7 +241,21 @@ MISTAKES = {
         "line 2 has 3 cells, but line 1 names 1 column, .*no other line before",
     ),
     "UTF-16": (CSV.encode("utf-16"), {}, "table: it is UTF-16 or UTF-32: save it as UTF-8$"),
-    "UTF-16 without a mark": (CSV.encode("utf-16-be"), {}, "table: it is UTF-16 or UTF-32: save it as UTF-8$"),
+    "UTF-16 without a mark": (CSV.encode("utf-16-be"), {}, "table: it is no UTF-8 text, but perhaps UTF-16: save it"),
+    "compressed": (gzip.compress(CSV.encode()), {}, r"it is compressed: a compressed table ends with \.csv\.gz"),
+    "a spreadsheet": (b"PK\x03\x04" + CSV.encode(), {}, "it is a ZIP archive, as a spreadsheet"),
+    "Parquet": (b"PAR1" + CSV.encode(), {}, r"it is a Parquet file: its name ends with \.parquet"),
+    "an open quotation": (CSV.replace("owl", '"owl', 1), {}, "a quotation mark is never closed, the one in row 2$"),
+    "a decimal comma": (
+        CSV.replace(",", ";").replace(".", ","),
+        {},
+        r"column a, row 1: '0,0' is no finite number \(with a decimal point, as 0\.5\); a feature",
+    ),
+    "names with commas": (
+        CSV.replace("a,b", '"a, m",b'),
+        {"target": "z"},
+        "it has, with a comma as separator, 'a, m', b, y$",
+    ),
     "UTF-32": (CSV.encode("utf-32"), {}, "table: it is UTF-16 or UTF-32: save it as UTF-8$"),
     "no rows": ("a,b,y\n", {}, "has no rows"),
     "no features": ("y\na\nb\n", {}, "has no column of features; it has y"),

@@ -1,6 +1,7 @@
 """Columns of a user's table, a CSV or a Parquet file: numbers, or texts and whole numbers that become classes."""
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -28,8 +29,15 @@ UNNAMED = "unnamed column"
 SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 #: Lines by which the separator is found.
 SAMPLED = 50
-#: Beginnings of files in UTF-16 and UTF-32.
-WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+#: What a file is that begins with these bytes, and no UTF-8 text.
+BEGINNINGS = {
+    codecs.BOM_UTF16_LE: "UTF-16 or UTF-32: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8",
+    codecs.BOM_UTF32_BE: "UTF-32: save it as UTF-8",
+    b"\x1f\x8b": "compressed: a compressed table ends with .csv.gz or .tsv.gz",
+    b"PK\x03\x04": "a ZIP archive, as a spreadsheet (.xlsx) is: save it as CSV",
+    b"PAR1": "a Parquet file: its name ends with .parquet",
+}
 #: A whole number as it is usually written, perhaps as a float: a label that is a number. Any other is a text.
 NUMERAL = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
 
@@ -68,9 +76,12 @@ def read_table(file: Path, texts: Iterable[str] = ()) -> "DataFrame":
 
 
 def _plain(message: str) -> str:
-    """Return pandas' message on a row with too many cells in plain words, and any other as it is."""
-    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
-    return f"line {found[2]} has {found[3]} cells, but line 1 names {found[1]} columns" if found else message
+    """Return pandas' message on a row with too many cells or an open quotation in plain words, any other as it is."""
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
+        return f"line {found[2]} has {found[3]} cells, but line 1 names {found[1]} columns"
+    if found := re.search(r"EOF inside string starting at row (\d+)", message):
+        return f"a quotation mark is never closed, the one in row {found[1]}"
+    return message
 
 
 def _csv(file: Path, texts: Iterable[str]) -> "DataFrame":
@@ -106,8 +117,11 @@ def _first_rows(file: Path, packed: bool) -> tuple[str, list[str]]:
     """Return the separator of a CSV file, and the names in its first row."""
     with cast("IO[bytes]", gzip.open(file, "rb") if packed else open(file, "rb")) as opened:
         start = opened.read(4)
-        if start.startswith(WIDE) or b"\0" in start:
-            raise ValueError("it is UTF-16 or UTF-32: save it as UTF-8")
+        for beginning, what in BEGINNINGS.items():
+            if start.startswith(beginning):
+                raise ValueError(f"it is {what}")
+        if b"\0" in start:
+            raise ValueError("it is no UTF-8 text, but perhaps UTF-16: save it as UTF-8")
         opened.seek(0)
         # Lines may end as on any system, with CR alone too.
         with io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as text:
@@ -118,10 +132,7 @@ def _first_rows(file: Path, packed: bool) -> tuple[str, list[str]]:
         raise ValueError("line 1 is empty: it must have the names of the columns")
     ending = [suffix for suffix in file.suffixes if suffix.lower() != ".gz"][-1:]
     only = ["\t"] if [suffix.lower() for suffix in ending] == [".tsv"] else SEPARATORS
-    rows = {
-        separator: [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
-        for separator in only
-    }
+    rows = {separator: _cells(lines, separator) for separator in only}
 
     def fit(separator: str) -> tuple[bool, int, int]:
         first, *others = map(len, rows[separator])
@@ -136,6 +147,16 @@ def _first_rows(file: Path, packed: bool) -> tuple[str, list[str]]:
                 f"a {SEPARATORS[separator]}: line 1 must have the names of all columns, with no other line before it"
             )
     return separator, [name.strip() for name in names]
+
+
+def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the rows in lines of a CSV file that are not empty, up to one with a cell longer than `csv` reads."""
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows.extend(row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row)
+    if not rows:
+        raise ValueError("line 1 cannot be read as the names of the columns")
+    return rows
 
 
 def _counted(count: int, what: str) -> str:
@@ -158,7 +179,10 @@ def refuse_absent(frame: "DataFrame", names: Sequence[str], why: str, file: Path
     if absent := [name for name in names if name not in frame.columns]:
         separator = frame.attrs.get("separator")
         by = f", with a {separator} as separator," if separator else ""
-        raise ValueError(f"{file} has no column {', '.join(absent)} ({why}); it has{by} {', '.join(frame.columns)}")
+        missing, present = (
+            ", ".join(f"'{name}'" if "," in name else name for name in some) for some in (absent, frame.columns)
+        )
+        raise ValueError(f"{file} has no column {missing} ({why}); it has{by} {present}")
 
 
 def number_column(column: "Series[Any]", what: str, advice: str) -> NDArray[np.float64]:
@@ -183,6 +207,8 @@ def number_column(column: "Series[Any]", what: str, advice: str) -> NDArray[np.f
     if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
         row = wrong[0]
         cell = "no value" if given[row] else f"{str(column.iloc[row])!r} is no finite number"
+        if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", str(column.iloc[row]).strip()):
+            cell += " (with a decimal point, as 0.5)"
         raise ValueError(f"{what}, row {row + 1}: {cell}; {advice}")
     whole = values.to_numpy() if values.dtype.kind in "iu" else np.zeros(0)
     if len(far := np.flatnonzero((whole > WHOLE_FLOAT64) | (whole < -WHOLE_FLOAT64))):
