@@ -62,7 +62,7 @@ def test_the_table_of_the_documentation_becomes_a_study(tmp_path):
     assert (kind, manifest["classes"], manifest["columns"]) == ("yaml", ["Aster", "iris", "rose"], ["length", "width"])
     assert (manifest["train_counts"], splits.test_targets.bincount().tolist()) == ([16] * 3, [4] * 3)
     (tmp_path / "flowers.csv").write_text("length,width,kind\n1,2,rose")
-    with pytest.raises(ConfigError, match=r"flowers\.csv has no column species .*; it has length, width, kind"):
+    with pytest.raises(ConfigError, match=r"flowers\.csv has no column species .*; it has, .*, length, width, kind"):
         read_data(study, tmp_path)
 
 

@@ -606,6 +606,13 @@ def _existing(root: Path) -> Path:
     return root
 
 
+def _said(error: Exception) -> str:
+    """Return an error's message; that of the operating system without its number, the file first."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def main() -> None:
     """Run a subcommand; a user's mistake ends with one message and exit code 1, without a traceback."""
     name = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
@@ -616,7 +623,7 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("NCLENS_TRACEBACK"):
             raise
-        print(f"nclens {name}: {error}", file=sys.stderr)
+        print(f"nclens {name}: {_said(error)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -227,6 +227,28 @@ def test_which_shapes_are_ambiguous(shape, ambiguous):
     assert stored_inputs(images, "NCHW")[0][0].shape == (2, *shape)
 
 
+def test_two_splits_of_the_same_samples_are_refused_in_any_order_and_whatever_is_drawn(tmp_path):
+    same = SPLITS | {"test_inputs": IMAGES[::-1], "test_targets": TARGETS[::-1]}
+    np.savez(tmp_path / "a.npz", **same)
+    for sizes in ({}, {"train_per_class": 3, "test_per_class": 2}):
+        with pytest.raises(ValueError, match=r"a\.npz: the splits train and test are the same samples; allowed: other"):
+            load(tmp_path, **sizes)
+    np.savez(tmp_path / "a.npz", **same | {"test_targets": TARGETS})
+    assert len(load(tmp_path).test_targets) == 12
+    np.savez(tmp_path / "a.npz", **SPLITS, val_inputs=IMAGES[:6], val_targets=TARGETS[:6])
+    with pytest.raises(ValueError, match="the splits test and val are the same samples"):
+        load(tmp_path)
+
+
+def test_texts_of_another_shape_are_named(tmp_path):
+    np.savez(tmp_path / "a.NPZ", inputs=IMAGES, targets=TARGETS.astype(str)[:, None])
+    (tmp_path / "a.NPZ.npz").rename(tmp_path / "a.NPZ")
+    with pytest.raises(
+        ValueError, match=r"targets must be texts \(N,\), not of shape \(12, 1\).*labels\.reshape\(-1\)"
+    ):
+        load(tmp_path, "a.NPZ", test=0.25)
+
+
 @pytest.mark.parametrize("inputs", [IMAGES[:, 0], np.eye(12)])
 def test_a_layout_is_for_images_of_four_axes(tmp_path, inputs):
     np.savez(tmp_path / "a.npz", **SPLITS | {"train_inputs": inputs, "test_inputs": inputs[:6]})
@@ -238,11 +260,13 @@ def test_rows_that_float32_would_round_are_centred(tmp_path):
     rows = np.stack([1e9 + np.arange(40), np.arange(40) / 7], axis=1)
     assert len(np.unique(rows[:, 0].astype(np.float32))) == 2
     labels = np.arange(40) % 2
-    np.savez(tmp_path / "a.npz", train_inputs=rows, train_targets=labels, test_inputs=rows, test_targets=labels)
+    np.savez(
+        tmp_path / "a.npz", train_inputs=rows, train_targets=labels, test_inputs=rows[:38], test_targets=labels[:38]
+    )
     data = load(tmp_path)
     assert data.facts == {"input_offset": [1e9 + 19.5, 0.0]}
     assert data.train_inputs[:, 0].tolist() == (np.arange(40) - 19.5).tolist()
-    assert torch.equal(data.test_inputs[:, 1], torch.from_numpy(rows[:, 1]).float())
+    assert torch.equal(data.test_inputs[:, 1], torch.from_numpy(rows[:38, 1]).float())
 
 
 def test_what_differs_by_float64s_rounding_alone_is_constant():

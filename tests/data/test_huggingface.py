@@ -108,6 +108,11 @@ def test_columns_of_numbers_and_arrays_are_rows_side_by_side(load):
     assert data.facts["columns"] == ["list"]
 
 
+def test_texts_that_are_written_differently_are_different_classes(load):
+    made = numbers().remove_columns("label").add_column("label", ["01", "1", "1e0"] * 4)
+    assert load(made, test=0.25).classes == ["01", "1", "1e0"]
+
+
 def test_arrays_of_bytes_are_images(load):
     made = hf.Dataset.from_dict(
         {"x": PIXELS.tolist(), "label": [0, 1] * 6},
@@ -163,6 +168,16 @@ MISTAKES = {
         lambda: numbers().add_column("t", [[1, 2]] * 7 + [[1, None]] + [[1, 2]] * 4),
         {"test": 0.2},
         "column t of the split train, row 8: no value",
+    ),
+    "a copy as another split": (
+        lambda: hf.DatasetDict(train=pictures(12), test=pictures(6), validation=pictures(6)),
+        {},
+        "saved: the splits test and val are the same samples; allowed: other samples in each split",
+    ),
+    "a copy of numbers": (
+        lambda: hf.DatasetDict(train=numbers(), test=numbers()),
+        {"train_per_class": 2},
+        "the splits train and test are the same samples",
     ),
     "keys of images": (lambda: numbers(), {"test": 0.2, "channels": 1}, "`image_size` and `channels` are of a column"),
 }

@@ -1,5 +1,7 @@
 """Image files in class folders."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,17 @@ def test_two_folders_are_two_splits(tmp_path, test):
     assert data.test_targets.tolist() == [0, 0, 1, 1, 2, 2]
     image = np.array(Image.open(tmp_path / "pets" / "train" / "dog" / "1.png"))
     assert np.array_equal(data.train_inputs[5].permute(1, 2, 0).numpy(), image)
+
+
+def test_a_copy_of_a_folder_is_no_other_split(tmp_path):
+    fill(tmp_path / "pets" / "train", 4)
+    shutil.copytree(tmp_path / "pets" / "train", tmp_path / "pets" / "test")
+    with pytest.raises(
+        ValueError, match="pets: the splits train and test are the same samples; allowed: other samples"
+    ):
+        load(tmp_path, train_per_class=2, test_per_class=2)
+    Image.new("RGB", (8, 8)).save(tmp_path / "pets" / "test" / "cat" / "0.png")
+    assert len(load(tmp_path).test_targets) == 12
 
 
 def test_val_beside_test_is_the_validation_split(tmp_path):
@@ -120,6 +133,7 @@ def test_the_crop_is_central(tmp_path):
             for number in range(2):
                 image = np.zeros((4, 8, 3), dtype=np.uint8)
                 image[:, 2:6] = 200
+                image[0, 0] = split == "test"
                 (tmp_path / "pets" / split / name).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(tmp_path / "pets" / split / name / f"{number}.png")
     assert load(tmp_path, image_size=4).train_inputs.unique().tolist() == [200]

@@ -10,11 +10,11 @@ from nclens.data.labels import as_texts, class_labels, number_classes
 @pytest.mark.parametrize(
     ("values", "texts"),
     [
-        (["b", "a"], ["b", "a"]),
+        (["b ", " a"], ["b", "a"]),
         (("b", "a"), ["b", "a"]),
         (np.array(["b", "a"], dtype=object), ["b", "a"]),
         (np.array(["é", "a"]), ["é", "a"]),
-        (np.array(["é".encode(), b"a"]), ["é", "a"]),
+        (np.array(["é".encode(), b"a "]), ["é", "a"]),
         ([0, 1], None),
         ([0, "a"], None),
         (np.array([None, "a"], dtype=object), None),

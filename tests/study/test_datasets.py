@@ -132,6 +132,14 @@ MISTAKES = {
         table(target=["y", "z"], test=0.2),
         ["datasets.mine: target = ['y', 'z']: several columns are of `task: regression`"],
     ),
+    "a column of Hugging Face's twice": (
+        {"source": "huggingface", "path": "a", "features": ["u", "v", "u"]},
+        ["datasets.mine: the column u is named twice in `target` and `features`"],
+    ),
+    "labels as features": (
+        {"source": "huggingface", "path": "a", "target": "u", "features": ["u", "v"]},
+        ["datasets.mine: the column u is named twice in `target` and `features`"],
+    ),
     "a column twice": (table(test=0.2, leave_out=["y"]), ["datasets.mine: the column y is named twice"]),
     "units of labels": (
         table(test=0.2, scale_targets="each"),

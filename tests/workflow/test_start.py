@@ -18,6 +18,7 @@ from nclens.cli import app
 from nclens.study import ConfigError, read_study
 from nclens.workflow import running, start
 from nclens.workflow.check import check_config, check_file
+from nclens.workflow.files import FileError
 from nclens.workflow.trials import described_data, read_data, tried_networks
 from tests.project import PARTS, ROOT, planned_runs
 
@@ -74,7 +75,10 @@ def test_the_first_study_is_named_after_its_folder(here, folder, name):
 def test_the_first_studys_data_network_and_loss_are_fine(here):
     study = check_file(start.init(Path())[0])
     found = read_data(study, here)
-    assert next(described_data(found)).startswith("digits: 1,078 training and 719 test samples of shape (1, 8, 8)")
+    assert next(described_data(found)) == (
+        "digits: 1,078 training and 719 test samples of shape (1, 8, 8), 10 classes of 100 to 115 training samples: "
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    )
     assert any("5,122 parameters" in line for line in tried_networks(study, found))
 
 
@@ -86,8 +90,11 @@ def test_nothing_is_overwritten(here, present):
         start.init(Path("mine"))
     assert [path.name for path in Path("mine").iterdir()] == [present]
     assert Path("mine", present).read_text() == "kept"
-    with pytest.raises(FileExistsError, match="is a file"):
-        start.init(Path("mine", present))
+    for folder in (present, f"{present}/new/deep"):
+        with pytest.raises(FileExistsError, match=f"^mine/{present} is a file; allowed: a folder"):
+            start.init(Path("mine", folder))
+    with pytest.raises(FileError, match=r"^cannot write a{300}: File name too long$"):
+        start.init(Path("a" * 300))
 
 
 def test_a_study_of_the_package_is_copied_with_its_functions(here):
@@ -135,6 +142,24 @@ def test_run_starts_nothing_without_a_sound_study(here):
         start.run(["wrong.yaml"])
     with pytest.raises(FileNotFoundError, match=r"\(wrong\.yaml\): nclens run FILE"):
         start.run([])
+
+
+def test_a_study_that_is_not_the_first_word_is_no_target(here):
+    start.init(Path())
+    for words, command in (
+        (["--cores", "1", "other.yaml"], "nclens run other.yaml --cores 1"),
+        (["-n", "a b.yml", "--", "all"], "nclens run 'a b.yml' -n -- all"),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"follows Snakemake's options; .* is the first word: {re.escape(command)}$"
+        ):
+            start.run(words)
+    with pytest.raises(
+        ConfigError, match=r"other\.yaml follows the study study\.yaml; one .*: nclens run other\.yaml$"
+    ):
+        start.run(["study.yaml", "--cores", "1", "other.yaml"])
+    for words in (["study.yaml", "results/mine/study.yaml"], ["--slurm-partition-config", "parts.yaml"]):
+        assert started(*words)[-1] == words[-1]
 
 
 def test_the_words_of_run_are_passed_on_as_they_stand(monkeypatch):

@@ -66,7 +66,8 @@ def tried(tmp_path, model=None, losses=None, data="right", dim=None, probes=None
 def test_what_is_fine_is_described(tmp_path):
     own = {"mine": {"function": "mine:loss", "parameters": {"power": 2}}, "centred": {"function": "mine:centred"}}
     assert tried(tmp_path, losses=own, dim=7) == [
-        "rows: 12 training and 12 test samples of shape (5,), 3 classes of 4 training samples",
+        "rows: 12 training and 12 test samples of shape (5,), 3 classes of 4 training samples: 0, 1, 2",
+        "rows: the splits train and test are the same samples",
         "models.net on rows: linear head `2`, d = 7, K = 3, 80 parameters",
     ]
 

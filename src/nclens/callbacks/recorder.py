@@ -94,7 +94,8 @@ def _float32(name: str, values: Array, shape: tuple[int | None, ...]) -> NDArray
 def _replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which gets its name if nothing fails: a reader never sees a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part.npz", dir=path.parent)
+    # A name may be as long as a file system allows: this one is longer.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part.npz", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

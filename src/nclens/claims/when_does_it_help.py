@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from nclens.claims.effects import curves_of, final
 from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, within
@@ -19,6 +20,8 @@ INFORMATION_MARGIN = 0.1
 """Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
 ONE = "ece_by_temperature/1"
 """A metric that each probe of decoding has."""
+DECODED = {"ece": "difference in ECE", "error": "difference in error"}
+"""Score of decoding at a temperature -> unit of a difference, the main one first."""
 ERROR_MARGIN = 0.005
 """An error that is lower by less counts as no better: five of a thousand test samples."""
 
@@ -127,22 +130,14 @@ def softens_a_little(comparison: Comparison) -> list[Measure]:
     """W8: the baseline at its best temperature above 1, minus itself at 1, and minus the loss at 1."""
     measures = []
     for suffix in _decoded(comparison):
-        for name, unit in (("ece", "difference in ECE"), ("error", "difference in error")):
-            own = _by_temperature(comparison, comparison.loss, name, suffix)
-            base = _by_temperature(comparison, comparison.baseline, name, suffix)
-            if not (above := [at for at in base if at > 1]) or not {1.0} <= own.keys() & base.keys():
-                continue
-            best = base[min(above, key=lambda at: _mean(base[at]))]
-            softened = {seed: best[seed] - base[1.0][seed] for seed in best if seed in base[1.0]}
-            against = {seed: best[seed] - own[1.0][seed] for seed in best if seed in own[1.0]}
-            quantities = {
-                f"softened_{name}{suffix}": (softened, "below"),
-                f"softened_{name}_left{suffix}": (against, "above"),
-            }
-            measures += [
-                judge_pairs(quantity, effects, comparison.seeds, scale="difference", claimed=side, unit=unit)
-                for quantity, (effects, side) in quantities.items()
-            ]
+        for name in DECODED:
+            own, base = (_by_temperature(comparison, loss, name, suffix) for loss in _both(comparison))
+            above = {at: values for at, values in base.items() if at > 1}
+            if above and 1.0 in own and 1.0 in base:
+                best = min(above.values(), key=_mean)
+                of_itself, left = f"softened_{name}{suffix}", f"softened_{name}_left{suffix}"
+                measures.append(_difference(comparison, of_itself, _less(best, base[1.0]), DECODED[name]))
+                measures.append(_above(comparison, left, _less(best, own[1.0]), DECODED[name]))
     return measures
 
 
@@ -150,21 +145,12 @@ def is_best_unscaled(comparison: Comparison) -> list[Measure]:
     """W9: the loss at its best temperature other than 1, minus itself at 1."""
     measures = []
     for suffix in _decoded(comparison):
-        for name, unit in (("ece", "difference in ECE"), ("error", "difference in error")):
+        for name in DECODED:
             own = _by_temperature(comparison, comparison.loss, name, suffix)
-            if 1.0 in own and (others := [at for at in own if at != 1]):
-                best = own[min(others, key=lambda at: _mean(own[at]))]
-                effects = {seed: best[seed] - own[1.0][seed] for seed in best if seed in own[1.0]}
-                measures.append(
-                    judge_pairs(
-                        f"scaled_{name}{suffix}",
-                        effects,
-                        comparison.seeds,
-                        scale="difference",
-                        claimed="above",
-                        unit=unit,
-                    )
-                )
+            unscaled = own.pop(1.0, {})
+            if own:
+                effects = _less(min(own.values(), key=_mean), unscaled)
+                measures.append(_above(comparison, f"scaled_{name}{suffix}", effects, DECODED[name]))
     return measures
 
 
@@ -172,21 +158,9 @@ def costs_likelihood(comparison: Comparison) -> list[Measure]:
     """W10: NLL of the next token, loss minus baseline, at the temperature where the loss does best against it."""
     measures = []
     for suffix in _decoded(comparison):
-        own, base = (
-            _by_temperature(comparison, loss, "nll", suffix) for loss in (comparison.loss, comparison.baseline)
-        )
-        effects = {
-            at: {seed: own[at][seed] - base[at][seed] for seed in own[at] if seed in base[at]}
-            for at in own
-            if at in base
-        }
-        if effects:
-            least = effects[min(effects, key=lambda at: _mean(effects[at]))]
-            measures.append(
-                judge_pairs(
-                    f"token_nll{suffix}", least, comparison.seeds, scale="difference", claimed="above", unit="nats"
-                )
-            )
+        own, base = (_by_temperature(comparison, loss, "nll", suffix) for loss in _both(comparison))
+        if effects := [_less(own[at], base[at]) for at in own if at in base]:
+            measures.append(_above(comparison, f"token_nll{suffix}", min(effects, key=_mean), "nats"))
     return measures
 
 
@@ -194,28 +168,29 @@ def predicts_the_temperature(comparison: Comparison) -> list[Measure]:
     """W11: distance of the temperature of the least ECE from that of the least error, minus that of the least NLL."""
     measures = []
     for suffix in _decoded(comparison):
-        curves = {name: _by_temperature(comparison, comparison.loss, name, suffix) for name in ("error", "ece", "nll")}
-        lowest = {
-            name: {seed: math.log(min(curve, key=lambda at: _at(curve, at, seed))) for seed in comparison.seeds}
-            for name, curve in curves.items()
-            if curve
-        }
-        if len(lowest) == len(curves):
-            complete = [
-                s for s in comparison.seeds if all(s in row for curve in curves.values() for row in curve.values())
-            ]
-            away = {
-                name: {seed: abs(lowest[name][seed] - lowest["error"][seed]) for seed in complete}
-                for name in ("ece", "nll")
-            }
-            effects = {seed: away["ece"][seed] - away["nll"][seed] for seed in complete}
-            measures.append(_difference(comparison, f"temperature_distance{suffix}", effects, "log temperature"))
+        curves = [_by_temperature(comparison, comparison.loss, name, suffix) for name in ("error", "ece", "nll")]
+        if not all(curves):
+            continue
+        effects = {}
+        for seed in comparison.seeds:
+            if all(seed in values for curve in curves for values in curve.values()):
+                beam, ece, nll = (math.log(min(curve, key=partial(_value, curve, seed))) for curve in curves)
+                effects[seed] = abs(ece - beam) - abs(nll - beam)
+        measures.append(_difference(comparison, f"temperature_distance{suffix}", effects, "log temperature"))
     return measures
 
 
-def _at(curve: Mapping[float, Mapping[int, float]], at: float, seed: int) -> float:
-    value = curve[at].get(seed, math.nan)
-    return value if math.isfinite(value) else math.inf
+def _both(comparison: Comparison) -> tuple[str, str]:
+    return comparison.loss, comparison.baseline
+
+
+def _less(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
+    """The differences of the seeds that have both."""
+    return {seed: value - others[seed] for seed, value in values.items() if seed in others}
+
+
+def _value(curve: Mapping[float, Mapping[int, float]], seed: int, at: float) -> float:
+    return _finite(curve[at][seed])
 
 
 def _decoded(comparison: Comparison) -> list[str]:
@@ -246,13 +221,21 @@ def _students_of_the_same_teacher(comparison: Comparison) -> list[str]:
 
 def _mean(values: Mapping[int, float]) -> float:
     """The mean, infinite where it is not defined."""
-    mean = sum(values.values()) / len(values) if values else math.nan
-    return mean if math.isfinite(mean) else math.inf
+    return _finite(sum(values.values()) / len(values) if values else math.nan)
+
+
+def _finite(value: float) -> float:
+    """The value, infinite where it is not defined."""
+    return value if math.isfinite(value) else math.inf
 
 
 def _last(comparison: Comparison, loss: str, split: str, metric: str) -> dict[int, float]:
     """A metric after the last epoch, by seed."""
     return {seed: float(curve.iloc[-1]) for seed, curve in curves_of(comparison, loss, split, metric).items()}
+
+
+def _above(comparison: Comparison, quantity: str, effects: Mapping[int, float], unit: str) -> Measure:
+    return judge_pairs(quantity, effects, comparison.seeds, scale="difference", claimed="above", unit=unit)
 
 
 def _difference(comparison: Comparison, quantity: str, effects: Mapping[int, float], unit: str) -> Measure:
@@ -442,8 +425,8 @@ CLAIMS = (
         "The temperature of the least calibration error predicts the best temperature of beam search better than that "
         "of the least negative log-likelihood does.",
         "Difference, after the last epoch, test sequences, for each loss: |log T_ECE - log T_beam| - |log T_NLL - log "
-        "T_beam|, with the temperatures of the least ECE, NLL and token error rate of each seed, of those of the probe; "
-        "of equals the lower.",
+        "T_beam|, with each seed's temperatures, of those of the probe, of the least ECE, NLL and token error rate; of "
+        "equals the lower.",
         predicts_the_temperature,
         labels={"temperature_distance": "distance from the best temperature, ECE against NLL"},
         subject="the least calibration error",

@@ -15,7 +15,7 @@ from nclens.data.hidden import is_hidden
 from nclens.data.labels import as_texts, class_labels
 from nclens.data.numbers import Layout, from_array, refuse_unknown, stored_inputs
 from nclens.data.raw import RawData
-from nclens.data.shares import Wanted, draw
+from nclens.data.shares import Wanted, draw, refuse_same_samples
 
 NAMES = (("features", "inputs"), ("labels", "targets"))
 SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
@@ -86,6 +86,7 @@ def load(
     if clean and len(numbers[-1]) != len(targets["train"]):
         raise ValueError(f"{file}: train_targets has {len(targets['train'])} labels, but {CLEAN} {len(numbers[-1])}")
     wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
+    refuse_same_samples(inputs, targets, str(file))
     chosen = draw(targets, wanted, named, str(file))
     fields: dict[str, Any] = {}
     for split, (of, index) in chosen.items():
@@ -145,7 +146,7 @@ def _read(file: Path, texts: Collection[str] = ()) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             return load_file(file)
         # Never unpickle: that would let a data file run code.
         with np.load(file, allow_pickle=False) as opened:
@@ -163,5 +164,7 @@ def _array(opened: Any, name: str, texts: Collection[str]) -> Any:
                 f"{name} is pickled, as an array of Python objects; save texts as numpy.asarray(labels, dtype=str)"
             ) from error
         raise
+    if name in texts and values.dtype.kind in "SU" and values.ndim != 1:
+        raise ValueError(f"{name} must be texts (N,), not of shape {values.shape}; save them as labels.reshape(-1)")
     found = as_texts(values) if name in texts else None
     return from_array(values) if found is None else found

@@ -1,11 +1,17 @@
 """Columns of a user's table, a CSV or a Parquet file: numbers, or texts and whole numbers that become classes."""
 
+import codecs
+import contextlib
 import csv
 import gzip
+import io
+import itertools
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +25,31 @@ if TYPE_CHECKING:
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null")
 #: What a column without a name is called, with its place, counted from 1.
 UNNAMED = "unnamed column"
-#: Characters that separate the cells of a row.
-SEPARATORS = (",", ";", "\t")
+#: Characters that separate the cells of a row, and what messages call them; the first is taken where two fit alike.
+SEPARATORS = {"\t": "tab", ";": "semicolon", ",": "comma"}
+#: Lines by which the separator is found.
+SAMPLED = 50
+#: What a file is that begins with these bytes, and no UTF-8 text.
+BEGINNINGS = {
+    codecs.BOM_UTF16_LE: "UTF-16 or UTF-32: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8",
+    codecs.BOM_UTF32_BE: "UTF-32: save it as UTF-8",
+    b"\x1f\x8b": "compressed: a compressed table ends with .csv.gz or .tsv.gz",
+    b"PK\x03\x04": "a ZIP archive, as a spreadsheet (.xlsx) is: save it as CSV",
+    b"PAR1": "a Parquet file: its name ends with .parquet",
+}
+#: A whole number as it is usually written, perhaps as a float: a label that is a number. Any other is a text.
+NUMERAL = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
 
 
 def read_table(file: Path, texts: Iterable[str] = ()) -> "DataFrame":
     """Return a table, a row a sample; columns in `texts` of a CSV file stay as they are written.
 
-    The first row of a CSV file has the names of the columns. Cells are separated by a comma, a semicolon or a tab,
-    whichever that row has most of, and spaces after one are skipped. The text is UTF-8, and numbers have a decimal
-    point. Files that end in `.gz` are decompressed. A column without a name, such as an index that pandas wrote, is
-    called `unnamed column 1`, by its place.
+    The first row of a CSV file has the names of the columns. Cells are separated by a comma, a semicolon or a tab: by a
+    tab in a file `.tsv`, otherwise by the one that splits most of the first rows into as many cells as there are names.
+    Spaces after a separator and around a name are skipped. The text is UTF-8, and numbers have a decimal point. Files
+    that end in `.gz` are decompressed. A column without a name, such as an index that pandas wrote, is called `unnamed
+    column 1`, by its place. `attrs["separator"]` names the separator.
 
     Raises:
         ValueError: the file is missing, has no rows or cannot be read, or columns have the same name.
@@ -37,9 +57,14 @@ def read_table(file: Path, texts: Iterable[str] = ()) -> "DataFrame":
     if not file.is_file():
         raise ValueError(f"table: no file {file.resolve()}; paths are relative to `data_dir` unless absolute")
     try:
-        frame = _parquet(file) if file.suffix == ".parquet" else _csv(file, texts)
-    except (OSError, ValueError, EOFError, csv.Error, Warning) as error:
-        raise ValueError(f"{file} cannot be read as a table: {str(error).strip()}") from error
+        frame = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file, texts)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} cannot be read as a table: it is no UTF-8 text (byte 0x{error.object[error.start]:02x} is "
+            f"{error.reason}): save it as UTF-8"
+        ) from error
+    except (OSError, ValueError, EOFError, csv.Error, zlib.error, Warning) as error:
+        raise ValueError(f"{file} cannot be read as a table: {_plain(str(error).strip())}") from error
     names = [
         str(name) if str(name).strip() else f"{UNNAMED} {place}" for place, name in enumerate(frame.columns, start=1)
     ]
@@ -50,20 +75,27 @@ def read_table(file: Path, texts: Iterable[str] = ()) -> "DataFrame":
     return frame.set_axis(names, axis=1)
 
 
+def _plain(message: str) -> str:
+    """Return pandas' message on a row with too many cells or an open quotation in plain words, any other as it is."""
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
+        return f"line {found[2]} has {found[3]} cells, but line 1 names {found[1]} columns"
+    if found := re.search(r"EOF inside string starting at row (\d+)", message):
+        return f"a quotation mark is never closed, the one in row {found[1]}"
+    return message
+
+
 def _csv(file: Path, texts: Iterable[str]) -> "DataFrame":
     import pandas as pd
 
-    with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as opened:
-        line = opened.readline().decode("utf-8-sig")
-    separator = max(SEPARATORS, key=line.count)
-    names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    packed = file.suffix.lower() == ".gz"
+    separator, names = _first_rows(file, packed)
     kept = set(texts)
     # By place, as names may repeat.
     missing: Any = {place: list(MISSING) for place, name in enumerate(names) if name not in kept}
     with warnings.catch_warnings():
         # A row with more cells than there are names: pandas warns, and drops the rest.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
+        frame = pd.read_csv(
             file,
             sep=separator,
             skipinitialspace=True,
@@ -74,8 +106,61 @@ def _csv(file: Path, texts: Iterable[str]) -> "DataFrame":
             keep_default_na=False,
             na_values=missing,
             encoding="utf-8-sig",
+            compression="gzip" if packed else None,
             low_memory=False,
         ).set_axis(names, axis=1)
+    frame.attrs["separator"] = SEPARATORS[separator]
+    return frame
+
+
+def _first_rows(file: Path, packed: bool) -> tuple[str, list[str]]:
+    """Return the separator of a CSV file, and the names in its first row."""
+    with cast("IO[bytes]", gzip.open(file, "rb") if packed else open(file, "rb")) as opened:
+        start = opened.read(4)
+        for beginning, what in BEGINNINGS.items():
+            if start.startswith(beginning):
+                raise ValueError(f"it is {what}")
+        if b"\0" in start:
+            raise ValueError("it is no UTF-8 text, but perhaps UTF-16: save it as UTF-8")
+        opened.seek(0)
+        # Lines may end as on any system, with CR alone too.
+        with io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as text:
+            lines = list(itertools.islice(text, SAMPLED))
+    if not lines:
+        raise ValueError("it is empty")
+    if not lines[0].strip():
+        raise ValueError("line 1 is empty: it must have the names of the columns")
+    ending = [suffix for suffix in file.suffixes if suffix.lower() != ".gz"][-1:]
+    only = ["\t"] if [suffix.lower() for suffix in ending] == [".tsv"] else SEPARATORS
+    rows = {separator: _cells(lines, separator) for separator in only}
+
+    def fit(separator: str) -> tuple[bool, int, int]:
+        first, *others = map(len, rows[separator])
+        return first > 1, sum(cells == first for cells in others), first
+
+    separator = max(only, key=fit) if any(fit(one)[0] for one in only) else [*only][-1]
+    names, *others = rows[separator]
+    for number, row in enumerate(others[:1], start=2):
+        if len(row) > len(names):
+            raise ValueError(
+                f"line {number} has {len(row)} cells, but line 1 names {_counted(len(names), 'column')}, separated by "
+                f"a {SEPARATORS[separator]}: line 1 must have the names of all columns, with no other line before it"
+            )
+    return separator, [name.strip() for name in names]
+
+
+def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the rows in lines of a CSV file that are not empty, up to one with a cell longer than `csv` reads."""
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows.extend(row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row)
+    if not rows:
+        raise ValueError("line 1 cannot be read as the names of the columns")
+    return rows
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _parquet(file: Path) -> "DataFrame":
@@ -90,9 +175,14 @@ def _parquet(file: Path) -> "DataFrame":
 
 
 def refuse_absent(frame: "DataFrame", names: Sequence[str], why: str, file: Path) -> None:
-    """Raise a ValueError for columns that a table lacks; lists those that it has."""
+    """Raise a ValueError for columns that a table lacks; lists those that it has, and names its separator."""
     if absent := [name for name in names if name not in frame.columns]:
-        raise ValueError(f"{file} has no column {', '.join(absent)} ({why}); it has {', '.join(frame.columns)}")
+        separator = frame.attrs.get("separator")
+        by = f", with a {separator} as separator," if separator else ""
+        missing, present = (
+            ", ".join(f"'{name}'" if "," in name else name for name in some) for some in (absent, frame.columns)
+        )
+        raise ValueError(f"{file} has no column {missing} ({why}); it has{by} {present}")
 
 
 def number_column(column: "Series[Any]", what: str, advice: str) -> NDArray[np.float64]:
@@ -117,6 +207,8 @@ def number_column(column: "Series[Any]", what: str, advice: str) -> NDArray[np.f
     if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
         row = wrong[0]
         cell = "no value" if given[row] else f"{str(column.iloc[row])!r} is no finite number"
+        if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", str(column.iloc[row]).strip()):
+            cell += " (with a decimal point, as 0.5)"
         raise ValueError(f"{what}, row {row + 1}: {cell}; {advice}")
     whole = values.to_numpy() if values.dtype.kind in "iu" else np.zeros(0)
     if len(far := np.flatnonzero((whole > WHOLE_FLOAT64) | (whole < -WHOLE_FLOAT64))):
@@ -127,30 +219,47 @@ def number_column(column: "Series[Any]", what: str, advice: str) -> NDArray[np.f
     return numbers
 
 
-def class_column(column: "Series[Any]", what: str, advice: str = "") -> NDArray[Any]:
-    """Return a column of labels (N,): whole numbers as int64, however they are written, anything else as texts.
+def class_columns(columns: Mapping[str, "Series[Any]"], advice: str = "") -> dict[str, NDArray[Any]]:
+    """Return the labels (N,) of each split: int64 in all of them if they are whole numbers, otherwise texts in all.
+
+    A text is a whole number as it is usually written, `12` or `12.0`; `012` and `1e2` are texts, so that labels that
+    are written differently are different classes. Blanks around a text do not count.
 
     Args:
-        column: the column.
-        what: its name in error messages.
+        columns: the column of each split, by its name in error messages.
         advice: the end of the message for numbers that are not whole.
 
     Raises:
         ValueError: a cell has no value, or numbers are not whole; names the column, and the row, counted from 1.
     """
+    labels = {what: _labels(column, what, advice) for what, column in columns.items()}
+    if all(NUMERAL.fullmatch(label) for texts in labels.values() for label in np.unique(texts).tolist()):
+        whole = {what: texts.astype(np.float64) for what, texts in labels.items()}
+        # The limit is also what the next whole number is rounded to.
+        if all(np.abs(numbers).max(initial=0) < WHOLE_FLOAT64 for numbers in whole.values()):
+            return {what: numbers.astype(np.int64) for what, numbers in whole.items()}
+    return labels
+
+
+def _labels(column: "Series[Any]", what: str, advice: str) -> NDArray[np.str_]:
+    """Return a column of labels as texts (N,), without blanks around them; whole numbers without a point."""
     import pandas as pd
 
-    if column.dtype.kind == "b":
-        return column.to_numpy(dtype=bool).astype(str)
     missing = column.isna().to_numpy(dtype=bool)
-    texts = column.astype(str).to_numpy(dtype=str)
+    texts = np.char.strip(column.astype(str).to_numpy(dtype=str))
     if len(empty := np.flatnonzero(missing | np.isin(texts, MISSING))):
         raise ValueError(f"{what}, row {empty[0] + 1}: no value; every sample needs a label")
-    numbers = pd.to_numeric(column.astype(str), errors="coerce").to_numpy(dtype=np.float64)
-    if not np.isfinite(numbers).all():
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if column.dtype.kind in "biu":
         return texts
-    if len(broken := np.flatnonzero(numbers != np.rint(numbers))):
+    numbers = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(dtype=np.float64)
+    if np.isfinite(numbers).all() and len(broken := np.flatnonzero(numbers != np.rint(numbers))):
         raise ValueError(
             f"{what}, row {broken[0] + 1}: {texts[broken[0]]} is no class; allowed are texts and whole numbers{advice}"
         )
-    return numbers.astype(np.int64) if np.abs(numbers).max() <= WHOLE_FLOAT64 else texts
+    if column.dtype.kind != "f":
+        return texts
+    # What is infinite is no number of a class, but a text.
+    finite = np.isfinite(numbers)
+    return np.array([str(int(number)) if ok else text for number, ok, text in zip(numbers, finite, texts, strict=True)])

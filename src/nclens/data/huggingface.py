@@ -1,6 +1,7 @@
 """Data sets of Hugging Face's package `datasets`, saved to disk."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nclens.data.columns import class_column
+from nclens.data.columns import class_columns
 from nclens.data.dataset import Dataset
 from nclens.data.images import read_image, stack_images
 from nclens.data.labels import number_classes
 from nclens.data.numbers import Layout, from_array, stored_inputs
 from nclens.data.raw import RawData
-from nclens.data.shares import Wanted, draw
+from nclens.data.shares import Wanted, draw, same_samples
 
 #: Names of the test split, in order of preference.
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
@@ -77,6 +78,9 @@ def load(
             raise ValueError(
                 f"{root}: the split {split} has no column {', '.join(absent)}; it has {', '.join(part.column_names)}"
             )
+    for one, other in itertools.combinations(splits, 2):
+        if _same_rows(splits[one], splits[other], (label, *columns)):
+            raise same_samples(one, other, str(root))
     classes, labels = _labels(splits, label, root)
     wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
     chosen = draw(labels, wanted, classes, str(root))
@@ -182,14 +186,17 @@ def _column(part: Any, name: str) -> Any:
     return part.select_columns([name]).with_format("arrow")[:][name]
 
 
+def _same_rows(one: Any, other: Any, columns: Sequence[str]) -> bool:
+    """Return whether two splits have the same rows in the same order."""
+    return len(one) == len(other) and all(_column(one, name).equals(_column(other, name)) for name in columns)
+
+
 def _labels(splits: Mapping[str, Any], label: str, root: Path) -> tuple[list[str], dict[str, Tensor]]:
     """Return the names of the classes, and the class numbers (N,) of each split."""
     places = {split: f"{root}: column {label} of the split {split}" for split in splits}
     if _kind(splits["train"], label) != "ClassLabel":
-        given = {
-            place: class_column(_column(splits[split], label).to_pandas(), place) for split, place in places.items()
-        }
-        classes, numbers = number_classes(given)
+        given = {place: _column(splits[split], label).to_pandas() for split, place in places.items()}
+        classes, numbers = number_classes(class_columns(given))
         return classes, dict(zip(splits, numbers, strict=True))
     classes = list(splits["train"].features[label].names)
     found = {}

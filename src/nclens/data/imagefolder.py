@@ -1,5 +1,7 @@
 """Image files in one folder per class."""
 
+import filecmp
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from nclens.data.dataset import Dataset
 from nclens.data.hidden import is_hidden, visible, visible_to_torchvision
 from nclens.data.images import read_image, stack_images
 from nclens.data.raw import RawData
-from nclens.data.shares import Wanted, draw
+from nclens.data.shares import Wanted, draw, same_samples
 
 #: Accepted folder names of the test split, in order of preference.
 TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -51,13 +53,17 @@ def load(
         test, validation: shares of each class, as in `nclens.data.shares.draw`.
 
     Raises:
-        ValueError: the folder is missing or has another layout, a class has too few images, or an image cannot be read
-            or has another range than 8-bit images, as in `nclens.data.images.read_image`.
+        ValueError: the folder is missing or has another layout, a class has too few images, two splits are the same
+            files, or an image cannot be read or has another range than 8-bit images, as in
+            `nclens.data.images.read_image`.
     """
     root = raw.place(path)
     if not root.is_dir():
         raise ValueError(f"imagefolder: no folder {root.resolve()}; `path` is relative to `data_dir` unless absolute")
     splits = _splits(root, test_folder, test is None, raw)
+    for one, other in itertools.combinations(splits, 2):
+        if _same_files(splits[one], splits[other]):
+            raise same_samples(one, other, str(root))
     classes = splits["train"].classes
     # A test or validation folder may lack classes: its own numbers are not those of train/.
     numbers = {name: number for number, name in enumerate(classes)}
@@ -99,6 +105,18 @@ def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> di
                 f"{', '.join(sorted(alone))}. The key `test_folder` names another test folder"
             )
     return splits
+
+
+def _same_files(one: Any, other: Any) -> bool:
+    """Return whether two lists of images are of files with the same names and contents."""
+    first, second = ([Path(path) for path, _ in listed.samples] for listed in (one, other))
+    if [path.relative_to(one.root) for path in first] != [path.relative_to(other.root) for path in second]:
+        return False
+    pairs = [*zip(first, second, strict=True)]
+    # The sizes first: files are read only where all of them agree.
+    return all(a.stat().st_size == b.stat().st_size for a, b in pairs) and all(
+        filecmp.cmp(a, b, shallow=False) for a, b in pairs
+    )
 
 
 def _first_with_classes(root: Path, names: Sequence[str]) -> Path | None:

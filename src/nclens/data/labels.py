@@ -15,7 +15,7 @@ LISTED = 20
 
 
 def as_texts(values: Any) -> NDArray[np.str_] | None:
-    """Return labels that are texts, (N,), as an array of texts; None for labels of another type.
+    """Return labels that are texts, (N,), as an array of texts without blanks around them; None for other types.
 
     Texts are those of NumPy (`U`, and `S` in UTF-8), and objects and lists of `str`.
 
@@ -28,12 +28,19 @@ def as_texts(values: Any) -> NDArray[np.str_] | None:
     if array.ndim != 1 or not len(array):
         return None
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
+        return np.char.strip(np.char.decode(array, "utf-8"))
     if array.dtype.kind == "U":
         # A list of numbers and texts becomes one of texts.
-        return array if isinstance(values, np.ndarray) or all(isinstance(one, str) for one in values) else None
+        plain = isinstance(values, np.ndarray) or all(isinstance(one, str) for one in values)
+        return np.char.strip(array) if plain else None
     kinds = {type(one) for one in array.tolist()} if array.dtype.kind in "OT" else set()
-    return array.astype(str) if kinds and all(issubclass(kind, str) for kind in kinds) else None
+    return np.char.strip(array.astype(str)) if kinds and all(issubclass(kind, str) for kind in kinds) else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names of classes for a message: the first `LISTED`, and how many more."""
+    more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def number_classes(
@@ -65,10 +72,9 @@ def number_classes(
         places = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
         numbers = order[places]
         if len(wrong := np.flatnonzero(known[numbers] != values)):
-            more = f", and {len(known) - LISTED} more" if len(known) > LISTED else ""
             raise ValueError(
                 f"{what}, row {wrong[0] + 1}: {str(values[wrong[0]])!r} is none of the classes, which are "
-                f"{', '.join(map(str, known[:LISTED]))}{more}"
+                f"{listed([str(name) for name in known.tolist()])}"
             )
         found.append(torch.from_numpy(numbers.astype(np.int64)))
     return [str(name) for name in known.tolist()], found

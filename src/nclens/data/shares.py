@@ -1,5 +1,7 @@
 """Shares of each class that become a test or a validation split, seeded."""
 
+import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +125,42 @@ def refuse_shares(given: Mapping[str, object], shares: Mapping[str, float], what
     for split, share in shares.items():
         if split in given:
             raise ValueError(f"{what} has a split `{split}` already: leave out {_keys({split: share})}")
+
+
+def same_samples(one: str, other: str, what: str) -> ValueError:
+    """Return the error that says that two splits of the data `what` are the same samples."""
+    return ValueError(
+        f"{what}: the splits {one} and {other} are the same samples; allowed: other samples in each split, or one set "
+        "and a share as `test: 0.2`"
+    )
+
+
+def repeated(inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """Return the names of two splits that are the same samples, in whatever order; None where there are none.
+
+    >>> rows, labels = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
+    >>> repeated({"train": rows, "test": rows.flip(0)}, {"train": labels, "test": labels.flip(0)})
+    ('train', 'test')
+    """
+    for one, other in itertools.combinations(inputs, 2):
+        # Cheap for most: only splits of one size are read.
+        if inputs[one].shape == inputs[other].shape and targets[one].shape == targets[other].shape:
+            first, second = (_digests(inputs[split], targets[split]) for split in (one, other))
+            if first == second:
+                return one, other
+    return None
+
+
+def _digests(inputs: Tensor, targets: Tensor) -> list[bytes]:
+    """Return a digest of each sample, sorted."""
+    pairs = zip(inputs.contiguous().numpy(), targets.contiguous().numpy(), strict=True)
+    return sorted(hashlib.blake2b(row.tobytes() + target.tobytes(), digest_size=16).digest() for row, target in pairs)
+
+
+def refuse_same_samples(inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], what: str) -> None:
+    """Raise a ValueError for two splits that are the same samples, as a file and a copy of it."""
+    if (found := repeated(inputs, targets)) is not None:
+        raise same_samples(*found, what)
 
 
 def draw(

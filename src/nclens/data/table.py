@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nclens.data.columns import UNNAMED, class_column, number_column, read_table, refuse_absent
+from nclens.data.columns import UNNAMED, class_columns, number_column, read_table, refuse_absent
 from nclens.data.dataset import Dataset, Splits
 from nclens.data.labels import number_classes
 from nclens.data.numbers import float32_rows, refuse_unknown
 from nclens.data.raw import RawData
 from nclens.data.regression import RegressionDataset, Scaling, scaled_splits
-from nclens.data.shares import Wanted, draw, draw_unstratified
+from nclens.data.shares import Wanted, draw, draw_unstratified, refuse_same_samples
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,8 +43,9 @@ def load(
 ) -> Splits:
     """Return rows of numbers and their targets, of a table of training samples, or of one set that is split here.
 
-    Features are stored by `nclens.data.numbers.float32_rows`. The labels of a classification become classes by
-    `nclens.data.labels.number_classes`: whole numbers in ascending order, texts by Unicode code point.
+    Features are stored by `nclens.data.numbers.float32_rows`. The labels of a classification, as
+    `nclens.data.columns.class_columns` reads them, become classes by `nclens.data.labels.number_classes`: whole numbers
+    in ascending order, texts by Unicode code point.
 
     Args:
         raw: the folder of raw data.
@@ -62,7 +63,7 @@ def load(
 
     Raises:
         ValueError: a file cannot be read or lacks a column, a cell is no number or a label is no class; names the file,
-            the column and the row, counted from 1 without the row of names.
+            the column and the row, counted from 1 without the row of names. Or two splits are the same samples.
     """
     targets = [target] if isinstance(target, str) else list(target)
     places = {"train": path, "test": test_path, "val": val_path}
@@ -81,6 +82,7 @@ def load(
     if task == "classification":
         classes, labels = _labels(tables, targets[0], files)
         described["facts"]["target"] = targets[0]
+        refuse_same_samples(inputs, labels, ", ".join(map(str, files.values())))
         chosen = draw(labels, wanted, classes, str(files["train"]))
         return Dataset(
             **_taken("inputs", inputs, chosen), **_taken("targets", labels, chosen), classes=classes, **described
@@ -88,6 +90,7 @@ def load(
     values = {
         split: _numbers(tables[split], targets, file, "every sample needs a target") for split, file in files.items()
     }
+    refuse_same_samples(inputs, values, ", ".join(map(str, files.values())))
     chosen = draw_unstratified(values, wanted, str(files["train"]))
     parts = {split: values[of][index] for split, (of, index) in chosen.items()}
     return RegressionDataset(
@@ -137,10 +140,8 @@ def _labels(
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Return the names of the classes, and the class numbers (N,) of each split."""
     found = {split: f"{split} split, {file}: column {target}" for split, file in files.items()}
-    labels = {what: class_column(tables[split][target], what, REGRESSED) for split, what in found.items()}
-    if len({values.dtype.kind for values in labels.values()}) > 1:
-        labels = {what: values.astype(str) for what, values in labels.items()}
-    classes, numbers = number_classes(labels)
+    columns = {what: tables[split][target] for split, what in found.items()}
+    classes, numbers = number_classes(class_columns(columns, REGRESSED))
     if len(classes) < 2:
         raise ValueError(f"{found['train']} has one class, {classes[0]}; two or more are needed")
     return classes, dict(zip(tables, numbers, strict=True))

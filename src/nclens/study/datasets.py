@@ -1,7 +1,8 @@
 """Data set entries: where samples come from."""
 
 import posixpath
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -33,6 +34,7 @@ PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
 #: Part of a set.
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Layout = Literal["NCHW", "NHWC"]
+Entry = TypeVar("Entry", bound=Closed)
 
 
 class DigitClasses(Altered, ChosenClasses):
@@ -289,6 +291,17 @@ class Arrays(SplitFiles):
         return tuple(one for one in chosen if isinstance(one, int)) or None
 
 
+def _named_once(entry: Entry, named: Mapping[str, Sequence[str]]) -> Entry:
+    """Return an entry whose keys `named` name each column once."""
+    names = [name for columns in named.values() for name in columns]
+    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+        *others, last = (f"`{key}`" for key in named)
+        message = "the column {name} is named twice in {keys}"
+        keys = f"{', '.join(others)} and {last}"
+        raise PydanticCustomError("duplicates", message, {"name": repeated[0], "keys": keys})
+    return entry
+
+
 class HuggingFace(SplitFiles):
     """A data set of Hugging Face's package `datasets`, saved by `save_to_disk`; needs `nclens[huggingface_data]`.
 
@@ -316,6 +329,11 @@ class HuggingFace(SplitFiles):
     def image_channels(self) -> int | None:
         """Channels of the images, where they are known before the data are read."""
         return self.channels
+
+    @model_validator(mode="after")
+    def _names_each_column_once(self) -> Self:
+        targets = () if self.target is None else (self.target,)
+        return _named_once(self, {"target": targets, "features": self.features or ()})
 
 
 #: Keys of `table` that are of one task alone.
@@ -382,11 +400,7 @@ class Table(SplitFiles):
     @model_validator(mode="after")
     def _names_each_column_once(self) -> Self:
         targets = (self.target,) if isinstance(self.target, str) else self.target
-        names = [*targets, *(self.features or ()), *self.leave_out]
-        if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
-            message = "the column {name} is named twice in `target`, `features` and `leave_out`"
-            raise PydanticCustomError("duplicates", message, {"name": repeated[0]})
-        return self
+        return _named_once(self, {"target": targets, "features": self.features or (), "leave_out": self.leave_out})
 
 
 class CustomData(Shares, Altered, ChosenClasses, Custom):

@@ -138,18 +138,28 @@ Function = Annotated[
     str, Matching(r"^[A-Za-z_][\w.]{0,199}:[A-Za-z_]\w{0,99}$", "module:function, of letters, digits and _")
 ]
 Sha256 = Annotated[str, Matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits, in lower case")]
+
+
+def _ending(*endings: str) -> str:
+    """Return the pattern of names with one of these endings, in small letters or capitals, as JSON schemas read it."""
+    alike = ["".join(f"[{one}{one.upper()}]" if one.isalpha() else f"\\{one}" for one in ending) for ending in endings]
+    return rf"\.({'|'.join(alike)})$"
+
+
 ArrayFile = Annotated[
     str,
     Line(1000),
     Matching(
-        r"\.(npz|safetensors)$",
+        _ending("npz", "safetensors"),
         "a file of arrays, .npz or .safetensors (numpy.savez writes one; `source: table` reads CSV and Parquet files)",
     ),
 ]
 TableFile = Annotated[
     str,
     Line(1000),
-    Matching(r"\.(csv|tsv|csv\.gz|tsv\.gz|parquet)$", "a table: .csv, .tsv, both perhaps .gz, or .parquet"),
+    Matching(
+        _ending("csv", "tsv", "csv.gz", "tsv.gz", "parquet"), "a table: .csv, .tsv, both perhaps .gz, or .parquet"
+    ),
 ]
 #: Of a name alone, because what is elsewhere or hidden is not watched.
 FolderName = Annotated[Text, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: The characters of a file's name that the name of its temporary file begins with: a name may be as long as a file
+#: system allows, and this one has more.
+MOST_OF_NAME = 40
+
+
 class FileError(OSError):
     """A file that is missing, damaged or cannot be written; the message names it and what to do."""
 
@@ -33,7 +38,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name[:MOST_OF_NAME]}.", suffix=f".part{path.suffix}", dir=path.parent
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary

@@ -13,12 +13,15 @@ import yaml
 
 from nclens.study import ConfigError, load_study
 from nclens.workflow.check import check_file, checked_lines
+from nclens.workflow.files import not_written, write_text
 from nclens.workflow.running import DEFAULT_STUDY, remove_stale_lock, workflow_files
 
 #: The study of a folder, as `nclens init` writes it.
 STUDY = "study.yaml"
 #: The first study, a folder of its own below `studies/`.
 FIRST = "start"
+#: Endings of a study's file.
+YAML = (".yaml", ".yml")
 #: The name of the default study, whose file is not in `studies/`.
 DEFAULT_NAME = "digits"
 
@@ -57,19 +60,25 @@ def init(folder: Path, study: str | None = None) -> list[Path]:
 
     Raises:
         ValueError: there is no such study; names those that there are.
-        FileExistsError: the folder has one of the files, or is a file; nothing is written.
+        FileExistsError: the folder has one of the files, or it or one that it is in is a file; nothing is written.
+        FileError: the folder or a file cannot be written.
     """
     content = _first(folder) if study is None else _copy_of(study)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; allowed: a folder, or a name that is free")
+    if blocked := next(
+        (part for part in (folder, *folder.parents) if os.path.lexists(part) and not part.is_dir()), None
+    ):
+        raise FileExistsError(f"{blocked} is a file; allowed: a folder, or a name that is free")
     if present := [name for name in content if os.path.lexists(folder / name)]:
         raise FileExistsError(
             f"{folder} has {' and '.join(present)} already, and nothing was written; name another folder, or move "
             f"{'it' if len(present) == 1 else 'them'} away"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(folder, error) from error
     for name, text in content.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in content]
 
 
@@ -116,7 +125,9 @@ def run(arguments: Sequence[str]) -> NoReturn:
     chosen = ["--configfile", "--configfiles"]
     named = any(argument.split("=")[0] in chosen for argument in own)
     if not named:
-        study = _study(own.pop(0)) if own and not own[0].startswith("-") else _study_here()
+        first = own.pop(0) if own and not own[0].startswith("-") else None
+        _refuse_a_study_after(first, own)
+        study = _study_here() if first is None else _study(first)
         for line in checked_lines(study, check_file(study)):
             print(line)
         # Before an option, for --configfile takes all words that follow it.
@@ -127,6 +138,27 @@ def run(arguments: Sequence[str]) -> NoReturn:
     sys.stdout.flush()
     # -P: no file of the current folder takes the place of a package.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "snakemake", *own])
+
+
+def _refuse_a_study_after(first: str | None, words: Sequence[str]) -> None:
+    """Refuse a study's file among the words that Snakemake would take for something to make."""
+    named = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        # Results are what Snakemake makes, and some of its options take a YAML file.
+        if word.endswith(YAML) and word[0] != "-" and "results" not in Path(word).parts
+        if not (before.startswith("--") and before.endswith(("config", "file")))
+    ]
+    if not named:
+        return
+    others = list(words)
+    others.remove(named[0])
+    if first is None:
+        command = shlex.join(["nclens", "run", named[0], *others])
+        raise ConfigError(f"{named[0]} follows Snakemake's options; the study's file is the first word: {command}")
+    raise ConfigError(
+        f"{named[0]} follows the study {first}; one study is run at a time: {shlex.join(['nclens', 'run', named[0]])}"
+    )
 
 
 def _study(name: str) -> Path:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from nclens.data.dataset import Splits
+from nclens.data.labels import listed
+from nclens.data.shares import repeated
 from nclens.data.tasks import OUTPUTS, output_count, task_of
 from nclens.data.tensors import Split
 from nclens.models import Network, layers_of
@@ -45,8 +47,11 @@ def read_data(study: Study, data_dir: Path) -> Read:
 
 
 def described_data(data: Read) -> Iterator[str]:
-    """Yield a line on each data set: sizes of its splits, shape of an input, number of classes or targets."""
-    for name, (_, manifest) in data.items():
+    """Yield a line on each data set: sizes of its splits, shape of an input, number of classes or targets, classes.
+
+    Another line says where two splits are the same samples.
+    """
+    for name, (splits, manifest) in data.items():
         task, outputs = task_of(manifest), output_count(manifest)
         sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
         sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
@@ -54,7 +59,12 @@ def described_data(data: Read) -> Iterator[str]:
         if (counts := manifest.get("train_counts")) is not None:
             low, high = min(counts), max(counts)
             line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
+            line += f": {listed(manifest['classes'])}"
         yield line
+        # Only a function of the user's own may return such splits.
+        inputs, targets = ({split: part[place] for split, part in splits.parts.items()} for place in (0, 1))
+        if same := repeated(inputs, targets):
+            yield f"{name}: the splits {' and '.join(same)} are the same samples"
 
 
 def tried_networks(study: Study, data: Read) -> Iterator[str]:

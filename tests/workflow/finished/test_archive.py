@@ -314,6 +314,40 @@ def test_a_file_that_changes_while_it_is_packed_is_named(plan, monkeypatch):
     assert not [path for path in Path().iterdir() if "smoke.zip" in path.name]
 
 
+def test_only_an_archive_of_the_same_study_is_replaced(plan, packed_other):
+    pack("results/smoke")
+    before = Path("smoke.zip").read_bytes()
+    pack("results/smoke", about=About(title="Another"))
+    assert Path("smoke.zip").read_bytes() != before
+    Path("cut.zip").write_bytes(before[:-9])
+    Path("text.zip").write_text("mine")
+    with zipfile.ZipFile("photos.zip", "w") as file:
+        file.writestr("a.jpg", b"mine")
+    Path("dangling.zip").symlink_to("nowhere")
+    for name in ("cut.zip", "text.zip", "photos.zip", "dangling.zip", packed_other):
+        kept = Path(name).read_bytes() if Path(name).exists() else None
+        with pytest.raises(FileError, match=f"^{name} is there already, and is no sound archive of the study smoke"):
+            pack("results/smoke", name)
+        assert (Path(name).read_bytes() if Path(name).exists() else None) == kept
+
+
+@pytest.fixture
+def packed_other(good):
+    """The archive of a study of another name."""
+    lines = {name.replace("results/smoke/", "results/other/"): content for name, content in good[1].items()}
+    return written(listed(lines | {METADATA: of_study("other")}), path="other.zip")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(plan):
+    pack("results/smoke", f"{'a' * 246}.zip")
+    assert unpack(f"{'a' * 246}.zip", "b" * 250).is_dir()
+    for call in (lambda: pack("results/smoke", f"{'a' * 260}.zip"), lambda: unpack(f"{'a' * 246}.zip", "b" * 260)):
+        with pytest.raises(FileError, match=r"^cannot write (a{260}\.zip|b{260}): File name too long$"):
+            call()
+    with pytest.raises(FileError, match=r"^a{260}\.zip is missing"):
+        unpack(f"{'a' * 260}.zip")
+
+
 @pytest.mark.parametrize("to", ["smoke.tar", "studies"])
 def test_an_archive_ends_with_zip(plan, to):
     with pytest.raises(ValueError, match=f"--to {to}: allowed: a file that ends with .zip"):
@@ -380,6 +414,11 @@ def link(name, target="/etc/passwd"):
     return entry, target
 
 
+def of_study(name):
+    """Metadata of a crate that describes a study of this name."""
+    return json.dumps({"@graph": [{"@id": f"results/{name}/", "@type": "Dataset"}]}).encode()
+
+
 CLAIMS = "results/smoke/claims.csv"
 
 
@@ -398,6 +437,28 @@ CLAIMS = "results/smoke/claims.csv"
         *(
             (lambda good, name=name: listed({**good, name: b"out"}), "is no path below the archive's folder")
             for name in ("../out", "/tmp/out", "a/../../out", "a\\..\\out", "C:out", "a//b", "./a", "a\nb")
+        ),
+        *(
+            (lambda good, name=name: listed({**good, name: b"out"}), "is no path below the archive's folder")
+            for name in ("a" * 256, "é" * 128, "d/" * 100 + "a", "d/" * 2000 + "a")
+        ),
+        *(
+            (
+                lambda good, name=name: listed({**good, METADATA: of_study(name)}),
+                "describes the study .*, of which it has no",
+            )
+            for name in ("..", ".", "%2e%2e", "none", "a\\b", "a" * 300)
+        ),
+        *(
+            (lambda good, text=text: listed({**good, METADATA: text}), f"its {METADATA} is no RO-Crate's")
+            for text in (
+                b"[" * 100_000,
+                b'{"@graph":' * 100_000,
+                b'{"@graph": ["a"]}',
+                b'{"@graph": {"a": 1}}',
+                b"",
+                b"\xff",
+            )
         ),
         (lambda good: listed({**good, "Snakefile/a": b""}), "its entry Snakefile is a file and a folder"),
         (lambda good: {"a.txt": b"no crate"}, f"is no archive .*: it has no {MANIFEST}"),
@@ -428,6 +489,45 @@ def test_links_doubles_and_unknown_compressions_are_refused(packed):
         with pytest.raises(FileError, match=f"bad.zip is damaged: .*{words}"):
             unpack("bad.zip", "new")
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "value", "words"),
+    [
+        (20, "I", 0xFFFFFFFE, "lies outside the file, or has not the bytes that it says"),
+        (24, "I", 0x7FFFFFFF, "lies outside the file, or has not the bytes that it says"),
+        (42, "I", 0xFFFFFFFE, "lies outside the file, or has not the bytes that it says"),
+        (42, "I", 7, "Bad magic number"),
+        (28, "HHH", (0, 0, 15), "its entry '' is no path below the archive's folder"),
+    ],
+)
+def test_an_entry_that_cannot_be_is_refused(packed, offset, form, value, words):
+    raw = bytearray(Path("good.zip").read_bytes())
+    values = value if isinstance(value, tuple) else (value,)
+    struct.pack_into(f"<{form}", raw, raw.rindex(b"PK\x01\x02") + offset, *values)
+    Path("bad.zip").write_bytes(raw)
+    with pytest.raises(FileError, match=f"^bad.zip is (damaged|no archive).*{words}"):
+        unpack("bad.zip", "new")
+    assert not Path("new").exists()
+
+
+def test_folders_of_their_own_are_none_or_those_of_files(packed):
+    for name, content, words in (
+        ("extra/", b"", "is damaged: extra/ is not in manifest-sha256.txt"),
+        ("results/smoke/", b"data", "its entry results/smoke/ is a folder with content of its own"),
+        ("../", b"", "its entry '../' is no path below"),
+    ):
+        with pytest.raises(FileError, match=words):
+            unpack(written(packed, [(name, content)]), "new")
+    assert unpack(written(packed, [("results/", b""), ("results/smoke/", b"")]), "new") == Path("new/results/smoke")
+
+
+def test_folders_that_were_made_go_with_what_was_not_unpacked(packed):
+    path = written({**packed, CLAIMS: b"altered"})
+    Path("there").mkdir()
+    with pytest.raises(FileError, match="is not what was packed"):
+        unpack(path, "there/new/deep/deeper")
+    assert not list(Path("there").iterdir())
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -538,6 +638,7 @@ def test_a_mistake_ends_with_one_message(plan, monkeypatch, capsys):
         (["pack", "results/none"], "nclens pack: there is no folder or file results/none"),
         (["pack", "results/smoke", "--author", "<>"], "nclens pack: --author '<>': allowed: a name"),
         (["unpack", "none.zip"], "nclens unpack: none.zip is missing"),
+        (["check", "none.yaml"], "nclens check: none.yaml: No such file or directory"),
     ):
         monkeypatch.setattr("sys.argv", ["nclens", *arguments])
         with pytest.raises(SystemExit) as stopped:

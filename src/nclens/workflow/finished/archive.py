@@ -20,25 +20,39 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote
 
-from nclens.workflow.files import FileError, atomic_write, not_written
+from nclens.workflow.files import MOST_OF_NAME, FileError, atomic_write, not_written
 
 #: Names of the list of checksums, and of the crate's metadata.
 MANIFEST, METADATA = "manifest-sha256.txt", "ro-crate-metadata.json"
 #: The largest of the two that is read, in bytes.
 MOST_BYTES = 256 * 2**20
-#: The most names in a message.
-MOST_NAMES = 5
+#: The most names in a message, and the most characters of one.
+MOST_NAMES, MOST_SHOWN = 5, 120
 #: The time of every entry: the first that a ZIP archive can have.
 FIRST_TIME = (1980, 1, 1, 0, 0, 0)
 CHUNK = 2**20
 
+#: The most bytes of a part of a name, and the most parts: no file system has longer ones.
+MOST_PART_BYTES, MOST_PARTS = 255, 100
+#: What `is_path` allows, as messages say it.
+ALLOWED_NAMES = (
+    f"at most {MOST_PARTS} folders, names of at most {MOST_PART_BYTES} bytes in UTF-8, and no control character, \\ or "
+    ": in them"
+)
+#: The most bytes that one byte of deflated data becomes.
+MOST_DEFLATED = 1032
+
 #: What reading a damaged ZIP archive raises, an unknown compression and a password among it.
-BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
+BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
+)
 
 
 class Archive:
@@ -58,7 +72,7 @@ class Archive:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # unlike Path's, of a name that is too long too
             raise FileError(f"{path} is missing: `nclens pack STUDY` writes an archive")
         with self._zip() as file, self._reading():
             entries = _entries(file, self.path)
@@ -67,10 +81,11 @@ class Archive:
             metadata = _content(file, METADATA, self.path)
         if hashlib.sha256(metadata).hexdigest() != self._digests[METADATA]:
             raise _damaged(self.path, [f"{METADATA} is not what was packed"])
-        root = _root_of(metadata, self.path)
+        root = _root_of(metadata, entries, self.path)
         self.study = root.split("/")[1]
+        self._names = sorted(entries)
         self._root = f"{root}/"
-        self.files = [name.removeprefix(self._root) for name in sorted(entries) if name.startswith(self._root)]
+        self.files = [name.removeprefix(self._root) for name in self._names if name.startswith(self._root)]
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -105,40 +120,52 @@ class Archive:
         try:
             yield
         except BROKEN as error:
-            raise _damaged(self.path, [str(error) or "it ends too early"]) from None
+            raise _damaged(self.path, [_why(error)]) from None
+        except OSError as error:
+            if isinstance(error, FileError):
+                raise
+            if _leads_out(error):
+                raise _damaged(self.path, [_why(error)]) from None
+            raise FileError(f"cannot read {self.path}: {error.strerror}") from error
 
     def unpack(self, to: Path) -> None:
         """Write every file below a new folder, each checked against its checksum; see `unpack`."""
-        folder = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent))
-        try:
-            with self._zip() as file:
-                faults = [fault for name in sorted(file.namelist()) if (fault := self._write(file, name, folder))]
-            if faults:
-                raise _damaged(self.path, faults)
-            _finish(folder)
-            if to.exists():
-                raise _exists(to)
-            folder.rename(to)
-        except OSError as error:
-            if isinstance(error, FileError) or error.errno is None:
-                raise
-            raise not_written(to, error) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        folder = None
+        with _new_parents(to):
+            try:
+                # A name may be as long as a file system allows: this one is longer.
+                folder = Path(tempfile.mkdtemp(prefix=f".{to.name[:MOST_OF_NAME]}.", suffix=".part", dir=to.parent))
+                with self._zip() as file:
+                    faults = [fault for name in self._names if (fault := self._write(file, name, folder))]
+                if faults:
+                    raise _damaged(self.path, faults)
+                _finish(folder)
+                if to.exists():
+                    raise _exists(to)
+                folder.rename(to)
+            except OSError as error:
+                if isinstance(error, FileError) or error.errno is None:
+                    raise
+                raise not_written(to, error) from error
+            finally:
+                if folder is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, file: zipfile.ZipFile, name: str, folder: Path) -> str | None:
-        """Write an entry; return what is wrong with it, if anything is."""
-        if name.endswith("/"):
-            return None
+        """Write a file; return what is wrong with it, if anything is."""
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with file.open(name) as stream, target.open("xb") as written:
                 found = _digest(stream, written.write)
         except BROKEN as error:
-            return f"{name}: {error}"
+            return f"{_shown(name)}: {_why(error)}"
+        except OSError as error:
+            if not _leads_out(error):
+                raise
+            return f"{_shown(name)}: {_why(error)}"
         # The list of checksums has no checksum: what it lists is compared.
-        return None if found == self._digests.get(name, found) else f"{name} is not what was packed"
+        return None if found == self._digests.get(name, found) else f"{_shown(name)} is not what was packed"
 
 
 def unpack(archive: str | Path, to: str | Path | None = None) -> Path:
@@ -160,16 +187,14 @@ def unpack(archive: str | Path, to: str | Path | None = None) -> Path:
     """
     archive = Path(archive)
     folder = Path(archive.stem if to is None else to)
-    if folder.exists() or folder.is_symlink():
+    # Not `exists`, which raises on a name that is too long: writing says so.
+    if os.path.lexists(folder):
         raise _exists(folder)
     opened = Archive(archive)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise not_written(folder, error) from error
     with opened._zip() as file:
         needed = sum(entry.file_size for entry in file.infolist())
-    if needed > shutil.disk_usage(folder.parent).free:
+    there = next(parent for parent in folder.absolute().parents if os.path.isdir(parent))
+    if needed > shutil.disk_usage(there).free:
         raise not_written(folder, OSError(errno.ENOSPC, ""))
     opened.unpack(folder)
     return folder / "results" / opened.study
@@ -188,12 +213,11 @@ def write_archive(path: Path, root: str, files: Mapping[str, Path | bytes], dige
         FileError: a file has changed since its checksum was computed, or the archive cannot be written.
         ValueError: a name that no archive can have.
     """
+    check_names(files)
     manifest = "".join(f"{digests[name]}  {name}\n" for name in sorted(files))
     contents: dict[str, Path | bytes] = {**files, MANIFEST: manifest.encode(), f"{root}/": b""}
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as written:
         for name, content in sorted(contents.items()):
-            if not _is_path(name.removesuffix("/")):
-                raise ValueError(f"{name!r} cannot be in an archive; allowed: no control character, \\ or : in a name")
             entry = zipfile.ZipInfo(name, FIRST_TIME)
             mode = stat.S_IFDIR | 0o755 if name.endswith("/") else stat.S_IFREG | 0o644
             entry.create_system, entry.external_attr = 3, mode << 16
@@ -208,33 +232,64 @@ def write_archive(path: Path, root: str, files: Mapping[str, Path | bytes], dige
                 raise FileError(f"{content} has changed while it was packed: run the same command again")
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that no archive can have, by a ValueError."""
+    for name in names:
+        if not is_path(name):
+            raise ValueError(f"{_shown(name)} cannot be in an archive; allowed: {ALLOWED_NAMES}")
+
+
 def _entries(file: zipfile.ZipFile, path: Path) -> set[str]:
     """Return the names of an archive's files, each of which can be written below a folder.
 
     Raises:
-        FileError: a name leads out of the folder or is there twice, or an entry is a link.
+        FileError: a name leads out of the folder or is there twice, an entry is a link, an empty folder or a folder
+            with content, or it says that it has more bytes than it can have.
     """
-    names = [entry.filename for entry in file.infolist() if not entry.is_dir()]
-    for entry in file.infolist():
-        if not _is_path(entry.filename.removesuffix("/")):
-            raise _refused(path, f"its entry {entry.filename!r} is no path below the archive's folder")
+    size, places = path.stat().st_size, file.infolist()
+    for entry in places:
+        name = _shown(entry.filename)
+        if not is_path(entry.filename.removesuffix("/")):
+            raise _refused(path, f"its entry {name} is no path below the archive's folder")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG):
-            raise _refused(path, f"its entry {entry.filename} is a link or a device; allowed: files")
-    found = set(names)
-    if len(names) > len(found):
-        twice = sorted({name for name in names if names.count(name) > 1})
+            raise _refused(path, f"its entry {name} is a link or a device; allowed: files")
+        # Some programs compress nothing to two bytes.
+        if entry.is_dir() and (entry.file_size or entry.compress_size > 2):
+            raise _refused(path, f"its entry {name} is a folder with content of its own")
+        if not _fits(entry, size):
+            raise _damaged(path, [f"its entry {name} lies outside the file, or has not the bytes that it says"])
+    found = Counter(entry.filename for entry in places if not entry.is_dir())
+    if twice := sorted(name for name, count in found.items() if count > 1):
         raise _refused(path, f"it has two entries {_some(twice)}")
-    parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    if both := sorted(parents & found):
+    parents = {str(parent) for name in found for parent in PurePosixPath(name).parents}
+    if both := sorted(parents & set(found)):
         raise _refused(path, f"its entry {both[0]} is a file and a folder")
-    return found
+    if empty := sorted({entry.filename for entry in places if entry.is_dir()} - {f"{name}/" for name in parents}):
+        raise _damaged(path, [f"{name} is not in {MANIFEST}" for name in empty])
+    return set(found)
 
 
-def _is_path(name: str) -> bool:
-    """Return whether a name is the relative path of a file, as POSIX and Windows read it."""
+def _fits(entry: zipfile.ZipInfo, size: int) -> bool:
+    """Return whether an entry can be where an archive of `size` bytes says that it is, with as many bytes."""
+    inside = entry.header_offset >= 0 and entry.header_offset + entry.compress_size <= size
+    if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:  # a password takes some bytes
+        return inside and entry.file_size == entry.compress_size
+    if entry.compress_type == zipfile.ZIP_DEFLATED:
+        return inside and entry.file_size <= MOST_DEFLATED * entry.compress_size
+    return inside
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name is the relative path of a file, as POSIX and Windows read it, which both can write."""
     parts = name.split("/")
-    return all(part not in ("", ".", "..") for part in parts) and not re.search(r"[\x00-\x1f\x7f\\:]", name)
+    with contextlib.suppress(UnicodeEncodeError):
+        return (
+            len(parts) <= MOST_PARTS
+            and all(part not in ("", ".", "..") and len(part.encode()) <= MOST_PART_BYTES for part in parts)
+            and not re.search(r"[\x00-\x1f\x7f\\:]", name)
+        )
+    return False
 
 
 def _manifest(content: bytes, path: Path) -> dict[str, str]:
@@ -269,20 +324,22 @@ def _content(file: zipfile.ZipFile, name: str, path: Path) -> bytes:
     return file.read(name)
 
 
-def _root_of(metadata: bytes, path: Path) -> str:
+def _root_of(metadata: bytes, entries: Iterable[str], path: Path) -> str:
     """Return the folder of the study's results in an archive, by the crate's metadata: its one Dataset `results/...`.
 
     Raises:
-        FileError: the crate is not one of a study.
+        FileError: the crate is not one of a study, or of one that has no file in the archive.
     """
     try:
         graph: list[dict[str, Any]] = json.loads(metadata)["@graph"]
         ids = [unquote(str(entity["@id"])) for entity in graph if entity["@type"] == "Dataset"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise _refused(path, f"its {METADATA} is no RO-Crate's") from None
     found = [name.rstrip("/") for name in ids if re.fullmatch(r"results/[^/]+/", name)]
     if len(found) != 1:
         raise _refused(path, f"its {METADATA} describes no study")
+    if not is_path(found[0]) or not any(name.startswith(f"{found[0]}/") for name in entries):
+        raise _refused(path, f"its {METADATA} describes the study {_shown(found[0])}, of which it has no file")
     return found[0]
 
 
@@ -304,6 +361,42 @@ def _finish(folder: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     folder.chmod(0o777 & ~umask)
+
+
+@contextlib.contextmanager
+def _new_parents(folder: Path) -> Iterator[None]:
+    """Make the folders that a new one is in, and remove those that were made where the block fails."""
+    made = [parent for parent in folder.parents if not os.path.lexists(parent)]
+    try:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_written(folder, error) from error
+        yield
+    except BaseException:
+        for parent in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _leads_out(error: OSError) -> bool:
+    """Return whether a damaged archive is read at a place that no file has."""
+    return error.errno in (None, errno.EINVAL, errno.EOVERFLOW)
+
+
+def _why(error: BaseException) -> str:
+    """Return what is wrong with an archive, by what reading it raised."""
+    if isinstance(error, OSError | LookupError | OverflowError | MemoryError | struct.error) or not str(error):
+        return "it ends too early, or its list of entries is wrong"
+    # Some quote the bytes of a name, of which a wrong length makes any number.
+    return str(error).split("\n")[0][: 2 * MOST_SHOWN]
+
+
+def _shown(name: str) -> str:
+    """Return a name for a message: shortened, and quoted where it is not plain."""
+    short = name if len(name) <= MOST_SHOWN else f"{name[: MOST_SHOWN // 2]}...{name[-MOST_SHOWN // 2 :]}"
+    return short if is_path(name.removesuffix("/")) else repr(short)
 
 
 def _damaged(path: Path, faults: list[str]) -> FileError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -20,7 +21,7 @@ from nclens.study.reused import command, configuration_of
 from nclens.workflow import specs
 from nclens.workflow.epochs import read_epoch, write_epochs
 from nclens.workflow.files import FileError, read_json, sha256_of
-from nclens.workflow.finished.archive import MANIFEST, METADATA, write_archive
+from nclens.workflow.finished.archive import MANIFEST, METADATA, Archive, check_names, write_archive
 from nclens.workflow.finished.crate import PREVIEW, README, About, Content, crate_of
 from nclens.workflow.paths import RunFolder, StudyFolder, path_of
 from nclens.workflow.plan import Plan
@@ -100,14 +101,15 @@ def pack(
 
     Raises:
         FileError: the study has not run or is unfinished, with the command that makes it, or a file cannot be read or
-            written.
+            written; or `to` is there and is no archive of this study, which alone is replaced.
         ValueError: the study's YAML file cannot be read or is not what the results were made from.
     """
     about, chosen = about or About(), chosen or Chosen()
     project = _project(Path(study))
     to = Path(f"{project.study.study}.zip" if to is None else to)
-    if to.is_dir() or to.suffix.lower() != ".zip":
+    if os.path.isdir(to) or to.suffix.lower() != ".zip":
         raise ValueError(f"--to {to}: allowed: a file that ends with .zip")
+    _check_replaced(to, project.study.study)
     with ExitStack() as kept:
         _add_workflow(project)
         _add_configuration(project)
@@ -116,12 +118,26 @@ def pack(
         if chosen.networks:
             folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="nclens-pack-")))
             _add_networks(project, chosen.networks, folder)
+        check_names(project.files)
         digests = {name: sha256_of(path) for name, path in project.files.items()}
         sizes = {name: path.stat().st_size for name, path in project.files.items()}
         written = crate_of(_content(project, digests, sizes), about)
         digests |= {name: hashlib.sha256(content).hexdigest() for name, content in written.items()}
         write_archive(to, project.study.root, {**project.files, **written}, digests)
     return to, project.left_out
+
+
+def _check_replaced(to: Path, study: str) -> None:
+    """Refuse to replace a file that is no archive of the same study."""
+    found = None
+    if os.path.lexists(to):
+        with contextlib.suppress(FileError):
+            found = Archive(to).study
+        if found != study:
+            raise FileError(
+                f"{to} is there already, and is no sound archive of the study {study}, which alone is replaced: choose "
+                "another name by --to, or move it away"
+            )
 
 
 # --- the study -------------------------------------------------------------------------------------------------------
