@@ -19,7 +19,8 @@ def test_statistics_are_means_over_the_batch():
 
 def test_every_statistic_has_a_column_and_a_metric():
     outputs = torch.zeros(4, 2)
-    targets = {"classification": torch.zeros(4, dtype=torch.int64), "regression": torch.zeros(4, 2)}
+    labels = torch.zeros(4, dtype=torch.int64)
+    targets = {"classification": labels, "regression": torch.zeros(4, 2), "sequences": labels}
     assert OUTPUTS.keys() == STATISTICS.keys() == PROGRESS.keys() == targets.keys()
     for task in OUTPUTS:
         assert len(batch_statistics(task, outputs, targets[task])) == len(STATISTICS[task])
