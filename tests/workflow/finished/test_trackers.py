@@ -1,6 +1,7 @@
 """A finished study in TensorBoard and Weights & Biases: what is there, once, and whose it is."""
 
 import json
+import os
 import struct
 import sys
 import time
@@ -23,6 +24,7 @@ def study(digits):
     of.figures.mkdir(exist_ok=True)
     for name in study.figures:
         Image.new("RGB", (4, 3), "red").save(of.figure("digits", name, "png"))
+    of.report.touch()
     return study
 
 
@@ -151,6 +153,30 @@ def test_wandb_has_each_run_and_the_study_once(study, expected, wandb, tmp_path)
     (folders[ids[4]] / "files" / "nclens.json").unlink()  # as if it had been interrupted
     assert study.to_wandb() == [ids[4]]
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 5
+
+
+def test_without_an_account_wandb_says_how_to_go_without(study, wandb, monkeypatch, tmp_path):
+    def refused(**options):
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(ConnectionError, match=r"No API key configured.* set WANDB_MODE=offline"):
+        study.to_wandb()
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize("method", ["to_wandb", "to_tensorboard"])
+def test_verdicts_older_than_the_measurements_are_not_recorded(study, method, monkeypatch, tmp_path):
+    pytest.importorskip(method.removeprefix("to_"))
+    monkeypatch.chdir(tmp_path)
+    page = study.files.report
+    os.utime(page, (1, 1))
+    try:
+        with pytest.raises(FileError, match=r"its page is older than \S+metrics\.parquet: `.*nclens run"):
+            getattr(study, method)(*(["board"] if method == "to_tensorboard" else []))
+    finally:
+        page.touch()
+    assert not list(tmp_path.iterdir())
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

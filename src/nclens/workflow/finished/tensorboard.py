@@ -31,6 +31,7 @@ SHOWN = ("claim", "statement", "experiment", "loss", "baseline", "effect", "low"
 def write(study: FinishedStudy, folder: Path) -> Path:
     """Write a folder for TensorBoard, whole or not at all; see `FinishedStudy.to_tensorboard`."""
     _check(study, folder)
+    study.require_current()
     with _replacing(folder) as made:
         for record in records(study):
             with _writer(made / record.path) as writer:
