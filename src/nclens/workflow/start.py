@@ -13,6 +13,7 @@ import yaml
 
 from nclens.study import ConfigError, load_study
 from nclens.workflow.check import check_file, checked_lines
+from nclens.workflow.files import no_folder
 from nclens.workflow.running import DEFAULT_STUDY, remove_stale_lock, workflow_files
 
 #: The study of a folder, as `nclens init` writes it.
@@ -60,8 +61,8 @@ def init(folder: Path, study: str | None = None) -> list[Path]:
         FileExistsError: the folder has one of the files, or is a file; nothing is written.
     """
     content = _first(folder) if study is None else _copy_of(study)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; allowed: a folder, or a name that is free")
+    if wrong := no_folder(folder):
+        raise FileExistsError(f"{wrong} is a file or a link to nothing; allowed: a folder, or a name that is free")
     if present := [name for name in content if os.path.lexists(folder / name)]:
         raise FileExistsError(
             f"{folder} has {' and '.join(present)} already, and nothing was written; name another folder, or move "

@@ -319,4 +319,4 @@ def test_the_study_of_the_folder_is_the_one_that_was_run(study):
     by_folder, by_file = opened(study.root), opened(Path("study.yaml"))
     assert by_folder.study.resolved() == by_file.study.resolved()
     assert by_folder.plan.folder.root.resolve() == by_file.plan.folder.root.resolve()
-    assert by_folder.place.configuration.resolve() == by_file.place.configuration.resolve()
+    assert by_folder.configuration.resolve() == by_file.configuration.resolve()

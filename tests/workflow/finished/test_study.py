@@ -212,6 +212,7 @@ def test_data_are_normalised(study):
         (lambda one: one.features("l2", split="val"), "split = 'val': allowed: train, test"),
         (lambda one: one.data(), "the study mixed has several data sets; choose one by `dataset`: blobs, line"),
         (lambda one: one.data("val", dataset="line"), "split = 'val': allowed: train, test"),
+        (lambda one: one.data("blobs"), "split = 'blobs': is a data set, which `dataset` chooses"),
         (lambda one: one.data(dataset="mnist"), "dataset = 'mnist': allowed: blobs, line"),
     ],
 )
@@ -242,6 +243,8 @@ def test_a_folder_that_is_no_study_says_what_is(tmp_path, monkeypatch, copied):
         nclens.load_study("nothing")
     with pytest.raises(FileError, match=r"results is no study's folder, such as results/digits"):
         nclens.load_study("results")  # the one in it has no page
+    with pytest.raises(FileError, match=r"digits is no study's folder; the results are in results/digits$"):
+        nclens.load_study("digits")
     (copied / "report.html").touch()
     Path("results", "mine").mkdir()
     Path("results", "mine", "study.yaml").write_text("study: mine\n")

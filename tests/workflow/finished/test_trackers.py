@@ -74,6 +74,11 @@ def test_a_second_record_replaces_the_first_and_nothing_else(study, tmp_path):
     for place in ("board", "mine", "file"):
         with pytest.raises(FileError, match=rf"{place} has other files than the study digits for TensorBoard"):
             study.to_tensorboard(tmp_path / place)
+    with pytest.raises(FileError, match=r"file/board: \S+file is a file or a link to nothing; allowed: a folder"):
+        study.to_tensorboard(tmp_path / "file" / "board")
+    for nothing in ("", None):
+        with pytest.raises(ValueError, match=f"folder = {nothing!r}: allowed: the path of a folder"):
+            study.to_tensorboard(nothing)
     assert (tmp_path / "mine" / "thesis.tex").is_file()
 
 

@@ -23,7 +23,7 @@ from nclens.report.verdicts import judged_claims
 from nclens.workflow import specs, tables
 from nclens.workflow.build.claims import build_claim
 from nclens.workflow.build.figures import draw_figure, draw_own
-from nclens.workflow.files import FileError, atomic_write, read_json
+from nclens.workflow.files import FileError, atomic_write, no_folder, read_json
 from nclens.workflow.finished.opening import check_finished, opened
 from nclens.workflow.finished.settings import settings_rows
 from nclens.workflow.paths import StudyFolder
@@ -332,7 +332,7 @@ def _check_folder(to: Path) -> None:
     Raises:
         FileError: names it.
     """
-    if wrong := _no_folder(to):
+    if wrong := no_folder(to):
         where = "" if wrong == to else f"{wrong} "
         raise FileError(f"--to {to}: {where}is a file or a link to nothing; allowed: a folder")
 
@@ -344,19 +344,13 @@ def _check_places(files: Iterable[str], to: Path) -> None:
         FileError: names them; nothing is written.
     """
     folders = list(dict.fromkeys((to / name).parent for name in [*files, RECORD]))
-    if wrong := list(dict.fromkeys(str(path) for folder in folders if (path := _no_folder(folder)))):
+    if wrong := list(dict.fromkeys(str(path) for folder in folders if (path := no_folder(folder)))):
         raise FileError(
             f"{_some(wrong)}: is a file or a link to nothing in the place of a folder; nothing was written: move it, "
             "or export to another folder"
         )
     if closed := [str(folder) for folder in folders if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK)]:
         raise FileError(f"{_some(closed)}: cannot be written to; nothing was written")
-
-
-def _no_folder(folder: Path) -> Path | None:
-    """Return what is in the place of a folder, or of one above it; None where there is nothing but folders."""
-    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    return None if there.is_dir() else there
 
 
 def _is_ours(path: Path, digests: Container[str]) -> bool:

@@ -51,12 +51,14 @@ class Opened:
     """A finished study.
 
     Attributes:
-        place: where its results are; its YAML file only where the results were made from it.
+        place: where its results are.
+        configuration: the YAML file, where the results were made from it as it is now.
         study: as its results were made.
         plan: of the study, with the folder of the results as it was named.
     """
 
     place: Place
+    configuration: Path | None
     study: Study
     plan: Plan
 
@@ -104,7 +106,7 @@ def opened(given: Path) -> Opened:
     study = _loaded(raw, StudyFolder(folder).resolved, [*beside, place.project, place.project / "config", Path()], hint)
     plan = Plan(study)
     plan.folder = StudyFolder(folder, plan.sources)
-    return Opened(Place(folder, place.project, file if describes else None), study, plan)
+    return Opened(place, file if describes else None, study, plan)
 
 
 def read_resolved(place: Place) -> dict[str, Any]:
@@ -115,6 +117,10 @@ def read_resolved(place: Place) -> dict[str, Any]:
     """
     root, of = place.folder, StudyFolder(place.folder)
     if not of.resolved.is_file():
+        # Named without `results/`.
+        there = StudyFolder(Path(os.path.relpath(place.project / "results" / os.path.basename(os.path.abspath(root)))))
+        if there.resolved.is_file() and there.root.resolve() != root.resolve():
+            raise FileError(f"{of.resolved} is missing: {root} is no study's folder; the results are in {there.root}")
         if place.configuration is not None:
             raise FileError(f"{root} has no results yet, {of.resolved} is missing: `{place.command}` makes them")
         raise FileError(f"{of.resolved} is missing: {root} is no study's folder{_others(root)}")

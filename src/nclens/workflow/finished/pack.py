@@ -130,7 +130,7 @@ def _project(given: Path) -> _Project:
     found = opened(given)
     check_finished(found, _results(found.plan, Chosen()))
     root = found.place.project if given.absolute().parent.name == "results" else Path()
-    return _Project(root, found.place.configuration, found.study, found.plan)
+    return _Project(root, found.configuration, found.study, found.plan)
 
 
 def _results(plan: Plan, chosen: Chosen) -> list[Path]:

@@ -393,6 +393,8 @@ class FinishedStudy:
             ValueError: the study has no such data set or split; names those that it has.
             FileError: the data have not been prepared, or are damaged.
         """
+        if split in self._config["datasets"]:
+            raise ValueError(f"split = {split!r}: is a data set, which `dataset` chooses: data(dataset={split!r})")
         chosen = self._dataset(dataset)
         self._split(chosen, split)
         placed = self._placed(chosen, split)
@@ -446,13 +448,14 @@ class FinishedStudy:
 
         Raises:
             ImportError: the extra `tensorboard` is not installed.
+            ValueError: the folder is empty, or no path.
             FileError: the folder has other files, it cannot be written, or the study has not run to its end or its
                 verdicts are older than its measurements.
         """
         _require("tensorboard", "to_tensorboard")
         from nclens.workflow.finished.tensorboard import write
 
-        return write(self, Path(folder).expanduser())
+        return write(self, _folder("folder", folder))
 
     # --- within ------------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: What is done without an account or a connection.
 WITHOUT = (
-    "`wandb login` logs in; without an account or a connection, set WANDB_MODE=offline: to_wandb then writes to the "
-    "folder wandb, which `wandb sync` uploads later"
+    "Without an account or a connection, set WANDB_MODE=offline: to_wandb then writes to the folder wandb, which "
+    "`wandb sync` uploads later"
 )
 #: The file of a run that says that it is complete, and the key of its summary that says the same.
 MARK, COMPLETE = "nclens.json", "nclens/complete"
