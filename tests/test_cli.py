@@ -209,3 +209,24 @@ def test_the_version_is_that_of_the_package_and_of_its_citation():
     assert (done.returncode, done.stdout) == (0, f"nclens {package.__version__}\n")
     for file in ("pyproject.toml", "CITATION.cff"):
         assert re.search(r'^version(?: = |: )"?([\d.]+)"?$', (ROOT / file).read_text(), re.M)[1] == package.__version__
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(([name, ""]) for name in ("init", "check", "show", "retry", "forget", "pack", "unpack")),
+        *(([name, "results/digits", "--to", ""]) for name in ("export", "pack", "unpack", "film")),
+        ["export", "", "--to", "paper"],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from nclens.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.json").touch()  # which `forget` would delete
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "is empty; allowed: a path" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.json"]

@@ -325,6 +325,16 @@ def track_study(spec: Annotated[specs.TrackStudy, spec_of(specs.TrackStudy)], ro
 # --- commands for people ---------------------------------------------------------------------------------------------
 
 
+def path(text: str) -> Path:
+    """Return the path that is written; an empty one, as of an unset variable, is not the current folder."""
+    if not text:
+        raise typer.BadParameter("is empty; allowed: a path")
+    return Path(text)
+
+
+Given = Annotated[Path, typer.Argument(parser=path)]
+
+
 class PassedOn(TyperCommand):
     """A command whose words are another program's, but for --help as the first."""
 
@@ -335,7 +345,7 @@ class PassedOn(TyperCommand):
 
 @app.command()
 def init(
-    folder: Path,
+    folder: Given,
     study: Annotated[str | None, typer.Option(help="copy this study of the package, such as losses")] = None,
 ) -> None:
     """Write a first study into a folder: study.yaml and, with its data, network and loss, my_parts.py."""
@@ -364,10 +374,12 @@ def run(
 
 @app.command()
 def check(
-    study: Path,
+    study: Given,
     data: Annotated[bool, typer.Option("--data", help="read its data sets too, downloads included")] = False,
     model: Annotated[bool, typer.Option("--model", help="call its networks and your losses once too")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="folder of raw data, by default the study's")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(parser=path, help="folder of raw data, by default the study's")
+    ] = None,
 ) -> None:
     """Check a study's YAML file and say what it would run."""
     from nclens.workflow.check import check_file, checked_lines
@@ -388,7 +400,7 @@ def check(
 
 
 @app.command()
-def show(root: Path) -> None:
+def show(root: Given) -> None:
     """Print a study's verdicts and where its results are."""
     from nclens.workflow.running import show_verdicts
 
@@ -401,7 +413,7 @@ AsHtml = Annotated[bool, typer.Option("--html", help="print an HTML table")]
 
 
 @app.command("measure-file")
-def measure_file(file: Path, as_json: AsJson = False, as_csv: AsCsv = False, as_html: AsHtml = False) -> None:
+def measure_file(file: Given, as_json: AsJson = False, as_csv: AsCsv = False, as_html: AsHtml = False) -> None:
     """Print every metric of features made elsewhere: an .npz with features, labels or targets, weight, perhaps bias."""
     form = _form(json=as_json, csv=as_csv, html=as_html)
     from nclens.report.values import ALONE, values_table
@@ -466,7 +478,7 @@ def measure_network(
 
 
 @app.command()
-def retry(root: Path) -> None:
+def retry(root: Given) -> None:
     """Let runs that failed be tried again although nothing changed: a run's folder, or one with many runs in it."""
     from nclens.workflow.failures import forget_failures
 
@@ -494,7 +506,7 @@ def snakefile() -> None:
 
 
 @app.command()
-def forget(root: Path) -> None:
+def forget(root: Given) -> None:
     """Delete a study's notes of what MLflow holds, so that the workflow records it again."""
     for path in [*_existing(root).rglob(RECORD), StudyFolder(root).setup]:
         path.unlink(missing_ok=True)
@@ -521,8 +533,8 @@ def ui_links(port: Annotated[int, typer.Option(help="port of the MLflow UI")] = 
 
 @app.command()
 def film(
-    root: Path,
-    to: Annotated[Path, typer.Option(help="the file: .gif, or .mp4 where ffmpeg is installed")],
+    root: Given,
+    to: Annotated[Path, typer.Option(parser=path, help="the file: .gif, or .mp4 where ffmpeg is installed")],
     experiment: Annotated[str | None, typer.Option(help="by default the first")] = None,
     seed: Annotated[int | None, typer.Option(help="of the networks; by default the smallest")] = None,
     plane: Annotated[str | None, typer.Option(help="templates or principal; by default the first there is")] = None,
@@ -536,8 +548,10 @@ def film(
 
 @app.command()
 def export(
-    study: Annotated[Path, typer.Argument(help="folder of its results, such as results/digits, or its YAML file")],
-    to: Annotated[Path, typer.Option(help="the folder to write to")],
+    study: Annotated[
+        Path, typer.Argument(parser=path, help="folder of its results, such as results/digits, or its YAML file")
+    ],
+    to: Annotated[Path, typer.Option(parser=path, help="the folder to write to")],
     width: Annotated[str, typer.Option(help="of figures, in in, cm, mm or pt")] = "3.25in",
     font: Annotated[str, typer.Option(help="serif, sans-serif, monospace, or an installed family")] = "serif",
     size: Annotated[float, typer.Option(help="of the figures' text, in points")] = 9.0,
@@ -553,8 +567,10 @@ def export(
 
 @app.command()
 def pack(
-    study: Annotated[Path, typer.Argument(help="folder of the results, such as results/digits, or the YAML file")],
-    to: Annotated[Path | None, typer.Option(help="the archive, by default STUDY.zip")] = None,
+    study: Annotated[
+        Path, typer.Argument(parser=path, help="folder of the results, such as results/digits, or the YAML file")
+    ],
+    to: Annotated[Path | None, typer.Option(parser=path, help="the archive, by default STUDY.zip")] = None,
     networks: Annotated[str | None, typer.Option(help="the networks too: their last snapshots, or all")] = None,
     features: Annotated[bool, typer.Option("--features", help="the features too")] = False,
     data: Annotated[bool, typer.Option("--data", help="the prepared data sets too: mind their licences")] = False,
@@ -577,8 +593,8 @@ def pack(
 
 @app.command()
 def unpack(
-    archive: Path,
-    to: Annotated[Path | None, typer.Option(help="a new folder, by default the archive's name")] = None,
+    archive: Given,
+    to: Annotated[Path | None, typer.Option(parser=path, help="a new folder, by default the archive's name")] = None,
 ) -> None:
     """Unpack a study that `nclens pack` has written, and check every file; nothing is run."""
     from nclens.workflow.files import sha256_of
@@ -589,7 +605,7 @@ def unpack(
 
 
 @app.command()
-def schema(output: Annotated[Path | None, typer.Option(help="write to this file")] = None) -> None:
+def schema(output: Annotated[Path | None, typer.Option(parser=path, help="write to this file")] = None) -> None:
     """Print the JSON schema of a study, for editors."""
     from nclens.study import json_schema
     from nclens.workflow.files import write_json

@@ -222,3 +222,64 @@ def test_w6_compares_a_student_with_the_smoothing_of_its_teacher():
     }
     strengths = {loss: float(loss.rpartition("_")[2]) for loss in kinds}
     assert pairs(claim("W6"), list(kinds), kinds, strengths, "ce") == [("of_ls_0.1", "ls_0.1"), ("of_ls_0.3", "ls_0.3")]
+
+
+# --- W7 to W11 -------------------------------------------------------------------------------------------------------
+
+TEMPERATURES = (0.5, 1, 2)
+
+
+def decoded(loss, name, values, suffix=""):
+    """Rows of a score of decoding at the temperatures."""
+    tables = [
+        runs(loss, f"{name}_by_temperature/{at:g}{suffix}", value, "test")
+        for at, value in zip(TEMPERATURES, values, strict=True)
+    ]
+    return pd.concat(tables)
+
+
+def both(suffix=""):
+    return compare(
+        decoded("ce", "ece", (0.3, 0.2, 0.1), suffix),
+        decoded("ls", "ece", (0.25, 0.05, 0.15), suffix),
+        decoded("ce", "error", (0.24, 0.22, 0.21), suffix),
+        decoded("ls", "error", (0.22, 0.20, 0.23), suffix),
+        decoded("ce", "nll", (0.9, 0.5, 0.6), suffix),
+        decoded("ls", "nll", (1.2, 0.9, 0.7), suffix),
+    )
+
+
+def effects(measures):
+    return {measure.quantity: round(measure.effect, 9) for measure in measures}
+
+
+def verdicts(measures):
+    return {measure.verdict for measure in measures}
+
+
+@pytest.mark.parametrize("suffix", ["", "/short"])
+def test_claims_on_decoding_are_on_scores_at_temperatures(suffix):
+    comparison = both(suffix)
+    expected = {
+        "W7": {"token_ece": -0.15},
+        "W8": {"softened_ece": -0.1, "softened_ece_left": 0.05, "softened_error": -0.01, "softened_error_left": 0.01},
+        "W9": {"scaled_ece": 0.1, "scaled_error": 0.02},
+        "W10": {"token_nll": 0.1},  # at T = 2
+    }
+    for name, values in expected.items():
+        measures = claim(name).measures(comparison)
+        assert effects(measures) == {f"{quantity}{suffix}": value for quantity, value in values.items()}
+        assert verdicts(measures) == {"supported"}
+        assert {claim(name).label(measure.quantity) for measure in measures}
+
+
+def test_w11_compares_the_distances_of_the_least_scores():
+    (measure,) = claim("W11").measures(replace(both(), loss="ce", baseline=""))
+    # Error and ECE are least at T = 2, the likelihood at 1: distances of 0 and of log 2.
+    assert measure.effect == pytest.approx(-math.log(2))
+    assert (measure.quantity, measure.verdict) == ("temperature_distance", "supported")
+
+
+def test_claims_on_decoding_have_no_measures_without_a_probe():
+    comparison = compare(runs("ls", "ece", 0.1, "test"), runs("ce", "ece", 0.1, "test"))
+    assert not any(claim(name).measures(comparison) for name in ("W7", "W8", "W9", "W10", "W11"))

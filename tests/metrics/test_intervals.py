@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nclens.metrics.intervals import CONFIDENCE, half_width, t_interval
+from nclens.metrics.intervals import CONFIDENCE, half_width, means, t_interval
 
 effects = st.floats(-5, 5).map(lambda x: round(x, 3))
 
@@ -20,10 +20,27 @@ effects = st.floats(-5, 5).map(lambda x: round(x, 3))
         ([0.0, 0.0, 2.0, 2.0], 1.0, 3.182446 * math.sqrt(4 / 3) / 2),
         ([0.0, 1.0], 0.5, 12.706205 * 0.5),
         ([0.25, 0.25, 0.25], 0.25, 0.0),
+        ([-2e9, -2e9 - 6.0], -2e9 - 3.0, 12.706205 * 3.0),
     ],
 )
 def test_t_interval_by_hand(values, mean, half):
     assert t_interval(values) == pytest.approx((mean, mean - half, mean + half), rel=1e-6)
+    assert [float(part[0]) for part in means([values])] == pytest.approx([mean, half], rel=1e-6)
+
+
+@pytest.mark.parametrize("values", [[0.05, 0.05, 0.05], [0.3, 0.1 + 0.2, 0.3], [-0.3, -0.3, -0.1 - 0.2], [0.0, 0.0]])
+def test_values_that_differ_by_rounding_have_a_point(values):
+    assert t_interval(values) == (values[0],) * 3
+    mean, half = means([values])
+    assert (mean.tolist(), half.tolist()) == (values[:1], [0.0])
+
+
+def test_means_of_groups_leave_out_what_is_not_there():
+    values = [[1.0, 3.0, 9.0], [5.0, 9.0, 9.0], [9.0, 9.0, 9.0], [1.0, np.nan, 2.0], [1.0, np.inf, 2.0]]
+    there = np.array([[True, True, False], [True, False, False], [False] * 3, [True] * 3, [True] * 3])
+    mean, half = means(values, there)
+    np.testing.assert_allclose(mean, [2.0, 5.0, np.nan, np.nan, np.inf])
+    np.testing.assert_allclose(half, [12.706205, np.nan, np.nan, np.nan, np.nan], rtol=1e-6)
 
 
 @given(st.lists(effects, min_size=3, max_size=12).filter(lambda values: len(set(values)) > 1))

@@ -25,13 +25,25 @@ def test_means_intervals_and_seeds_have_paths():
     found = by_path(quotes.measured(EXPERIMENT, "ls", metrics(rows)))
     assert found["e/ls/train/nc1/2"].text == "12.0 ± 2.5"
     assert found["e/ls/train/nc1/2/seed1"] == ("e/ls/train/nc1/2/seed1", 12.0, "12.0")
+    assert found["e/ls/train/nc1/2"].value == 12.0
     for end in ("4", "last"):
+        assert found[f"e/ls/train/nc1/{end}"].value == 2.0
         assert found[f"e/ls/train/nc1/{end}"].text == "2.0 ± 2.5"
         assert found[f"e/ls/train/nc1/{end}/seed2"].text == "3.00"
     assert found["e/ls/train/nc1/last/mean"] == ("e/ls/train/nc1/last/mean", 2.0, "2.00")
     assert found["e/ls/train/nc1/last/half"].value == pytest.approx(2.48413771)
     assert found["e/ls/train/nc1/last/interval"].text == "[−0.484, 4.48]"
     assert len(found) == 3 * 4 + 3
+
+
+def test_seeds_with_one_value_have_no_interval():
+    rows = [("train", "learning_rate", 4, seed, 0.05) for seed in range(3)]
+    rows += [("train", "r2", 4, seed, value) for seed, value in enumerate((0.3, 0.1 + 0.2, 0.3))]
+    found = by_path(quotes.measured(EXPERIMENT, "ls", metrics(rows)))
+    assert found["e/ls/train/learning_rate/last"] == ("e/ls/train/learning_rate/last", 0.05, "0.0500")
+    assert found["e/ls/train/r2/last"].text == "0.300"
+    assert not [path for path in found if path.endswith(("/half", "/interval"))]
+    assert found["e/ls/train/learning_rate/last/mean"].value == 0.05
 
 
 def test_digits_are_of_numbers_without_an_interval():
@@ -64,7 +76,9 @@ def test_what_the_table_of_losses_adds():
     )
     found = by_path(quotes.derived(losses, {"e/ls/train/nc1/last"}))
     assert found["e/ls/train/epochs_to_collapse/last"].text == "13.0 ± 1.0"
+    assert found["e/ls/train/epochs_to_collapse/last"].value == 13.0
     assert found["e/ce/train/epochs_to_collapse/last"].text == "never"
+    assert found["e/ce/train/epochs_to_collapse/last"].value == math.inf
     assert not any("nc1" in path for path in found)
 
 

@@ -8,6 +8,8 @@ from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 """Level of every interval over seeds."""
+ROUNDING = 4 * np.finfo(float).eps
+"""Relative differences up to this one are of rounding, not of seeds."""
 
 
 def half_width(deviation: Any, count: Any) -> Any:
@@ -32,7 +34,8 @@ def half_width(deviation: Any, count: Any) -> Any:
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return (m, low, high): the mean and its 95% t interval, m ± t(0.975, n-1) s / √n.
 
-    s is the standard deviation with n - 1 in its denominator; where all values are the same the interval is a point.
+    s is the standard deviation with n - 1 in its denominator. Where all values are the same, up to rounding, the
+    interval is a point.
 
     Raises:
         ValueError: fewer than two values, or one that is not finite.
@@ -42,8 +45,37 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """
     if len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"an interval of {list(values)}: at least two finite values are needed")
-    if min(values) == max(values):
+    if max(values) - min(values) <= ROUNDING * max(map(abs, values)):
         return (float(values[0]),) * 3
     mean = float(np.mean(values))
     half = float(half_width(np.std(values, ddof=1), len(values)))
     return mean, mean - half, mean + half
+
+
+def means(values: Any, there: Any = None) -> tuple[Any, Any]:
+    """Return mean and half the width of its 95% t interval of many groups, as `t_interval` has them of one.
+
+    Args:
+        values: (G, n), a group a row.
+        there: (G, n), which of them are values; by default all.
+
+    Returns:
+        means (G,) and half widths (G,) in the unit of the values: 0 where all values of a group are the same, up to
+        rounding, nan for less than two values and where one is not finite.
+
+    >>> [part.round(4).tolist() for part in means([[1.0, 2.0, 3.0], [0.05, 0.05, 0.05]])]
+    [[2.0, 0.05], [2.4841, 0.0]]
+    """
+    values = np.asarray(values, dtype=float)
+    there = np.ones(values.shape, dtype=bool) if there is None else np.asarray(there)
+    count = there.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(there, values, 0.0).sum(axis=1) / count
+        squares = np.where(there, values - mean[:, None], 0.0) ** 2
+        half = half_width(np.sqrt(squares.sum(axis=1) / np.maximum(count - 1, 1)), count)
+        # The mean of equal values is rounded too.
+        least, most = np.where(there, values, np.inf).min(axis=1), np.where(there, values, -np.inf).max(axis=1)
+        same = np.isfinite(most - least) & (most - least <= ROUNDING * np.maximum(abs(least), abs(most)))
+    first = np.take_along_axis(values, there.argmax(axis=1)[:, None], axis=1)[:, 0]
+    mean, half = np.where(same, first, mean), np.where(same & (count > 1), 0.0, half)
+    return mean, np.where(np.isfinite(mean), half, np.nan)

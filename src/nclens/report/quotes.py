@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nclens.metrics.intervals import half_width
+from nclens.metrics.intervals import means
 from nclens.report.effects import Effect
 from nclens.report.text import as_text, number, uncertain
 
@@ -18,7 +18,10 @@ LAST = "last"
 
 
 class Quote(NamedTuple):
-    """A number: its path, its value (None for a text or several numbers), and its text as the page writes it."""
+    """A number: its path, its value, and its text as the page writes it.
+
+    The value of a mean with its interval is the mean; a verdict, a unit and an interval have None.
+    """
 
     path: str
     value: float | None
@@ -44,19 +47,14 @@ def measured(experiment: Mapping[str, Any], loss: str, metrics: pd.DataFrame, di
     wide = values.unstack("seed").sort_index()
     there = pd.Series(1.0, index=values.index).unstack("seed").reindex_like(wide).notna().to_numpy()
     array = wide.to_numpy()
-    count = there.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(there, array, 0.0).sum(axis=1) / count
-        squares = np.where(there, array - mean[:, None], 0.0) ** 2
-        half = half_width(np.sqrt(squares.sum(axis=1) / np.maximum(count - 1, 1)), count)
-    half = np.where(np.isfinite(mean), half, np.nan)
+    mean, half = means(array, there)
     seeds = [int(seed) for seed in wide.columns]
     for place, (split, metric, epoch) in enumerate(wide.index):
         path = f"{experiment['experiment']}/{loss}/{split}/{metric}"
         own = [(seed, float(array[place, at])) for at, seed in enumerate(seeds) if there[place, at]]
         ends = [str(epoch), *([LAST] if epoch == experiment["epochs"] else [])]
         for end in ends:
-            yield Quote(f"{path}/{end}", None, uncertain(float(mean[place]), float(half[place])))
+            yield Quote(f"{path}/{end}", float(mean[place]), uncertain(float(mean[place]), float(half[place])))
             for seed, value in own:
                 yield Quote(f"{path}/{end}/seed{seed}", value, number(value, digits))
         if LAST in ends:
@@ -64,9 +62,9 @@ def measured(experiment: Mapping[str, Any], loss: str, metrics: pd.DataFrame, di
 
 
 def averaged(path: str, mean: float, half: float, digits: int = 3) -> Iterator[Quote]:
-    """Yield a mean and, where it has one, half its interval and its ends."""
+    """Yield a mean and, where it has one, half its interval and its ends; equal values have none."""
     yield Quote(f"{path}/mean", mean, number(mean, digits))
-    if np.isfinite(half):
+    if np.isfinite(half) and half > 0:
         yield Quote(f"{path}/half", half, number(half, 2))
         ends = f"[{number(mean - half, digits)}, {number(mean + half, digits)}]"
         yield Quote(f"{path}/interval", None, ends)
@@ -83,7 +81,7 @@ def derived(losses: pd.DataFrame, known: set[str], digits: int = 3) -> Iterator[
         path = "/".join([*(str(row[name]) for name in ("experiment", "loss", "split", "metric")), LAST])
         if path not in known:
             mean, half = float(row["mean"]), float(row["high"] - row["low"]) / 2
-            yield Quote(path, None, "never" if np.isinf(mean) else uncertain(mean, half))
+            yield Quote(path, mean, "never" if np.isinf(mean) else uncertain(mean, half))
             yield from averaged(path, mean, half, digits)
 
 

@@ -105,7 +105,8 @@ def _mean(values: Sequence[float]) -> dict[str, str]:
     mean, low, _ = t_interval(values)
     text = uncertain(mean, mean - low)
     # In two lines, but for a power of ten that is common to both.
-    return dict(zip(("mean", "half"), (text, "") if "(" in text else text.split(" ± "), strict=True))
+    value, _, half = (text, "", "") if "(" in text else text.partition(" ± ")
+    return {"mean": value, "half": half}
 
 
 def _models(

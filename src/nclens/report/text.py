@@ -48,13 +48,16 @@ def _power(exponent: int) -> str:
 def uncertain(mean: float, half: float) -> str:
     """Return a mean and half its interval, half to two digits and both to the same decimal place.
 
-    A power of ten that is not written out is common to both. Without an interval the mean stands alone.
+    A power of ten that is not written out is common to both. Without an interval, or where it is a point, the mean
+    stands alone.
 
     >>> uncertain(0.0144, 6.8e-4), uncertain(0.0126, 0.0072), uncertain(1.44e-5, 6.8e-7), uncertain(0.5, math.nan)
     ('0.01440 ± 0.00068', '0.0126 ± 0.0072', '(1.440 ± 0.068)×10⁻⁵', '0.500')
+    >>> uncertain(0.05, 0.0)
+    '0.0500'
     """
     if not (math.isfinite(mean) and half > 0 and math.isfinite(half)):
-        return number(mean) + (" ± 0" if half == 0 else "")
+        return number(mean)
     # As rounded to two digits: 0.0996 is 0.10.
     place = int(f"{half:.1e}".split("e")[1]) - 1
     size = int(f"{max(abs(mean), half):.1e}".split("e")[1])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from nclens.metrics.intervals import half_width
+from nclens.metrics.intervals import means
 
 #: The least number of seeds that have an interval.
 LEAST = 2
@@ -27,11 +27,7 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     seeds = sorted(rows["seed"].unique())
     table = finite.pivot(index=["split", "metric", "epoch"], columns="seed", values="value")
     table = table.reindex(columns=seeds).dropna()
-    values = table.to_numpy()
-    # Equal values have a point as their interval, whatever their mean is rounded to.
-    same = (values == values[:, :1]).all(axis=1)
-    mean = np.where(same, values[:, 0], values.mean(axis=1))
-    half = np.where(same, 0.0, half_width(values.std(axis=1, ddof=1), np.full(len(values), len(seeds))))
+    mean, half = means(table.to_numpy())
     return table.index.to_frame(index=False).assign(mean=mean, low=mean - half, high=mean + half)
 
 

@@ -58,6 +58,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def no_folder(folder: Path) -> Path | None:
+    """Return what stands in the place of a folder, or of one above it: a file, or a link to nothing; None for nothing.
+
+    A folder that is not there yet can be made where this is None.
+    """
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    return None if there is None or there.is_dir() else there
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -85,6 +94,8 @@ def read_json(path: str | Path, made_by: str) -> Any:
 
 def not_written(path: str | Path, error: OSError) -> FileError:
     """Return the error that says why a file cannot be written."""
+    if wrong := no_folder(Path(path).parent):
+        return FileError(f"cannot write {path}: {wrong} is a file or a link to nothing; allowed: a folder")
     hint = " (free some space, then run the same command again)" if error.errno == errno.ENOSPC else ""
     return FileError(f"cannot write {path}: {os.strerror(error.errno or 0)}{hint}")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nclens.figures.film_inputs import PLANES, Film, Panel, Plane
 from nclens.workflow import tables
-from nclens.workflow.files import FileError, atomic_write, damaged, opened, read_json
+from nclens.workflow.files import atomic_write, damaged, opened, read_json
 from nclens.workflow.paths import StudyFolder, run_path
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def write_film(
         ValueError: another ending, no ffmpeg for .mp4, an unknown experiment, seed or plane, or no film.
         FileError: a file is missing or damaged, or the film cannot be written.
     """
-    from nclens.study import read_study
     from nclens.study.reused import entries_of
+    from nclens.workflow.finished.opening import locate, read_resolved
     from nclens.workflow.resolved import experiments_of
     from nclens.workflow.reused import resolved_sources
 
@@ -153,10 +153,7 @@ def write_film(
         raise ValueError(f"--to {to}: allowed: a file that ends with {' or '.join(ENDINGS)}")
     if to.suffix.lower() == ".mp4" and shutil.which("ffmpeg") is None:
         raise ValueError(f"--to {to}: an .mp4 needs ffmpeg, which is not on the PATH: install it, or write a .gif")
-    folder = StudyFolder(root)
-    if not folder.resolved.is_file():
-        raise FileError(f"{folder.resolved} is missing: {root} is no study's folder, such as results/digits")
-    study = read_study(folder.resolved)
+    study = read_resolved(locate(root))
     folder = StudyFolder(root, resolved_sources(study))
     entries = experiments_of(study)
     if experiment is not None and experiment not in entries:

@@ -227,3 +227,9 @@ class StudyFolder:
     def record(self) -> Path:
         """What MLflow holds of the study."""
         return self.root / RECORD
+
+
+def is_judged(folder: StudyFolder) -> bool:
+    """Return whether the page of a study, and so its verdicts, are of the measurements that are there."""
+    table, page = folder.metrics, folder.report
+    return table.is_file() and page.is_file() and page.stat().st_mtime >= table.stat().st_mtime

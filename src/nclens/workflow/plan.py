@@ -13,7 +13,7 @@ from nclens.study.imported import Imported
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
-from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, path_of
+from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, is_judged, path_of
 from nclens.workflow.provenance import code_digest
 from nclens.workflow.reused import digests_of, reused_files, sources_of
 from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
@@ -323,8 +323,7 @@ class Plan:
 
     def is_judged(self) -> bool:
         """Return whether the verdicts are of the measurements that are there."""
-        table, page = self.folder.metrics, self.folder.report
-        return table.is_file() and page.is_file() and page.stat().st_mtime >= table.stat().st_mtime
+        return is_judged(self.folder)
 
 
 def _pattern(entry: Experiment | Imported) -> str:

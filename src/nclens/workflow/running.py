@@ -17,14 +17,17 @@ def show_verdicts(root: Path) -> None:
     """Print a study's verdicts and where its results are.
 
     Raises:
-        FileError: the table of claims is missing or damaged.
+        FileError: the folder is no study's, or its table of claims is missing or damaged.
     """
     from nclens.report.terminal import print_verdicts
     from nclens.study import read_study
     from nclens.study.reused import entries_of
     from nclens.workflow import tables
+    from nclens.workflow.finished.opening import locate, read_resolved
 
     folder = StudyFolder(root)
+    if not folder.claims.is_file():
+        read_resolved(locate(root))  # where the folder is no study's, says which are
     study = read_study(folder.resolved) if folder.resolved.is_file() else {"losses": {}, "experiments": {}}
     losses = study["losses"] | entries_of(study)
     labels = {loss: entry.get("label") or loss for loss, entry in losses.items()}

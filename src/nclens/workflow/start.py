@@ -13,7 +13,7 @@ import yaml
 
 from nclens.study import ConfigError, load_study
 from nclens.workflow.check import check_file, checked_lines
-from nclens.workflow.files import not_written, write_text
+from nclens.workflow.files import no_folder, not_written, write_text
 from nclens.workflow.running import DEFAULT_STUDY, remove_stale_lock, workflow_files
 
 #: The study of a folder, as `nclens init` writes it.
@@ -64,10 +64,8 @@ def init(folder: Path, study: str | None = None) -> list[Path]:
         FileError: the folder or a file cannot be written.
     """
     content = _first(folder) if study is None else _copy_of(study)
-    if blocked := next(
-        (part for part in (folder, *folder.parents) if os.path.lexists(part) and not part.is_dir()), None
-    ):
-        raise FileExistsError(f"{blocked} is a file; allowed: a folder, or a name that is free")
+    if wrong := no_folder(folder):
+        raise FileExistsError(f"{wrong} is a file or a link to nothing; allowed: a folder, or a name that is free")
     if present := [name for name in content if os.path.lexists(folder / name)]:
         raise FileExistsError(
             f"{folder} has {' and '.join(present)} already, and nothing was written; name another folder, or move "

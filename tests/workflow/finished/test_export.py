@@ -1,8 +1,10 @@
 """A finished study for a paper: what is written, what is refused, and that nothing of anybody else's is lost."""
 
 import hashlib
+import itertools
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -15,11 +17,11 @@ import yaml
 from nclens.claims import CLAIMS
 from nclens.study import ConfigError
 from nclens.workflow import tables
-from nclens.workflow.files import FileError
+from nclens.workflow.files import FileError, atomic_write
 from nclens.workflow.finished import export as module
-from nclens.workflow.finished.export import described, export, figures_of, opened, paper_of
+from nclens.workflow.finished.export import described, export, figures_of, paper_of
+from nclens.workflow.finished.opening import opened
 from nclens.workflow.finished.settings import settings_rows
-from nclens.workflow.paths import StudyFolder
 from tests.finished import finish
 from tests.process import ROOT
 from tests.report.test_latex import balanced
@@ -39,6 +41,7 @@ def study(raw_study, tmp_path, monkeypatch):
     for name, file in module.THEORY.items():
         kind = getattr(tables, name.upper())
         tables.write(kind, folder.theory(file), pd.DataFrame(columns=list(kind.columns)))
+    folder.report.touch()
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     return folder
 
@@ -93,7 +96,7 @@ def test_tables_numbers_and_references_are_written(study):
 
 
 def test_settings_are_those_of_the_study(study):
-    loaded, _ = opened(study.root)
+    loaded = opened(study.root).study
     rows = dict(settings_rows(loaded, {"mnist5k": json.loads(study.manifest("mnist5k").read_text())}))
     assert rows["Training samples"] == "200"
     assert rows["Classes"] == "10"
@@ -140,6 +143,67 @@ def test_a_file_in_the_way_is_named_and_nothing_is_written(study):
     assert Path("mine.txt").read_text() == "mine"
 
 
+def test_what_is_in_the_place_of_a_folder_or_a_link_is_found_before_the_first_write(study):
+    Path("paper").mkdir()
+    Path("paper/tables").write_text("mine")
+    Path("paper/numbers").symlink_to("gone")
+    with pytest.raises(FileError, match=r"paper/tables, paper/numbers: is a file or a link .*; nothing was written"):
+        export(study.root, Path("paper"), **PAPER, figures="none")
+    Path("paper/tables").unlink()
+    Path("paper/numbers").unlink()
+    Path("mine.bib").write_text("mine")
+    Path("paper/nclens.bib").symlink_to("../mine.bib")
+    Path("paper/nclens.tex").symlink_to("gone")
+    with pytest.raises(FileError, match=r"paper holds other files.*: nclens\.bib, nclens\.tex; nothing was written"):
+        export(study.root, Path("paper"), **PAPER, figures="none")
+    assert sorted(path.name for path in Path("paper").iterdir()) == ["nclens.bib", "nclens.tex"]
+    Path("paper/nclens.bib").unlink()
+    Path("paper/nclens.tex").unlink()
+    # A link to a folder is one.
+    Path("elsewhere").mkdir()
+    Path("paper/tables").symlink_to("../elsewhere")
+    export(study.root, Path("paper"), **PAPER, figures="none")
+    assert Path("elsewhere/losses.tex").is_file()
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_an_interrupted_export_is_repeated(after, tmp_path, monkeypatch):
+    names = ("a.tex", "b/c.tex", "d.tex")
+    first, second = ({name: f"{name} {count}".encode() for name in names} for count in "12")
+    third = {"a.tex": b"a.tex 3", "e.tex": b"e"}
+    if after:
+        module.write(first, tmp_path, "smoke")
+    for files in (second, third):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(module, "atomic_write", interrupted(after))
+            module.write(files, tmp_path, "smoke")
+    if after:  # nobody's edit is lost, whatever was interrupted
+        kept = (tmp_path / "a.tex").read_bytes()
+        (tmp_path / "a.tex").write_text("edited")
+        with pytest.raises(FileError, match=r"edited ones, of the same names: a\.tex; nothing was written"):
+            module.write(third, tmp_path, "smoke")
+        (tmp_path / "a.tex").write_bytes(kept)
+    module.write(third, tmp_path, "smoke")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*third, "nclens.json"}
+    assert {name: (tmp_path / name).read_bytes() for name in third} == third
+    record = json.loads((tmp_path / "nclens.json").read_text())
+    assert record["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in third.items()}
+    assert "before" not in record
+
+
+def interrupted(after):
+    """`atomic_write`, stopped by Ctrl-C at the write after so many."""
+    count = itertools.count()
+
+    def write(path):
+        if next(count) == after:
+            raise KeyboardInterrupt
+        return atomic_write(path)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [
@@ -149,14 +213,37 @@ def test_a_file_in_the_way_is_named_and_nothing_is_written(study):
 )
 def test_a_study_that_has_not_run_is_named_with_its_command(study, given, name):
     (study.root / name).unlink()
-    with pytest.raises(FileError, match=rf"not run.*{name} is missing: `nclens run study\.yaml"):
-        opened(Path(given))
+    with pytest.raises(FileError, match=rf"(unfinished|no results yet), .*{name} is missing: `nclens run study\.yaml`"):
+        export(Path(given), Path("paper"), **PAPER)
+    assert not Path("paper").exists()
+
+
+def test_verdicts_older_than_the_measurements_are_not_exported(study):
+    os.utime(study.report, (1, 1))
+    with pytest.raises(
+        FileError, match=r"its page is older than results/smoke/metrics\.parquet: `nclens run study\.yaml`"
+    ):
+        export(study.root, Path("paper"), **PAPER, figures="none")
+    study.report.touch()
+    edited = Path("study.yaml").read_text().replace("smoothing: 0.05", "smoothing: 0.1")
+    Path("study.yaml").write_text(edited)
+    with pytest.raises(ConfigError, match=r"study\.yaml has changed since results/smoke was made: `nclens run study"):
+        export(Path("study.yaml"), Path("paper"), **PAPER, figures="none")
+    assert not Path("paper").exists()
+    export(study.root, Path("paper"), **PAPER, figures="none")
+    assert "smoothing 0.05" in Path("paper/tables/settings.tex").read_text()
 
 
 def test_what_is_no_study(study):
-    with pytest.raises(FileError, match=r"there is no nothing; allowed: a study's YAML file, or the folder"):
+    with pytest.raises(
+        FileError, match=r"there is no folder or file nothing; allowed: the folder of a study's results"
+    ):
         opened(Path("nothing"))
-    study.resolved.write_text("study: smoke\nlosses: 3\n")
+    with pytest.raises(
+        FileError, match=r"study\.yaml is a configuration: \. is no study's folder; its results are in results/smoke"
+    ):
+        opened(Path())
+    study.resolved.write_text(study.resolved.read_text().replace("seeds:", "seed:"))
     with pytest.raises(ConfigError, match=r"results/smoke/study\.yaml: The configuration has"):
         opened(study.root)
 
@@ -187,21 +274,29 @@ def test_widths_have_units(width, inches):
 
 
 def test_figures_are_named_by_stem_or_with_their_experiment(study):
-    loaded, _ = opened(study.root)
+    loaded = opened(study.root).study
     has = figures_of(loaded, None)
     stem = has[0][1]
     assert figures_of(loaded, stem) == figures_of(loaded, f" smoke_{stem},") == has[:1]
     assert figures_of(loaded, "none") == []
     with pytest.raises(ValueError, match=rf"--figures curves: smoke has no such figure; it has: {stem}, .*; or none"):
         figures_of(loaded, f"{stem},curves")
+    for nothing in ("", ",", " , "):
+        with pytest.raises(ValueError, match=rf"--figures '{nothing}': names no figure of smoke; it has: {stem}, "):
+            figures_of(loaded, nothing)
 
 
 def test_digits_and_a_target_that_is_a_file_are_refused_before_the_study_is_read(tmp_path):
     with pytest.raises(ValueError, match="--digits 0: allowed: from 1 to 15"):
         export(tmp_path, tmp_path / "paper", **PAPER, digits=0)
     (tmp_path / "paper").write_text("")
-    with pytest.raises(FileError, match="is a file; allowed: a folder"):
-        export(tmp_path, tmp_path / "paper", **PAPER)
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name, named in (("paper", "paper: "), ("paper/of/mine", "paper "), ("gone", "gone: "), ("gone/paper", "gone ")):
+        with pytest.raises(
+            FileError, match=rf"--to \S*{name}: .*is a file or a link to nothing; allowed: a folder"
+        ) as said:
+            export(tmp_path, tmp_path / name, **PAPER)
+        assert named in str(said.value)
 
 
 @pytest.mark.lengthy
@@ -221,8 +316,7 @@ def test_the_document_of_the_page_compiles(study, tmp_path):
 
 
 def test_the_study_of_the_folder_is_the_one_that_was_run(study):
-    by_folder, there = opened(study.root)
-    by_file, here = opened(Path("study.yaml"))
-    assert by_folder.resolved() == by_file.resolved()
-    assert isinstance(there, StudyFolder)
-    assert there.root.resolve() == here.root.resolve()
+    by_folder, by_file = opened(study.root), opened(Path("study.yaml"))
+    assert by_folder.study.resolved() == by_file.study.resolved()
+    assert by_folder.plan.folder.root.resolve() == by_file.plan.folder.root.resolve()
+    assert by_folder.configuration.resolve() == by_file.configuration.resolve()

@@ -149,7 +149,7 @@ def test_a_network_makes_the_features_and_logits_of_its_run(other, loss, experim
     file = Path(run["folder"].item(), "features.safetensors")
     keys = {"seed": 0, "epoch": epoch, "experiment": experiment}
     found, network = other.features(loss, split=split, **keys), other.network(loss, **keys)
-    data = other.data(run["dataset"].item(), split=split)
+    data = other.data(split, dataset=run["dataset"].item())
     assert not network.training
     with torch.no_grad():
         torch.testing.assert_close(network.backbone(data.inputs), found.features)
@@ -194,6 +194,8 @@ def test_data_are_normalised(study):
     inputs, labels = study.data()
     torch.testing.assert_close(inputs.mean(0), torch.zeros(5), atol=1e-5, rtol=0)
     assert (inputs.shape, labels.tolist()[:4]) == ((60, 5), [0, 1, 2, 0])
+    assert study.data("test").inputs.equal(study.data(split="test", dataset="blobs").inputs)
+    assert len(study.data("test").labels) == 30
     assert study.manifest("blobs")["classes"] == ["<b>", "b", "c"]
 
 
@@ -208,8 +210,10 @@ def test_data_are_normalised(study):
         (lambda one: one.network("ce", seed=7, experiment="first"), "seed = 7: allowed: 0, 1"),
         (lambda one: one.network("ce", epoch=2, experiment="first"), "epoch = 2: allowed: 1, 3, 4"),
         (lambda one: one.features("l2", split="val"), "split = 'val': allowed: train, test"),
-        (lambda one: one.data(), "the study mixed has several data sets; choose one of: blobs, line"),
-        (lambda one: one.data("mnist"), "dataset = 'mnist': allowed: blobs, line"),
+        (lambda one: one.data(), "the study mixed has several data sets; choose one by `dataset`: blobs, line"),
+        (lambda one: one.data("val", dataset="line"), "split = 'val': allowed: train, test"),
+        (lambda one: one.data("blobs"), "split = 'blobs': is a data set, which `dataset` chooses"),
+        (lambda one: one.data(dataset="mnist"), "dataset = 'mnist': allowed: blobs, line"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(other, call, said):
@@ -237,8 +241,17 @@ def test_a_folder_that_is_no_study_says_what_is(tmp_path, monkeypatch, copied):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError, match=r"nothing is no study's folder, such as results/digits"):
         nclens.load_study("nothing")
-    with pytest.raises(FileError, match=r"results is no study's folder; studies in it: results/digits"):
-        nclens.load_study("results")
+    with pytest.raises(FileError, match=r"results is no study's folder, such as results/digits"):
+        nclens.load_study("results")  # the one in it has no page
+    with pytest.raises(FileError, match=r"digits is no study's folder; the results are in results/digits$"):
+        nclens.load_study("digits")
+    (copied / "report.html").touch()
+    Path("results", "mine").mkdir()
+    Path("results", "mine", "study.yaml").write_text("study: mine\n")
+    for folder in ("results", "."):
+        with pytest.raises(FileError, match=r" is no study's folder; studies in it: results/digits$"):
+            nclens.load_study(folder)
+    shutil.rmtree("results/mine")
     with pytest.raises(FileError, match=r"study.yaml is a file; allowed: the folder of a study's results"):
         nclens.load_study(copied / "study.yaml")
     Path("studies").mkdir()
@@ -248,9 +261,46 @@ def test_a_folder_that_is_no_study_says_what_is(tmp_path, monkeypatch, copied):
     monkeypatch.chdir("results")
     with pytest.raises(FileError, match=r"`cd .. && nclens run studies/mine.yaml` makes them"):
         nclens.load_study("mine")
+    content = (copied / "study.yaml").read_text()
     (copied / "study.yaml").write_text("study: digits\nexperiments: [1]\nlosses: {}\n")
     with pytest.raises(FileError, match=r"study.yaml is damaged \(it is no resolved study\)"):
         nclens.load_study(copied)
+    (copied / "metrics.parquet").unlink()
+    (copied / "study.yaml").write_text(content[: len(content) // 2])
+    with pytest.raises(FileError, match=r"study.yaml is damaged .*the rule `resolve` makes it again"):
+        nclens.load_study(copied)
+
+
+@pytest.mark.parametrize("text", ["study: digits\n", "study: digits\nlosses: {\n", "a: 1\n", None])
+def test_no_message_asks_to_delete_a_configuration(text, copied, tmp_path, monkeypatch):
+    """`study.yaml` in a project's folder is the user's own, even where it is a copy of a resolved one."""
+    monkeypatch.chdir(tmp_path)
+    resolved = (copied / "study.yaml").read_text()
+    Path("study.yaml").write_text(resolved if text is None else text)
+    named = text is None or text == "study: digits\n"
+    for folder in (".", Path.cwd()):
+        with pytest.raises(FileError, match="is no study's folder") as said:
+            nclens.load_study(folder)
+        assert "delete it" not in str(said.value)
+        assert (f"; its results are in {Path(folder, 'results', 'digits')}" in str(said.value)) == named
+    if named:
+        shutil.rmtree("results")
+        Path("study.yaml").write_text("study: digits\n")
+        with pytest.raises(FileError, match=r"will be in results/digits: `nclens run study\.yaml` makes them"):
+            nclens.load_study(".")
+
+
+@pytest.mark.parametrize("folder", [None, "", b"results", 3, "~nobody_at_all/results"])
+def test_what_is_no_path_of_a_folder(folder, digits):
+    with pytest.raises(ValueError, match=re.escape(f"folder = {folder!r}: ")):
+        nclens.load_study(folder)
+    with pytest.raises(ValueError, match=re.escape(f"folders = {folder!r}: ")):
+        nclens.load_study(digits, folder)
+
+
+def test_folders_that_are_not_there_are_named(digits, tmp_path):
+    with pytest.raises(FileError, match=r"folders: there is no folder /no/code, nothing$"):
+        nclens.load_study(digits, folders=[tmp_path, "/no/code", "nothing"])
 
 
 def test_a_study_that_has_not_run_to_its_end_names_the_command(digits, copied, tmp_path, monkeypatch):

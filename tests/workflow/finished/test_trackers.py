@@ -1,6 +1,7 @@
 """A finished study in TensorBoard and Weights & Biases: what is there, once, and whose it is."""
 
 import json
+import os
 import struct
 import sys
 import time
@@ -23,6 +24,7 @@ def study(digits):
     of.figures.mkdir(exist_ok=True)
     for name in study.figures:
         Image.new("RGB", (4, 3), "red").save(of.figure("digits", name, "png"))
+    of.report.touch()
     return study
 
 
@@ -72,6 +74,11 @@ def test_a_second_record_replaces_the_first_and_nothing_else(study, tmp_path):
     for place in ("board", "mine", "file"):
         with pytest.raises(FileError, match=rf"{place} has other files than the study digits for TensorBoard"):
             study.to_tensorboard(tmp_path / place)
+    with pytest.raises(FileError, match=r"file/board: \S+file is a file or a link to nothing; allowed: a folder"):
+        study.to_tensorboard(tmp_path / "file" / "board")
+    for nothing in ("", None):
+        with pytest.raises(ValueError, match=f"folder = {nothing!r}: allowed: the path of a folder"):
+            study.to_tensorboard(nothing)
     assert (tmp_path / "mine" / "thesis.tex").is_file()
 
 
@@ -151,6 +158,30 @@ def test_wandb_has_each_run_and_the_study_once(study, expected, wandb, tmp_path)
     (folders[ids[4]] / "files" / "nclens.json").unlink()  # as if it had been interrupted
     assert study.to_wandb() == [ids[4]]
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 5
+
+
+def test_without_an_account_wandb_says_how_to_go_without(study, wandb, monkeypatch, tmp_path):
+    def refused(**options):
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(ConnectionError, match=r"No API key configured.* set WANDB_MODE=offline"):
+        study.to_wandb()
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize("method", ["to_wandb", "to_tensorboard"])
+def test_verdicts_older_than_the_measurements_are_not_recorded(study, method, monkeypatch, tmp_path):
+    pytest.importorskip(method.removeprefix("to_"))
+    monkeypatch.chdir(tmp_path)
+    page = study.files.report
+    os.utime(page, (1, 1))
+    try:
+        with pytest.raises(FileError, match=r"its page is older than \S+metrics\.parquet: `.*nclens run"):
+            getattr(study, method)(*(["board"] if method == "to_tensorboard" else []))
+    finally:
+        page.touch()
+    assert not list(tmp_path.iterdir())
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

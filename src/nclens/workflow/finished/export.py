@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,21 +20,20 @@ from nclens.report import latex, macros, quotes
 from nclens.report.losses import table_of
 from nclens.report.text import Names
 from nclens.report.verdicts import judged_claims
-from nclens.study import ConfigError, load_study, read_study
-from nclens.study.reused import command, configuration_of
 from nclens.workflow import specs, tables
 from nclens.workflow.build.claims import build_claim
 from nclens.workflow.build.figures import draw_figure, draw_own
-from nclens.workflow.files import FileError, atomic_write, read_json
+from nclens.workflow.files import FileError, atomic_write, no_folder, read_json
+from nclens.workflow.finished.opening import check_finished, opened
 from nclens.workflow.finished.settings import settings_rows
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.reused import sources_of
 from nclens.workflow.stages.draw import experiment_inputs, read_tables
 
 if TYPE_CHECKING:
     from nclens.figures.inputs import Drawing, FigureInputs
     from nclens.figures.printing import Paper
     from nclens.study import Study
+    from nclens.workflow.plan import Plan
 
 #: Unit of a width -> inches; a point is TeX's.
 UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}
@@ -43,6 +43,8 @@ WIDTHS, SIZES = (2.0, 20.0), (5.0, 24.0)
 PAGE_HEIGHT = 9.0
 #: The list of what an export has written, with the checksums.
 RECORD = "nclens.json"
+#: The most names in a message.
+MOST_NAMES = 5
 #: Name of a table in `figures` -> the file of the theory that it is read from.
 THEORY = {"theory": "ufm", **{name: name for name in ("dynamics", "predictions", "regression", "nc0")}}
 
@@ -84,14 +86,17 @@ def export(
 
     Raises:
         ValueError: a width, font, size, number of digits or figure that there is not; says what is allowed.
-        FileError: the study has not run, a file of it is damaged, or the folder holds another file in the way.
+        FileError: the study has not run to its end, its verdicts are older than its measurements, a file of it is
+            damaged, or the folder holds another file in the way.
+        ConfigError: the YAML file is not what the results were made from.
     """
     paper = paper_of(width, font, size)
     if not 1 <= digits <= 15:
         raise ValueError(f"--digits {digits}: allowed: from 1 to 15")
-    if to.exists() and not to.is_dir():
-        raise FileError(f"--to {to}: is a file; allowed: a folder")
-    study, folder = opened(source)
+    _check_folder(to)
+    found = opened(source)
+    study, folder = found.study, found.plan.folder
+    check_finished(found, _read(found.plan))
     wanted = figures_of(study, figures)
     made = Export()
     _add_tables(made, study, folder, wanted, digits)
@@ -126,37 +131,6 @@ def paper_of(width: str, font: str, size: float) -> Paper:
     return Paper(inches, font, size)
 
 
-def opened(source: Path) -> tuple[Study, StudyFolder]:
-    """Return a study that has run, and its folder.
-
-    Raises:
-        FileError: there is none, or it has not run to its end; names the command that runs it.
-        ConfigError: its configuration is wrong, or a function of the user's own is not found.
-    """
-    if source.is_file():
-        study = load_study(read_study(source), [source.parent])
-        root, configuration = Path(study.root), source
-    else:
-        root, project = source, source.absolute().parent.parent
-        known = [Path(), Path("studies"), project]
-        found = configuration_of(root.absolute().name, known)
-        if not root.is_dir() and found is None:
-            raise FileError(f"there is no {source}; allowed: a study's YAML file, or the folder of its results")
-        configuration = found or Path("STUDY.yaml")
-        resolved = StudyFolder(root).resolved
-        if not resolved.is_file():
-            raise FileError(f"{root} has not run, {resolved} is missing: `{command(configuration)}` makes it")
-        try:
-            study = load_study(read_study(resolved), [*known, *([found.parent] if found else [])])
-        except ConfigError as error:
-            raise ConfigError(f"{resolved}: {error}\nThe study's YAML file in place of {root} may help.") from None
-    folder = StudyFolder(root, sources_of(study))
-    for path in (folder.metrics, folder.theory("ufm"), folder.claims, folder.losses, folder.report):
-        if not path.is_file():
-            raise FileError(f"{root} has not run to its end, {path} is missing: `{command(configuration)}` makes it")
-    return study, folder
-
-
 def figures_of(study: Study, chosen: str | None) -> list[tuple[str, str]]:
     """Return (experiment, stem) of the figures that are asked for.
 
@@ -165,16 +139,25 @@ def figures_of(study: Study, chosen: str | None) -> list[tuple[str, str]]:
         chosen: stems, or EXPERIMENT_STEM, with a comma between them; `none`; None for all.
 
     Raises:
-        ValueError: the study has no such figure; names those that it has.
+        ValueError: no figure is named, or the study has no such figure; names those that it has.
     """
     has = [(name, stem) for name in study.experiments for stem in study.figures(name)]
     if chosen is None or chosen.strip() == "none":
         return [] if chosen else has
+    known = f"it has: {', '.join(dict.fromkeys(stem for _, stem in has))}; or none"
     asked = [part.strip() for part in chosen.split(",") if part.strip()]
+    if not asked:
+        raise ValueError(f"--figures {chosen!r}: names no figure of {study.study}; {known}")
     if unknown := [part for part in asked if not any(part in (stem, f"{name}_{stem}") for name, stem in has)]:
-        known = ", ".join(dict.fromkeys(stem for _, stem in has))
-        raise ValueError(f"--figures {', '.join(unknown)}: {study.study} has no such figure; it has: {known}; or none")
+        raise ValueError(f"--figures {', '.join(unknown)}: {study.study} has no such figure; {known}")
     return [(name, stem) for name, stem in has if stem in asked or f"{name}_{stem}" in asked]
+
+
+def _read(plan: Plan) -> list[Path]:
+    """Return the files of a study that an export reads, features aside."""
+    folder = plan.folder
+    theory = [folder.theory(name) for name in THEORY.values()]
+    return [folder.metrics, *theory, folder.claims, folder.losses, folder.report, *plan.manifests()]
 
 
 # --- tables and numbers ----------------------------------------------------------------------------------------------
@@ -316,53 +299,94 @@ def _caption(study: Study, stem: str, notes: Iterable[str]) -> str:
 def write(files: Mapping[str, bytes], to: Path, study: str) -> None:
     """Write the files of an export, in place of those of an earlier one; nothing else is touched.
 
+    The record is written first, with the checksums of the files before and after: what an interrupted export has left
+    is known to the next one.
+
     Raises:
         FileError: a file in the way is no export's, or was edited since; nothing is written.
     """
+    _check_folder(to)
     before = _recorded(to)
-    in_the_way = [
-        name
-        for name, content in files.items()
-        if (to / name).exists()
-        and ((to / name).is_dir() or (to / name).read_bytes() != content)
-        and ((to / name).is_dir() or _digest((to / name).read_bytes()) != before.get(name))
-    ]
+    _check_places(files, to)
+    known = {name: {*before.get(name, ()), _digest(content)} for name, content in files.items()}
+    in_the_way = [name for name in files if os.path.lexists(to / name) and not _is_ours(to / name, known[name])]
     if in_the_way:
-        first = ", ".join(in_the_way[:5]) + (f" and {len(in_the_way) - 5} more" if len(in_the_way) > 5 else "")
         raise FileError(
-            f"{to} holds other files, or edited ones, of the same names: {first}; nothing was written: move them, or "
-            "export to another folder"
+            f"{to} holds other files, or edited ones, of the same names: {_some(in_the_way)}; nothing was written: "
+            "move them, or export to another folder"
         )
-    for name, digest in before.items():
-        path = to / name
-        if name not in files and path.is_file() and _digest(path.read_bytes()) == digest:
-            path.unlink()
+    record = {"study": study, "version": __version__, "files": {name: _digest(files[name]) for name in sorted(files)}}
+    _write_record(to, record | ({"before": {name: sorted(before[name]) for name in sorted(before)}} if before else {}))
+    for name, digests in before.items():
+        if name not in files and _is_ours(to / name, digests):
+            (to / name).unlink()
     for name, content in files.items():
         with atomic_write(to / name) as temporary:
             temporary.write_bytes(content)
-    record = {"study": study, "version": __version__, "files": {name: _digest(files[name]) for name in sorted(files)}}
+    _write_record(to, record)
+
+
+def _check_folder(to: Path) -> None:
+    """Refuse a folder to write to that is something else, or lies in something else.
+
+    Raises:
+        FileError: names it.
+    """
+    if wrong := no_folder(to):
+        where = "" if wrong == to else f"{wrong} "
+        raise FileError(f"--to {to}: {where}is a file or a link to nothing; allowed: a folder")
+
+
+def _check_places(files: Iterable[str], to: Path) -> None:
+    """Refuse files in the place of folders, and folders that cannot be written to.
+
+    Raises:
+        FileError: names them; nothing is written.
+    """
+    folders = list(dict.fromkeys((to / name).parent for name in [*files, RECORD]))
+    if wrong := list(dict.fromkeys(str(path) for folder in folders if (path := no_folder(folder)))):
+        raise FileError(
+            f"{_some(wrong)}: is a file or a link to nothing in the place of a folder; nothing was written: move it, "
+            "or export to another folder"
+        )
+    if closed := [str(folder) for folder in folders if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK)]:
+        raise FileError(f"{_some(closed)}: cannot be written to; nothing was written")
+
+
+def _is_ours(path: Path, digests: Container[str]) -> bool:
+    """Return whether a path is a file, no link, with one of these checksums."""
+    return path.is_file() and not path.is_symlink() and _digest(path.read_bytes()) in digests
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def _write_record(to: Path, record: Mapping[str, Any]) -> None:
     with atomic_write(to / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _recorded(to: Path) -> dict[str, str]:
-    """Return the checksums of the files that an earlier export has written.
+def _recorded(to: Path) -> dict[str, set[str]]:
+    """Return the checksums that the files of earlier exports may have: of one that was interrupted before and after.
 
     Raises:
         FileError: the record is there and is no export's.
     """
     path = to / RECORD
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        # A record that somebody else wrote must not reach a file outside the folder.
-        inside = [name for name in files if not Path(name).is_absolute() and ".." not in Path(name).parts]
-        return {str(name): str(files[name]) for name in inside}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(name): {str(digest)} for name, digest in content["files"].items()}
+        for name, digests in content.get("before", {}).items():
+            found.setdefault(str(name), set()).update(map(str, digests))
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise FileError(
             f"{path} is no record of an export; nothing was written: move it, or export to another folder"
         ) from None
+    # A record that somebody else wrote must not reach a file outside the folder.
+    return {name: of for name, of in found.items() if not Path(name).is_absolute() and ".." not in Path(name).parts}
 
 
 def _digest(content: bytes) -> str:

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nclens.data.hidden import visible
-from nclens.study import ConfigError, Study, load_study, read_study
+from nclens.study import Study
 from nclens.study.fields import Closed, Custom
-from nclens.study.reused import command, configuration_of
 from nclens.workflow import specs
 from nclens.workflow.epochs import read_epoch, write_epochs
 from nclens.workflow.files import FileError, read_json, sha256_of
 from nclens.workflow.finished.archive import MANIFEST, METADATA, Archive, check_names, write_archive
 from nclens.workflow.finished.crate import PREVIEW, README, About, Content, crate_of
+from nclens.workflow.finished.opening import check_finished, opened
 from nclens.workflow.paths import RunFolder, StudyFolder, path_of
 from nclens.workflow.plan import Plan
 from nclens.workflow.provenance import own_files, repository
@@ -145,66 +143,10 @@ def _check_replaced(to: Path, study: str) -> None:
 
 def _project(given: Path) -> _Project:
     """Return a finished study and the folder that it was run in, by its results or its YAML file."""
-    if given.is_file():
-        root, folder = Path(), Path(_loaded(read_study(given), given, [given.parent]).root)
-        found: Path | None = Path(os.path.relpath(given))
-    else:
-        root = given.absolute().parents[1] if given.absolute().parent.name == "results" else Path()
-        folder, found = given, configuration_of(given.absolute().name, [root, root / "studies", root / "config"])
-    if found is None and not folder.is_dir():
-        raise FileError(
-            f"there is no folder or file {given}; allowed: the folder of a study's results, such as results/digits, or "
-            "its YAML file"
-        )
-    resolved, finishes = StudyFolder(folder).resolved, command(found)
-    if not resolved.is_file():
-        raise FileError(f"{folder} has no results yet, {resolved} is missing: `{finishes}` makes them")
-    describes = found is not None and _describes(found, folder)
-    if given.is_file() and not describes:
-        raise ConfigError(
-            f"{given} has changed since {folder} was made: `{finishes}` brings the results up to date; or pack the "
-            f"folder {folder}, which has the configuration that it was made from"
-        )
-    configuration = found if describes else None
-    # Where the user's own functions are looked for.
-    beside = [found.parent] if found else []
-    hint = "" if found else f"\nFunctions of your own are found by the study's YAML file in place of {folder}"
-    study = _loaded(read_study(resolved), resolved, [*beside, root, root / "config"], hint)
-    plan = Plan(study)
-    plan.folder = StudyFolder(folder, plan.sources)
-    _check_finished(plan, finishes)
-    return _Project(root, configuration, study, plan)
-
-
-def _loaded(raw: Any, path: Path, folders: list[Path], hint: str = "") -> Study:
-    try:
-        return load_study(raw, [*folders])
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}{hint}") from None
-
-
-def _describes(configuration: Path, folder: Path) -> bool:
-    """Return whether results were made from a configuration as it is now."""
-    try:
-        study = load_study(read_study(configuration), [configuration.parent])
-        return bool(yaml.safe_load(yaml.safe_dump(study.resolved())) == read_study(StudyFolder(folder).resolved))
-    except (ConfigError, OSError):
-        return False
-
-
-def _check_finished(plan: Plan, finishes: str) -> None:
-    """Refuse a study of which a result is missing, or whose page is older than its measurements."""
-    missing = [path for path in _results(plan, Chosen()) if not path.is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise FileError(
-            f"{plan.folder.root} is unfinished, {missing[0]}{more} is missing: `{finishes}` finishes the study"
-        )
-    if not plan.is_judged():
-        raise FileError(
-            f"{plan.folder.root} is unfinished, its page is older than {plan.folder.metrics}: `{finishes}` brings it "
-            "up to date"
-        )
+    found = opened(given)
+    check_finished(found, _results(found.plan, Chosen()))
+    root = found.place.project if given.absolute().parent.name == "results" else Path()
+    return _Project(root, found.configuration, found.study, found.plan)
 
 
 def _results(plan: Plan, chosen: Chosen) -> list[Path]:

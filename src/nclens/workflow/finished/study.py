@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from nclens.study import ConfigError, read_study
 from nclens.study import load_study as check
-from nclens.study.reused import command, configuration_of, entries_of
+from nclens.study import read_study
+from nclens.study.reused import entries_of
 from nclens.training.history import HISTORY
 from nclens.workflow import specs, tables
 from nclens.workflow.epochs import epochs_of, read_epoch, read_weights
 from nclens.workflow.files import FileError, damaged, read_json, read_tensors
+from nclens.workflow.finished.opening import check_current, listed, locate, read_resolved
 from nclens.workflow.finished.overview import overview
 from nclens.workflow.paths import RunFolder, StudyFolder, run_path
 from nclens.workflow.resolved import ResolvedExperiment, experiments_of
@@ -42,8 +42,6 @@ THEORY = {
     "effective": tables.EFFECTIVE,
     "nc0": tables.NC0,
 }
-#: The most names or numbers that a message lists.
-MOST_LISTED = 20
 
 
 class Features(NamedTuple):
@@ -82,31 +80,29 @@ def load_study(folder: str | Path, folders: str | Path | Sequence[str | Path] = 
 
     Raises:
         FileError: there is no such folder, the study has not run, or the folder is no study's; says what to do.
+        ValueError: a folder is empty, or no path.
     """
-    root = Path(folder).expanduser()
-    project = root.absolute().parent
-    project = project.parent if project.name == "results" else project
-    given = [folders] if isinstance(folders, str | Path) else [*folders]
-    configuration = configuration_of(root.name, [".", "studies", *given, project, project / "studies"])
-    known = [*given, ".", project, *([configuration.parent] if configuration else [])]
-    places = list(dict.fromkeys(os.path.relpath(place) for place in known))
-    made = _command(project, configuration)
+    root = _folder("folder", folder)
+    given = list(folders) if isinstance(folders, Iterable) and not isinstance(folders, str | bytes) else [folders]
+    more = [_folder("folders", place) for place in given]
+    if missing := [str(place) for place in more if not place.is_dir()]:
+        raise FileError(f"folders: there is no folder {', '.join(missing)}")
     if root.is_file():
         raise FileError(f"{root} is a file; allowed: the folder of a study's results, such as results/digits")
-    resolved = StudyFolder(root).resolved
-    if not resolved.is_file() and configuration is not None:
-        raise FileError(f"{root} has no results yet, {resolved} is missing: `{made}` makes them")
-    if not resolved.is_file():
-        others = sorted(str(path) for path in root.glob("*") if StudyFolder(path).resolved.is_file())
-        there = f"; studies in it: {_listed(others)}" if others else ", such as results/digits"
-        raise FileError(f"{resolved} is missing: {root} is no study's folder{there}")
+    place = locate(root, more)
+    config = read_resolved(place)
+    known: list[str | Path] = [
+        *more,
+        ".",
+        place.project,
+        *([place.configuration.parent] if place.configuration else []),
+    ]
+    places = list(dict.fromkeys(os.path.relpath(one) for one in known))
     try:
-        config = read_study(resolved)
-        opened = FinishedStudy(root, config, places, made)
+        opened = FinishedStudy(root, config, places, place.command)
         _ = repr(opened), opened.figures, opened.labels
-    except (ConfigError, TypeError, KeyError, AttributeError) as error:
-        said = str(error) if isinstance(error, ConfigError) else "it is no resolved study"
-        raise damaged(resolved, "resolve", said) from None
+    except (TypeError, KeyError, AttributeError):
+        raise damaged(StudyFolder(root).resolved, "resolve", "it is no resolved study") from None
     return opened
 
 
@@ -128,7 +124,7 @@ class FinishedStudy:
 
     def __repr__(self) -> str:
         losses = dict.fromkeys(loss for entry in self._experiments.values() for loss in entry.losses)
-        text = f"experiments {_listed(self._experiments)}; losses {_listed(losses)}"
+        text = f"experiments {listed(self._experiments)}; losses {listed(losses)}"
         return f"<study {self.name} in {self.folder}: {text}>"
 
     def _repr_html_(self) -> str:
@@ -312,7 +308,7 @@ class FinishedStudy:
             f"figure {name}", {key: name in known for key, known in self._figures.items()}, experiment
         )
         if entry is None:
-            raise ValueError(f"{self._what} has no figure {name}; it has: {_listed(self.figures)}")
+            raise ValueError(f"{self._what} has no figure {name}; it has: {listed(self.figures)}")
         study, files = self.checked, self.files
         own = specs.draw_own(study, entry.experiment, name) if name in study.own_figures else None
         drawn = next(one for one in (own or specs.draw(study)).experiments if one.experiment == entry.experiment)
@@ -386,17 +382,19 @@ class FinishedStudy:
         features, logits = extract_features(network, placed, passes.batch_size, passes.choose())
         return Features(features, placed.targets, logits)
 
-    def data(self, dataset: str | None = None, *, split: str = "train") -> Data:
+    def data(self, split: str = "train", *, dataset: str | None = None) -> Data:
         """Return a split of a prepared data set, normalised, as the study's networks take it.
 
         Args:
-            dataset: one of the configuration's `datasets`; may be left out where there is one.
             split: `train`, `test` or, where the data have it, `val`.
+            dataset: one of the configuration's `datasets`; may be left out where there is one.
 
         Raises:
             ValueError: the study has no such data set or split; names those that it has.
             FileError: the data have not been prepared, or are damaged.
         """
+        if split in self._config["datasets"]:
+            raise ValueError(f"split = {split!r}: is a data set, which `dataset` chooses: data(dataset={split!r})")
         chosen = self._dataset(dataset)
         self._split(chosen, split)
         placed = self._placed(chosen, split)
@@ -428,7 +426,9 @@ class FinishedStudy:
 
         Raises:
             ImportError: the extra `wandb` is not installed.
-            FileError: the study has not run to its end; names the command.
+            FileError: the study has not run to its end, or its verdicts are older than its measurements; names the
+                command.
+            ConnectionError: Weights & Biases refuses, for lack of an account or a connection; says how to go without.
         """
         _require("wandb", "to_wandb")
         from nclens.workflow.finished.wandb import log
@@ -448,12 +448,14 @@ class FinishedStudy:
 
         Raises:
             ImportError: the extra `tensorboard` is not installed.
-            FileError: the folder has other files, it cannot be written, or the study has not run to its end.
+            ValueError: the folder is empty, or no path.
+            FileError: the folder has other files, it cannot be written, or the study has not run to its end or its
+                verdicts are older than its measurements.
         """
         _require("tensorboard", "to_tensorboard")
         from nclens.workflow.finished.tensorboard import write
 
-        return write(self, Path(folder).expanduser())
+        return write(self, _folder("folder", folder))
 
     # --- within ------------------------------------------------------------------------------------------------------
 
@@ -490,6 +492,16 @@ class FinishedStudy:
         if not path.is_file():
             raise FileError(f"{path} is missing: the study has not run to its end; `{self.command}` finishes it")
 
+    def require_current(self) -> None:
+        """Refuse a study that has not run to its end, or whose verdicts are older than its measurements.
+
+        Raises:
+            FileError: names the command that finishes it.
+        """
+        for path in (self.files.metrics, self.files.claims, self.files.report):
+            self.require(path)
+        check_current(self.files, self.command)
+
     def _read(self, table: tables.Table, path: Path, **options: Any) -> pd.DataFrame:
         self.require(path)
         found = tables.read(table, path, **options)
@@ -500,14 +512,14 @@ class FinishedStudy:
         """Return the experiment that has something, None where none has it."""
         having = [name for name, holds in has.items() if holds]
         if experiment is None and len(having) > 1:
-            raise ValueError(f"{what} is in several experiments; choose one by `experiment`: {_listed(having)}")
+            raise ValueError(f"{what} is in several experiments; choose one by `experiment`: {listed(having)}")
         if not having:
             return None
         if experiment is not None and experiment not in self._experiments:
-            raise ValueError(f"experiment = {experiment!r}: {self._what} has: {_listed(self._experiments)}")
+            raise ValueError(f"experiment = {experiment!r}: {self._what} has: {listed(self._experiments)}")
         chosen = having[0] if experiment is None else experiment
         if chosen not in having:
-            raise ValueError(f"experiment = {chosen!r}: it has no {what}; allowed: {_listed(having)}")
+            raise ValueError(f"experiment = {chosen!r}: it has no {what}; allowed: {listed(having)}")
         return self._experiments[chosen]
 
     def _run(self, loss: str, seed: int | None, experiment: str | None) -> tuple[RunFolder, ResolvedExperiment]:
@@ -515,7 +527,7 @@ class FinishedStudy:
         entry = self._experiment(f"loss {loss}", has, experiment)
         if entry is None:
             known = dict.fromkeys(name for one in self._experiments.values() for name in one.losses)
-            raise ValueError(f"{self._what} has no loss {loss}; it has: {_listed(known)}")
+            raise ValueError(f"{self._what} has no loss {loss}; it has: {listed(known)}")
         chosen = _one_of("seed", entry.seeds[0] if seed is None else seed, entry.seeds)
         return self.files.run(run_path(entry.dataset, entry.models[loss], loss, chosen)), entry
 
@@ -527,7 +539,7 @@ class FinishedStudy:
     def _dataset(self, dataset: str | None) -> str:
         known = list(self._config["datasets"])
         if dataset is None and len(known) > 1:
-            raise ValueError(f"{self._what} has several data sets; choose one of: {_listed(known)}")
+            raise ValueError(f"{self._what} has several data sets; choose one by `dataset`: {listed(known)}")
         return _one_of("dataset", known[0] if dataset is None else dataset, known)
 
     def _split(self, dataset: str, split: str) -> None:
@@ -586,7 +598,7 @@ class FinishedStudy:
         places = [Path(model["file"]), *(Path(folder) / module for folder in self._folders)]
         file = next((place for place in places if place.is_file()), None)
         if file is None:
-            searched = _listed(dict.fromkeys(map(str, places)))
+            searched = listed(dict.fromkeys(map(str, places)))
             raise ValueError(
                 f"the file of the model {model['function']} is not found; it is looked for at {searched}; name its "
                 "folder: load_study(folder, folders=[...])"
@@ -594,11 +606,14 @@ class FinishedStudy:
         return model | {"file": str(file)}
 
 
-def _command(project: Path, configuration: Path | None) -> str:
-    """Return the shell command that makes a study, from the current folder."""
-    made = command(None if configuration is None else Path(os.path.relpath(configuration, project)))
-    place = os.path.relpath(project)
-    return made if place == "." else f"cd {shlex.quote(place)} && {made}"
+def _folder(key: str, written: object) -> Path:
+    """Return a folder as a path."""
+    if not isinstance(written, str | os.PathLike) or not str(written):
+        raise ValueError(f"{key} = {written!r}: allowed: the path of a folder, such as 'results/digits'")
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:  # ~ of a user that there is not
+        raise ValueError(f"{key} = {written!r}: {error}") from None
 
 
 def _require(package: str, method: str) -> None:
@@ -615,12 +630,5 @@ def _require(package: str, method: str) -> None:
 def _one_of(key: str, value: Any, allowed: Sequence[Any]) -> Any:
     """Return a value as it is written among those allowed."""
     if value not in allowed:
-        raise ValueError(f"{key} = {value!r}: allowed: {_listed(allowed)}")
+        raise ValueError(f"{key} = {value!r}: allowed: {listed(allowed)}")
     return allowed[allowed.index(value)]
-
-
-def _listed(values: Iterable[Any]) -> str:
-    """Return the first values, and how many more there are."""
-    known = [str(value) for value in values]
-    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
-    return (", ".join(known[:MOST_LISTED]) or "none") + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from nclens.workflow.files import FileError, not_written, read_json, write_json
+from nclens.workflow.files import FileError, no_folder, not_written, read_json, write_json
 from nclens.workflow.finished.records import Record, figure_files, records, verdicts
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SHOWN = ("claim", "statement", "experiment", "loss", "baseline", "effect", "low"
 def write(study: FinishedStudy, folder: Path) -> Path:
     """Write a folder for TensorBoard, whole or not at all; see `FinishedStudy.to_tensorboard`."""
     _check(study, folder)
+    study.require_current()
     with _replacing(folder) as made:
         for record in records(study):
             with _writer(made / record.path) as writer:
@@ -46,11 +48,13 @@ def write(study: FinishedStudy, folder: Path) -> Path:
 
 def _check(study: FinishedStudy, folder: Path) -> None:
     """Refuse a folder with files that are not this study's record."""
+    if (wrong := no_folder(folder)) not in (None, folder):
+        raise FileError(f"{folder}: {wrong} is a file or a link to nothing; allowed: a folder")
     if folder.is_dir() and not any(folder.iterdir()):
         return
     mark = folder / MARK
     known = read_json(mark, "to_tensorboard") if mark.is_file() else {}
-    if folder.exists() and (not isinstance(known, dict) or known.get("study") != study.name):
+    if os.path.lexists(folder) and (not isinstance(known, dict) or known.get("study") != study.name):
         raise FileError(
             f"{folder} has other files than the study {study.name} for TensorBoard, which would be lost; allowed: a "
             f"new folder, an empty one, or one that to_tensorboard has written of {study.name}"

@@ -17,12 +17,18 @@ from nclens.workflow.finished.records import VERDICT, digest, digest_of_study, f
 if TYPE_CHECKING:
     from nclens.workflow.finished.study import FinishedStudy
 
+#: What is done without an account or a connection.
+WITHOUT = (
+    "Without an account or a connection, set WANDB_MODE=offline: to_wandb then writes to the folder wandb, which "
+    "`wandb sync` uploads later"
+)
 #: The file of a run that says that it is complete, and the key of its summary that says the same.
 MARK, COMPLETE = "nclens.json", "nclens/complete"
 
 
 def log(study: FinishedStudy, project: str, entity: str | None) -> list[str]:
     """Log a study, and return the ids of the runs that were not there; see `FinishedStudy.to_wandb`."""
+    study.require_current()
     place = {"project": project, "entity": entity, "group": study.name}
     logged = []
     for record in records(study):
@@ -56,7 +62,11 @@ def _log(key: str, options: dict[str, Any], fill: Callable[[Any], None]) -> bool
         return False
     # Nothing of this process belongs to a run that was trained elsewhere.
     settings = wandb.Settings(console="off", quiet=True, disable_git=True, x_disable_stats=True, x_disable_meta=True)
-    run = wandb.init(id=key, resume="allow", reinit="create_new", settings=settings, **options)
+    try:
+        run = wandb.init(id=key, resume="allow", reinit="create_new", settings=settings, **options)
+    except wandb.Error as error:
+        said = str(error).rstrip(".")
+        raise ConnectionError(f"Weights & Biases: {said}. {WITHOUT}") from None
     try:
         if run.resumed and run.summary.get(COMPLETE):
             return False
