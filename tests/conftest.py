@@ -43,7 +43,6 @@ collect_ignore = ["preload.py", "preload_jobs.py"]
 #: Files whose tests are given to the workers singly.
 SINGLY = (
     "tests/workflow/test_workflow.py",
-    "tests/study/test_studies.py",
     "tests/figures/test_cross_entropy_vs_label_smoothing.py",
 )
 
