@@ -8,8 +8,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscop
 WORKERS = 3
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 # On every core, where pip takes one; a package's templates that are no Python are left. A quarter of all code is packages'
-# own tests and the networks of transformers, which compile when they are imported, if ever.
-COMPILE = { $(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/' .venv/lib || true; }
+# own tests and the networks of transformers, which compile when they are imported, if ever. Copies of src, in which tests
+# run the workflow, have its compiled files too.
+COMPILE = { $(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/transformers/models/' .venv/lib src || true; }
 # Beside mypy, which takes one core.
 LINT = { snakefmt --check Snakefile rules && snakemake --lint; }
 PORT ?= 5000

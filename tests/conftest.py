@@ -37,10 +37,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 gc.set_threshold(100_000, 50, 100)
 
 
+#: What the servers of tests/process.py import: seconds of work, and no tests.
+collect_ignore = ["preload.py", "preload_jobs.py"]
+
 #: Files whose tests are given to the workers singly.
 SINGLY = (
     "tests/workflow/test_workflow.py",
-    "tests/study/test_studies.py",
     "tests/figures/test_cross_entropy_vs_label_smoothing.py",
 )
 

@@ -12,7 +12,7 @@ import pydantic  # noqa: F401
 import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401
 import snakemake.cli  # noqa: F401
-import torch  # noqa: F401
+import torch._dynamo  # noqa: F401 - with the first optimizer
 import typer  # noqa: F401
 import yaml  # noqa: F401
 

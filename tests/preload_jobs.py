@@ -18,7 +18,6 @@ repair.repair_on_import()
 import mlflow.pytorch  # noqa: E402
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
 import numpy as np  # noqa: E402
-import torch._dynamo  # noqa: E402
 import torch.export  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import Schema, TensorSpec  # noqa: E402

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,21 @@ MEASURING = {"torch", "numpy", "scipy", "torchmetrics"}
 
 def _modules():
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_text(encoding="utf-8"))
+        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+MODULES = dict(_modules())
+STAGES = {name.removeprefix("workflow.stages.") for name in MODULES if name.startswith("workflow.stages.")}
+
+
+@cache
+def _tree(name):
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+@cache
+def _imports_of(name):
+    return _imports(name, _tree(name))
 
 
 def _imports(name, tree):
@@ -72,11 +86,6 @@ def _imports(name, tree):
     return found
 
 
-TREES = dict(_modules())
-IMPORTS = {name: _imports(name, tree) for name, tree in TREES.items()}
-STAGES = {name.removeprefix("workflow.stages.") for name in TREES if name.startswith("workflow.stages.")}
-
-
 def _in(name, *families):
     return any(name == family or name.startswith(family + ".") for family in families)
 
@@ -85,23 +94,24 @@ def _room(name):
     return name.split(".")[0]
 
 
-@pytest.mark.parametrize("room", sorted({_room(name) for name in TREES}))
+@pytest.mark.parametrize("room", sorted({_room(name) for name in MODULES}))
 def test_arrows_point_down(room):
     assert room in ARROWS, f"a new room {room}: say what it may import"
-    for name in (name for name in TREES if _room(name) == room):
-        for imported in (imported.removeprefix("nclens.") for imported in IMPORTS[name] if _in(imported, "nclens")):
+    for name in (name for name in MODULES if _room(name) == room):
+        for imported in (other.removeprefix("nclens.") for other in _imports_of(name) if _in(other, "nclens")):
             assert _room(imported) in ARROWS[room] | {room}, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_never_import_each_other(stage):
     own = f"nclens.workflow.stages.{stage}"
-    others = [name for name in IMPORTS[f"workflow.stages.{stage}"] if _in(name, "nclens.workflow.stages")]
+    others = [name for name in _imports_of(f"workflow.stages.{stage}") if _in(name, "nclens.workflow.stages")]
     assert all(_in(name, own) for name in others), f"{stage} imports {others}"
 
 
 def test_heavy_packages_stay_in_their_rooms():
-    for name, imported in IMPORTS.items():
+    for name in MODULES:
+        imported = _imports_of(name)
         for package, rooms in HEAVY.items():
             assert not any(_in(other, package) for other in imported) or _in(name, *rooms), f"{name} imports {package}"
 
@@ -115,12 +125,12 @@ def test_the_logger_of_snakemake_imports_its_interface_and_rich_alone():
 
 
 def test_the_study_is_read_without_torch():
-    assert not any(_in(other, "torch") for name in TREES if _in(name, "study") for other in IMPORTS[name])
+    assert not any(_in(other, "torch") for name in MODULES if _in(name, "study") for other in _imports_of(name))
 
 
 def test_metrics_import_little():
-    for name in (name for name in TREES if _in(name, "metrics")):
-        packages = {other.split(".")[0] for other in IMPORTS[name]} - sys.stdlib_module_names
+    for name in (name for name in MODULES if _in(name, "metrics")):
+        packages = {other.split(".")[0] for other in _imports_of(name)} - sys.stdlib_module_names
         assert packages <= MEASURING | {"nclens"}, f"{name}: {packages}"
 
 
@@ -209,9 +219,9 @@ def _loaded(name):
         parts = imported.split(".")[1:] if imported.startswith("nclens") else []
         for size in range(len(parts) + 1) if imported.startswith("nclens") else ():
             module = ".".join(parts[:size]) or "__init__"
-            if module in TREES and module not in seen:
+            if module in MODULES and module not in seen:
                 seen.add(module)
-                waiting += _at_the_top(TREES[module])
+                waiting += _at_the_top(_tree(module))
     return found
 
 

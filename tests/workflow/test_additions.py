@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.process import run
-from tests.project import ROOT, Place
+from tests.project import ROOT, Place, shortened
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -200,8 +200,7 @@ def extended(tmp_path_factory):
     study["probes"] = {"dead": {"kind": "dead_units", "samples": 50}}
     study["experiments"]["smoke"] |= {"losses": ["ce", "poly"], "probes": ["dead"]}
     place.by_default = figures_by_default(place, study)
-    study["experiments"]["smoke"]["figures"] = ["sparsity"]
-    place.configure(study)
+    place.configure(shortened(study, "sparsity"))
     place.quick_jobs = True
     place.snakemake("--cores", "2")
     return place

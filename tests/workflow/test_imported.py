@@ -13,7 +13,7 @@ from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
 from nclens.workflow.one_network import measure_network
 from nclens.workflow.plan import Plan
-from tests.project import Place, planned_runs
+from tests.project import Place, planned_runs, shortened
 from tests.workflow.stages.test_ingest import OWN
 from tests.workflow.test_specs import of_study
 
@@ -181,19 +181,22 @@ def test_a_study_of_networks_and_features_from_elsewhere_runs_and_an_edited_file
     np.savez(place.path("mine", "epoch7.npz"), **arrays, weight=random.normal(size=(3, 5)))
     imported = {"kind": "imported", "dataset": "images"}
     place.configure(
-        {
-            "study": "elsewhere",
-            "datasets": {
-                "images": {"function": "mine:images"},
-                "features": {"source": "arrays", "path": str(place.path("mine", "epoch7.npz"))},
+        shortened(
+            {
+                "study": "elsewhere",
+                "datasets": {
+                    "images": {"function": "mine:images"},
+                    "features": {"source": "arrays", "path": str(place.path("mine", "epoch7.npz"))},
+                },
+                "models": {"net": {"function": "mine:net"}},
+                "experiments": {
+                    "networks": imported
+                    | {"model": "net", "normalise": "none", "runs": {"ce": {s: f"s{s}_e{{epoch}}.pt" for s in (0, 1)}}},
+                    "recorded": imported | {"dataset": "features", "runs": {"mine": {0: "epoch{epoch}.npz"}}},
+                },
             },
-            "models": {"net": {"function": "mine:net"}},
-            "experiments": {
-                "networks": imported
-                | {"model": "net", "normalise": "none", "runs": {"ce": {s: f"s{s}_e{{epoch}}.pt" for s in (0, 1)}}},
-                "recorded": imported | {"dataset": "features", "runs": {"mine": {0: "epoch{epoch}.npz"}}},
-            },
-        }
+            "norms",
+        )
     )
     place.snakemake("--cores", "2")
     page = place.path("results", "elsewhere", "report.html").read_text()

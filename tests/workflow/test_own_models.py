@@ -123,6 +123,7 @@ def test_the_study_of_the_section_runs_from_the_command_line(tmp_path):
     place = Place.copy_to(tmp_path / "nclens")
     place.quick_jobs = True
     place.study = write(place.path("arcface"))
+    place.shorten("norms")
     place.snakemake("--cores", "2")
     root = place.path("results", "arcface")
     assert sorted(path.parts[-4:-1] for path in root.rglob("run.json")) == sorted(

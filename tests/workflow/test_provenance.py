@@ -137,7 +137,7 @@ def package(tmp_path, monkeypatch):
 
 
 def _forget():
-    for name in ("_tree", "_imports", "_module_parts", "_name_parts"):
+    for name in ("_tree", "_imports", "_names", "_module_parts", "_name_parts"):
         getattr(provenance, name).cache_clear()
 
 
@@ -205,7 +205,7 @@ def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, mo
 
     def digests_of_all():
         # What a module imports is the same after an edit.
-        for name in ("_module_parts", "_name_parts"):
+        for name in ("_names", "_module_parts", "_name_parts"):
             getattr(provenance, name).cache_clear()
         return {stage: provenance.code_digest(stage, **arguments) for stage, arguments in used.items()}
 

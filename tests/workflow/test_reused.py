@@ -279,11 +279,12 @@ def test_the_studies_of_the_page_run_and_what_changes_there_runs_again_here(tmp_
     place = Place.copy_to(tmp_path / "nclens")
     place.quick_jobs = True
     place.study = place.path("studies", "smoke.yaml")
-    place.edit("studies/smoke.yaml", "    snapshots: 3\n", "    snapshots: 3\n    figures: [norms]\n")
+    place.shorten("norms")
     place.snakemake("--cores", "2", "results/smoke/study.yaml", "results/smoke/report.html")  # finished, not recorded
     place.study = place.path("mine", "study.yaml")
     place.study.parent.mkdir()
     place.study.write_text(snippets("yaml")[0])
+    place.shorten("norms")
     place.snakemake("--cores", "2")
     root, other = (StudyFolder(place.path("results", name)) for name in ("mine", "smoke"))
 

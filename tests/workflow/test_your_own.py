@@ -7,7 +7,7 @@ import zipfile
 import pandas as pd
 import pytest
 
-from nclens.study import ConfigError
+from nclens.study import ConfigError, load_study
 from nclens.workflow.check import check_file
 from nclens.workflow.paths import ENDINGS
 from nclens.workflow.trials import described_data, read_data, tried_networks
@@ -45,10 +45,14 @@ def test_the_check_says_what_the_page_shows(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.workflow
+@pytest.mark.timeout(1200)
 def test_the_study_of_the_page_runs_and_an_edited_part_trains_nothing(tmp_path):
     place = Place.copy_to(tmp_path / "nclens")
     place.quick_jobs = True
     place.study = write(place.path("mine"))
+    assert "noise" in load_study(place.shorten("norms", "noise"), [place.study.parent]).figures(
+        "main"
+    )  # by default too
     place.snakemake("--cores", "2")
     root = place.path("results", "mine")
     page = html.unescape((root / "report.html").read_text(encoding="utf-8"))

@@ -139,7 +139,7 @@ def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
         if current in definitions:
             node = definitions[current]
             parts.add((f"{where}:{current}", _dump(node)))
-            todo += [(where, child.id) for child in ast.walk(node) if isinstance(child, ast.Name)]
+            todo += [(where, read) for read in _read(node)]
         elif current in imported and _is(imported[current], REGISTRIES):
             todo.append((imported[current], current))
         elif current in imported:
@@ -147,12 +147,19 @@ def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
     return frozenset(parts)
 
 
+@cache
 def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
     """Return the top-level definitions of a module, and from which module each name comes that it imports."""
     tree = _tree(module)
     assert tree is not None, f"{module} is no module of the package"
     definitions = {defined: node for node in tree.body for defined in _defines(node)}
     return definitions, {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
+
+
+@cache
+def _read(node: ast.stmt) -> frozenset[str]:
+    """Return the names in a statement."""
+    return frozenset(child.id for child in ast.walk(node) if isinstance(child, ast.Name))
 
 
 def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
@@ -169,7 +176,7 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     statements = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
-    todo += [child.id for node in statements for child in ast.walk(node) if isinstance(child, ast.Name)]
+    todo += [read for node in statements for read in _read(node)]
     while todo:
         current = todo.pop()
         if current in definitions and current not in done:
@@ -214,7 +221,7 @@ def _in_its_head(node: ast.FunctionDef | ast.ClassDef) -> Iterator[str]:
 
 def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
     """Yield the user's files below `root` that one of them imports: modules, and packages on the way to them."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         folder, names = root, [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level <= len(file.parents):
             folder = file.parents[node.level - 1] if node.level else root
@@ -263,7 +270,7 @@ def _tree(module: str) -> ast.Module | None:
 
 def _without_errors_texts(tree: ast.Module) -> ast.Module:
     """Drop what errors say: that something fails may change a result, the words do not."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
         elif isinstance(node, ast.Assert):
@@ -274,11 +281,20 @@ def _without_errors_texts(tree: ast.Module) -> ast.Module:
 @cache
 def _parse(text: str, filename: str) -> ast.Module:
     tree = ast.parse(text, filename)
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # A bare text counts nowhere: docstrings, and the attribute docstrings below a field.
             node.body = [child for child in node.body if not _is_text(child)] or [ast.Pass()]
     return tree
+
+
+def _statements(tree: ast.AST) -> list[ast.AST]:
+    """Return a tree and all statements in it, at any depth: a tenth of what `ast.walk` goes through."""
+    found = [tree]
+    for node in found:  # it grows
+        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+            found += getattr(node, field, ())
+    return found
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -305,7 +321,7 @@ def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
     """
     tree = _tree(module)
     found: list[tuple[str, str | None]] = []
-    for node in ast.walk(tree) if tree else []:
+    for node in _statements(tree) if tree else []:
         if isinstance(node, ast.Import):
             found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -314,16 +330,20 @@ def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
                 if not _tree(submodule):
                     found.append((node.module, alias.name))
                 elif _is(submodule, REGISTRIES) and tree:
-                    found += [(submodule, name) for name in _attributes(tree, alias.asname or alias.name)]
+                    found += [(submodule, name) for name in _attributes(tree).get(alias.asname or alias.name, ())]
                 else:
                     found.append((submodule, None))
     return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
 
 
-def _attributes(tree: ast.Module, of: str) -> set[str]:
-    """Return the names that a module takes from another one by its name."""
-    accesses = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    return {node.attr for node in accesses if isinstance(node.value, ast.Name) and node.value.id == of}
+@cache
+def _attributes(tree: ast.Module) -> dict[str, set[str]]:
+    """Return each name of a module with what the module takes from it: `tables.read`."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.setdefault(node.value.id, set()).add(node.attr)
+    return found
 
 
 def versions() -> dict[str, str]:
