@@ -18,6 +18,8 @@ PANELS = {
     "nll_by_temperature": (Scaled("cross entropy (nats)", log=True), "temperature T"),
 }
 """Metric -> its axis, and what it is drawn against."""
+MOST_TICKS = 8
+"""Up to so many widths or temperatures each has a tick."""
 
 
 @style.look()
@@ -34,8 +36,13 @@ def decoding(inputs: FigureInputs) -> Drawing:
         cut |= finish_panel(axes, scaled, table)
         axes.set_xlabel(label)
         if len(rows):
-            axes.set_xlim(rows["epoch"].min() / 1.1, 1.1 * rows["epoch"].max())
-            style.log_axis(axes.xaxis)
+            drawn = sorted(rows["epoch"].unique())
+            axes.set(xscale="log", xlim=(drawn[0] / 1.1, 1.1 * drawn[-1]))
+            if len(drawn) <= MOST_TICKS:
+                axes.set_xticks(drawn, [f"{at:g}" for at in drawn])
+                axes.set_xticks([], minor=True)
+            else:
+                style.log_axis(axes.xaxis)
         tables.append(table.rename(columns={"epoch": "at"}).assign(metric=metric))
     table = pd.concat(tables, ignore_index=True)
     style.legend(
