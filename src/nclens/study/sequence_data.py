@@ -64,8 +64,8 @@ class Cmudict(SequenceData):
         return 40
 
 
-#: Tokens of a vocabulary: an unknown one, the end, and another.
-Tokens = Annotated[Integer, Field(ge=3, lt=2**31)]
+#: Tokens of a vocabulary: an unknown one, the end, and another; a film has classes in 16 bits.
+Tokens = Annotated[Integer, Field(ge=3, lt=2**15)]
 #: The files of `parallel_text`, a pair a split.
 TEXTS = (
     ("source_path", "target_path"),
