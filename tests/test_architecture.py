@@ -52,7 +52,8 @@ HEAVY = {
     "wandb": ("workflow.finished.wandb",),  # else through the loggers of Lightning and Hugging Face
     "tensorboard": (),  # through torch.utils.tensorboard
 }
-MEASURING = {"torch", "numpy", "scipy", "torchmetrics"}
+#: What metrics are computed with; sacrebleu, as BLEU and chrF are comparable by its definitions and signatures alone.
+MEASURING = {"torch", "numpy", "scipy", "torchmetrics", "sacrebleu"}
 
 
 def _modules():

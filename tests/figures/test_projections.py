@@ -73,6 +73,19 @@ def test_classes_are_called_by_their_names(simulate):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["class 3", "class 4", "class 9"]
 
 
+def test_a_class_that_a_split_lacks_is_replaced_by_the_most_frequent_other_one(simulate):
+    def lacking(loss, seed):
+        arrays = inputs.last_features(loss, seed)
+        kept = arrays["test.targets"] != 4
+        return arrays | {f"test.{name}": arrays[f"test.{name}"][kept] for name in ("features", "targets")}
+
+    inputs = simulate(losses=("ce", "ls"))
+    figure, table = projections(replace(inputs, last_features=lacking))
+    # The classes are of one size: the lowest.
+    assert list(dict.fromkeys(table["class"])) == [3, 0, 9]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [inputs.class_name(k) for k in (3, 0, 9)]
+
+
 def test_two_classes_or_collapsed_templates_span_no_plane_and_are_named(simulate):
     def collapsed(loss, seed):
         arrays = corners(loss, seed)

@@ -68,6 +68,14 @@ def test_of_many_classes_ten_are_shown_the_three_of_the_templates_among_them():
     assert np.unique(found["labels"], return_counts=True)[1].tolist() == [POINTS // CLASSES] * CLASSES
 
 
+def test_a_class_without_samples_is_replaced_in_the_plane_of_the_templates():
+    last = snapshot(0, count=3000, classes=30)
+    kept = last["train.targets"] != 4
+    last |= {f"train.{name}": last[f"train.{name}"][kept] for name in ("features", "targets")}
+    other = int(last["train.targets"][:, None].eq(torch.arange(29)).sum(0).index_fill(0, torch.tensor([7]), 0).argmax())
+    assert filmed([last], [29, 4, 7])["templates.classes"].tolist() == [29, other, 7]
+
+
 def test_templates_that_span_no_plane_leave_the_principal_plane_alone():
     equal = snapshot(0) | {"weight": torch.ones(4, 6)}
     for last in (equal, snapshot(0, classes=2)):

@@ -238,6 +238,52 @@ def test_where_the_files_of_a_table_are_is_no_part_of_a_specification(raw_study,
     }
 
 
+def test_where_the_files_of_a_text_are_is_no_part_of_a_specification(tmp_path):
+    entry = {f"{split}{language}_path": f"{split}{language}" for split in ("", "test_") for language in LANGUAGES}
+    study = load_study(texts(**entry, val_source_path="/elsewhere/val.en.gz", val_target_path="val.de"))
+    assert not [key for key in specs.prepare(study, "mine").arguments if key.endswith("_path")]
+    places = specs.user_places(specs.user_paths(study.datasets["mine"]), tmp_path)
+    assert places == {key: tmp_path / path for key, path in entry.items()} | {
+        "val_source_path": Path("/elsewhere/val.en.gz"),
+        "val_target_path": tmp_path / "val.de",
+    }
+    assert known_classes(study.datasets["mine"]) == 60
+
+
+LANGUAGES = ("source", "target")
+TRAINING = {"epochs": 1, "batch_size": 2}
+
+
+def texts(**keys):
+    files = {"source_path": "a", "target_path": "b", "test_source_path": "c", "test_target_path": "d"}
+    return {
+        "study": "text",
+        "datasets": {"mine": {"source": "parallel_text", "vocabulary_size": [50, 60], **files, **keys}},
+        "models": {"small": {"name": "transformer", "width": 8, "heads": 2}},
+        "losses": {"ce": {"name": "ce"}},
+        "experiments": {
+            "text": {"dataset": "mine", "model": "small", "losses": ["ce"], "training": TRAINING, "seeds": [0]}
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"val_source_path": "e"}, "`val_source_path` and `val_target_path`: both or neither must be given"),
+        ({"test_target_path": "./b"}, "`target_path` and `test_target_path` are one file, b; each split and language"),
+        ({"vocabulary": "letters"}, "vocabulary = 'letters': must be 'word' or 'subword'"),
+        ({"vocabulary_size": 2}, "vocabulary_size = 2: must be greater than or equal to 3"),
+        ({"vocabulary_size": [50, 50, 50]}, "vocabulary_size: must be a whole number, or must have at most 2 entries"),
+        ({"longest": 0}, "longest = 0"),
+        ({"train_pairs": 0}, "train_pairs = 0"),
+    ],
+)
+def test_a_mistake_in_texts_is_named(keys, message):
+    with pytest.raises(ConfigError, match=f"one mistake:\n.*{message}"):
+        load_study(texts(**keys))
+
+
 def test_classes_of_a_regression_are_refused(raw_study, tmp_path):
     (tmp_path / "mine.py").write_text("def data():\n    return {}\n")
     raw_study["datasets"]["more"] = {"function": "mine:data", "task": "regression", "classes": [0, 1]}

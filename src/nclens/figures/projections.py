@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs
-from nclens.metrics.representation import project, template_plane, template_spread
+from nclens.metrics.representation import project, template_plane, template_spread, with_samples
 
 PER_CLASS = 100
 SPLITS = {"train": "training set", "test": "test set"}
@@ -27,11 +27,12 @@ COLUMNS = ("loss", "seed", "split", "class", "x", "y", "spread")
 def projections(inputs: FigureInputs) -> Drawing:
     """Features of three classes on the plane of their templates, training set above test set, for each loss.
 
-    One network per loss, that of the first seed after the last epoch. The first 100 samples of each
-    class in the split's order; all panels have one scale, the origin at the centre of the triangle of the training
-    set's class means. The table has every point, and the spread of all samples of the three classes.
+    One network per loss, that of the first seed after the last epoch. The first 100 samples of each class in the
+    split's order; all panels have one scale, the origin at the centre of the triangle of the training set's class
+    means. A class that a split lacks is replaced by the most frequent other one. The table has every point, and the
+    spread of all samples of the three classes.
     """
-    chosen = list(inputs.projection_classes)
+    chosen = _with_samples(inputs)
     parts = {loss: _points(inputs, loss, chosen) for loss in inputs.losses}
     absent = [inputs.labels[loss] for loss, own in parts.items() if own.empty]
     table = pd.concat(parts.values(), ignore_index=True)
@@ -56,7 +57,7 @@ def projections(inputs: FigureInputs) -> Drawing:
     _one_scale(grid, table)
     handles = [
         Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5, label=inputs.class_name(label))
-        for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=True)
+        for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=False)
     ]
     style.legend(figure, handles)
     spreads = table.drop_duplicates(["loss", "split"]).set_index("loss")
@@ -79,6 +80,15 @@ def projections(inputs: FigureInputs) -> Drawing:
         ],
     )
     return Drawing(figure, table)
+
+
+def _with_samples(inputs: FigureInputs) -> list[int]:
+    """The classes to show: those of `projection_classes`, or others where a split lacks one, which all losses share."""
+    for loss in inputs.losses:
+        if seeds := inputs.seeds(loss):
+            arrays = inputs.last_features(loss, seeds[0])
+            return with_samples(inputs.projection_classes, *(arrays[f"{split}.targets"] for split in SPLITS))
+    return list(inputs.projection_classes)
 
 
 def _seed_counts(inputs: FigureInputs) -> str:
@@ -112,7 +122,7 @@ def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
 
 
 def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
-    for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=True):
+    for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=False):
         look = {"color": colour, "marker": marker, "s": 7, "alpha": 0.6, "linewidth": 0}
         sns.scatterplot(own[own["class"] == label], x="x", y="y", ax=axes, **look)
     style.clear_labels(axes)

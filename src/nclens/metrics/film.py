@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_labels
 from nclens.metrics.collapse import class_means
-from nclens.metrics.representation import principal_plane, project, template_plane
+from nclens.metrics.representation import principal_plane, project, template_plane, with_samples
 
 #: Samples and classes in a film, and the seed that chooses them.
 POINTS, CLASSES, SEED = 500, 10, 0
@@ -50,7 +50,8 @@ class Film:
 
         Args:
             last: the last snapshot: `train.features` (N, d), `train.targets` (N,) and `weight` (K, d).
-            templates: the classes whose templates span a plane; those without a sample are left out.
+            templates: the classes whose templates span a plane; those without a sample are replaced
+                (`nclens.metrics.representation.with_samples`).
 
         Raises:
             ValueError: as `nclens.metrics.collapse.class_means`.
@@ -58,7 +59,7 @@ class Film:
         features, weight = as_tensor("features", last["train.features"]), as_tensor("weight", last["weight"])
         labels = check_labels(last["train.targets"], len(weight), len(features), features)
         known = labels.unique().tolist()
-        first = [k for k in dict.fromkeys(templates) if k in known]
+        first = with_samples(list(dict.fromkeys(templates)), labels)
         chosen = _classes(known, first)
         samples = balanced_sample(labels, chosen.tolist())
         means = class_means(features, labels, len(weight), min_samples=1)[chosen]

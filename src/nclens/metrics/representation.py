@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -221,6 +222,26 @@ def top_logit_gradient(logits: Array, labels: Array, loss: Callable[[Tensor, Ten
         (gradient,) = torch.autograd.grad(value.sum(), z)
     top = z.argmax(dim=1)
     return _by_correctness({"top_logit_gradient": gradient.gather(1, top[:, None])[:, 0]}, top == labels)
+
+
+def with_samples(classes: Sequence[int], *labels: Array) -> list[int]:
+    """Return the classes, each that lacks a sample in a split replaced by the most frequent one that has some in all.
+
+    Frequent in the first split; of equally frequent classes the lower comes first. Fewer are returned where there are
+    not as many.
+
+    Args:
+        classes: distinct class numbers.
+        labels: of each split (N,), integers of any type.
+
+    >>> with_samples([0, 1, 2], torch.tensor([0, 4, 4, 3, 3, 3, 2]), torch.tensor([0, 2, 4, 3]))
+    [0, 3, 2]
+    """
+    counts = [Counter(check_labels(of_split, None).tolist()) for of_split in labels]
+    common = [k for k in sorted(counts[0]) if all(k in count for count in counts)]
+    others = iter(sorted((k for k in common if k not in classes), key=lambda k: -counts[0][k]))
+    found = (k if k in common else next(others, None) for k in classes)
+    return [k for k in found if k is not None]
 
 
 def template_plane(weight: Array, classes: Sequence[int]) -> Tensor:

@@ -58,7 +58,7 @@ class Experiment(Closed):
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
     """The three classes, by number from 0, on whose templates' plane the figure `projections` and the
-    page's film show the features."""
+    page's film show the features; one without samples is replaced by the most frequent other one."""
     figures: tuple[FigureName, ...] | None = None
     """The figures to draw, built-in ones and entries of `figures`; by default every figure that applies."""
 

@@ -69,7 +69,8 @@ class Imported(Closed):
     probes: tuple[ProbeName, ...] = ()
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)
-    """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features."""
+    """The three classes, by number from 0, on whose templates' plane the figure `projections` shows the features; one
+    without samples is replaced by the most frequent other one."""
     figures: tuple[FigureName, ...] | None = None
     """The figures to draw, built-in ones and entries of `figures`; by default every figure that applies."""
 
