@@ -23,6 +23,11 @@ DROPPED = ("two_stage", "drop_epoch")
 DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
+    "beam_search": {
+        "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding"),
+        "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding"),
+    },
+    "beam_search_multi30k": {"translation": (*PLAIN, *MAXSUP, "decoding")},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},

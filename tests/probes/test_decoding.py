@@ -36,7 +36,7 @@ def references_of(split):
 def scores(trained, **changes):
     network, split = trained
     given = {"samples": 40, "widths": (1, 3), "width": 3, "temperatures": (0.5, 2.0), "alpha": 1.0, "seed": 0}
-    given |= {"references": references_of(split), "classes": CLASSES}
+    given |= {"references": references_of(split), "manifest": {"classes": CLASSES}}
     return decoding.decoding_scores(network, split, **given | changes)
 
 

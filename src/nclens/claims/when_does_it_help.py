@@ -200,9 +200,15 @@ def _decoded(comparison: Comparison) -> list[str]:
 
 
 def _by_temperature(comparison: Comparison, loss: str, name: str, suffix: str) -> dict[float, dict[int, float]]:
-    """Return a score of decoding after the last epoch: temperature -> seed -> value, ascending."""
+    """Return a score of decoding after the last epoch: temperature -> seed -> value, ascending.
+
+    `error` of text is 1 - BLEU / 100.
+    """
     pattern = re.compile(rf"{name}_by_temperature/([0-9.e+-]+){re.escape(suffix)}")
     found = {float(one[1]): one[0] for each in comparison.metrics.metrics_of(loss) if (one := pattern.fullmatch(each))}
+    if name == "error" and not found:
+        of_text = _by_temperature(comparison, loss, "bleu", suffix)
+        return {at: {seed: 1 - bleu / 100 for seed, bleu in values.items()} for at, values in of_text.items()}
     return {at: _last(comparison, loss, "test", found[at]) for at in sorted(found)}
 
 
@@ -368,8 +374,8 @@ CLAIMS = (
         "never to the level of label smoothing.",
         "Differences, after the last epoch, test sequences, of the baseline at the temperature above 1 where its mean "
         "over seeds is lowest: minus itself at 1, and minus label smoothing at 1; of ECE of the next token (the main "
-        "measure is the first) and of the token error rate of beam search. That the temperature is chosen on the same "
-        "sequences favours the first part of the claim and works against the second.",
+        "measure is the first) and of the token error rate of beam search, 1 - BLEU / 100 of text. That the "
+        "temperature is chosen on the same sequences favours the first part of the claim and works against the second.",
         softens_a_little,
         labels={
             "softened_ece": "ECE of cross entropy at its best T above 1, against T = 1",
@@ -390,7 +396,8 @@ CLAIMS = (
         "Any temperature other than 1 hurts a network trained with label smoothing.",
         "Differences, after the last epoch, test sequences, of label smoothing at the temperature other than 1 where "
         "its mean over seeds is lowest, minus itself at 1: ECE of the next token (the main measure) and token error "
-        "rate of beam search. The temperatures are those of the probe; the nearer to 1, the harder the claim.",
+        "rate of beam search, 1 - BLEU / 100 of text. The temperatures are those of the probe; the nearer to 1, the "
+        "harder the claim.",
         is_best_unscaled,
         labels={
             "scaled_ece": "ECE at the best T other than 1, against T = 1",
@@ -425,8 +432,8 @@ CLAIMS = (
         "The temperature of the least calibration error predicts the best temperature of beam search better than that "
         "of the least negative log-likelihood does.",
         "Difference, after the last epoch, test sequences, for each loss: |log T_ECE - log T_beam| - |log T_NLL - log "
-        "T_beam|, with each seed's temperatures, of those of the probe, of the least ECE, NLL and token error rate; of "
-        "equals the lower.",
+        "T_beam|, with each seed's temperatures, of those of the probe, of the least ECE, NLL and token error rate, or "
+        "of the highest BLEU; of equals the lower.",
         predicts_the_temperature,
         labels={"temperature_distance": "distance from the best temperature, ECE against NLL"},
         subject="the least calibration error",

@@ -11,13 +11,9 @@ from nclens.figures.curves import Scaled, draw_lines, finish_panel, line_note
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, means_of, omissions, range_of, seeds_note, with_seeds
 
-PANELS = {
-    "error_by_width": (Scaled("token error rate (%)", percent=True), "beam width"),
-    "error_by_temperature": (Scaled("token error rate (%)", percent=True), "temperature T"),
-    "ece_by_temperature": (Scaled("ECE (%), 15 bins", percent=True), "temperature T"),
-    "nll_by_temperature": (Scaled("cross entropy (nats)", log=True), "temperature T"),
-}
-"""Metric -> its axis, and what it is drawn against."""
+SCORES = {"error": Scaled("token error rate (%)", percent=True), "bleu": Scaled("BLEU")}
+"""Score of decoding -> its axis; of text BLEU."""
+CALIBRATION = {"ece": Scaled("ECE (%), 15 bins", percent=True), "nll": Scaled("cross entropy (nats)", log=True)}
 MOST_TICKS = 8
 """Up to so many widths or temperatures each has a tick."""
 
@@ -28,7 +24,8 @@ def decoding(inputs: FigureInputs) -> Drawing:
     probe = inputs.probes_of("decoding")[0]
     figure, grid = style.page(2, 2, 4.6)
     markers, tables, left_out, cut = style.markers(inputs.losses), [], [], False
-    for axes, (metric, (scaled, label)) in zip(grid.flat, PANELS.items(), strict=True):
+    panels = _panels(inputs)
+    for axes, (metric, (scaled, label)) in zip(grid.flat, panels.items(), strict=True):
         rows = _rows(inputs, metric, str(probe["suffix"]))
         table = with_seeds(rows, scaled.log)
         draw_lines(axes, inputs, rows, table, scaled.log, markers=markers, within=range_of(metric, scaled.percent))
@@ -58,17 +55,30 @@ def decoding(inputs: FigureInputs) -> Drawing:
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    figure.finding = joined(_lowest(inputs, table, metric) for metric in PANELS)
+    figure.finding = joined(_best(inputs, table, metric, *panel) for metric, panel in panels.items())
     names = ("metric", "loss", "at", "seed", "mean", "low", "high", "seeds", "left_out")
     return Drawing(figure, table[list(names)])
 
 
-def _lowest(inputs: FigureInputs, table: pd.DataFrame, metric: str) -> str:
-    """Where each loss's mean is lowest."""
-    scaled, label = PANELS[metric]
-    lines = means_of(table[table["metric"] == metric]).dropna(subset="mean")
-    least = lines.loc[lines.groupby("loss", sort=False)["mean"].idxmin()].set_index("loss")["at"]
-    return phrase(f"lowest {scaled.label}, at {label}", compared(inputs, least))
+def _panels(inputs: FigureInputs) -> dict[str, tuple[Scaled, str]]:
+    """Metric -> its axis, and what it is drawn against."""
+    names = " ".join(map(str, inputs.metrics["metric"].unique()))
+    score = next((name for name in SCORES if f"{name}_by_width/" in names.replace("sequence_error", "")), "error")
+    temperature = {f"{name}_by_temperature": (axis, "temperature T") for name, axis in CALIBRATION.items()}
+    return {
+        f"{score}_by_width": (SCORES[score], "beam width"),
+        f"{score}_by_temperature": (SCORES[score], "temperature T"),
+        **temperature,
+    }
+
+
+def _best(inputs: FigureInputs, table: pd.DataFrame, metric: str, scaled: Scaled, label: str) -> str:
+    """Where each loss's mean is best."""
+    lines = means_of(table[table["metric"] == metric]).dropna(subset="mean").reset_index(drop=True)
+    highest = metric.startswith("bleu")
+    grouped = lines.groupby("loss", sort=False)["mean"]
+    best = lines.loc[grouped.idxmax() if highest else grouped.idxmin()].set_index("loss")["at"]
+    return phrase(f"{'highest' if highest else 'lowest'} {scaled.label}, at {label}", compared(inputs, best))
 
 
 def _rows(inputs: FigureInputs, metric: str, suffix: str) -> pd.DataFrame:

@@ -11,8 +11,7 @@ snapshot with the arguments that its signature names, of these:
 * the probe's own keys;
 * of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
   fitted on;
-* of `decoding`, ``references``, a line for each sequence of the test split, and ``classes``, the names of the target
-  tokens;
+* of `decoding`, ``references``, a line for each sequence of the test split, and the data's ``manifest``;
 * of `sharpness`, ``loss``, the trained loss at the snapshot's epoch, plain cross entropy being `nclens.losses.ce`; None
   where logits and labels do not determine it.
 
@@ -152,6 +151,8 @@ def _by(of: str, label: str) -> tuple[Metric, ...]:
     return (
         Metric(f"error_by_{of}", f"token error rate by {label}", "lower"),
         Metric(f"sequence_error_by_{of}", f"sequence error rate by {label}", "lower", most=1.0),
+        Metric(f"bleu_by_{of}", f"BLEU by {label}", "higher", most=100.0),
+        Metric(f"chrf_by_{of}", f"chrF by {label}", "higher", most=100.0),
     )
 
 

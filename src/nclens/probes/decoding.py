@@ -6,13 +6,16 @@ probabilities whose calibration is measured given the correct earlier tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
+from nclens.data.parallel_text import detokenise
 from nclens.data.tensors import Split
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from nclens.metrics.transcription import error_rates
+from nclens.metrics.translation import text_scores
 from nclens.models import Network
 from nclens.models.encoder_decoder import Transformer
 from nclens.probes.beam_search import Search, beam_search
@@ -21,13 +24,16 @@ from nclens.training.loop import extract_features
 BATCH = 250
 """Sources that are searched at once."""
 
+#: Hypotheses, each a sequence of target tokens -> their scores by name.
+Scorer = Callable[[list[Sequence[int]]], dict[str, float]]
+
 
 def decoding_scores(
     network: Network,
     test: Split,
     *,
     references: Sequence[str],
-    classes: Sequence[str],
+    manifest: Mapping[str, Any],
     samples: int,
     widths: Sequence[int],
     width: int,
@@ -39,20 +45,21 @@ def decoding_scores(
 
     | key | what |
     |---|---|
-    | `error_by_width/B`, `sequence_error_by_width/B` | error rates of the best hypothesis of a beam of width B, T = 1 |
-    | `error_by_temperature/T`, `sequence_error_by_temperature/T` | of a beam of width `width` at temperature T |
+    | `{score}_by_width/B` | score of the best hypothesis of a beam of width B, T = 1 |
+    | `{score}_by_temperature/T` | of a beam of width `width` at temperature T |
     | `ece_by_temperature/T` | ECE, 15 bins, of the next token given the correct earlier ones, logits divided by T |
     | `nll_by_temperature/T` | mean negative log-likelihood of the next token, nats |
 
-    The rates are those of `nclens.metrics.transcription.error_rates`; the score of a hypothesis is that of
+    The scores are `error` and `sequence_error`, the rates of `nclens.metrics.transcription.error_rates`; of text they
+    are `bleu` and `chrf`, those of `nclens.metrics.translation.text_scores`. Hypotheses are ranked by the score of
     `nclens.probes.beam_search.Search`. T = 1 is always among the temperatures.
 
     Args:
         network: as `nclens.models.encoder_decoder.transformer` returns it; left in evaluation mode.
         test: the test split.
-        references: a line for each of its sequences: what its target may be, tokens separated by blanks, alternatives
-            by tabs.
-        classes: names of the K target tokens.
+        references: a line for each of its sequences: its target as text, or what its target may be, tokens separated by
+            blanks, alternatives by tabs.
+        manifest: of the data: `classes`, the names of the K target tokens; of text its `tokenizers`.
         samples: sequences, a seeded choice; at most all.
         widths, width, temperatures, alpha: as above; `alpha` is the exponent of a hypothesis's length.
         seed: of the choice.
@@ -63,16 +70,15 @@ def decoding_scores(
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed % 2**63))
     chosen = order[:samples].sort().values
     split = test.subset(chosen.to(test.inputs.device))
-    wanted = references_in_classes([references[place] for place in chosen.tolist()], classes)
+    scored = _scorer([references[place] for place in chosen.tolist()], manifest)
     scores: dict[str, float] = {}
     searched = [("width", f"{number}", Search(number, 1.0, alpha)) for number in sorted(set(widths))]
     searched += [("temperature", f"{t:g}", Search(width, t, alpha)) for t in with_one(temperatures)]
     found: dict[Search, dict[str, float]] = {}
     for of, number, search in searched:
         if search not in found:
-            found[search] = error_rates(_best(network, split, search), wanted)
-        scores[f"error_by_{of}/{number}"] = found[search]["token_error_rate"]
-        scores[f"sequence_error_by_{of}/{number}"] = found[search]["sequence_error_rate"]
+            found[search] = scored(_best(network, split, search))
+        scores |= {f"{score}_by_{of}/{number}": value for score, value in found[search].items()}
     logits = extract_features(network, split)[1].double()
     labels = split.of_samples(split.targets).cpu()
     for temperature in with_one(temperatures):
@@ -80,6 +86,19 @@ def decoding_scores(
         scores[f"ece_by_temperature/{temperature:g}"] = expected_calibration_error(scaled.softmax(1), labels)
         scores[f"nll_by_temperature/{temperature:g}"] = negative_log_likelihood(scaled, labels)
     return scores
+
+
+def _scorer(references: Sequence[str], manifest: Mapping[str, Any]) -> Scorer:
+    """Return what scores hypotheses, each a sequence of target tokens, in the references' order."""
+    if "tokenizers" in manifest:
+        return lambda found: text_scores([detokenise(manifest, tokens) for tokens in found], references)
+    wanted = references_in_classes(references, manifest["classes"])
+
+    def rates(found: list[Sequence[int]]) -> dict[str, float]:
+        scores = error_rates(found, wanted)
+        return {"error": scores["token_error_rate"], "sequence_error": scores["sequence_error_rate"]}
+
+    return rates
 
 
 def with_one(temperatures: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -54,7 +55,11 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     validation = place_split(tensors, manifest, device, "val") if "val" in split_names(manifest) else None
     network = network_of(spec.model, manifest)
     network = place_network(network, manifest["shape"], device)
-    of_data = {"references": references_of(tensors, "test"), "classes": manifest.get("classes")}
+    of_data = {"references": references_of(tensors, "test"), "manifest": manifest}
+    if "tokenizers" in manifest and any(entry.kind == "decoding" for entry in spec.probes):
+        # By name, so that it counts for text alone.
+        for score, signature in library_function("nclens.metrics.translation:signatures")().items():
+            print(f"{spec.run}: {score}: {signature}", file=sys.stderr, flush=True)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     others = {name: _other(name, manifest, folder, device) for name in {own.dataset for own in spec.own_probes} if name}
     for epoch in spec.snapshots:
