@@ -27,7 +27,7 @@ DRAWN = {
         "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding"),
         "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding"),
     },
-    "beam_search_multi30k": {"translation": (*PLAIN, *MAXSUP, "decoding")},
+    "beam_search_multi30k": {"translation": (*PLAIN, *MAXSUP, "many_classes", "decoding")},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
