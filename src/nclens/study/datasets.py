@@ -25,6 +25,7 @@ from nclens.study.fields import (
     kind,
 )
 from nclens.study.regression_data import REGRESSION_KINDS
+from nclens.study.segmentation_data import SEGMENTATION_KINDS
 from nclens.study.torchvision_sets import SETS, Known
 
 #: Samples of each class.
@@ -427,6 +428,7 @@ DataEntry = kind(
         "table": Table,
         "huggingface": HuggingFace,
         **REGRESSION_KINDS,
+        **SEGMENTATION_KINDS,
     },
     CustomData,
 )

@@ -27,6 +27,12 @@ def check_task(
         unfit_probes: the names of the probes that networks of this task cannot have.
     """
     context: dict[str, Any] = {"name": name, "task": task, "dataset": experiment.dataset}
+    if task == "segmentation":
+        message = (
+            "experiments.{name}.dataset = {dataset}: has masks, which a probe of kind `segmentation` is trained on; "
+            "allowed: a data set of classification or regression"
+        )
+        raise PydanticCustomError("task", message, context)
     for loss in experiment.losses:
         entry = losses[loss]
         if entry.task not in (None, task):
