@@ -94,7 +94,8 @@ def _masks(split: Any, chosen: Sequence[int], size: int) -> Tensor:
         values = table[np.asarray(mask.convert("L"))]
         if (values < 0).any():
             unknown = sorted(set(np.unique(np.asarray(mask.convert("L"))).tolist()) - set(CLASSES))
-            raise ValueError(f"{NAME}: the mask {file} has the values {unknown}; allowed: {', '.join(map(str, CLASSES))}")
+            allowed = ", ".join(map(str, CLASSES))
+            raise ValueError(f"{NAME}: the mask {file} has the values {unknown}; allowed: {allowed}")
         picture = ImageOps.fit(Image.fromarray(values.astype(np.uint8)), (size, size), Image.Resampling.NEAREST)
         masks[place] = np.asarray(picture)
     return torch.from_numpy(masks)

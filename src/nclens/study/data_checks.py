@@ -55,8 +55,8 @@ def unseen_digits(where: str, scenes: Any, own: str, entry: Any) -> None:
     if given != trained or scenes.train_per_class < entry.train_per_class:
         raise PydanticCustomError(
             "leak",
-            "{where}: its test scenes may have digits that the networks are trained on; allowed: split_seed = {seed}, as "
-            "{own} has it, and train_per_class of {least} or more",
+            "{where}: its test scenes may have digits that the networks are trained on; allowed: split_seed = {seed}, "
+            "as {own} has it, and train_per_class of {least} or more",
             {"where": where, "seed": trained, "own": own, "least": entry.train_per_class},
         )
 
@@ -70,7 +70,7 @@ def same_shape(where: str, name: str, own: str, entries: Mapping[str, Any]) -> N
     if isinstance(entries[name], SegmentationData) and shape is not None:
         channels = getattr(entries[own], "image_channels", None)
         if channels not in (None, shape[0]):
-            message = "{where} = {name}: its images have {given} channels, those of {own}, which the networks take, {has}"
+            message = "{where} = {name}: its images have {given} channels, those of {own}, the networks' own, {has}"
             context = {"where": where, "name": name, "given": shape[0], "own": own, "has": channels}
             raise PydanticCustomError("shape", message, context)
         return
