@@ -24,6 +24,7 @@ DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
+    "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},

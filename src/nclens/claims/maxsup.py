@@ -182,8 +182,8 @@ CLAIMS = (
         PAPER,
         "Features trained with MaxSup segment better than those trained with label smoothing.",
         "Difference of the mIoU of a small segmentation head on the feature map, trained and measured on another "
-        "data set; the first probe is the main measure. The paper has UperNet on ADE20K. Inconclusive where the study has "
-        "no such probe.",
+        "data set; the first probe is the main measure. The paper has UperNet on ADE20K. Inconclusive where the study "
+        "has no such probe.",
         segments_better,
         labels={SEGMENTATION: "mIoU of segmentation"},
         subject="MaxSup",

@@ -16,7 +16,7 @@ BACKGROUND = 10
 """The class of pixels without a digit."""
 LEAST, MOST = 20, 40
 """Sides of a digit in pixels."""
-FEWEST, MANY = 3, 6
+FEWEST, MANY = 4, 8
 """Digits of a scene."""
 CONTRAST = 0.5
 """Brightness of a texture's brightest value, as a part of that of the ink."""
@@ -59,7 +59,7 @@ def load(
 def compose(images: Tensor, labels: Tensor, count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return scenes of digits on textures, and their masks.
 
-    A scene has 3 to 6 digits, drawn with replacement, each enlarged or reduced to a side of 20 to 40 pixels and set at
+    A scene has 4 to 8 digits, drawn with replacement, each enlarged or reduced to a side of 20 to 40 pixels and set at
     random into the frame, later ones over earlier ones. The ink covers what is below it by its own brightness; a pixel
     has the class of the topmost digit whose ink is at least half as bright as it can be. The texture is at most half as
     bright as the ink.

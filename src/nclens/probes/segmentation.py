@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ def scores(predictions: Tensor, masks: Tensor, classes: int) -> dict[str, float]
 
     if predictions.shape != masks.shape:
         raise ValueError(f"predictions have shape {tuple(predictions.shape)}, masks {tuple(masks.shape)}")
-    options = {"num_classes": classes, "ignore_index": IGNORED, "validate_args": False}
+    options: dict[str, Any] = {"num_classes": classes, "ignore_index": IGNORED, "validate_args": False}
     measures = {
         "miou": MulticlassJaccardIndex(average="macro", **options),
         "pixel_accuracy": MulticlassAccuracy(average="micro", **options),

@@ -104,8 +104,8 @@ def _untrained(spec: ProbeRun, manifest: dict[str, Any], trained: Network) -> Ne
         torch.manual_seed(derived_seed(spec.seed, "weights"))
         network = build_network(flat(spec.model), manifest["shape"], output_count(manifest))
     if spec.model.name == PREPROCESSED:
-        known = trained.state_dict()
-        kept = {name: known[name] for name in ("backbone.scale", "backbone.shift") if name in known}
+        fitted = ("backbone.scale", "backbone.shift")
+        kept = {name: value for name, value in trained.state_dict().items() if name in fitted}
         network.load_state_dict(kept, strict=False)
     return place_network(network, manifest["shape"], device).eval()
 
