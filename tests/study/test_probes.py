@@ -210,7 +210,7 @@ MISTAKES = {
         [
             "probes.p.dataset = scenes: its test scenes may have digits",
             "split_seed = 0",
-            "train_per_class of 20 or more",
+            "of 20 or more",
         ],
     ),
     "small scenes": ({"data": {"scenes": {"source": "scenes", "image_size": 39}}}, ["image_size = 39", "40"]),

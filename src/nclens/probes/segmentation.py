@@ -30,9 +30,9 @@ def segmentation(
     backbone: str = "frozen",
     head: str = "fcn",
     channels: int = 64,
-    epochs: int = 20,
-    batch_size: int = 32,
-    learning_rate: float = 2e-3,
+    epochs: int = 15,
+    batch_size: int = 8,
+    learning_rate: float = 5e-3,
     weight_decay: float = 1e-4,
     bounds: bool = True,
 ) -> dict[str, float]:
@@ -83,7 +83,8 @@ def segmentation(
         device = trained.inputs.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            top = _Head(features.channels, classes, head, channels).to(device)
+            top = _Head(features.channels, classes, head, channels)
+        top = top.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model = _Segmenter(features, top, tuned)
         model.fit(trained, epochs, batch_size, learning_rate, weight_decay, seed)
         measured = scores(model.predict(tested, batch_size), tested.targets, classes)
@@ -173,12 +174,14 @@ class _Segmenter:
             for index in order.tensor_split(batches):
                 inputs, masks = split.take(index)
                 made = self._maps(split, inputs) if maps is None else maps[index]
-                logits = upsample(self.head(made)).permute(0, 2, 3, 1).flatten(0, 2)
-                targets = masks.flatten().long()
-                # A mean by hand: of a batch without a class it is 0, not nan.
-                loss = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+                targets = masks.long()
+                # A sum by itself: PyTorch's own is not the same from run to run on a GPU. Of a batch without a class the
+                # mean is 0, not nan.
+                losses = functional.cross_entropy(
+                    upsample(self.head(made)), targets, ignore_index=IGNORED, reduction="none"
+                )
                 optimizer.zero_grad(set_to_none=True)
-                (loss / (targets != IGNORED).sum().clamp(min=1)).backward()
+                (losses.sum() / (targets != IGNORED).sum().clamp(min=1)).backward()
                 optimizer.step()
                 schedule.step()
         self.head.eval()

@@ -96,11 +96,11 @@ class Segmentation(ProbeBase):
     by bilinear upsampling to the size of the image."""
     channels: Annotated[Integer, Field(ge=1, le=65_536)] = 64
     """Hidden channels of `fcn`."""
-    epochs: Annotated[Integer, Field(ge=1, le=10_000)] = 20
+    epochs: Annotated[Integer, Field(ge=1, le=10_000)] = 15
     """Epochs on the training split."""
-    batch_size: Annotated[Integer, Field(ge=2, le=65_536)] = 32
+    batch_size: Annotated[Integer, Field(ge=2, le=65_536)] = 8
     """Images of a batch."""
-    learning_rate: Annotated[Number, Field(gt=0, le=10)] = 2e-3
+    learning_rate: Annotated[Number, Field(gt=0, le=10)] = 5e-3
     """Of AdamW at the beginning; it falls to 0 along a cosine."""
     weight_decay: Annotated[Number, Field(ge=0, le=10)] = 1e-4
     """Of AdamW."""
