@@ -83,6 +83,21 @@ def test_probes_are_judged_where_there_are_any():
     assert all(measure.verdict == "supported" and math.isclose(measure.effect, 0.1) for measure in measures)
 
 
+def test_segmentation_is_judged_where_it_is_probed():
+    (measure,) = BY_ID["M8"].measures(comparison())
+    assert (measure.verdict, measure.quantity, measure.seeds) == ("inconclusive", "segmentation_miou", 0)
+    assert "no probe of segmentation" in measure.note
+    for better, verdict in ((0.05, "supported"), (-0.05, "contradicted")):
+        tables = [
+            runs(lambda _, seed, at=at: at + 0.001 * seed, loss, metric, "test", epochs=(100,))
+            for loss, at in (("ls", 0.4), ("maxsup", 0.4 + better))
+            for metric in ("segmentation_miou", "segmentation_floor_miou")
+        ]
+        (measure,) = BY_ID["M8"].measures(compare(*tables, baseline="ls", loss="maxsup"))
+        assert (measure.quantity, measure.verdict) == ("segmentation_miou", verdict)
+        assert measure.effect == pytest.approx(better)
+
+
 def test_each_claim_finds_its_losses():
     names = ("ce", "ls_linear", "maxsup_linear", "ls_regularisation_linear", "logit_penalty")
     kinds, strengths = {name: name for name in names}, dict.fromkeys(names, 0.1) | {"ce": None}

@@ -22,7 +22,7 @@ MORE += ["layers_correlation"]
 MORE += [f"{name}_by_temperature/{at}" for name in ("error", "ece", "nll") for at in ("0.5", "1", "2")]
 MORE += [*many_classes.GENERALISED, many_classes.OPTIMUM]
 MORE += ["minority_collapse", "error_balanced", "nc1_clean", "error_clean"]
-MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "mutual_information", *PROBES)]
+MORE += [f"{metric}/probe" for metric in ("probe_accuracy", "segmentation_miou", "mutual_information", *PROBES)]
 """Metrics that `simulate_metrics` lacks."""
 TEACHERS = {
     loss: {"experiment": "main", "loss": loss, "temperature": 2.0, "weight": 1.0} for loss in ("student", "other")
@@ -128,7 +128,7 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
     assert all(re.fullmatch(r"[A-Z]\d+", name) for name in names)
     assert list(CLAIMS) == [
         *(f"C{k}" for k in range(1, 8)),
-        *(f"M{k}" for k in range(1, 8)),
+        *(f"M{k}" for k in range(1, 9)),
         *(f"T{k}" for k in range(1, 4)),
         *(f"W{k}" for k in range(1, 12)),
         *(f"S{k}" for k in range(1, 3)),

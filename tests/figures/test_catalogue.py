@@ -29,6 +29,7 @@ DRAWN = {
     },
     "beam_search_multi30k": {"translation": (*PLAIN, *MAXSUP, "many_classes", "decoding")},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
+    "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},

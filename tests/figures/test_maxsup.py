@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,3 +65,28 @@ def test_spread_shows_both_splits(simulate):
     _, table = draw_figure("class_spread", simulate(losses=LOSSES, change=also))
     assert set(table["split"]) == {"train", "test"}
     assert np.isfinite(table["mean"]).all()
+
+
+def segmented(table, bounds=True):
+    base = table[(table["metric"] == "accuracy") & (table["epoch"] == table["epoch"].max())]
+    names = ["segmentation", *(["segmentation_floor", "segmentation_ceiling"] if bounds else [])]
+    base = base.assign(value=0.1 + 0.5 * base["value"])
+    parts = [base.assign(metric=f"{name}_{score}") for name in names for score in SCORES]
+    return pd.concat([table, *parts], ignore_index=True)
+
+
+SCORES = ("miou", "pixel_accuracy")
+
+
+@pytest.mark.parametrize("bounds", [True, False])
+def test_segmentation_stands_between_floor_and_ceiling(simulate, bounds):
+    inputs = simulate(losses=LOSSES, change=lambda table: segmented(table, bounds))
+    probe = {"kind": "segmentation", "suffix": "", "dataset": "scenes", "bounds": bounds}
+    figure, table = draw_figure("segmentation", replace(inputs, probes=(probe,)))
+    assert [axes.get_xlabel() for axes in figure.axes] == ["scenes\nmIoU (%)", "scenes\npixel accuracy (%)"]
+    of = ("", "_floor", "_ceiling") if bounds else ("",)
+    assert set(table["metric"]) == {f"segmentation{bound}_{score}" for bound in of for score in SCORES}
+    assert ("a random network under the same head" in notes_of(figure)) == bounds
+    found = table[(table["metric"] == "segmentation_miou") & (table["loss"] == "ls") & table["seed"].isna()]
+    values = inputs.metrics.query("metric == 'segmentation_miou' and loss == 'ls' and split == 'test'")["value"]
+    np.testing.assert_allclose(found["mean"], values.mean())

@@ -11,6 +11,7 @@ from nclens.workflow.build.functions import library_function
 
 ENTRIES = {
     "transfer": {"dataset": "other"},
+    "segmentation": {"dataset": "other"},
     "out_of_distribution": {"dataset": "other"},
     "layers": {},
     "sharpness": {},
@@ -26,7 +27,8 @@ def test_the_function_takes_what_the_stage_gives(kind):
     model = getattr(config, probe.model)
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
-    given = {"network", "train", "test", "validation", "other", "seed", "held_out", "held_out_seed", "loss"}
+    given = {"network", "untrained", "train", "test", "validation", "other", "seed", "loss"}
+    given |= {"held_out", "held_out_seed"}
     assert wanted - keys <= given
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)
@@ -58,7 +60,7 @@ def test_every_model_of_a_probe_is_in_the_catalogue():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"no probe of kind 'spin'; allowed: transfer, out_of_distribution, layers, sharpness, gradient_variance, "
-        "mutual_information",
+        match=r"no probe of kind 'spin'; allowed: transfer, segmentation, out_of_distribution, layers, sharpness, "
+        "gradient_variance, mutual_information",
     ):
         probe_of("spin")

@@ -185,6 +185,42 @@ MISTAKES = {
         {"probes": {"p": {"kind": "out_of_distribution", "dataset": "digits8", "cutoff": 1}}},
         ["probes.p.cutoff = 1", "less than 1"],
     ),
+    "segmentation of labels": (
+        {"probes": {"p": {"kind": "segmentation", "dataset": "digits8"}}},
+        ["probes.p.dataset = digits8: is of classification; a probe of kind `segmentation` takes one of segmentation"],
+    ),
+    "transfer to masks": (
+        {"data": {"scenes": {"source": "scenes"}}, "probes": {"p": {"kind": "transfer", "dataset": "scenes"}}},
+        ["probes.p.dataset = scenes: is of segmentation; a probe of kind `transfer` takes one of classification"],
+    ),
+    "scenes of other channels": (
+        {
+            "data": {"pets": {"source": "oxford_pets"}},
+            "probes": {"p": {"kind": "segmentation", "dataset": "pets"}},
+            "ask": ["p"],
+        },
+        ["probes.p.dataset = pets: its images have 3 channels, those of mnist5k, the networks' own, 1"],
+    ),
+    "scenes of digits that the networks know": (
+        {
+            "data": {"scenes": {"source": "scenes", "train_per_class": 10}},
+            "probes": {"p": {"kind": "segmentation", "dataset": "scenes"}},
+            "ask": ["p"],
+        },
+        [
+            "probes.p.dataset = scenes: its test scenes may have digits",
+            "split_seed = 0",
+            "of 20 or more",
+        ],
+    ),
+    "small scenes": ({"data": {"scenes": {"source": "scenes", "image_size": 39}}}, ["image_size = 39", "40"]),
+    "a head that there is not": (
+        {
+            "data": {"scenes": {"source": "scenes"}},
+            "probes": {"p": {"kind": "segmentation", "dataset": "scenes", "head": "upernet"}},
+        },
+        ["probes.p.head = 'upernet'", "'fcn' or 'linear'"],
+    ),
     "more digits than there are": ({"digits8": {"train_per_class": 150}}, ["datasets.digits8", "at most 174"]),
 }
 
@@ -244,6 +280,26 @@ def test_probes_ask_classifiers(probed, tmp_path):
     study = load_study(probed, [tmp_path])
     assert specs.probe(study, next(study.runs())).probes[0].split == "both"
     assert "nrc_layers" in study.figures("smoke")
+
+
+def test_masks_are_no_data_of_an_experiment_and_a_perceptron_has_no_feature_map(probed):
+    probed["datasets"]["scenes"] = {"source": "scenes"}
+    probed["probes"] = {"dense": {"kind": "segmentation", "dataset": "scenes"}}
+    experiment = probed["experiments"]["smoke"]
+    experiment["probes"] = ["dense"]
+    study = load_study(probed)
+    assert study.transfer_datasets("smoke") == ["scenes"]
+    assert "segmentation" in study.figures("smoke")
+    (spec,) = spec_of(probed).probes
+    assert (spec.snapshots, spec.arguments["backbone"], spec.arguments["head"]) == ((6,), "frozen", "fcn")
+    assert load_study(study.resolved()).resolved() == study.resolved()
+    experiment["dataset"] = "scenes"
+    with pytest.raises(ConfigError, match=r"experiments.smoke.dataset = scenes: has masks, .* allowed: a data set of"):
+        load_study(probed)
+    experiment["dataset"] = "mnist5k"
+    probed["models"]["resnet8"] = {"name": "mlp"}
+    with pytest.raises(ConfigError, match=r"probes.dense: models.resnet8 is a perceptron, which has no feature map"):
+        load_study(probed)
 
 
 def test_sharpness_alone_knows_the_loss_and_runs_again_when_it_is_edited(probed):

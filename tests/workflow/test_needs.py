@@ -89,6 +89,13 @@ def test_probing_needs_grow_with_what_is_asked(tmp_path):
     assert minutes[0] > needs().minutes
     assert min(minutes[1:]) > minutes[0]
     assert needs(transfer).memory_mb > needs(variance).memory_mb
+    arguments = {"dataset": "other", "epochs": 20, "bounds": False}
+    dense = specs.Probe("segmentation", arguments, snapshots=(10,))
+    small, bounded = needs(dense), needs(replace(dense, arguments=arguments | {"bounds": True}))
+    assert bounded.minutes > small.minutes > needs().minutes
+    write(tmp_path / "other.json", {"shape": [3, 96, 96], "train": 50_000, "test": 10_000, "classes": list("abc")})
+    assert needs(dense).minutes > 8 * small.minutes
+    assert needs(dense).memory_mb > small.memory_mb
     assert needs(replace(variance, snapshots=(10,))).minutes < needs(variance).minutes
     assert needs(variance, device="cuda").minutes < needs(variance).minutes
     own = specs.OwnProbe("mine", "mine:probe", "mine.py", {}, ("test",), snapshots=(10,))

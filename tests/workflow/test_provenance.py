@@ -224,6 +224,37 @@ def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, mo
     assert set(RERUN) <= {family for name in expected for family in (name, name.rsplit(".", 1)[0])}
 
 
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("probes/segmentation", {"probe"}),
+        ("models/feature_map", {"probe"}),
+        ("data/segmentation", {"probe", "prepare scenes"}),
+        ("data/scenes", {"prepare scenes"}),
+        ("data/textures", {"prepare scenes"}),
+        ("data/oxford_pets", set()),
+    ],
+)
+def test_what_segmentation_is_made_of_trains_nothing_again(raw_study, package, module, stages):
+    raw_study["datasets"]["scenes"] = {"source": "scenes"}
+    raw_study["probes"] = {"dense": {"kind": "segmentation", "dataset": "scenes"}}
+    raw_study["experiments"]["smoke"]["probes"] = ["dense"]
+
+    def codes():
+        _forget()
+        plan = Plan(load_study(raw_study))
+        run = next(plan.study.runs())
+        of_run = {stage: plan.code(stage, run) for stage in ("train", "extract", "measure", "probe")}
+        return of_run | {f"prepare {name}": plan.data_code(name) for name in ("mnist5k", "scenes")}
+
+    before = codes()
+    path = package / f"{module}.py"
+    # Of a registry, such as the models, what is named counts.
+    path.write_text(path.read_text().replace("super().__init__()", "super().__init__(*())") + "\n\nEDITED = 1\n")
+    after = codes()
+    assert {stage for stage in before if before[stage] != after[stage]} == stages
+
+
 def test_a_registry_counts_by_the_names_that_are_taken_from_it(package):
     path = package / "workflow" / "tables.py"
     edited = replace(path, 'EFFECTIVE = Table(\n    "predict"', 'EFFECTIVE = Table(\n    "other"')

@@ -83,6 +83,26 @@ def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refuse
         tried(tmp_path, probes={"one": {"kind": "layers", "names": ["x"]}})
 
 
+def test_the_feature_map_of_segmentation_is_described_with_its_stride(tmp_path):
+    raw = copy.deepcopy(SMOKE)
+    raw["datasets"]["scenes"] = {"source": "scenes", "train_scenes": 3, "test_scenes": 2}
+    raw["probes"] = {"dense": {"kind": "segmentation", "dataset": "scenes"}}
+    raw["experiments"]["smoke"]["probes"] = ["dense"]
+    study = check_study(raw, [tmp_path])
+    found = read_data(study, tmp_path)
+    assert [*described_data(found)][1] == "scenes: 3 training and 2 test samples of shape (1, 96, 96), 11 classes"
+    assert [*tried_networks(study, found)][1:] == [
+        "models.resnet8 on mnist5k: feature map of probes.dense: 32 channels, stride 8"
+    ]
+    (tmp_path / "flat.py").write_text(
+        "from torch import nn\n\ndef model(shape, outputs):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, outputs))\n"
+    )
+    raw["models"]["resnet8"] = {"function": "flat:model"}
+    with pytest.raises(ConfigError, match=r"probes\.dense on models\.resnet8 on mnist5k: .* pools no feature map"):
+        [*tried_networks(check_study(raw, [tmp_path]), found)]
+
+
 def test_directions_of_a_probe_are_compared_with_the_networks_features(tmp_path):
     probe = {"kind": "out_of_distribution", "dataset": "far", "directions": 7}
     assert tried(tmp_path, probes={"far": probe})

@@ -18,6 +18,7 @@ ERROR_MARGIN = 0.01
 """A test error that is higher by less than this counts as no higher: M1 is on accuracy kept, not gained."""
 COLLAPSE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
 PROBE = "probe_accuracy"
+SEGMENTATION = "segmentation_miou"
 ON_ERRORS = {
     "confidence_incorrect": "confidence on wrong predictions",
     "top_logit_gap_incorrect": "lead of the top logit on wrong predictions",
@@ -40,19 +41,12 @@ def spreads_within_classes(comparison: Comparison) -> list[Measure]:
 
 def transfers_better(comparison: Comparison) -> list[Measure]:
     """M3: difference of the linear probes' test accuracies after the last epoch, one measure a probe."""
-    probes = comparison.metrics.probed(PROBE)
-    return [
-        final(
-            comparison,
-            "test",
-            probe,
-            scale="difference",
-            claimed="above",
-            unit="difference in accuracy",
-            notes=() if probes else ("the study has no linear probe of these networks",),
-        )
-        for probe in probes or [PROBE]
-    ]
+    return _by_probes(comparison, PROBE, "difference in accuracy", "linear probe")
+
+
+def segments_better(comparison: Comparison) -> list[Measure]:
+    """M8: difference of the mIoU of segmentation after the last epoch, one measure a probe."""
+    return _by_probes(comparison, SEGMENTATION, "difference in mIoU", "probe of segmentation")
 
 
 def is_overconfident_on_errors(comparison: Comparison) -> list[Measure]:
@@ -73,6 +67,15 @@ def collapses_less(comparison: Comparison) -> list[Measure]:
 def collapses_more(comparison: Comparison) -> list[Measure]:
     """M7: ratios of nc1, nc2 and nc3 after the last epoch, on the training set."""
     return [final(comparison, "train", metric, scale="ratio", claimed="below") for metric in COLLAPSE]
+
+
+def _by_probes(comparison: Comparison, metric: str, unit: str, what: str) -> list[Measure]:
+    probes = comparison.metrics.probed(metric)
+    notes = () if probes else (f"the study has no {what} of these networks",)
+    return [
+        final(comparison, "test", probe, scale="difference", claimed="above", unit=unit, notes=notes)
+        for probe in probes or [metric]
+    ]
 
 
 def _on_errors(comparison: Comparison, claimed: Side) -> list[Measure]:
@@ -171,6 +174,23 @@ CLAIMS = (
         fails="is more confident on wrong predictions than label smoothing",
         below="less confident",
         figures=("smoothing_parts",),
+        compared=MAXSUP,
+        against=SMOOTHING,
+    ),
+    Claim(
+        "M8",
+        PAPER,
+        "Features trained with MaxSup segment better than those trained with label smoothing.",
+        "Difference of the mIoU of a small segmentation head on the feature map, trained and measured on another "
+        "data set; the first probe is the main measure. The paper has UperNet on ADE20K. Inconclusive where the study "
+        "has no such probe.",
+        segments_better,
+        labels={SEGMENTATION: "mIoU of segmentation"},
+        subject="MaxSup",
+        holds="segments better than label smoothing",
+        fails="segments worse than label smoothing",
+        below="segments worse",
+        figures=("segmentation",),
         compared=MAXSUP,
         against=SMOOTHING,
     ),

@@ -303,6 +303,16 @@ _ENTRIES = (
         needs=("probe:transfer",),
     ),
     FigureEntry(
+        stem="segmentation",
+        title="Segmentation on the feature map",
+        source="our own, after the table of dense prediction of arXiv 2502.15798",
+        caption="mIoU and pixel accuracy of a small segmentation head on each network's feature map, on the test split "
+        "of another data set. Hollow: the same head on a random network, the floor, and on a random network that was "
+        "trained with it, the ceiling.",
+        draw="nclens.figures.maxsup:segmentation",
+        needs=("probe:segmentation",),
+    ),
+    FigureEntry(
         stem="out_of_distribution",
         title="Out-of-distribution detection",
         source="our own, with the scores of arXiv 2310.06823 and arXiv 2311.01479 among others",

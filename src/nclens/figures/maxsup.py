@@ -55,3 +55,23 @@ def class_spread(inputs: FigureInputs) -> Drawing:
         "of all classes",
     ]
     return draw_dots(inputs, panels, names={False: "training set", True: "test set"}, remarks=remarks)
+
+
+@style.look()
+def segmentation(inputs: FigureInputs) -> Drawing:
+    """mIoU and pixel accuracy of segmentation on the feature map at the last epoch, and mIoU of floor and ceiling."""
+    probes = inputs.probes_of("segmentation") or [{"suffix": "", "dataset": "another data set", "bounds": True}]
+    panels, remarks = [], []
+    for probe in probes:
+        bounds = ("_floor", "", "_ceiling") if probe.get("bounds", True) else ("",)
+        for score, label in (("miou", "mIoU (%)"), ("pixel_accuracy", "pixel accuracy (%)")):
+            dots = [Dots(f"segmentation{of}_{score}{probe['suffix']}", "test", bool(of)) for of in bounds]
+            panels.append(DotPanel(f"{probe['dataset']}\n{label}", tuple(dots), percent=True))
+    both = any(probe.get("bounds", True) for probe in probes)
+    if both:
+        remarks = [
+            "In each row from above: a random network under the same head, the trained network, and a random network "
+            "that was trained with the head; the first and the last are the same for all losses"
+        ]
+    names = {False: "trained with the loss", True: "floor and ceiling"} if both else {}
+    return draw_dots(inputs, panels, names=names, remarks=[f"Epoch {inputs.last_epoch}", *remarks])

@@ -9,6 +9,7 @@ from nclens.models.cosine import CosineHead, with_cosine_head
 from nclens.models.cost import count_flops
 from nclens.models.dense import mlp
 from nclens.models.encoder_decoder import Vocabulary, transformer
+from nclens.models.feature_map import FeatureMap
 from nclens.models.head import check_affine, find_head, split_at_head
 from nclens.models.network import MODELS, Network, place_network, register
 from nclens.models.small import resnet8, resnet20, vgg
@@ -17,6 +18,7 @@ from nclens.models.zoo import resnet18, resnet34, resnet50, torchvision
 __all__ = [
     "MODELS",
     "CosineHead",
+    "FeatureMap",
     "Network",
     "Vocabulary",
     "block",

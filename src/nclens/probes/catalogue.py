@@ -7,6 +7,7 @@ snapshot with the arguments that its signature names, of these:
 * ``network``, and ``train`` and ``test``, the splits of its data set;
 * ``other``, the training and the test split of the data set that the probe's key `dataset` names, normalised as the
   network's own;
+* ``untrained``, a function that returns the network with the random weights that a training of that seed begins with;
 * ``seed``, the same for all losses and epochs of a run's seed;
 * the probe's own keys;
 * of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
@@ -38,12 +39,16 @@ FORWARD_AND_BACKWARD = 3.0
 
 
 class Size(NamedTuple):
-    """Samples and classes of the data set that a probe names, feature dimension d, and the network's own samples."""
+    """Samples and classes of the data set that a probe names, feature dimension d, and the network's own samples.
+
+    `pixels` is how many pixels an image of that data set has for each of the network's own.
+    """
 
     samples: int
     classes: int
     dim: int
     own: int = 0
+    pixels: float = 1.0
 
 
 class Cost(NamedTuple):
@@ -66,6 +71,7 @@ class Probe:
         cost: of one application, from the probe's keys and the sizes.
         summarised: those of the metrics that are in the table of losses; None for all that have a better direction.
         tasks: of the data sets whose networks it measures.
+        data: tasks of the data sets that its key `dataset` may name.
     """
 
     model: str
@@ -75,6 +81,7 @@ class Probe:
     cost: Callable[[Mapping[str, Any], Size], Cost]
     summarised: tuple[str, ...] | None = None
     tasks: tuple[Task | Literal["sequences"], ...] = ("classification",)
+    data: tuple[Task | Literal["segmentation"], ...] = ("classification", "regression")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -100,6 +107,12 @@ def _out_of_distribution(keys: Mapping[str, Any], size: Size) -> Cost:
     # Two covariances of the features and their eigenvectors; noise is as large as a part of the test split.
     samples = size.samples + 2 * size.own
     return Cost(samples, 8 * samples * size.dim**2 + 40 * size.dim**3)
+
+
+def _segmentation(keys: Mapping[str, Any], size: Size) -> Cost:
+    # A head, with or without its backbone, counts as much as the network: an epoch is a gradient of every sample.
+    trained = 3 if keys["bounds"] else 1
+    return Cost(size.pixels * size.samples * trained * (FORWARD_AND_BACKWARD * keys["epochs"] + 1))
 
 
 def _layers(keys: Mapping[str, Any], size: Size) -> Cost:
@@ -166,6 +179,26 @@ PROBES: dict[str, Probe] = {
             Metric("probe_strength", "penalty of the linear probe"),
         ),
         cost=_transfer,
+        data=("classification",),
+    ),
+    "segmentation": Probe(
+        model="Segmentation",
+        function="nclens.probes.segmentation:segmentation",
+        split="test",
+        metrics=(
+            Metric("segmentation_miou", "mIoU of segmentation", "higher", most=1.0),
+            Metric("segmentation_pixel_accuracy", "pixel accuracy of segmentation", "higher", most=1.0),
+            Metric("segmentation_floor_miou", "mIoU, random backbone", most=1.0),
+            Metric("segmentation_floor_pixel_accuracy", "pixel accuracy, random backbone", most=1.0),
+            Metric("segmentation_ceiling_miou", "mIoU, backbone trained on the masks", most=1.0),
+            Metric("segmentation_ceiling_pixel_accuracy", "pixel accuracy, backbone trained on the masks", most=1.0),
+        ),
+        cost=_segmentation,
+        summarised=(
+            *("segmentation_miou", "segmentation_pixel_accuracy"),
+            *("segmentation_floor_miou", "segmentation_ceiling_miou"),
+        ),
+        data=("segmentation",),
     ),
     "out_of_distribution": Probe(
         model="OutOfDistribution",

@@ -277,7 +277,7 @@ def comparisons(name: str, study: "Study") -> list[tuple[str, str, str]]:
 def _has_snapshot(where: str, entry: MetricClaim, experiment: str, study: "Study") -> None:
     epochs = study.experiments[experiment].snapshot_epochs
     if entry.owner in study.own_probes:
-        epochs = study.own_probes[entry.owner].epochs(epochs)
+        epochs = study.own_probes[entry.owner].probed(epochs)
     if entry.epoch is not None and entry.epoch not in epochs:
         message = "{where}.at = {at}: experiments.{name} has no snapshot then; allowed: {epochs}"
         context = {"where": where, "at": entry.at, "name": experiment, "epochs": ", ".join(map(str, epochs))}

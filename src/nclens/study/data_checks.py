@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from nclens.study.chosen_classes import ChosenClasses
 from nclens.study.datasets import Files, Textures
-from nclens.study.digits import Digits
+from nclens.study.digits import Digits, FiveThousand
+from nclens.study.segmentation_data import Scenes, SegmentationData
 from nclens.study.sequence_data import SequenceData
 
 
@@ -15,11 +16,15 @@ def known_classes(entry: Any) -> int | None:
     """Return the number of classes K of a data entry, where it is known."""
     if isinstance(entry, ChosenClasses | SequenceData):
         return entry.kept_classes
+    if isinstance(entry, SegmentationData):
+        return None
     return 10 if isinstance(entry, Digits) else None
 
 
 def known_shape(entry: Any) -> tuple[int, ...] | None:
     """Return the shape (C, H, W) of a data entry's images, where it is known."""
+    if isinstance(entry, SegmentationData):
+        return entry.shape
     if isinstance(entry, Digits):
         return (1, 28, 28)
     if isinstance(entry, Textures):
@@ -43,9 +48,33 @@ def classes_exist(where: str, classes: tuple[int, ...], name: str, entry: Any) -
         )
 
 
+def unseen_digits(where: str, scenes: Any, own: str, entry: Any) -> None:
+    """Refuse scenes whose test digits may be among those that an experiment's networks are trained on."""
+    if not isinstance(scenes, Scenes) or not isinstance(entry, FiveThousand):
+        return
+    given, trained = scenes.split_seed, entry.split_seed
+    if given != trained or scenes.train_per_class < entry.train_per_class:
+        raise PydanticCustomError(
+            "leak",
+            "{where}: its test scenes may have digits that the networks are trained on; allowed: split_seed = {seed}, "
+            "as {own} has it, and train_per_class of {least} or more",
+            {"where": where, "seed": trained, "own": own, "least": entry.train_per_class},
+        )
+
+
 def same_shape(where: str, name: str, own: str, entries: Mapping[str, Any]) -> None:
-    """Refuse a data entry whose inputs are known to have another shape than those of an experiment's own."""
+    """Refuse a data entry whose inputs are known to have another shape than those of an experiment's own.
+
+    Of one for segmentation the number of channels counts, not the size.
+    """
     shape, expected = known_shape(entries[name]), known_shape(entries[own])
+    if isinstance(entries[name], SegmentationData) and shape is not None:
+        channels = getattr(entries[own], "image_channels", None)
+        if channels not in (None, shape[0]):
+            message = "{where} = {name}: its images have {given} channels, those of {own}, the networks' own, {has}"
+            context = {"where": where, "name": name, "given": shape[0], "own": own, "has": channels}
+            raise PydanticCustomError("shape", message, context)
+        return
     if shape is not None and expected is not None and shape != expected:
         raise PydanticCustomError(
             "shape",

@@ -26,6 +26,7 @@ from nclens.study.fields import (
     kind,
 )
 from nclens.study.regression_data import REGRESSION_KINDS
+from nclens.study.segmentation_data import SEGMENTATION_KINDS
 from nclens.study.sequence_data import SEQUENCE_KINDS
 from nclens.study.torchvision_sets import SETS, Known
 
@@ -443,6 +444,7 @@ DataEntry = kind(
         "huggingface": HuggingFace,
         **REGRESSION_KINDS,
         **SEQUENCE_KINDS,
+        **SEGMENTATION_KINDS,
     },
     CustomData,
 )

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from nclens.metrics.catalogue import Split, metric
 from nclens.probes.catalogue import GIVEN, PROBES
-from nclens.study.fields import Closed, Count, Integer, Matching, Name, Number, Text, kind
+from nclens.study.fields import Closed, Count, Flag, Integer, Matching, Name, Number, Text, kind
 from nclens.study.metrics import Measured
 
 #: A probe's name may be part of a metric's, so it has no character that MLflow refuses in those.
@@ -45,7 +45,7 @@ class ProbeBase(Closed):
         """The other data set that the probe uses, if any."""
         return getattr(self, "dataset", None)
 
-    def epochs(self, epochs: list[int]) -> list[int]:
+    def probed(self, epochs: list[int]) -> list[int]:
         """Return the epochs, of all snapshots, that are probed."""
         return epochs[-1 if self.snapshots == "last" else 0 :]
 
@@ -76,6 +76,38 @@ class OutOfDistribution(ProbeBase):
     """Principal directions that NECO projects onto; null for one less than there are classes."""
     cutoff: Annotated[Number, Field(gt=0, lt=1)] = 1e-6
     """Mahalanobis: eigenvalues of the within-class covariance below this part of the largest count as 0."""
+    snapshots: Literal["all", "last"] = "last"
+    """The snapshots that are probed: all of the run, or the last."""
+
+
+class Segmentation(ProbeBase):
+    """Segmentation on the network's feature map: mIoU and pixel accuracy, between a floor and a ceiling.
+
+    A head is trained on the data set's training split and measured on its test split, for each run with its seed.
+    """
+
+    kind: Literal["segmentation"]
+    dataset: Name
+    """An entry of `datasets` with masks: source `scenes` or `oxford_pets`. Its images have as many channels as the
+    experiment's own, and any size."""
+    backbone: Literal["frozen", "fine_tuned"] = "frozen"
+    """`frozen`: the head alone is trained; `fine_tuned`: a copy of the network is trained with it."""
+    head: Literal["fcn", "linear"] = "fcn"
+    """`fcn`: 3x3 convolution, batch normalisation, ReLU, 1x1 convolution; `linear`: 1x1 convolution. Both are followed
+    by bilinear upsampling to the size of the image."""
+    channels: Annotated[Integer, Field(ge=1, le=65_536)] = 64
+    """Hidden channels of `fcn`."""
+    epochs: Annotated[Integer, Field(ge=1, le=10_000)] = 15
+    """Epochs on the training split."""
+    batch_size: Annotated[Integer, Field(ge=2, le=65_536)] = 8
+    """Images of a batch."""
+    learning_rate: Annotated[Number, Field(gt=0, le=10)] = 5e-3
+    """Of AdamW at the beginning; it falls to 0 along a cosine."""
+    weight_decay: Annotated[Number, Field(ge=0, le=10)] = 1e-4
+    """Of AdamW."""
+    bounds: Flag = True
+    """Whether a floor, the head on a random network, and a ceiling, a random network trained with the head, are
+    measured too."""
     snapshots: Literal["all", "last"] = "last"
     """The snapshots that are probed: all of the run, or the last."""
 
@@ -217,3 +249,14 @@ def enough_features(where: str, probe: ProbeBase, model: str, dim: int | None) -
     if directions is not None and dim is not None and directions > dim:
         message = "{where}.directions = {value}: must be at most {dim}, the feature dimension of models.{model}"
         raise PydanticCustomError("probe", message, {"where": where, "value": directions, "dim": dim, "model": model})
+
+
+def has_map(where: str, probe: ProbeBase, model: str, entry: Any) -> None:
+    """Refuse segmentation by a model that is known to have no feature map.
+
+    Raises:
+        PydanticCustomError: says what is allowed.
+    """
+    if getattr(probe, "kind", None) == "segmentation" and getattr(entry, "name", None) == "mlp":
+        message = "{where}: models.{model} is a perceptron, which has no feature map; allowed: a convolutional network"
+        raise PydanticCustomError("probe", message, {"where": where, "model": model})

@@ -23,7 +23,7 @@ from nclens.probes.catalogue import probe_of
 from nclens.study.alterations import Altered
 from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
-from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape
+from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape, unseen_digits
 from nclens.study.datasets import CustomData, DataEntry, Normalisation
 from nclens.study.experiments import Experiment, Measure, Theory, Track
 from nclens.study.fields import Closed, Line, Name, Positive, Text
@@ -33,7 +33,7 @@ from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
-from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features
+from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features, has_map
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.tasks import MEASURED_AS, check_task
@@ -188,6 +188,8 @@ class Study(Closed):
                 check_own_probe(name, self.metrics)
             if probe.other is not None:
                 self.refer(f"probes.{name}.dataset", probe.other, "datasets", self.datasets)
+                if not isinstance(probe, CustomProbe):
+                    self._check_task_of(name, probe.kind, probe.other)
         for name, experiment in self.experiments.items():
             where, own = f"experiments.{name}", experiment.dataset
             if "projection_classes" in experiment.model_fields_set or "projections" in (experiment.figures or ()):
@@ -201,8 +203,12 @@ class Study(Closed):
                     message = "{where}.probes: probes.{used}.dataset = {own}: is the experiment's own; allowed: another"
                     raise PydanticCustomError("probe", message, {"where": where, "used": used, "own": own})
                 if probe.other is not None:
-                    same_shape(f"{where}.probes: probes.{used}.dataset", probe.other, own, self.datasets)
+                    place = f"{where}.probes: probes.{used}.dataset"
+                    same_shape(place, probe.other, own, self.datasets)
+                    scenes = f"{place} = {probe.other}"
+                    unseen_digits(scenes, self.datasets[probe.other], own, self.datasets[own])
                 for model in experiment.models:
+                    has_map(f"{where}.probes: probes.{used}", probe, model, self.models[model])
                     enough_features(f"{where}.probes: probes.{used}", probe, model, self.models[model].dim)
             for figure in experiment.figures or ():
                 needs = self.figure(figure).needs
@@ -212,6 +218,14 @@ class Study(Closed):
                     raise PydanticCustomError("figures", message, context)
         check_figures(self)
         return self
+
+    def _check_task_of(self, name: str, kind: str, dataset: str) -> None:
+        """Refuse a data set of another task than a probe of a kind uses."""
+        task, allowed = getattr(self.datasets[dataset], "task", "classification"), probe_of(kind).data
+        if task not in allowed:
+            message = "probes.{name}.dataset = {dataset}: is of {task}; a probe of kind `{kind}` takes one of {allowed}"
+            context = {"name": name, "dataset": dataset, "task": task, "kind": kind, "allowed": " or ".join(allowed)}
+            raise PydanticCustomError("task", message, context)
 
     def _check_data(self, where: str, experiment: Experiment | Imported) -> None:
         """Refuse what the data set does not allow, where that is known before it is read."""

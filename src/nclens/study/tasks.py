@@ -34,6 +34,12 @@ def check_task(
         unfit_probes: the names of the probes that networks of this task cannot have.
     """
     context: dict[str, Any] = {"name": name, "task": task, "dataset": experiment.dataset}
+    if task == "segmentation":
+        message = (
+            "experiments.{name}.dataset = {dataset}: has masks, which a probe of kind `segmentation` is trained on; "
+            "allowed: a data set of classification or regression"
+        )
+        raise PydanticCustomError("task", message, context)
     _check_models(experiment, task, models, context)
     task = MEASURED_AS.get(task, task)
     for loss in experiment.losses:

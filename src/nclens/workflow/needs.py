@@ -105,9 +105,11 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
     for probe in spec.probes:
         name = probe.arguments.get("dataset")
         other: dict[str, Any] = {"train": 0, "test": 0} if name is None else _read(manifests[name]) or {}
-        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512, samples)
+        own_shape = data.get("shape", [3, 32, 32])
+        pixels = math.prod(other.get("shape", own_shape)) / math.prod(own_shape)
+        size = Size(_samples(other), len(other.get("classes", range(100))), dim or 512, samples, pixels)
         cost = probe_of(probe.kind).cost(probe.arguments, size)
-        loaded = max(loaded, samples + size.samples)
+        loaded = max(loaded, samples + math.ceil(max(1.0, pixels) * size.samples))
         seconds = operations * cost.passes / _rate(spec.device) + cost.operations / RATES["cpu"]
         work += len(probe.snapshots) * seconds
     for own in spec.own_probes:

@@ -10,9 +10,9 @@ from torch import Tensor
 from nclens.data.dataset import Splits
 from nclens.data.labels import listed
 from nclens.data.shares import repeated
-from nclens.data.tasks import OUTPUTS, output_count, task_of
+from nclens.data.tasks import OUTPUTS, task_of
 from nclens.data.tensors import Split
-from nclens.models import Network, layers_of
+from nclens.models import FeatureMap, Network, layers_of
 from nclens.models.network import try_out
 from nclens.study import ConfigError, Study
 from nclens.study.experiments import Experiment
@@ -52,10 +52,13 @@ def described_data(data: Read) -> Iterator[str]:
     Another line says where two splits are the same samples.
     """
     for name, (splits, manifest) in data.items():
-        task, outputs = task_of(manifest), output_count(manifest)
+        task = task_of(manifest)
+        # Masks have the names of their classes where labels have them.
+        names = OUTPUTS.get(task, "classes")
+        outputs = len(manifest[names])
         sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
         sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
-        line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {OUTPUTS[task]}"
+        line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {names}"
         if (counts := manifest.get("train_counts")) is not None:
             low, high = min(counts), max(counts)
             line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
@@ -94,6 +97,12 @@ def tried_networks(study: Study, data: Read) -> Iterator[str]:
                 faults.append(
                     f"probes.{probe} on {place}: directions = {asked}, but its features have {dim} dimensions"
                 )
+            if getattr(entry, "kind", None) == "segmentation":
+                try:
+                    maps = FeatureMap(network, data[dataset][1]["shape"])
+                    yield f"{place}: feature map of probes.{probe}: {maps.channels} channels, stride {maps.stride}"
+                except ValueError as error:
+                    faults.append(f"probes.{probe} on {place}: {error}")
             if getattr(entry, "kind", None) != "layers":
                 continue
             try:

@@ -1,5 +1,6 @@
 """The stage `probe`: snapshots and data in, a tidy table out."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from nclens.probes.catalogue import probe_of
 from nclens.probes.gradients import gradient_variance
 from nclens.probes.information import logit_differences, random_shift
 from nclens.probes.layers import layer_measures
+from nclens.probes.segmentation import segmentation
 from nclens.probes.sharpness import sharpness_of_losses
 from nclens.probes.transfer import linear_probe
 from nclens.study import load_study
@@ -311,6 +313,33 @@ def test_layers_are_measured_on_both_splits_with_their_numbers(run):
     with pytest.raises(
         ValueError, match=r"seed0, epoch 1, probe layers: the network has no layer stage4; it has: 0, 1"
     ):
+        run.table()
+
+
+def test_segmentation_is_trained_on_scenes_of_another_size_between_a_floor_and_a_ceiling(run):
+    run.raw["datasets"]["scenes"] = {"source": "scenes", "image_size": 40, "train_scenes": 6, "test_scenes": 4}
+    run.raw["probes"] = {"dense": {"kind": "segmentation", "dataset": "scenes", "epochs": 1, "channels": 2}}
+    run.raw["experiments"]["smoke"]["probes"] = ["dense"]
+    data, manifest = (run.root / "data" / f"scenes.{ending}" for ending in ("safetensors", "json"))
+    prepare(specs.prepare(load_study(run.raw), "scenes"), data, manifest)
+    table = run.table()
+    assert [*table["metric"]] == [metric.name for metric in probe_of("segmentation").metrics]
+    assert set(table["split"]) == {"test"}
+    assert set(table["epoch"]) == {6}
+
+    def untrained():
+        torch.manual_seed(derived_seed(0, "weights"))
+        return build_network({"name": "resnet8", "width": 2}, (1, 28, 28), 10)
+
+    (spec,) = run.spec().probes
+    keys = {key: chosen for key, chosen in spec.arguments.items() if key != "dataset"}
+    given = {"untrained": untrained, "seed": derived_seed(0, "probe", "segmentation")}
+    expected = segmentation(run.network(6), run.splits()[0], run.splits("scenes"), **given, **keys)
+    for metric, found in expected.items():
+        assert value(table, metric, 6) == pytest.approx(found, abs=1e-3)
+    content = read_json(manifest, "prepare")
+    manifest.write_text(json.dumps(content | {"shape": [3, 40, 40]}))
+    with pytest.raises(ValueError, match=r"scenes has images of 3 channels, the network takes inputs of shape \[1, 28"):
         run.table()
 
 

@@ -563,7 +563,7 @@ def _probes(study: "Study", experiment: str) -> tuple[Probe, ...]:
             kind=probe.kind,
             arguments=_dumped(probe, leave_out={"kind", "snapshots"}) | _held_out(study, probe.kind),
             suffix=f"/{name}" if kinds.count(probe.kind) > 1 else "",
-            snapshots=tuple(probe.epochs(entry.snapshot_epochs)),
+            snapshots=tuple(probe.probed(entry.snapshot_epochs)),
             function=probe_of(probe.kind).function,
             split=probe_of(probe.kind).split,
         )
@@ -587,7 +587,7 @@ def _own_probes(study: "Study", experiment: str) -> tuple[OwnProbe, ...]:
             file=str(probe.file),
             arguments=dict(probe.parameters),
             splits=probe.splits,
-            snapshots=tuple(probe.epochs(entry.snapshot_epochs)),
+            snapshots=tuple(probe.probed(entry.snapshot_epochs)),
             dataset=probe.dataset,
         )
         for name, probe in study.own_probes.items()

@@ -25,7 +25,7 @@ from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
 from nclens.workflow.paths import StudyFolder
-from nclens.workflow.specs import LOSS_AFTER, OwnProbe, Probe, ProbeRun
+from nclens.workflow.specs import LOSS_AFTER, PREPROCESSED, OwnProbe, Probe, ProbeRun
 
 
 def probe(spec: ProbeRun, root: Path, threads: int) -> None:
@@ -69,6 +69,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 continue
             try:
                 known = {"network": network, "train": train, "test": test, "validation": validation, **of_data}
+                known |= {"untrained": partial(_untrained, spec, manifest, network)}
                 known |= {"loss": _trained(spec, epoch, train, network.head.out_features)}
                 found = _call(library_function(entry.function), arguments | known)
             except ValueError as error:
@@ -103,6 +104,19 @@ def _trained(spec: ProbeRun, epoch: int, train: Split, classes: int) -> Callable
     return library_function(LOSS_AFTER)(spec.loss, epoch, spec.epochs, counts)
 
 
+def _untrained(spec: ProbeRun, manifest: dict[str, Any], trained: Network) -> Network:
+    """Return the run's network with the random weights that `train` begins with, and the preprocessing that it has."""
+    device = trained.head.weight.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(spec.seed, "weights"))
+        network = network_of(spec.model, manifest)
+    if spec.model.name == PREPROCESSED:
+        fitted = ("backbone.scale", "backbone.shift")
+        kept = {name: value for name, value in trained.state_dict().items() if name in fitted}
+        network.load_state_dict(kept, strict=False)
+    return place_network(network, manifest["shape"], device).eval()
+
+
 def _given(
     entry: Probe, seed: int, manifest: dict[str, Any], folder: StudyFolder, device: torch.device
 ) -> dict[str, Any]:
@@ -116,7 +130,15 @@ def _given(
 def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: torch.device) -> tuple[Split, Split]:
     """Return both splits of the data set that a probe names, normalised as the network's own."""
     other = read_json(folder.manifest(name), "prepare")
-    if other["shape"] != manifest["shape"]:
+    if other.get("task") == "segmentation":
+        # A feature map is there of images of any size.
+        if other["shape"][0] != manifest["shape"][0]:
+            own = manifest["shape"]
+            raise ValueError(
+                f"the probe's data set {name} has images of {other['shape'][0]} channels, the network takes inputs of "
+                f"shape {own}"
+            )
+    elif other["shape"] != manifest["shape"]:
         raise ValueError(
             f"the probe's data set {name} has inputs of shape {other['shape']}, the network takes {manifest['shape']}"
         )
