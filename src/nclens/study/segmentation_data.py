@@ -88,4 +88,4 @@ class OxfordPets(SegmentationData):
         return (self.channels, self.image_size, self.image_size)
 
 
-SEGMENTATION_KINDS = {"scenes": Scenes, "oxford_pets": OxfordPets}
+SEGMENTATION_KINDS: dict[str, type[Closed]] = {"scenes": Scenes, "oxford_pets": OxfordPets}
