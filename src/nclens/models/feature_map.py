@@ -69,12 +69,11 @@ class FeatureMap(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the map (N, C, h, w)."""
         if self._calls is None:
-            for module in self.backbone.modules():
-                if not isinstance(module, Preprocessed):
-                    return module.feature_map(inputs)
-                if module.affine:
-                    inputs = inputs * module.scale + module.shift
-        assert self._calls is not None
+            module: Any = self.backbone
+            while isinstance(module, Preprocessed):
+                inputs = inputs * module.scale + module.shift if module.affine else inputs
+                module = module.network
+            return module.feature_map(inputs)
         name, last = self._calls
         seen = 0
 
