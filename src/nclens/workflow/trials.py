@@ -48,12 +48,13 @@ def described_data(data: Read) -> Iterator[str]:
     """Yield a line on each data set: sizes of its splits, shape of an input, number of classes or targets."""
     for name, (_, manifest) in data.items():
         task, outputs = task_of(manifest), output_count(manifest)
-        sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
-        sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
+        inputs, samples = ("sequences", "tokens") if task == "sequences" else ("samples", "samples")
+        sizes = f"{manifest['train']:,} training and {manifest['test']:,} test {inputs}"
+        sizes += f", {manifest['val']:,} validation {inputs}" if "val" in manifest else ""
         line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {OUTPUTS[task]}"
         if (counts := manifest.get("train_counts")) is not None:
             low, high = min(counts), max(counts)
-            line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
+            line += f" of {low:,} training {samples}" if low == high else f" of {low:,} to {high:,} training {samples}"
         yield line
 
 
