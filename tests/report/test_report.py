@@ -673,6 +673,20 @@ def test_alterations_of_the_training_split_and_the_validation_split_are_on_the_p
     assert rows["temperature fitted on"] == "the validation split; scores after scaling are of the whole test set"
 
 
+def test_what_of_sequences_is_not_measured_not_known_or_not_trained_on_is_on_the_page():
+    made = {"task": "sequences", "classes": ["a", "b"], "tokens": {"train": 50, "test": 9}, "min_samples": 10}
+    made |= {"left_out": {"train": [], "test": [1]}, "left_out_tokens": {"train": 0, "test": 4}}
+    rows = {key: text for key, text, _ in _manifest(made, [])}
+    assert rows["target tokens"] == "train 50, test 9"
+    assert rows["classes with fewer than 10 measured tokens, left out"] == "train 0, test 1"
+    assert rows["their tokens"] == "train 0, test 4"
+    assert "unknown target tokens" not in rows
+    unknown = {"train": {"source": 1, "target": 2}, "test": {"source": 3, "target": 0}}
+    rows = {key: text for key, text, _ in _manifest(made | {"unknown": unknown, "too_long": 0}, [])}
+    assert (rows["unknown source tokens"], rows["unknown target tokens"]) == ("train 1, test 3", "train 2, test 0")
+    assert rows["training pairs left out for their length"] == "0"
+
+
 def test_runs_that_differ_in_versions_or_data_are_reported():
     runs = simulated_runs()
     odd = runs["mnist5k", "resnet8", "ls", 2]

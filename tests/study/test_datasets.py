@@ -277,6 +277,7 @@ def texts(**keys):
         ({"vocabulary_size": [50, 50, 50]}, "vocabulary_size: must be a whole number, or must have at most 2 entries"),
         ({"longest": 0}, "longest = 0"),
         ({"train_pairs": 0}, "train_pairs = 0"),
+        ({"train_pairs": 1}, "training.batch_size = 2: must be at most the 1 training"),
     ],
 )
 def test_a_mistake_in_texts_is_named(keys, message):

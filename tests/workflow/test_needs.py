@@ -73,6 +73,22 @@ def test_measuring_needs_grow_with_the_features(tmp_path):
     assert wide.memory_mb < 4000
 
 
+def test_needs_of_sequences_grow_with_the_vocabulary(tmp_path):
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "width": 64}
+    model = specs.Entry("small", "transformer", arguments=sizes)
+    facts = {"task": "sequences", "shape": [100], "train": 20_000, "test": 1000}
+    facts |= {"tokens": {"train": 400_000, "test": 20_000}, "vocabulary": {"longest_target": 50}}
+    facts |= {"measured": {"train": list(range(1000)), "test": list(range(1000))}}
+    small, large = (write(tmp_path / f"{count}.json", facts | {"classes": ["a"] * count}) for count in (40, 8000))
+    extract = specs.Extract("data", model, (1, 10), (1, 10), "cpu")
+    first, second = measuring_needs(extract, small, 64), measuring_needs(extract, large, 64)
+    # 20,000 tokens of each split: 5.1 GB in double precision, four at once, and 1.3 GB in single precision.
+    assert second.memory_mb - first.memory_mb == pytest.approx(1e-6 * (4 * 8 + 2 * 4) * 20_000 * 7960, rel=1e-3)
+    assert second.minutes > first.minutes + 15
+    spec = replace(SPEC, model=model)
+    assert training_needs(spec, large, []).minutes > training_needs(spec, small, []).minutes
+
+
 def test_probing_needs_grow_with_what_is_asked(tmp_path):
     manifests = {
         "data": write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000}),

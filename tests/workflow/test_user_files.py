@@ -336,6 +336,29 @@ def test_prepared_data_need_their_files_no_more(own, tmp_path):
         assert Plan(plan.study).user_digests("arrays") == {"path": MISSING}
 
 
+def test_an_edit_of_a_text_is_one_of_its_split_and_language(tmp_path):
+    keys = [f"{split}{language}_path" for split in ("", "test_", "val_") for language in ("source", "target")]
+    for key in keys:
+        write(tmp_path / f"{key}.txt", b"a line\n")
+    entry = {"source": "parallel_text", "vocabulary_size": 50} | {key: f"{key}.txt" for key in keys}
+    experiment = {"dataset": "text", "model": "small", "losses": ["ce"], "seeds": [0]}
+    study = load_study(
+        {
+            "study": "text",
+            "data_dir": str(tmp_path),
+            "datasets": {"text": entry},
+            "models": {"small": {"name": "transformer"}},
+            "losses": {"ce": {"name": "ce"}},
+            "experiments": {"text": experiment | {"training": {"epochs": 1, "batch_size": 2}}},
+        }
+    )
+    before = Plan(study).user_digests("text")
+    assert list(before) == keys
+    write(tmp_path / "val_target_path.txt", b"another line\n")
+    after = Plan(study).user_digests("text")
+    assert {key for key in keys if before[key] != after[key]} == {"val_target_path"}
+
+
 def test_prepare_refuses_a_file_that_is_not_the_one_planned_with(own, tmp_path):
     plan = Plan(load_study(own.raw, [tmp_path / "mine"]))
 

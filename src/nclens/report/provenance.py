@@ -129,6 +129,7 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "targets": ", ".join(manifest.get("targets", [])),
         "expert": _expert(manifest["expert"]) if "expert" in manifest else None,
         "simulator": ", ".join(f"{name} {version}" for name, version in manifest.get("simulator", {}).items()),
+        **_tokens(manifest),
         "shape of a sample": " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else shape,
         "temperature fitted on": _held_out(manifest) if classes else None,
         "SHA-256": manifest.get("sha256"),
@@ -140,6 +141,28 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
             address = re.fullmatch(r"https?://\S+", text)
             rows.append((key, text, "link" if address else "code" if key == "SHA-256" else "text"))
     return rows
+
+
+def _tokens(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The target tokens of sequences by split, and what is not measured, not known or not trained on."""
+    if manifest.get("task") != "sequences":
+        return {}
+    unknown = manifest.get("unknown", {})
+    return {
+        "target tokens": _by_split(manifest["tokens"]),
+        f"classes with fewer than {manifest['min_samples']} measured tokens, left out": _by_split(
+            {split: len(classes) for split, classes in manifest["left_out"].items()}
+        ),
+        "their tokens": _by_split(manifest["left_out_tokens"]),
+        "unknown source tokens": _by_split({split: found["source"] for split, found in unknown.items()}),
+        "unknown target tokens": _by_split({split: found["target"] for split, found in unknown.items()}),
+        "training pairs left out for their length": manifest.get("too_long"),
+    }
+
+
+def _by_split(counts: Mapping[str, int]) -> str:
+    """Numbers by split, such as `train 10, test 5`."""
+    return ", ".join(f"{split} {count}" for split, count in counts.items())
 
 
 def _alteration(chosen: Mapping[str, Any] | None) -> str | None:

@@ -105,6 +105,11 @@ class ParallelText(SequenceData):
     """Training pairs, a seeded choice of which more contain fewer; null takes all."""
 
     @property
+    def train_samples(self) -> int | None:
+        """Training pairs, of which some may be left out for their length."""
+        return self.train_pairs
+
+    @property
     def kept_classes(self) -> int:
         """Tokens of the target's vocabulary."""
         return self.vocabulary_size if isinstance(self.vocabulary_size, int) else self.vocabulary_size[1]

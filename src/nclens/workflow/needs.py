@@ -27,6 +27,8 @@ GFLOPS = {
 }
 #: Of a Transformer, for each parameter of a layer and token: a multiply-add. A layer has some 14 d^2 parameters.
 _LAYER = 2 * 14
+#: Seconds that measuring takes for a logit, most of them in the search for a temperature.
+_MEASURED_LOGIT = 2e-6
 #: What is assumed of a model that is not in the table.
 GFLOPS_UNKNOWN = 2.0
 #: Operations a second that training reaches on one CPU core and on a GPU, 1e9; modest ones of their kind.
@@ -82,11 +84,14 @@ def measuring_needs(spec: Extract, manifest: Path, dim: int | None) -> Needs:
     """
     data = _read(manifest) or {}
     operations, values = _operations(spec.model, data)
-    samples = _samples(data)
+    samples, logits = _samples(data), _logits(data)
     features = samples * (dim or 512)
-    seconds = len(spec.snapshots) * (operations * samples / (1e9 * _rate(spec.device)) + 2e-7 * features)
-    # One snapshot at a time: features in single precision, a copy, and chunks in double precision.
-    memory = (2 * 4 * features + 2 * values * samples) / 1e6
+    seconds = len(spec.snapshots) * (
+        operations * samples / (1e9 * _rate(spec.device)) + 2e-7 * features + _MEASURED_LOGIT * sum(logits)
+    )
+    # One snapshot at a time: features in single precision, a copy, and chunks in double precision. Logits in single
+    # precision, of one split in double precision with their probabilities and products.
+    memory = (2 * 4 * features + 2 * values * samples + 4 * sum(logits) + 4 * 8 * max(logits, default=0)) / 1e6
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
 
 
@@ -137,9 +142,28 @@ def _operations(model: Entry | None, data: Mapping[str, Any]) -> tuple[float, in
     if model.called == "transformer":
         sizes = model.arguments
         layers = sizes["encoder_layers"] + sizes["decoder_layers"]
-        return _LAYER * layers * sizes["width"] ** 2 * math.prod(shape), math.prod(shape)
+        head = 2 * len(data.get("classes", [])) * sizes["width"] * _target_length(data)
+        return _LAYER * layers * sizes["width"] ** 2 * math.prod(shape) + head, math.prod(shape)
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
     return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
+
+
+def _target_length(data: Mapping[str, Any]) -> int:
+    """Return the tokens of the longest target of sequences; 0 where it is not known."""
+    return data.get("vocabulary", {}).get("longest_target", 0)
+
+
+def _logits(data: Mapping[str, Any]) -> list[float]:
+    """Return the numbers of logits of the measured tokens of each split of sequences; none of other data.
+
+    Of those, features and inputs are the larger part.
+    """
+    if data.get("task") != "sequences":
+        return []
+    return [
+        len(data["classes"]) * data["tokens"][split] * len(chosen) / data[split]
+        for split, chosen in data["measured"].items()
+    ]
 
 
 def _samples(data: Mapping[str, Any]) -> int:

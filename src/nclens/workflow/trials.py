@@ -56,12 +56,13 @@ def described_data(data: Read) -> Iterator[str]:
         # Masks have the names of their classes where labels have them.
         names = OUTPUTS.get(task, "classes")
         outputs = len(manifest[names])
-        sizes = f"{manifest['train']:,} training and {manifest['test']:,} test samples"
-        sizes += f", {manifest['val']:,} validation samples" if "val" in manifest else ""
+        read, counted = ("sequences", "tokens") if task == "sequences" else ("samples", "samples")
+        sizes = f"{manifest['train']:,} training and {manifest['test']:,} test {read}"
+        sizes += f", {manifest['val']:,} validation {read}" if "val" in manifest else ""
         line = f"{name}: {sizes} of shape {tuple(manifest['shape'])}, {outputs} {names}"
         if (counts := manifest.get("train_counts")) is not None:
             low, high = min(counts), max(counts)
-            line += f" of {low:,} training samples" if low == high else f" of {low:,} to {high:,} training samples"
+            line += f" of {low:,} training {counted}" if low == high else f" of {low:,} to {high:,} training {counted}"
             line += f": {listed(manifest['classes'])}"
         yield line
         # Only a function of the user's own may return such splits.

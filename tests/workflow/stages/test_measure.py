@@ -55,6 +55,14 @@ def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
     )
 
 
+def test_of_too_many_classes_imbalance_is_not_measured(run, monkeypatch):
+    tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
+    write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | {"train_counts": torch.tensor([10, 20, 30])}))
+    assert measured(run, CE)[4, "train", "train_count_class_2"] == 30
+    monkeypatch.setattr("nclens.workflow.stages.measure.MOST_CLASSES", 2)
+    assert not {"nc1_balanced", "train_count_class_2"} & set(measured(run, CE)[4].index.get_level_values(1))
+
+
 def test_a_test_split_may_lack_classes_and_unequal_and_noisy_classes_have_measures_of_their_own(run):
     tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
     here, few = tensors["test.targets"] < 2, torch.arange(30) < 28

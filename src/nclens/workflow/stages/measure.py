@@ -22,6 +22,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
 Read = Callable[[int], dict[str, Tensor]]
 Rows = Iterator[tuple[int, str, str, float]]
+#: Classes above which imbalance is not measured: it has nine numbers of each class, and a cost of K^3.
+MOST_CLASSES = 1000
 
 
 def measure(spec: Measure, run: Path, threads: int) -> None:
@@ -73,8 +75,11 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
 def _unequal(tensors: dict[str, Tensor], classes: int) -> Tensor | None:
     """Return the training samples of each class.
 
-    None where all have as many, and measures of imbalance say nothing new, or where one has none.
+    None where all have as many, and measures of imbalance say nothing new, where one has none, or where there are more
+    than `MOST_CLASSES`.
     """
+    if classes > MOST_CLASSES:
+        return None
     counts = tensors.get("train_counts")
     counts = tensors["train.targets"].bincount(minlength=classes) if counts is None else counts
     return None if bool((counts == counts[0]).all() | (counts == 0).any()) else counts
