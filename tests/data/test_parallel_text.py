@@ -8,8 +8,8 @@ pytest.importorskip("tokenizers")
 from tokenizers import Tokenizer
 
 from nclens.data.parallel_text import detokenise
+from nclens.data.prepared import references_of
 from nclens.data.raw import RawData
-from nclens.data.sequences import references_of
 from nclens.metrics.translation import text_scores
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.stages.prepare import describe

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from nclens.data.prepared import measured_split, place_split
-from nclens.data.sequences import Sequences, references_of
+from nclens.data.prepared import measured_split, place_split, references_of
+from nclens.data.sequences import Sequences
 from nclens.data.tasks import output_count, sample_count
 from nclens.workflow.stages.prepare import describe
 

@@ -49,7 +49,7 @@ RERUN = {
     **dict.fromkeys(("data.dataset", "data.labels", "data.numbers", "data.shares"), "ingest prepare"),
     **dict.fromkeys(("data.chosen_classes", "data.mnist5k", "data.regression"), "prepare"),
     "data.prepared": "extract ingest probe train",
-    "data.tasks": "draw extract ingest probe track train",
+    "data.tasks": "draw extract ingest predict probe theory track train",
     "data.tensors": "extract ingest probe track train",
     "figures": "",
     "figures.catalogue": "draw report",

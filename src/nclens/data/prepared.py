@@ -1,5 +1,6 @@
-"""Place a prepared data set on a device."""
+"""Place a prepared data set on a device, and read what it has beside its splits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,3 +34,9 @@ def measured_split(tensors: dict[str, Tensor], manifest: dict[str, Any], device:
 def place_splits(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device) -> tuple[Split, Split]:
     """Return the training and the test split of a prepared data set on a device; both are taken out of `tensors`."""
     return place_split(tensors, manifest, device, "train"), place_split(tensors, manifest, device, "test")
+
+
+def references_of(tensors: Mapping[str, Tensor], split: str) -> list[str] | None:
+    """Return the references of a split, a line a sequence; None where the prepared data have none."""
+    found = tensors.get(f"{split}.references")
+    return None if found is None else found.numpy().tobytes().decode().split("\n")

@@ -139,12 +139,6 @@ class Sequences(Splits):
         return super().tensors | {name: torch.frombuffer(text, dtype=torch.uint8) for name, text in encoded.items()}
 
 
-def references_of(tensors: Mapping[str, Tensor], split: str) -> list[str] | None:
-    """Return the references of a split, a line a sequence; None where the prepared data have none."""
-    found = tensors.get(f"{split}.references")
-    return None if found is None else found.numpy().tobytes().decode().split("\n")
-
-
 def _padded(sequences: Sequence[Sequence[int]], length: int) -> Tensor:
     """Return (N, length), int32, padded with -1."""
     rows = [[*one, *[PADDING] * (length - len(one))] for one in sequences]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nclens.data.tasks import OUTPUTS, output_count, task_of
 from nclens.data.tensors import Split
-from nclens.models.encoder_decoder import AtEveryPlace
+from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import network_of
 from nclens.workflow.epochs import read_weights
 from nclens.workflow.files import read_json, read_tensors
@@ -66,7 +66,9 @@ def log(run_id: str, root: Path, spec: TrackRun, record: Mapping[str, Any]) -> s
     example, target = data["train.inputs"][:2].contiguous(), data["train.targets"][:2]
     recorded: nn.Module
     if task_of(manifest) == "sequences":
-        recorded, form = AtEveryPlace(network), _form(example.numpy(), *target.shape[1:], output_count(manifest))
+        # By name, so that its code counts for sequences alone.
+        recorded = library_function("nclens.models.encoder_decoder:AtEveryPlace")(network)
+        form = _form(example.numpy(), *target.shape[1:], output_count(manifest))
     else:
         split = Split.place(example, target, manifest["mean"], manifest["std"], "cpu")
         # One value a channel: a split on the device has it for every pixel.

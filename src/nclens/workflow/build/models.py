@@ -1,24 +1,30 @@
 """From a model entry to a network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from nclens.data.tasks import output_count
-from nclens.models import MODELS, Network, Vocabulary, split_at_head
+from nclens.models import MODELS, Network, split_at_head
 from nclens.workflow.build.functions import call, library_function
 from nclens.workflow.specs import Entry, flat
+
+if TYPE_CHECKING:
+    from nclens.models import Vocabulary
 
 
 def network_of(entry: Entry | dict[str, Any], manifest: Mapping[str, Any]) -> Network:
     """Return the network of a model entry for a prepared data set; arguments and errors as `build_network`."""
     entry = flat(entry) if isinstance(entry, Entry) else entry
-    shape = Vocabulary(**manifest["vocabulary"]) if "vocabulary" in manifest else manifest["shape"]
+    shape = manifest["shape"]
+    if "vocabulary" in manifest:
+        # By name, so that its code counts for networks of sequences alone.
+        shape = library_function("nclens.models:Vocabulary")(**manifest["vocabulary"])
     return build_network(entry, shape, output_count(manifest))
 
 
-def build_network(entry: dict[str, Any], shape: Sequence[int] | Vocabulary, outputs: int) -> Network:
+def build_network(entry: dict[str, Any], shape: "Sequence[int] | Vocabulary", outputs: int) -> Network:
     """Return the network of a model entry for inputs of `shape` (C, H, W) or (F,), or sequences, and K = `outputs`.
 
     The user's own function gets `shape` and `outputs` and its parameters, and returns a module that ends in a linear
@@ -29,7 +35,7 @@ def build_network(entry: dict[str, Any], shape: Sequence[int] | Vocabulary, outp
         ValueError: the model does not fit the inputs or K, or has no linear head.
     """
     entry = {key: value for key, value in entry.items() if key != "entry"}
-    given: Any = shape if isinstance(shape, Vocabulary) else tuple(shape)
+    given: Any = tuple(shape) if isinstance(shape, Sequence) else shape
     if "function" in entry:
         module = call(entry["file"], entry["function"], given, outputs, **entry["parameters"])
         return split_at_head(_returning_logits(module), given, outputs, entry["function"])

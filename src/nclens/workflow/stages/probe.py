@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from nclens.data.prepared import place_split, place_splits
-from nclens.data.sequences import references_of
+from nclens.data.prepared import place_split, place_splits, references_of
 from nclens.data.tasks import split_names
 from nclens.data.tensors import Split
 from nclens.models import Network, place_network
