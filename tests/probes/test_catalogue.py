@@ -15,6 +15,7 @@ ENTRIES = {
     "out_of_distribution": {"dataset": "other"},
     "layers": {},
     "sharpness": {},
+    "decoding": {},
     "gradient_variance": {},
     "mutual_information": {},
 }
@@ -28,7 +29,7 @@ def test_the_function_takes_what_the_stage_gives(kind):
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
     given = {"network", "untrained", "train", "test", "validation", "other", "seed", "loss"}
-    given |= {"held_out", "held_out_seed"}
+    given |= {"held_out", "held_out_seed", "references", "manifest"}
     assert wanted - keys <= given
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)
@@ -61,6 +62,6 @@ def test_an_unknown_kind_is_refused():
     with pytest.raises(
         ValueError,
         match=r"no probe of kind 'spin'; allowed: transfer, segmentation, out_of_distribution, layers, sharpness, "
-        "gradient_variance, mutual_information",
+        "decoding, gradient_variance, mutual_information",
     ):
         probe_of("spin")

@@ -67,7 +67,7 @@ def check_task(
         )
         raise PydanticCustomError("augmentation", message, context)
     if probes := [probe for probe in experiment.probes if probe in unfit_probes]:
-        message = "experiments.{name}.probes = {probes}: are not for the task of {dataset}, {task}"
+        message = "experiments.{name}.probes = {probes}: do not go with {task}, the task of {dataset}"
         raise PydanticCustomError("probes", message, {**context, "probes": ", ".join(probes)})
     for figure in experiment.figures or ():
         if figure in FIGURES and FIGURES[figure].task != task:
