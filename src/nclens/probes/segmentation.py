@@ -175,8 +175,8 @@ class _Segmenter:
                 inputs, masks = split.take(index)
                 made = self._maps(split, inputs) if maps is None else maps[index]
                 targets = masks.long()
-                # Summed here: PyTorch's own sum differs from run to run on a GPU. Of a batch without a class the mean is
-                # 0, not nan.
+                # Summed here: PyTorch's own sum differs from run to run on a GPU. Of a batch without a class
+                # the mean is 0, not nan.
                 losses = functional.cross_entropy(
                     upsample(self.head(made)), targets, ignore_index=IGNORED, reduction="none"
                 )
