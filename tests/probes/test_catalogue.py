@@ -65,3 +65,10 @@ def test_an_unknown_kind_is_refused():
         "decoding, gradient_variance, mutual_information",
     ):
         probe_of("spin")
+
+
+def test_the_table_of_losses_has_floor_and_ceiling_of_segmentation_beside_it():
+    probe = PROBES["segmentation"]
+    shown = [metric.name for metric in probe.metrics if metric.better and metric.name in probe.summarised]
+    bounds = ("segmentation_floor_miou", "segmentation_ceiling_miou")
+    assert shown == ["segmentation_miou", "segmentation_pixel_accuracy", *bounds]

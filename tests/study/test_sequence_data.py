@@ -15,7 +15,7 @@ def study(**changes):
         "study": "spelling",
         "datasets": {"words": {"source": "cmudict", "train_words": 100}, "digits": {"source": "mnist5k"}},
         "models": {"small": {"name": "transformer", "width": 8}, "images": {"name": "resnet8"}},
-        "losses": {"ce": {"name": "ce"}, "mse": {"name": "regression_mse"}},
+        "losses": {"ce": {"name": "ce"}},
         "probes": {"beam": {"kind": "decoding"}, "sharp": {"kind": "sharpness"}},
         "experiments": {"spelling": spelling | changes},
     }

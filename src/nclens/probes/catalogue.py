@@ -188,10 +188,15 @@ PROBES: dict[str, Probe] = {
         metrics=(
             Metric("segmentation_miou", "mIoU of segmentation", "higher", most=1.0),
             Metric("segmentation_pixel_accuracy", "pixel accuracy of segmentation", "higher", most=1.0),
-            Metric("segmentation_floor_miou", "mIoU, random backbone", most=1.0),
-            Metric("segmentation_floor_pixel_accuracy", "pixel accuracy, random backbone", most=1.0),
-            Metric("segmentation_ceiling_miou", "mIoU, backbone trained on the masks", most=1.0),
-            Metric("segmentation_ceiling_pixel_accuracy", "pixel accuracy, backbone trained on the masks", most=1.0),
+            Metric("segmentation_floor_miou", "mIoU, random backbone", "higher", most=1.0),
+            Metric("segmentation_floor_pixel_accuracy", "pixel accuracy, random backbone", "higher", most=1.0),
+            Metric("segmentation_ceiling_miou", "mIoU, backbone trained on the masks", "higher", most=1.0),
+            Metric(
+                "segmentation_ceiling_pixel_accuracy",
+                "pixel accuracy, backbone trained on the masks",
+                "higher",
+                most=1.0,
+            ),
         ),
         cost=_segmentation,
         summarised=(
