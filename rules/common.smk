@@ -52,7 +52,9 @@ ENVIRONMENT = "../envs/environment.yaml"
 WARNING = "--signal=TERM@180"
 # Every process of the job gets it. The shell waits for the checkpoint, and the log for the last line: else the job would
 # end at once, and Slurm would kill what still writes. The options are Snakemake's own, which a prefix replaces.
-shell.prefix("set -euo pipefail; trap : TERM; tee() {{ trap '' TERM; exec tee \"$@\"; }}; ")
+shell.prefix(
+    "set -euo pipefail; trap : TERM; tee() {{ trap '' TERM; exec tee \"$@\"; }}; "
+)
 
 
 # Runs that other studies have made; a function of the output is no reason to run again: neither is a path.

@@ -35,11 +35,11 @@ def test_tokens_are_classified():
     [
         (
             {"model": "images"},
-            "experiments.spelling.model = images: words has sequences, for a transformer; allowed: small",
+            "experiments.spelling.model = images: words has sequences, for a `transformer`; allowed: small",
         ),
         (
             {"dataset": "digits"},
-            "experiments.spelling.model = small: digits has no sequences for a transformer; allowed: images",
+            "experiments.spelling.model = small: digits has no sequences, which a transformer needs; allowed: images",
         ),
         ({"probes": ["sharp"]}, "experiments.spelling.probes = sharp: do not go with sequences, the task of words"),
         (
