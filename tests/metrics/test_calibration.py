@@ -296,6 +296,16 @@ def test_authors_grid():
     assert AUTHORS_TEMPERATURES[-1] == pytest.approx(10)
 
 
+def test_rows_of_many_classes_a_few_at_a_time_give_the_same_temperatures(monkeypatch):
+    logits, y = draw(3, n=90, classes=60)
+    logits[:, 7] = torch.where(y == 7, logits[:, 7], -math.inf)  # masked, but for its own samples
+    whole = fit_temperature(logits, y), authors_temperature(logits, y)
+    monkeypatch.setattr(calibration, "_MANY_CLASSES", 2)
+    for cached in (2**15, 700, 1):
+        monkeypatch.setattr(calibration, "_CACHED", cached)
+        assert (fit_temperature(logits, y), authors_temperature(logits, y)) == whole
+
+
 def test_authors_temperature_prefers_one_among_equals():
     assert authors_temperature(torch.zeros(2, 2), torch.tensor([0, 1])) == 1
 

@@ -14,7 +14,7 @@ confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,9 @@ AUTHORS_TEMPERATURES = tuple(10 ** (step / 100) for step in range(-100, 101))
 SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classwise", "confidence")
 """The metrics that :func:`temperature_metrics` gives with and without scaling."""
 
+
+#: Classes from which on rows are taken a few at a time, and numbers that a processor's cache holds.
+_MANY_CLASSES, _CACHED = 500, 2**15
 
 KEYS = (
     *SCORES,
@@ -512,7 +515,10 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
         return 1.0
 
     def slope(log_temperature: float) -> float:
-        return float((torch.softmax(z / math.exp(log_temperature), dim=1) * finite).sum(dim=1).mean())
+        temperature = math.exp(log_temperature)
+        return float(
+            _by_rows(lambda z, finite: (torch.softmax(z / temperature, dim=1) * finite).sum(dim=1), z, finite).mean()
+        )
 
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     if slope(low) <= 0:
@@ -520,6 +526,18 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
     if slope(high) >= 0:
         return TEMPERATURE_BOUNDS[1]
     return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def _by_rows(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Return a function of the rows of tensors (N, K), (N,); of many classes a few rows at a time.
+
+    Those stay in a processor's cache, which takes a third of the time.
+    """
+    classes = values[0].shape[1]
+    if classes < _MANY_CLASSES or values[0].device.type != "cpu":
+        return function(*values)
+    parts = zip(*(each.split(max(1, _CACHED // classes)) for each in values), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
 def authors_temperature(logits: Array, labels: Array) -> float:
@@ -537,7 +555,8 @@ def authors_temperature(logits: Array, labels: Array) -> float:
     correct = (z.argmax(dim=1) == labels).double()
 
     def error(temperature: float) -> float:
-        return expected_error(_equal_width(torch.softmax(z / temperature, dim=1).amax(dim=1), correct, BINS))
+        confidences = _by_rows(lambda z: torch.softmax(z / temperature, dim=1).amax(dim=1), z)
+        return expected_error(_equal_width(confidences, correct, BINS))
 
     return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
 
