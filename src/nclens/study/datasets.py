@@ -28,12 +28,11 @@ from nclens.study.fields import (
 from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.segmentation_data import SEGMENTATION_KINDS
 from nclens.study.sequence_data import SEQUENCE_KINDS
+from nclens.study.shares import Shares
 from nclens.study.torchvision_sets import SETS, Known
 
 #: Samples of each class.
 PerClass = Annotated[Integer, Field(ge=2, lt=2**31)]
-#: Part of a set.
-Share = Annotated[Number, Field(gt=0, lt=1)]
 Layout = Literal["NCHW", "NHWC"]
 Entry = TypeVar("Entry", bound=Closed)
 
@@ -166,24 +165,6 @@ class Files(Altered, ChosenClasses):
             message = "normalisation has {given} channels, the images have {channels}"
             context = {"given": len(self.normalisation.mean), "channels": known.shape[0]}
             raise PydanticCustomError("normalisation", message, context)
-        return self
-
-
-class Shares(Closed):
-    """Keys of data that may be one set, which is split here."""
-
-    test: Share | None = None
-    """Share of one set that becomes the test split, in (0, 1): of each class, at least one sample; of a regression, of
-    all samples. Null where the data have a test split."""
-    validation: Share | None = None
-    """Share that becomes the validation split, in (0, 1), of one set, or of the training split where the data have a
-    test split; null makes none."""
-
-    @model_validator(mode="after")
-    def _leave_training_samples(self) -> Self:
-        if (self.test or 0) + (self.validation or 0) >= 1:
-            message = "test = {test} and validation = {validation}: together they must be below 1"
-            raise PydanticCustomError("shares", message, {"test": self.test, "validation": self.validation})
         return self
 
 

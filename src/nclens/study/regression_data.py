@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.digits import FiveThousand
-from nclens.study.fields import ArrayFile, Closed, Count, Integer, Seed, Sha256, Text
+from nclens.study.fields import ArrayFile, Closed, Count, Integer, Seed, Sha256, TableFile, Text
+from nclens.study.shares import Shares
 
 
 class RegressionData(Closed):
@@ -115,6 +116,44 @@ class Rollouts(RegressionData):
     """Columns of the targets to regress; null takes all."""
 
 
+class ImageTable(Shares, RegressionData):
+    """Images of a folder, and a table with a row an image: its file, and the numbers to regress."""
+
+    source: Literal["image_table"]
+    path: Text
+    """The folder of the images, below `data_dir` unless absolute."""
+    table_path: TableFile
+    """The table, below `data_dir` unless absolute."""
+    image: Text = "file"
+    """The column of the images' files, relative to the folder."""
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """The columns of the numbers to regress."""
+    split: Text | None = None
+    """The column that says `train`, `test` or `val`; null where `test`, a share, makes the test split."""
+    image_size: Annotated[Integer, Field(ge=4, le=1024)] | None = None
+    """Side in pixels that images are scaled and centrally cropped to; null where all have one size."""
+    channels: Literal[1, 3] = 3
+    """3 reads every image as RGB, 1 as grayscale."""
+    split_seed: Seed = 0
+    """Seed of the shares."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
+
+    @model_validator(mode="after")
+    def _has_a_test_split(self) -> Self:
+        if (self.split is None) == (self.test is None):
+            message = "needs a test split: either `split`, a column that names it, or `test`, a share as 0.2"
+            raise PydanticCustomError("shares", message)
+        columns = [self.image, *self.targets, *([self.split] if self.split else [])]
+        if repeated := [name for place, name in enumerate(columns) if name in columns[:place]]:
+            message = "the column {name} is named twice in `image`, `targets` and `split`"
+            raise PydanticCustomError("duplicates", message, {"name": repeated[0]})
+        return self
+
+
 class Mnist5kStrokes(FiveThousand, RegressionData):
     """MNIST-5k with numbers computed from each image: centroid, slant and thickness of the stroke."""
 
@@ -132,4 +171,5 @@ REGRESSION_KINDS: dict[str, type[Closed]] = {
     "swimmer_scripted": SwimmerScripted,
     "rollouts": Rollouts,
     "mnist5k_strokes": Mnist5kStrokes,
+    "image_table": ImageTable,
 }

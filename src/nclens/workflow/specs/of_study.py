@@ -85,7 +85,7 @@ def resolve(study: "Study") -> Resolve:
 
 #: Keys of data entries that are files or folders below the folder of raw data.
 PATHS = (
-    *("path", "test_path", "val_path"),
+    *("path", "test_path", "val_path", "table_path"),
     *("source_path", "target_path", "test_source_path", "test_target_path", "val_source_path", "val_target_path"),
 )
 
