@@ -42,5 +42,7 @@ def test_splits_share_no_word_and_the_test_words_are_the_seeds(made):
 
 
 def test_more_words_than_there_are_are_refused():
-    with pytest.raises(ValueError, match=r"cmudict has 124,926 words; test_words \+ validation_words = 124,926 are"):
+    with pytest.raises(
+        ValueError, match=r"cmudict has 124,926 words; test_words \+ validation_words \+ 1 = 124,927 are"
+    ):
         cmudict.load(None, 124_926, None, split_seed=0, measured_tokens=10, min_samples=2)

@@ -57,17 +57,17 @@ def test_lines_become_numbers_of_the_most_frequent_words(tmp_path):
 
 
 def test_the_manifest_counts_unknown_tokens_and_has_the_tokenizers(tmp_path):
-    data = made(tmp_path, val_source=["the bird sleeps"], val_target=["der Vogel schläft"])
+    data = made(tmp_path, val_source=2 * ["the bird sleeps"], val_target=2 * ["der Vogel schläft"])
     manifest = describe(data)
     assert manifest["unknown"] == {
         "train": {"source": 6, "target": 9},
         "test": {"source": 4, "target": 6},
-        "val": {"source": 1, "target": 1},
+        "val": {"source": 2, "target": 2},
     }
     assert manifest["unknown"]["test"]["target"] == sum(row.count(0) for row in rows(data, "test"))
     found = Tokenizer.from_str(manifest["tokenizers"]["target"]).encode(TARGET[1], add_special_tokens=False)
     assert [*found.ids, data.end] == rows(data, "train")[1]
-    assert manifest["val"] == 1
+    assert manifest["val"] == 2
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -10,7 +10,7 @@ from nclens.workflow.stages.prepare import describe
 
 FIELDS = {"classes": ["a", "b", "end"], "source_tokens": ["x", "y"], "end": 2}
 TRAIN = ([[0], [1, 1, 0], [0, 1]], [[0, 1, 1], [], [1]])
-TEST = ([[1]], [[0]])
+TEST = ([[1], [0]], [[0], [0]])
 
 
 def data(**changes):
@@ -25,7 +25,7 @@ def test_lists_are_padded_and_each_target_ends():
         [0, 1, -1, 1, 2, -1, -1],
     ]
     assert made.train_targets.tolist() == [[0, 1, 1, 2], [2, -1, -1, -1], [1, 2, -1, -1]]
-    assert made.test_inputs.tolist() == [[1, -1, -1, 0, 2, -1, -1]]
+    assert made.test_inputs.tolist() == [[1, -1, -1, 0, 2, -1, -1], [0, -1, -1, 0, 2, -1, -1]]
     assert made.train_inputs.dtype == torch.int32
     assert made.train_targets.dtype == torch.int64
 
@@ -34,7 +34,7 @@ def test_the_manifest_counts_tokens():
     manifest = describe(data())
     assert manifest["task"] == "sequences"
     assert manifest["train"] == 3
-    assert manifest["tokens"] == {"train": 7, "test": 2}
+    assert manifest["tokens"] == {"train": 7, "test": 4}
     assert manifest["train_counts"] == [1, 3, 3]
     assert manifest["vocabulary"] == {"source": 2, "target": 3, "end": 2, "longest_source": 3, "longest_target": 4}
     assert (manifest["shape"], manifest["mean"], manifest["std"]) == ([7], [0.0], [1.0])
@@ -43,21 +43,22 @@ def test_the_manifest_counts_tokens():
 
 
 def test_whole_sequences_are_measured_until_there_are_enough_tokens():
-    made = data(measured_tokens=5)
-    manifest = describe(made)
-    chosen = manifest["measured"]["train"]
-    assert sum(int((made.train_targets[one] >= 0).sum()) for one in chosen) <= 5
-    assert chosen == describe(made)["measured"]["train"]
+    made = data(measured_tokens=6)
+    chosen = made.tensors["train.measured"].tolist()
+    assert 0 < sum(int((made.train_targets[one] >= 0).sum()) for one in chosen) <= 6
+    assert chosen == data(measured_tokens=6).tensors["train.measured"].tolist()
     assert describe(data())["measured"]["train"] == [0, 1, 2]
     # One at least, however long.
-    assert len(describe(data(measured_tokens=1))["measured"]["train"]) == 1
+    assert len(data(measured_tokens=1).tensors["train.measured"]) == 1
 
 
 def test_classes_of_few_tokens_are_left_out_and_counted():
     manifest = describe(data())
-    assert manifest["left_out"] == {"train": [0], "test": [0, 1, 2]}
-    assert manifest["left_out_tokens"] == {"train": 1, "test": 2}
-    assert describe(data(min_samples=4))["left_out"]["train"] == [0, 1, 2]
+    assert manifest["left_out"] == {"train": [0], "test": [1]}
+    assert manifest["left_out_tokens"] == {"train": 1, "test": 0}
+    message = r"train targets: of the 7 tokens that are measured, 0 classes have min_samples = 4 or more, and two are"
+    with pytest.raises(ValueError, match=message):
+        describe(data(min_samples=4))
 
 
 def test_samples_of_a_split_are_its_target_tokens():
@@ -75,8 +76,8 @@ def test_samples_of_a_split_are_its_target_tokens():
 
 
 def test_references_are_lines():
-    made = data(references={"test": ["é\tb"]})
-    assert references_of(made.tensors, "test") == ["é\tb"]
+    made = data(references={"test": ["é\tb", "c"]})
+    assert references_of(made.tensors, "test") == ["é\tb", "c"]
     assert references_of(made.tensors, "train") is None
 
 
@@ -87,7 +88,7 @@ def test_references_are_lines():
         ({"train": ([[0], [2]], [[0], [1]])}, {}, r"train sources: tokens must be in 0\.\.1"),
         ({"test": ([], [])}, {}, "test sources: there must be at least one sequence"),
         ({"train": ([[0]], [[0, 2, 1]])}, {}, "train targets must each have the end, token 2, as their last token"),
-        ({}, {"references": {"test": ["a", "b"]}}, "test references: 2 lines for 1 sequences"),
+        ({}, {"references": {"test": ["a"]}}, "test references: 1 lines for 2 sequences"),
     ],
 )
 def test_wrong_sequences_are_refused(splits, changes, message):

@@ -65,7 +65,7 @@ def test_what_does_not_go_with_sequences_is_refused(changes, message):
     ("model", "message"),
     [
         ({"width": 10}, "width = 10: must be a multiple of heads = 4"),
-        ({"tied": True, "head": "cosine"}, "tied = true: needs `head: linear`"),
+        ({"head": "cosine"}, "head = cosine: a transformer has a linear head"),
     ],
 )
 def test_a_transformer_that_cannot_be_is_refused(model, message):

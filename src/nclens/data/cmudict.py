@@ -43,10 +43,11 @@ def load(
     words = sorted(found)
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(split_seed)).tolist()
     sizes = {"test": test_words, "val": validation_words or 0}
+    asked = sum(sizes.values()) + (train_words or 1)
+    if asked > len(words):
+        what = "train_words + test_words + validation_words" if train_words else "test_words + validation_words + 1"
+        raise ValueError(f"cmudict has {len(words):,} words; {what} = {asked:,} are too many")
     sizes["train"] = len(words) - sum(sizes.values()) if train_words is None else train_words
-    if sum(sizes.values()) > len(words) or sizes["train"] < 1:
-        asked = "train_words + test_words + validation_words" if train_words else "test_words + validation_words"
-        raise ValueError(f"cmudict has {len(words):,} words; {asked} = {sum(sizes.values()):,} are too many")
     phones = sorted({phone for spoken in found.values() for phone in " ".join(spoken).split()})
     numbers = {phone: number for number, phone in enumerate(phones)}
     splits: dict[str, Pairs] = {}

@@ -157,7 +157,7 @@ def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise ValueError(f"parallel_text: no file {file.resolve()}; paths are relative to `data_dir` unless absolute")
     try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb") as opened:
+        with gzip.open(file, "rb") if file.suffix.lower() == ".gz" else open(file, "rb") as opened:
             content = opened.read()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error

@@ -97,12 +97,24 @@ class Sequences(Splits):
         """Names and sizes of both vocabularies, the tokens of each class and split, and what is measured.
 
         `measured` has the numbers of the sequences whose tokens are measured, by split. Of these, `left_out` has the
-        classes of fewer than `min_samples` tokens, which are left out, and `left_out_tokens` their number.
+        classes of fewer than `min_samples` tokens, which no measure of collapse is of, and `left_out_tokens` how many
+        these are.
+
+        Raises:
+            ValueError: in a split fewer than two classes are left.
         """
         counts = {split: self._counts(targets) for split, (_, targets) in self.parts.items()}
         measured = {split: self._measured(targets) for split, (_, targets) in self.parts.items()}
         sampled = {split: self._counts(self.parts[split][1][chosen]) for split, chosen in measured.items()}
         few = {split: (found < self.min_samples).nonzero()[:, 0] for split, found in sampled.items()}
+        for split, classes in few.items():
+            if len(self.classes) - len(classes) < 2:
+                raise ValueError(
+                    f"{split} targets: of the {int(sampled[split].sum()):,} tokens that are measured, "
+                    f"{len(self.classes) - len(classes)} classes have min_samples = {self.min_samples} or more, and "
+                    f"two are needed: raise `measured_tokens` ({self.measured_tokens:,}), lower `min_samples`, or take "
+                    "more data"
+                )
         return {
             "classes": self.classes,
             "source_tokens": self.source_tokens,
@@ -133,10 +145,18 @@ class Sequences(Splits):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of each split by their names in the prepared file, and `SPLIT.references`, lines of UTF-8."""
+        """The tensors of each split by their names in the prepared file, and what else depends on them.
+
+        `SPLIT.references` are lines of UTF-8, `SPLIT.measured` the sequences that are measured. These and `min_samples`
+        are in the manifest too; here they are a part of what the data are known by.
+        """
         lines = {split: "\n".join(found) for split, found in self.references.items()}
         encoded = {f"{split}.references": bytearray(text.encode()) for split, text in lines.items()}
-        return super().tensors | {name: torch.frombuffer(text, dtype=torch.uint8) for name, text in encoded.items()}
+        found = super().tensors | {name: torch.frombuffer(text, dtype=torch.uint8) for name, text in encoded.items()}
+        found |= {
+            f"{split}.measured": torch.tensor(self._measured(targets)) for split, (_, targets) in self.parts.items()
+        }
+        return found | {"min_samples": torch.tensor(self.min_samples)}
 
 
 def _padded(sequences: Sequence[Sequence[int]], length: int) -> Tensor:

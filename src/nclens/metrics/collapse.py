@@ -224,9 +224,9 @@ def few_classes_collapse(
         return dict.fromkeys(KEYS, math.nan) | found | {"classes_measured": measured}
 
 
-def has_two_classes(labels: Tensor, classes: int) -> bool:
-    """Return whether two classes have two samples or more, as the scatter of a split needs where classes lack."""
-    return int((labels.bincount(minlength=classes) >= 2).sum()) >= 2
+def has_two_classes(labels: Tensor, classes: int, least: int = 2) -> bool:
+    """Return whether two classes have so many samples, as the scatter of a split needs where classes lack them."""
+    return int((labels.bincount(minlength=classes) >= least).sum()) >= 2
 
 
 def class_means(

@@ -173,8 +173,8 @@ class Transformer(Headed):
         if self.width % self.heads:
             message = "width = {width}: must be a multiple of heads = {heads}"
             raise PydanticCustomError("width", message, {"width": self.width, "heads": self.heads})
-        if self.tied and self.head == "cosine":
-            raise PydanticCustomError("tied", "tied = true: needs `head: linear`; the scale of a cosine head is fixed")
+        if self.head == "cosine":
+            raise PydanticCustomError("head", "head = cosine: a transformer has a linear head; leave it out")
         return self
 
 

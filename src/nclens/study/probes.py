@@ -161,7 +161,8 @@ class MutualInformation(ProbeBase):
 
 
 def _ascending(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-    if any(later <= earlier for earlier, later in pairwise(numbers)):
+    # As they are written in the names of metrics.
+    if any(later <= earlier or f"{later:g}" == f"{earlier:g}" for earlier, later in pairwise(numbers)):
         raise PydanticCustomError("order", "{numbers}: must ascend, each once", {"numbers": str(list(numbers))})
     return numbers
 

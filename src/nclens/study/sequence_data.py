@@ -20,7 +20,7 @@ class SequenceData(Closed):
     measured_tokens: Annotated[Integer, Field(ge=2, lt=2**31)] = 20_000
     """Target tokens of each split that are measured, at most: those of a seeded choice of sequences."""
     min_samples: Annotated[Integer, Field(ge=2, lt=2**31)] = 10
-    """Tokens of a class, of those measured, below which the class is left out of what is measured."""
+    """Tokens of a class, of those measured of a split, below which measures of collapse leave the class out."""
     split_seed: Seed = 0
     """Seed of the splits and of the choice."""
 

@@ -379,7 +379,7 @@ def objective(
     With `precision` bf16 the backbone runs under autocast; head, loss and penalties are always float32. `backbone`
     replaces the network's own, for instance by its compiled form.
     """
-    features = _features(backbone or network.backbone, inputs, precision)
+    features = _features(network.backbone if backbone is None else backbone, inputs, precision)
     # One W for logits and penalties: a parametrisation such as spectral_norm has another at each access in training.
     with parametrize.cached():
         logits = network.head(features)
@@ -480,8 +480,9 @@ def extract_features(
     features = torch.empty(samples, network.head.in_features, dtype=torch.float32)
     logits = torch.empty(samples, network.head.out_features, dtype=torch.float32)
     starts, done = range(0, len(split), batch_size), 0
+    run = network.backbone if backbone is None else backbone  # a compiled one may not have a truth value
     for start in starts:
-        hidden = (backbone or network.backbone)(split.normalise(split.inputs[start : start + batch_size]))
+        hidden = run(split.normalise(split.inputs[start : start + batch_size]))
         rows = slice(done, done := done + len(hidden))
         features[rows] = hidden
         outputs = network.head(hidden)

@@ -244,14 +244,15 @@ class _Matrix:
 def _muon(optimizer: Optimizer, network: Network) -> ByPyTorch:
     """Return Muon on the hidden weights and AdamW on all other parameters.
 
-    Hidden weights are the backbone's matrices and kernels but for the first, which takes the inputs. Muon's step is
-    scaled to the size of AdamW's, so that both have one learning rate and one decay.
+    Hidden weights are the backbone's matrices and kernels but for the first and embeddings, which take the inputs.
+    Muon's step is scaled to the size of AdamW's, so that both have one learning rate and one decay.
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"optimizer muon needs PyTorch 2.9 or later; installed: {torch.__version__}")
     arguments = dict(optimizer.arguments)
     betas = tuple(arguments.pop("betas", (0.9, 0.999)))
     head = {id(parameter) for parameter in network.head.parameters()}
+    head |= {id(one.weight) for one in network.modules() if isinstance(one, nn.Embedding)}
     weights = [one for one in network.parameters() if one.ndim > 1 and id(one) not in head]
     hidden = {id(weight) for weight in weights[1:]}
     views = [_Matrix(weight) for weight in weights[1:]]

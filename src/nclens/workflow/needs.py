@@ -125,6 +125,9 @@ def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None
         work += len(own.snapshots) * operations * passes / _rate(spec.device)
     # Inputs as they are stored and normalised, features twice in double precision.
     memory = (5 * values + 2 * 8 * (dim or 512)) * loaded / 1e6
+    # Of sequences that are decoded, logits in single precision, and three times in double.
+    decoded = max((probe.arguments["samples"] for probe in spec.probes if probe.kind == "decoding"), default=0)
+    memory += 28 * min(decoded, data.get("test", 0)) * _target_length(data) * len(data.get("classes", ())) / 1e6
     return Needs(math.ceil(2 * work / 1e9 / 60) + 10, BASE_MB + math.ceil(memory))
 
 

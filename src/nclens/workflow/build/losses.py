@@ -42,12 +42,15 @@ def build_loss(
 def class_weights(entry: Loss, counts: Sequence[int]) -> Tensor | None:
     """Return the factor on each class's samples (K,), float32; None where there is none.
 
+    Balanced, it is N / (K n_k) with the K classes that have samples, and 1 for one without, which no sample trains.
+
     Raises:
         ValueError: there are not as many weights as classes.
     """
     if entry.balanced:
         sizes = torch.tensor(counts, dtype=torch.float64)
-        return (sizes.sum() / (len(sizes) * sizes)).float()
+        present = sizes > 0
+        return torch.where(present, sizes.sum() / (present.sum() * sizes), 1.0).float()
     if entry.class_weights and len(entry.class_weights) != len(counts):
         raise ValueError(
             f"losses.{entry.entry}.class_weights has {len(entry.class_weights)} numbers, and the data have "

@@ -34,7 +34,9 @@ def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, floa
                 values |= _undefined(one, given)
                 continue
             found = function(**{name: given[name] for name in parameters if name in given})
-            values |= found if isinstance(found, dict) else {function.__name__: found}
+            found = found if isinstance(found, dict) else {function.__name__: found}
+            # The number of classes measured is that of the first function, which has the fewest.
+            values = found | values
     return values
 
 
@@ -47,7 +49,7 @@ def _lacks_samples(call: Call, parameters: Container[str], given: Mapping[str, A
     if "held_out" in parameters and isinstance(given["held_out"], Tensor):
         return not bool(given["held_out"].any())
     few = "min_samples" in given and "min_samples" in parameters
-    return few and not has_two_classes(given["labels"], len(given["weight"]))
+    return few and not has_two_classes(given["labels"], len(given["weight"]), given["min_samples"])
 
 
 def _undefined(call: Call, given: Mapping[str, Any]) -> dict[str, float]:
@@ -86,7 +88,9 @@ def measure_snapshot(
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
             keys |= {} if task == "regression" else {"clean_labels": f"{split}.clean_targets"}
             here: dict[str, Any] = {name: tensors[key] for name, key in keys.items() if key in tensors}
-            if task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 1:
+            if task != "regression" and "min_samples" in tensors:
+                here["min_samples"] = int(tensors["min_samples"])
+            elif task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 1:
                 here["min_samples"] = 2
             of_split = [one for one in chosen if one.task == task and split in one.splits]
             built_in = measured(of_split, known | here)

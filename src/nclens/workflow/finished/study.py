@@ -377,10 +377,10 @@ class FinishedStudy:
         from nclens.workflow.agreement import nc1_of
 
         network = self._network(run, entry, chosen)
-        placed = self._placed(entry.dataset, split)
+        placed = self._placed(entry.dataset, split, measured=True)
         passes = Passes(network, self._placed(entry.dataset, "train"), nc1_of)
         features, logits = extract_features(network, placed, passes.batch_size, passes.choose())
-        return Features(features, placed.targets, logits)
+        return Features(features, placed.of_samples(placed.targets).cpu(), logits)
 
     def data(self, split: str = "train", *, dataset: str | None = None) -> Data:
         """Return a split of a prepared data set, normalised, as the study's networks take it.
@@ -552,14 +552,16 @@ class FinishedStudy:
         found: dict[str, Any] = read_json(self.files.manifest(dataset), "prepare")
         return found
 
-    def _placed(self, dataset: str, split: str) -> Split:
+    def _placed(self, dataset: str, split: str, measured: bool = False) -> Split:
+        """Return a split on the CPU, or what is measured of it."""
         import torch
 
-        from nclens.data.prepared import place_split
+        from nclens.data.prepared import measured_split, place_split
 
         self.require(self.files.data(dataset))
         tensors, _ = read_tensors(self.files.data(dataset), "prepare")
-        return place_split(tensors, self._manifest(dataset), torch.device("cpu"), split)
+        place = measured_split if measured else place_split
+        return place(tensors, self._manifest(dataset), torch.device("cpu"), split)
 
     def _stored(self, run: RunFolder, epoch: int) -> dict[str, Tensor] | None:
         """Return the features of an epoch that were kept, or that were recorded without a network."""

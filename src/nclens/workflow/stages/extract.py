@@ -1,6 +1,5 @@
 """Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,7 +42,6 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         configure(threads)  # after the import of the user's file, which may have changed PyTorch's precision
         network = place_network(network, described["shape"], device)
         splits = {name: measured_split(tensors, described, device, name) for name in split_names(described)}
-        left_out = described.get("left_out", {})
         passes = Passes(network, splits["train"], nc1_of)
         with ExitStack() as files:
             puts = _writers(spec, folder, earlier, files)
@@ -54,7 +52,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                 made: dict[str, Tensor] = {}
                 for name, split in splits.items():
                     try:
-                        found = _extracted(network, split, passes.batch_size, backbone, left_out.get(name))
+                        found = _extracted(network, split, passes.batch_size, backbone)
                     except ValueError as error:
                         raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
                     made |= {f"{name}.{key}": values for key, values in found.items()}
@@ -62,6 +60,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                     made["train.clean_targets"] = tensors["train.clean_targets"]
                 if "measured" in described:  # the features are a part's
                     made["train_counts"] = torch.tensor(described["train_counts"])
+                    made["min_samples"] = torch.tensor(described["min_samples"])
                 # After the forward passes, in which hooks such as `torch.nn.utils.weight_norm` set the weight.
                 made |= {"weight": network.head.weight, "bias": _bias(network.head)}
                 puts[epoch](epoch, made)
@@ -84,16 +83,9 @@ def _recorded(spec: Extract, folder: RunFolder, earlier: bool) -> None:
             puts[epoch](epoch, with_logits(tensors))
 
 
-def _extracted(
-    network: Network, split: Split, batch_size: int, backbone: Backbone, left_out: Sequence[int] | None
-) -> dict[str, Tensor]:
-    """Return features, logits and targets of a split, without the samples of the classes that are left out."""
+def _extracted(network: Network, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:
     features, logits = extract_features(network, split, batch_size, backbone)
-    targets = split.of_samples(split.targets).cpu()
-    if left_out:
-        kept = ~torch.isin(targets, torch.tensor(left_out))
-        features, logits, targets = features[kept], logits[kept], targets[kept]
-    return {"features": features, "logits": logits, "targets": targets}
+    return {"features": features, "logits": logits, "targets": split.of_samples(split.targets)}
 
 
 def _bias(head: torch.nn.Linear) -> torch.Tensor:

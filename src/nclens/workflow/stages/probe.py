@@ -137,7 +137,7 @@ def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: tor
                 f"the probe's data set {name} has images of {other['shape'][0]} channels, the network takes inputs of "
                 f"shape {own}"
             )
-    elif other["shape"] != manifest["shape"]:
+    elif any(other.get(key) != manifest.get(key) for key in ("shape", "vocabulary")):
         raise ValueError(
             f"the probe's data set {name} has inputs of shape {other['shape']}, the network takes {manifest['shape']}"
         )
