@@ -75,7 +75,7 @@ def feature_sparsity(features: Tensor) -> float:
             (
                 ')\n"""The paper\'s claims, then our own."""',
                 """    Claim(
-        "M8",
+        "M9",
         OWN,
         "A network trained with Poly-1 has sparser features than one trained with cross entropy.",
         "Difference of feature_sparsity after the last epoch, training set.",
@@ -225,7 +225,7 @@ def test_each_is_in_its_table(extended):
         assert counts[loss, "feature_sparsity", "train"] == counts[loss, "feature_sparsity", "test"] == 2
         assert counts[loss, "dead_units", "train"] == 2
     claims = pd.read_csv(extended.path("results/smoke/claims.csv"))
-    found = claims[claims["claim"] == "M8"]
+    found = claims[claims["claim"] == "M9"]
     assert list(found["level"]) == ["claim", "measure"]
     assert set(found["loss"]) == {"poly"}
     assert "sparsity" in extended.by_default
@@ -249,6 +249,6 @@ def test_each_is_in_the_record(extended):
         notes = [value for (value,) in database.execute("SELECT value FROM experiment_tags WHERE key LIKE '%note%'")]
     assert {"train/feature_sparsity", "test/feature_sparsity", "train/dead_units"} <= keys
     assert "poly" in names
-    assert any("| **M8** " in note for note in notes)
+    assert any("| **M9** " in note for note in notes)
     artifacts = {path.name for path in extended.path("mlartifacts").rglob("*") if path.is_file()}
     assert "smoke_sparsity.png" in artifacts
