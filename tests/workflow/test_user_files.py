@@ -428,9 +428,11 @@ def test_every_path_of_the_configuration_is_watched():
         if any(word in (field.description or "") for word in ("file", "folder", "below `data_dir`"))
     }
     watched = {(kind.__name__, "path") for kind in (Arrays, HuggingFace, ImageFolder, Rollouts)}
-    watched |= {("Table", key) for key in PATHS[:3]} | {("ParallelText", key) for key in PATHS[3:]}
+    watched |= {("Table", key) for key in PATHS[:3]} | {("ParallelText", key) for key in PATHS[4:]}
+    watched |= {("ImageTable", key) for key in ("path", "table_path")}
     watched |= {(kind.__name__, key) for kind in (Custom, CustomData) for key in ("file", "files", "function")}
     elsewhere = {(kind.__name__, "sha256") for kind in (Arrays, Rollouts)} | {("ImageFolder", "test_folder")}
+    elsewhere |= {("ImageTable", "image")}  # a column
     assert named - elsewhere == watched
 
 

@@ -21,7 +21,7 @@ MOST_TICKS = 8
 @style.look()
 def decoding(inputs: FigureInputs) -> Drawing:
     """Token error rate against the beam's width and the temperature; ECE and cross entropy of the next token."""
-    probe = inputs.probes_of("decoding")[0]
+    probe = (inputs.probes_of("decoding") or [{"suffix": "", "samples": "all", "width": "given"}])[0]
     figure, grid = style.page(2, 2, 4.6)
     markers, tables, left_out, cut = style.markers(inputs.losses), [], [], False
     panels = _panels(inputs)

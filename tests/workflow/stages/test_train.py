@@ -172,7 +172,8 @@ def test_interrupted_at_random_moments_it_ends_with_the_same_bits(place, referen
     for seed in range(4):
         random = Random(seed)
         numbers = [random.choice([signal.SIGKILL, signal.SIGTERM]) for _ in range(3)]
-        moments = [(random.uniform(0, 0.6 * length), number) for number in numbers]
+        # Three of them are before the end also where the machine is faster by then.
+        moments = [(random.uniform(0, 0.3 * length), number) for number in numbers]
         ends += interrupt(place, f"random{seed}", moments)[1]
         assert_same_bits(place[0] / f"random{seed}", reference)
     # Most of the moments were before the end.
