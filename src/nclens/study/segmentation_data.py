@@ -1,5 +1,6 @@
 """Data set entries with a class for every pixel: what a probe of kind `segmentation` is trained and measured on."""
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -22,9 +23,9 @@ class SegmentationData(Closed):
         return None
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of the images."""
-        raise NotImplementedError
 
     @property
     def image_channels(self) -> int:
