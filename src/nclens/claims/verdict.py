@@ -20,11 +20,14 @@ from nclens.metrics.intervals import t_interval
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
-Scale = Literal["ratio", "difference"]
+Scale = Literal["ratio", "difference", "correlation"]
 
 TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
-NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0}
+NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0, "correlation": 0.0}
+LEAST: dict[Scale, float] = {"ratio": 0.0, "difference": -math.inf, "correlation": -1.0}
+MOST: dict[Scale, float] = {"ratio": math.inf, "difference": math.inf, "correlation": 1.0}
+LARGEST_CORRELATION = 1 - 1e-12  # in size; closer to 1 is rounding, and has no finite z
 
 AGAINST = " against "
 """Between the two models of a comparison, the loss's and the baseline's, in the column `model`; no name has it."""
@@ -213,11 +216,26 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 709 else math.inf
 
 
+SHOWN: dict[Scale, Callable[[float], float]] = {"ratio": _exp, "difference": float, "correlation": math.tanh}
+"""From the scale on which effects are averaged to the one on which they are shown."""
+
+
 def log_ratio(value: float, baseline: float) -> float:
     """Return log(value / baseline); nan unless both are positive and finite."""
     if not (0 < value < math.inf and 0 < baseline < math.inf):
         return math.nan
     return math.log(value) - math.log(baseline)
+
+
+def fisher_z(correlation: float) -> float:
+    """Return Fisher's z = artanh r of a correlation r in [-1, 1], finite also where rounding has made r 1; nan of nan.
+
+    >>> round(fisher_z(0.5), 4), round(math.tanh(fisher_z(-1.0)), 9)
+    (0.5493, -1.0)
+    """
+    if math.isnan(correlation):
+        return math.nan
+    return math.atanh(max(-LARGEST_CORRELATION, min(LARGEST_CORRELATION, correlation)))
 
 
 def judge_pairs(
@@ -238,16 +256,16 @@ def judge_pairs(
 
     Args:
         quantity: what is compared.
-        effects: seed -> effect of the pair, a difference, or a log ratio (also for the scale `ratio`, whose measure
-            then shows exp of mean and ends). A seed that is absent has a run missing; an effect that is not finite is
-            undefined.
+        effects: seed -> effect of the pair: a difference, a log ratio for the scale `ratio`, whose measure shows exp of
+            mean and ends, or `fisher_z` for the scale `correlation`, whose measure shows tanh of them. A seed that is
+            absent has a run missing; an effect that is not finite is undefined.
         seeds: the seeds that should be there.
-        scale: ratio (no effect at 1) or difference (no effect at 0).
+        scale: ratio (no effect at 1), difference or correlation (no effect at 0).
         claimed: the side of no effect on which the claim puts the effect.
         unit: unit of the effect.
         only_above: seeds whose effect is only known to lie above both the number given and no effect.
         only_below: seeds whose effect is only known to lie below both.
-        resolution: what the measurement resolves, in the unit shown (for `ratio`, of the ratio and not of its log).
+        resolution: what the measurement resolves, in the unit shown (of a ratio and not of its log).
         null: the value that the interval is compared with, in the unit shown: a margin of ours; by default no effect.
         notes: remarks that open the note.
 
@@ -257,7 +275,7 @@ def judge_pairs(
     if unknown := sorted(set(effects) - set(seeds)):
         raise ValueError(f"{quantity}: effects of the seeds {unknown}; allowed: {list(seeds)}")
     null = NO_EFFECT[scale] if null is None else null
-    shown = _exp if scale == "ratio" else float
+    shown = SHOWN[scale]
     remarks = list(notes)
     if missing := [seed for seed in seeds if seed not in effects]:
         remarks.append(f"left out, a run is missing: {named_seeds(missing)}")
@@ -274,10 +292,10 @@ def judge_pairs(
         effect, low, high = (shown(end) for end in t_interval(values))
         if high - low < resolution:
             remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the measurement resolves")
-            low, high = _widened(low, high, resolution, floor=0.0 if scale == "ratio" else -math.inf)
+            low, high = _widened(low, high, resolution, LEAST[scale], MOST[scale])
         above, below = ([seed for seed in effects if seed in known] for known in (only_above, only_below))
-        high = math.inf if above else high
-        low = (0.0 if scale == "ratio" else -math.inf) if below else low
+        high = MOST[scale] if above else high
+        low = LEAST[scale] if below else low
         verdict = decide(low, high, null, claimed)
         # Each pair is known to lie on one side of no effect, also where the resolution would put an end beyond it.
         none = NO_EFFECT[scale]
@@ -478,10 +496,10 @@ def claims_table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
     return table.astype({"seeds": "Int64"} | dict.fromkeys(("effect", "low", "high", "null"), "float64"))
 
 
-def _widened(low: float, high: float, width: float, floor: float) -> tuple[float, float]:
-    """Widen an interval about its centre to a width; its lower end stops at the floor."""
+def _widened(low: float, high: float, width: float, least: float, most: float) -> tuple[float, float]:
+    """Widen an interval about its centre to a width; its ends stay within the range."""
     more = (width - (high - low)) / 2
-    return max(low - more, floor), high + more
+    return max(low - more, least), min(high + more, most)
 
 
 def named_seeds(seeds: Collection[int]) -> str:
