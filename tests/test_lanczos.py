@@ -33,6 +33,16 @@ def test_the_start_selects_a_part_of_the_spectrum_and_a_projection_keeps_it():
     assert lanczos(lambda v: diagonal * v, np.ones(4), lambda v: inside * v).values == pytest.approx([1, 2, 3])
 
 
+def test_arpack_leaves_the_part_of_the_spectrum_that_the_start_selects():
+    """Why `eigsh` is not used: two of three eigenvalues are selected, and it returns the third as the smallest."""
+    diagonal = np.repeat([1.0, 2.0, 3.0], 20)
+    start = np.where(diagonal > 1, 1.0, 0.0)
+    found = lanczos(lambda v: diagonal * v, start)
+    assert found.values == pytest.approx([2, 3])
+    operator = LinearOperator((60, 60), matvec=lambda v: diagonal * v, dtype=float)
+    assert eigsh(operator, k=1, which="SA", v0=start, return_eigenvectors=False)[0] == pytest.approx(1)
+
+
 def test_an_operator_that_is_zero_and_one_that_needs_more_steps():
     assert lanczos(np.zeros_like, np.ones(5), accuracy=1e-3) == ([0.0], 0.0)
     diagonal = np.linspace(0, 1, 500)

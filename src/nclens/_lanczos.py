@@ -1,4 +1,15 @@
-"""Lanczos' method: extreme eigenvalues of a symmetric operator that is known by its products with vectors."""
+"""Lanczos' method: extreme eigenvalues of a symmetric operator that is known by its products with vectors.
+
+Why this is no call of `scipy.sparse.linalg.eigsh`: the spectra of the unconstrained feature model have few distinct
+eigenvalues, and `start` selects those that are wanted. Where the Krylov space is exhausted, ARPACK goes on from a
+random vector and finds eigenvalues of the rest of the space. In 96 of 539 spectra of collapsed models (4 to 30 classes, 9 and
+64 dimensions, several penalties and smoothings), whose Krylov space had five or six dimensions, its smallest eigenvalue
+was one of these, too small by up to a factor of 900; tests/test_lanczos.py has a case.
+
+For sharpness ARPACK would do, at a higher cost: twelve Hessians of a ResNet-8, a perceptron and their heads, to 1e-3,
+took 161 products here, 272 by `eigsh`, and 187 with its best number of basis vectors, 10, since it looks at its error
+at a restart alone.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -38,8 +49,7 @@ def lanczos(
     """Return the Ritz values of the Krylov space of `start`, projected at every step.
 
     Eigenvalues whose eigenvectors are orthogonal to `start` do not appear, so `start` selects a part of the spectrum.
-    Every step is reorthogonalised and projected twice, so that rounding does not reintroduce them. That is why this is
-    no call of ARPACK, which starts again at random where the space is exhausted.
+    Every step is reorthogonalised and projected twice, so that rounding does not reintroduce them.
 
     Args:
         operator: symmetric, from arrays of the shape of `start` to such arrays.
