@@ -33,6 +33,7 @@ from nclens.metrics import (
     regressor,
     representation,
     selective,
+    translation,
 )
 from nclens.models import Network
 from nclens.probes import gradients, sharpness, transfer
@@ -459,6 +460,81 @@ def test_arrays_of_any_layout_and_what_is_no_array():
 )
 def test_numpy_integers_are_integers(take):
     assert take(np.int64) == take(np.uint8) == take(int)
+
+
+def _detector():
+    return out_of_distribution.Detector.fit(*(GIVEN[name] for name in ("features", "labels", "weight")))
+
+
+def _probe(**options):
+    return transfer.linear_probe(
+        *(GIVEN[name] for name in TABLE[transfer.linear_probe]), **{"strengths": [1.0], **options}
+    )
+
+
+SAMPLES = (GIVEN["features"], GIVEN["labels"])
+#: Name of an argument that is a number -> functions of it.
+NUMBERS = {
+    "alpha": [lambda v: _detector().nci(GIVEN["features"], GIVEN["logits"], v)],
+    "bins": [lambda v: calibration.expected_calibration_error(GIVEN["probabilities"], GIVEN["labels"], v)],
+    "classes": [
+        lambda v: collapse.class_means(*SAMPLES, v),
+        lambda v: collapse.nc1_subset(*SAMPLES, v, GIVEN["subset"]),
+        lambda v: layers.layer_collapse(*SAMPLES, v),
+        lambda v: generalised.one_vs_rest_optimum(v, 3),
+        lambda v: collapse_streaming.NeuralCollapse(v, 3),
+        lambda v: calibration_streaming.CalibrationMetrics(v),
+        lambda v: film.balanced_sample(GIVEN["labels"], [0, v]),
+        lambda v: representation.template_plane(GIVEN["weight"], [0, 2, v]),
+        lambda v: representation.template_spread(*SAMPLES, GIVEN["weight"], [0, v]),
+    ],
+    "components": [lambda v: regression.nrc1(GIVEN["features"], v)],
+    "count": [lambda v: film.balanced_sample(GIVEN["labels"], [0, 2], v)],
+    "coverage": [lambda v: selective.risk_at_coverage(GIVEN["confidence"], GIVEN["correct"], v)],
+    "cutoff": [lambda v: out_of_distribution.Detector.fit(*SAMPLES, GIVEN["weight"], cutoff=v)],
+    "fraction": [lambda v: held_out.stratified_mask(GIVEN["labels"], v, 0), lambda v: _probe(held_out=v)],
+    "p": [lambda v: selective.normalised_logit(GIVEN["logits"], v)],
+    "powers": [lambda v: selective.fit_power(GIVEN["logits"], GIVEN["labels"], [v])],
+    "risk": [lambda v: selective.coverage_at_risk(GIVEN["confidence"], GIVEN["correct"], v)],
+    "samples": [lambda v: translation.paired_bootstrap(["a"], ["a"], ["a"], v)],
+    "seed": [
+        lambda v: held_out.stratified_mask(GIVEN["labels"], 0.5, v),
+        lambda v: film.balanced_sample(GIVEN["labels"], [0, 2], seed=v),
+        lambda v: sharpness.head_sharpness(GIVEN["features"], GIVEN["logits"], seed=v),
+        lambda v: sharpness.network_sharpness(network(), GIVEN["features"], GIVEN["labels"], losses.ce, seed=v),
+        lambda v: translation.paired_bootstrap(["a"], ["a"], ["a"], seed=v),
+        lambda v: _probe(seed=v),
+    ],
+    "separations": [lambda v: layers.equi_separation([v] * 6)],
+    "strengths": [lambda v: _probe(strengths=[v])],
+    "tpr": [lambda v: out_of_distribution.false_positive_rate(GIVEN["inside"], GIVEN["outside"], v)],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_of_another_type_is_refused_in_one_message(name):
+    """True is no 1: it is an option in the wrong place."""
+    for call_ in NUMBERS[name]:
+        for wrong in (True, np.bool_(True), "1", None):
+            with pytest.raises(
+                ValueError, match=f"^{name}\\b.*({'expected' if name != 'classes' else 'expected|must'})"
+            ):
+                call_(wrong)
+
+
+def test_an_index_to_ignore_is_an_integer_from_the_start():
+    makers = (
+        lambda v: collapse_streaming.NeuralCollapse(K, D, ignore_index=v),
+        lambda v: collapse_streaming.NearestClassMean(GIVEN["reference_means"], GIVEN["weight"], ignore_index=v),
+        lambda v: alignment_streaming.SampleAlignment(GIVEN["reference_means"], GIVEN["weight"], ignore_index=v),
+        lambda v: calibration_streaming.CalibrationMetrics(K, ignore_index=v),
+        lambda v: calibration_streaming.BinaryCalibrationMetrics(ignore_index=v),
+        lambda v: collapse.class_means(*SAMPLES, K, ignore_index=v),
+    )
+    for make in makers:
+        for wrong in (True, 1.0, "0"):
+            with pytest.raises(ValueError, match="ignore_index: expected an integer, got"):
+                make(wrong)
 
 
 # Losses

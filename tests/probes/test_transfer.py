@@ -106,8 +106,8 @@ def test_features_that_say_nothing_give_the_largest_class():
         ({"labels": torch.tensor([0, 1])}, r"labels: expected shape \(6,\), one label a sample, got \(2,\)"),
         ({"test_labels": torch.zeros(2)}, "test_labels: expected an integer tensor"),
         ({"test_labels": torch.tensor([0, -1])}, "test_labels must be 0 or more, got -1 at index 1"),
-        ({"strengths": [1.0, 0.0]}, "positive"),
-        ({"strengths": []}, "positive"),
+        ({"strengths": [1.0, 0.0]}, r"strengths: expected finite numbers > 0, got 0\.0"),
+        ({"strengths": []}, "strengths: expected at least one, got none"),
     ],
 )
 def test_what_cannot_be_probed_is_told(change, words):

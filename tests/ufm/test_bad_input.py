@@ -78,6 +78,8 @@ def rows():
     for key in ("starts", "iterations", "largest"):
         yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 0}, f"{key} must be an integer >= 1, got 0"
         yield "minimise", numeric.minimise, {"problem": PROBLEM, key: 2.5}, f"{key} must be an integer >= 1, got 2.5"
+    for bad in (-1, True, None, "0"):
+        yield "minimise", numeric.minimise, {"problem": PROBLEM, "seed": bad}, "seed must be an integer >= 0"
     yield "minimise", numeric.minimise, {"problem": TINY}, "s must be >= 1e-07"
     for bad in (0, -1, 2.5):
         yield (
@@ -97,9 +99,10 @@ def dynamics_rows():
     descend = dynamics.descend
     for key, bad, words in (
         ("starts", (0, -1, 2.5), "an integer >= 1"),
-        ("start_norm", (0, -1, math.nan, math.inf, 1e-170), r"in \[1e-70, 1e\+70\]"),
-        ("fraction", (0, 2, -1, math.nan, math.inf), r"in \(0, 2\)"),
-        ("momenta", ((1.0,), (-0.1,), (math.nan,), ()), r"one or more in \[0, 1\)"),
+        ("seed", (-1, True, "0", None), "an integer >= 0"),
+        ("start_norm", (0, -1, math.nan, math.inf, 1e-170, True, "1"), r"in \[1e-70, 1e\+70\]"),
+        ("fraction", (0, 2, -1, math.nan, math.inf, True, "1"), r"in \(0, 2\)"),
+        ("momenta", ((1.0,), (-0.1,), (math.nan,), (), (False,), ("0",)), r"one or more in \[0, 1\)"),
         ("step_rules", (("cosine",), ()), "one or more of"),
         ("iterations", (0, 1.5), "an integer >= 1"),
     ):
@@ -118,11 +121,11 @@ def dynamics_rows():
     for distance in ("nc3", "", None):
         call = {"problem": PROBLEM, "distance": distance}
         yield "slowest_curvature", dynamics.slowest_curvature, call, "distance must be one of"
-    for bad in (-1e-9, math.nan, math.inf):
+    for bad in (-1e-9, math.nan, math.inf, True, "1"):
         yield "contraction", dynamics.contraction, {"curvature": bad}, "curvature must be a finite number >= 0"
-    for bad in (1, -0.1, math.nan):
+    for bad in (1, -0.1, math.nan, False, None):
         yield "contraction", dynamics.contraction, {"curvature": 1, "momentum": bad}, r"momentum must be in \[0, 1\)"
-    for bad in (0, 0.99, -1, math.nan):
+    for bad in (0, 0.99, -1, math.nan, True, "2"):
         yield "Run", RUN.predicted_rate, {"kappa": bad}, "a condition number must be >= 1"
     call = {"weight": HEAD, "features": FEATURES[:, :, 0], "best_weight": 0 * HEAD, "best_features": FEATURES[:, :, 0]}
     yield "orbit_distance", dynamics.orbit_distance, call, "W = H = 0 has no relative size"
@@ -137,13 +140,17 @@ def nc0_rows():
         for bad in ([-0.1, 0.1], [math.nan, 0.1], [math.inf, 0.1]):
             yield "nc0_law", nc0.nc0_law, good | {key: bad}, f"{key} must be finite and >= 0"
         yield "nc0_law", nc0.nc0_law, good | {key: [[0.1, 0.1]]}, rf"{key} must be {one}an array \(T,\)"
+        for bad in (True, "0.1", [True, False], None):
+            yield "nc0_law", nc0.nc0_law, good | {key: bad}, f"{key} must be numbers"
     yield "nc0_law", nc0.nc0_law, good | {"learning_rates": 0.1}, r"learning_rates must be an array \(T,\)"
     words = "decoupled_decay must be a number or have 2 values, one a step, got 3"
     yield "nc0_law", nc0.nc0_law, good | {"decoupled_decay": [0.1] * 3}, words
-    for bad in (-1, math.nan, math.inf):
+    for bad in (-1, math.nan, math.inf, True, "0"):
         yield "nc0_law", nc0.nc0_law, good | {"dampening": bad}, "dampening must be a finite number >= 0"
     for bad in ({"momentum": 0.0}, {"momentum": [0.9, 0.0]}, {"dampening": 0.1}):
         yield "nc0_law", nc0.nc0_law, good | {"nesterov": True} | bad, "nesterov needs a momentum > 0 at every step and"
+    for bad in (True, "0.5"):
+        yield "nc3_floor", nc0.nc3_floor, {"share": bad}, "share must be numbers"
     for bad in (-0.1, 1.1, math.inf, [0.5, 1.1]):
         yield "nc3_floor", nc0.nc3_floor, {"share": bad}, r"share must lie in \[0, 1\], got (-0.1|1.1|inf)"
 
@@ -151,8 +158,8 @@ def nc0_rows():
 def effective_rows():
     for key, bad in (
         ("classes", (1, 0, 2.5, True, None)),
-        ("s", (-0.1, 1, math.nan, math.inf)),
-        ("lambda_w_over_n_lambda_h", (0, -1, math.nan, math.inf)),
+        ("s", (-0.1, 1, math.nan, math.inf, False, "0.1")),
+        ("lambda_w_over_n_lambda_h", (0, -1, math.nan, math.inf, True, None)),
     ):
         yield from (("EffectivePenalties", EffectivePenalties, PENALTIES | {key: v}, f"{key} must be") for v in bad)
     for smoothing in (1.0, -0.1, math.nan):
@@ -161,7 +168,10 @@ def effective_rows():
         yield "logit_gaps", effective.logit_gaps, {"classes": 4, "s": 0.1, "smoothings": [0, smoothing]}, words
     for bad in (1, 0, True):
         yield "logit_gaps", effective.logit_gaps, {"classes": bad, "s": 0.1, "smoothings": [0]}, "classes must be"
-    for bad in (-0.1, math.nan, math.inf):
+    for bad in (True, "0.1"):
+        call = {"classes": 4, "s": 0.1, "smoothings": [bad]}
+        yield "logit_gaps", effective.logit_gaps, call, "smoothings must be numbers"
+    for bad in (-0.1, math.nan, math.inf, True, "0.1"):
         yield (
             "logit_gaps",
             effective.logit_gaps,
@@ -174,6 +184,7 @@ def effective_rows():
     for key, name in (("gaps", "logit gaps"), ("weight_norms", "weight norms"), ("feature_norms", "feature norms")):
         for bad in (0.0, -1.0, math.nan, math.inf):
             yield "fit_effective_penalties", fit, good | {key: [1.0, bad]}, f"{name} must be finite numbers > 0"
+        yield "fit_effective_penalties", fit, good | {key: ["1", "2"]}, f"{name} must be numbers"
         yield (
             "fit_effective_penalties",
             fit,

@@ -17,6 +17,7 @@ from nclens.metrics.alignment import (
 )
 from nclens.metrics.collapse import check_float64, check_means
 from nclens.metrics.collapse_streaming import Float64Metric
+from nclens.metrics.samples import check_ignore_index
 
 
 class SampleAlignment(Float64Metric):
@@ -54,7 +55,7 @@ class SampleAlignment(Float64Metric):
 
     def __init__(self, means: Array, weight: Array, *, ignore_index: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         means = as_tensor("means", means)
         means = check_means("means", means, (None, None), means)
         weight = check_float64("weight", weight, tuple(means.shape), means)

@@ -24,6 +24,7 @@ from nclens.metrics.calibration import (
     top_metrics,
 )
 from nclens.metrics.collapse_streaming import Float64Metric
+from nclens.metrics.samples import check_ignore_index
 
 SAMPLED = ("confidence", "entropy", "nll")
 """Of what `CalibrationMetrics` keeps sums over the samples predicted correctly, and over the others."""
@@ -41,7 +42,7 @@ class _Pairs(Float64Metric):
         super().__init__(**kwargs)
         if self.dist_sync_on_step:
             raise ValueError("dist_sync_on_step: not supported, forward returns the values of the local batch")
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         for bins in (BINS, *MORE_BINS):
             self.add_state(f"bins_{bins}", torch.zeros((3, bins), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("confidence", "correct"):

@@ -12,7 +12,6 @@ cancels and no cut-off has to be chosen for a pseudo-inverse.
 """
 
 import math
-import operator
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -246,16 +245,17 @@ def class_means(
         mean is exactly that sample.
 
     Raises:
-        ValueError: as `neural_collapse`.
+        ValueError: as `neural_collapse`, or for `classes` that are no integer of at least 2.
 
     >>> class_means(torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([1, 0, 0]), classes=2)
     tensor([[4.],
             [1.]], dtype=torch.float64)
     """
     with torch.no_grad():
+        classes = as_integer("classes", classes, 2)
         features, labels = check_samples(features, labels, classes, ignore_index)
         features, exponent = scaled(features)
-        _, means = _counts_and_means(features, labels, operator.index(classes), 1, min_samples)
+        _, means = _counts_and_means(features, labels, classes, 1, min_samples)
         return unscaled(means, exponent)
 
 
@@ -286,13 +286,13 @@ def nc1_subset(features: Array, labels: Array, classes: int, subset: Array) -> f
     0.125
     """
     with torch.no_grad():
+        classes = as_integer("classes", classes, 2)
         features, labels = check_samples(features, labels, classes)
         subset = as_tensor("subset", subset)
         if subset.dtype != torch.bool or subset.shape != labels.shape:
             raise ValueError(f"subset: expected a bool tensor of shape {tuple(labels.shape)}, got {describe(subset)}")
         check_device("subset", subset, features)
         features, _ = scaled(features)
-        classes = operator.index(classes)
         counts, means = _counts_and_means(features, labels, classes, at_least=1)
         white = whitening(means)
         size = int(subset.sum()) if bool((counts > 1).all()) else 0

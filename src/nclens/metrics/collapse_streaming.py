@@ -38,6 +38,7 @@ from nclens.metrics.collapse import (
 from nclens.metrics.generalised import generalised_table
 from nclens.metrics.imbalance import TABLE_KEYS, check_counts, imbalance_table
 from nclens.metrics.ranks import ranks_table
+from nclens.metrics.samples import check_ignore_index
 
 # torchmetrics imports torchvision where it is installed, and fails where that cannot load its operators.
 with suppress(ModuleNotFoundError):
@@ -180,7 +181,7 @@ class NeuralCollapse(Float64Metric):
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=None)
         # The largest relative spacing of the features' types, below which residuals are rounding.
         self.add_state("spacing", torch.zeros((), dtype=torch.float64), dist_reduce_fx="max")
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         self.min_samples = None if min_samples is None else as_integer("min_samples", min_samples, 2)
         if self.min_samples is not None:
             room = torch.zeros((classes, self.min_samples - 1, dim), dtype=torch.float64)
@@ -394,7 +395,7 @@ class NearestClassMean(Float64Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignore_index(ignore_index)
         means = as_tensor("means", means)
         means = check_means("means", means, (None, None), means)
         weight = check_float64("weight", weight, tuple(means.shape), means)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels
+from nclens._inputs import Array, as_integer, as_tensor, check_labels
 from nclens.metrics.collapse import class_means
 from nclens.metrics.representation import principal_plane, project, template_plane, with_samples
 
@@ -128,13 +128,18 @@ def balanced_sample(labels: Array, classes: Sequence[int], count: int = POINTS, 
         count: the most indices.
         seed: of the draw.
 
+    Raises:
+        ValueError: labels that are no integers, or a class, count or seed that is none.
+
     >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 2])
     >>> labels[balanced_sample(labels, [0, 1], count=5)].tolist()
     [0, 1, 0, 1, 0]
     """
     found = check_labels(labels, None)
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).to(found.device)
-    drawn = [order[found[order] == k][:count] for k in classes]
+    chosen, count = [as_integer("classes", k, 0) for k in classes], as_integer("count", count, 1)
+    generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
+    order = torch.randperm(len(found), generator=generator).to(found.device)
+    drawn = [order[found[order] == k][:count] for k in chosen]
     turns = torch.cat([torch.arange(len(own)) for own in drawn])
     return torch.cat(drawn)[turns.argsort(stable=True).to(found.device)][:count]
 

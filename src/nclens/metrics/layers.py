@@ -12,7 +12,7 @@ import torch
 from scipy.stats import linregress
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, count_rows, describe
+from nclens._inputs import Array, as_integer, as_tensor, count_rows, describe
 from nclens.metrics.collapse import (
     check_float64,
     check_means,
@@ -63,7 +63,7 @@ def layer_collapse(
     Raises:
         ValueError: as `neural_collapse`.
     """
-    features, labels = check_samples(features, labels, classes)
+    features, labels = check_samples(features, labels, as_integer("classes", classes, 2))
     if reference_means is not None and (rows := count_rows("reference_means", reference_means)) != classes:
         raise ValueError(f"reference_means: expected {classes} rows, one a class, got {rows}")
     if not has_two_classes(labels, classes):
@@ -116,8 +116,14 @@ def equi_separation(separations: Sequence[float]) -> tuple[float, float]:
     Returns:
         slope, natural logarithm a layer, and r in [-1, 1]; both nan for fewer than six layers, or where a value is not
         finite and positive. r is nan where all are equal.
+
+    Raises:
+        ValueError: the values are no numbers.
     """
-    values = np.asarray(separations, dtype=float)
+    given = np.asarray(separations)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iuf"):
+        raise ValueError(f"separations: expected numbers, one a layer, got {separations!r}")
+    values = given.astype(float)
     if len(values) < FEWEST_LAYERS or not (np.isfinite(values) & (values > 0)).all():
         return math.nan, math.nan
     logs = np.log(values)

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -244,6 +245,12 @@ def with_samples(classes: Sequence[int], *labels: Array) -> list[int]:
     return [k for k in found if k is not None]
 
 
+def _are_distinct(classes: Sequence[int], rows: int) -> bool:
+    """Whether they are integers in [0, rows), each once; True is no integer."""
+    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and 0 <= k < rows for k in classes)
+    return whole and len(set(classes)) == len(classes)
+
+
 def template_plane(weight: Array, classes: Sequence[int]) -> Tensor:
     """Orthonormal basis (d, 2) of the plane through the templates of three classes.
 
@@ -261,7 +268,7 @@ def template_plane(weight: Array, classes: Sequence[int]) -> Tensor:
     Source: Mueller et al., arXiv 1906.02629 (the signs are ours).
     """
     weight = _check_features(weight, "weight")
-    if len(classes) != 3 or len(set(classes)) != 3 or not all(k in range(len(weight)) for k in classes):
+    if len(classes) != 3 or not _are_distinct(classes, len(weight)):
         raise ValueError(f"classes must be three distinct indices in [0, {len(weight)}), got {list(classes)}")
     if weight.shape[1] < 2:
         raise ValueError(f"weight must have at least 2 columns to hold a plane, got {weight.shape[1]}")
@@ -369,7 +376,7 @@ def template_spread(
     labels = check_labels(labels, len(weight), len(features), features)
     enough = labels.bincount(minlength=len(weight)) >= (min_samples or 0)
     chosen = enough.nonzero()[:, 0].tolist() if classes is None else list(classes)
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or not all(k in range(len(weight)) for k in chosen):
+    if len(chosen) < 2 or not _are_distinct(chosen, len(weight)):
         raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
     chosen = [int(k) for k in chosen]
     w, _ = scaled(weight.double()[chosen])

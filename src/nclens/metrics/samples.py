@@ -6,6 +6,13 @@ from torch import Tensor
 from nclens._inputs import Array, check_device, check_label_type, check_labels
 
 
+def check_ignore_index(ignore_index: int | None) -> int | None:
+    """Return `ignore_index` as it is; raise a ValueError unless it is an integer or None."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer | None):
+        raise ValueError(f"ignore_index: expected an integer, got {ignore_index!r}")
+    return ignore_index
+
+
 def without_ignored(
     labels: Array, classes: int | None, like: Tensor, ignore_index: int, name: str = "labels"
 ) -> tuple[Tensor, Tensor]:
@@ -21,8 +28,7 @@ def without_ignored(
     Raises:
         ValueError: `ignore_index` is no integer; labels as `check_labels`, their rows among all samples.
     """
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
-        raise ValueError(f"ignore_index: expected an integer, got {ignore_index!r}")
+    check_ignore_index(ignore_index)
     given = check_label_type(labels, len(like), name)
     check_device(name, given, like)
     counted = given.long() != int(ignore_index)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nclens._inputs import as_integer
+
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
@@ -68,12 +70,11 @@ def paired_bootstrap(
         seed: of the draws; the default is sacrebleu's.
 
     Raises:
-        ValueError: as `text_scores`, or `samples` or `seed` is not positive.
+        ValueError: as `text_scores`, or `samples` or `seed` is no integer of 1 or more.
     """
     _check(references, baseline, system)
     for name, value in (("samples", samples), ("seed", seed)):
-        if value < 1:  # sacrebleu takes a seed of 0 for none
-            raise ValueError(f"{name} = {value}: must be 1 or more")
+        as_integer(name, value, 1)  # sacrebleu takes a seed of 0 for none
     scores = _scores()
     from sacrebleu.significance import PairedTest
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nclens._inputs import Array, as_tensor, check_labels, check_masked
+from nclens._inputs import Array, as_integer, as_tensor, check_labels, check_masked
 from nclens._lanczos import lanczos
 from nclens.data.tensors import Split
 from nclens.losses import ce
@@ -46,7 +46,8 @@ def sharpness_of_losses(
     Raises:
         ValueError: as :func:`network_sharpness`.
     """
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:samples]
+    generator = torch.Generator().manual_seed(as_integer("seed", seed, 0))
+    chosen = torch.randperm(len(train), generator=generator)[: as_integer("samples", samples, 1)]
     chosen = chosen.sort().values.to(train.inputs.device)
     inputs, targets = train.normalise(train.inputs[chosen]), train.targets[chosen]
     with torch.no_grad():
@@ -81,7 +82,7 @@ def head_sharpness(features: Array, logits: Array, *, bias: bool = True, seed: i
         A value >= 0; nan where 200 products with a vector do not reach the accuracy.
 
     Raises:
-        ValueError: wrong shapes, or values that are not finite.
+        ValueError: wrong shapes, values that are not finite, or a seed that is no integer of 0 or more.
     """
     h, z = as_tensor("features", features).detach().double(), as_tensor("logits", logits).detach().double()
     if h.ndim != 2 or z.ndim != 2 or len(h) != len(z) or not len(h):
@@ -120,8 +121,8 @@ def network_sharpness(network: Network, inputs: Array, targets: Array, loss: Los
         The eigenvalue, in units of the loss; nan where 200 products with a vector do not reach the accuracy.
 
     Raises:
-        ValueError: there are no samples, inputs and targets differ in number, a label is out of range, or a product is
-            not finite.
+        ValueError: there are no samples, inputs and targets differ in number, a label is out of range, the seed is no
+            integer of 0 or more, or a product is not finite.
     """
     inputs, targets = as_tensor("inputs", inputs), as_tensor("targets", targets)
     if len(inputs) != len(targets) or not len(inputs):
@@ -161,7 +162,7 @@ def _largest(product: Callable[[Tensor], Tensor], size: int, like: Tensor, seed:
             raise ValueError("the Hessian is not finite: the network's weights or logits are not, or overflow")
         return found.numpy()
 
-    start = np.random.default_rng(seed).standard_normal(size)
+    start = np.random.default_rng(as_integer("seed", seed, 0)).standard_normal(size)
     found = lanczos(operator, start, accuracy=ACCURACY, steps=STEPS)
     value = found.values[-1]
     reached = found.error <= ACCURACY * abs(value) or len(found.values) == size

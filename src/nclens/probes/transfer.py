@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nclens._inputs import Array, as_tensor, check_labels, scaled, unscaled
+from nclens._inputs import Array, as_number, as_tensor, check_labels, scaled, unscaled
 from nclens.data.tensors import Split
 from nclens.metrics.held_out import stratified_mask
 from nclens.models import Network
@@ -102,8 +102,10 @@ def linear_probe(
     test_features, test_labels = _checked("test_", test_features, test_labels)
     if features.shape[1] != test_features.shape[1]:
         raise ValueError(f"features have {features.shape[1]} columns, test_features {test_features.shape[1]}")
-    if not strengths or not all(0 < strength < np.inf for strength in strengths):
-        raise ValueError(f"strengths must be positive and finite, got {list(strengths)}")
+    if not len(strengths):
+        raise ValueError("strengths: expected at least one, got none")
+    for strength in strengths:
+        as_number("strengths", strength, "finite numbers > 0", lambda value: 0 < value < np.inf)
     counts = labels.unique(return_counts=True)[1]
     if len(counts) < 2 or int(counts.min()) < 2:
         raise ValueError(f"a probe needs at least two classes and two samples of each, got {counts.tolist()} per class")

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nclens.ufm.checks import is_number
 from nclens.ufm.classification import Array, UnconstrainedFeatureModel, simplex_frame
 from nclens.ufm.spectra import STILL, condition_numbers, joint_spectrum
 
@@ -111,7 +112,7 @@ class Run:
 
     def predicted_rate(self, kappa: float) -> float:
         """Return the rate per iteration that a condition number >= 1 predicts for this step and momentum; 0 for inf."""
-        if not kappa >= 1:
+        if not (is_number(kappa) and kappa >= 1):
             raise ValueError(f"dynamics: a condition number must be >= 1, got {kappa!r}")
         return -math.log(contraction(self.step * self.top / kappa, self.momentum))
 
@@ -176,9 +177,9 @@ def contraction(curvature: float, momentum: float = 0.0) -> float:
     Raises:
         ValueError: a curvature that is negative or not finite, or a momentum outside [0, 1).
     """
-    if not 0 <= curvature < math.inf:
+    if not (is_number(curvature) and 0 <= curvature < math.inf):
         raise ValueError(f"dynamics: curvature must be a finite number >= 0, got {curvature!r}")
-    if not 0 <= momentum < 1:
+    if not (is_number(momentum) and 0 <= momentum < 1):
         raise ValueError(f"dynamics: momentum must be in [0, 1), got {momentum!r}")
     trace = 1 + momentum - curvature
     root = trace * trace - 4 * momentum
@@ -214,13 +215,14 @@ def descend(
     _check(problems)
     for name, fine, allowed in (
         ("starts", type(starts) is int and starts >= 1, "an integer >= 1"),
+        ("seed", type(seed) is int and seed >= 0, "an integer >= 0"),
         (
             "start_norm",
-            SMALLEST_START <= start_norm <= 1 / SMALLEST_START,
+            is_number(start_norm) and SMALLEST_START <= start_norm <= 1 / SMALLEST_START,
             f"in [{SMALLEST_START}, {1 / SMALLEST_START}]",
         ),
-        ("fraction", 0 < fraction < 2, "in (0, 2)"),
-        ("momenta", bool(momenta) and all(0 <= beta < 1 for beta in momenta), "one or more in [0, 1)"),
+        ("fraction", is_number(fraction) and 0 < fraction < 2, "in (0, 2)"),
+        ("momenta", bool(momenta) and all(is_number(b) and 0 <= b < 1 for b in momenta), "one or more in [0, 1)"),
         ("step_rules", bool(step_rules) and set(step_rules) <= set(STEP_RULES), f"one or more of {STEP_RULES}"),
         ("iterations", type(iterations) is int and iterations >= 1, "an integer >= 1"),
     ):

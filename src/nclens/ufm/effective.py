@@ -28,7 +28,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from nclens.ufm.checks import check_integer
+from nclens.ufm.checks import as_numbers, check_integer, is_number
 from nclens.ufm.classification import Array
 
 # The search is over u with s = (1 - largest smoothing) expit(u), first on a grid of u in this range.
@@ -65,10 +65,10 @@ class EffectivePenalties:
     def __post_init__(self) -> None:
         check_integer("effective penalties", "classes", self.classes, 2)
         for name, value, fine, allowed in (
-            ("s", self.s, 0 <= self.s < 1, "in [0, 1)"),
-            ("lambda_w_over_n_lambda_h", self.lambda_w_over_n_lambda_h, self.lambda_w_over_n_lambda_h > 0, "> 0"),
+            ("s", self.s, lambda s: 0 <= s < 1, "in [0, 1)"),
+            ("lambda_w_over_n_lambda_h", self.lambda_w_over_n_lambda_h, lambda ratio: 0 < ratio < math.inf, "> 0"),
         ):
-            if not (fine and math.isfinite(value)):
+            if not (is_number(value) and fine(value)):
                 raise ValueError(f"effective penalties: {name} must be a finite number {allowed}, got {value!r}")
 
     @property
@@ -107,9 +107,9 @@ def logit_gaps(classes: int, s: float, smoothings: Sequence[float]) -> Array:
     Raises:
         ValueError: K < 2, s negative or not finite, a smoothing outside [0, 1).
     """
-    deltas = np.asarray(smoothings, dtype=np.float64)
+    deltas = as_numbers("effective penalties", "smoothings", smoothings)
     check_integer("effective penalties", "classes", classes, 2)
-    if not 0 <= s < math.inf:
+    if not (is_number(s) and 0 <= s < math.inf):
         raise ValueError(f"effective penalties: s must be a finite number >= 0, got {s!r}")
     if not ((deltas >= 0) & (deltas < 1)).all():
         raise ValueError(f"effective penalties: smoothings must lie in [0, 1), got {deltas.tolist()}")
@@ -212,7 +212,7 @@ def _rms(values: Array) -> float:
 
 
 def _positive(name: str, values: Sequence[float]) -> Array:
-    found = np.asarray(values, dtype=np.float64)
+    found = as_numbers("effective penalties", name, values)
     if not (np.isfinite(found) & (found > 0)).all():
         raise ValueError(f"effective penalties: {name} must be finite numbers > 0, got {found.tolist()}")
     return found

@@ -6,7 +6,7 @@ gradients with respect to the logits that sum to zero over the classes; so the g
 with the features, has rows that sum to zero. What moves u is then weight decay alone: NC0 along training follows from
 learning rate, momentum, decay and schedule, whatever the data, the architecture and the batches.
 
-Derived here; checked by training in tests/ufm/test_nc0.py. NC0 is that of arXiv 2602.16642. Needs numpy only.
+Derived here; checked by training in tests/ufm/test_nc0.py. NC0 is that of arXiv 2602.16642.
 """
 
 import math
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from nclens.ufm.checks import as_numbers, is_number
 
 UNIT_ROUNDOFF = 2.0**-24
 """The largest relative error of a number that is rounded to float32."""
@@ -71,7 +73,7 @@ def nc0_law(
     rates = _of_steps("learning_rates", learning_rates, None)
     given = {"momentum": momentum, "weight_decay": weight_decay, "decoupled_decay": decoupled_decay}
     arrays = {name: _of_steps(name, value, len(rates)) for name, value in given.items()}
-    if not (math.isfinite(dampening) and dampening >= 0):
+    if not (is_number(dampening) and 0 <= dampening < math.inf):
         raise ValueError(f"nc0_law: dampening must be a finite number >= 0, got {dampening!r}")
     if nesterov and (dampening != 0 or not arrays["momentum"].all()):
         raise ValueError("nc0_law: nesterov needs a momentum > 0 at every step and dampening 0")
@@ -89,7 +91,7 @@ def nc0_law(
 
 def _of_steps(name: str, values: Any, steps: int | None) -> NDArray[np.float64]:
     """Return values of each step (T,), checked."""
-    array = np.asarray(values, dtype=np.float64)
+    array = as_numbers("nc0_law", name, values)
     if array.ndim != 1 and (steps is None or array.ndim):
         raise ValueError(f"nc0_law: {name} must be {'' if steps is None else 'a number or '}an array (T,)")
     if steps is not None and array.shape not in ((), (steps,)):
@@ -139,12 +141,12 @@ def nc3_floor(share: ArrayLike) -> NDArray[np.float64]:
         The same shape, values in [0, sqrt 2].
 
     Raises:
-        ValueError: a share outside [0, 1].
+        ValueError: a share outside [0, 1], or no number.
 
     >>> nc3_floor([0.0, 0.75, 1.0]).round(6).tolist()
     [0.0, 1.0, 1.414214]
     """
-    f = np.asarray(share, dtype=np.float64)
+    f = as_numbers("nc3_floor", "share", share)
     outside = (f < 0) | (f > 1 + 1e-12)  # a share of 1 may be rounded up
     if outside.any():
         raise ValueError(f"nc3_floor: share must lie in [0, 1], got {float(f[outside][0])}")

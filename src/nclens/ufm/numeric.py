@@ -165,10 +165,11 @@ def minimise(
         fit: mean loss and its gradient in the logits, ``cross_entropy`` or ``half_squared_error``.
 
     Raises:
-        ValueError: starts, iterations or largest < 1, or s < 1e-7 (too flat a problem for float64).
+        ValueError: starts, iterations or largest < 1, a seed < 0, or s < 1e-7 (too flat a problem for float64).
     """
     for name, value in (("starts", starts), ("iterations", iterations), ("largest", largest)):
         check_integer("numeric minimiser", name, value)
+    check_integer("numeric minimiser", "seed", seed, 0)
     if problem.s < SMALLEST_S:
         raise ValueError(
             f"numeric minimiser: s must be >= {SMALLEST_S} for float64 to resolve it, got {problem.s:.3g}; "

@@ -325,9 +325,10 @@ def minimise(problem: UnconstrainedRegression, *, starts: int = 3, seed: int = 0
         seed: seed of the starts.
 
     Raises:
-        ValueError: starts below 1.
+        ValueError: starts below 1, or a seed below 0.
     """
     check_integer(WHERE, "starts", starts)
+    check_integer(WHERE, "seed", seed, 0)
     search = _Search(problem)
     generator = np.random.default_rng(seed)
     results = [
