@@ -307,11 +307,13 @@ def test_distillation_is_finite_at_extreme_logits(temperature):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"temperature": 0.0}, "temperature must be positive and finite, got 0"),
-        ({"temperature": math.inf}, "temperature must be positive and finite, got inf"),
-        ({"temperature": math.nan}, "temperature must be positive and finite, got nan"),
-        ({"weight": 1.1}, r"weight must lie in \[0, 1\], got 1.1"),
-        ({"weight": math.nan}, r"weight must lie in \[0, 1\], got nan"),
+        ({"temperature": 0.0}, "temperature: expected a finite number > 0, got 0"),
+        ({"temperature": math.inf}, "temperature: expected a finite number > 0, got inf"),
+        ({"temperature": math.nan}, "temperature: expected a finite number > 0, got nan"),
+        ({"temperature": True}, "temperature: expected a finite number > 0, got True"),
+        ({"weight": 1.1}, r"weight: expected a number in \[0, 1\], got 1.1"),
+        ({"weight": math.nan}, r"weight: expected a number in \[0, 1\], got nan"),
+        ({"weight": True}, r"weight: expected a number in \[0, 1\], got True"),
     ],
 )
 def test_impossible_temperatures_and_weights(parameters, words):
@@ -343,17 +345,17 @@ def test_wrong_shapes_and_types(name):
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, False, "0.1", None])
 def test_impossible_strengths(name, value):
     logits, y = draw()
-    with pytest.raises(ValueError, match=f"{STRENGTHS[name]} must lie in"):
+    with pytest.raises(ValueError, match=f"{STRENGTHS[name]}: expected a number in"):
         make(name)(logits, y, **{STRENGTHS[name]: value})
 
 
 @pytest.mark.parametrize("name", ["ls", "online_label_smoothing"])
 def test_weights_below_one(name):
     logits, y = draw()
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"expected a number in \[0, 1\), got 1"):
         make(name)(logits, y, **{STRENGTHS[name]: 1.0})
 
 
@@ -522,6 +524,7 @@ def test_linear_stays_between_its_ends(value, end, epochs):
         ({"kind": "linear", "end": 0.2, "epoch": 0}, "at least 1, got 0"),
         ({"kind": "linear", "end": math.nan}, "finite"),
         ({"kind": "linear", "end": "x"}, "finite"),
+        ({"kind": "linear", "end": True}, "finite"),
         ({"kind": "drop", "epoch": 2.5}, "whole epoch of at least 0, got 2.5"),
         ({"kind": "drop", "epoch": math.nan}, "whole epoch"),
     ],

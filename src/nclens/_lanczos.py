@@ -2,9 +2,9 @@
 
 Why this is no call of `scipy.sparse.linalg.eigsh`: the spectra of the unconstrained feature model have few distinct
 eigenvalues, and `start` selects those that are wanted. Where the Krylov space is exhausted, ARPACK goes on from a
-random vector and finds eigenvalues of the rest of the space. In 96 of 539 spectra of collapsed models (4 to 30 classes, 9 and
-64 dimensions, several penalties and smoothings), whose Krylov space had five or six dimensions, its smallest eigenvalue
-was one of these, too small by up to a factor of 900; tests/test_lanczos.py has a case.
+random vector and finds eigenvalues of the rest of the space. In 96 of 539 spectra of collapsed models (4 to 30 classes,
+9 and 64 dimensions, several penalties and smoothings), whose Krylov space had five or six dimensions, its smallest
+eigenvalue was one of these, too small by up to a factor of 900; tests/test_lanczos.py has a case.
 
 For sharpness ARPACK would do, at a higher cost: twelve Hessians of a ResNet-8, a perceptron and their heads, to 1e-3,
 took 161 products here, 272 by `eigsh`, and 187 with its best number of basis vectors, 10, since it looks at its error

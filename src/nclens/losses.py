@@ -35,6 +35,7 @@ from torch import Tensor
 
 from nclens._inputs import (
     Array,
+    as_number,
     as_tensor,
     check_device,
     check_label_type,
@@ -122,8 +123,8 @@ class Schedule:
         first = 1 if self.kind == "linear" else 0
         if self.epoch is not None and (type(self.epoch) is not int or self.epoch < first):
             raise ValueError(f"schedule {self.kind} needs a whole epoch of at least {first}, got {self.epoch!r}")
-        if self.end is not None and not (isinstance(self.end, int | float) and math.isfinite(self.end)):
-            raise ValueError(f"schedule end must be finite, got {self.end}")
+        if self.end is not None:
+            as_number("schedule end", self.end, "a finite number", math.isfinite)
 
     def at(self, value: float, epoch: int, epochs: int) -> float:
         """Strength in epoch ``epoch`` of 0..epochs-1, for a loss whose own strength is ``value``.
@@ -176,8 +177,7 @@ def _masked(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_strength(name: str, value: float, below: float = math.inf) -> None:
-    if not 0 <= value < below:
-        raise ValueError(f"{name} must lie in [0, {below:g}), got {value}")
+    as_number(name, value, f"a number in [0, {below:g})", lambda number: 0 <= number < below)
 
 
 @register
@@ -352,10 +352,8 @@ def distillation(
             f"the teacher's logits must have the shape of the student's, {tuple(logits.shape)}, got "
             f"{tuple(teacher_logits.shape)}: both must have the same classes"
         )
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight must lie in [0, 1], got {weight}")
+    as_number("temperature", temperature, "a finite number > 0", lambda number: 0 < number < math.inf)
+    as_number("weight", weight, "a number in [0, 1]", lambda number: 0 <= number <= 1)
     absent = logits == -math.inf
     taught = teacher_logits.detach().masked_fill(absent, -math.inf)
     if sees_values(logits):

@@ -67,7 +67,15 @@ def test_imbalance_comes_before_noise_and_clean_labels_go_along():
     ("keys", "words"),
     [
         ({"imbalance": {"kind": "linear", "ratio": 2}}, "imbalance.kind = linear: must be exponential or step"),
-        ({"imbalance": {"kind": "step", "ratio": 0.5}}, r"imbalance.ratio = 0\.5: must be at least 1"),
+        (
+            {"imbalance": {"kind": "step", "ratio": 0.5}},
+            r"imbalance.ratio = 0\.5: must be a finite number of at least 1",
+        ),
+        ({"imbalance": {"kind": "step", "ratio": True}}, "imbalance.ratio = True: must be a finite number"),
+        ({"imbalance": {"kind": "step", "ratio": 2, "minority": [0, 0]}}, r"minority = \[0, 0\]: must be .* each once"),
+        ({"imbalance": {"kind": "step", "ratio": 2, "minority": [True]}}, r"minority = \[True\]: must be some"),
+        ({"imbalance": {"kind": "step", "ratio": 2, "minority": ["0"]}}, r"minority = \['0'\]: must be some"),
+        ({"label_noise": {"share": False}}, r"label_noise.share = False: must lie in \[0, 1\)"),
         ({"imbalance": {"kind": "step", "ratio": 2, "minority": [7]}}, r"minority = \[7\]: must be some, not all, of"),
         ({"label_noise": {"share": 1.0}}, r"label_noise.share = 1\.0: must lie in \[0, 1\)"),
         ({"label_noise": {"share": 0.1, "kind": "odd"}}, "label_noise.kind = odd: must be symmetric or pair"),

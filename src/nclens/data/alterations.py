@@ -1,7 +1,9 @@
 """Unequal classes and wrong labels in the training split of a data set for classification, both seeded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -28,7 +30,8 @@ def class_sizes(
         minority: the small classes of a step.
 
     Raises:
-        ValueError: another kind, a ratio below 1, or a minority of classes that there are not, of none or of all.
+        ValueError: another kind, a ratio that is no number of at least 1, or a minority of classes that there are not, of
+            none or of all, or with one twice.
 
     >>> class_sizes(500, 10, "exponential", 100)
     [500, 300, 180, 108, 65, 39, 23, 14, 8, 5]
@@ -37,15 +40,20 @@ def class_sizes(
     """
     if kind not in ("exponential", "step"):
         raise ValueError(f"imbalance.kind = {kind}: must be exponential or step")
-    if not ratio >= 1:
-        raise ValueError(f"imbalance.ratio = {ratio}: must be at least 1")
-    small = set(range(classes - classes // 2, classes)) if minority is None else set(minority)
-    if kind == "step" and (not small or not small < set(range(classes))):
+    if not (_is_number(ratio) and 1 <= ratio < math.inf):
+        raise ValueError(f"imbalance.ratio = {ratio}: must be a finite number of at least 1")
+    small = range(classes - classes // 2, classes) if minority is None else minority
+    named = all(_is_number(k) and k in range(classes) for k in small)
+    if kind == "step" and not (named and 0 < len(small) == len(set(small)) < classes):
         raise ValueError(
-            f"imbalance.minority = {sorted(small)}: must be some, not all, of the classes 0 to {classes - 1}"
+            f"imbalance.minority = {list(small)}: must be some, not all, of the classes 0 to {classes - 1}, each once"
         )
     powers = [k / (classes - 1) if kind == "exponential" else float(k in small) for k in range(classes)]
     return [max(1, int(samples * ratio**-power + 0.5)) for power in powers]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def imbalanced(
@@ -90,7 +98,7 @@ def noisy(dataset: Dataset, *, share: float, kind: str = "symmetric", seed: int 
     Raises:
         ValueError: a share outside [0, 1), another kind, or noise that leaves a class without a training sample.
     """
-    if not 0 <= share < 1:
+    if not (_is_number(share) and 0 <= share < 1):
         raise ValueError(f"label_noise.share = {share}: must lie in [0, 1)")
     if kind not in KINDS:
         raise ValueError(f"label_noise.kind = {kind}: must be {' or '.join(KINDS)}")

@@ -295,7 +295,7 @@ class OwnOptimizer(Custom, OptimizerBase):
     def decay(self) -> float | None:
         """The parameter `weight_decay`; None where there is none."""
         value = self.parameters.get("weight_decay")
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def with_decay(self, value: float | None) -> Self:
         """Return it with another weight decay; None for its own."""
