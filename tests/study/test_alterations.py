@@ -58,6 +58,8 @@ def test_class_weights_are_of_classification_and_tell_losses_apart():
         study({**RAW["losses"], "balanced": {"name": "squared_error", "class_weights": "balanced"}})
     with pytest.raises(ConfigError, match="class_weights"):
         study({**RAW["losses"], "balanced": {"name": "ce", "class_weights": [1, -1]}})
+    with pytest.raises(ConfigError, match=r"losses.balanced.class_weights has 2 numbers, and digits has 10 classes"):
+        study({**RAW["losses"], "balanced": {"name": "ce", "class_weights": [1, 2]}})
 
 
 def test_what_is_not_altered_is_prepared_as_before():

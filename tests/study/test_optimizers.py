@@ -161,6 +161,7 @@ def test_where_all_losses_have_one_optimiser_there_is_nothing_to_compare(raw_stu
     ("optimizer", "words"),
     [
         ({"name": "rprop", "learning_rate": 0.1, "step_sizes": [1.0, 0.1]}, r"step_sizes = \[1.0, 0.1\]"),
+        ({"name": "rprop", "learning_rate": 60}, r"learning_rate = 60, .*: must lie within step_sizes"),
         ({"name": "rprop", "learning_rate": 0.1, "etas": [1.2, 0.5]}, "etas"),
         ({"name": "sgdw", "learning_rate": 0.5, "weight_decay": 4.0}, "must be below 4"),
         ({"name": "adamw", "learning_rate": 0.5, "weight_decay": 5.0}, "must be below 4"),

@@ -30,8 +30,8 @@ def class_sizes(
         minority: the small classes of a step.
 
     Raises:
-        ValueError: another kind, a ratio that is no number of at least 1, or a minority of classes that there are not, of
-            none or of all, or with one twice.
+        ValueError: another kind, a ratio that is no number of at least 1, or a minority of classes that there are not,
+            of none or of all, or with one twice.
 
     >>> class_sizes(500, 10, "exponential", 100)
     [500, 300, 180, 108, 65, 39, 23, 14, 8, 5]

@@ -259,6 +259,10 @@ class Rprop(OptimizerBase):
         if least > largest:
             message = "step_sizes = {value}: must be the least and the largest, in this order"
             raise PydanticCustomError("step_sizes", message, {"value": str(list(self.step_sizes))})
+        if not least <= self.learning_rate <= largest:
+            message = "learning_rate = {rate}, the first step size: must lie within step_sizes = {value}"
+            context = {"rate": f"{self.learning_rate:g}", "value": str(list(self.step_sizes))}
+            raise PydanticCustomError("step_sizes", message, context)
         return self
 
 

@@ -312,6 +312,13 @@ class Study(Closed):
                 "{where}.losses: losses.{loss}.schedule goes on to epoch {last}, the training ends with epoch {epochs}",
                 {**context, "last": entry.schedule.last},
             )
+        classes = known_classes(self.datasets[experiment.dataset])
+        if isinstance(entry.class_weights, tuple) and classes not in (None, len(entry.class_weights)):
+            message = (
+                "{where}.losses: losses.{loss}.class_weights has {given} numbers, and {dataset} has {classes} classes"
+            )
+            context |= {"given": len(entry.class_weights), "dataset": experiment.dataset, "classes": classes}
+            raise PydanticCustomError("class_weights", message, context)
         if entry.weight_decay is not None and (fault := self.optimizer(experiment, loss).decay_fault()):
             message = "{where}.losses: losses.{loss}.weight_decay = {fault}"
             raise PydanticCustomError("decay", message, {**context, "fault": fault})
