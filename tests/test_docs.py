@@ -180,6 +180,20 @@ def test_a_page_names_what_the_studies_that_it_links_contradict_of_its_claims(pa
         assert not missing, f"{study} contradicts {missing}"
 
 
+def test_the_page_of_measures_names_every_one_and_where_it_misleads():
+    from nclens.metrics.catalogue import METRICS
+    from nclens.probes.catalogue import PROBES
+
+    rows = [line.split(" | ") for line in text(DOCS / "which_measure.md").splitlines() if line.startswith("| ")][1:]
+    assert all(len(row) == 5 and all(cell.strip(" |") for cell in row[1:]) for row in rows)
+    # `...` is any ending or beginning, k a class, ij an entry.
+    named = re.findall(r"`([a-z][a-z0-9_.]*|\.\.\.[a-z_]+)`", " ".join(cell for row in rows for cell in row[1:4]))
+    patterns = "|".join(re.escape(name).replace(re.escape("..."), ".*") for name in named)
+    metrics = [*METRICS, *(metric.name for probe in PROBES.values() for metric in probe.metrics)]
+    names = {re.sub(r"\{i\}\{j\}", "ij", metric).replace("{i}", "k") for metric in metrics}
+    assert {name for name in names if not re.fullmatch(patterns, name)} == set()
+
+
 def test_every_rule_is_in_the_picture_of_the_workflow():
     drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", text(DOCS / "workflow.svg")))
     rules = re.findall(r"^rule (\w+)", "\n".join(map(text, (ROOT / "rules").glob("*.smk"))), re.M)

@@ -38,7 +38,7 @@ DRAWN = (
 #: with a probe; `ingest` is that of a run trained elsewhere. A module in the table is an exception to its folder; what
 #: is neither runs nothing again.
 RERUN = {
-    "_inputs": "draw extract ingest measure probe train",
+    "_inputs": "draw extract ingest measure predict probe train",
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
@@ -99,7 +99,7 @@ RERUN = {
     "training.shift": "predict",
     "ufm": "",
     **dict.fromkeys(("ufm.classification", "ufm.regression", "ufm.regression_tables"), "predict theory"),
-    "ufm.checks": "predict theory",
+    "ufm.checks": "draw predict theory",
     "ufm.classification_tables": "theory",
     **dict.fromkeys(("ufm.dynamics", "ufm.hessian", "ufm.numeric", "ufm.spectra"), "theory"),
     "ufm.effective": "predict",
