@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from nclens._torchvision import import_torchvision
 from nclens.metrics.out_of_distribution import ALPHAS, SCORES, Detector, auroc, false_positive_rate, nc5
@@ -130,6 +132,38 @@ def test_alpha_has_the_highest_auroc_on_the_samples_given():
     chosen = detector.fit_alpha((inside[0], inside[3]), (outside[0], outside[3]))
     assert values[chosen] == max(values.values())
     assert detector.fit_alpha((inside[0], inside[3]), (inside[0], inside[3]), [0.1, 0.01]) == 0.1
+
+
+def test_agreement_with_the_formulas_of_pytorch_ood():
+    """As written there, for where it is not installed: outlier scores, outsiders positive, FPR on a ROC curve."""
+    features, labels, weight, _ = draw(13, n=200)
+    inside, outside = draw(14, n=90), draw(15, n=70, shift=1.0)
+    detector = Detector.fit(features, labels, weight)
+    h, z = (torch.cat([one, other]) for one, other in ((inside[0], outside[0]), (inside[3], outside[3])))
+    means = torch.stack([features[labels == k].mean(dim=0) for k in range(K)])
+    precision = torch.linalg.inv(torch.cov((features - means[labels]).T, correction=0))
+    offsets = h[:, None] - means
+    moved = torch.nn.functional.normalize(h - features.mean(dim=0), dim=1)
+    theirs = {
+        "max_logit": -z.max(dim=1).values,
+        "energy": -torch.logsumexp(z, dim=1),
+        "mahalanobis": torch.einsum("nki,ij,nkj->nk", offsets, precision, offsets).min(dim=1).values,
+        "nci": -((weight[z.argmax(dim=1)] * moved).sum(dim=1) + 0.01 * h.norm(p=1, dim=1)),
+    }
+    own, other = (detector.scores(one[0], one[3], 0.01) for one in (inside, outside))
+    outsiders = torch.arange(160) >= 90
+    for name, score in theirs.items():
+        torch.testing.assert_close(-score, torch.cat([own[name], other[name]]), rtol=1e-9, atol=1e-9)
+        assert auroc(own[name], other[name]) == pytest.approx(roc_auc_score(outsiders, score), abs=1e-12)
+        swapped, as_there = (fpr_at_tpr(sign * score, outsiders == (sign > 0)) for sign in (-1, 1))
+        assert false_positive_rate(own[name], other[name]) == pytest.approx(swapped, abs=1e-12)
+        assert false_positive_rate(-other[name], -own[name]) == pytest.approx(as_there, abs=1e-12)
+
+
+def fpr_at_tpr(scores, positive, tpr=0.95):
+    """The first point of the curve with a recall of 95%, as pytorch-ood takes it."""
+    false, true, _ = roc_curve(positive, scores, drop_intermediate=False)
+    return false[np.searchsorted(true, tpr)]
 
 
 def test_agreement_with_pytorch_ood():
