@@ -906,6 +906,17 @@ def test_a_number_in_place_of_rows_is_refused_in_one_message(function, name):
         function(**given)
 
 
+def test_logits_that_are_no_floats_and_values_that_are_not_finite_are_refused():
+    given = arguments(imbalance.class_imbalance)
+    with pytest.raises(ValueError, match="logits must be a float tensor"):
+        imbalance.class_imbalance(**given | {"logits": GIVEN["logits"] > 0})
+    with pytest.raises(ValueError, match=r"logits must not be nan or \+inf"):
+        imbalance.class_imbalance(**given | {"logits": GIVEN["logits"] * math.nan})
+    given = arguments(layers.nearest_mean_accuracy)
+    with pytest.raises(ValueError, match="features: every value must be finite"):
+        layers.nearest_mean_accuracy(**given | {"features": GIVEN["features"] * math.nan})
+
+
 def test_rows_that_are_none_or_one_too_many_are_refused():
     given = {name: GIVEN[name] for name in ("features", "labels", "classes")}
     with pytest.raises(ValueError, match="reference_means: expected 3 rows, one a class, got 4"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_labels, count_rows, describe
+from nclens.metrics.calibration import check_logits
 from nclens.metrics.collapse import check_float64, check_samples, class_means, has_two_classes, whitening
 
 _CHUNK = 4096
@@ -46,8 +47,8 @@ the samples, m_k the class's samples in the split | [0, inf] |
         train_counts: (K,), n_k >= 1, whichever split is measured.
 
     Raises:
-        ValueError: as `nclens.metrics.collapse.neural_collapse`, but not for classes that lack samples, or for counts
-            that are not K numbers of at least 1.
+        ValueError: as `nclens.metrics.collapse.neural_collapse`, but not for classes that lack samples, as
+            `nclens.metrics.calibration.check_logits`, or for counts that are not K numbers of at least 1.
 
     Source: Fang et al., arXiv 2101.12699 (measures against class size); Thrampoulidis et al., arXiv 2208.05512 (SELI).
     """
@@ -58,7 +59,7 @@ the samples, m_k the class's samples in the split | [0, inf] |
         found = as_tensor("logits", logits)
         if found.shape != (len(labels), len(weight)):
             raise ValueError(f"logits: expected shape ({len(labels)}, {len(weight)}), got {describe(found)}")
-        right = (found.argmax(1) == labels).double()
+        right = (check_logits(found, labels)[0].argmax(1) == labels).double()
         counts = labels.bincount(minlength=len(weight)).double()
         kept = counts >= 2
         accuracy = torch.zeros_like(counts).index_add_(0, labels, right) / counts

@@ -89,11 +89,12 @@ def nearest_mean_accuracy(features: Array, labels: Array, reference_means: Array
     A row of nan is a class without a mean; its samples are left out. Exact ties go to the lower class.
 
     Raises:
-        ValueError: wrong types or shapes, labels out of range, or fewer than two means.
+        ValueError: wrong types or shapes, features that are not finite, labels out of range, or fewer than two means.
     """
     means = as_tensor("reference_means", reference_means)
     features, labels = check_samples(features, labels, count_rows("reference_means", means))
     means = check_means("reference_means", means, (None, features.shape[1]), features)
+    check_float64("features", features, (None, None), features)
     near = with_mean(means)
     kept = torch.isin(labels, near)
     right = 0
