@@ -25,8 +25,8 @@ DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "beam_search": {
-        "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding"),
-        "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding"),
+        "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding", "class_size"),
+        "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding", "class_size"),
     },
     "beam_search_multi30k": {"translation": (*EVERY, *MODEL, *MAXSUP, "many_classes", "decoding")},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},

@@ -68,7 +68,7 @@ CLOSED_FORM = "closed_form"
 ARCS = "arcs"
 #: Networks that are trained here, or imported at two epochs or more.
 CURVES = ("training", "epochs")
-#: A training split whose classes were made unequal.
+#: A training split whose classes were made unequal, or whose classes are tokens.
 IMBALANCE = "imbalance"
 MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
 
@@ -397,7 +397,7 @@ _ENTRIES = (
         title="Classes against their size",
         source=OWN,
         caption="Test accuracy, NC1 (log axis), classifier norm and mean cosine with the other classifiers of each "
-        "class after training, against the number of its training samples (log axis).",
+        "class after training, against the number of its training samples, of sequences its tokens (log axis).",
         draw="nclens.figures.class_size:class_size",
         suits=(IMBALANCE,),
     ),

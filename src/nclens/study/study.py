@@ -42,7 +42,8 @@ from nclens.study.teachers import check_teachers
 #: Runs of a study, and snapshots of them all: more than a machine plans in a day.
 MOST_RUNS, MOST_SNAPSHOTS = 100_000, 2_000_000
 
-#: Classes above which arcs are not measured: which two are similar is looked up in a table of K^2 numbers.
+#: Classes above which arcs are not measured, as which two are similar is looked up in a table of K^2 numbers, nor, by
+#: the stage `measure`, imbalance.
 MOST_CLASSES = 1000
 
 # The losses whose unconstrained feature model has a closed form.
@@ -506,7 +507,7 @@ class Study(Closed):
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
         the data are known to have fewer; `arcs` where arcs are measured; `many_classes` where K and d are known and
-        K > d + 1; `imbalance` where the training classes are made unequal.
+        K > d + 1; `imbalance` where the training classes are made unequal, or are tokens and at most `MOST_CLASSES`.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -526,7 +527,8 @@ class Study(Closed):
             "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
             "many_classes": classes is not None and dim is not None and classes > dim + 1,
-            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None,
+            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None
+            or (self.data_task(experiment) == "sequences" and (classes or 0) <= MOST_CLASSES),
         }
         return facts | {fact for fact, holds in others.items() if holds}
 
