@@ -118,6 +118,7 @@ rule collect:
         metrics=PLAN.of_all(lambda run: PLAN.of(run).metrics),
         probes=PLAN.of_all(PLAN.probes),
         histories=PLAN.of_all(lambda run: PLAN.of(run).history),
+        features=PLAN.features_of_arcs(),
         reused=PLAN.reused(),
     output:
         table=R.metrics,

@@ -190,7 +190,7 @@ LOADS = {
     "probe": {"torch"},
     "theory": {"scipy.optimize"},
     "predict": {"pandas", "scipy.optimize"},
-    "collect": {"pandas"},
+    "collect": {"pandas", "scipy.optimize", "torch"},
     "judge": {"pandas"},
     "draw": {"pandas", "matplotlib", "seaborn"},
     "report": {"pandas"},

@@ -16,7 +16,8 @@ EVERY = (
     *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "nc0_law", "norms"),
     *("correct_incorrect", "reliability", "ece_temperature", "risk_coverage", "projections"),
 )
-PLAIN = (*EVERY, "ufm_conditioning", "ufm_dynamics")
+MODEL = ("ufm_conditioning", "ufm_dynamics")
+PLAIN = (*EVERY, "arcs", *MODEL)
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
@@ -24,10 +25,10 @@ DETECTION = ("out_of_distribution", "detection_against_collapse")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "beam_search": {
-        "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding"),
-        "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding"),
+        "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding", "class_size"),
+        "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding", "class_size"),
     },
-    "beam_search_multi30k": {"translation": (*PLAIN, *MAXSUP, "many_classes", "decoding")},
+    "beam_search_multi30k": {"translation": (*EVERY, *MODEL, *MAXSUP, "many_classes", "decoding")},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},

@@ -1,11 +1,13 @@
 """Measures of each class against its size: what is drawn, and where there is nothing."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from nclens.figures.class_size import class_size
 from nclens.figures.inputs import THEORY_COLUMNS, FigureInputs, means_of
-from tests.figures.artists import seed_lines
+from tests.figures.artists import notes_of, seed_lines
 
 SIZES = (40, 10, 10, 4)
 
@@ -41,6 +43,19 @@ def test_classes_of_one_size_are_one_point_and_nc1_has_its_geometric_mean():
     drawn = [line.get_xydata().tolist() for line in seed_lines(figure.axes[2], "#0072B2")]
     assert drawn == [[[4, 8 + seed], [10, 3 + seed], [40, 1 + seed]] for seed in (0, 1)]
     assert [axes.get_xscale() for axes in figure.axes] == ["log"] * 4
+
+
+def test_classes_of_many_sizes_as_tokens_have_are_averaged_over_ranges():
+    counts = {k: 2.0**k for k in range(25)}  # 24 doublings, two a range; the last has three classes
+    rows = [("ce", 0, "train", 5, f"train_count_class_{k}", count) for k, count in counts.items()]
+    rows += [("ce", 0, "test", 5, f"accuracy_class_{k}", k / 100) for k in counts]
+    table = pd.DataFrame(rows, columns=["loss", "seed", "split", "epoch", "metric", "value"])
+    figure, drawn = class_size(replace(inputs(ALL), metrics=table))
+    found = drawn[drawn["metric"] == "accuracy"].set_index("samples")["mean"]
+    expected = {2.0 ** (k + 0.5): (k + 0.5) / 100 for k in range(0, 22, 2)} | {2.0**23: 0.23}
+    assert list(found.index) == pytest.approx(list(expected))
+    assert list(found) == pytest.approx(list(expected.values()))
+    assert "classes of similar size are averaged" in notes_of(figure)
 
 
 def test_without_measures_of_classes_the_panels_say_so():

@@ -38,7 +38,7 @@ DRAWN = (
 #: with a probe; `ingest` is that of a run trained elsewhere. A module in the table is an exception to its folder; what
 #: is neither runs nothing again.
 RERUN = {
-    "_inputs": "draw extract ingest measure predict probe train",
+    "_inputs": "collect draw extract ingest measure predict probe train",
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
@@ -65,12 +65,13 @@ RERUN = {
     "losses": "measure predict probe train",
     "metrics": "",
     **dict.fromkeys(
-        (f"metrics.{part}" for part in ("calibration", "representation", "samples", "selective")), "draw measure"
+        (f"metrics.{part}" for part in ("calibration", "held_out", "representation", "samples")), "collect draw measure"
     ),
+    "metrics.arc": "collect",
+    "metrics.selective": "draw measure",
     **dict.fromkeys(("metrics.alignment", "metrics.generalised", "metrics.ranks"), "measure"),
     "metrics.catalogue": "draw report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
-    "metrics.held_out": "draw measure",
     **dict.fromkeys(("metrics.imbalance", "metrics.label_noise"), "measure"),
     "metrics.intervals": "draw judge report track",
     **dict.fromkeys(("metrics.regression", "metrics.regressor"), "measure"),

@@ -59,8 +59,8 @@ USED = {
     "checkpoint_minutes": (7.0, {"resolve"}),
     "data_dir": ("elsewhere", set()),
     "track.tensors": (False, {"resolve", "track_run"}),
-    "measure.held_out": (0.3, {"resolve", "measure"}),
-    "measure.held_out_seed": (3, {"resolve", "measure"}),
+    "measure.held_out": (0.3, {"resolve", "measure", "collect"}),
+    "measure.held_out_seed": (3, {"resolve", "measure", "collect"}),
     **{f"theory.lambda_{key}": (0.077, {"resolve", "theory", "predict"}) for key in ("w", "h", "b")},
     "theory.lambda_h_samples": (7, {"resolve", "theory", "predict"}),
     "theory.lambda_h_mean": (0.077, {"resolve"}),  # there is no regression
@@ -77,7 +77,8 @@ USED = {
     "losses.ls.weight_decay": (0.077, LS | {"predict"}),
     "losses.ls.optimizer": ({"name": "adam", "learning_rate": 0.077}, LS | {"predict"}),
     "losses.ls.lr_schedule": ({"kind": "cosine"}, LS | {"predict"}),
-    "losses.ls.class_weights": ("balanced", LS | {"theory", "predict"}),
+    # Without plain label smoothing there are no arcs and no figure of them; likewise without cross entropy to compare.
+    "losses.ls.class_weights": ("balanced", LS | {"theory", "predict", "collect", "track_study"}),
     "datasets.mnist5k.imbalance": (
         {"kind": "step", "ratio": 2},
         {"resolve", "prepare", "draw", "report", "track_study"},
@@ -97,7 +98,7 @@ USED = {
     ),
     "experiments.smoke.losses": (["ls", "ce"], {"resolve", "collect", "draw", "judge", "report", "theory"}),
     "experiments.smoke.seeds": ([0, 1, 7], {"resolve", "predict", "collect", "judge", "draw", "report"}),
-    "experiments.smoke.baseline": ("ls", {"resolve", "judge", "draw", "report"}),
+    "experiments.smoke.baseline": ("ls", {"resolve", "collect", "judge", "draw", "report", "track_study"}),
     "experiments.smoke.snapshots": (2, {"resolve", "train", "extract", "measure"}),
     "experiments.smoke.keep_features": ("last", {"resolve", "extract", "measure"}),
     "experiments.smoke.probes": (["variance"], {"resolve", "collect", "draw", "report", "track_run", "track_study"}),

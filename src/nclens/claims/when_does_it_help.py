@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from nclens.claims.effects import curves_of, final
-from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, within
+from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, log_ratio, within
 
 PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"
 
@@ -22,6 +22,8 @@ ONE = "ece_by_temperature/1"
 """A metric that each probe of decoding has."""
 DECODED = {"ece": "difference in ECE", "error": "difference in error"}
 """Score of decoding at a temperature -> unit of a difference, the main one first."""
+ROUND = 1.5
+"""The factor from 1 up to which a ratio of variances counts as that of a round cluster; an arc's is less by more."""
 ERROR_MARGIN = 0.005
 """An error that is lower by less counts as no better: five of a thousand test samples."""
 
@@ -178,6 +180,29 @@ def predicts_the_temperature(comparison: Comparison) -> list[Measure]:
                 effects[seed] = abs(ece - beam) - abs(nll - beam)
         measures.append(_difference(comparison, f"temperature_distance{suffix}", effects, "log temperature"))
     return measures
+
+
+def bends_similar_classes(comparison: Comparison) -> list[Measure]:
+    """W12: arc ratio of two similar classes, loss over baseline, test set; each by itself; and on the training set.
+
+    None where no arcs are measured.
+    """
+    if "arc_ratio" not in comparison.metrics.metrics_of(comparison.loss):
+        return []
+    own, base = (
+        {seed: log_ratio(value, 1.0) for seed, value in _last(comparison, loss, "test", "arc_ratio").items()}
+        for loss in _both(comparison)
+    )
+    unit, seeds = "ratio of variances", comparison.seeds
+    bent = judge_pairs("bent_test", own, seeds, scale="ratio", claimed="below", unit=unit, null=1 / ROUND)
+    straight = judge_pairs("round_test", base, seeds, scale="ratio", claimed="below", unit=unit)
+    low, high = (log_ratio(end, 1.0) for end in (straight.low, straight.high))
+    return [
+        final(comparison, "test", "arc_ratio", scale="ratio", quantity="arc_ratio_test"),
+        bent,
+        replace(straight, verdict=within(low, high, math.log(ROUND))),
+        final(comparison, "train", "arc_ratio", scale="ratio", quantity="arc_ratio_train"),
+    ]
 
 
 def _both(comparison: Comparison) -> tuple[str, str]:
@@ -443,6 +468,33 @@ CLAIMS = (
         figures=("decoding",),
         place="section 3, figure 4",
         paired=False,
+    ),
+    Claim(
+        "W12",
+        PAPER,
+        "Label smoothing draws two similar classes into an arc about a third; without it they are round clusters.",
+        "Arc ratio after the last epoch: in the plane of the templates of two similar classes and a third, about the "
+        "mean of the third, the variance of the two along the direction of their means over that across; 1 for round "
+        "clusters, less for arcs. Test samples that the classes were not chosen on: ratio of label smoothing's to the "
+        "baseline's (the main measure); label smoothing's by itself, supported when the whole interval lies below "
+        f"1/{ROUND:g}, contradicted when it lies above; and the baseline's by itself, supported when the whole "
+        f"interval lies between 1/{ROUND:g} and {ROUND:g}, contradicted when it lies beyond; the factor is ours. And "
+        "the ratio of the two on the training set. The similar classes are those of the largest mean probability of "
+        "one on held-out samples of the other under cross entropy, averaged over seeds; the third exchanges least "
+        "with both.",
+        bends_similar_classes,
+        labels={
+            "arc_ratio_test": "arc ratio of two similar classes, against the baseline's, test set",
+            "bent_test": "arc ratio of label smoothing by itself, test set",
+            "round_test": "arc ratio of the baseline by itself, test set",
+            "arc_ratio_train": "arc ratio of two similar classes, against the baseline's, training set",
+        },
+        subject="label smoothing",
+        holds="draws similar classes into an arc",
+        fails="draws similar classes into no flatter arc than the baseline",
+        below={"arc_ratio": "flatter", "bent": "an arc", "round": "flat"},
+        place="figure 1, row 4",
+        figures=("arcs",),
     ),
 )
 """The paper's claims."""

@@ -57,14 +57,18 @@ def described(fact: str) -> str:
     forms = {"loss": "a loss {}", "schedule": "a loss with a schedule of kind {}", "probe": "a probe of kind {}"}
     if fact == CLOSED_FORM:
         return "a loss with a closed form (ce, or ls without a schedule)"
+    if fact == ARCS:
+        return "label smoothing, plain cross entropy as the baseline, and 3 to 1,000 classes"
     return forms.get(kind, "{}").format(name)
 
 
 #: A loss that the unconstrained feature model has a closed form for.
 CLOSED_FORM = "closed_form"
+#: Label smoothing beside cross entropy, of so many classes that arcs are measured.
+ARCS = "arcs"
 #: Networks that are trained here, or imported at two epochs or more.
 CURVES = ("training", "epochs")
-#: A training split whose classes were made unequal.
+#: A training split whose classes were made unequal, or whose classes are tokens.
 IMBALANCE = "imbalance"
 MAXSUP = ("loss:maxsup", "loss:ls_regularisation", "loss:ls_error_amplification", "loss:logit_penalty")
 
@@ -174,6 +178,16 @@ _ENTRIES = (
         "(small s).",
         draw="nclens.figures.projections:projections",
         suits=("three_classes",),
+    ),
+    FigureEntry(
+        stem="arcs",
+        title="Two similar classes and a third",
+        source="after a figure of arXiv 1906.02629",
+        caption="Penultimate features of two similar classes and a third on the plane through their templates, "
+        "training set above test set, with the arc ratio of the similar two about the mean of the third (+): 1 for "
+        "round clusters, less for arcs. With label smoothing arcs are expected.",
+        draw="nclens.figures.projections:arcs",
+        needs=(ARCS,),
     ),
     FigureEntry(
         stem="ufm_conditioning",
@@ -383,7 +397,7 @@ _ENTRIES = (
         title="Classes against their size",
         source=OWN,
         caption="Test accuracy, NC1 (log axis), classifier norm and mean cosine with the other classifiers of each "
-        "class after training, against the number of its training samples (log axis).",
+        "class after training, against the number of its training samples, of sequences its tokens (log axis).",
         draw="nclens.figures.class_size:class_size",
         suits=(IMBALANCE,),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -25,6 +26,8 @@ from nclens.figures.inputs import (
     with_seeds,
 )
 
+MOST_SIZES = 12
+"""More sizes than these, as tokens have, are divided into so many ranges, alike on the log axis."""
 COLUMNS = ["metric", "split", "loss", "samples", "seed", "mean", "low", "high", "seeds", "left_out"]
 
 
@@ -48,10 +51,13 @@ PANELS = (
 def class_size(inputs: FigureInputs) -> Drawing:
     """Accuracy, NC1, classifier norm and angle of each class after the last epoch, against its training samples.
 
-    Classes of one size are one point, their mean in each seed.
+    Classes of one size are one point, their mean in each seed; of more than `MOST_SIZES` sizes, those of a range of
+    sizes, at the geometric mean of its classes' sizes.
     """
     figure, grid = style.page(2, 2, 5.2, sharex=True)
-    sizes = _by_class(inputs, "train_count", "train").groupby("class")["value"].first()
+    counts = _by_class(inputs, "train_count", "train").groupby("class")["value"].first()
+    sizes = _in_ranges(counts)
+    alike = "one size" if sizes.equals(counts) else "similar size"
     tables, left_out = [], []
     for panel, axes in zip(PANELS, grid.flat, strict=True):
         rows = _of_sizes(_by_class(inputs, panel.metric, panel.split), sizes)
@@ -71,7 +77,7 @@ def class_size(inputs: FigureInputs) -> Drawing:
     style.notes(
         figure,
         [
-            f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}; classes of one size are averaged",
+            f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}; classes of {alike} are averaged",
             interval_note(inputs, table, "Line", "bars", "thin lines", "on log axes"),
             "Mean cosine among the minority's classifiers, 1 at minority collapse: " + ", ".join(cosines)
             if cosines
@@ -94,6 +100,16 @@ def _by_class(inputs: FigureInputs, metric: str, split: str) -> pd.DataFrame:
     ]
     columns = {"loss": object, "seed": int, "epoch": float, "value": float, "class": int}
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns)).astype(columns)
+
+
+def _in_ranges(counts: pd.Series) -> pd.Series:
+    """The size that each class is drawn at: its own, or that of its range where there are many."""
+    if counts.nunique() <= MOST_SIZES:
+        return counts
+    logs = np.log(counts)
+    width = (logs.max() - logs.min()) / MOST_SIZES
+    ranges = ((logs - logs.min()) / width).astype(int).clip(upper=MOST_SIZES - 1)
+    return np.exp(logs.groupby(ranges).transform("mean"))
 
 
 def _of_sizes(rows: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:

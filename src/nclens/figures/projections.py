@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
-from nclens.figures.inputs import Drawing, FigureInputs
+from nclens.figures.inputs import Drawing, FigureInputs, over_seeds
 from nclens.metrics.representation import project, template_plane, template_spread, with_samples
 
 PER_CLASS = 100
@@ -21,6 +23,9 @@ SPLITS = {"train": "training set", "test": "test set"}
 COLOURS = ("#4477AA", "#EE6677", "#228833")
 MARKERS = ("o", "^", "s")
 COLUMNS = ("loss", "seed", "split", "class", "x", "y", "spread")
+OF_ARCS = ("loss", "seed", "split", "class", "x", "y", "ratio", "low", "high", "seeds")
+FEWEST = 3
+"""The fewest seeds whose arc ratio has an interval, as a claim has: it is printed and not drawn."""
 
 
 @style.look()
@@ -36,41 +41,24 @@ def projections(inputs: FigureInputs) -> Drawing:
     parts = {loss: _points(inputs, loss, chosen) for loss in inputs.losses}
     absent = [inputs.labels[loss] for loss, own in parts.items() if own.empty]
     table = pd.concat(parts.values(), ignore_index=True)
-    columns = min(len(inputs.losses), 4)
-    blocks = -(-len(inputs.losses) // columns)
-    # The panels of a single loss are no larger than those of two.
-    figure, grid = style.page(
-        2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, True, sharex=True, sharey=True
-    )
-    for place, axes in np.ndenumerate(grid):
-        row, column = place
-        number = (row // 2) * columns + column
-        split = list(SPLITS)[row % 2]
-        if number >= len(inputs.losses):
-            axes.set_visible(False)
-            continue
-        own = table[(table["loss"] == inputs.losses[number]) & (table["split"] == split)]
+    figure, grid = _page(inputs, sharex=True, sharey=True)
+    for axes, loss, split in _panels(inputs, grid):
+        own = table[(table["loss"] == loss) & (table["split"] == split)]
         _draw_panel(axes, own, chosen)
-        name = f"{inputs.labels[inputs.losses[number]]}\n" if split == "train" else ""
+        name = f"{inputs.labels[loss]}\n" if split == "train" else ""
         spread = f", s = {own['spread'].iloc[0]:.2g}" if len(own) else ""
         axes.set_title(f"{name}{SPLITS[split]}{spread}")
-    _one_scale(grid, table)
-    handles = [
-        Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5, label=inputs.class_name(label))
-        for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=False)
-    ]
-    style.legend(figure, handles)
+    _scale(grid[0, 0], table)
+    style.legend(figure, _class_keys(inputs, chosen))
     spreads = table.drop_duplicates(["loss", "split"]).set_index("loss")
     figure.finding = joined(
         phrase(f"Spread s, {name}", compared(inputs, spreads.loc[spreads["split"] == split, "spread"]))
         for split, name in SPLITS.items()
     )
-    seeds = sorted(set(table["seed"]))
     style.notes(
         figure,
         [
-            f"{inputs.experiment}, epoch {inputs.last_epoch}, one network per loss: "
-            f"seed {', '.join(map(str, seeds))} of {_seed_counts(inputs)}",
+            _shown(inputs, table),
             f"Penultimate features of the first {PER_CLASS} samples of each class on the plane through its three "
             "templates (rows of the classifier), in the features' own unit, all panels on one scale; origin: centre of "
             "the training set's class means",
@@ -82,6 +70,95 @@ def projections(inputs: FigureInputs) -> Drawing:
     return Drawing(figure, table)
 
 
+@style.look()
+def arcs(inputs: FigureInputs) -> Drawing:
+    """Features of two similar classes and a third on the plane of their templates, training set above test set.
+
+    One network per loss, that of the first seed after the last epoch, and the classes of the experiment's arcs. The
+    first 100 samples of each class in the split's order; each panel has its own scale, alike along both axes, and its
+    origin at the mean of the third class. The table has every point, and the arc ratio with its interval over seeds.
+    """
+    rows = [inputs.select(f"arc_class_{place}", "test", inputs.last_epoch) for place in (1, 2, 3)]
+    chosen = [int(own["value"].iloc[0]) for own in rows if len(own)]
+    ratios = {split: inputs.select("arc_ratio", split, inputs.last_epoch) for split in SPLITS}
+    means = {split: over_seeds(own, log=True, fewest=FEWEST).set_index("loss") for split, own in ratios.items()}
+    parts = [_about_the_third(inputs, loss, chosen, means) for loss in inputs.losses]
+    table = pd.concat(parts, ignore_index=True)
+    figure, grid = _page(inputs)
+    for axes, loss, split in _panels(inputs, grid):
+        own = table[(table["loss"] == loss) & (table["split"] == split)]
+        _draw_panel(axes, own, chosen)
+        if len(own):
+            axes.plot(0, 0, "+", color=style.INK, markersize=8, zorder=3)
+            _scale(axes, own)
+        name = f"{inputs.labels[loss]}\n" if split == "train" else ""
+        axes.set_title(f"{name}{SPLITS[split]}\n{_ratio(means[split], loss)}")
+    style.legend(figure, _class_keys(inputs, chosen))
+    figure.finding = joined(
+        phrase(f"Arc ratio, {name}", compared(inputs, means[split]["mean"])) for split, name in SPLITS.items()
+    )
+    absent = [inputs.labels[loss] for loss, own in zip(inputs.losses, parts, strict=True) if own.empty]
+    seeds = sorted({int(count) for own in means.values() for count in own["seeds"]})
+    style.notes(
+        figure,
+        [
+            _shown(inputs, table),
+            f"Penultimate features of the first {PER_CLASS} samples of each class on the plane through its three "
+            "templates (rows of the classifier), each panel on its own scale; origin (+): mean of the third class "
+            f"({inputs.class_name(chosen[2])})"
+            if len(chosen) == 3
+            else "No classes were chosen: fewer than three have samples, or there are too many",
+            "Arc ratio: variance of the two similar classes along the direction of their means from the origin over "
+            "that across, of all training samples, and of the test samples that the classes were not chosen on; "
+            f"geometric mean over {' or '.join(map(str, seeds))} seeds, with its 95% t-interval from {FEWEST} seeds on"
+            if seeds
+            else "",
+            "No plane: " + ", ".join(absent) if absent and chosen else "",
+        ],
+    )
+    return Drawing(figure, table)
+
+
+def _ratio(means: pd.DataFrame, loss: str) -> str:
+    """The arc ratio of a loss, with its interval where it has one."""
+    mean, low, high = means.reindex([loss])[["mean", "low", "high"]].to_numpy(dtype=float)[0]
+    if not np.isfinite(mean):
+        return "no arc ratio"
+    return f"arc ratio {mean:.2g}" + (f" [{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
+
+
+def _page(inputs: FigureInputs, **options: bool) -> tuple[style.Page, np.ndarray]:
+    """A page with a column a loss, at most four side by side, and for each two panels, one above the other."""
+    columns = min(len(inputs.losses), 4)
+    blocks = -(-len(inputs.losses) // columns)
+    # The panels of a single loss are no larger than those of two.
+    return style.page(2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, True, **options)
+
+
+def _panels(inputs: FigureInputs, grid: np.ndarray) -> Iterator[tuple[Axes, str, str]]:
+    """Yield each panel with its loss and split; those that are left over are hidden."""
+    for (row, column), axes in np.ndenumerate(grid):
+        number = (row // 2) * grid.shape[1] + column
+        if number < len(inputs.losses):
+            yield axes, inputs.losses[number], list(SPLITS)[row % 2]
+        else:
+            axes.set_visible(False)
+
+
+def _class_keys(inputs: FigureInputs, chosen: Sequence[int]) -> list[Line2D]:
+    return [
+        Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5, label=inputs.class_name(label))
+        for label, colour, marker in zip(chosen, COLOURS, MARKERS, strict=False)
+    ]
+
+
+def _shown(inputs: FigureInputs, table: pd.DataFrame) -> str:
+    """Which networks are drawn."""
+    seeds = ", ".join(map(str, sorted(set(table["seed"]))))
+    counts = " or ".join(map(str, sorted({len(inputs.seeds(loss)) for loss in inputs.losses})))
+    return f"{inputs.experiment}, epoch {inputs.last_epoch}, one network per loss: seed {seeds} of {counts}"
+
+
 def _with_samples(inputs: FigureInputs) -> list[int]:
     """The classes to show: those of `projection_classes`, or others where a split lacks one, which all losses share."""
     for loss in inputs.losses:
@@ -91,34 +168,58 @@ def _with_samples(inputs: FigureInputs) -> list[int]:
     return list(inputs.projection_classes)
 
 
-def _seed_counts(inputs: FigureInputs) -> str:
-    counts = sorted({len(inputs.seeds(loss)) for loss in inputs.losses})
-    return " or ".join(map(str, counts))
+def _arrays(inputs: FigureInputs, loss: str) -> dict[str, torch.Tensor]:
+    """What the first seed's network made of the data; nothing where the loss has no run."""
+    seeds = inputs.seeds(loss)
+    found = inputs.last_features(loss, seeds[0]) if seeds else {}
+    return {name: torch.as_tensor(np.asarray(array)) for name, array in found.items()}
+
+
+def _projected(arrays: dict[str, torch.Tensor], chosen: Sequence[int]) -> dict[str, dict[int, torch.Tensor]]:
+    """Split -> class -> its points; nothing where there is no run, or classes or templates span no plane."""
+    try:
+        plane = template_plane(arrays["weight"], chosen) if arrays else None
+    except ValueError:
+        plane = None
+    if plane is None:
+        return {}
+    at = {split: project(arrays[f"{split}.features"], plane) for split in SPLITS}
+    return {split: {k: own[arrays[f"{split}.targets"] == k] for k in chosen} for split, own in at.items()}
 
 
 def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
     """The points of one loss; none where it has no run, or its classes or templates span no plane."""
-    seeds, empty = inputs.seeds(loss), pd.DataFrame(columns=list(COLUMNS))
-    if not seeds:
-        return empty
-    arrays = {name: torch.as_tensor(np.asarray(array)) for name, array in inputs.last_features(loss, seeds[0]).items()}
-    weight = arrays["weight"]
-    try:
-        plane = template_plane(weight, chosen)
-    except ValueError:
-        return empty
-    parts, centre = [], None
-    for split in SPLITS:
-        features, targets = arrays[f"{split}.features"], arrays[f"{split}.targets"]
-        at = project(features, plane)
+    arrays = _arrays(inputs, loss)
+    parts, centre = [pd.DataFrame(columns=list(COLUMNS))], None
+    for split, groups in _projected(arrays, chosen).items():
         if centre is None:
-            centre = torch.stack([at[targets == label].mean(dim=0) for label in chosen]).mean(dim=0)
-        spread = template_spread(features, targets, weight, chosen)
-        for label in chosen:
-            x, y = (at[targets == label][:PER_CLASS] - centre).T.numpy()
-            keys = {"loss": loss, "seed": seeds[0], "split": split, "class": label}
+            centre = torch.stack([own.mean(dim=0) for own in groups.values()]).mean(dim=0)
+        spread = template_spread(arrays[f"{split}.features"], arrays[f"{split}.targets"], arrays["weight"], chosen)
+        for label, own in groups.items():
+            x, y = (own[:PER_CLASS] - centre).T.numpy()
+            keys = {"loss": loss, "seed": inputs.seeds(loss)[0], "split": split, "class": label}
             parts.append(pd.DataFrame({**keys, "x": x, "y": y, "spread": spread}))
-    return pd.concat(parts, ignore_index=True)
+    return _joined(parts)
+
+
+def _about_the_third(
+    inputs: FigureInputs, loss: str, chosen: list[int], means: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """The points of one loss about the mean of the third class, with the arc ratio; none as in `_points`."""
+    parts = [pd.DataFrame(columns=list(OF_ARCS))]
+    for split, groups in _projected(_arrays(inputs, loss), chosen).items():
+        centre = groups[chosen[2]].mean(dim=0)
+        found = means[split].reindex([loss])[["mean", "low", "high", "seeds"]].iloc[0]
+        for label, own in groups.items():
+            x, y = (own[:PER_CLASS] - centre).T.numpy()
+            keys = {"loss": loss, "seed": inputs.seeds(loss)[0], "split": split, "class": label}
+            parts.append(pd.DataFrame({**keys, "x": x, "y": y, **found.rename({"mean": "ratio"})}))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables but for an empty first one, if there are others."""
+    return pd.concat(parts[1:], ignore_index=True) if len(parts) > 1 else parts[0]
 
 
 def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
@@ -131,9 +232,8 @@ def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
         axes.text(0.5, 0.5, "no plane", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
 
 
-def _one_scale(grid: np.ndarray, table: pd.DataFrame) -> None:
-    """The same square in every panel, round all points."""
-    axes = grid[0, 0]
+def _scale(axes: Axes, table: pd.DataFrame) -> None:
+    """The square round all points, in this panel and in those that share its axes."""
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if table.empty:

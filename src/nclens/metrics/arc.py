@@ -39,24 +39,28 @@ def similar_classes(probabilities: Array) -> tuple[int, int, int]:
     """Return two similar classes a and b, and a third, c, that resembles neither.
 
     (a, b) are the classes of the largest P_ab, a != b; c is the class of the least P_ac + P_ca + P_bc + P_cb. Of equals
-    the first is taken.
+    the first is taken. A class whose row is nan, as that of one without samples is, is none of the three.
 
     Args:
         probabilities: P (K, K), K >= 3, as `mean_probabilities` gives it, here its mean over seeds.
 
     Raises:
-        ValueError: P is not square, has fewer than three classes, or a value that is not finite.
+        ValueError: P is not square, has another value that is not finite, or fewer than three classes with samples.
     """
     p = as_tensor("probabilities", probabilities).double()
     if p.ndim != 2 or p.shape[0] != p.shape[1] or len(p) < 3:
         raise ValueError(f"probabilities must be (K, K) of three classes or more, got {tuple(p.shape)}")
+    known = (~p.isnan().all(1)).nonzero()[:, 0]
+    if len(known) < 3:
+        raise ValueError(f"three classes or more need samples, got {len(known)}")
+    p = p[known][:, known]
     if not p.isfinite().all():
-        raise ValueError("probabilities must be finite: a class has no sample")
+        raise ValueError("probabilities must be finite, but for the rows of classes without samples")
     exchanged = p.clone().fill_diagonal_(-math.inf)
     first, second = divmod(int(exchanged.argmax()), len(p))
     others = (p + p.T)[[first, second]].sum(0)
     others[[first, second]] = math.inf
-    return first, second, int(others.argmin())
+    return int(known[first]), int(known[second]), int(known[others.argmin()])
 
 
 def arc_ratio(features: Array, labels: Array, weight: Array, classes: Sequence[int]) -> dict[str, float]:

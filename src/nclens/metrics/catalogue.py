@@ -13,7 +13,8 @@ names, of these:
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
-A function that requires an argument which a run does not have is not called for it. It returns numbers by metric, or
+A function that requires an argument which a run does not have is not called for it. `arc_ratio` is measured by the
+stage `collect`, for its classes are those of all runs. A function returns numbers by metric, or
 the one number of the metric that has the function's name.
 """
 
@@ -28,8 +29,9 @@ GIVEN = ("features", "logits", "labels", "targets", "weight", "bias")
 
 Better = Literal["lower", "higher", ""]
 Split = Literal["train", "test"]
-Task = Literal["classification", "onehot", "regression"]
-"""`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets."""
+Task = Literal["classification", "onehot", "regression", "experiment"]
+"""`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets. `experiment`: of
+classifiers, and of all runs of an experiment at once, by the stage `collect`."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,15 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("nc1_ceiling", "NC1 by the noisy labels at collapse on the clean ones"),
         ),
         splits=("train",),
+    ),
+    Measurement(
+        "nclens.metrics.arc:arc_ratio",
+        (
+            Metric("arc_ratio", "arc ratio of two similar classes"),
+            Metric("arc_ratio_polar", "arc ratio in polar coordinates"),
+            Metric("arc_class_{i}", "class {i} of the arc: 1 and 2 are similar"),
+        ),
+        task="experiment",
     ),
     Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
     Measurement(

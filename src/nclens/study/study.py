@@ -42,6 +42,10 @@ from nclens.study.teachers import check_teachers
 #: Runs of a study, and snapshots of them all: more than a machine plans in a day.
 MOST_RUNS, MOST_SNAPSHOTS = 100_000, 2_000_000
 
+#: Classes above which arcs are not measured, as which two are similar is looked up in a table of K^2 numbers, nor, by
+#: the stage `measure`, imbalance.
+MOST_CLASSES = 1000
+
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")
 
@@ -509,8 +513,8 @@ class Study(Closed):
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
-        the data are known to have fewer; `many_classes` where K and d are known and K > d + 1; `imbalance` where the
-        training classes are made unequal.
+        the data are known to have fewer; `arcs` where arcs are measured; `many_classes` where K and d are known and
+        K > d + 1; `imbalance` where the training classes are made unequal, or are tokens and at most `MOST_CLASSES`.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -522,6 +526,7 @@ class Study(Closed):
         facts |= {f"schedule:{loss.schedule.kind}" for loss in losses if isinstance(loss, Scheduled)}
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {
+            "arcs": self.loss_of_arcs(experiment) is not None,
             "training": isinstance(entry, Experiment),
             "epochs": len(entry.snapshot_epochs) > 1,
             "training.ufm_regularised": entry.ufm_regularised,
@@ -529,9 +534,23 @@ class Study(Closed):
             "sweep": len(set(smoothings.values())) > 2,
             "three_classes": classes is None or classes > 2,
             "many_classes": classes is not None and dim is not None and classes > dim + 1,
-            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None,
+            "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None
+            or (self.data_task(experiment) == "sequences" and (classes or 0) <= MOST_CLASSES),
         }
         return facts | {fact for fact, holds in others.items() if holds}
+
+    def loss_of_arcs(self, experiment: str) -> str | None:
+        """Return the loss whose networks say which classes are similar, where arcs are measured.
+
+        That is the baseline, if it is plain cross entropy that label smoothing is compared with. None also where the
+        data are known to have fewer than three classes, or more than `MOST_CLASSES`.
+        """
+        entry, baseline = self.experiments[experiment], self.baseline(experiment)
+        kinds = {self.kind(loss) for loss in entry.losses}
+        classes = known_classes(self.datasets[entry.dataset])
+        if baseline is None or self.kind(baseline) != "ce" or not kinds & {"ls", "ls_linear"}:
+            return None
+        return baseline if classes is None or 3 <= classes <= MOST_CLASSES else None
 
     def drawing_functions(self) -> list[str]:
         """Return the functions that draw the built-in figures of the study, as `module:name`."""

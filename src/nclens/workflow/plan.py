@@ -106,6 +106,12 @@ class Plan:
         found = (files(run) for run in self.runs.values())
         return list(dict.fromkeys(path for made in found for path in (made if isinstance(made, list) else [made])))
 
+    def features_of_arcs(self) -> list[Path]:
+        """Return the last features of every run of the experiments that arcs are measured in."""
+        wanted = {name for name in self.study.experiments if self.study.loss_of_arcs(name)}
+        found = (self.of(run).features for run in self.study.runs() if run.experiment in wanted)
+        return list(dict.fromkeys(found))
+
     def manifests(self) -> list[Path]:
         """Return the manifests of the data sets that the study trains on."""
         names = dict.fromkeys(entry.dataset for entry in self.study.experiments.values())

@@ -32,6 +32,7 @@ from nclens.workflow.specs.of_study import (
 from nclens.workflow.specs.steps import (
     LOSS_AFTER,
     PREPROCESSED,
+    Arcs,
     Call,
     Collect,
     CollectExperiment,
@@ -89,6 +90,7 @@ from nclens.workflow.specs.text import decode, encode, flat, plain
 __all__ = [
     "LOSS_AFTER",
     "PREPROCESSED",
+    "Arcs",
     "Call",
     "Collect",
     "CollectExperiment",

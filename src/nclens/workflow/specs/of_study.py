@@ -10,6 +10,7 @@ from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 from nclens.workflow.specs.steps import (
     PREPROCESSED,
+    Arcs,
     Call,
     Collect,
     CollectExperiment,
@@ -280,10 +281,21 @@ def collect(study: "Study") -> Collect:
                 teachers=_teachers(study, name),
                 others=tuple(study.reused(name)),
                 always=_always() if study.reused(name) else (),
+                arcs=_arcs(study, name),
             )
             for name, entry in study.experiments.items()
         )
     )
+
+
+def _arcs(study: "Study", experiment: str) -> Arcs | None:
+    """Return how the classes of an experiment's arcs are chosen; None where none are measured."""
+    from nclens.study.study import MOST_CLASSES
+
+    loss = study.loss_of_arcs(experiment)
+    if loss is None:
+        return None
+    return Arcs(loss, study.measure.held_out, study.measure.held_out_seed, most_classes=MOST_CLASSES)
 
 
 def _always() -> tuple[str, ...]:

@@ -407,10 +407,23 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Arcs:
+    """How the classes of an arc are chosen: on held-out samples, by what networks of a loss take for what.
+
+    Of data with more than `most_classes` none are.
+    """
+
+    loss: str
+    held_out: float
+    held_out_seed: int
+    most_classes: int
+
+
+@dataclass(frozen=True)
 class CollectExperiment(OfRuns):
     """Which runs there are; `probed` where they have probes, `others` are the losses of other studies.
 
-    `always` are the metrics that these must have where the own runs have them.
+    `always` are the metrics that these must have where the own runs have them. `arcs` is None where none are measured.
     """
 
     task: str
@@ -418,6 +431,7 @@ class CollectExperiment(OfRuns):
     teachers: dict[str, Teaching] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
+    arcs: Arcs | None = None
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,33 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
 
+from nclens.metrics.arc import arc_ratio, mean_probabilities, similar_classes
+from nclens.metrics.held_out import divided, held_out_of
+from nclens.metrics.representation import template_plane
 from nclens.training.history import HISTORY
 from nclens.workflow import tables
+from nclens.workflow.epochs import read_epoch
 from nclens.workflow.paths import StudyFolder, run_path
-from nclens.workflow.specs import Collect, CollectExperiment
+from nclens.workflow.specs import Arcs, Collect, CollectExperiment
+
+#: Two of the similar classes, and the third.
+Triple = tuple[int, int, int]
 
 
 def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] | None = None) -> None:
     """Write R/metrics.parquet from every run's metrics.csv, history.csv and, where it was probed, probes.csv.
 
-    A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it.
+    A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it. Where
+    arcs are measured, each run's hold `arc_ratio`, at the last epoch, of the classes that the experiment's runs of
+    cross entropy say, and these classes.
 
     Args:
         spec: the experiments.
@@ -23,12 +36,13 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
         sources: the folders of runs that other studies have made; see `nclens.workflow.paths.StudyFolder`.
 
     Raises:
-        FileError: a table is missing or damaged.
+        FileError: a table or features are missing or damaged.
         ValueError: a run of another study lacks a metric that the experiment's own runs have; names it.
     """
     parts = []
     folder = StudyFolder(root, sources or {})
     for item in spec.experiments:
+        classes = _similar(item, item.arcs, folder) if item.arcs else None
         for loss in item.losses:
             for seed in item.seeds:
                 model = item.model_of(loss)
@@ -39,6 +53,8 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
                     metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
                 metrics += [tables.read(tables.PROBES, run.probes)] if item.probed else []
+                if item.arcs and classes:
+                    metrics.append(_arc(run.features, item.epochs, item.arcs, classes))
                 history = tables.read(tables.HISTORY[item.task], run.history)
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 parts += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
@@ -46,6 +62,55 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
     names = [name for name, kind in tables.COLLECTED.columns.items() if kind is tables.NAME]
     table = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(names, "category"))
     tables.write(tables.COLLECTED, output, table)
+
+
+def _similar(item: CollectExperiment, arcs: Arcs, folder: StudyFolder) -> Triple | None:
+    """Return the classes of an experiment's arcs; None where there are too many, or fewer than three with samples."""
+    found = []
+    for seed in item.seeds:
+        run = folder.run(run_path(item.dataset, item.model_of(arcs.loss), arcs.loss, seed))
+        tensors, _ = read_epoch(run.features, item.epochs, "extract")
+        classes = len(tensors["weight"])
+        if classes > arcs.most_classes:
+            return None
+        if "val.targets" not in tensors and int(tensors["test.targets"].bincount().max()) < 2:
+            return None  # nothing can be held out
+        (logits, own), (_, rest) = _parts(tensors, arcs, "logits")
+        if not (logits < math.inf).all():  # the network has diverged
+            continue
+        probabilities = mean_probabilities(logits, own)
+        # A variance takes two samples, where the arcs are measured.
+        for labels in (tensors["train.targets"], rest):
+            probabilities[labels.bincount(minlength=classes) < 2] = math.nan
+        found.append(probabilities)
+    mean = torch.stack(found).mean(0) if found else torch.empty(0, 1)
+    return similar_classes(mean) if int((~mean.isnan().all(1)).sum()) > 2 else None
+
+
+def _parts(tensors: Mapping[str, Tensor], arcs: Arcs, values: str) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return (values, labels) of the held-out samples, and of the other test samples."""
+    held_out = held_out_of(tensors, arcs.held_out, arcs.held_out_seed, values)
+    return divided(tensors[f"test.{values}"], tensors["test.targets"], held_out)
+
+
+def _arc(features: Path, epoch: int, arcs: Arcs, classes: Triple) -> pd.DataFrame:
+    """Return a run's rows on its arc: of training samples, and of test samples that the classes were not chosen on.
+
+    The ratios are nan where the templates span no plane, or the network has diverged.
+    """
+    tensors, _ = read_epoch(features, epoch, "extract")
+    weight, own = tensors["weight"], (tensors["train.features"], tensors["train.targets"])
+    plane = False
+    with suppress(ValueError):
+        plane = bool(template_plane(weight, classes).isfinite().all())
+    rows = []
+    for split, (points, labels) in {"train": own, "test": _parts(tensors, arcs, "features")[1]}.items():
+        ratios = dict.fromkeys(("arc_ratio", "arc_ratio_polar"), math.nan)
+        if plane and points.isfinite().all():
+            ratios = arc_ratio(points, labels, weight, classes)
+        chosen = {f"arc_class_{place}": float(label) for place, label in enumerate(classes, 1)}
+        rows += [(epoch, split, *row) for row in (ratios | chosen).items()]
+    return pd.DataFrame(rows, columns=list(tables.METRICS.columns))
 
 
 def _check_reused(item: CollectExperiment, folder: StudyFolder) -> None:
