@@ -21,6 +21,7 @@ REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
 DETECTION = ("out_of_distribution", "detection_against_collapse")
+SCHEDULES = ("schedule_profile", "collapse_curves", "two_stage", "ece_temperature", "class_spread", "probe_accuracy")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "beam_search": {
@@ -69,6 +70,8 @@ DRAWN = {
         "images": REGRESSION,
         "classification": (*EVERY, "nrc_classification"),
     },
+    "schedules": {"schedules": SCHEDULES, "students": ()},
+    "schedules_full": {"schedules": SCHEDULES, "students": ()},
     "smoke": {"smoke": PLAIN},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
