@@ -93,9 +93,7 @@ def test_a_loss_dominates_where_it_is_better_on_an_axis_and_worse_on_none(claim,
     assert len(rows) == 4
 
 
-@pytest.mark.parametrize(
-    ("claim", "metrics", "sign"), [("P5", STUDENTS, -1), ("P6", STUDENTS, 1), ("P7", PROBES, 1)]
-)
+@pytest.mark.parametrize(("claim", "metrics", "sign"), [("P5", STUDENTS, -1), ("P6", STUDENTS, 1), ("P7", PROBES, 1)])
 def test_a_claim_on_one_axis_names_a_side_of_it(claim, metrics, sign):
     for direction, verdict in ((sign, "supported"), (-sign, "contradicted"), (0, "inconclusive")):
         (head, row) = claim_rows(BY_ID[claim], comparison(dict.fromkeys(metrics, 0.05 * direction)))
@@ -126,9 +124,8 @@ def test_without_one_axis_no_claim_on_the_profile_applies(axis):
 def test_a_temperature_that_one_loss_does_not_teach_at_is_left_out():
     one = comparison({STUDENTS[0]: -0.05})
     table = one.metrics.table
-    few = compare(
-        table[~((table["loss"] == "base") & (table["metric"] == STUDENTS[1]))], baseline="base", loss="loss", seeds=SEEDS
-    )
+    gone = (table["loss"] == "base") & (table["metric"] == STUDENTS[1])
+    few = compare(table[~gone], baseline="base", loss="loss", seeds=SEEDS)
     assert by_quantity(profile(few))["student_error"].effect == pytest.approx(differences(STUDENTS[0], -0.05).mean())
 
 

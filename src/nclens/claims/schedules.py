@@ -1,8 +1,8 @@
 """Our own claims on schedules of smoothing, of label smoothing and of MaxSup: four axes, and MaxSup as a teacher.
 
 No paper reports error, calibration, distillation and transfer together for one sweep of schedules, and MaxSup's authors
-did not test it as a teacher. Directions that the literature suggests (arXiv 1906.02629 on smoothed teachers, 2006.11653 on
-dropped smoothing, 2502.15798 on transfer) were fixed before any run.
+did not test it as a teacher. Directions that the literature suggests were fixed before any run: arXiv 1906.02629 on
+smoothed teachers, 2006.11653 on dropped smoothing, 2502.15798 on transfer.
 """
 
 import math
@@ -63,8 +63,8 @@ CORRECTED = (
     "plain one."
 )
 OF_AXES = (
-    "differences of test error, adaptive ECE (15 bins of equal mass), error of the students (mean over the temperatures "
-    "that both losses teach at) and accuracy of linear probes (mean over the target sets)"
+    "differences of test error, adaptive ECE (15 bins of equal mass), error of the students (mean over the "
+    "temperatures that both losses teach at) and accuracy of linear probes (mean over the target sets)"
 )
 NEEDED = "The claim is judged where the study has all four axes."
 
@@ -214,8 +214,7 @@ DOMINATES = (
 ONE_AXIS = "Difference, after the last epoch, of {}. " + CORRECTED.format("four axes") + f" {NEEDED}"
 TAUGHT = (
     "Differences of the test errors of students after their last epoch, at each temperature that both losses teach at. "
-    "Supported where one or more {} and none {}, contradicted where one or more {}. "
-    + CORRECTED.format("temperatures")
+    "Supported where one or more {} and none {}, contradicted where one or more {}. " + CORRECTED.format("temperatures")
 )
 
 
@@ -262,8 +261,8 @@ CLAIMS = (
     Claim(
         "P6",
         OWN,
-        "A teacher trained with constant label smoothing teaches worse than one trained with cross entropy, at the same "
-        "temperatures.",
+        "A teacher trained with constant label smoothing teaches worse than one trained with cross entropy, at the "
+        "same temperatures.",
         ONE_AXIS.format("the error of the students, mean over the temperatures that both losses teach at"),
         on_axis(STUDENT, better=False),
         labels={STUDENT: LABELS[STUDENT]},

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from nclens.figures import style
-from nclens.figures.inputs import Drawing, FigureInputs
+from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 
 STUDENT, PROBE = "student_error", "probe_accuracy"
@@ -22,32 +22,42 @@ def schedule_profile(inputs: FigureInputs) -> Drawing:
     names = sorted(inputs.metrics["metric"].unique())
     students, probes = _with_suffix(names, STUDENT), _with_suffix(names, PROBE)
     inputs = replace(inputs, metrics=pd.concat([inputs.metrics, _mean_of_probes(inputs, probes)], ignore_index=True))
-    panels = [
-        DotPanel("test error (%)", (Dots("error", "test"),), percent=True),
-        DotPanel(
-            "ECE (%)\nequal mass, hollow: width", (Dots("ece_adaptive", "test"), Dots("ece", "test", True)), percent=True
-        ),
-    ]
-    remarks, missing = ["ECE: 15 bins, of equal mass (adaptive) and of equal width"], []
+
+    def panel(label: str, *dots: Dots, percent: bool = True) -> DotPanel:
+        return DotPanel(label, dots, percent, _baseline(inputs, dots[0]))
+
+    ece = (Dots("ece_adaptive", "test"), Dots("ece", "test", True))
+    panels = [panel("test error (%)", Dots("error", "test")), panel("ECE (%)", *ece)]
+    remarks, missing = ["ECE: 15 bins, filled of equal mass (adaptive), hollow of equal width"], []
     if students:
         dots = tuple(Dots(name, "test", place > 0) for place, name in enumerate(students))
+        panels.append(panel("student's error (%)", *dots))
         first, *others = (name.partition("/")[2] for name in students)
-        label = f"\n{first}, hollow: {', '.join(others)}" if others else f"\n{first}" if first else ""
-        panels.append(DotPanel(f"student's error (%){label}", dots, percent=True))
-        remarks.append("Student: a network that learns from the one trained with the loss; its test error")
+        ways = f", filled for {first}" if first else ""
+        ways += f", hollow for {', '.join(others)} from above" if others else ""
+        remarks.append(f"Student's error: of the network that learns from the one trained with the loss{ways}")
     else:
         missing.append("a student's error, for no network teaches another")
     if probes:
-        sets = f"\nmean over {len(probes)} sets" if len(probes) > 1 else ""
-        panels.append(DotPanel(f"linear probe (%){sets}", (Dots(MEAN, "test"),), percent=True))
+        sets = f"\nmean of {len(probes)} sets" if len(probes) > 1 else ""
+        panels.append(panel(f"linear probe (%){sets}", Dots(MEAN, "test")))
         datasets = [str(probe["dataset"]) for probe in inputs.probes_of("transfer")]
         remarks.append(f"Linear probe: accuracy on frozen features of {', '.join(datasets) or 'other data'}")
     else:
         missing.append("transfer, for there is no probe of it")
-    panels.append(DotPanel("NC1\ntraining set", (Dots("nc1", "train"),)))
+    panels.append(panel("NC1\ntraining set", Dots("nc1", "train"), percent=False))
+    if inputs.baseline is not None:
+        remarks.append(f"Vertical line: mean of {inputs.labels[inputs.baseline]}, of the filled dot")
     if missing:
         remarks.append(f"Not measured: {'; '.join(missing)}")
     return draw_dots(inputs, panels, names={}, remarks=[f"Epoch {inputs.last_epoch}, test set", *remarks])
+
+
+def _baseline(inputs: FigureInputs, dots: Dots) -> float | None:
+    """Return the baseline's mean after the last epoch; None where it has no finite value."""
+    rows = inputs.select(dots.metric, dots.split, inputs.last_epoch)
+    values = rows.loc[(rows["loss"] == inputs.baseline) & can_be_drawn(rows["value"]), "value"]
+    return float(values.mean()) if len(values) else None
 
 
 def _with_suffix(names: Iterable[str], metric: str) -> list[str]:

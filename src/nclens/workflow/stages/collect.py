@@ -40,7 +40,8 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
                 metrics = [tables.read(tables.METRICS, run.metrics)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
-                    parts.append(_students_error(metrics[0], item.epochs, of, teacher.loss, seed, of_students[item.experiment, loss]))
+                    name = of_students[item.experiment, loss]
+                    parts.append(_students_error(metrics[0], item.epochs, of, teacher.loss, seed, name))
                     metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
                 metrics += [tables.read(tables.PROBES, run.probes)] if item.probed else []
                 history = tables.read(tables.HISTORY[item.task], run.history)
