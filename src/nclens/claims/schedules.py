@@ -171,7 +171,7 @@ def corrected(
 def _decided(measure: Measure, plain: float, value: float, over: str) -> Measure:
     """Return a measure with the verdict that its corrected p value allows, and a note of both p values."""
     verdict: Verdict = measure.verdict if value <= 1 - CONFIDENCE else "inconclusive"
-    note = f"p = {plain:.2g}, corrected over the {over} {value:.2g}"
+    note = f"corrected p = {value:.2g} over the {over}, plain p = {plain:.2g}"
     return replace(measure, verdict=verdict, note="; ".join(filter(None, (note, measure.note))))
 
 

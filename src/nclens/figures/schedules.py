@@ -27,14 +27,14 @@ def schedule_profile(inputs: FigureInputs) -> Drawing:
         return DotPanel(label, dots, percent, _baseline(inputs, dots[0]))
 
     ece = (Dots("ece_adaptive", "test"), Dots("ece", "test", True))
-    panels = [panel("test error (%)", Dots("error", "test")), panel("ECE (%)", *ece)]
-    remarks, missing = ["ECE: 15 bins, filled of equal mass (adaptive), hollow of equal width"], []
+    panels = [panel("test error (%)", Dots("error", "test")), panel("ECE (%)\nhollow: equal width", *ece)]
+    remarks, missing = [], []
     if students:
         dots = tuple(Dots(name, "test", place > 0) for place, name in enumerate(students))
-        panels.append(panel("student's error (%)", *dots))
-        first, *others = (name.partition("/")[2] for name in students)
-        ways = f", filled for {first}" if first else ""
-        ways += f", hollow for {', '.join(others)} from above" if others else ""
+        plain, *others = (name.partition("/")[2] for name in students)
+        hollow = f"\nhollow: {', '.join(others)}" if others else ""
+        panels.append(panel(f"student's error (%){hollow}", *dots))
+        ways = f", {', '.join([plain, *others])} from above" if plain else ""
         remarks.append(f"Student's error: of the network that learns from the one trained with the loss{ways}")
     else:
         missing.append("a student's error, for no network teaches another")
@@ -46,11 +46,13 @@ def schedule_profile(inputs: FigureInputs) -> Drawing:
     else:
         missing.append("transfer, for there is no probe of it")
     panels.append(panel("NC1\ntraining set", Dots("nc1", "train"), percent=False))
-    if inputs.baseline is not None:
-        remarks.append(f"Vertical line: mean of {inputs.labels[inputs.baseline]}, of the filled dot")
-    if missing:
-        remarks.append(f"Not measured: {'; '.join(missing)}")
-    return draw_dots(inputs, panels, names={}, remarks=[f"Epoch {inputs.last_epoch}, test set", *remarks])
+    # Those that fit are below the panels, the first ones.
+    first = [f"Not measured: {'; '.join(missing)}"] if missing else []
+    first += (
+        [] if inputs.baseline is None else [f"Vertical line: mean of {inputs.labels[inputs.baseline]}, filled dots"]
+    )
+    ece_note = "ECE: 15 bins of equal mass (adaptive) and of equal width"
+    return draw_dots(inputs, panels, names={}, remarks=[*first, f"Epoch {inputs.last_epoch}", *remarks, ece_note])
 
 
 def _baseline(inputs: FigureInputs, dots: Dots) -> float | None:
