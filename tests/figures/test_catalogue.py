@@ -100,6 +100,19 @@ def test_a_study_draws_its_figures_in_this_order(study):
     assert {name: tuple(loaded.figures(name)) for name in loaded.experiments} == DRAWN[study]
 
 
+@pytest.mark.parametrize("gone", ["constant", "linear", "drop"])
+def test_the_profile_of_schedules_is_a_default_figure_of_three_kinds_of_them(raw_study, gone):
+    schedules = {"constant": {}, "linear": {"kind": "linear", "end": 0}, "drop": {"kind": "drop", "epoch": 1}}
+    losses = {kind: {"name": "ls", "smoothing": 0.1, "schedule": entry} for kind, entry in schedules.items()}
+    losses["constant"].pop("schedule")
+    (experiment,) = raw_study["experiments"].values()
+    for chosen in (list(losses), [kind for kind in losses if kind != gone]):
+        raw_study["losses"] = {kind: losses[kind] for kind in chosen}
+        experiment["losses"] = chosen
+        (name,) = raw_study["experiments"]
+        assert ("schedule_profile" in load_study(raw_study).figures(name)) == (len(chosen) == 3)
+
+
 @pytest.mark.parametrize("stem", FIGURES)
 def test_entries_are_complete(stem):
     entry = FIGURES[stem]

@@ -21,7 +21,7 @@ from nclens.claims.verdict import (
 )
 from nclens.metrics.intervals import CONFIDENCE, holm, t_test
 
-OWN = "Our own, on schedules of label smoothing (arXiv 1906.02629, 2006.11653) and of MaxSup (arXiv 2502.15798)"
+OWN = "Our own, on schedules of label smoothing (arXiv 1906.02629, arXiv 2006.11653) and of MaxSup (arXiv 2502.15798)"
 
 LS, LS_SCHEDULED = "ls", ("ls_drop", "ls_linear")
 MAXSUP, MAXSUP_SCHEDULED = "maxsup", ("maxsup_drop", "maxsup_linear")
