@@ -99,7 +99,7 @@ class Schedule:
 
     * ``constant``: v.
     * ``linear``: v + (end - v) t/s until epoch s, ``end`` from then on; without ``epoch``, s = T. MaxSup's
-      ``0.1 + 0.1 t/T`` (arXiv 2502.15798) is v = 0.1, end = 0.2.
+      ``0.1 + 0.1 t/T`` (arXiv 2502.15798) is v = 0.1, end = 0.2. A decay has end = 0, a warm-up v = 0.
     * ``drop``: v in the epochs before s = ``epoch``, 0 from epoch s on: s = 0 never uses the loss, s = T always. This
       is the two-stage smoothing of Xu et al., arXiv 2006.11653 (TSLA), with hyper-parameters of ours.
 

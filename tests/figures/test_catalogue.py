@@ -22,6 +22,7 @@ REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
 DETECTION = ("out_of_distribution", "detection_against_collapse")
+SCHEDULES = ("schedule_profile", "collapse_curves", "two_stage", "ece_temperature", "class_spread", "probe_accuracy")
 SWEEP = ("smoothing_collapse", "smoothing_calibration")
 DRAWN = {
     "beam_search": {
@@ -70,6 +71,8 @@ DRAWN = {
         "images": REGRESSION,
         "classification": (*EVERY, "nrc_classification"),
     },
+    "schedules": {"schedules": SCHEDULES, "students": ()},
+    "schedules_full": {"schedules": SCHEDULES, "students": ()},
     "smoke": {"smoke": PLAIN},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
@@ -96,6 +99,19 @@ DRAWN = {
 def test_a_study_draws_its_figures_in_this_order(study):
     loaded = load_study(read_study(STUDIES / f"{study}.yaml"), [STUDIES])
     assert {name: tuple(loaded.figures(name)) for name in loaded.experiments} == DRAWN[study]
+
+
+@pytest.mark.parametrize("gone", ["constant", "linear", "drop"])
+def test_the_profile_of_schedules_is_a_default_figure_of_three_kinds_of_them(raw_study, gone):
+    schedules = {"constant": {}, "linear": {"kind": "linear", "end": 0}, "drop": {"kind": "drop", "epoch": 1}}
+    losses = {kind: {"name": "ls", "smoothing": 0.1, "schedule": entry} for kind, entry in schedules.items()}
+    losses["constant"].pop("schedule")
+    (experiment,) = raw_study["experiments"].values()
+    for chosen in (list(losses), [kind for kind in losses if kind != gone]):
+        raw_study["losses"] = {kind: losses[kind] for kind in chosen}
+        experiment["losses"] = chosen
+        (name,) = raw_study["experiments"]
+        assert ("schedule_profile" in load_study(raw_study).figures(name)) == (len(chosen) == 3)
 
 
 @pytest.mark.parametrize("stem", FIGURES)

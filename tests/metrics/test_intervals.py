@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nclens.metrics.intervals import CONFIDENCE, half_width, means, t_interval
+from nclens.metrics.intervals import CONFIDENCE, half_width, holm, means, t_interval, t_test
 
 effects = st.floats(-5, 5).map(lambda x: round(x, 3))
 
@@ -71,3 +71,60 @@ def test_half_widths_of_many_groups_are_those_of_each():
 def test_no_interval_under_two_values(count):
     assert math.isnan(half_width(1.0, count))
     assert np.isnan(half_width(pd.Series([np.nan, 1.0]), np.array([count, count]))).all()
+
+
+def test_the_t_test_is_scipys_and_agrees_with_the_interval():
+    random = np.random.default_rng(0)
+    for count in (2, 3, 5, 9):
+        for shift in (0.0, 0.5, 3.0):
+            values = random.normal(shift, 1.0, count).tolist()
+            for null in (0.0, -0.25):
+                p, (_, low, high) = t_test(values, null), t_interval(values)
+                assert p == pytest.approx(stats.ttest_1samp(values, null).pvalue, rel=1e-9)
+                assert (p < 1 - CONFIDENCE) == (not low <= null <= high)
+
+
+def test_the_t_test_of_equal_values_is_certain():
+    assert [t_test([value] * 3) for value in (0.0, 0.1, -0.1)] == [1.0, 0.0, 0.0]
+    assert t_test([0.3, 0.1 + 0.2, 0.3], 0.3) == 1.0
+    with pytest.raises(ValueError, match="at least two finite values are needed"):
+        t_test([0.1])
+
+
+def rejected_by_holm(p, alpha):
+    """Holm's procedure as it is written: from the smallest p value on, until one is above alpha / (m - i)."""
+    found = set()
+    for place, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[index] > alpha / (len(p) - place):
+            break
+        found.add(index)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        # Worked by hand: 4 x .01, then 3 x .02 = .06, 2 x .03 = .06, 1 x .04 < .06.
+        ([0.01, 0.04, 0.03, 0.02], [0.04, 0.06, 0.06, 0.06]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.0, 1.0, 0.02], [0.0, 1.0, 0.04]),
+        ([0.03], [0.03]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p, expected):
+    assert holm(p) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 100).map(lambda x: x / 1000 + 1e-5), max_size=6))
+def test_holm_rejects_what_its_procedure_rejects(p):
+    corrected = holm(p)
+    assert all(value >= plain for value, plain in zip(corrected, p, strict=True))
+    for alpha in (0.05, 0.0123, 0.2):
+        assert {place for place, value in enumerate(corrected) if value <= alpha} == rejected_by_holm(p, alpha)
+
+
+@pytest.mark.parametrize("p", [[0.1, 1.1], [-0.1], [math.nan, 0.2]])
+def test_holm_refuses_what_is_no_p_value(p):
+    with pytest.raises(ValueError, match=r"p values must lie in \[0, 1\], got"):
+        holm(p)

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from nclens.losses import Schedule
 from nclens.study import load_study
 from nclens.workflow.paths import path_of
 from tests.process import python
@@ -68,3 +69,27 @@ def test_a_study_plans_a_training_a_run(name, planned):
 def test_the_head_of_a_study_has_its_command(name):
     head = (ROOT / "studies" / f"{name}.yaml").read_text(encoding="utf-8").split("\nstudy:")[0]
     assert f"\n#   snakemake --configfile studies/{name}.yaml --cores all" in head
+
+
+@pytest.mark.parametrize("name", ["schedules", "schedules_full"])
+def test_the_study_of_schedules_has_five_of_each_loss_and_two_students_of_each(name):
+    content = (ROOT / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+    study = load_study(yaml.safe_load(content), [ROOT / "studies"])
+    teachers, students = study.experiments["schedules"], study.experiments["students"]
+    strengths = {
+        "": [0.1] * 60,
+        "_off": [0.1] * 40 + [0.0] * 20,
+        "_decay": [0.1 * (60 - epoch) / 60 for epoch in range(60)],
+        "_warm": [0.1 * min(epoch / 20, 1) for epoch in range(60)],
+    }
+    for loss in ("ls", "maxsup"):
+        for suffix, expected in strengths.items():
+            chosen = study.losses[loss + suffix].specification()
+            schedule, value = Schedule(**chosen["schedule"]), chosen["arguments"][chosen["parameter"]]
+            assert [schedule.at(value, epoch, teachers.epochs) for epoch in range(60)] == pytest.approx(expected)
+    assert set(teachers.losses) == {"ce", *(loss + suffix for loss in ("ls", "maxsup") for suffix in strengths)}
+    taught = [(one["loss"], one["temperature"]) for one in study.teachers("students").values()]
+    assert sorted(taught) == sorted((loss, at) for loss in teachers.losses for at in (1.0, 4.0))
+    assert (len(teachers.seeds), len(students.seeds)) == (5, 5)
+    assert len(study.transfer_datasets("schedules")) >= 2
+    assert students.snapshot_epochs == [students.epochs]

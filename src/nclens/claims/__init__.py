@@ -17,6 +17,7 @@ from nclens.claims import (
     neural_regression_collapse,
     optimizers,
     out_of_distribution,
+    schedules,
     selective,
     two_stage,
     unconstrained_feature_model,
@@ -55,6 +56,7 @@ PAPERS = (
     many_classes,
     long_tail,
     layers,
+    schedules,
 )
 
 

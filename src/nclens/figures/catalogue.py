@@ -286,6 +286,16 @@ _ENTRIES = (
         needs=("schedule:drop",),
     ),
     FigureEntry(
+        stem="schedule_profile",
+        title="Schedules of smoothing along four axes",
+        source="our own, on a question that arXiv 1906.02629, 2006.11653 and 2502.15798 leave open",
+        caption="After training, for each loss: test error, ECE, test error of students at each temperature, mean "
+        "accuracy of linear probes on other data, and NC1 of the training set. Vertical lines: the baseline. A "
+        "schedule is worth its while where it is better than constant smoothing along one axis and worse along none.",
+        draw="nclens.figures.schedules:schedule_profile",
+        suits=("schedules",),
+    ),
+    FigureEntry(
         stem="nrc_classification",
         title="Classification with squared error: neural collapse and neural regression collapse",
         source=OWN,

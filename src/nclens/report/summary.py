@@ -142,17 +142,12 @@ def side_by_side(
 ) -> pd.DataFrame:
     """Return the table of every experiment, column `experiment` first.
 
-    A loss that teaches has the column `student_error`: the final test error of its students, a column a temperature,
-    and, where the study has several, a weight and an experiment of students.
-
     Args:
-        experiments: each with experiment (its name), losses, seeds, epochs, baseline and, where losses are distilled,
-            `teachers` (loss -> experiment and loss of its teacher, temperature, weight).
+        experiments: each with experiment (its name), losses, seeds, epochs and baseline.
         metrics: of all of them, with a column experiment.
         own: the study's own metrics, as `own_quantities` takes them.
     """
-    students = _students(experiments, metrics)
-    by_experiment = dict(list(pd.concat([metrics, students]).groupby("experiment", observed=True)))
+    by_experiment = dict(list(metrics.groupby("experiment", observed=True)))
     tables = [
         summarise(
             by_experiment.get(entry["experiment"], metrics.iloc[:0]),
@@ -166,29 +161,6 @@ def side_by_side(
     ]
     columns = ["experiment", *COLUMNS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def _students(experiments: Sequence[Mapping[str, Any]], metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the last test errors of students as metrics of their teachers: `student_error`/what tells them apart."""
-    epochs = {entry["experiment"]: entry["epochs"] for entry in experiments}
-    taught = [
-        (entry["experiment"], loss, teacher)
-        for entry in experiments
-        for loss, teacher in entry.get("teachers", {}).items()
-    ]
-    ways = {"T": {teacher["temperature"] for *_, teacher in taught}, "b": {teacher["weight"] for *_, teacher in taught}}
-    several = len({name for name, *_ in taught}) > 1
-    tables = [metrics[:0]]
-    for name, loss, teacher in taught:
-        parts = [name] if several else []
-        parts += [f"T = {teacher['temperature']:g}"] if len(ways["T"]) > 1 else []
-        parts += [f"b = {teacher['weight']:g}"] if len(ways["b"]) > 1 else []
-        own = metrics[(metrics["experiment"] == name) & (metrics["loss"] == loss) & (metrics["metric"] == "error")]
-        own = own[(own["split"] == "test") & (own["epoch"] == epochs[name])]
-        metric = "/".join(["student_error", *([", ".join(parts)] if parts else [])])
-        teaches = {"experiment": teacher["experiment"], "loss": teacher["loss"], "epoch": epochs[teacher["experiment"]]}
-        tables.append(own.assign(metric=metric, **teaches))
-    return pd.concat(tables, ignore_index=True)
 
 
 Values = dict[str, dict[int, float]]

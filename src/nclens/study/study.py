@@ -512,9 +512,10 @@ class Study(Closed):
 
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
-        that the unconstrained feature model has one for; `sweep` for three smoothings or more; `three_classes` unless
-        the data are known to have fewer; `arcs` where arcs are measured; `many_classes` where K and d are known and
-        K > d + 1; `imbalance` where the training classes are made unequal, or are tokens and at most `MOST_CLASSES`.
+        that the unconstrained feature model has one for; `sweep` for three smoothings or more; `schedules` for three
+        kinds of schedules; `three_classes` unless the data are known to have fewer; `arcs` where arcs are measured;
+        `many_classes` where K and d are known and K > d + 1; `imbalance` where the training classes are made unequal,
+        or are tokens and at most `MOST_CLASSES`.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -532,6 +533,7 @@ class Study(Closed):
             "training.ufm_regularised": entry.ufm_regularised,
             "closed_form": bool(smoothings),
             "sweep": len(set(smoothings.values())) > 2,
+            "schedules": sum(fact.startswith("schedule:") for fact in facts) > 2,
             "three_classes": classes is None or classes > 2,
             "many_classes": classes is not None and dim is not None and classes > dim + 1,
             "imbalance": getattr(self.datasets[entry.dataset], "imbalance", None) is not None

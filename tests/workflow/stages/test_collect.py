@@ -77,3 +77,56 @@ def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(
     (teacher / "metrics.csv").unlink()
     with pytest.raises(FileError, match=r"large/ls/seed1/metrics.csv is missing: the rule `measure` makes it"):
         collect(spec, root, root / "metrics.parquet")
+
+
+def of_students(root, teachers, epochs=3, **more):
+    """The metrics of students among those of their teachers, `large`'s losses; the n-th student's last error is n/8."""
+    folders = {"large": ("ce", "ls"), "net": list(teachers)}
+    for model, losses in folders.items():
+        for place, loss in enumerate(losses):
+            for seed in (0, 1):
+                run = root / "digits" / model / loss / f"seed{seed}"
+                shutil.copytree(root / "digits" / "net" / "ls" / "seed0", run, dirs_exist_ok=True)
+                rows = ["epoch,split,metric,value", "1,test,error,0.9", f"{epochs},train,error,0.9"]
+                rows += [f"{epochs},test,nc1,0.9", f"{epochs},test,error,{(place + seed) / 8}", "8,test,error,0.9"]
+                (run / "metrics.csv").write_text("\n".join(rows) + "\n")
+    large = replace(EXPERIMENT, experiment="large", model="large", losses=("ce", "ls"), seeds=(0, 1), epochs=8)
+    keys = {"losses": tuple(teachers), "seeds": (0, 1), "epochs": epochs, "teachers": teachers}
+    spec = specs.Collect((large, replace(EXPERIMENT, **keys, **more)))
+    collect(spec, root, root / "metrics.parquet")
+    table = pd.read_parquet(root / "metrics.parquet")
+    found = table[table["metric"].astype(str).str.startswith("student_error")]
+    assert set(found[["experiment", "dataset", "model", "split", "epoch"]].itertuples(index=False, name=None)) <= {
+        ("large", "digits", "large", "test", 8)
+    }
+    return found.set_index(["loss", "seed", "metric"])["value"].to_dict()
+
+
+def teaching(loss, temperature=1.0, weight=1.0):
+    return specs.Teaching("large", loss, smoothing=None, temperature=temperature, weight=weight)
+
+
+def test_a_teacher_has_the_last_test_error_of_its_students_at_its_own_last_epoch(root):
+    found = of_students(root, {"of_ce": teaching("ce"), "of_ls": teaching("ls")})
+    expected = {("ce", 0): 0.0, ("ce", 1): 1 / 8, ("ls", 0): 1 / 8, ("ls", 1): 2 / 8}
+    assert found == {(*key, "student_error"): value for key, value in expected.items()}
+
+
+def test_what_tells_students_apart_is_named(root):
+    ways = {"a": teaching("ce"), "b": teaching("ls"), "c": teaching("ce", 4.0)}
+    found = of_students(root, ways)
+    assert {(loss, metric) for loss, _, metric in found} == {
+        ("ce", "student_error/T = 1"),
+        ("ls", "student_error/T = 1"),
+        ("ce", "student_error/T = 4"),
+    }
+    weights = of_students(root, {"a": teaching("ce"), "b": teaching("ce", weight=0.5)})
+    assert {metric for *_, metric in weights} == {"student_error/b = 1", "student_error/b = 0.5"}
+    models = of_students(root, {"a": teaching("ce"), "ce": teaching("ce")}, models={"a": "net", "ce": "large"})
+    assert {metric for *_, metric in models} == {"student_error/net", "student_error/large"}
+    alike = of_students(root, {"a": teaching("ce"), "b": teaching("ce"), "c": teaching("ls")})
+    assert {(loss, metric) for loss, _, metric in alike} == {
+        ("ce", "student_error/a"),
+        ("ce", "student_error/b"),
+        ("ls", "student_error"),
+    }

@@ -1,6 +1,7 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +26,10 @@ Triple = tuple[int, int, int]
 def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] | None = None) -> None:
     """Write R/metrics.parquet from every run's metrics.csv, history.csv and, where it was probed, probes.csv.
 
-    A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it. Where
-    arcs are measured, each run's hold `arc_ratio`, at the last epoch, of the classes that the experiment's runs of
-    cross entropy say, and these classes.
+    A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it. The
+    teacher's rows hold `student_error`, at its own last epoch: the student's final `error` on the test split, with what
+    tells its students apart after a slash, such as `student_error/T = 4`. Where arcs are measured, each run's hold
+    `arc_ratio`, at the last epoch, of the classes that the experiment's runs of cross entropy say, and these classes.
 
     Args:
         spec: the experiments.
@@ -40,7 +42,7 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
         ValueError: a run of another study lacks a metric that the experiment's own runs have; names it.
     """
     parts = []
-    folder = StudyFolder(root, sources or {})
+    folder, of_students = StudyFolder(root, sources or {}), _students(spec)
     for item in spec.experiments:
         classes = _similar(item, item.arcs, folder) if item.arcs else None
         for loss in item.losses:
@@ -51,6 +53,8 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
                 metrics = [tables.read(tables.METRICS, run.metrics)]
                 if teacher := item.teachers.get(loss):
                     of = next(entry for entry in spec.experiments if entry.experiment == teacher.experiment)
+                    name = of_students[item.experiment, loss]
+                    parts.append(_students_error(metrics[0], item.epochs, of, teacher.loss, seed, name))
                     metrics.append(_teachers_error(root, of, teacher.loss, seed, item.epochs))
                 metrics += [tables.read(tables.PROBES, run.probes)] if item.probed else []
                 if item.arcs and classes:
@@ -144,3 +148,35 @@ def _teachers_error(root: Path, experiment: CollectExperiment, loss: str, seed: 
     table = tables.read(tables.METRICS, run.metrics)
     table = table[(table["metric"] == "error") & (table["epoch"] == experiment.epochs)]
     return table.assign(epoch=epoch, metric="teacher_error")
+
+
+def _students(spec: Collect) -> dict[tuple[str, str], str]:
+    """Return (experiment, distilled loss) -> the metric of its teacher: `student_error`/what differs between students.
+
+    That is the students' experiment, model, temperature T and weight b, where the study has several; where students of
+    one teacher are alike in all of these, the name of the loss besides.
+    """
+    taught = {(item.experiment, loss): (item, loss) for item in spec.experiments for loss in item.teachers}
+    ways = {key: _ways(*pair) for key, pair in taught.items()}
+    several = {part for part in range(4) if len({way[part] for way in ways.values()}) > 1}
+    parts = {key: [text for part, text in enumerate(way) if part in several] for key, way in ways.items()}
+    teachers = {key: (item.teachers[loss].experiment, item.teachers[loss].loss) for key, (item, loss) in taught.items()}
+    alike = Counter((teachers[key], *parts[key]) for key in taught)
+    for key in taught:
+        parts[key] += [key[1]] if alike[teachers[key], *parts[key]] > 1 else []
+    return {key: "/".join(filter(None, ("student_error", ", ".join(parts[key])))) for key in taught}
+
+
+def _ways(item: CollectExperiment, loss: str) -> tuple[str, str, str, str]:
+    """Return what tells students apart."""
+    teacher = item.teachers[loss]
+    return item.experiment, item.model_of(loss), f"T = {teacher.temperature:g}", f"b = {teacher.weight:g}"
+
+
+def _students_error(
+    metrics: pd.DataFrame, epochs: int, teachers: CollectExperiment, loss: str, seed: int, name: str
+) -> pd.DataFrame:
+    """Return the last test error of a student as a row of the run that taught it."""
+    rows = (metrics["metric"] == "error") & (metrics["split"] == "test") & (metrics["epoch"] == epochs)
+    keys = {"experiment": teachers.experiment, "dataset": teachers.dataset, "model": teachers.model_of(loss)}
+    return metrics[rows].assign(epoch=teachers.epochs, metric=name, **keys, loss=loss, seed=seed)
