@@ -18,7 +18,7 @@ SEEDS, EPOCHS = (0, 1, 2), 60
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["nc0", "d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
 MORE += [f"ood_auroc_{score}" for score in ("neco", "msp", "energy", "mahalanobis", "nci")]
-MORE += ["layers_correlation", "arc_ratio", "student_error/T = 1", "student_error/T = 4"]
+MORE += ["layers_correlation", "arc_ratio", "student_error/T1", "student_error/T4"]
 MORE += [f"{name}_by_temperature/{at}" for name in ("error", "ece", "nll") for at in ("0.5", "1", "2")]
 MORE += [*many_classes.GENERALISED, many_classes.OPTIMUM]
 MORE += ["minority_collapse", "error_balanced", "nc1_clean", "error_clean"]

@@ -381,6 +381,15 @@ def metric(name: str) -> Metric | None:
     return replace(known, name=name, label=known.label.format(**numbers)) if numbers else known
 
 
+def student(suffix: str) -> str:
+    """Return what tells students apart, which follows `student_error/`, in words.
+
+    >>> student("T4"), student("small/T4/b0.5"), student("")
+    ('T = 4', 'small, T = 4, b = 0.5', '')
+    """
+    return re.sub(r"(?<![^/])([Tb])(?=\d)", r"\1 = ", suffix).replace("/", ", ")
+
+
 def measurement(name: str) -> Measurement | None:
     """Return the measurement that yields a metric of a name as it is in a table; None for one that is not measured.
 

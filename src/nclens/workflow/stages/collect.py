@@ -1,6 +1,7 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,7 +29,7 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
 
     A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it. The
     teacher's rows hold `student_error`, at its own last epoch: the student's final `error` on the test split, with what
-    tells its students apart after a slash, such as `student_error/T = 4`. Where arcs are measured, each run's hold
+    tells its students apart after a slash, such as `student_error/T4`. Where arcs are measured, each run's hold
     `arc_ratio`, at the last epoch, of the classes that the experiment's runs of cross entropy say, and these classes.
 
     Args:
@@ -154,7 +155,8 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     """Return (experiment, distilled loss) -> the metric of its teacher: `student_error`/what differs between students.
 
     That is the students' experiment, model, temperature T and weight b, where the study has several; where students of
-    one teacher are alike in all of these, the name of the loss besides.
+    one teacher are alike in all of these, the name of the loss besides. MLflow takes the names, which have no other
+    characters than letters, digits and ``_-./``.
     """
     taught = {(item.experiment, loss): (item, loss) for item in spec.experiments for loss in item.teachers}
     ways = {key: _ways(*pair) for key, pair in taught.items()}
@@ -164,13 +166,13 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     alike = Counter((teachers[key], *parts[key]) for key in taught)
     for key in taught:
         parts[key] += [key[1]] if alike[teachers[key], *parts[key]] > 1 else []
-    return {key: "/".join(filter(None, ("student_error", ", ".join(parts[key])))) for key in taught}
+    return {key: re.sub(r"[^\w./-]", "_", "/".join(["student_error", *parts[key]])) for key in taught}
 
 
 def _ways(item: CollectExperiment, loss: str) -> tuple[str, str, str, str]:
     """Return what tells students apart."""
     teacher = item.teachers[loss]
-    return item.experiment, item.model_of(loss), f"T = {teacher.temperature:g}", f"b = {teacher.weight:g}"
+    return item.experiment, item.model_of(loss), f"T{teacher.temperature:g}", f"b{teacher.weight:g}"
 
 
 def _students_error(
