@@ -67,7 +67,7 @@ RERUN = {
     **dict.fromkeys(
         (f"metrics.{part}" for part in ("calibration", "held_out", "representation", "samples")), "collect draw measure"
     ),
-    "metrics.arc": "collect",
+    **dict.fromkeys(("metrics.arc", "metrics.translation"), "collect"),
     "metrics.selective": "draw measure",
     **dict.fromkeys(("metrics.alignment", "metrics.generalised", "metrics.ranks"), "measure"),
     "metrics.catalogue": "draw report",

@@ -13,9 +13,9 @@ names, of these:
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
-A function that requires an argument which a run does not have is not called for it. `arc_ratio` is measured by the
-stage `collect`, for its classes are those of all runs. A function returns numbers by metric, or
-the one number of the metric that has the function's name.
+A function that requires an argument which a run does not have is not called for it. What is of all runs of an
+experiment at once, of the task `experiment`, is measured by the stage `collect`. A function returns numbers by metric,
+or the one number of the metric that has the function's name.
 """
 
 import math
@@ -331,6 +331,17 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("arc_class_{i}", "class {i} of the arc: 1 and 2 are similar"),
         ),
         task="experiment",
+    ),
+    Measurement(
+        "nclens.metrics.translation:paired_bootstrap",
+        (
+            Metric("bleu_difference", "BLEU above the baseline's", "higher", least=-100.0, most=100.0),
+            Metric("bleu_difference_p", "p-value of the difference in BLEU", most=1.0),
+            Metric("chrf_difference", "chrF above the baseline's", "higher", least=-100.0, most=100.0),
+            Metric("chrf_difference_p", "p-value of the difference in chrF", most=1.0),
+        ),
+        task="experiment",
+        splits=("test",),
     ),
     Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
     Measurement(
