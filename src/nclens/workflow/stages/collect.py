@@ -33,8 +33,8 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
     teacher's rows hold `student_error`, at its own last epoch: the student's final `error` on the test split, with what
     tells its students apart after a slash, such as `student_error/T4`. Where arcs are measured, each run's hold
     `arc_ratio`, at the last epoch, of the classes that the experiment's runs of cross entropy say, and these classes.
-    Where text is translated, each own run's but the baseline's hold the differences of BLEU and chrF from the baseline's
-    run of the same seed, with their p-values.
+    Where text is translated, each own run's but the baseline's hold the differences of BLEU and chrF from the
+    baseline's run of the same seed, with their p-values.
 
     Args:
         spec: the experiments.
