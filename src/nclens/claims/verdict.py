@@ -136,7 +136,7 @@ class Measure:
         scale: of the effect; empty for theory.
         reason: why it is inconclusive; empty where it is not.
         margin: size below which an effect does not count, a difference or a factor; nan where there is none.
-        smallest: half the width of the 95% interval, a difference or a factor; nan without an interval.
+        smallest: half the width of the 95% interval, a difference or a factor; nan where that is none or is open.
         p: p value of the two-sided t test against `null`; nan where the interval is not Student's.
         narrow: ends of the 90% interval, of two one-sided tests; nan where there is none.
     """
@@ -429,8 +429,9 @@ def _opened(measure: Measure, above: float, below: float, scale: Scale, claimed:
         high = min(high, none)
         verdict = decide(-math.inf, math.nextafter(high, -math.inf), measure.null, claimed)
     reason: Reason = NOT_REACHED if verdict == "inconclusive" else ""
-    unknown = (math.nan, math.nan)
-    return replace(measure, low=low, high=high, verdict=verdict, reason=reason, p=math.nan, narrow=unknown)
+    nan = math.nan
+    found = replace(measure, low=low, high=high, verdict=verdict, reason=reason)
+    return replace(found, smallest=nan, p=nan, narrow=(nan, nan))
 
 
 def judge_shares(

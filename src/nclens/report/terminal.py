@@ -71,4 +71,5 @@ def _reason(row: Mapping[str, str]) -> str:
     effect = Effect.of(row)
     note = folded(plainly(row["note"]), LONGEST_REASON)[0]
     smallest = f"smallest effect that these seeds could show: {effect.smallest}" if effect.smallest else ""
-    return "; ".join(filter(None, (sentence(effect.reason), smallest, note)))
+    reason = "" if note.startswith(effect.reason) else effect.reason
+    return sentence("; ".join(filter(None, (reason, smallest, note))))
