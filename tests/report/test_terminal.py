@@ -61,7 +61,7 @@ def test_a_long_reason_is_cut_and_places_are_told_apart(tmp_path, capsys):
     print_verdicts("demo", read_rows(CLAIMS, tmp_path / "claims.csv"), tmp_path / "report.html")
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "ls against ce on cifar10, resnet8" in words
-    assert "remark 0" in words
+    assert "Remark 0" in words
     assert "remark 5" not in words
 
 
