@@ -1,8 +1,8 @@
 """Measurement: what every snapshot shows, what probes of its network find, and the one table that all below read."""
 
 # in:  RUN/features.safetensors, RUN/snapshots.safetensors, R/data/*, RUN/history.csv; runs of other studies
-# out: RUN/metrics.csv, RUN/film.safetensors, RUN/probes.csv (of experiments that list probes), R/reused.json (of those
-#      that reuse runs of another study), R/metrics.parquet
+# out: RUN/metrics.csv, RUN/film.safetensors, RUN/probes.csv (of experiments that list probes), RUN/hypotheses.json (in
+#      studies that translate), R/reused.json (of those that reuse runs of another study), R/metrics.parquet
 
 
 rule measure:
@@ -51,6 +51,7 @@ rule probe:
         snapshots=RUN.snapshots,
     output:
         probes=RUN.probes,
+        hypotheses=PLAN.any_hypotheses,
     log:
         R.log("probe", "{run}"),
     benchmark:
@@ -69,6 +70,8 @@ rule probe:
         spec=spec_of_run(specs.probe),
         code=code_of_run("probe"),
         root=subpath(output.probes, ancestor=5),
+        # A function of the output is no reason to run again.
+        hypotheses=lambda wildcards, output: "--hypotheses" if output.hypotheses else "",
     message:
         "probe {wildcards.run}"
     shell:
@@ -76,6 +79,7 @@ rule probe:
         " --spec {params.spec:q}"
         " --root {params.root:q}"
         " --threads {threads}"
+        " {params.hypotheses}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -119,6 +123,7 @@ rule collect:
         probes=PLAN.of_all(PLAN.probes),
         histories=PLAN.of_all(lambda run: PLAN.of(run).history),
         features=PLAN.features_of_arcs(),
+        hypotheses=PLAN.of_all(PLAN.hypotheses),
         reused=PLAN.reused(),
     output:
         table=R.metrics,

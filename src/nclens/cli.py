@@ -168,13 +168,18 @@ def measure(spec: Annotated[specs.Measure, spec_of(specs.Measure)], run: Folder,
 
 
 @app.command(rich_help_panel=STAGES)
-def probe(spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)], root: Folder, threads: Threads = 1) -> None:
+def probe(
+    spec: Annotated[specs.ProbeRun, spec_of(specs.ProbeRun)],
+    root: Folder,
+    threads: Threads = 1,
+    hypotheses: Annotated[bool, typer.Option("--hypotheses", help="write translations of text too")] = False,
+) -> None:
     """Probe a run's networks: on other data, or sample by sample."""
     from nclens.workflow.stages.probe import probe
 
     run = StudyFolder(root).run(spec.run)
     with exclusive(run.probe_lock, str(run.probes)):
-        probe(spec, root, threads)
+        probe(spec, root, threads, hypotheses)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -24,7 +24,8 @@ PERFECT_FIT = {"residual_deviation"}
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["nc0", "d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
 MORE += [f"ood_auroc_{score}" for score in ("neco", "msp", "energy", "mahalanobis", "nci")]
-MORE += ["layers_correlation", "arc_ratio", "student_error/T = 1", "student_error/T = 4"]
+MORE += ["layers_correlation", "arc_ratio", "student_error/T1", "student_error/T4"]
+MORE += [f"{score}_difference{part}" for score in ("bleu", "chrf") for part in ("", "_p")]
 MORE += [f"{name}_by_temperature/{at}" for name in ("error", "ece", "nll") for at in ("0.5", "1", "2")]
 MORE += [*many_classes.GENERALISED, many_classes.OPTIMUM]
 MORE += ["minority_collapse", "error_balanced", "nc1_clean", "error_clean"]
@@ -152,7 +153,7 @@ def test_claims_are_ordered_by_letter_and_number_and_no_id_is_used_twice():
         *(f"C{k}" for k in range(1, 8)),
         *(f"M{k}" for k in range(1, 9)),
         *(f"T{k}" for k in range(1, 4)),
-        *(f"W{k}" for k in range(1, 13)),
+        *(f"W{k}" for k in range(1, 14)),
         *(f"S{k}" for k in range(1, 3)),
         "D1",
         *(f"R{k}" for k in range(1, 7)),

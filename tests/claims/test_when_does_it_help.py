@@ -280,6 +280,18 @@ def test_w11_compares_the_distances_of_the_least_scores():
     assert (measure.quantity, measure.verdict) == ("temperature_distance", "supported")
 
 
+def test_w13_is_the_difference_in_bleu_with_the_p_values_of_the_seeds():
+    rows = [
+        runs("ls", f"{score}_difference{part}/beam", value, "test")
+        for score in ("bleu", "chrf")
+        for part, value in (("", 0.5), ("_p", 0.01))
+    ]
+    bleu, chrf = claim("W13").measures(compare(*rows, runs("ce", "ece", 0.1, "test")))
+    assert (bleu.quantity, bleu.effect, bleu.verdict) == ("bleu_difference/beam", pytest.approx(0.5), "supported")
+    assert "0.0099 (seed 0), 0.01 (seed 1), 0.0101 (seed 2)" in bleu.note
+    assert chrf.quantity == "chrf_difference/beam"
+
+
 def test_claims_on_decoding_have_no_measures_without_a_probe():
     comparison = compare(runs("ls", "ece", 0.1, "test"), runs("ce", "ece", 0.1, "test"))
-    assert not any(claim(name).measures(comparison) for name in ("W7", "W8", "W9", "W10", "W11"))
+    assert not any(claim(name).measures(comparison) for name in ("W7", "W8", "W9", "W10", "W11", "W13"))

@@ -9,7 +9,7 @@ from nclens.workflow.build.figures import draw_figure
 from tests.figures.artists import notes_of
 
 LOSSES = ("ce", "ls", "maxsup")
-STUDENTS = ("student_error/T = 1", "student_error/T = 4")
+STUDENTS = ("student_error/T1", "student_error/T4")
 PROBES = ("probe_accuracy/digits8", "probe_accuracy/textures")
 MEASURED = (*STUDENTS, *PROBES, "ece_adaptive", "ece")
 SEEDS = (0, 1, 2, 3, 4)

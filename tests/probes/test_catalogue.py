@@ -29,7 +29,7 @@ def test_the_function_takes_what_the_stage_gives(kind):
     keys = set(model.keys()) - set(ProbeBase.keys()) - {"kind"}
     wanted = set(inspect.signature(library_function(probe.function)).parameters)
     given = {"network", "untrained", "train", "test", "validation", "other", "seed", "loss"}
-    given |= {"held_out", "held_out_seed", "references", "manifest"}
+    given |= {"held_out", "held_out_seed", "references", "manifest", "keep"}
     assert wanted - keys <= given
     assert keys - wanted <= {"dataset"}  # given as `other`
     assert ("dataset" in keys) == ("other" in wanted)

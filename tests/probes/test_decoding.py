@@ -5,6 +5,7 @@ import torch
 
 from nclens.data.tensors import Split
 from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from nclens.metrics.translation import text_scores
 from nclens.models import Network, Vocabulary, transformer
 from nclens.probes import decoding
 from nclens.probes.beam_search import Search, beam_search
@@ -72,6 +73,19 @@ def test_what_the_network_says_itself_has_no_error(trained):
     lines = [f"C C C C C\t{said[place]}" for place in kept]
     found = scores((network, part), references=lines, samples=len(kept))
     assert found["error_by_width/3"] == found["sequence_error_by_width/3"] == 0
+
+
+def test_translations_at_the_width_and_temperature_1_are_kept_with_their_references(trained, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    monkeypatch.setattr(decoding, "detokenise", lambda manifest, tokens: " ".join(CLASSES[token] for token in tokens))
+    kept = []
+    text = {"manifest": {"classes": CLASSES, "tokenizers": {}}, "samples": 5}
+    found = scores(trained, keep=lambda *texts: kept.append(texts), **text)
+    ((hypotheses, references),) = kept
+    assert found["bleu_by_temperature/1"] == found["bleu_by_width/3"] == text_scores(hypotheses, references)["bleu"]
+    assert set(references) <= set(references_of(trained[1]))
+    scores(trained, keep=lambda *texts: kept.append(texts))  # phones are no text
+    assert len(kept) == 1
 
 
 def test_the_seed_chooses_the_sequences(trained):

@@ -146,7 +146,7 @@ def test_the_error_of_students_is_in_the_row_of_the_loss_of_their_teacher():
 
 
 def test_students_of_several_temperatures_have_columns_of_their_own():
-    table = taught("student_error/T = 1", "student_error/T = 4").query("experiment == 'main'")
+    table = taught("student_error/T1", "student_error/T4").query("experiment == 'main'")
     columns = list(dict.fromkeys(table["quantity"]))
     assert columns == ["error", "student's error/T = 1", "student's error/T = 4"]
     found = table.set_index(["loss", "quantity"])["mean"]

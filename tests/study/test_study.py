@@ -43,12 +43,13 @@ def test_the_resolved_study_is_a_study_that_resolves_to_itself(raw_study):
         (
             ("losses", "ls", "schedule"),
             {"kind": "drop", "epoch": 3},
-            {"train ls", "measure ls", "theory", "draw", "judge", "track ls"},
+            # Of smoothing that is dropped no arcs are measured.
+            {"train ls", "measure ls", "collect", "theory", "draw", "judge", "track ls"},
         ),
         (("losses", "ls", "schedule"), {"kind": "constant"}, set()),
         (("losses", "ls", "colour"), "#123456", {"draw", "track ls"}),
         (("losses", "ls", "label"), "soft", {"draw", "judge", "track ls"}),
-        (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce"}),
+        (("measure",), {"held_out": 0.3}, {"measure ls", "measure ce", "collect"}),
         (("theory",), {"lambda_w": 0.1}, {"theory"}),
         (("track",), {"tensors": False}, {"track ls", "track ce"}),
         (("experiments", "smoke", "training", "clip_gradient_norm"), 0.1, {"train ls", "train ce"}),

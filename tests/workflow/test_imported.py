@@ -61,7 +61,7 @@ USED = {
     "expected_error": (0.5, {"ingest", "resolve"}),
     "device": ("auto", NETWORK),
     "keep_features": ("last", {"extract", "measure", "resolve"}),
-    "baseline": ("ls", {"draw", "report", "resolve"}),
+    "baseline": ("ls", {"collect", "draw", "report", "resolve"}),  # arcs are of cross entropy as the baseline
 }
 
 

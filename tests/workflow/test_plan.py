@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nclens.study import load_study
+from nclens.study import load_study, read_study
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
+
+STUDIES = Path(__file__).parents[2] / "studies"
+TEXT = "beam_search_multi30k"
 
 
 @pytest.fixture
@@ -70,6 +73,16 @@ def test_the_rule_of_extraction_has_a_file_that_goes_only_in_a_study_that_keeps_
     made = plan(raw)
     assert made.earlier_features == [Path("results/smoke/{run}/earlier_features.safetensors")]
     assert not set(made.of_all(lambda run: made.of(run).earlier_features)) & set(made.promised())
+
+
+def test_translations_are_kept_and_compared_where_text_is_decoded():
+    made = {name: Plan(load_study(read_study(STUDIES / f"{name}.yaml"))) for name in ("beam_search", TEXT)}
+    assert made["beam_search"].any_hypotheses == made["beam_search"].of_all(made["beam_search"].hypotheses) == []
+    (name,) = made[TEXT].any_hypotheses
+    assert name == Path(f"results/{TEXT}/{{run}}/hypotheses.json")
+    assert len(made[TEXT].of_all(made[TEXT].hypotheses)) == len(made[TEXT].runs)
+    (item,) = specs.collect(made[TEXT].study).experiments
+    assert item.translations == {"ls": "ce", "maxsup": "ce"}
 
 
 def test_a_pattern_matches_no_combination_that_is_not_a_run(raw):

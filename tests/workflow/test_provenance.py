@@ -9,7 +9,7 @@ import pytest
 from nclens.figures.catalogue import FIGURES
 from nclens.study import load_study
 from nclens.study.models import MODEL_KINDS as MODELS
-from nclens.workflow import provenance
+from nclens.workflow import provenance, syntax
 from nclens.workflow.plan import Plan
 
 STAGES = (
@@ -67,10 +67,10 @@ RERUN = {
     **dict.fromkeys(
         (f"metrics.{part}" for part in ("calibration", "held_out", "representation", "samples")), "collect draw measure"
     ),
-    "metrics.arc": "collect",
+    **dict.fromkeys(("metrics.arc", "metrics.translation"), "collect"),
     "metrics.selective": "draw measure",
     **dict.fromkeys(("metrics.alignment", "metrics.generalised", "metrics.ranks"), "measure"),
-    "metrics.catalogue": "draw report",
+    "metrics.catalogue": "draw judge report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     **dict.fromkeys(("metrics.imbalance", "metrics.label_noise"), "measure"),
     "metrics.intervals": "draw judge report track",
@@ -138,7 +138,7 @@ def package(tmp_path, monkeypatch):
 
 
 def _forget():
-    for name in ("_tree", "_imports", "_names", "_module_parts", "_name_parts"):
+    for name in ("_syntax", "_imports", "_module_parts", "_name_parts"):
         getattr(provenance, name).cache_clear()
 
 
@@ -201,12 +201,12 @@ def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, mo
     used["prepare"] = plan.data_code_used("mnist5k")
     used["ingest"] = plan.code_used("ingest", imported)
     assert used["ingest"] == plan.code_used("extract", imported)
-    original, edits = provenance._tree, {}
-    monkeypatch.setattr(provenance, "_tree", lambda module: edits.get(module) or original(module))
+    original, edits = provenance._syntax, {}
+    monkeypatch.setattr(provenance, "_syntax", lambda module: edits.get(module) or original(module))
 
     def digests_of_all():
         # What a module imports is the same after an edit.
-        for name in ("_names", "_module_parts", "_name_parts"):
+        for name in ("_module_parts", "_name_parts"):
             getattr(provenance, name).cache_clear()
         return {stage: provenance.code_digest(stage, **arguments) for stage, arguments in used.items()}
 
@@ -214,7 +214,7 @@ def test_an_edited_module_runs_again_what_uses_it_and_nothing_else(raw_study, mo
     for path in sorted(provenance.PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(provenance.PACKAGE).with_suffix("").parts).removesuffix(".__init__")
         module = "nclens" if name == "__init__" else f"nclens.{name}"
-        edits[module] = edited(original(module))
+        edits[module] = syntax.analyse(edited(syntax.parse(path.read_text(encoding="utf-8"), str(path))))
         after = digests_of_all()
         del edits[module]
         found[name] = " ".join(sorted(stage for stage in before if before[stage] != after[stage]))

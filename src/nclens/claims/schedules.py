@@ -23,6 +23,7 @@ from nclens.claims.verdict import (
     judge_pairs,
     why,
 )
+from nclens.metrics.catalogue import student
 from nclens.metrics.intervals import CONFIDENCE, holm, t_test
 
 OWN = "Our own, on schedules of label smoothing (arXiv 1906.02629, arXiv 2006.11653) and of MaxSup (arXiv 2502.15798)"
@@ -126,7 +127,8 @@ def as_teacher(*, better: bool) -> Callable[[Comparison], list[Measure]]:
     """Return what measures the students' error at each temperature that both losses teach at, corrected over these."""
 
     def measures(comparison: Comparison) -> list[Measure]:
-        found = {f"{STUDENT}/{at}" if at else STUDENT: effects for at, effects in measured(comparison, STUDENT).items()}
+        taught = measured(comparison, STUDENT).items()
+        found = {f"{STUDENT}/{student(at)}" if at else STUDENT: effects for at, effects in taught}
         sides: dict[str, Side] = dict.fromkeys(found, "below" if better else "above")
         return corrected(comparison, found, sides, _units(found), "temperatures")
 

@@ -10,6 +10,7 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
+from nclens.metrics.catalogue import student
 
 STUDENT, PROBE = "student_error", "probe_accuracy"
 MEAN = "mean_probe_accuracy"
@@ -31,7 +32,7 @@ def schedule_profile(inputs: FigureInputs) -> Drawing:
     remarks, missing = [], []
     if students:
         dots = tuple(Dots(name, "test", place > 0) for place, name in enumerate(students))
-        plain, *others = (name.partition("/")[2] for name in students)
+        plain, *others = (student(name.partition("/")[2]) for name in students)
         hollow = f"\nhollow: {', '.join(others)}" if others else ""
         panels.append(panel(f"student's error (%){hollow}", *dots))
         ways = f", {', '.join([plain, *others])} from above" if plain else ""

@@ -13,9 +13,9 @@ names, of these:
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
-A function that requires an argument which a run does not have is not called for it. `arc_ratio` is measured by the
-stage `collect`, for its classes are those of all runs. A function returns numbers by metric, or
-the one number of the metric that has the function's name.
+A function that requires an argument which a run does not have is not called for it. What is of all runs of an
+experiment at once, of the task `experiment`, is measured by the stage `collect`. A function returns numbers by metric,
+or the one number of the metric that has the function's name.
 """
 
 import math
@@ -332,6 +332,17 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         ),
         task="experiment",
     ),
+    Measurement(
+        "nclens.metrics.translation:paired_bootstrap",
+        (
+            Metric("bleu_difference", "BLEU above the baseline's", "higher", least=-100.0, most=100.0),
+            Metric("bleu_difference_p", "p-value of the difference in BLEU", most=1.0),
+            Metric("chrf_difference", "chrF above the baseline's", "higher", least=-100.0, most=100.0),
+            Metric("chrf_difference_p", "p-value of the difference in chrF", most=1.0),
+        ),
+        task="experiment",
+        splits=("test",),
+    ),
     Measurement("nclens.metrics.regression:regression_collapse", _REGRESSION, task="regression"),
     Measurement(
         "nclens.metrics.regressor:penalised_deviation",
@@ -379,6 +390,15 @@ def metric(name: str) -> Metric | None:
     pattern, numbers = found
     known = METRICS[pattern]
     return replace(known, name=name, label=known.label.format(**numbers)) if numbers else known
+
+
+def student(suffix: str) -> str:
+    """Return what tells students apart, which follows `student_error/`, in words.
+
+    >>> student("T4"), student("small/T4/b0.5"), student("")
+    ('T = 4', 'small, T = 4, b = 0.5', '')
+    """
+    return re.sub(r"(?<![^/])([Tb])(?=\d)", r"\1 = ", suffix).replace("/", ", ")
 
 
 def measurement(name: str) -> Measurement | None:

@@ -12,7 +12,8 @@ snapshot with the arguments that its signature names, of these:
 * the probe's own keys;
 * of `out_of_distribution`, ``held_out`` and ``held_out_seed``, the part of the test split that the temperature is
   fitted on;
-* of `decoding`, ``references``, a line for each sequence of the test split, and the data's ``manifest``;
+* of `decoding`, ``references``, a line for each sequence of the test split, the data's ``manifest``, and ``keep``,
+  which takes hypotheses and references of text;
 * of `sharpness`, ``loss``, the trained loss at the snapshot's epoch, plain cross entropy being `nclens.losses.ce`; None
   where logits and labels do not determine it.
 

@@ -26,6 +26,8 @@ BATCH = 250
 
 #: Hypotheses, each a sequence of target tokens -> their scores by name.
 Scorer = Callable[[list[Sequence[int]]], dict[str, float]]
+#: Takes hypotheses and their references, as text.
+Keep = Callable[[list[str], list[str]], None]
 
 
 def decoding_scores(
@@ -40,6 +42,7 @@ def decoding_scores(
     temperatures: Sequence[float],
     alpha: float,
     seed: int,
+    keep: Keep | None = None,
 ) -> dict[str, float]:
     """Scores of what a network finds for sources of the test split, and its calibration on their target tokens.
 
@@ -63,6 +66,7 @@ def decoding_scores(
         samples: sequences, a seeded choice; at most all.
         widths, width, temperatures, alpha: as above; `alpha` is the exponent of a hypothesis's length.
         seed: of the choice.
+        keep: of text, called with the best hypotheses of a beam of width `width` at T = 1, and with their references.
 
     Raises:
         ValueError: a logit is not finite, or a reference has a token that is no class.
@@ -70,14 +74,18 @@ def decoding_scores(
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed % 2**63))
     chosen = order[:samples].sort().values
     split = test.subset(chosen.to(test.inputs.device))
-    scored = _scorer([references[place] for place in chosen.tolist()], manifest)
+    lines = [references[place] for place in chosen.tolist()]
+    scored = _scorer(lines, manifest)
     scores: dict[str, float] = {}
     searched = [("width", f"{number}", Search(number, 1.0, alpha)) for number in sorted(set(widths))]
     searched += [("temperature", f"{t:g}", Search(width, t, alpha)) for t in with_one(temperatures)]
     found: dict[Search, dict[str, float]] = {}
     for of, number, search in searched:
         if search not in found:
-            found[search] = scored(_best(network, split, search))
+            best = _best(network, split, search)
+            found[search] = scored(best)
+            if keep is not None and "tokenizers" in manifest and search == Search(width, 1.0, alpha):
+                keep([detokenise(manifest, tokens) for tokens in best], lines)
         scores |= {f"{score}_by_{of}/{number}": value for score, value in found[search].items()}
     logits = extract_features(network, split)[1].double()
     labels = split.of_samples(split.targets).cpu()

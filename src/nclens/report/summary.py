@@ -12,7 +12,7 @@ import pandas as pd
 
 from nclens.claims.effects import first_reach, interpolated, logs
 from nclens.claims.verdict import FEWEST_PAIRS
-from nclens.metrics.catalogue import METRICS, Better
+from nclens.metrics.catalogue import METRICS, Better, student
 from nclens.metrics.catalogue import metric as built_in
 from nclens.metrics.intervals import t_interval
 from nclens.probes.catalogue import PROBES
@@ -115,7 +115,7 @@ def summarise(
     metrics = metrics.astype({"loss": object, "metric": object, "split": object, "value": float})
     found = sorted(metrics["metric"].unique())
     named = (
-        Quantity(label + name.removeprefix(metric), name, "test", better)
+        Quantity(label + _after(name, metric), name, "test", better)
         for metric, (label, better) in MORE.items()
         for name in found
         if name == metric or name.startswith(f"{metric}/")
@@ -161,6 +161,12 @@ def side_by_side(
     ]
     columns = ["experiment", *COLUMNS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _after(name: str, metric: str) -> str:
+    """Return what follows a metric's name, of students in words."""
+    text = name.removeprefix(metric)
+    return f"/{student(text[1:])}" if text and metric == "student_error" else text
 
 
 Values = dict[str, dict[int, float]]

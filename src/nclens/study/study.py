@@ -36,6 +36,7 @@ from nclens.study.optimizers import OptimizerBase
 from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features, has_map
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
+from nclens.study.sequence_data import ParallelText
 from nclens.study.tasks import MEASURED_AS, check_task
 from nclens.study.teachers import check_teachers
 
@@ -553,6 +554,13 @@ class Study(Closed):
         if baseline is None or self.kind(baseline) != "ce" or not kinds & {"ls", "ls_linear"}:
             return None
         return baseline if classes is None or 3 <= classes <= MOST_CLASSES else None
+
+    def translations_against(self, experiment: str) -> str | None:
+        """Return the loss that translations are compared with, the baseline; None where none are made."""
+        entry = self.experiments[experiment]
+        text = isinstance(self.datasets[entry.dataset], ParallelText)
+        decodes = any(self.probes[name].kind == "decoding" for name in entry.probes)
+        return self.baseline(experiment) if text and decodes else None
 
     def drawing_functions(self) -> list[str]:
         """Return the functions that draw the built-in figures of the study, as `module:name`."""

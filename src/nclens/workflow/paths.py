@@ -91,6 +91,11 @@ class RunFolder:
         return self.folder / "probes.csv"
 
     @property
+    def hypotheses(self) -> Path:
+        """What the network translates sentences to, beside their references."""
+        return self.folder / "hypotheses.json"
+
+    @property
     def record(self) -> Path:
         """What MLflow holds of the run."""
         return self.folder / RECORD

@@ -91,6 +91,16 @@ class Plan:
         """Return the table of a run's probes, if it has some."""
         return [self.of(run).probes] if self.experiment(run).probes else []
 
+    def hypotheses(self, run: Run) -> list[Path]:
+        """Return the translations of a run, if it makes some that are compared."""
+        return [self.of(run).hypotheses] if self.study.translations_against(run.experiment) else []
+
+    @cached_property
+    def any_hypotheses(self) -> list[Path]:
+        """The translations of any run that is probed; none in a study without."""
+        some = any(map(self.study.translations_against, self.study.experiments))
+        return [self.folder.run("{run}").hypotheses] if some else []
+
     def teachers_snapshots(self, run: Run) -> list[Path]:
         """Return the snapshots of a run's teacher, if it has one."""
         teacher = self.study.teacher(run)

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from nclens.data.hidden import visible
+from nclens.workflow.syntax import Syntax, digest_of, keep, parse, reads_of, statements, syntax_of
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -73,6 +74,7 @@ def code_digest(
     digest = hashlib.sha256()
     for key, text in sorted(code_parts(stage, modules, functions, own, files)):
         digest.update(f"{key}\n{text}\n".encode())
+    keep()
     return digest.hexdigest()[:16]
 
 
@@ -83,7 +85,7 @@ def code_parts(
     own: Iterable[tuple[str | Path, str]] = (),
     files: Iterable[tuple[str, str]] = (),
 ) -> set[tuple[str, str]]:
-    """Return (name, syntax) of all code that a stage runs, arguments as above; a name is `module` or `module:name`."""
+    """Return (name, digest) of all code that a stage runs, arguments as above; a name is `module` or `module:name`."""
     parts = set(_module_parts(f"nclens.workflow.stages.{stage}"))
     for module in modules:
         parts |= _module_parts(module)
@@ -97,7 +99,7 @@ def code_parts(
 
 @cache
 def _module_parts(module: str) -> frozenset[tuple[str, str]]:
-    """Return (name, syntax) of a module and of everything of the package that it imports."""
+    """Return (name, digest) of a module and of everything of the package that it imports."""
     parts: set[tuple[str, str]] = set()
     todo, done = [module], set()
     while todo:
@@ -105,10 +107,10 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
         if current in done or _passed_over(current):
             continue
         done.add(current)
-        tree = _tree(current)
-        if tree is None:
+        syntax = _syntax(current)
+        if syntax is None:
             continue
-        parts.add((current, _dump(tree)))
+        parts.add((current, syntax.whole))
         if current in RESOURCES:
             for path in visible(PACKAGE.joinpath(*current.split(".")[1:], RESOURCES[current])):
                 if path.is_file():
@@ -124,7 +126,7 @@ def _module_parts(module: str) -> frozenset[tuple[str, str]]:
 
 @cache
 def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
-    """Return (name, syntax) of a top-level name of a registry, of what it uses there, and of what that imports.
+    """Return (name, digest) of a top-level name of a registry, of what it uses there, and of what that imports.
 
     A registry may be a package: names are followed through its modules, each with what it uses.
     """
@@ -135,11 +137,13 @@ def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
         if (where, current) in done or _passed_over(where):
             continue
         done.add((where, current))
-        definitions, imported = _names(where)
-        if current in definitions:
-            node = definitions[current]
-            parts.add((f"{where}:{current}", _dump(node)))
-            todo += [(where, read) for read in _read(node)]
+        syntax = _syntax(where)
+        assert syntax is not None, f"{where} is no module of the package"
+        imported = {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(where)}
+        if current in syntax.names:
+            digest, reads = syntax.names[current]
+            parts.add((f"{where}:{current}", digest))
+            todo += [(where, read) for read in reads]
         elif current in imported and _is(imported[current], REGISTRIES):
             todo.append((imported[current], current))
         elif current in imported:
@@ -147,23 +151,8 @@ def _name_parts(module: str, name: str) -> frozenset[tuple[str, str]]:
     return frozenset(parts)
 
 
-@cache
-def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, str]]:
-    """Return the top-level definitions of a module, and from which module each name comes that it imports."""
-    tree = _tree(module)
-    assert tree is not None, f"{module} is no module of the package"
-    definitions = {defined: node for node in tree.body for defined in _defines(node)}
-    return definitions, {name or target.rsplit(".", 1)[-1]: target for target, name in _imports(module)}
-
-
-@cache
-def _read(node: ast.stmt) -> frozenset[str]:
-    """Return the names in a statement."""
-    return frozenset(child.id for child in ast.walk(node) if isinstance(child, ast.Name))
-
-
 def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set[tuple[str, str]]:
-    """Return (name, syntax) of a function of the user's file and of all that it may use; of all where name is None.
+    """Return (name, digest) of a function of the user's file and of all that it may use; of all where name is None.
 
     `root` is the folder that its imports are looked for in.
     """
@@ -172,11 +161,11 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
     if name is None:  # a file that a helper imports back counts whole, beside the function that was asked for
         seen.add(file.resolve())
     text = file.read_text(encoding="utf-8")
-    tree, reads = _parse(text, str(file)), _globals(text, str(file))
+    tree, reads = parse(text, str(file)), _globals(text, str(file))
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    statements = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
+    others = [node for node in tree.body if node not in definitions.values() and not _is_for_scripts(node)]
     todo, done = list(definitions) if name is None else [name], set[str]()
-    todo += [read for node in statements for read in _read(node)]
+    todo += [read for node in others for read in reads_of(node)]
     while todo:
         current = todo.pop()
         if current in definitions and current not in done:
@@ -184,7 +173,7 @@ def _own_parts(file: Path, root: Path, name: str | None, seen: set[Path]) -> set
             todo += [*_in_its_head(definitions[current]), *reads[current]]
     where = os.path.relpath(file, root)
     # Statements are run in their order, and as often as they are there; of definitions neither matters.
-    parts = {(where, _dump(definitions[used])) for used in done} | {(f"{where}:", "\n".join(map(_dump, statements)))}
+    parts = {(where, digest_of(definitions[used])) for used in done} | {(f"{where}:", digest_of(*others))}
     for beside in _beside(file, root, tree):
         parts |= _own_parts(beside, root, None, seen)
     return parts
@@ -221,7 +210,7 @@ def _in_its_head(node: ast.FunctionDef | ast.ClassDef) -> Iterator[str]:
 
 def _beside(file: Path, root: Path, tree: ast.Module) -> Iterator[Path]:
     """Yield the user's files below `root` that one of them imports: modules, and packages on the way to them."""
-    for node in _statements(tree):
+    for node in statements(tree):
         folder, names = root, [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level <= len(file.parents):
             folder = file.parents[node.level - 1] if node.level else root
@@ -241,7 +230,7 @@ def own_files(file: Path) -> list[Path]:
         current = todo.pop()
         if current not in found:
             found.add(current)
-            todo += _beside(current, file.parent, _parse(current.read_text(encoding="utf-8"), str(current)))
+            todo += _beside(current, file.parent, parse(current.read_text(encoding="utf-8"), str(current)))
     return sorted(found)
 
 
@@ -259,58 +248,13 @@ def _is(module: str, family: Iterable[str]) -> bool:
 
 
 @cache
-def _tree(module: str) -> ast.Module | None:
-    """Return a module's syntax tree without docstrings; None where the package has no such module."""
+def _syntax(module: str) -> Syntax | None:
+    """Return what counts of a module; None where the package has no such module."""
     if not _is(module, ["nclens"]):
         return None
     path = PACKAGE.joinpath(*module.split(".")[1:])
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return _without_errors_texts(_parse(source.read_text(encoding="utf-8"), str(source))) if source.is_file() else None
-
-
-def _without_errors_texts(tree: ast.Module) -> ast.Module:
-    """Drop what errors say: that something fails may change a result, the words do not."""
-    for node in _statements(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            node.exc.args, node.exc.keywords = [], []
-        elif isinstance(node, ast.Assert):
-            node.msg = None
-    return tree
-
-
-@cache
-def _parse(text: str, filename: str) -> ast.Module:
-    tree = ast.parse(text, filename)
-    for node in _statements(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # A bare text counts nowhere: docstrings, and the attribute docstrings below a field.
-            node.body = [child for child in node.body if not _is_text(child)] or [ast.Pass()]
-    return tree
-
-
-def _statements(tree: ast.AST) -> list[ast.AST]:
-    """Return a tree and all statements in it, at any depth: a tenth of what `ast.walk` goes through."""
-    found = [tree]
-    for node in found:  # it grows
-        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
-            found += getattr(node, field, ())
-    return found
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-@cache
-def _dump(tree: ast.AST) -> str:
-    return ast.dump(tree, include_attributes=False)
-
-
-def _defines(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    return syntax_of(source.read_text(encoding="utf-8"), str(source)) if source.is_file() else None
 
 
 @cache
@@ -319,31 +263,17 @@ def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
 
     Of a registry that is imported as a module, the names are those that the module takes from it: `tables.read`.
     """
-    tree = _tree(module)
+    syntax = _syntax(module)
     found: list[tuple[str, str | None]] = []
-    for node in _statements(tree) if tree else []:
-        if isinstance(node, ast.Import):
-            found += [(alias.name, None) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                if not _tree(submodule):
-                    found.append((node.module, alias.name))
-                elif _is(submodule, REGISTRIES) and tree:
-                    found += [(submodule, name) for name in _attributes(tree).get(alias.asname or alias.name, ())]
-                else:
-                    found.append((submodule, None))
+    for target, name, given in syntax.imports if syntax else ():
+        submodule = f"{target}.{name}"
+        if not name or not _syntax(submodule):
+            found.append((target, name))
+        elif _is(submodule, REGISTRIES) and syntax:
+            found += [(submodule, taken) for taken in syntax.attributes.get(given or name, ())]
+        else:
+            found.append((submodule, None))
     return tuple((target, name) for target, name in found if _is(target, ["nclens"]))
-
-
-@cache
-def _attributes(tree: ast.Module) -> dict[str, set[str]]:
-    """Return each name of a module with what the module takes from it: `tables.read`."""
-    found: dict[str, set[str]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            found.setdefault(node.value.id, set()).add(node.attr)
-    return found
 
 
 def versions() -> dict[str, str]:

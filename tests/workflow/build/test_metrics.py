@@ -185,6 +185,7 @@ def test_each_metric_of_a_run_is_in_the_catalogue_and_each_of_the_catalogue_in_a
     listed = [
         (entry.task, part, pattern(metric.name))
         for entry in MEASUREMENTS
+        if entry.task != "experiment"  # of all runs at once: the tests of `collect`
         for part in entry.splits
         for metric in entry.metrics
     ]

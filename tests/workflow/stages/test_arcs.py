@@ -147,7 +147,10 @@ def test_there_are_no_arcs_where_no_classes_can_be_chosen(root):
         ("ce", 0, "train"),
         ("ce", 0, "test"),
     }
-    # A class that a split lacks is none of the three.
+    # A class that a split lacks is none of the three, nor one that has fewer samples than collapse takes.
+    for seed in SEEDS:
+        put(root, "ce", seed, tensors("round", seed, lacking=0) | {"min_samples": torch.tensor(20)})
+    assert "arc_ratio" not in set(collected(root)["metric"])
     for seed in SEEDS:
         put(root, "ce", seed, tensors("round", seed, lacking=0))
     assert set(values(collected(root), "arc_class_3").values()) == {2}

@@ -1,11 +1,13 @@
 """All runs' measurements, probes and histories in one table."""
 
+import json
 import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from nclens.metrics.translation import paired_bootstrap
 from nclens.workflow import specs
 from nclens.workflow.files import FileError
 from nclens.workflow.stages.collect import collect
@@ -52,6 +54,28 @@ def test_a_table_that_is_missing_is_named_with_its_rule(root):
     (root / "digits" / "net" / "ls" / "seed0" / "probes.csv").unlink()
     with pytest.raises(FileError, match=r"ls/seed0/probes.csv is missing: the rule `probe` makes it"):
         collected(root, probed=True)
+
+
+def test_translations_are_compared_with_the_baselines_of_the_same_seed(root):
+    pytest.importorskip("sacrebleu")
+    references = ["the dog runs now", "a cat sleeps here"]
+    for loss, found in (("ce", ["the dog runs now", "a dog"]), ("ls", references)):
+        text = {"hypotheses": found, "references": references}
+        said = {"signatures": {}, "probes": {"/beam": text}}
+        (root / "digits" / "net" / loss / "seed0" / "hypotheses.json").write_text(json.dumps(said))
+    table = collected(root, translations={"ls": "ce"})
+    own = table[table["metric"].str.contains("difference").astype(bool)]
+    assert set(own["loss"]) == {"ls"}
+    values = dict(zip(own["metric"], own["value"], strict=True))
+    expected = paired_bootstrap(["the dog runs now", "a dog"], references, references)
+    for score in ("bleu", "chrf"):
+        assert values[f"{score}_difference/beam"] == expected[score]["difference"] > 0
+        assert values[f"{score}_difference_p/beam"] == expected[score]["p_value"]
+    said["probes"]["/beam"]["references"] = references[::-1]
+    (root / "digits" / "net" / "ls" / "seed0" / "hypotheses.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match="have translations of other sentences: run their probes again"):
+        collected(root, translations={"ls": "ce"})
+    assert not collected(root)["metric"].str.contains("difference").any()
 
 
 def test_a_student_has_the_last_error_of_its_teachers_run_at_its_own_last_epoch(root):
@@ -116,14 +140,16 @@ def test_what_tells_students_apart_is_named(root):
     ways = {"a": teaching("ce"), "b": teaching("ls"), "c": teaching("ce", 4.0)}
     found = of_students(root, ways)
     assert {(loss, metric) for loss, _, metric in found} == {
-        ("ce", "student_error/T = 1"),
-        ("ls", "student_error/T = 1"),
-        ("ce", "student_error/T = 4"),
+        ("ce", "student_error/T1"),
+        ("ls", "student_error/T1"),
+        ("ce", "student_error/T4"),
     }
     weights = of_students(root, {"a": teaching("ce"), "b": teaching("ce", weight=0.5)})
-    assert {metric for *_, metric in weights} == {"student_error/b = 1", "student_error/b = 0.5"}
+    assert {metric for *_, metric in weights} == {"student_error/b1", "student_error/b0.5"}
     models = of_students(root, {"a": teaching("ce"), "ce": teaching("ce")}, models={"a": "net", "ce": "large"})
     assert {metric for *_, metric in models} == {"student_error/net", "student_error/large"}
+    odd = of_students(root, {"a+b": teaching("ce"), "c": teaching("ce"), "d": teaching("ls")})
+    assert {metric for *_, metric in odd} == {"student_error/a_b", "student_error/c", "student_error"}
     alike = of_students(root, {"a": teaching("ce"), "b": teaching("ce"), "c": teaching("ls")})
     assert {(loss, metric) for loss, _, metric in alike} == {
         ("ce", "student_error/a"),

@@ -36,7 +36,7 @@ def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, floa
             found = function(**{name: given[name] for name in parameters if name in given})
             found = found if isinstance(found, dict) else {function.__name__: found}
             # The number of classes measured is that of the first function, which has the fewest.
-            values = found | values
+            values |= {name: value for name, value in found.items() if name not in values}
     return values
 
 

@@ -282,6 +282,7 @@ def collect(study: "Study") -> Collect:
                 others=tuple(study.reused(name)),
                 always=_always() if study.reused(name) else (),
                 arcs=_arcs(study, name),
+                translations=_translations(study, name),
             )
             for name, entry in study.experiments.items()
         )
@@ -296,6 +297,17 @@ def _arcs(study: "Study", experiment: str) -> Arcs | None:
     if loss is None:
         return None
     return Arcs(loss, study.measure.held_out, study.measure.held_out_seed, most_classes=MOST_CLASSES)
+
+
+def _translations(study: "Study", experiment: str) -> dict[str, str]:
+    """Return the losses whose translations are compared, and with which: as claims do, under one optimiser."""
+    from nclens.study.peers import optimizers
+
+    entry, baseline = study.experiments[experiment], study.translations_against(experiment)
+    if baseline is None or baseline not in entry.own:
+        return {}
+    used = optimizers(study, experiment)
+    return {loss: baseline for loss in entry.own if loss != baseline and used.get(loss) == used.get(baseline)}
 
 
 def _always() -> tuple[str, ...]:

@@ -423,7 +423,8 @@ class Arcs:
 class CollectExperiment(OfRuns):
     """Which runs there are; `probed` where they have probes, `others` are the losses of other studies.
 
-    `always` are the metrics that these must have where the own runs have them. `arcs` is None where none are measured.
+    `always` are the metrics that these must have where the own runs have them. `arcs` is None where none are measured,
+    `translations` has the loss that those of a loss are compared with.
     """
 
     task: str
@@ -432,6 +433,7 @@ class CollectExperiment(OfRuns):
     others: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
     arcs: Arcs | None = None
+    translations: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

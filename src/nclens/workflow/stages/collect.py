@@ -1,6 +1,7 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,9 +14,11 @@ from torch import Tensor
 from nclens.metrics.arc import arc_ratio, mean_probabilities, similar_classes
 from nclens.metrics.held_out import divided, held_out_of
 from nclens.metrics.representation import template_plane
+from nclens.metrics.translation import paired_bootstrap
 from nclens.training.history import HISTORY
 from nclens.workflow import tables
 from nclens.workflow.epochs import read_epoch
+from nclens.workflow.files import read_json
 from nclens.workflow.paths import StudyFolder, run_path
 from nclens.workflow.specs import Arcs, Collect, CollectExperiment
 
@@ -28,8 +31,10 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
 
     A student's rows hold `teacher_error` besides, at its last epoch: the final `error` of the run that taught it. The
     teacher's rows hold `student_error`, at its own last epoch: the student's final `error` on the test split, with what
-    tells its students apart after a slash, such as `student_error/T = 4`. Where arcs are measured, each run's hold
+    tells its students apart after a slash, such as `student_error/T4`. Where arcs are measured, each run's hold
     `arc_ratio`, at the last epoch, of the classes that the experiment's runs of cross entropy say, and these classes.
+    Where text is translated, each own run's but the baseline's hold the differences of BLEU and chrF from the
+    baseline's run of the same seed, with their p-values.
 
     Args:
         spec: the experiments.
@@ -59,6 +64,9 @@ def collect(spec: Collect, root: Path, output: Path, sources: Mapping[str, str] 
                 metrics += [tables.read(tables.PROBES, run.probes)] if item.probed else []
                 if item.arcs and classes:
                     metrics.append(_arc(run.features, item.epochs, item.arcs, classes))
+                if against := item.translations.get(loss):
+                    other = folder.run(run_path(item.dataset, item.model_of(against), against, seed))
+                    metrics.append(_compared(run.hypotheses, other.hypotheses, item.epochs))
                 history = tables.read(tables.HISTORY[item.task], run.history)
                 history = history.rename(columns=HISTORY).melt(["epoch", "split"], var_name="metric")
                 parts += [table.assign(**keys, loss=loss, seed=seed) for table in (*metrics, history)]
@@ -83,9 +91,10 @@ def _similar(item: CollectExperiment, arcs: Arcs, folder: StudyFolder) -> Triple
         if not (logits < math.inf).all():  # the network has diverged
             continue
         probabilities = mean_probabilities(logits, own)
-        # A variance takes two samples, where the arcs are measured.
+        # A variance takes two samples, where the arcs are measured; of sequences collapse takes more.
+        fewest = int(tensors.get("min_samples", 2))
         for labels in (tensors["train.targets"], rest):
-            probabilities[labels.bincount(minlength=classes) < 2] = math.nan
+            probabilities[labels.bincount(minlength=classes) < fewest] = math.nan
         found.append(probabilities)
     mean = torch.stack(found).mean(0) if found else torch.empty(0, 1)
     return similar_classes(mean) if int((~mean.isnan().all(1)).sum()) > 2 else None
@@ -114,6 +123,24 @@ def _arc(features: Path, epoch: int, arcs: Arcs, classes: Triple) -> pd.DataFram
             ratios = arc_ratio(points, labels, weight, classes)
         chosen = {f"arc_class_{place}": float(label) for place, label in enumerate(classes, 1)}
         rows += [(epoch, split, *row) for row in (ratios | chosen).items()]
+    return pd.DataFrame(rows, columns=list(tables.METRICS.columns))
+
+
+def _compared(own: Path, baseline: Path, epoch: int) -> pd.DataFrame:
+    """Return a run's rows on its translations beside those of the baseline's run, a paired bootstrap for each probe.
+
+    Raises:
+        ValueError: they are of other sentences.
+    """
+    rows = []
+    first, second = (read_json(path, "probe")["probes"] for path in (baseline, own))
+    for suffix, found in second.items():
+        if suffix not in first or first[suffix]["references"] != found["references"]:
+            raise ValueError(f"{own} and {baseline} have translations of other sentences: run their probes again")
+        results = paired_bootstrap(first[suffix]["hypotheses"], found["hypotheses"], found["references"])
+        for score, result in results.items():
+            rows.append((epoch, "test", f"{score}_difference{suffix}", result["difference"]))
+            rows.append((epoch, "test", f"{score}_difference_p{suffix}", result["p_value"]))
     return pd.DataFrame(rows, columns=list(tables.METRICS.columns))
 
 
@@ -154,7 +181,8 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     """Return (experiment, distilled loss) -> the metric of its teacher: `student_error`/what differs between students.
 
     That is the students' experiment, model, temperature T and weight b, where the study has several; where students of
-    one teacher are alike in all of these, the name of the loss besides.
+    one teacher are alike in all of these, the name of the loss besides. MLflow takes the names, which have no other
+    characters than letters, digits and ``_-./``.
     """
     taught = {(item.experiment, loss): (item, loss) for item in spec.experiments for loss in item.teachers}
     ways = {key: _ways(*pair) for key, pair in taught.items()}
@@ -164,13 +192,13 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     alike = Counter((teachers[key], *parts[key]) for key in taught)
     for key in taught:
         parts[key] += [key[1]] if alike[teachers[key], *parts[key]] > 1 else []
-    return {key: "/".join(filter(None, ("student_error", ", ".join(parts[key])))) for key in taught}
+    return {key: re.sub(r"[^\w./-]", "_", "/".join(["student_error", *parts[key]])) for key in taught}
 
 
 def _ways(item: CollectExperiment, loss: str) -> tuple[str, str, str, str]:
     """Return what tells students apart."""
     teacher = item.teachers[loss]
-    return item.experiment, item.model_of(loss), f"T = {teacher.temperature:g}", f"b = {teacher.weight:g}"
+    return item.experiment, item.model_of(loss), f"T{teacher.temperature:g}", f"b{teacher.weight:g}"
 
 
 def _students_error(

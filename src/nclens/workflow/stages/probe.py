@@ -22,31 +22,41 @@ from nclens.workflow.build.models import network_of
 from nclens.workflow.build.own import own_measured
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
-from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.files import read_json, read_tensors, write_json
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import LOSS_AFTER, PREPROCESSED, OwnProbe, Probe, ProbeRun
 
 
-def probe(spec: ProbeRun, root: Path, threads: int) -> None:
+def probe(spec: ProbeRun, root: Path, threads: int, hypotheses: bool = False) -> None:
     """Write RUN/probes.csv: epoch, split, metric, value; as metrics.csv.
+
+    With `hypotheses` also RUN/hypotheses.json: what each probe of decoding text found at its last epoch, by the suffix
+    of its metrics, `hypotheses` beside `references`, and the `signatures` of their scores.
 
     Args:
         spec: the run's network and its probes.
         root: folder of the study, R; data sets and the run are read below it.
         threads: CPU threads; another number gives other bits.
+        hypotheses: as above; a run that decodes no text has none.
 
     Raises:
         FileError: a snapshot or data set is missing or damaged; names it and the rule that makes it.
         ValueError: a probe fails; names the run, the epoch and the kind of probe, or the user's function.
     """
     configure(threads)
+    said: dict[str, Any] = {"signatures": {}, "probes": {}}
     with device_slot(spec.device, spec.run) as device:
-        rows = [dict(zip(tables.PROBES.columns, row, strict=True)) for row in _rows(spec, root, device)]
-    tables.write_rows(tables.PROBES, StudyFolder(root).run(spec.run).probes, rows)
+        rows = [dict(zip(tables.PROBES.columns, row, strict=True)) for row in _rows(spec, root, device, said)]
+    folder = StudyFolder(root).run(spec.run)
+    if hypotheses:
+        write_json(folder.hypotheses, said)
+    tables.write_rows(tables.PROBES, folder.probes, rows)
 
 
-def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[int, str, str, float]]:
-    """Yield (epoch, split, metric, value), snapshot by snapshot."""
+def _rows(
+    spec: ProbeRun, root: Path, device: torch.device, said: dict[str, Any]
+) -> Iterator[tuple[int, str, str, float]]:
+    """Yield (epoch, split, metric, value), snapshot by snapshot; add to `said` what RUN/hypotheses.json holds."""
     folder = StudyFolder(root)
     manifest = read_json(folder.manifest(spec.dataset), "prepare")
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
@@ -58,6 +68,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
     if "tokenizers" in manifest and any(entry.kind == "decoding" for entry in spec.probes):
         # By name, so that it counts for text alone.
         for score, signature in library_function("nclens.metrics.translation:signatures")().items():
+            said["signatures"][score] = signature
             print(f"{spec.run}: {score}: {signature}", file=sys.stderr, flush=True)
     given = [_given(entry, spec.seed, manifest, folder, device) for entry in spec.probes]
     others = {name: _other(name, manifest, folder, device) for name in {own.dataset for own in spec.own_probes} if name}
@@ -69,6 +80,7 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
             try:
                 known = {"network": network, "train": train, "test": test, "validation": validation, **of_data}
                 known |= {"untrained": partial(_untrained, spec, manifest, network)}
+                known |= {"keep": partial(_keep, said["probes"], entry.suffix)}
                 known |= {"loss": _trained(spec, epoch, train, network.head.out_features)}
                 found = _call(library_function(entry.function), arguments | known)
             except ValueError as error:
@@ -90,6 +102,10 @@ def _rows(spec: ProbeRun, root: Path, device: torch.device) -> Iterator[tuple[in
                 except ValueError as error:
                     raise ValueError(f"{spec.run}, epoch {epoch}: {error}") from error
                 yield from ((epoch, split, metric, value) for metric, value in found.items())
+
+
+def _keep(said: dict[str, Any], suffix: str, hypotheses: list[str], references: list[str]) -> None:
+    said[suffix] = {"hypotheses": hypotheses, "references": references}
 
 
 def _trained(spec: ProbeRun, epoch: int, train: Split, classes: int) -> Callable[..., torch.Tensor] | None:
