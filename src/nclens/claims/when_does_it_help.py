@@ -549,6 +549,7 @@ CLAIMS = (
         "and 25.8 from the literature.",
         translates_better,
         labels={"bleu_difference": "BLEU at T = 1", "chrf_difference": "chrF at T = 1"},
+        margins=dict.fromkeys(("bleu_difference", "chrf_difference"), margins.TRANSLATION),
         subject="label smoothing",
         holds="raises the BLEU of beam search",
         fails="lowers the BLEU of beam search",
