@@ -307,7 +307,7 @@ def test_shares_by_hand_and_those_near_zero_count_as_a_hundredth_of_the_value_th
 
 @given(st.lists(effects, min_size=3, max_size=6), st.sampled_from(["difference", "ratio"]))
 def test_p_of_a_claim_within_a_margin_is_below_five_per_cent_where_it_is_decided(values, scale):
-    size = 1.0005  # which no mean of the effects is; at the margin itself an interval of a point is within it
+    size = 1.0005  # no effect is: an interval of a point at the margin is within it
     margin = size if scale == "difference" else math.exp(size)
     found = judge_within("q", dict(enumerate(values)), range(6), margin, scale=scale, unit="")
     if abs(found.p - 0.05) > 1e-6:
