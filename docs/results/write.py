@@ -38,12 +38,14 @@ def number(value: float) -> str:
 
 def verdicts(claims: pd.DataFrame) -> list[str]:
     """Return the table of verdicts, a line a claim and pair of losses."""
-    lines = ["| claim | where | losses | effect [95% interval] | verdict |", "|---|---|---|---|---|"]
+    lines = ["| claim | where | losses | effect [95% interval] | smallest effect to be seen | p, by Holm | verdict |"]
+    lines.append("|---" * 7 + "|")
     for row in claims[claims["level"] == "claim"].to_dict("records"):
-        effect, losses = Effect.of(row).numbers, pair(row["loss"], row["baseline"])
-        lines.append(
-            f"| {row['claim']}: {row['statement']} | {row['experiment']} | {losses} | {effect} | {row['verdict']} |"
-        )
+        effect, losses = Effect.of(row), pair(row["loss"], row["baseline"])
+        verdict = ": ".join(filter(None, (row["verdict"], effect.reason)))
+        p = ", ".join(filter(None, (effect.p, effect.p_holm)))
+        cells = [f"{row['claim']}: {row['statement']}", row["experiment"], losses, effect.numbers]
+        lines.append(f"| {' | '.join([*cells, effect.smallest, p, verdict])} |")
     return lines
 
 

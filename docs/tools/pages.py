@@ -1,7 +1,8 @@
 """Write the generated pages: docs/configuration.md from studies/schema.json, docs/api/*.md from src/nclens.
 
-Also the figures' captions in Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures, and
-README's badges, docs/badges/*.svg, from what the project says elsewhere, so that they are true and need no network.
+Also docs/claims.md from the claims, the figures' captions in Snakemake's report, rules/captions/figures/*.rst, from
+the catalogue of figures, and README's badges, docs/badges/*.svg, from what the project says elsewhere, so that they are
+true and need no network.
 `python docs/tools/pages.py`, which `make docs` runs; tests/test_docs.py says so when a page is out of date.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import nclens
+from nclens.claims import CLAIMS, Claim
+from nclens.claims.verdict import REASONS
 from nclens.figures.catalogue import FIGURES, FigureEntry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +71,51 @@ def pages() -> dict[Path, str]:
     schema = json.loads((ROOT / "studies" / "schema.json").read_text(encoding="utf-8"))
     api = {ROOT / "docs" / "api" / f"{room}.md": text for room, text in api_pages().items()}
     captions = {ROOT / "rules" / "captions" / "figures" / f"{stem}.rst": caption(FIGURES[stem]) for stem in FIGURES}
-    return {ROOT / "docs" / "configuration.md": configuration(schema)} | api | captions | badges()
+    made = {ROOT / "docs" / "configuration.md": configuration(schema), ROOT / "docs" / "claims.md": claims()}
+    return made | api | captions | badges()
+
+
+OF_CLAIMS = """# Claims
+
+Every claim that a study is judged by, as the code has it: what is measured, the size below which an effect does not
+count (its margin), and the rule. This page is generated from `nclens.claims`: a claim, its margin and its rule are
+fixed before the runs that they judge, and the history of the repository says since when. The runs of
+[results](results/README.md) are older than the margins, which decide no verdict there or elsewhere. [How a verdict is
+reached](papers/index.md#how-a-verdict-is-reached) has what all claims share.
+
+Where a measure is inconclusive, its margin tells *no effect beyond the margin* from *too few
+seeds*: two one-sided paired t tests at 5% each, which is the 90% interval between the margins (a page shows the 95%
+interval). A ratio's margin is a factor, on both sides of 1. A measure without a margin is of theory, or its rule
+compares it with a number of its own. A claim that a study states has the margin that it states.
+
+## Why a verdict is inconclusive
+
+| reason | what it means |
+|---|---|
+"""
+
+
+def claims() -> str:
+    """Return the list of all claims: statement, rule, and margins of the measures with their reasons."""
+    lines = [MARK, "", OF_CLAIMS.rstrip(), *(f"| {reason} | {what} |" for reason, what in REASONS.items())]
+    for paper in dict.fromkeys(claim.paper for claim in CLAIMS.values()):
+        lines += ["", f"## {paper}"]
+        for claim in CLAIMS.values():
+            if claim.paper == paper:
+                lines += ["", f"### {claim.id}", "", f"*{claim.statement}*", "", claim.rule, "", *_measures(claim)]
+    return "\n".join(lines) + "\n"
+
+
+def _measures(claim: Claim) -> list[str]:
+    """Return a table of a claim's measures and their margins."""
+    lines = ["| measure | in `claims.csv` | margin | why this size |", "|---|---|---|---|"]
+    for quantity, label in claim.labels.items():
+        margin = claim.margin(quantity)
+        size, why = ("", "") if margin is None else (f"±{margin.size:g}", margin.reason)
+        if margin and margin.size > 1:
+            size = f"a factor of {margin.size:g}"
+        lines.append(f"| {label} | `{quantity}` | {size} | {why} |")
+    return lines
 
 
 def badges() -> dict[Path, str]:

@@ -41,7 +41,7 @@ def test_c1_by_hand():
     for measure, baseline_epoch in zip(measures, (100, 75, 50, 40), strict=True):
         assert measure.effect == pytest.approx(0.5)
         assert measure.high - measure.low == pytest.approx(10 / baseline_epoch)
-        assert (measure.low + measure.high) / 2 == pytest.approx(0.5)
+        assert measure.low * measure.high == pytest.approx(0.5**2)
         assert measure.unit == "ratio of epochs"
     assert measures[0].note.startswith("mean epoch 50 for ls, 100 for ce; interval widened")
 

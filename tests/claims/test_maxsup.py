@@ -63,6 +63,25 @@ def test_a_claim_is_held_by_its_main_measure_in_its_own_direction(claim, metric,
     assert head.verdict == "inconclusive"  # no difference at all
 
 
+def test_since_when_both_fit_the_training_set_is_noted():
+    """From then on they have the same gradient there; the later run of all counts, and a rise is no fit."""
+
+    def errors(loss, fitted):
+        return runs(lambda epoch, seed: float(epoch < fitted + 10 * seed), loss, "error", epochs=(1, 20, 40, 60, 100))
+
+    spread = [
+        runs(lambda _, seed, at=at: at + 0.01 * seed, loss, "d_within", split)
+        for loss, at in (("maxsup", 0.4), ("ls", 0.3))
+        for split in ("train", "test")
+    ]
+    measured = [
+        BY_ID["M2"].measures(compare(*spread, errors("ls", 20), errors("maxsup", fitted), baseline="ls", loss="maxsup"))
+        for fitted in (30, 500)
+    ]
+    assert measured[0][0].note.startswith("from epoch 60 on every training prediction is right")
+    assert measured[0][1].note == measured[1][0].note == ""
+
+
 def test_spread_is_judged_on_both_splits():
     found = by_quantity(BY_ID["M2"].measures(comparison(d_within=2.0, spread=0.0)))
     assert list(found) == ["d_within_train", "d_within_test"]

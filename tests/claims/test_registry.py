@@ -9,12 +9,18 @@ import pytest
 
 from nclens.claims import CLAIMS, PAPERS, Claim, Comparison, Measure, Measurements, claim_rows, many_classes, pairs
 from nclens.claims.unconstrained_feature_model import CONDITION_NUMBERS, DISTANCES, PENALTIES, PREDICTED, STEP_RULES
+from nclens.claims.verdict import NO_EFFECT
 from nclens.figures.catalogue import FIGURES
 from tests.claims.runs import runs
 from tests.claims.simulate import simulate_metrics, simulate_theory
 from tests.claims.simulate_regression import DECAYS, simulate_predictions, simulate_regression
 
 SEEDS, EPOCHS = (0, 1, 2), 60
+WITHIN = {"mutual_information_minus_log_2", "round_test"}
+WITHIN |= {f"{quantity}_by_{penalties}_penalties" for quantity in PREDICTED for penalties in PENALTIES}
+"""Measures that are claimed to be within a tolerance of no effect."""
+PERFECT_FIT = {"residual_deviation"}
+"""Compared with 1, the distance of a network without residuals."""
 PROBES = [f"gradient_variance_{part}_{targets}" for part in ("network", "head") for targets in ("onehot", "smoothed")]
 MORE = ["nc0", "d_within", "top_logit_gap_incorrect", "teacher_error", "onehot_nrc1", "onehot_nrc2", "onehot_nrc3"]
 MORE += [f"ood_auroc_{score}" for score in ("neco", "msp", "energy", "mahalanobis", "nci")]
@@ -107,6 +113,22 @@ def test_every_claim_says_what_was_found_and_which_way_its_effects_go(claim):
     rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison) if row.level == "measure"]
     ratios = [row for row in rows if row.unit.startswith("ratio")]
     assert all(claim.meaning(row.quantity) for row in ratios)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_measure_of_no_effect_has_a_margin_with_its_reason(claim):
+    """And no other has one; a factor where it is a ratio. What is inconclusive has a reason, what is not has none."""
+    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison) if row.level == "measure"]
+    compared = {
+        row.quantity.partition("/")[0]: row.scale
+        for row in rows
+        if row.scale and row.null == NO_EFFECT[row.scale] and row.quantity.partition("/")[0] not in WITHIN | PERFECT_FIT
+    }
+    assert {name: scale for name, scale in compared.items() if scale != "correlation"} == {
+        name: "ratio" if margin.size > 1 else "difference" for name, margin in claim.margins.items()
+    }
+    assert all(0 < margin.size < 2 and margin.reason for margin in claim.margins.values())
+    assert all((row.verdict == "inconclusive") == bool(row.reason) for row in rows)
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)

@@ -43,6 +43,26 @@ def test_equal_losses_are_inconclusive():
     assert (head.verdict, head.effect) == ("inconclusive", 1.0)
 
 
+def test_two_stage_smoothing_is_label_smoothing_before_the_drop():
+    """Where the level is reached before the runs part, the networks are the same, whatever the number of seeds."""
+
+    def course(parts):
+        return lambda epoch, seed: math.exp(-0.1 * min(epoch, 60) * (1 + 0.01 * seed)) + (epoch > parts) * 1e-6
+
+    def found(parts):
+        tables = [
+            runs(course(at), loss, "epoch_error", split, epochs=EPOCHS)
+            for loss, at in (("ce", 200), ("two_stage", parts))
+            for split in ("train", "test")
+        ]
+        head, *_ = claim_rows(BY_ID["T1"], compare(*tables, loss="two_stage"))
+        return head
+
+    # The level of 1% is reached at epoch 47 at the latest.
+    assert (found(50).verdict, found(50).reason, found(50).effect) == ("inconclusive", "identical networks", 1.0)
+    assert found(30).reason == "no effect beyond the margin"
+
+
 @pytest.mark.parametrize(("claim", "split", "metric"), [("T2", "test", "error"), ("T3", "train", "nc1")])
 def test_lower_is_what_is_claimed_at_the_end(claim, split, metric):
     for factor, verdict in ((0.5, "supported"), (2.0, "contradicted")):

@@ -1,20 +1,33 @@
 import math
+from dataclasses import replace
+from typing import get_args
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from nclens.claims import CLAIMS, RULES, Measurements
+from nclens.claims.margins import Margin
 from nclens.claims.verdict import (
+    REASONS,
     Claim,
     Comparison,
     Measure,
+    Reason,
+    against_margin,
     claim_rows,
     claims_table,
+    corrected,
     decide,
     judge_pairs,
+    judge_shares,
+    judge_within,
+    largest_p,
     log_ratio,
+    not_testable,
     overall,
     pairs,
 )
@@ -185,7 +198,9 @@ def test_unknown_seed_is_refused():
 
 def test_narrow_interval_is_widened_about_its_centre():
     found = judge(dict.fromkeys(SEEDS, math.log(0.5)), resolution=0.2)
-    assert (found.low, found.effect, found.high) == pytest.approx((0.4, 0.5, 0.6))
+    # About the centre of the log scale: e^(m + h) - e^(m - h) = 0.2 with e^m = 0.5.
+    root = math.sqrt(1 + 0.2**2)
+    assert (found.low, found.effect, found.high) == pytest.approx((0.5 * (root - 0.2), 0.5, 0.5 * (root + 0.2)))
     assert (found.verdict, "interval widened from [0.5, 0.5]" in found.note) == ("supported", True)
     assert judge(dict.fromkeys(SEEDS, math.log(0.95)), resolution=0.2).verdict == "inconclusive"
 
@@ -195,8 +210,10 @@ def test_wide_interval_is_kept():
     assert judge(values, resolution=0.2) == judge(values)
 
 
-def test_widened_ratio_stops_at_zero_and_a_difference_does_not():
-    assert judge(dict.fromkeys(SEEDS, math.log(0.1)), resolution=0.6).low == 0.0
+def test_widened_ratio_stays_above_zero_and_a_difference_does_not():
+    found = judge(dict.fromkeys(SEEDS, math.log(0.1)), resolution=0.6)
+    assert found.low > 0
+    assert (found.high - found.low, found.low * found.high) == pytest.approx((0.6, 0.1**2))
     assert judge(dict.fromkeys(SEEDS, 0.1), scale="difference", resolution=0.6).low == pytest.approx(-0.2)
 
 
@@ -219,6 +236,113 @@ def test_every_pair_censored_contradicts_though_the_snapshots_resolve_little():
 
 def test_two_censored_pairs_stay_inconclusive():
     assert judge({0: 0.3, 1: 0.3}, seeds=(0, 1), only_above=(0, 1)).verdict == "inconclusive"
+
+
+# --- why a measure is inconclusive ----------------------------------------------------------------------------------
+
+
+def test_every_reason_is_explained():
+    assert set(REASONS) | {""} == set(get_args(Reason))
+
+
+@given(st.lists(effects, min_size=3, max_size=6, unique=True), st.sampled_from([0.05, 0.5, 3.0]))
+def test_no_effect_beyond_a_margin_is_by_two_one_sided_t_tests(values, margin):
+    """As statsmodels' `ttost_paired`: the larger p value of the two paired one-sided tests is below 5%."""
+    own, other = np.array(values) + 1.0, np.ones(len(values))
+    p = max(
+        stats.ttest_rel(own + margin, other, alternative="greater").pvalue,
+        stats.ttest_rel(own - margin, other, alternative="less").pvalue,
+    )
+    plain = judge(dict(enumerate(values)), scale="difference", seeds=range(6))
+    found = against_margin(plain, Margin(margin, ""))
+    assert (found.verdict, found.low, found.margin) == (plain.verdict, plain.low, margin)
+    if plain.verdict == "inconclusive" and abs(p - 0.05) > 1e-6:
+        assert found.reason == ("no effect beyond the margin" if p < 0.05 else "too few seeds")
+
+
+@given(st.lists(effects, min_size=3, max_size=6), st.sampled_from([1.05, 1.5, 20.0]))
+def test_the_margin_of_a_ratio_is_the_same_for_both_orders_of_the_losses(values, margin):
+    ways = [judge(dict(enumerate(sign * value for value in values)), seeds=range(6)) for sign in (1, -1)]
+    one, other = (against_margin(way, Margin(margin, "")) for way in ways)
+    assert one.reason == other.reason
+    assert one.smallest == pytest.approx(other.smallest)
+
+
+def test_smallest_effect_and_p_by_hand():
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    values = {0: 0.05, 1: 0.06, 2: 0.07}
+    found = judge(values, scale="difference")
+    assert found.smallest == pytest.approx(half, rel=1e-6)
+    assert found.p == pytest.approx(stats.ttest_1samp(list(values.values()), 0.0).pvalue)
+    assert judge(values).smallest == pytest.approx(math.exp(half), rel=1e-6)
+    against = judge(values, null=1.1)
+    assert against.p == pytest.approx(stats.ttest_1samp(list(values.values()), math.log(1.1)).pvalue)
+    assert math.isnan(judge(dict.fromkeys(SEEDS, 0.1), resolution=0.5).p)
+    assert math.isnan(judge(values, only_above=[1]).p)
+
+
+@given(st.lists(effects, min_size=3, max_size=6), st.floats(0, 2), st.booleans())
+def test_an_interval_of_a_ratio_stays_above_zero_and_holds_its_mean(values, resolution, shares):
+    given_values = dict(enumerate(values))
+    if shares:
+        found = judge_shares("q", {s: abs(v) for s, v in given_values.items()}, range(6), 0.5, claimed="below", unit="")
+    else:
+        found = judge(given_values, seeds=range(6), resolution=resolution)
+        assert found.high - found.low >= resolution * (1 - 1e-9) - 1e-12
+    assert 0 < found.low <= found.effect * (1 + 1e-12)
+    assert found.effect * (1 - 1e-12) <= found.high < math.inf
+
+
+def test_shares_by_hand_and_those_near_zero_count_as_a_hundredth_of_the_value_they_are_compared_with():
+    found = judge_shares("q", {0: 0.0, 1: 0.02, 2: 0.08}, SEEDS, 0.5, claimed="below", unit="ratio")
+    logs = [math.log(0.005), math.log(0.02), math.log(0.08)]
+    half = 4.302653 * float(np.std(logs, ddof=1)) / math.sqrt(3)
+    assert (found.effect, found.high) == pytest.approx((0.02, math.exp(math.log(0.02) + half)), rel=1e-6)
+    assert (found.verdict, found.null, found.note) == ("inconclusive", 0.5, "below 0.005, which it counts as: seed 0")
+    for bad in (-0.1, math.nan, math.inf):
+        assert (
+            judge_shares("q", {0: 0.1, 1: 0.1, 2: bad}, SEEDS, 0.5, claimed="below", unit="").reason == "not measured"
+        )
+
+
+@given(st.lists(effects, min_size=3, max_size=6), st.sampled_from(["difference", "ratio"]))
+def test_p_of_a_claim_within_a_margin_is_below_five_per_cent_where_it_is_decided(values, scale):
+    size = 1.0005  # no effect is: an interval of a point at the margin is within it
+    margin = size if scale == "difference" else math.exp(size)
+    found = judge_within("q", dict(enumerate(values)), range(6), margin, scale=scale, unit="")
+    if abs(found.p - 0.05) > 1e-6:
+        assert (found.p < 0.05) == (found.verdict != "inconclusive")
+    assert (found.reason == "too few seeds") == (found.verdict == "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "reason"),
+    [
+        ({0: -1.0, 1: 0.0, 2: 1.0}, {}, "too few seeds"),
+        ({0: -1.0, 1: -1.0}, {}, "too few seeds"),
+        ({0: -0.01, 1: 0.0, 2: 0.01}, {}, "no effect beyond the margin"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {}, "no effect beyond the margin"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"resolution": 0.1}, "no effect beyond the margin"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"resolution": 1.0}, "below the resolution"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"identical": SEEDS}, "identical networks"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"identical": (0, 1)}, "no effect beyond the margin"),
+        ({0: -2.0, 1: -2.0, 2: -1.9}, {"only_above": (2,)}, "level not reached"),
+        ({0: -2.0, 1: -2.0, 2: math.nan}, {}, "not measured"),
+        ({0: -2.0, 1: -2.0, 2: math.nan}, {"undefined": {2: "below the resolution"}}, "below the resolution"),
+        ({}, {}, "not measured"),
+        ({0: -2.0, 1: -2.1, 2: -1.9}, {"identical": SEEDS}, ""),
+    ],
+)
+def test_reason_of_a_measure(values, options, reason):
+    found = against_margin(judge(values, **options), Margin(1.1, ""))
+    assert found.reason == reason
+    assert (found.verdict == "inconclusive") == bool(reason)
+    assert not_testable(found).reason == "not testable"
+
+
+def test_a_measure_that_is_compared_with_another_value_has_no_margin():
+    found = against_margin(judge({0: -0.01, 1: 0.0, 2: 0.01}, null=0.99), Margin(1.1, ""))
+    assert (found.reason, math.isnan(found.margin)) == ("too few seeds", True)
 
 
 # --- a claim from its measures --------------------------------------------------------------------------------------
@@ -276,6 +400,43 @@ def test_claim_may_combine_its_measures_in_its_own_way():
     assert (head.verdict, head.note, row.verdict) == ("contradicted", "so", "supported")
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "reasons", "expected"),
+    [
+        (("supported", "supported"), ("", ""), ""),
+        (("supported", "contradicted"), ("", ""), "measures disagree"),
+        (("inconclusive", "contradicted"), ("too few seeds", ""), "too few seeds"),
+        (("inconclusive", "inconclusive"), ("identical networks", "too few seeds"), "identical networks"),
+        (("contradicted", "inconclusive"), ("", "too few seeds"), ""),
+    ],
+)
+def test_reason_of_a_claim(verdicts, reasons, expected):
+    found = [replace(measure(v, q), reason=r) for v, q, r in zip(verdicts, LABELS, reasons, strict=True)]
+    head, *_ = claim_rows(Claim("X1", "a paper", "", "", lambda _: found, LABELS), comparison())
+    assert head.reason == expected
+
+
+def test_holm_over_the_claims_of_a_study_counts_those_without_a_p_value_and_not_theory():
+    def rows(p, seeds=3):
+        found = [replace(measure("supported"), p=p, seeds=seeds)]
+        return claim_rows(Claim("X1", "a paper", "", "", lambda _: found, LABELS), comparison())
+
+    given_rows = [row for p in (0.01, 0.02, math.nan) for row in rows(p)] + rows(math.nan, None)
+    found = corrected(given_rows)
+    # Three are counted: 3 * .01, then 2 * .02; the third has no p value to show.
+    assert [row.p_holm for row in found if row.level == "claim"][:2] == pytest.approx([0.03, 0.04])
+    assert all(math.isnan(row.p_holm) for row in found[1::2] + found[4:])
+    assert [replace(row, p_holm=0.0) for row in found] == [replace(row, p_holm=0.0) for row in given_rows]
+    assert corrected([]) == []
+
+
+def test_p_of_all_measures_is_the_largest_and_unknown_where_one_is():
+    known = [replace(measure("supported"), p=p) for p in (0.01, 0.2)]
+    assert largest_p(known) == 0.2
+    assert math.isnan(largest_p([*known, measure("supported")]))
+    assert math.isnan(largest_p([]))
+
+
 def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
     theory = Measure("kappa", 0.9, math.nan, math.nan, "ratio", 1.0, None, "supported")
     claim = Claim("X1", "a paper", "smaller", "", lambda _: [theory], {"kappa": "condition number"})
@@ -283,9 +444,9 @@ def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
     lines = table.to_csv(index=False).splitlines()
     assert lines[0] == (
         "claim,paper,statement,experiment,dataset,model,baseline,loss,level,quantity,"
-        "effect,low,high,unit,null,seeds,verdict,note"
+        "effect,low,high,unit,null,seeds,verdict,note,scale,reason,margin,smallest,p,p_holm"
     )
-    assert lines[2] == "X1,a paper,smaller,main,mnist5k,resnet8,ce,ls,measure,kappa,0.9,,,ratio,1.0,,supported,"
+    assert lines[2] == "X1,a paper,smaller,main,mnist5k,resnet8,ce,ls,measure,kappa,0.9,,,ratio,1.0,,supported,,,,,,,"
     assert list(claims_table([]).columns) == list(table.columns)
 
 

@@ -60,6 +60,10 @@ def test_formulas_of_labels_stay_and_a_dollar_alone_is_text():
     assert latex.labelled("5$ a_b") == r"5\$ a\_b"
 
 
+UNTESTED = {"scale": "ratio", "reason": "", "margin": None, "smallest": None, "p": None, "p_holm": None}
+"""Columns of a claim without tests."""
+
+
 def test_a_table_with_many_columns_continues_below_with_its_first_column():
     columns = [Column("Loss"), *(Column(f"q_{place}", "test", numeric=True) for place in range(6))]
     rows = [[Cell("", loss={"label": "A&B"}), *(Cell(f"{place}.0", strong=place == 2) for place in range(6))]]
@@ -73,14 +77,18 @@ def test_a_table_with_many_columns_continues_below_with_its_first_column():
 
 
 def test_the_table_of_verdicts_has_paper_statement_and_comparisons():
-    effect = Effect.of({"effect": 0.24, "low": 0.155, "high": 0.372, "unit": "ratio of epochs", "null": 1, "seeds": 3})
+    numbers = {"effect": 0.24, "low": 0.155, "high": 0.372, "unit": "ratio of epochs", "null": 1, "seeds": 3}
+    effect = Effect.of(UNTESTED | numbers | {"reason": "measures disagree"})
     row = {"apart": "", "loss": {"label": "LS_1"}, "baseline": {"label": "CE"}, "effect": effect}
-    claim = {"id": "C1", "statement": "It is 50% faster.", "rows": [row | {"verdict": "supported"}], "paper": []}
+    claim = {"id": "C1", "statement": "It is 50% faster.", "rows": [row | {"verdict": "inconclusive"}], "paper": []}
     paper = [type("Part", (), {"text": "A title (arXiv 2402.03979)"})]
     text = latex.verdicts_table([claim | {"paper": paper}], {"2402.03979": "guo2025cross"})
     assert r"\emph{A title (arXiv 2402.03979)}~\cite{guo2025cross}" in text
     assert r"\textbf{C1} It is 50\% faster." in text
-    assert r"LS\_1 against CE & $0.240$ $[0.155, 0.372]$ ratio of epochs & $3$ & supported \\" in text
+    assert (
+        r"LS\_1 against CE & $0.240$ $[0.155, 0.372]$ ratio of epochs & $3$ & inconclusive: measures disagree \\"
+        in text
+    )
     assert balanced(text)
 
 
@@ -130,4 +138,4 @@ def test_the_bibliography_has_accents_as_commands():
 
 def test_a_missing_effect_is_said():
     row = {"effect": float("nan"), "low": None, "high": None, "unit": "ratio", "null": 1, "seeds": None}
-    assert latex.effect(Effect.of(row)) == "not measured"
+    assert latex.effect(Effect.of(UNTESTED | row)) == "not measured"

@@ -85,7 +85,8 @@ def test_what_the_table_of_losses_adds():
 def claims(*rows):
     columns = ["experiment", "claim", "loss", "baseline", "level", "quantity", "effect", "low", "high", "unit"]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.assign(null=1.0, seeds=3.0, verdict="supported")
+    tests = {"scale": "ratio", "reason": "too few seeds", "margin": 1.1, "smallest": 1.25, "p": 0.04, "p_holm": 0.08}
+    return frame.assign(null=1.0, seeds=3.0, verdict="supported", **tests)
 
 
 def test_claims_have_short_paths_where_these_are_unique():
@@ -103,7 +104,11 @@ def test_claims_have_short_paths_where_these_are_unique():
     assert (found["e/C1/unit"].text, found["e/C1/null"].text, found["e/C1/seeds"].text) == ("ratio", "1", "3")
     assert found["e/C1/verdict"].text == "supported"
     assert found["e/C1/epochs/effect"].value == 0.24
-    assert set(path for path in found if "/N1/" in path) == {"e/N1/ce/verdict", "e/N1/ls/verdict"}
+    assert set(path for path in found if "/N1/" in path) == {
+        f"e/N1/{loss}/{name}" for loss in ("ce", "ls") for name in ("verdict", "reason")
+    }
+    assert (found["e/C1/smallest"].text, found["e/C1/reason"].text) == ("a factor of 1.25", "too few seeds")
+    assert (found["e/C1/p"].value, found["e/C1/p_holm"].text) == (0.04, "0.080")
     assert {"e/T1/ts/ce/effect", "e/T1/ts/ls/effect"} < set(found)
 
 

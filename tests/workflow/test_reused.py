@@ -261,10 +261,9 @@ def test_provenance_has_the_digest_and_the_links_go_to_the_other_study(there, ra
 
 def test_verdicts_call_a_loss_of_another_study_by_its_label(there, raw, capsys):
     root = finish(raw, "results/mine", folders=["."]).root
-    (root / "claims.csv").write_text(
-        "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict,note\n"
-        "C1,It is faster.,blobs,net,maxsup,ce,claim,0.5,0.4,0.6,ratio,1,3,supported,\n"
-    )
+    row = {"claim": "C1", "statement": "It is faster.", "dataset": "blobs", "model": "net", "loss": "maxsup"}
+    row |= {"baseline": "ce", "level": "claim", "effect": 0.5, "unit": "ratio", "null": 1, "verdict": "supported"}
+    tables.write_rows(tables.CLAIMS, root / "claims.csv", [row])
     show_verdicts(root)
     assert "MaxSup (α = 0.1) against CE" in " ".join(re.sub("[│\n]", " ", capsys.readouterr().out).split())
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nclens.workflow import tables
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.running import Ending, command, remove_stale_lock, snakemake_alive
 
@@ -63,11 +64,24 @@ def test_a_run_with_nothing_to_do_ends_with_the_verdicts(tmp_path, monkeypatch, 
     registered = []
     monkeypatch.setattr("nclens.workflow.running.atexit.register", registered.append)
     (tmp_path / "study.yaml").write_text("losses: {ls: {label: LS}, ce: {label: null}}", encoding="utf-8")
-    (tmp_path / "claims.csv").write_text(
-        "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict,note\n"
-        "C1,It is faster.,blobs,net,ls,ce,claim,0.5,0.4,0.6,ratio,1,3,supported,\n",
-        encoding="utf-8",
-    )
+    row = {
+        "claim": "C1",
+        "statement": "It is faster.",
+        "dataset": "blobs",
+        "model": "net",
+        "loss": "ls",
+        "baseline": "ce",
+    }
+    row |= {
+        "level": "claim",
+        "effect": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "unit": "ratio",
+        "null": 1,
+        "verdict": "supported",
+    }
+    tables.write_rows(tables.CLAIMS, tmp_path / "claims.csv", [row])
     Ending(workflow(**changes), SimpleNamespace(folder=StudyFolder(tmp_path), is_judged=lambda: judged))
     (show,) = registered
     show()

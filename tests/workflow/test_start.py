@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nclens.cli import app
 from nclens.study import ConfigError, read_study
-from nclens.workflow import running, start
+from nclens.workflow import running, start, tables
 from nclens.workflow.check import check_config, check_file
 from nclens.workflow.files import FileError
 from nclens.workflow.trials import described_data, read_data, tried_networks
@@ -194,8 +194,7 @@ def test_outside_a_clone_the_command_is_that_of_the_package(here):
 
 
 def test_outside_a_clone_the_ui_is_a_command_of_the_package(here, capsys):
-    columns = "claim,statement,dataset,model,loss,baseline,level,effect,low,high,unit,null,seeds,verdict,note\n"
-    Path("claims.csv").write_text(columns)
+    tables.write_rows(tables.CLAIMS, Path("claims.csv"), [])
     running.show_verdicts(here)
     assert "The recorded runs: nclens ui" in capsys.readouterr().out
 

@@ -25,7 +25,7 @@ from nclens.claims import (
     when_does_it_help,
 )
 from nclens.claims.measurements import Measurements
-from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, pairs
+from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, corrected, pairs
 
 __all__ = [
     "CLAIMS",
@@ -37,6 +37,7 @@ __all__ = [
     "Measurements",
     "claim_rows",
     "claims_table",
+    "corrected",
     "pairs",
     "rules_of",
 ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from nclens.claims.cross_entropy_vs_label_smoothing import CLAIMS as SMOOTHING
 from nclens.claims.effects import final
+from nclens.claims.margins import RELATIVE_MARGIN
 from nclens.claims.verdict import Claim, Comparison, Measure
 
 PAPER = "Our own, on any loss"
@@ -63,6 +64,7 @@ CLAIMS = (
         "their class over their norm, after the last epoch: test set (the main measure) and training set.",
         has_larger_margins,
         labels={"margin_test": "relative margin, test set", "margin_train": "relative margin, training set"},
+        margins=dict.fromkeys(("margin_test", "margin_train"), RELATIVE_MARGIN),
         subject="{loss}",
         holds="separates the classes by larger margins",
         fails="separates the classes by smaller margins",

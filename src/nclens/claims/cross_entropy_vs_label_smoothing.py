@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.effects import curves, error_level, final, first_reach, interpolated, logs, paired_runs, time_ratio
+from nclens.claims.margins import COLLAPSE, ECE, ECE_CLASSWISE, EPOCHS
 from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs
 
 PAPER = "Cross Entropy versus Label Smoothing: A Neural Collapse Perspective (arXiv 2402.03979)"
@@ -130,6 +131,7 @@ CLAIMS = (
             "epochs_to_nc1_at_50_percent": "epochs to NC1 at 50%",
             "epochs_to_error": "epochs to error",
         },
+        margins=dict.fromkeys((*NC1_LEVELS, "epochs_to_error"), EPOCHS),
         subject="label smoothing",
         holds="converges faster to neural collapse",
         fails="converges more slowly to neural collapse",
@@ -151,6 +153,7 @@ CLAIMS = (
             "nc2_classifier": "NC2 classifier",
             "nc3": "NC3",
         },
+        margins=dict.fromkeys(FINAL_COLLAPSE, COLLAPSE),
         subject="label smoothing",
         holds="ends more strongly collapsed",
         fails="ends less strongly collapsed",
@@ -166,6 +169,7 @@ CLAIMS = (
         "scale over all NC1 that both runs of a seed come down through; training set.",
         has_lower_nc2_at_same_nc1,
         labels={"nc2_at_same_nc1": "NC2 at same NC1"},
+        margins={"nc2_at_same_nc1": COLLAPSE},
         subject="label smoothing",
         holds="has a lower NC2 at the same NC1",
         fails="has a higher NC2 at the same NC1",
@@ -187,6 +191,7 @@ CLAIMS = (
             "ece_adaptive": "adaptive ECE, whole test set",
             "ece_classwise": "classwise ECE, whole test set",
         },
+        margins=dict.fromkeys(CALIBRATION_ERRORS, ECE) | {"ece_classwise": ECE_CLASSWISE},
         subject="label smoothing",
         holds="is better calibrated",
         fails="is worse calibrated",

@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nclens.claims.verdict import Comparison, Measure, Scale, Side, judge_pairs, log_ratio, named_seeds
+from nclens.claims.verdict import (
+    NOT_MEASURED,
+    NOT_REACHED,
+    RESOLUTION,
+    Comparison,
+    Measure,
+    Reason,
+    Scale,
+    Side,
+    judge_pairs,
+    log_ratio,
+    named_seeds,
+)
 
 LOWEST_ERROR_LEVEL = 0.01
 """Errors below 1% count as 1%: the last few samples carry little information on the speed of training."""
@@ -90,6 +102,18 @@ def paired_runs(comparison: Comparison, runs: Mapping[str, Mapping[int, Any]]) -
     ]
 
 
+def same_until(curve: pd.Series, other: pd.Series, epoch: float = math.inf) -> bool:
+    """Return whether two runs have the same values at each snapshot up to the first one at or after an epoch.
+
+    Then they are the same network so far, bit for bit. A value that never changes does not say so, nor does one
+    snapshot.
+    """
+    later = curve.index[curve.index >= epoch]
+    end = later[0] if len(later) else math.inf
+    own, others = curve[curve.index <= end], other[other.index <= end]
+    return len(own) > 1 and own.nunique(dropna=False) > 1 and own.equals(others)
+
+
 def logs(curve: pd.Series) -> pd.Series:
     """Return the natural logarithm of a curve's values, without warnings."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,10 +156,11 @@ def final(
         null: the value of no effect, where it is not that of the scale.
         notes: remarks that open the note.
     """
-    effects = {}
+    effects, identical = {}, []
     for seed, curve, baseline in paired_runs(comparison, curves(comparison, split, metric)):
         values = float(curve.iloc[-1]), float(baseline.iloc[-1])
         effects[seed] = log_ratio(*values) if scale == "ratio" else values[0] - values[1]
+        identical += [seed] if same_until(curve, baseline) else []
     return judge_pairs(
         quantity or metric,
         effects,
@@ -143,6 +168,7 @@ def final(
         scale=scale,
         claimed=claimed,
         unit=unit or scale,
+        identical=identical,
         null=null,
         notes=notes,
     )
@@ -165,6 +191,8 @@ def time_ratio(
     """
     effects: dict[int, float] = {}
     reaches: dict[int, tuple[Reach, Reach]] = {}
+    identical: list[int] = []
+    undefined: dict[int, Reason] = {}
     steps = [0.0]
     for seed, curve, baseline_curve in paired_runs(comparison, runs):
         level = level_of(baseline_curve)
@@ -172,6 +200,8 @@ def time_ratio(
         baseline = first_reach(baseline_curve, level, interpolate=interpolate)
         known = math.isfinite(level) and baseline.when == "later"
         effects[seed] = log_ratio(reach.epoch, baseline.epoch) if known else math.nan
+        undefined[seed] = RESOLUTION if "first" in (reach.when, baseline.when) else NOT_MEASURED
+        identical += [seed] if same_until(curve, baseline_curve, baseline.epoch) else []
         if math.isfinite(effects[seed]):
             reaches[seed] = reach, baseline
             steps += [reach.step / baseline.epoch, reach.epoch * baseline.step / baseline.epoch**2]
@@ -184,6 +214,8 @@ def time_ratio(
         claimed="below",
         unit="ratio of epochs",
         only_above=never,
+        identical=identical,
+        undefined=undefined,
         resolution=max(steps),
         notes=_time_notes(comparison, reaches),
     )
@@ -220,6 +252,8 @@ def time_to(
     effects: dict[int, float] = {}
     reaches: dict[int, tuple[Reach, Reach]] = {}
     sides: dict[str, list[int]] = {"above": [], "below": []}
+    identical: list[int] = []
+    undefined: dict[int, Reason] = {}
     steps = [0.0]
     for seed, *pair in paired_runs(comparison, curves(comparison, split, metric)):
         own, other = (first_reach(sign * curve, sign * level, interpolate=False) for curve in pair)
@@ -228,6 +262,8 @@ def time_to(
         above = own.when == "never" or other.when == "first"
         below = own.when == "first" or other.when == "never"
         effects[seed] = math.nan if above and below else log_ratio(own.epoch, other.epoch)
+        undefined[seed] = NOT_REACHED if "never" in (own.when, other.when) else RESOLUTION
+        identical += [seed] if same_until(pair[0], pair[1], other.epoch) else []
         if math.isfinite(effects[seed]):
             sides["above"] += [seed] if above else []
             sides["below"] += [seed] if below else []
@@ -241,6 +277,8 @@ def time_to(
         unit="ratio of epochs",
         only_above=sides["above"],
         only_below=sides["below"],
+        identical=identical,
+        undefined=undefined,
         resolution=max(steps),
         null=null,
         notes=_time_notes(comparison, reaches),

@@ -4,6 +4,7 @@ They apply where the largest training class is at least twice the smallest, or, 
 kept beside the noisy ones.
 """
 
+from nclens.claims import margins
 from nclens.claims.effects import final
 from nclens.claims.maxsup import ERROR_MARGIN, PAPER
 from nclens.claims.verdict import Claim, Comparison, Measure
@@ -69,6 +70,7 @@ CLAIMS = (
         "weighing alike. The paper's table is of CIFAR-10 with ratios 50 and 100.",
         errs_less,
         labels=ERRORS,
+        margins=dict.fromkeys(ERRORS, margins.ERROR),
         subject="label smoothing",
         holds="errs less than focal loss on a long tail",
         fails="errs more than focal loss on a long tail",
@@ -103,6 +105,7 @@ CLAIMS = (
         "alike.",
         parts_the_minority,
         labels=PARTS,
+        margins={MINORITY: margins.COSINE, "error_balanced": margins.ERROR},
         subject="weighted cross entropy",
         holds="counters minority collapse",
         fails="adds to minority collapse",
@@ -119,6 +122,7 @@ CLAIMS = (
         "As L3, label smoothing against cross entropy.",
         parts_the_minority,
         labels=PARTS,
+        margins={MINORITY: margins.COSINE, "error_balanced": margins.ERROR},
         subject="label smoothing",
         holds="counters minority collapse",
         fails="adds to minority collapse",
@@ -135,6 +139,7 @@ CLAIMS = (
         "the errors on them.",
         keeps_clean_classes,
         labels={"nc1_clean": "NC1 by the clean labels", "error_clean": "training error by the clean labels"},
+        margins={"nc1_clean": margins.COLLAPSE, "error_clean": margins.ERROR},
         subject="label smoothing",
         holds="collapses more by the clean labels",
         fails="collapses less by the clean labels",

@@ -11,7 +11,7 @@ import math
 import pandas as pd
 
 from nclens.claims.effects import curves_of
-from nclens.claims.verdict import Claim, Comparison, Measure, Side, judge_pairs, log_ratio
+from nclens.claims.verdict import Claim, Comparison, Measure, Side, judge_shares
 
 PAPER = "Our own, on generalised neural collapse (arXiv 2310.05351, 2303.06484)"
 
@@ -55,33 +55,25 @@ def _has_many_classes(comparison: Comparison) -> bool:
 
 def _left(comparison: Comparison, metric: str, optimum: str = "", claimed: Side = "below") -> Measure:
     """Judge a metric's distance from its optimum, by default 0, after the last epoch over the largest at a snapshot."""
-    effects, ends = {}, []
+    shares, ends = {}, []
     optima = curves_of(comparison, comparison.loss, "train", optimum) if optimum else {}
     for seed, curve in curves_of(comparison, comparison.loss, "train", metric).items():
         aim = optima[seed] if seed in optima else pd.Series(0.0 if not optimum else math.nan, index=curve.index)
-        # Rounding may put a value beyond its optimum, or a distance of exactly 0 where a ratio is taken.
-        distance = (aim - curve).abs().clip(lower=1e-12)
-        effects[seed] = log_ratio(float(distance.iloc[-1]), float(distance.max(skipna=False)))
+        distance = (aim - curve).abs()
+        largest = float(distance.max(skipna=False))
+        shares[seed] = float(distance.iloc[-1]) / largest if 0 < largest < math.inf else math.nan
         ends.append((float(curve.iloc[-1]), float(aim.iloc[-1])))
     notes = []
     if ends:
         value, aim = (sum(column) / len(ends) for column in zip(*ends, strict=True))
         notes.append(f"mean {value:.3g} at the end, optimum " + ("not known" if math.isnan(aim) else f"{aim:.3g}"))
-    return judge_pairs(
-        metric,
-        effects,
-        comparison.seeds,
-        scale="ratio",
-        claimed=claimed,
-        unit="share left",
-        null=REACHED,
-        notes=notes,
-    )
+    return judge_shares(metric, shares, comparison.seeds, REACHED, claimed=claimed, unit="share left", notes=notes)
 
 
 _LEFT = (
-    "distance from {} after the last epoch over its largest at any snapshot, training set, mean over seeds: at the "
-    f"optimum when the whole interval lies below {REACHED:g}, not there when it lies above. Judged where K > d + 1."
+    "distance from {} after the last epoch over its largest at any snapshot, training set, geometric mean over seeds: "
+    f"at the optimum when the whole interval lies below {REACHED:g}, not there when it lies above. Judged where "
+    "K > d + 1."
 )
 
 CLAIMS = (

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from nclens.claims.verdict import Claim, Comparison, Measure, Verdict
+from nclens.claims.verdict import NOT_MEASURED, NOT_TESTABLE, Claim, Comparison, Measure, Reason, Verdict
 
 PAPER = "Our own, on NC0 (arXiv 2602.16642)"
 TOLERANCE = 0.01
@@ -32,6 +32,7 @@ def follows_its_law(comparison: Comparison) -> list[Measure]:
         notes.insert(0, f"the premise fails: {premise}")
     off = (later["measured"] - later["predicted"]).abs()
     verdict: Verdict = "inconclusive"
+    reason: Reason = NOT_TESTABLE if premise else NOT_MEASURED
     effect = math.nan
     if later.empty:
         notes.append("there is no later snapshot")
@@ -43,10 +44,10 @@ def follows_its_law(comparison: Comparison) -> list[Measure]:
         notes.append(_described(later.iloc[int(relative.argmax())], later))
         if not premise:
             holds = (off <= TOLERANCE * later["predicted"] + later["rounding"]).all()
-            verdict = "supported" if holds else "contradicted"
+            verdict, reason = "supported" if holds else "contradicted", ""
             if holds and effect > TOLERANCE:
                 notes.append("as far as rounding to float32 explains")
-    return [_measure("deviation_from_law", effect, verdict, "; ".join(notes))]
+    return [_measure("deviation_from_law", effect, verdict, "; ".join(notes), reason)]
 
 
 def _over(off: pd.Series, law: pd.Series) -> pd.Series:
@@ -65,8 +66,9 @@ def _described(row: pd.Series, rows: pd.DataFrame) -> str:
     )
 
 
-def _measure(quantity: str, effect: float, verdict: Verdict, note: str) -> Measure:
-    return Measure(quantity, effect, math.nan, math.nan, "relative error", math.nan, None, verdict, note)
+def _measure(quantity: str, effect: float, verdict: Verdict, note: str, reason: Reason) -> Measure:
+    unknown = (math.nan, math.nan)
+    return Measure(quantity, effect, *unknown, "relative error", math.nan, None, verdict, note, reason=reason)
 
 
 CLAIMS = (

@@ -12,7 +12,18 @@ from functools import partial
 import pandas as pd
 
 from nclens.claims.effects import curves_of
-from nclens.claims.verdict import Claim, Comparison, Measure, Side, Verdict, judge_pairs, log_ratio
+from nclens.claims.margins import COLLAPSE
+from nclens.claims.verdict import (
+    Claim,
+    Comparison,
+    Measure,
+    Side,
+    Verdict,
+    judge_pairs,
+    judge_shares,
+    largest_p,
+    log_ratio,
+)
 
 PAPER = "Neural multivariate regression collapse (arXiv 2409.04180)"
 OWN = "Our own, on classification as regression on one-hot targets"
@@ -65,12 +76,11 @@ def gram_is_predicted(comparison: Comparison) -> list[Measure]:
     rows = {"gram": table[table["quantity"].str.match(r"gram_\d+$")]}
     rows |= {norm: table[table["quantity"] == norm] for norm in NORMS}
     return [
-        judge_pairs(
+        judge_shares(
             f"{name}_by_explicit_penalties",
             {int(str(seed)): relative_distance(own) for seed, own in entries.groupby("seed")},
             comparison.seeds,
-            scale="difference",
-            null=GRAM_TOLERANCE,
+            GRAM_TOLERANCE,
             claimed="below",
             unit="relative error",
         )
@@ -102,12 +112,11 @@ def residuals_are_isotropic(comparison: Comparison) -> list[Measure]:
         return []
     curves = curves_of(comparison, comparison.loss, "train", "residual_deviation")
     measures = [
-        judge_pairs(
+        judge_shares(
             "residual_deviation",
             {seed: _last(curve) for seed, curve in curves.items()},
             comparison.seeds,
-            scale="difference",
-            null=PERFECT_FIT,
+            PERFECT_FIT,
             claimed="below",
             unit="relative distance",
             notes=[_course(curves)] if curves else [],
@@ -151,12 +160,11 @@ def _fall(comparison: Comparison, metric: str, claimed: Side, notes: Sequence[st
     """
     curves = curves_of(comparison, comparison.loss, "train", metric)
     values = {seed: _over_highest(curve, least) for seed, curve in curves.items()}
-    return judge_pairs(
+    return judge_shares(
         f"{metric}_end_over_highest",
         values,
         comparison.seeds,
-        scale="difference",
-        null=FALLEN,
+        FALLEN,
         claimed=claimed,
         unit="ratio",
         notes=[*notes, *([_course(curves)] if curves else [])],
@@ -226,7 +234,7 @@ def _is_measured(comparison: Comparison, metric: str) -> bool:
 
 
 _FALL = (
-    "the highest value that it had at any snapshot, training set, mean over seeds: fallen when the whole "
+    "the highest value that it had at any snapshot, training set, geometric mean over seeds: fallen when the whole "
     f"interval lies below {FALLEN:g}, not fallen when it lies above. With weight decay, or with the penalties of the "
     "unconstrained feature model, the claim is that it falls; without, that it does not. The second measure is the "
     "ratio after the last epoch to the same seed's network without weight decay."
@@ -250,6 +258,7 @@ CLAIMS = (
         "NRC1 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc1"),
         labels=_fall_labels("nrc1", "NRC1"),
+        margins={"nrc1_end_over_no_decay": COLLAPSE},
         subject="weight decay",
         holds="decides whether regression features collapse to principal components",
         fails="does not decide whether regression features collapse to principal components",
@@ -266,6 +275,7 @@ CLAIMS = (
         "NRC2 after the last epoch over " + _FALL,
         partial(falls_with_weight_decay, metric="nrc2"),
         labels=_fall_labels("nrc2", "NRC2"),
+        margins={"nrc2_end_over_no_decay": COLLAPSE},
         subject="weight decay",
         holds="decides whether regression features collapse to the span of the head",
         fails="does not decide whether regression features collapse to the span of the head",
@@ -283,6 +293,7 @@ CLAIMS = (
         "best, also without weight decay; with the model's penalties it is c.",
         partial(falls_with_weight_decay, metric="nrc3"),
         labels=_fall_labels("nrc3", "NRC3"),
+        margins={"nrc3_end_over_no_decay": COLLAPSE},
         subject="weight decay",
         holds="decides whether the head takes the form of the targets' covariance",
         fails="does not decide whether the head takes the form of the targets' covariance",
@@ -296,7 +307,7 @@ CLAIMS = (
         PAPER,
         "Trained with the model's penalties, the head's W W' is the closed form's, scale included.",
         "Relative error of W W' to the closed form at the penalties of training, in the Frobenius norm, after the last "
-        "epoch, mean over seeds: supported when the whole interval lies below "
+        "epoch, geometric mean over seeds: supported when the whole interval lies below "
         f"{GRAM_TOLERANCE:g}, contradicted when it lies above. The relative errors of the norms of head and features "
         "are shown as well and decide nothing.",
         gram_is_predicted,
@@ -319,10 +330,10 @@ CLAIMS = (
         PAPER,
         "Trained with the model's penalties, the residuals' covariance tends to c times the identity.",
         "Distance |C - c I| / |c I| (Frobenius norms) of the residuals' covariance C on the training set after the "
-        f"last epoch, mean over seeds, compared with {PERFECT_FIT:g}, the distance of a network that fits without "
-        "residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of the "
-        f"identity, over the highest value that it had, compared with {FALLEN:g}. Judged where c is smaller than every "
-        "eigenvalue of the targets' covariance: elsewhere the model predicts another covariance.",
+        f"last epoch, geometric mean over seeds, compared with {PERFECT_FIT:g}, the distance of a network that fits "
+        "without residuals, C = 0. The second measure is the anisotropy of C, its distance to the nearest multiple of "
+        f"the identity, over the highest value that it had, compared with {FALLEN:g}. Judged where c is smaller than "
+        "every eigenvalue of the targets' covariance: elsewhere the model predicts another covariance.",
         residuals_are_isotropic,
         labels={
             "residual_deviation": "distance of the residuals' covariance to c I",
@@ -342,9 +353,10 @@ CLAIMS = (
         "With weight decay, classification under squared error collapses in both senses: NC1 to NC3, and NRC1 to NRC3 "
         "of one-hot targets.",
         "Each of the six after the last epoch over the highest value that it had at any snapshot, training set, "
-        f"mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from the start "
-        f"where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as that. "
-        "The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive.",
+        f"geometric mean over seeds, compared with {FALLEN:g}. NRC1 and NRC2 are shares, and NRC1 can be small from "
+        f"the start where there are as many components as classes: a highest value below {LEAST_SHARE:g} counts as "
+        "that. The claim is supported when all six are, contradicted when one of them is, and otherwise inconclusive; "
+        "its p value is the largest of the six.",
         collapses_in_both_senses,
         labels={
             **{f"nc{k}_end_over_highest": OVER_HIGHEST.format(f"NC{k}") for k in (1, 2, 3)},
@@ -356,6 +368,7 @@ CLAIMS = (
         below="more collapsed",
         figures=("nrc_classification",),
         combine=all_of_them,
+        p=largest_p,
         paired=False,
     ),
 )

@@ -6,6 +6,7 @@ alone would keep NC0 high. So it is judged at equal effective decay: lr wd/(1 - 
 """
 
 from nclens.claims.effects import final
+from nclens.claims.margins import COLLAPSE
 from nclens.claims.verdict import Claim, Comparison, Measure
 
 PAPER = "Optimizer choice matters for the emergence of Neural Collapse (arXiv 2602.16642)"
@@ -37,6 +38,7 @@ CLAIMS = (
         "rate is compared with SGD of the same weight decay or, where there is none, with all SGD.",
         keeps_nc0_high,
         labels={"nc0": "NC0", "nc2": "NC2", "nc3": "NC3"},
+        margins={"nc2": COLLAPSE, "nc3": COLLAPSE},
         subject="{loss}",
         holds="leaves NC0, NC2 and NC3 high",
         fails="lets NC0, NC2 and NC3 fall as SGD does",

@@ -4,12 +4,11 @@ Over the layers of a network, more collapse goes with better detection (arXiv 25
 the one that collapses further detects better.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nclens.claims.effects import curves_of, final
-from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs
+from nclens.claims.margins import AUROC
+from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, not_testable
 
 PAPER = "Our own, on collapse and out-of-distribution detection (arXiv 2502.10691 on layers)"
 
@@ -51,7 +50,7 @@ def detects_better(comparison: Comparison) -> list[Measure]:
             )
         )
     if collapse == "inconclusive":
-        return [replace(one, low=math.nan, high=math.nan, verdict="inconclusive") for one in measures]
+        return [not_testable(one) for one in measures]
     return measures
 
 
@@ -76,6 +75,7 @@ CLAIMS = (
             **{f"auroc_{score}_mean": f"AUROC of {label}, mean over data sets" for score, label in SCORES.items()},
             f"auroc_{MAIN}": f"AUROC of {SCORES[MAIN]}",
         },
+        margins=dict.fromkeys((*(f"auroc_{score}_mean" for score in SCORES), f"auroc_{MAIN}"), AUROC),
         subject="the loss that collapses further",
         holds="detects out-of-distribution samples better",
         fails="detects out-of-distribution samples worse",

@@ -10,14 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nclens.claims.effects import curves_of
+from nclens.claims.margins import ECE, ERROR, TRANSFER, Margin
 from nclens.claims.verdict import (
     FEWEST_PAIRS,
+    TOO_FEW,
     Claim,
     Comparison,
     Measure,
+    Reason,
     Side,
     Verdict,
     judge_pairs,
+    why,
 )
 from nclens.metrics.catalogue import student
 from nclens.metrics.intervals import CONFIDENCE, holm, t_test
@@ -39,6 +43,7 @@ class Axis:
         better: the side on which a loss is better.
         unit: of the difference.
         metric: its name.
+        margin: the size below which a difference does not count.
         several: whether the metrics that add a name after a slash belong to it too; then their mean is taken.
     """
 
@@ -46,14 +51,15 @@ class Axis:
     better: Side
     unit: str
     metric: str
+    margin: Margin
     several: bool = False
 
 
 AXES = {
-    "error": Axis("error", "below", "difference in error", "error"),
-    "ece_adaptive": Axis("adaptive ECE", "below", "difference in ECE", "ece_adaptive"),
-    STUDENT: Axis("the student's error", "below", "difference in error", STUDENT, several=True),
-    PROBE: Axis("accuracy of the linear probe", "above", "difference in accuracy", PROBE, several=True),
+    "error": Axis("error", "below", "difference in error", "error", ERROR),
+    "ece_adaptive": Axis("adaptive ECE", "below", "difference in ECE", "ece_adaptive", ECE),
+    STUDENT: Axis("the student's error", "below", "difference in error", STUDENT, ERROR, several=True),
+    PROBE: Axis("accuracy of the linear probe", "above", "difference in accuracy", PROBE, TRANSFER, several=True),
 }
 """Quantity -> axis: each is a number of the test set after the last epoch."""
 
@@ -61,7 +67,7 @@ WORSE: dict[Side, Side] = {"below": "above", "above": "below"}
 CORRECTED = (
     "A measure is supported or contradicted where the p value of its paired t test, two-sided and corrected by Holm's "
     f"method over the {{}}, is at most {1 - CONFIDENCE:.2g}, and inconclusive elsewhere; the interval shown is the "
-    "plain one."
+    "plain one, the p value of the claim the smallest corrected one."
 )
 OF_AXES = (
     "differences of test error, adaptive ECE (15 bins of equal mass), error of the students (mean over the "
@@ -174,7 +180,8 @@ def _decided(measure: Measure, plain: float, value: float, over: str) -> Measure
     """Return a measure with the verdict that its corrected p value allows, and a note of both p values."""
     verdict: Verdict = measure.verdict if value <= 1 - CONFIDENCE else "inconclusive"
     note = f"corrected p = {value:.2g} over the {over}, plain p = {plain:.2g}"
-    return replace(measure, verdict=verdict, note="; ".join(filter(None, (note, measure.note))))
+    reason = measure.reason or (TOO_FEW if verdict == "inconclusive" else "")
+    return replace(measure, verdict=verdict, reason=reason, p=value, note="; ".join(filter(None, (note, measure.note))))
 
 
 def _claimed(measure: Measure, side: Side, claimed: Side) -> Measure:
@@ -206,7 +213,19 @@ def somewhere_and_nowhere_else(measures: Sequence[Measure]) -> tuple[Verdict, st
     return verdict, "; ".join(parts)
 
 
+def least_p(measures: Sequence[Measure]) -> float:
+    """Return the smallest p value of any measure: by Holm's method that of "there is no effect at all"."""
+    return min((measure.p for measure in measures if not math.isnan(measure.p)), default=math.nan)
+
+
+def why_nowhere(verdict: Verdict, measures: Sequence[Measure]) -> Reason:
+    """Return why no measure is decided: too few seeds where that holds of any, else what holds of the main one."""
+    few = verdict == "inconclusive" and any(measure.reason == TOO_FEW for measure in measures)
+    return TOO_FEW if few else why(verdict, measures)
+
+
 LABELS = {quantity: axis.label for quantity, axis in AXES.items()}
+MARGINS = {quantity: axis.margin for quantity, axis in AXES.items()}
 BELOW = {PROBE: "transfers worse", STUDENT: "teaches better", "ece": "better calibrated", "": "more accurate"}
 FIGURE = ("schedule_profile",)
 DOMINATES = (
@@ -229,12 +248,15 @@ def _dominates(number: int, name: str, compared: tuple[str, ...], against: str, 
         DOMINATES.format(OF_AXES),
         profile,
         labels=LABELS,
+        margins=MARGINS,
         subject=name,
         holds=f"is better than {other} on an axis and worse on none",
         fails=f"is worse than {other} on an axis",
         below=BELOW,
         figures=FIGURE,
         combine=somewhere_and_nowhere_else,
+        why=why_nowhere,
+        p=least_p,
         compared=compared,
         against=(against,),
     )
@@ -252,6 +274,7 @@ CLAIMS = (
         ONE_AXIS.format("the error of the students, mean over the temperatures that both losses teach at"),
         on_axis(STUDENT, better=True),
         labels={STUDENT: LABELS[STUDENT]},
+        margins={STUDENT: MARGINS[STUDENT]},
         subject="label smoothing that is dropped",
         holds="teaches better than label smoothing that is kept",
         fails="teaches worse than label smoothing that is kept",
@@ -268,6 +291,7 @@ CLAIMS = (
         ONE_AXIS.format("the error of the students, mean over the temperatures that both losses teach at"),
         on_axis(STUDENT, better=False),
         labels={STUDENT: LABELS[STUDENT]},
+        margins={STUDENT: MARGINS[STUDENT]},
         subject="a smoothed teacher",
         holds="teaches worse than one trained with cross entropy, at the same temperatures",
         fails="teaches better than one trained with cross entropy, at the same temperatures",
@@ -283,6 +307,7 @@ CLAIMS = (
         ONE_AXIS.format("the accuracy of linear probes, mean over the target sets"),
         on_axis(PROBE, better=True),
         labels={PROBE: LABELS[PROBE]},
+        margins={PROBE: MARGINS[PROBE]},
         subject="MaxSup",
         holds="transfers better than label smoothing, on average over the target sets",
         fails="transfers worse than label smoothing, on average over the target sets",
@@ -298,12 +323,15 @@ CLAIMS = (
         TAUGHT.format("is lower", "is higher", "is higher"),
         as_teacher(better=True),
         labels={STUDENT: LABELS[STUDENT]},
+        margins={STUDENT: MARGINS[STUDENT]},
         subject="a teacher trained with MaxSup",
         holds="teaches better than one trained with label smoothing",
         fails="teaches worse than one trained with label smoothing",
         below="teaches better",
         figures=FIGURE,
         combine=somewhere_and_nowhere_else,
+        why=why_nowhere,
+        p=least_p,
         compared=(MAXSUP,),
         against=(LS,),
     ),
@@ -314,12 +342,15 @@ CLAIMS = (
         TAUGHT.format("is higher", "is lower", "is lower"),
         as_teacher(better=False),
         labels={STUDENT: LABELS[STUDENT]},
+        margins={STUDENT: MARGINS[STUDENT]},
         subject="a teacher trained with MaxSup",
         holds="teaches worse than one trained with cross entropy",
         fails="teaches better than one trained with cross entropy",
         below="teaches better",
         figures=FIGURE,
         combine=somewhere_and_nowhere_else,
+        why=why_nowhere,
+        p=least_p,
         compared=(MAXSUP,),
         against=("ce",),
     ),

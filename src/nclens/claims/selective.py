@@ -7,12 +7,12 @@ With few errors, or an error below the risk level, the scores say nothing: a com
 enough of them, and is called not testable elsewhere.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from nclens.claims import margins
 from nclens.claims.effects import curves_of, final
-from nclens.claims.verdict import Claim, Comparison, Measure, Side, judge_pairs
+from nclens.claims.verdict import Claim, Comparison, Measure, Side, judge_pairs, not_testable
 
 PAPER = "Towards Understanding Why Label Smoothing Degrades Selective Classification (arXiv 2403.14715)"
 
@@ -33,6 +33,12 @@ LABELS = {
     "e_aurc": "E-AURC",
     "coverage_at_risk": "coverage at 5% risk",
     "risk_at_coverage": "risk at 80% coverage",
+}
+MARGINS = {
+    "aurc": margins.RISK,
+    "e_aurc": margins.RISK,
+    "coverage_at_risk": margins.COVERAGE,
+    "risk_at_coverage": margins.ERROR,
 }
 TESTABLE = (
     f"It is judged where every run of both losses has a test error above {RISK:.0%} and at least {FEWEST_ERRORS} wrong "
@@ -112,12 +118,7 @@ def _where_testable(comparison: Comparison, counted: str, measures: Sequence[Mea
     if not reasons:
         return list(measures)
     note = "not testable: " + " and ".join(reasons)
-    return [
-        replace(
-            one, low=math.nan, high=math.nan, verdict="inconclusive", note="; ".join(filter(None, (note, one.note)))
-        )
-        for one in measures
-    ]
+    return [replace(not_testable(one), note="; ".join(filter(None, (note, one.note)))) for one in measures]
 
 
 CLAIMS = (
@@ -130,6 +131,7 @@ CLAIMS = (
         f"ranked by their softmax probability, whole test set. {TESTABLE}",
         degrades,
         labels=LABELS,
+        margins=MARGINS,
         subject="label smoothing",
         holds="degrades selective classification",
         fails="improves selective classification",
@@ -150,6 +152,10 @@ CLAIMS = (
                 for metric, label in LABELS.items()
             },
             "aurc_against_baseline": "AURC, with logit normalisation, against the baseline's without",
+        },
+        margins={
+            **{f"{metric}_repaired": margin for metric, margin in MARGINS.items()},
+            "aurc_against_baseline": margins.RISK,
         },
         subject="logit normalisation",
         holds="repairs the selective classification of label smoothing",

@@ -9,6 +9,7 @@ import math
 
 import pandas as pd
 
+from nclens.claims import margins
 from nclens.claims.effects import curves, curves_of, error_level, final, interpolated, logs, time_ratio
 from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, log_ratio
 
@@ -123,6 +124,7 @@ CLAIMS = (
             "epochs_to_test_error": "epochs to test error",
             "epochs_to_final_nc1": "epochs to final NC1",
         },
+        margins=dict.fromkeys(("epochs_to_train_error", "epochs_to_test_error", "epochs_to_final_nc1"), margins.EPOCHS),
         subject="two-stage smoothing",
         holds="trains in fewer epochs",
         fails="trains in more epochs",
@@ -139,6 +141,7 @@ CLAIMS = (
         "Difference of the test errors after the last epoch.",
         ends_with_less_error,
         labels={"error": "error"},
+        margins={"error": margins.ERROR},
         subject="two-stage smoothing",
         holds="ends with a lower error",
         fails="ends with a higher error",
@@ -156,6 +159,7 @@ CLAIMS = (
         "the first epoch on.",
         stays_collapsed,
         labels=COLLAPSE,
+        margins=dict.fromkeys(COLLAPSE, margins.COLLAPSE),
         subject="two-stage smoothing",
         holds="keeps the collapse of label smoothing",
         fails="ends less collapsed than cross entropy",
@@ -182,6 +186,7 @@ CLAIMS = (
             "gradient_variance_at_baseline_weights": "gradient variance along the baseline's training",
             "gradient_variance_at_baseline_weights_early": "gradient variance early in the baseline's training",
         },
+        margins=dict.fromkeys(VARIANCES, margins.VARIANCE),
         subject="smoothed targets",
         holds="give gradients of a smaller variance",
         fails="give gradients of a larger variance",

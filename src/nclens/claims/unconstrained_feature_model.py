@@ -14,7 +14,24 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.cross_entropy_vs_label_smoothing import PAPER
-from nclens.claims.verdict import MODEL, Claim, Comparison, Measure, Verdict, decide, judge_pairs, log_ratio, within
+from nclens.claims.margins import ITERATIONS
+from nclens.claims.verdict import (
+    IDENTICAL,
+    MODEL,
+    NOT_MEASURED,
+    NOT_REACHED,
+    Claim,
+    Comparison,
+    Measure,
+    Reason,
+    Verdict,
+    decide,
+    judge_pairs,
+    judge_within,
+    largest_p,
+    log_ratio,
+    why,
+)
 from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER, PREDICTED
 
 OWN = "Our own, on the unconstrained feature model"
@@ -62,7 +79,8 @@ def closed_form_is_minimum(comparison: Comparison) -> list[Measure]:
         verdict = "supported" if effect <= THEORY_TOLERANCE else "contradicted"
         where = f"{_name(str(worst['quantity']))} of {comparison.label(str(worst['loss']))}"
         note = f"largest for {where}; up to {THEORY_TOLERANCE:g} counts as equal"
-    return [_theory_measure("largest_relative_error", effect, "relative error", math.nan, verdict, note)]
+    reason: Reason = NOT_MEASURED if verdict == "inconclusive" else ""
+    return [_theory_measure("largest_relative_error", effect, "relative error", math.nan, verdict, note, reason)]
 
 
 def is_better_conditioned_and_faster(comparison: Comparison) -> list[Measure]:
@@ -112,10 +130,14 @@ def is_predicted(comparison: Comparison) -> list[Measure]:
 
 def gap_and_confidence(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     """Combine C7: supported when logit gap and confidence are, contradicted when one of them is."""
-    decisive = [measure for measure in measures if measure.quantity.startswith(DECISIVE)]
+    decisive = _decisive(measures)
     rest = [measure for measure in measures if measure not in decisive]
     note = "; ".join(f"{measure.quantity}: {measure.verdict}" for measure in [*decisive, *rest])
     return _conjunction([measure.verdict for measure in decisive]), note or "not measured"
+
+
+def _decisive(measures: Sequence[Measure]) -> list[Measure]:
+    return [measure for measure in measures if measure.quantity.startswith(DECISIVE)]
 
 
 def _conditioning(
@@ -131,7 +153,9 @@ def _conditioning(
     if descents is not None:
         notes += _explanations(comparison, quantity, descents, speeds)
     notes.append(CONDITION_NUMBERS[quantity].definition)
-    return _theory_measure(quantity, effect, "ratio", 1.0, decide(effect, effect, 1.0, "below"), "; ".join(notes))
+    verdict = decide(effect, effect, 1.0, "below")
+    reason: Reason = "" if verdict != "inconclusive" else IDENTICAL if math.isfinite(effect) else NOT_MEASURED
+    return _theory_measure(quantity, effect, "ratio", 1.0, verdict, "; ".join(notes), reason)
 
 
 def _explanations(
@@ -185,7 +209,7 @@ def _speed(comparison: Comparison, quantity: str, what: str, iterations: pd.Data
     ]
     if not reached:
         note = f"{what}; no tolerance that every descent of both losses reached"
-        return _theory_measure(quantity, math.nan, "ratio of iterations", 1.0, "inconclusive", note)
+        return _theory_measure(quantity, math.nan, "ratio of iterations", 1.0, "inconclusive", note, NOT_REACHED)
     goal = min(reached)
     effects = {
         int(start): log_ratio(value, baseline)
@@ -239,19 +263,18 @@ def _prediction(comparison: Comparison, rows: pd.DataFrame, quantity: str, penal
     seeds = rows[rows["seed"].isin(comparison.seeds)].set_index("seed")
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = seeds["measured"].astype(float) / seeds["predicted"].astype(float) - 1
-    found = judge_pairs(
+    return judge_within(
         f"{quantity}_by_{penalties}_penalties",
         {int(str(seed)): float(error) for seed, error in errors.items()},
         comparison.seeds,
+        PREDICTION_TOLERANCE,
         scale="difference",
-        claimed="below",
         unit="relative error",
         notes=[
             f"smoothing {rows['smoothing'].iloc[0]:g}, mean measured {seeds['measured'].mean():.3g}, predicted "
             f"{seeds['predicted'].mean():.3g}; {PENALTIES[penalties]}"
         ],
     )
-    return replace(found, verdict=within(found.low, found.high, PREDICTION_TOLERANCE))
 
 
 def _unanimous(measures: Sequence[Measure]) -> Verdict:
@@ -277,8 +300,10 @@ def _losses(comparison: Comparison) -> tuple[str, str]:
     return comparison.loss, comparison.baseline
 
 
-def _theory_measure(quantity: str, effect: float, unit: str, null: float, verdict: Verdict, note: str) -> Measure:
-    return Measure(quantity, effect, math.nan, math.nan, unit, null, None, verdict, note)
+def _theory_measure(
+    quantity: str, effect: float, unit: str, null: float, verdict: Verdict, note: str, reason: Reason
+) -> Measure:
+    return Measure(quantity, effect, math.nan, math.nan, unit, null, None, verdict, note, reason=reason)
 
 
 def _name(quantity: str) -> str:
@@ -336,6 +361,7 @@ CLAIMS = (
         subject="label smoothing",
         holds="is better conditioned and faster in the unconstrained feature model",
         fails="is not both better conditioned and faster in the unconstrained feature model",
+        margins={f"iterations_{distance}_{step}": ITERATIONS for distance in DISTANCES for step in STEP_RULES.values()},
         below={"kappa_": "better conditioned", "iterations_": "faster"},
         figures=("ufm_dynamics", "ufm_conditioning"),
         combine=halves,
@@ -350,7 +376,8 @@ CLAIMS = (
         "(explicit), or, where training had plain weight decay, fitted for each seed to its networks at the other "
         "smoothings (effective), so that no prediction has seen what it predicts. A measure is supported when its "
         f"whole interval lies within ±{PREDICTION_TOLERANCE:.0%}, contradicted when the whole interval lies beyond. "
-        "The claim is supported when both measures are, contradicted when one of them is, and otherwise inconclusive. "
+        "The claim is supported when both measures are, contradicted when one of them is, and otherwise inconclusive; "
+        "its p value is the larger one of the two, of the t tests against the ends of the range. "
         "Confidences near 1 differ little in relative terms: there the gap is the sharper of the two. The norms are "
         "shown as well and decide nothing.",
         is_predicted,
@@ -364,6 +391,8 @@ CLAIMS = (
         fails="does not predict both the logit gap and the confidence of the networks",
         figures=("theory_error", "smoothing_calibration"),
         combine=gap_and_confidence,
+        why=lambda verdict, measures: why(verdict, _decisive(measures)),
+        p=lambda measures: largest_p(_decisive(measures)),
         paired=False,
     ),
 )

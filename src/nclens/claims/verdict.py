@@ -3,24 +3,37 @@
 A measure is supported when its whole 95% interval over paired seeds lies on the side of no effect that the claim names,
 contradicted when the whole interval lies on the other side, and inconclusive otherwise, as it is under three pairs. A
 claim is supported when its main measure is supported and no other is contradicted, contradicted when its main measure
-is, and inconclusive otherwise. `RULES` says the same with every special case, so that a page of results can quote it.
+is, and inconclusive otherwise, with its reason. `RULES` says the same with every special case, so that a page of
+results can quote it.
 """
 
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
+from nclens.claims.margins import Margin
 from nclens.claims.measurements import Measurements
-from nclens.metrics.intervals import t_interval
+from nclens.metrics.intervals import EQUIVALENCE, holm, t_interval, t_test
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
 Scale = Literal["ratio", "difference", "correlation"]
+Reason = Literal[
+    "",
+    "too few seeds",
+    "no effect beyond the margin",
+    "measures disagree",
+    "identical networks",
+    "below the resolution",
+    "level not reached",
+    "not measured",
+    "not testable",
+]
 
 TOUCHING = 1e-12  # relative: closer to the null than this is rounding
 FEWEST_PAIRS = 3
@@ -28,6 +41,30 @@ NO_EFFECT: dict[Scale, float] = {"ratio": 1.0, "difference": 0.0, "correlation":
 LEAST: dict[Scale, float] = {"ratio": 0.0, "difference": -math.inf, "correlation": -1.0}
 MOST: dict[Scale, float] = {"ratio": math.inf, "difference": math.inf, "correlation": 1.0}
 LARGEST_CORRELATION = 1 - 1e-12  # in size; closer to 1 is rounding, and has no finite z
+NEGLIGIBLE = 0.01
+"""A share below this part of the value that it is compared with counts as that: near 0, factors mean nothing."""
+
+TOO_FEW: Final = "too few seeds"
+EQUIVALENT: Final = "no effect beyond the margin"
+DISAGREE: Final = "measures disagree"
+IDENTICAL: Final = "identical networks"
+RESOLUTION: Final = "below the resolution"
+NOT_REACHED: Final = "level not reached"
+NOT_MEASURED: Final = "not measured"
+NOT_TESTABLE: Final = "not testable"
+
+REASONS: dict[Reason, str] = {
+    TOO_FEW: "the interval contains both no effect and effects that count, or there are fewer than three pairs of runs",
+    EQUIVALENT: "two one-sided t tests at 5% show that the effect is smaller than the measure's margin",
+    DISAGREE: "the main measure supports the claim and another contradicts it",
+    IDENTICAL: "in every seed both runs have the same values at every snapshot so far, as two-stage and constant "
+    "smoothing have before the drop",
+    RESOLUTION: "what the measurement resolves, such as a step between snapshots, is wider than the seeds' interval",
+    NOT_REACHED: "some runs never reach the level",
+    NOT_MEASURED: "a value is missing or not finite",
+    NOT_TESTABLE: "a premise of the claim's rule does not hold",
+}
+"""Why a verdict is inconclusive -> what that means."""
 
 AGAINST = " against "
 """Between the two models of a comparison, the loss's and the baseline's, in the column `model`; no name has it."""
@@ -43,16 +80,30 @@ NC0 = ("loss", "seed", "epoch", "reference", "measured", "predicted", "rounding"
 
 RULES: dict[str, str] = {
     "Effect": "A loss is compared with the baseline seed by seed: by the difference of the two numbers or, where they "
-    "are positive, by their ratio, which is averaged over seeds on the log scale.",
-    "Interval": "The 95% interval is Student's t interval of the mean of the paired differences or log ratios. An "
-    "interval narrower than what the measurement resolves (one step between snapshots, or between checkpoints of a "
-    "descent) is widened to it.",
+    "are positive, by their ratio, which is averaged over seeds on the log scale. So are shares of a highest value and "
+    "distances relative to a closed form; below a hundredth of the value that they are compared with they count as "
+    "that hundredth, since factors mean nothing near 0. Relative errors with a sign are averaged as they are.",
+    "Interval": "The 95% interval is Student's t interval of the mean of the paired differences or log ratios; that of "
+    "a ratio is taken on the log scale and stays above 0. An interval narrower than what the measurement resolves (one "
+    "step between snapshots, or between checkpoints of a descent) is widened to it, of a ratio on the log scale.",
     "Measure": "A measure is supported when its whole interval lies on the side of no effect that the claim names, "
     "contradicted when the whole interval lies on the other side, and inconclusive otherwise. Under three pairs of "
     "runs there is no interval and the measure is inconclusive.",
     "Claim": "A claim is supported when its main measure, the first, is supported and no other is contradicted; "
     "contradicted when its main measure is contradicted; and inconclusive otherwise. The measures that differ from the "
     "main one are named. The number of measures is not corrected for. Claims with another rule state it below.",
+    "Inconclusive": "For one of these reasons. "
+    + " ".join(f"{reason[0].upper()}{reason[1:]}: {what}." for reason, what in REASONS.items())
+    + " Of a claim it is the reason of its main measure, unless that is decided.",
+    "Margin": "The size below which an effect does not count, fixed for each measure and listed in docs/claims.md. It "
+    "says why a measure is inconclusive and decides no verdict. The two one-sided tests compare the 90% interval with "
+    "it; intervals shown are of 95%. A measure whose rule compares it with another value than no effect has none.",
+    "Smallest effect": "Half the width of the 95% interval, of a ratio as a factor: what an effect, as far from the "
+    "null value as this, needs at least to be seen at the spread of these seeds.",
+    "Correction": "Verdicts use the interval of each measure as it is, unless the claim's rule says otherwise. Beside "
+    "them are the p value of the claim, that of its main measure's two-sided t test against the null value unless the "
+    "rule says otherwise, and the same by Holm's method over all claims and comparisons of the study that rest on "
+    "seeds; one without a p value counts as 1 there. An interval that is widened or open has no p value.",
     "Pairs": "Where a claim compares two kinds of losses, each loss is compared with those of the other kind that "
     "start from the same strength or, where there are none, with all of the other kind. Losses under different "
     "optimisers are compared by the claims on optimisers alone; where the baseline has another optimiser than a loss, "
@@ -82,6 +133,12 @@ class Measure:
         seeds: number of pairs of runs; None for theory.
         verdict: supported, contradicted or inconclusive.
         note: what a reader has to know in addition to the numbers.
+        scale: of the effect; empty for theory.
+        reason: why it is inconclusive; empty where it is not.
+        margin: size below which an effect does not count, a difference or a factor; nan where there is none.
+        smallest: half the width of the 95% interval, a difference or a factor; nan where that is none or is open.
+        p: p value of the two-sided t test against `null`; nan where the interval is not Student's.
+        narrow: ends of the 90% interval, of two one-sided tests; nan where there is none.
     """
 
     quantity: str
@@ -93,6 +150,12 @@ class Measure:
     seeds: int | None
     verdict: Verdict
     note: str = ""
+    scale: Scale | Literal[""] = ""
+    reason: Reason = ""
+    margin: float = math.nan
+    smallest: float = math.nan
+    p: float = math.nan
+    narrow: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -176,7 +239,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A row of the table of claims: a claim's overall verdict (level `claim`), or one of its measures (`measure`)."""
+    """A row of the table of claims: a claim's overall verdict (level `claim`), or one of its measures (`measure`).
+
+    `p_holm`, of claims alone, is p corrected by Holm's method over the study; the other numbers are a `Measure`'s.
+    """
 
     claim: str
     paper: str
@@ -196,6 +262,12 @@ class ClaimRow:
     seeds: int | None
     verdict: Verdict
     note: str
+    scale: Scale | Literal[""] = ""
+    reason: Reason = ""
+    margin: float = math.nan
+    smallest: float = math.nan
+    p: float = math.nan
+    p_holm: float = math.nan
 
 
 def decide(low: float, high: float, null: float, claimed: Side) -> Verdict:
@@ -218,6 +290,14 @@ def _exp(value: float) -> float:
 
 SHOWN: dict[Scale, Callable[[float], float]] = {"ratio": _exp, "difference": float, "correlation": math.tanh}
 """From the scale on which effects are averaged to the one on which they are shown."""
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+AVERAGED: dict[Scale, Callable[[float], float]] = {"ratio": _log, "difference": float, "correlation": math.atanh}
+"""The inverse of `SHOWN`."""
 
 
 def log_ratio(value: float, baseline: float) -> float:
@@ -248,6 +328,8 @@ def judge_pairs(
     unit: str,
     only_above: Collection[int] = (),
     only_below: Collection[int] = (),
+    identical: Collection[int] = (),
+    undefined: Mapping[int, Reason] | None = None,
     resolution: float = 0.0,
     null: float | None = None,
     notes: Sequence[str] = (),
@@ -265,6 +347,8 @@ def judge_pairs(
         unit: unit of the effect.
         only_above: seeds whose effect is only known to lie above both the number given and no effect.
         only_below: seeds whose effect is only known to lie below both.
+        identical: seeds whose two runs have the same values so far.
+        undefined: seed -> why its effect is not finite; by default it is not measured.
         resolution: what the measurement resolves, in the unit shown (of a ratio and not of its log).
         null: the value that the interval is compared with, in the unit shown: a margin of ours; by default no effect.
         notes: remarks that open the note.
@@ -275,37 +359,151 @@ def judge_pairs(
     if unknown := sorted(set(effects) - set(seeds)):
         raise ValueError(f"{quantity}: effects of the seeds {unknown}; allowed: {list(seeds)}")
     null = NO_EFFECT[scale] if null is None else null
-    shown = SHOWN[scale]
     remarks = list(notes)
     if missing := [seed for seed in seeds if seed not in effects]:
         remarks.append(f"left out, a run is missing: {named_seeds(missing)}")
-    undefined = [seed for seed, effect in effects.items() if not math.isfinite(effect)]
     values = list(effects.values())
-    verdict: Verdict = "inconclusive"
-    effect = low = high = math.nan
-    if undefined:
-        remarks.append(f"no finite effect: {named_seeds(undefined)}")
-    elif len(values) < FEWEST_PAIRS:
-        effect = shown(float(np.mean(values))) if values else math.nan
+    nothing = Measure(quantity, math.nan, math.nan, math.nan, unit, null, len(values), "inconclusive", scale=scale)
+    if lacking := [seed for seed, effect in effects.items() if not math.isfinite(effect)]:
+        remarks.append(f"no finite effect: {named_seeds(lacking)}")
+        reason = (undefined or {}).get(lacking[0], NOT_MEASURED)
+        return replace(nothing, note="; ".join(remarks), reason=reason)
+    if len(values) < FEWEST_PAIRS:
         remarks.append(f"no interval under {FEWEST_PAIRS} pairs of runs")
-    else:
-        effect, low, high = (shown(end) for end in t_interval(values))
-        if high - low < resolution:
-            remarks.append(f"interval widened from [{low:.3g}, {high:.3g}] to what the measurement resolves")
-            low, high = _widened(low, high, resolution, LEAST[scale], MOST[scale])
-        above, below = ([seed for seed in effects if seed in known] for known in (only_above, only_below))
-        high = MOST[scale] if above else high
-        low = LEAST[scale] if below else low
-        verdict = decide(low, high, null, claimed)
-        # Each pair is known to lie on one side of no effect, also where the resolution would put an end beyond it.
-        none = NO_EFFECT[scale]
-        if len(above) == len(values):
-            low = max(low, none)
-            verdict = decide(math.nextafter(low, math.inf), math.inf, null, claimed)
-        elif len(below) == len(values):
-            high = min(high, none)
-            verdict = decide(-math.inf, math.nextafter(high, -math.inf), null, claimed)
-    return Measure(quantity, effect, low, high, unit, null, len(values), verdict, "; ".join(remarks))
+        effect = SHOWN[scale](float(np.mean(values))) if values else math.nan
+        reason = TOO_FEW if values else NOT_MEASURED
+        return replace(nothing, effect=effect, note="; ".join(remarks), reason=reason)
+    found, remark = _averaged(nothing, values, scale, claimed, resolution)
+    above, below = ([seed for seed in effects if seed in known] for known in (only_above, only_below))
+    if above or below:
+        found = _opened(found, len(above) / len(values), len(below) / len(values), scale, claimed)
+    elif remark and found.reason:
+        found = replace(found, reason=RESOLUTION)
+    if found.reason and all(seed in identical for seed in effects):
+        found = replace(found, reason=IDENTICAL)
+    return replace(found, note="; ".join([*remarks, *remark]))
+
+
+def _averaged(
+    measure: Measure, values: Sequence[float], scale: Scale, claimed: Side, resolution: float
+) -> tuple[Measure, list[str]]:
+    """Return a measure with the mean of its values and their intervals, and a remark where these are widened."""
+    shown = SHOWN[scale]
+    mean, low, high = t_interval(values)
+    # Half of what the measurement resolves, on the scale of the mean: e^(m + h) - e^(m - h) = 2 e^m sinh h.
+    least = math.asinh(resolution / 2 * _exp(-mean)) if scale == "ratio" else resolution / 2
+    half, remark = (high - low) / 2, []
+    narrow = t_interval(values, EQUIVALENCE)[1:]
+    p = t_test(values, AVERAGED[scale](measure.null))
+    if half < least:
+        remark = [f"interval widened from [{shown(low):.3g}, {shown(high):.3g}] to what the measurement resolves"]
+        half, p = least, math.nan
+        low, high = mean - half, mean + half
+        narrow = min(narrow[0], low), max(narrow[1], high)
+    ends = shown(low), shown(high)
+    verdict = decide(*ends, measure.null, claimed)
+    return replace(
+        measure,
+        effect=shown(mean),
+        low=ends[0],
+        high=ends[1],
+        verdict=verdict,
+        reason=TOO_FEW if verdict == "inconclusive" else "",
+        smallest=shown(half),
+        p=p,
+        narrow=(shown(narrow[0]), shown(narrow[1])),
+    ), remark
+
+
+def _opened(measure: Measure, above: float, below: float, scale: Scale, claimed: Side) -> Measure:
+    """Return a measure of whose pairs a share is only known to lie above both its number and no effect, or below."""
+    low = LEAST[scale] if below else measure.low
+    high = MOST[scale] if above else measure.high
+    verdict = decide(low, high, measure.null, claimed)
+    # Each pair is known to lie on one side of no effect, also where the resolution would put an end beyond it.
+    none = NO_EFFECT[scale]
+    if above == 1:
+        low = max(low, none)
+        verdict = decide(math.nextafter(low, math.inf), math.inf, measure.null, claimed)
+    elif below == 1:
+        high = min(high, none)
+        verdict = decide(-math.inf, math.nextafter(high, -math.inf), measure.null, claimed)
+    reason: Reason = NOT_REACHED if verdict == "inconclusive" else ""
+    nan = math.nan
+    found = replace(measure, low=low, high=high, verdict=verdict, reason=reason)
+    return replace(found, smallest=nan, p=nan, narrow=(nan, nan))
+
+
+def judge_shares(
+    quantity: str,
+    shares: Mapping[int, float],
+    seeds: Sequence[int],
+    null: float,
+    *,
+    claimed: Side,
+    unit: str,
+    notes: Sequence[str] = (),
+) -> Measure:
+    """Judge numbers that are 0 or more and are compared with a positive one, on the log scale, by `judge_pairs`.
+
+    A share below `NEGLIGIBLE * null` counts as that, and the note says so.
+
+    Args:
+        shares: seed -> share; one that is negative or not finite has no effect.
+        null: the value that the interval is compared with.
+        quantity, seeds, claimed, unit, notes: as in `judge_pairs`.
+    """
+    least = NEGLIGIBLE * null
+    effects = {seed: log_ratio(max(share, least), 1.0) if share >= 0 else math.nan for seed, share in shares.items()}
+    small = [seed for seed, share in shares.items() if 0 <= share < least]
+    notes = [*notes, *([f"below {least:g}, which it counts as: {named_seeds(small)}"] if small else [])]
+    return judge_pairs(quantity, effects, seeds, scale="ratio", claimed=claimed, unit=unit, null=null, notes=notes)
+
+
+def judge_within(
+    quantity: str,
+    effects: Mapping[int, float],
+    seeds: Sequence[int],
+    margin: float,
+    *,
+    scale: Scale,
+    unit: str,
+    notes: Sequence[str] = (),
+) -> Measure:
+    """Judge the claim that an effect is within a margin of no effect by the 95% interval, as `within` says.
+
+    Its p value is the larger one of the t tests against the two ends of the margin: it is below 0.05 where the interval
+    lies between them or beyond.
+
+    Args:
+        quantity, effects, seeds, scale, unit, notes: as in `judge_pairs`.
+        margin: the largest size that counts as no effect, in the unit shown: a difference or a factor.
+    """
+    found = judge_pairs(quantity, effects, seeds, scale=scale, claimed="below", unit=unit, notes=notes)
+    if math.isnan(found.low):
+        return found
+    averaged = AVERAGED[scale]
+    size = averaged(margin)
+    verdict = within(averaged(found.low), averaged(found.high), size)
+    p = max(t_test(list(effects.values()), end) for end in (-size, size))
+    return replace(found, verdict=verdict, reason=TOO_FEW if verdict == "inconclusive" else "", p=p)
+
+
+def not_testable(measure: Measure) -> Measure:
+    """Return a measure without interval and inconclusive, since a premise of its claim does not hold."""
+    nan = math.nan
+    numbers: dict[str, Any] = dict.fromkeys(("low", "high", "smallest", "p"), nan)
+    return replace(measure, **numbers, narrow=(nan, nan), verdict="inconclusive", reason=NOT_TESTABLE)
+
+
+def against_margin(measure: Measure, margin: Margin | None) -> Measure:
+    """Return a measure with its margin, and what two one-sided tests against it say of why it is inconclusive."""
+    if margin is None or measure.scale not in NO_EFFECT or measure.null != NO_EFFECT[measure.scale]:
+        return measure
+    low, high = (1 / margin.size, margin.size) if measure.scale == "ratio" else (-margin.size, margin.size)
+    equivalent = low < measure.narrow[0] and measure.narrow[1] < high
+    small = equivalent and measure.reason in (TOO_FEW, RESOLUTION)
+    return replace(measure, margin=margin.size, reason=EQUIVALENT if small else measure.reason)
 
 
 def within(low: float, high: float, margin: float) -> Verdict:
@@ -332,6 +530,33 @@ def overall(measures: Sequence[Measure]) -> tuple[Verdict, str]:
     return verdict, "; ".join([*parts, *differing, *filter(None, [main.note])])
 
 
+def why(verdict: Verdict, measures: Sequence[Measure]) -> Reason:
+    """Return why a claim is inconclusive: its main measure's reason or, where that is decided, what keeps it open."""
+    if verdict != "inconclusive":
+        return ""
+    if not measures:
+        return NOT_MEASURED
+    if measures[0].reason:
+        return measures[0].reason
+    if {"supported", "contradicted"} <= {measure.verdict for measure in measures}:
+        return DISAGREE
+    return next((measure.reason for measure in measures if measure.reason), DISAGREE)
+
+
+def of_the_main_one(measures: Sequence[Measure]) -> float:
+    """Return the p value of the main measure."""
+    return measures[0].p
+
+
+def largest_p(measures: Sequence[Measure]) -> float:
+    """Return the largest p value, that all measures are what the claim says; nan where one has none, or there are none.
+
+    An intersection-union test: Berger, Multiparameter Hypothesis Testing and Acceptance Sampling, 1982.
+    """
+    values = [measure.p for measure in measures]
+    return max(values) if values and not any(map(math.isnan, values)) else math.nan
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim of a paper and how it is judged: everything that is specific to it.
@@ -342,6 +567,8 @@ class Claim:
         statement: what it says, in one sentence.
         rule: what is measured for it.
         measures: Comparison -> the measures, the main one first; none where the claim does not apply.
+        margins: quantity of a measure -> the size below which its effect does not count, as `labels` has its name; none
+            for theory, and where the rule compares the measure with another value than no effect.
         labels: quantity of a measure -> what a reader calls it. Every quantity that `measures` can return has a label;
             of a quantity with a probe's name after a slash, the part before the slash has it.
         subject, holds, fails: of the sentence that sums a study up: subject, and predicate where the claim is supported
@@ -351,6 +578,8 @@ class Claim:
         place: where the paper makes the claim, or what it measures it by; empty where this is not known.
         figures: stems of the figures in which the claim can be seen, the best first.
         combine: measures -> the claim's verdict and a note on it.
+        why: the claim's verdict, measures -> why it is inconclusive.
+        p: measures -> the claim's p value; nan where it has none.
         paired: whether it compares a loss with a baseline; else it is on a single loss.
         compared: kinds of losses that a paired claim is on; empty for all but students.
         excluded: kinds of losses that it is not on.
@@ -374,6 +603,9 @@ class Claim:
     place: str = ""
     figures: tuple[str, ...] = ()
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
+    why: Callable[[Verdict, Sequence[Measure]], Reason] = why
+    p: Callable[[Sequence[Measure]], float] = of_the_main_one
+    margins: Mapping[str, Margin] = field(default_factory=dict)
     paired: bool = True
     compared: tuple[str, ...] = ("ls", "ls_linear")
     excluded: tuple[str, ...] = ()
@@ -400,6 +632,10 @@ class Claim:
         if name not in self.labels:
             raise ValueError(f"claim {self.id}: the measure {name!r} has no label; known: {', '.join(self.labels)}")
         return f"{self.labels[name]} ({probe})" if probe else self.labels[name]
+
+    def margin(self, quantity: str) -> Margin | None:
+        """Return the size below which a quantity's effect does not count."""
+        return self.margins.get(quantity.partition("/")[0])
 
     def labelled(self, note: str, quantities: Iterable[str]) -> str:
         """Return a note with quantities called by their labels."""
@@ -476,6 +712,7 @@ def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
         return []
     for measure in measures:
         claim.label(measure.quantity)
+    measures = [against_margin(measure, claim.margin(measure.quantity)) for measure in measures]
     verdict, note = claim.combine(measures)
     note = claim.labelled(note, [measure.quantity for measure in measures])
     if len(comparison.networks) > 1:
@@ -484,22 +721,36 @@ def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:
     def row(level: Literal["claim", "measure"], measure: Measure) -> ClaimRow:
         model = AGAINST.join(comparison.networks)
         names = (comparison.experiment, comparison.dataset, model, comparison.baseline, comparison.loss)
-        return ClaimRow(claim.id, claim.paper, claim.statement, *names, level, **asdict(measure))
+        numbers = {name: value for name, value in vars(measure).items() if name != "narrow"}
+        return ClaimRow(claim.id, claim.paper, claim.statement, *names, level, **numbers)
 
-    head = asdict(measures[0]) | {"quantity": "", "verdict": verdict, "note": note}
-    return [row("claim", Measure(**head)), *(row("measure", measure) for measure in measures)]
+    reason, p = claim.why(verdict, measures), claim.p(measures)
+    head = replace(measures[0], quantity="", verdict=verdict, note=note, reason=reason, p=p)
+    return [row("claim", head), *(row("measure", measure) for measure in measures)]
+
+
+def corrected(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
+    """Return the rows of a study with p corrected by Holm's method over its claims, each with its p value.
+
+    A claim that rests on seeds and has no p value is counted with p = 1; theory is not counted.
+    """
+    counted = [place for place, row in enumerate(rows) if row.level == "claim" and row.seeds is not None]
+    values = holm([1.0 if math.isnan(rows[place].p) else rows[place].p for place in counted])
+    found = dict(zip(counted, values, strict=True))
+    return [
+        replace(row, p_holm=found[place]) if place in found and not math.isnan(row.p) else row
+        for place, row in enumerate(rows)
+    ]
+
+
+NUMBERS = ("effect", "low", "high", "null", "margin", "smallest", "p", "p_holm")
+"""Columns of the table of claims that are numbers, besides the number of seeds."""
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
     """Return the rows as a table; the number of seeds is a nullable integer, undefined numbers are missing."""
     table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(ClaimRow)])
-    return table.astype({"seeds": "Int64"} | dict.fromkeys(("effect", "low", "high", "null"), "float64"))
-
-
-def _widened(low: float, high: float, width: float, least: float, most: float) -> tuple[float, float]:
-    """Widen an interval about its centre to a width; its ends stay within the range."""
-    more = (width - (high - low)) / 2
-    return max(low - more, least), min(high + more, most)
+    return table.astype({"seeds": "Int64"} | dict.fromkeys(NUMBERS, "float64"))
 
 
 def named_seeds(seeds: Collection[int]) -> str:

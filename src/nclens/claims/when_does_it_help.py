@@ -6,18 +6,18 @@ How each claim is measured, and every margin, is our choice, stated in its `rule
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from nclens.claims import margins
 from nclens.claims.effects import curves_of, final
-from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, log_ratio, within
+from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs, judge_within, log_ratio
 
 PAPER = "When Does Label Smoothing Help? (arXiv 1906.02629)"
 
-ECE_MARGIN = 0.01
+ECE_MARGIN = margins.ECE.size
 """A calibration error that is higher by less counts as no worse; the paper itself has .024 and .021."""
-INFORMATION_MARGIN = 0.1
+INFORMATION_MARGIN = margins.INFORMATION.size
 """Nats about log 2 that count as near it: about the bias of the estimate at five draws."""
 ONE = "ece_by_temperature/1"
 """A metric that each probe of decoding has."""
@@ -67,8 +67,16 @@ def erases_information(comparison: Comparison) -> list[Measure]:
         own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
         effects = {seed: value - math.log(2) for seed, value in own.items()}
         suffix = metric.removeprefix("mutual_information")
-        found = _difference(comparison, f"mutual_information_minus_log_2{suffix}", effects, "nats")
-        measures.append(replace(found, verdict=within(found.low, found.high, INFORMATION_MARGIN)))
+        measures.append(
+            judge_within(
+                f"mutual_information_minus_log_2{suffix}",
+                effects,
+                comparison.seeds,
+                INFORMATION_MARGIN,
+                scale="difference",
+                unit="nats",
+            )
+        )
         effects = {seed: own[seed] - base[seed] for seed in own if seed in base}
         measures.append(_difference(comparison, metric, effects, "nats"))
     return measures
@@ -196,12 +204,10 @@ def bends_similar_classes(comparison: Comparison) -> list[Measure]:
     )
     unit, seeds = "ratio of variances", comparison.seeds
     bent = judge_pairs("bent_test", own, seeds, scale="ratio", claimed="below", unit=unit, null=1 / ROUND)
-    straight = judge_pairs("round_test", base, seeds, scale="ratio", claimed="below", unit=unit)
-    low, high = (log_ratio(end, 1.0) for end in (straight.low, straight.high))
     return [
         final(comparison, "test", "arc_ratio", scale="ratio", quantity="arc_ratio_test"),
         bent,
-        replace(straight, verdict=within(low, high, math.log(ROUND))),
+        judge_within("round_test", base, seeds, ROUND, scale="ratio", unit=unit),
         final(comparison, "train", "arc_ratio", scale="ratio", quantity="arc_ratio_train"),
     ]
 
@@ -327,6 +333,9 @@ CLAIMS = (
             "template_spread_test": "spread of the clusters on the templates, test set",
             "nc1_quotient_train": "spread of the clusters in all directions, training set",
         },
+        margins=dict.fromkeys(
+            ("template_spread_train", "template_spread_test", "nc1_quotient_train"), margins.COLLAPSE
+        ),
         subject="label smoothing",
         holds="draws tighter clusters",
         fails="draws looser clusters",
@@ -347,6 +356,7 @@ CLAIMS = (
             "mutual_information_minus_log_2": "mutual information, above log 2",
             "mutual_information": "mutual information, above the baseline's",
         },
+        margins={"mutual_information": margins.INFORMATION},
         subject="label smoothing",
         holds="erases information on single inputs",
         fails="does not erase the information on single inputs",
@@ -370,6 +380,10 @@ CLAIMS = (
             "temperatures",
             "teacher_error": "the teacher's error, against cross entropy's",
         },
+        margins=dict.fromkeys(
+            ("student_error_against_best_temperature", "student_error_against_mean_temperature", "teacher_error"),
+            margins.ERROR,
+        ),
         subject="a smoothed teacher",
         holds="teaches worse than one trained with cross entropy",
         fails="teaches better than one trained with cross entropy",
@@ -405,6 +419,7 @@ CLAIMS = (
         "ones, at temperature 1.",
         calibrates_tokens,
         labels={"token_ece": "ECE of the next token"},
+        margins={"token_ece": margins.ECE},
         subject="label smoothing",
         holds="calibrates the next token better",
         fails="calibrates the next token worse",
@@ -428,6 +443,10 @@ CLAIMS = (
             "softened_error": "error of cross entropy at its best T above 1, against T = 1",
             "softened_error_left": "error of cross entropy at its best T above 1, against label smoothing",
         },
+        margins={
+            **dict.fromkeys(("softened_ece", "softened_ece_left"), margins.ECE),
+            **dict.fromkeys(("softened_error", "softened_error_left"), margins.ERROR),
+        },
         subject="a temperature above 1",
         holds="calibrates cross entropy",
         fails="does not calibrate cross entropy",
@@ -448,6 +467,7 @@ CLAIMS = (
             "scaled_ece": "ECE at the best T other than 1, against T = 1",
             "scaled_error": "error at the best T other than 1, against T = 1",
         },
+        margins={"scaled_ece": margins.ECE, "scaled_error": margins.ERROR},
         subject="label smoothing",
         holds="is best at temperature 1",
         fails="is better at another temperature",
@@ -464,6 +484,7 @@ CLAIMS = (
         "temperature where label smoothing does best against the baseline in the mean over seeds.",
         costs_likelihood,
         labels={"token_nll": "NLL of the next token, at the T where label smoothing does best"},
+        margins={"token_nll": margins.NLL},
         subject="label smoothing",
         holds="has the worse likelihood at every temperature",
         fails="has the better likelihood at some temperature",
@@ -481,6 +502,7 @@ CLAIMS = (
         "of the highest BLEU; of equals the lower.",
         predicts_the_temperature,
         labels={"temperature_distance": "distance from the best temperature, ECE against NLL"},
+        margins={"temperature_distance": margins.TEMPERATURE},
         subject="the least calibration error",
         holds="predicts the best temperature of beam search better than the likelihood",
         fails="predicts the best temperature of beam search worse than the likelihood",
@@ -509,6 +531,7 @@ CLAIMS = (
             "round_test": "arc ratio of the baseline by itself, test set",
             "arc_ratio_train": "arc ratio of two similar classes, against the baseline's, training set",
         },
+        margins=dict.fromkeys(("arc_ratio_test", "arc_ratio_train"), margins.VARIANCE),
         subject="label smoothing",
         holds="draws similar classes into an arc",
         fails="draws similar classes into no flatter arc than the baseline",
@@ -526,6 +549,7 @@ CLAIMS = (
         "and 25.8 from the literature.",
         translates_better,
         labels={"bleu_difference": "BLEU at T = 1", "chrf_difference": "chrF at T = 1"},
+        margins=dict.fromkeys(("bleu_difference", "chrf_difference"), margins.TRANSLATION),
         subject="label smoothing",
         holds="raises the BLEU of beam search",
         fails="lowers the BLEU of beam search",

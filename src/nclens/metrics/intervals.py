@@ -8,16 +8,23 @@ from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 """Level of every interval over seeds."""
+EQUIVALENCE = 2 * CONFIDENCE - 1
+"""Level of the interval that two one-sided tests at 5% each (TOST) compare with their margins: 90%.
+
+Both tests reject where it lies between the margins. Source: Schuirmann, A Comparison of the Two One-Sided Tests
+Procedure and the Power Approach for Assessing the Equivalence of Average Bioavailability, 1987.
+"""
 ROUNDING = 4 * np.finfo(float).eps
 """Relative differences up to this one are of rounding, not of seeds."""
 
 
-def half_width(deviation: Any, count: Any) -> Any:
+def half_width(deviation: Any, count: Any, confidence: float = CONFIDENCE) -> Any:
     """Half the width of Student's t interval of a mean, t(0.975, n-1) s / √n, by scipy's quantile `stdtrit`.
 
     Args:
         deviation: standard deviation s of the values, with n - 1 in its denominator; a number or an array (G,).
         count: their number n, of the same shape.
+        confidence: level of the interval, in (0, 1); 0.95 has the quantile t(0.975, n-1).
 
     Returns:
         the half widths, of the same shape and in the unit of s; nan for n < 2.
@@ -27,15 +34,19 @@ def half_width(deviation: Any, count: Any) -> Any:
     """
     count = np.asarray(count, dtype=float)
     # `scipy.stats`, which gives the same, takes half a second to load.
-    quantile = stdtrit(np.where(count > 1, count - 1, np.nan), (1 + CONFIDENCE) / 2)
+    quantile = stdtrit(np.where(count > 1, count - 1, np.nan), (1 + confidence) / 2)
     return quantile * np.asarray(deviation, dtype=float) / np.sqrt(np.clip(count, 1, None))
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return (m, low, high): the mean and its 95% t interval, m ± t(0.975, n-1) s / √n.
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Return (m, low, high): the mean and its t interval, by default of 95%: m ± t(0.975, n-1) s / √n.
 
     s is the standard deviation with n - 1 in its denominator. Where all values are the same, up to rounding, the
     interval is a point.
+
+    Args:
+        values: at least two.
+        confidence: level of the interval, in (0, 1).
 
     Raises:
         ValueError: fewer than two values, or one that is not finite.
@@ -48,7 +59,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     if max(values) - min(values) <= ROUNDING * max(map(abs, values)):
         return (float(values[0]),) * 3
     mean = float(np.mean(values))
-    half = float(half_width(np.std(values, ddof=1), len(values)))
+    half = float(half_width(np.std(values, ddof=1), len(values), confidence))
     return mean, mean - half, mean + half
 
 

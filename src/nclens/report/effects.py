@@ -12,10 +12,13 @@ from typing import Any, Self
 import pandas as pd
 
 from nclens.claims import Claim
+from nclens.claims.verdict import EQUIVALENT
 from nclens.report.text import number
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 NOT_MEASURED = "not measured"
+LEAST_P = 1e-4
+"""Smaller p values are written as being below it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Effect:
         unit: of value, interval and null.
         null: the value of no effect that the interval is compared with; empty where there is none.
         seeds: number of pairs of runs; a dash for theory.
+        reason: why the verdict is inconclusive; empty where it is not.
+        smallest: the smallest effect that the seeds could have shown; empty without an interval.
+        p, p_holm: p value, and the same corrected by Holm's method over the study; empty where there is none.
     """
 
     value: str
@@ -35,20 +41,29 @@ class Effect:
     unit: str
     null: str
     seeds: str
+    reason: str = ""
+    smallest: str = ""
+    p: str = ""
+    p_holm: str = ""
 
     @classmethod
     def of(cls, row: Mapping[Any, Any]) -> Self:
-        """Return the effect of a row with the columns effect, low, high, unit, null and seeds."""
+        """Return the effect of a row with the numbers of the table of claims."""
         value, low, high, null, seeds = (_float(row[name]) for name in ("effect", "low", "high", "null", "seeds"))
         unit = "" if pd.isna(row["unit"]) else str(row["unit"])
+        smallest, margin, p, p_holm = (_float(row[name]) for name in ("smallest", "margin", "p", "p_holm"))
         # A ratio and a distance have no sign, a difference has.
         signed = unit.startswith("difference") or (null == 0 and not unit.startswith("ratio"))
         return cls(
             value="" if math.isnan(value) else number(value, signed=signed),
-            interval=_interval(low, high, signed),
+            interval=_interval(low, high, signed, "" if pd.isna(row["scale"]) else str(row["scale"])),
             unit=unit,
             null="" if math.isnan(null) else number(null, trim=True, signed=signed),
             seeds=number(seeds, 9, trim=True),
+            reason=_reason(row["reason"], row["scale"], margin),
+            smallest="" if math.isnan(smallest) else _size(smallest, row["scale"]),
+            p=_p(p),
+            p_holm=_p(p_holm),
         )
 
     @property
@@ -59,6 +74,18 @@ class Effect:
         ('0.402 [0.377, 0.429] ratio', 'not measured')
         """
         return " ".join(filter(None, (self.value, self.interval, self.unit))) if self.value else NOT_MEASURED
+
+    @property
+    def tests(self) -> str:
+        """Smallest effect and p values in one line; empty where there is none.
+
+        >>> Effect("0.402", "[0.377, 0.429]", "ratio", "1", "3", smallest="a factor of 1.07", p="0.012").tests
+        'smallest effect that these seeds could show: a factor of 1.07; p = 0.012'
+        """
+        smallest = f"smallest effect that these seeds could show: {self.smallest}" if self.smallest else ""
+        p, p_holm = (text if text.startswith("<") else text and f"= {text}" for text in (self.p, self.p_holm))
+        plain = f"p {p}" if p else ""
+        return "; ".join(filter(None, (smallest, f"{plain}, by Holm {p_holm}" if p_holm else plain)))
 
 
 def meaning(claim: Claim | None, quantity: str, null: str) -> str:
@@ -90,8 +117,29 @@ def _float(value: Any) -> float:
     return math.nan if value == "" or pd.isna(value) else float(value)
 
 
-def _interval(low: float, high: float, signed: bool) -> str:
+def _size(size: float, scale: Any) -> str:
+    """Return the size of an effect: of a ratio a factor, else a distance on both sides."""
+    return f"a factor of {number(size, trim=True)}" if scale == "ratio" else f"±{number(size, trim=True)}"
+
+
+def _reason(reason: Any, scale: Any, margin: float) -> str:
+    """Return why a verdict is inconclusive, with the margin in place of its mention."""
+    if pd.isna(reason):
+        return ""
+    if reason == EQUIVALENT and not math.isnan(margin):
+        return f"no effect beyond {_size(margin, scale)}"
+    return str(reason)
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return number(value, 2) if value >= LEAST_P else f"< {number(LEAST_P, trim=True)}"
+
+
+def _interval(low: float, high: float, signed: bool, scale: str) -> str:
     if math.isnan(low) or math.isnan(high):
         return ""
-    opening, closing = "[" if math.isfinite(low) else "(", "]" if math.isfinite(high) else ")"
+    is_open = math.isinf(low) or (scale == "ratio" and low == 0)
+    opening, closing = "(" if is_open else "[", "]" if math.isfinite(high) else ")"
     return f"{opening}{number(low, signed=signed)}, {number(high, signed=signed)}{closing}"

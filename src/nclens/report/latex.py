@@ -169,10 +169,16 @@ def verdicts_table(judged: Sequence[Mapping[str, Any]], keys: Mapping[str, str])
             cells = [escaped(row["apart"])] if apart else []
             against = f" against {labelled(row['baseline']['label'])}" if row["baseline"] else ""
             cells += [labelled(row["loss"]["label"]) + against, effect(row["effect"])]
-            lines.append(_row([*cells, math(row["effect"].seeds), row["verdict"]]))
-    columns = "@{}" + "l" * (len(head) - 3) + _wrapped(0.36) + "rl@{}"
+            lines.append(_row([*cells, math(row["effect"].seeds), _verdict(row)]))
+    columns = "@{}" + "l" * (len(head) - 3) + _wrapped(0.36) + "r" + _wrapped(0.2) + "@{}"
     body = "\n".join([f"\\begin{{tabular}}{{{columns}}}", r"\toprule", _row(head), r"\midrule", *lines])
     return f"{body}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Return a verdict, and why it is inconclusive."""
+    reason = row["effect"].reason
+    return f"{row['verdict']}: {escaped(reason)}" if reason else str(row["verdict"])
 
 
 def _spanning(columns: int, text: str, before: str = "") -> str:

@@ -41,10 +41,10 @@ def verdicts_page(
             _cells(row, row.statement, losses[id(row)], quantity, known)
             for row, quantity in zip(claims, main, strict=True)
         ]
-        parts.append(_table(cells, "Claim", "Statement"))
+        parts.append(_table(cells, ["Claim", "Statement"], ["p", "p, by Holm"]))
         parts.append("## Measures")
         cells = [_cells(row, _label(row, known), losses[id(row)], row.quantity, known) for row in measures]
-        parts.append(_table(cells, "Claim", "Measure"))
+        parts.append(_table(cells, ["Claim", "Measure"], ["p"]))
     parts.append("## How a verdict is reached")
     rules = rules_of({row.claim for row in rows}, known)
     parts.append("\n>\n".join(f"> **{name}.** {plainly(rule)}" for name, rule in rules.items()))
@@ -64,7 +64,10 @@ def _sentence(row: ClaimRow, losses: str) -> str:
     where = f"{row.dataset} with {row.model}, {losses}"
     null = f" (null value {effect.null})" if effect.value and effect.null else ""
     note = f"; {plainly(row.note)}" if row.note else ""
-    return f"**{row.claim} is {row.verdict}** on {where}: “{row.statement}” Effect: {effect.numbers}{null}{note}."
+    reason = f" ({effect.reason})" if effect.reason else ""
+    return (
+        f"**{row.claim} is {row.verdict}{reason}** on {where}: “{row.statement}” Effect: {effect.numbers}{null}{note}."
+    )
 
 
 def _cells(row: ClaimRow, what: str, losses: str, quantity: str, known: Mapping[str, Claim]) -> list[str]:
@@ -72,10 +75,13 @@ def _cells(row: ClaimRow, what: str, losses: str, quantity: str, known: Mapping[
     numbers = " ".join(filter(None, (effect.value or "–", effect.interval)))
     unit = "; ".join(filter(None, (effect.unit, meaning(known.get(row.claim), quantity, effect.null))))
     where = f"{row.dataset}, {row.model}"
-    return [row.claim, what, where, losses, numbers, unit, effect.seeds, row.verdict, plainly(row.note)]
+    found = f"{row.verdict}: {effect.reason}" if effect.reason else row.verdict
+    tests = [effect.smallest, effect.p, *([effect.p_holm] if row.level == "claim" else [])]
+    return [row.claim, what, where, losses, numbers, unit, effect.seeds, found, *tests, plainly(row.note)]
 
 
-def _table(rows: Sequence[Sequence[str]], *first: str) -> str:
-    heads = [*first, "Data, model", "Losses", "Effect [95% interval]", "Unit", "Seeds", "Verdict", "Note"]
+def _table(rows: Sequence[Sequence[str]], first: Sequence[str], p: Sequence[str]) -> str:
+    heads = [*first, "Data, model", "Losses", "Effect [95% interval]", "Unit", "Seeds", "Verdict"]
+    heads += ["Smallest effect that these seeds could show", *p, "Note"]
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

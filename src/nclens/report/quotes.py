@@ -89,8 +89,8 @@ def judged(claims: pd.DataFrame) -> Iterator[Quote]:
     """Yield the numbers of verdicts and measures, columns as in claims.csv.
 
     Paths are EXPERIMENT/CLAIM/..., of a measure EXPERIMENT/CLAIM/MEASURE/..., with effect, interval, low, high, unit,
-    null, seeds and verdict. Where a claim is on several losses of an experiment, its name is followed by the loss, and
-    where a loss is compared with several others, by the baseline too.
+    null, seeds, verdict, reason, smallest, p and p_holm. Where a claim is on several losses of an experiment, its name
+    is followed by the loss, and where a loss is compared with several others, by the baseline too.
     """
     heads = claims[claims["level"] == "claim"]
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -116,6 +116,8 @@ def _pair(row: Mapping[Any, Any]) -> tuple[str, str]:
 def _of_effect(path: str, row: Mapping[Any, Any]) -> Iterator[Quote]:
     effect = Effect.of(row)
     yield Quote(f"{path}/verdict", None, str(row["verdict"]))
+    if effect.reason:
+        yield Quote(f"{path}/reason", None, effect.reason)
     if not effect.value:
         return
     yield Quote(f"{path}/effect", float(row["effect"]), effect.value)
@@ -123,6 +125,9 @@ def _of_effect(path: str, row: Mapping[Any, Any]) -> Iterator[Quote]:
     yield from (Quote(f"{path}/{name}", None, text) for name, text in texts.items() if text)
     if effect.interval:
         for name, text in zip(("low", "high"), effect.interval[1:-1].split(", "), strict=True):
+            yield Quote(f"{path}/{name}", float(row[name]), text)
+    for name in ("smallest", "p", "p_holm"):
+        if text := getattr(effect, name):
             yield Quote(f"{path}/{name}", float(row[name]), text)
     if effect.null:
         yield Quote(f"{path}/null", float(row["null"]), effect.null)

@@ -67,8 +67,9 @@ def _effect(row: Mapping[str, str], main: Mapping[str, str], what: str) -> str:
 
 
 def _reason(row: Mapping[str, str]) -> str:
-    """Why a verdict is inconclusive: its note or, where it has none, that the interval holds the null value."""
+    """Why a verdict is inconclusive, the smallest effect that its seeds could show, and its note."""
     effect = Effect.of(row)
-    if note := folded(plainly(row.get("note", "")), LONGEST_REASON)[0]:
-        return sentence(note)
-    return f"The interval contains the null value {effect.null}" if effect.interval else ""
+    note = folded(plainly(row["note"]), LONGEST_REASON)[0]
+    smallest = f"smallest effect that these seeds could show: {effect.smallest}" if effect.smallest else ""
+    reason = "" if note.startswith(effect.reason) else effect.reason
+    return sentence("; ".join(filter(None, (reason, smallest, note))))

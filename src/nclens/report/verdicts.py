@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import Claim, rules_of
-from nclens.claims.verdict import AGAINST, TWO_MODELS
+from nclens.claims.verdict import AGAINST, EQUIVALENT, TWO_MODELS
 from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, meaning, pair
 from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
@@ -96,6 +96,7 @@ def _verdict_row(record: Mapping[Any, Any], names: Names) -> dict[str, Any]:
         "effect": effect,
         "meaning": meaning(names.claims[record["claim"]], key, effect.null) if effect.value else "",
         "verdict": record["verdict"],
+        "reason": as_text(record["reason"]),
         "note": sentence(shown),
         "rest": sentence(rest),
         "ends": tuple(float(record[name]) for name in ("low", "effect", "high", "null")),
@@ -114,6 +115,8 @@ def _place_intervals(rows: Iterable[dict[str, Any]]) -> None:
             groups.setdefault((kind, row["effect"].null), []).append(row)
     for (unit, _), members in groups.items():
         finite = [end for row in members for end in row["ends"] if math.isfinite(end)]
+        if unit == "ratio":  # an interval that is open below ends at 0
+            finite = [end for end in finite if end != 0]
         logarithmic = unit == "ratio" and min(finite) > 0
         scale = math.log if logarithmic else float
         least, most = scale(min(finite)), scale(max(finite))
@@ -130,7 +133,11 @@ def _places(ends: Sequence[float], scale: Callable[[float], float], least: float
             yield ""
         else:
             place = (
-                1.0 if end == math.inf else 0.0 if end == -math.inf else (scale(end) - least) / ((most - least) or 1.0)
+                1.0
+                if end == math.inf
+                else 0.0
+                if end == -math.inf or (end == 0 and scale is not float)
+                else (scale(end) - least) / ((most - least) or 1.0)
             )
             yield f"{6 + 108 * place:.1f}"
 
@@ -168,8 +175,10 @@ def _summary(rows: Sequence[Mapping[str, Any]], claims: int) -> str:
     compared = plural(sum(len(row["measures"]) for row in rows), "measure")
     text = (
         f"{plural(len(rows), 'verdict')} on {plural(claims, 'claim')}, by {compared}. Intervals are of 95% each, not "
-        "corrected for their number."
+        "corrected for their number; p values are also shown by Holm's method over all verdicts."
     )
+    if any(row["reason"] == EQUIVALENT for row in rows):
+        text += " “No effect beyond” a margin is by two one-sided tests, on the interval of 90%."
     two = sum(row["two_models"] for row in rows)
     if not two:
         return text
@@ -246,5 +255,6 @@ def findings(rows: Iterable[Mapping[str, Any]]) -> str:
             value = " ".join(filter(None, (row["quantity"], effect.value, effect.unit and f"({effect.unit})")))
             interval = f"95% interval {effect.interval}" if effect.interval else ""
             numbers = [value, interval, f"null value {effect.null}" if effect.null else ""]
-        sentences.append(f"{losses}{seeds}: {', '.join(filter(None, numbers))}: {row['verdict']}.")
+        reason = f" ({effect.reason})" if effect.reason else ""
+        sentences.append(f"{losses}{seeds}: {', '.join(filter(None, numbers))}: {row['verdict']}{reason}.")
     return " ".join(sentences)

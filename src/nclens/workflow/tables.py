@@ -94,13 +94,14 @@ NC0 = Table(
         **{"rounding": NUMBER, "premise": NAME},
     },
 )
-#: R/claims.csv, a row a claim on a pair of losses, each followed by its measures; `seeds` may be missing.
+#: R/claims.csv, a row a claim on a pair of losses, each followed by its measures; numbers may be missing.
 CLAIMS = Table(
     "judge",
     {
         **{"claim": NAME, "paper": NAME, "statement": NAME, **OF_EXPERIMENT, "baseline": NAME, "loss": NAME},
         **{"level": NAME, "quantity": NAME, "effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME},
         **{"null": NUMBER, "seeds": NUMBER, "verdict": NAME, "note": NAME},
+        **{"scale": NAME, "reason": NAME, "margin": NUMBER, "smallest": NUMBER, "p": NUMBER, "p_holm": NUMBER},
     },
 )
 #: R/tables/losses.csv, a row a loss and quantity.
@@ -150,13 +151,18 @@ def read_rows(table: Table, path: Path) -> list[dict[str, str]]:
     """Return a CSV table as text, column -> cell, row by row: at once, for pandas takes a second to load.
 
     Raises:
-        FileError: the file is missing; names it and the rule that makes it.
+        FileError: the file is missing, or lacks columns, as one of an older version may; names it and the rule that
+            makes it.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except FileNotFoundError:
         raise missing(path, table.made_by) from None
+    if lacking := [name for name in table.columns if name not in (reader.fieldnames or ())]:
+        raise damaged(path, table.made_by, f"it lacks the columns {', '.join(lacking)}")
+    return rows
 
 
 def write(table: Table, path: Path, content: "pd.DataFrame") -> None:

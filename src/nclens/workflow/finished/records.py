@@ -25,6 +25,7 @@ NAMES = ("loss", "model", "dataset")
 VERDICT = (
     *("claim", "statement", "paper", "experiment", "dataset", "model", "baseline", "loss"),
     *("effect", "low", "high", "unit", "null", "seeds", "verdict", "note"),
+    *("scale", "reason", "margin", "smallest", "p", "p_holm"),
 )
 
 

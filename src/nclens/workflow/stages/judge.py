@@ -13,6 +13,7 @@ from nclens.claims import (
     Measurements,
     claim_rows,
     claims_table,
+    corrected,
     pairs,
     verdict,
 )
@@ -105,6 +106,7 @@ def judge(
             rows += found
         if not compared and any(claim.paired and claim.task == item.task for claim in CLAIMS.values()):
             idle.append(name)
+    rows = corrected(rows)
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
     labels = {item.experiment: item.labels for item in spec.experiments}
     write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
