@@ -120,11 +120,11 @@ def arcs(inputs: FigureInputs) -> Drawing:
 
 
 def _ratio(means: pd.DataFrame, loss: str) -> str:
-    """The arc ratio of a loss, with its interval where it has one."""
+    """The arc ratio of a loss, with its interval below it where it has one: beside it they are wider than a panel."""
     mean, low, high = means.reindex([loss])[["mean", "low", "high"]].to_numpy(dtype=float)[0]
     if not np.isfinite(mean):
         return "no arc ratio"
-    return f"arc ratio {mean:.2g}" + (f" [{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
+    return f"arc ratio {mean:.2g}" + (f"\n[{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
 
 
 def _page(inputs: FigureInputs, **options: bool) -> tuple[style.Page, np.ndarray]:

@@ -135,7 +135,9 @@ def test_the_figure_shows_the_classes_about_the_third(root):
     own = points[(points["loss"] == "ls") & (points["split"] == "test")].iloc[0]
     assert own["ratio"] == pytest.approx(math.exp(sum(logs) / 3))
     assert own["low"] < own["ratio"] < own["high"]
-    assert f"arc ratio {own['ratio']:.2g} [{own['low']:.2g}, {own['high']:.2g}]" in figure.axes[3].get_title(loc="left")
+    assert f"arc ratio {own['ratio']:.2g}\n[{own['low']:.2g}, {own['high']:.2g}]" in figure.axes[3].get_title(
+        loc="left"
+    )
 
 
 def test_the_figure_says_why_a_panel_is_empty(root):
