@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -43,7 +44,7 @@ def without(inputs, *metrics):
 
 
 def panels(figure):
-    return [axes.get_xlabel().partition("\n")[0] for axes in figure.axes]
+    return [axes.get_xlabel().replace("\n", " ").partition("%)")[0] for axes in figure.axes]
 
 
 @pytest.mark.lengthy
@@ -54,7 +55,7 @@ def test_the_same_inputs_make_the_same_figure(inputs):
 
 def test_four_axes_and_collapse_are_side_by_side(inputs):
     figure, table = draw_figure("schedule_profile", inputs)
-    assert panels(figure) == ["test error (%)", "ECE (%)", "student's error (%)", "linear probe (%)", "NC1"]
+    assert panels(figure) == ["test error (", "ECE (", "student's error (", "linear probe (", "NC1 training set"]
     assert "Not measured" not in notes_of(figure)
     assert "digits8, textures" in notes_of(figure)
     means = table[table["seed"].isna()].set_index(["metric", "loss"])
@@ -72,6 +73,18 @@ def test_four_axes_and_collapse_are_side_by_side(inputs):
     }
 
 
+def test_labels_of_panels_stand_clear_of_each_other_and_temperatures_are_in_their_order(inputs):
+    table = inputs.metrics
+    more = [table[table["metric"] == STUDENTS[1]].assign(metric=f"student_error/T{t}") for t in (16, 2)]
+    figure, drawn = draw_figure("schedule_profile", replace(inputs, metrics=pd.concat([table, *more])))
+    students = [name for name in dict.fromkeys(drawn["metric"]) if name.startswith("student_error")]
+    assert students == [f"student_error/T{t}" for t in (1, 2, 4, 16)]
+    assert "T = 1, T = 2, T = 4, T = 16 from above" in notes_of(figure)
+    encode(figure, "svg")  # lays the page out
+    ends = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(ends))
+
+
 def test_a_run_that_lacks_a_probe_has_no_mean(inputs):
     table = inputs.metrics
     gone = (table["metric"] == PROBES[1]) & (table["loss"] == "ls") & (table["seed"] == 3)
@@ -84,8 +97,8 @@ def test_a_run_that_lacks_a_probe_has_no_mean(inputs):
 @pytest.mark.parametrize(
     ("metrics", "gone", "said"),
     [
-        (STUDENTS, "student's error (%)", "Not measured: a student's error, for no network teaches another"),
-        (PROBES, "linear probe (%)", "Not measured: transfer, for there is no probe of it"),
+        (STUDENTS, "student's error (", "Not measured: a student's error, for no network teaches another"),
+        (PROBES, "linear probe (", "Not measured: transfer, for there is no probe of it"),
     ],
 )
 def test_an_axis_that_was_not_measured_is_left_out_and_named(inputs, metrics, gone, said):
@@ -97,5 +110,5 @@ def test_an_axis_that_was_not_measured_is_left_out_and_named(inputs, metrics, go
 
 def test_without_students_and_probes_three_panels_are_left(inputs):
     figure, _ = draw_figure("schedule_profile", without(inputs, *STUDENTS, *PROBES))
-    assert panels(figure) == ["test error (%)", "ECE (%)", "NC1"]
+    assert panels(figure) == ["test error (", "ECE (", "NC1 training set"]
     assert "no network teaches another; transfer" in notes_of(figure)

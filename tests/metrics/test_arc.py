@@ -58,6 +58,8 @@ def test_what_cannot_be_measured_is_refused():
         varied[2] = BASIS[:, 3]
         with pytest.raises(ValueError, match=message):
             arc_ratio(features, labels, varied, classes)
+    with pytest.raises(ValueError, match=r"features must be \(N, 4\) as the rows of weight, got \(9, 3\)"):
+        arc_ratio(features[:, :3], labels, weight, (1, 3, 0))
     with pytest.raises(ValueError, match=r"must be \(K, K\) of three classes or more"):
         similar_classes(torch.zeros(3, 4))
     with pytest.raises(ValueError, match="three classes or more need samples, got 0"):

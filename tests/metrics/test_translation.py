@@ -59,6 +59,8 @@ def test_the_seed_is_that_of_the_draws():
         (lambda: text_scores(["a"], ["a", "b"]), "1 hypotheses and 2 references: must be as many, 1 up"),
         (lambda: text_scores([], []), "0 hypotheses and 0 references"),
         (lambda: paired_bootstrap(["a"], ["a", "b"], ["a"]), "2 hypotheses and 1 references"),
+        (lambda: text_scores("a b", "a b"), "must be lists of texts, got 'a b'"),
+        (lambda: paired_bootstrap(["a"], [None], ["a"]), r"must be lists of texts, got '\[None\]'"),
         (lambda: paired_bootstrap(["a"], ["a"], ["a"], samples=0), "samples: expected an integer of 1 or more, got 0"),
         (lambda: paired_bootstrap(["a"], ["a"], ["a"], seed=0), "seed: expected an integer of 1 or more, got 0"),
     ],

@@ -149,7 +149,7 @@ def nc0_rows():
         yield "nc0_law", nc0.nc0_law, good | {"dampening": bad}, "dampening must be a finite number >= 0"
     for bad in ({"momentum": 0.0}, {"momentum": [0.9, 0.0]}, {"dampening": 0.1}):
         yield "nc0_law", nc0.nc0_law, good | {"nesterov": True} | bad, "nesterov needs a momentum > 0 at every step and"
-    for bad in (True, "0.5"):
+    for bad in (True, "0.5", [True, 0.5]):
         yield "nc3_floor", nc0.nc3_floor, {"share": bad}, "share must be numbers"
     for bad in (-0.1, 1.1, math.inf, [0.5, 1.1]):
         yield "nc3_floor", nc0.nc3_floor, {"share": bad}, r"share must lie in \[0, 1\], got (-0.1|1.1|inf)"

@@ -1,6 +1,7 @@
 """What counts of a module's text, and that it is kept from one start to the next."""
 
 import json
+import re
 
 import pytest
 
@@ -30,7 +31,7 @@ def cache(tmp_path, monkeypatch):
     """The cache's file, in a folder of the test's own; nothing was read in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     forget()
-    yield lambda: next((tmp_path / "nclens").glob("syntax-*.json"))
+    yield lambda: next((tmp_path / "nclens").glob("syntax-*"))
     forget()
 
 
@@ -85,16 +86,39 @@ def test_the_next_start_takes_it_from_the_cache(cache, monkeypatch):
         syntax.syntax_of(TEXT + "\n", "module.py")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"KEY": 3}', '{"KEY": [1]}'])
-def test_a_damaged_cache_is_made_again(cache, content):
+def kept_in(file):
+    return json.loads(file.read_text().partition("\n")[2])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (r"(?s).*", ""),
+        (r"(?s)\n.*", "\n{"),
+        (r"(?s)\n.*", "\n[]"),
+        (r"(?s)\n.*", "\n" + 10**5 * "["),
+        ("FIRST", "OTHER"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(cache, old, new):
     first = syntax.syntax_of(TEXT, "module.py")
     syntax.keep()
-    (key,) = json.loads(cache().read_text())
-    cache().write_text(content.replace("KEY", key))
+    ((key, fields),) = kept_in(cache()).items()
+    cache().write_text(re.sub(old, new, cache().read_text(), count=1))
     forget()
     assert syntax.syntax_of(TEXT, "module.py") == first
     syntax.keep()
-    assert list(json.loads(cache().read_text())) == [key]
+    assert kept_in(cache()) == {key: fields}
+
+
+def test_a_relative_cache_folder_counts_for_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "folder")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    forget()
+    syntax.syntax_of(TEXT, "module.py")
+    syntax.keep()
+    forget()
+    assert [path.parent for path in tmp_path.rglob("syntax-*")] == [tmp_path / ".cache" / "nclens"]
 
 
 def test_the_texts_kept_are_the_newest(cache, monkeypatch):
@@ -102,7 +126,7 @@ def test_the_texts_kept_are_the_newest(cache, monkeypatch):
     for number in range(4):
         syntax.syntax_of(f"X = {number}", "module.py")
     syntax.keep()
-    kept = json.loads(cache().read_text())
+    kept = kept_in(cache())
     expected = [syntax.syntax_of(f"X = {number}", "module.py").whole for number in (2, 3)]
     assert [fields[0] for fields in kept.values()] == expected
 

@@ -23,7 +23,7 @@ from nclens.claims.verdict import (
     judge_pairs,
     why,
 )
-from nclens.metrics.catalogue import student
+from nclens.metrics.catalogue import by_numbers, student
 from nclens.metrics.intervals import CONFIDENCE, holm, t_test
 
 OWN = "Our own, on schedules of label smoothing (arXiv 1906.02629, arXiv 2006.11653) and of MaxSup (arXiv 2502.15798)"
@@ -83,7 +83,7 @@ def measured(comparison: Comparison, name: str) -> dict[str, dict[int, float]]:
     """
     found: dict[str, dict[int, float]] = {}
     both = comparison.metrics.metrics_of(comparison.loss) & comparison.metrics.metrics_of(comparison.baseline)
-    for metric in sorted(both):
+    for metric in sorted(both, key=by_numbers):
         if metric == name or metric.startswith(f"{name}/"):
             own, other = (
                 curves_of(comparison, loss, "test", metric) for loss in (comparison.loss, comparison.baseline)

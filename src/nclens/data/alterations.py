@@ -41,7 +41,7 @@ def class_sizes(
     if kind not in ("exponential", "step"):
         raise ValueError(f"imbalance.kind = {kind}: must be exponential or step")
     if not (_is_number(ratio) and 1 <= ratio < math.inf):
-        raise ValueError(f"imbalance.ratio = {ratio}: must be a finite number of at least 1")
+        raise ValueError(f"imbalance.ratio = {ratio!r}: must be a finite number of at least 1")
     small = range(classes - classes // 2, classes) if minority is None else minority
     named = all(_is_number(k) and k in range(classes) for k in small)
     if kind == "step" and not (named and 0 < len(small) == len(set(small)) < classes):
@@ -99,7 +99,7 @@ def noisy(dataset: Dataset, *, share: float, kind: str = "symmetric", seed: int 
         ValueError: a share outside [0, 1), another kind, or noise that leaves a class without a training sample.
     """
     if not (_is_number(share) and 0 <= share < 1):
-        raise ValueError(f"label_noise.share = {share}: must lie in [0, 1)")
+        raise ValueError(f"label_noise.share = {share!r}: must lie in [0, 1)")
     if kind not in KINDS:
         raise ValueError(f"label_noise.kind = {kind}: must be {' or '.join(KINDS)}")
     generator = torch.Generator().manual_seed(seed)

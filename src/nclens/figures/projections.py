@@ -120,11 +120,11 @@ def arcs(inputs: FigureInputs) -> Drawing:
 
 
 def _ratio(means: pd.DataFrame, loss: str) -> str:
-    """The arc ratio of a loss, with its interval where it has one."""
+    """The arc ratio of a loss, with its interval below it where it has one: beside it they are wider than a panel."""
     mean, low, high = means.reindex([loss])[["mean", "low", "high"]].to_numpy(dtype=float)[0]
     if not np.isfinite(mean):
         return "no arc ratio"
-    return f"arc ratio {mean:.2g}" + (f" [{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
+    return f"arc ratio {mean:.2g}" + (f"\n[{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
 
 
 def _page(inputs: FigureInputs, **options: bool) -> tuple[style.Page, np.ndarray]:
@@ -156,7 +156,8 @@ def _shown(inputs: FigureInputs, table: pd.DataFrame) -> str:
     """Which networks are drawn."""
     seeds = ", ".join(map(str, sorted(set(table["seed"]))))
     counts = " or ".join(map(str, sorted({len(inputs.seeds(loss)) for loss in inputs.losses})))
-    return f"{inputs.experiment}, epoch {inputs.last_epoch}, one network per loss: seed {seeds} of {counts}"
+    drawn = f", one network per loss: seed {seeds} of {counts}" if seeds else ""
+    return f"{inputs.experiment}, epoch {inputs.last_epoch}{drawn}"
 
 
 def _with_samples(inputs: FigureInputs) -> list[int]:
@@ -176,14 +177,14 @@ def _arrays(inputs: FigureInputs, loss: str) -> dict[str, torch.Tensor]:
 
 
 def _projected(arrays: dict[str, torch.Tensor], chosen: Sequence[int]) -> dict[str, dict[int, torch.Tensor]]:
-    """Split -> class -> its points; nothing where there is no run, or classes or templates span no plane."""
-    try:
-        plane = template_plane(arrays["weight"], chosen) if arrays else None
-    except ValueError:
-        plane = None
-    if plane is None:
+    """Split -> class -> its points; nothing where there is no run, no plane, or a feature that is not finite."""
+    if not arrays:
         return {}
-    at = {split: project(arrays[f"{split}.features"], plane) for split in SPLITS}
+    try:
+        plane = template_plane(arrays["weight"], chosen)
+        at = {split: project(arrays[f"{split}.features"], plane) for split in SPLITS}
+    except ValueError:
+        return {}
     return {split: {k: own[arrays[f"{split}.targets"] == k] for k in chosen} for split, own in at.items()}
 
 
@@ -229,7 +230,8 @@ def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
     style.clear_labels(axes)
     axes.set_box_aspect(1)
     if own.empty:
-        axes.text(0.5, 0.5, "no plane", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
+        text = "no plane" if chosen else "no classes"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
 
 
 def _scale(axes: Axes, table: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
-from nclens.metrics.catalogue import student
+from nclens.metrics.catalogue import by_numbers, student
 
 STUDENT, PROBE = "student_error", "probe_accuracy"
 MEAN = "mean_probe_accuracy"
@@ -20,7 +20,7 @@ MEAN = "mean_probe_accuracy"
 @style.look()
 def schedule_profile(inputs: FigureInputs) -> Drawing:
     """Test error, ECE, students' error, mean accuracy of linear probes and NC1 at the last epoch, one row per loss."""
-    names = sorted(inputs.metrics["metric"].unique())
+    names = sorted(inputs.metrics["metric"].unique(), key=by_numbers)
     students, probes = _with_suffix(names, STUDENT), _with_suffix(names, PROBE)
     inputs = replace(inputs, metrics=pd.concat([inputs.metrics, _mean_of_probes(inputs, probes)], ignore_index=True))
 
@@ -28,20 +28,20 @@ def schedule_profile(inputs: FigureInputs) -> Drawing:
         return DotPanel(label, dots, percent, _baseline(inputs, dots[0]))
 
     ece = (Dots("ece_adaptive", "test"), Dots("ece", "test", True))
-    panels = [panel("test error (%)", Dots("error", "test")), panel("ECE (%)\nhollow: equal width", *ece)]
+    panels = [panel("test error (%)", Dots("error", "test")), panel("ECE (%)\nhollow:\nequal width", *ece)]
     remarks, missing = [], []
     if students:
         dots = tuple(Dots(name, "test", place > 0) for place, name in enumerate(students))
         plain, *others = (student(name.partition("/")[2]) for name in students)
-        hollow = f"\nhollow: {', '.join(others)}" if others else ""
-        panels.append(panel(f"student's error (%){hollow}", *dots))
+        hollow = f"\nhollow: {others[0] if len(others) == 1 else 'others'}" if others else ""
+        panels.append(panel(f"student's\nerror (%){hollow}", *dots))
         ways = f", {', '.join([plain, *others])} from above" if plain else ""
         remarks.append(f"Student's error: of the network that learns from the one trained with the loss{ways}")
     else:
         missing.append("a student's error, for no network teaches another")
     if probes:
         sets = f"\nmean of {len(probes)} sets" if len(probes) > 1 else ""
-        panels.append(panel(f"linear probe (%){sets}", Dots(MEAN, "test")))
+        panels.append(panel(f"linear\nprobe (%){sets}", Dots(MEAN, "test")))
         datasets = [str(probe["dataset"]) for probe in inputs.probes_of("transfer")]
         remarks.append(f"Linear probe: accuracy on frozen features of {', '.join(datasets) or 'other data'}")
     else:

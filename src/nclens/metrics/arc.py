@@ -91,6 +91,8 @@ def arc_ratio(features: Array, labels: Array, weight: Array, classes: Sequence[i
     Source: Mueller et al., arXiv 1906.02629, figure 1, says that similar classes form an arc; the measure is ours.
     """
     plane = template_plane(weight, classes)
+    if (found := as_tensor("features", features)).shape[1:] != plane.shape[:1]:
+        raise ValueError(f"features must be (N, {len(plane)}) as the rows of weight, got {tuple(found.shape)}")
     points = project(features, plane)
     y = check_labels(labels, len(weight), len(points)).to(points.device)
     groups = [points[y == k] for k in classes]

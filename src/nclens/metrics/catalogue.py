@@ -401,6 +401,16 @@ def student(suffix: str) -> str:
     return re.sub(r"(?<![^/])([Tb])(?=\d)", r"\1 = ", suffix).replace("/", ", ")
 
 
+def by_numbers(name: str) -> list[str | float]:
+    """Return a key that sorts names by the numbers in them.
+
+    >>> sorted(["student_error/T16", "student_error/T4", "student_error"], key=by_numbers)
+    ['student_error', 'student_error/T4', 'student_error/T16']
+    """
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def measurement(name: str) -> Measurement | None:
     """Return the measurement that yields a metric of a name as it is in a table; None for one that is not measured.
 

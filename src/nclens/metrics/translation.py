@@ -31,7 +31,8 @@ def text_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[st
         references: a reference for each.
 
     Raises:
-        ValueError: the package sacrebleu is not installed, the numbers differ, or there are none.
+        ValueError: the package sacrebleu is not installed, these are no lists of texts, their numbers differ, or there
+            are none.
     """
     _check(references, hypotheses)
     return {name: score.corpus_score(hypotheses, [references]).score for name, score in _scores().items()}
@@ -115,6 +116,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _check(references: Sequence[str], *systems: Sequence[str]) -> None:
+    for texts in (references, *systems):
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"hypotheses and references must be lists of texts, got {str(texts)[:80]!r}")
     for hypotheses in systems:
         if len(hypotheses) != len(references) or not hypotheses:
             raise ValueError(f"{len(hypotheses)} hypotheses and {len(references)} references: must be as many, 1 up")

@@ -28,6 +28,8 @@ def is_number(value: Any) -> bool:
 def as_numbers(where: str, name: str, values: Any) -> NDArray[np.float64]:
     """Return values of any shape in float64; raise a ValueError where they are no real numbers (no bools)."""
     array = np.asarray(values)
-    if array.size and array.dtype.kind not in "iuf":
+    # Among numbers in a list a bool has become one.
+    hidden = isinstance(values, list | tuple) and any(isinstance(value, bool | np.bool_) for value in values)
+    if hidden or (array.size and array.dtype.kind not in "iuf"):
         raise ValueError(f"{where}: {name} must be numbers, got {values!r}")
     return array.astype(np.float64)

@@ -2,7 +2,8 @@
 
 Comments, formatting, docstrings and the texts of errors do not count. Nothing is imported. Reading the syntax trees of
 the package takes a second, more than the rest of a workflow's start, so what was found is kept in the user's cache
-folder, `$XDG_CACHE_HOME/nclens` or `~/.cache/nclens`, by the digest of the text: an edited module is read again.
+folder, `$XDG_CACHE_HOME/nclens` or `~/.cache/nclens`, by the digest of the text: an edited module is read again. The
+file's first line is the digest of the others, JSON: a damaged file is made again.
 """
 
 import ast
@@ -45,10 +46,9 @@ def syntax_of(text: str, filename: str) -> Syntax:
     Raises:
         SyntaxError: the text is no Python; names the file.
     """
-    kept, key = _kept(), hashlib.sha256(text.encode()).hexdigest()
+    kept, key = _kept(), _digest(text)
     if key in kept:
-        with contextlib.suppress(TypeError):  # another's file, or a damaged one
-            return Syntax(*kept[key])
+        return Syntax(*kept[key])
     found = analyse(_without_errors_texts(parse(text, filename)))
     kept[key] = list(astuple(found))
     _new.append(key)
@@ -61,9 +61,9 @@ def keep() -> None:
         kept = _kept()
         for key in list(kept)[: max(0, len(kept) - MOST_KEPT)]:
             del kept[key]
+        text = json.dumps(kept)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(kept))
+            write_text(path, f"{_digest(text)}\n{text}")
         _new.clear()
 
 
@@ -110,8 +110,7 @@ def reads_of(node: ast.stmt) -> frozenset[str]:
 
 def digest_of(*trees: ast.AST) -> str:
     """Return the digest of syntax trees in their order, wherever their text stands."""
-    text = "\n".join(ast.dump(tree, include_attributes=False) for tree in trees)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest("\n".join(ast.dump(tree, include_attributes=False) for tree in trees))
 
 
 #: Digests of the texts that were read in this process and are not written yet.
@@ -122,10 +121,10 @@ _new: list[str] = []
 def _kept() -> dict[str, Any]:
     """Return what the cache holds: digest of a text -> the fields of its `Syntax`."""
     path = _file()
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        if isinstance(found, dict):
-            return found
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        digest, _, text = (path.read_text(encoding="utf-8") if path else "").partition("\n")
+        if digest == _digest(text):  # else it is damaged, and a wrong digest would stand for a module's
+            return json.loads(text)
     return {}
 
 
@@ -133,11 +132,17 @@ def _kept() -> dict[str, Any]:
 def _file() -> Path | None:
     """Return the cache's file, another for each Python and each version of this module; None without a home."""
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # The XDG specification has a relative path ignored.
+        folder = folder if folder.is_absolute() else Path.home() / ".cache"
     except RuntimeError:
         return None
-    return folder / "nclens" / f"syntax-{sys.version_info.major}.{sys.version_info.minor}-{own}.json"
+    return folder / "nclens" / f"syntax-{sys.version_info.major}.{sys.version_info.minor}-{own}.txt"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_errors_texts(tree: ast.Module) -> ast.Module:

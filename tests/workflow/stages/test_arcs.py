@@ -15,6 +15,7 @@ from nclens.workflow.epochs import write_epochs
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.stages.collect import collect
 from nclens.workflow.stages.draw import experiment_inputs
+from tests.figures.artists import notes_of
 from tests.metrics.arcs import example, literal
 
 SEEDS, SAMPLES = (0, 1, 2), 400
@@ -73,6 +74,15 @@ def values(table, metric):
     return {(loss, seed, split): value for loss, seed, split, value in own[["loss", "seed", "split", "value"]].values}
 
 
+def drawing(root, table):
+    drawn = specs.DrawExperiment(
+        **RUNS,
+        **{"task": "classification", "figures": ("arcs",), "baseline": "ce", "labels": {"ce": "CE", "ls": "LS"}},
+        **{"colours": {"ce": "#0072B2", "ls": "#D55E00"}, "first_epoch": 1, "weight_decays": {}, "regularised": False},
+    )
+    return draw_figure("arcs", experiment_inputs(drawn, {"metrics": table, "theory": THEORY}, StudyFolder(root)))
+
+
 def verdicts(table, loss="ls", baseline="ce", seeds=SEEDS):
     comparison = Comparison(*("main", "digits", "net", baseline, loss, seeds, 1), Measurements(table), THEORY)
     return {row.quantity or "claim": row for row in claim_rows(CLAIMS["W12"], comparison)}
@@ -113,14 +123,7 @@ def test_the_claim_holds_of_simulated_arcs_and_round_clusters(root):
 
 def test_the_figure_shows_the_classes_about_the_third(root):
     table = collected(root)
-    drawn = specs.DrawExperiment(
-        **RUNS,
-        **{"task": "classification", "figures": ("arcs",), "baseline": "ce", "labels": {"ce": "CE", "ls": "LS"}},
-        **{"colours": {"ce": "#0072B2", "ls": "#D55E00"}, "first_epoch": 1, "weight_decays": {}, "regularised": False},
-    )
-    figure, points = draw_figure(
-        "arcs", experiment_inputs(drawn, {"metrics": table, "theory": THEORY}, StudyFolder(root))
-    )
+    figure, points = drawing(root, table)
     assert list(dict.fromkeys(points["class"])) == [1, 3, 0]
     own = tensors("arc", SEEDS[0])
     offset = own["test.features"] - own["test.features"][own["test.targets"] == 0].mean(0)
@@ -132,7 +135,21 @@ def test_the_figure_shows_the_classes_about_the_third(root):
     own = points[(points["loss"] == "ls") & (points["split"] == "test")].iloc[0]
     assert own["ratio"] == pytest.approx(math.exp(sum(logs) / 3))
     assert own["low"] < own["ratio"] < own["high"]
-    assert f"arc ratio {own['ratio']:.2g} [{own['low']:.2g}, {own['high']:.2g}]" in figure.axes[3].get_title(loc="left")
+    assert f"arc ratio {own['ratio']:.2g}\n[{own['low']:.2g}, {own['high']:.2g}]" in figure.axes[3].get_title(
+        loc="left"
+    )
+
+
+def test_the_figure_says_why_a_panel_is_empty(root):
+    content = tensors("arc", 0)
+    put(root, "ls", 0, content | {name: content[name] * math.nan for name in ("train.features", "test.features")})
+    figure, points = drawing(root, collected(root))
+    assert set(points["loss"]) == {"ce"}
+    assert "No plane: LS" in notes_of(figure)
+    figure, points = drawing(root, collected(root, arcs=None))
+    assert points.empty
+    assert {text.get_text() for axes in figure.axes for text in axes.texts} == {"no classes"}
+    assert "main, epoch 1. No classes were chosen" in notes_of(figure)
 
 
 def test_there_are_no_arcs_where_no_classes_can_be_chosen(root):
@@ -141,6 +158,8 @@ def test_there_are_no_arcs_where_no_classes_can_be_chosen(root):
     # A diverged network chooses nothing, and has no ratio itself.
     content = tensors("round", 0)
     put(root, "ce", 0, content | {name: content[name] * math.nan for name in ("test.logits", "weight")})
+    masked = tensors("round", 1)
+    put(root, "ce", 1, masked | {"test.logits": masked["test.logits"] - math.inf})
     table = collected(root)
     assert set(values(table, "arc_class_3").values()) == {0}
     assert {key for key, value in values(table, "arc_ratio").items() if math.isnan(value)} == {

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from nclens.metrics.calibration import fit_temperature
+from nclens.study import study
 from nclens.workflow import specs
 from nclens.workflow.build.losses import loss_after
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.stages.measure import measure
+from nclens.workflow.stages.measure import MOST_CLASSES, measure
 from tests.epochs import read_all, write_all
 from tests.losses import entry
 
@@ -59,6 +60,7 @@ def test_of_too_many_classes_imbalance_is_not_measured(run, monkeypatch):
     tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
     write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | {"train_counts": torch.tensor([10, 20, 30])}))
     assert measured(run, CE)[4, "train", "train_count_class_2"] == 30
+    assert MOST_CLASSES == study.MOST_CLASSES  # by which the figure of classes against their size is drawn
     monkeypatch.setattr("nclens.workflow.stages.measure.MOST_CLASSES", 2)
     assert not {"nc1_balanced", "train_count_class_2"} & set(measured(run, CE)[4].index.get_level_values(1))
 

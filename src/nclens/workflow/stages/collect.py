@@ -1,7 +1,6 @@
 """Collect the measurements, probes and histories of all runs into the one table that everything below reads."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -88,7 +87,7 @@ def _similar(item: CollectExperiment, arcs: Arcs, folder: StudyFolder) -> Triple
         if "val.targets" not in tensors and int(tensors["test.targets"].bincount().max()) < 2:
             return None  # nothing can be held out
         (logits, own), (_, rest) = _parts(tensors, arcs, "logits")
-        if not (logits < math.inf).all():  # the network has diverged
+        if not logits.amax(1).isfinite().all():  # the network has diverged
             continue
         probabilities = mean_probabilities(logits, own)
         # A variance takes two samples, where the arcs are measured; of sequences collapse takes more.
@@ -181,8 +180,8 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     """Return (experiment, distilled loss) -> the metric of its teacher: `student_error`/what differs between students.
 
     That is the students' experiment, model, temperature T and weight b, where the study has several; where students of
-    one teacher are alike in all of these, the name of the loss besides. MLflow takes the names, which have no other
-    characters than letters, digits and ``_-./``.
+    one teacher are alike in all of these, the name of the loss besides. MLflow takes no ``+`` in a metric: it is a
+    blank here, which no other name has.
     """
     taught = {(item.experiment, loss): (item, loss) for item in spec.experiments for loss in item.teachers}
     ways = {key: _ways(*pair) for key, pair in taught.items()}
@@ -192,7 +191,7 @@ def _students(spec: Collect) -> dict[tuple[str, str], str]:
     alike = Counter((teachers[key], *parts[key]) for key in taught)
     for key in taught:
         parts[key] += [key[1]] if alike[teachers[key], *parts[key]] > 1 else []
-    return {key: re.sub(r"[^\w./-]", "_", "/".join(["student_error", *parts[key]])) for key in taught}
+    return {key: "/".join(["student_error", *parts[key]]).replace("+", " ") for key in taught}
 
 
 def _ways(item: CollectExperiment, loss: str) -> tuple[str, str, str, str]:
