@@ -31,6 +31,8 @@ from nclens._inputs import (
     scaled,
     unscaled,
 )
+from nclens.metrics.largest import find_largest
+from nclens.metrics.pairs import ONE_TILE, cdnv, distance_to_etf, equiangularity
 from nclens.metrics.samples import without_ignored
 
 KEYS = (
@@ -58,6 +60,8 @@ KEYS = (
 
 # Float64 bytes of one chunk of samples: small enough to stay in a core's cache, large enough to hide the call overhead.
 _CHUNK_BYTES = 2**21
+# Samples of a chunk where there are many classes: a product with few rows waits for the other matrix.
+_ROWS = 1024
 
 
 def neural_collapse(
@@ -127,7 +131,9 @@ def neural_collapse(
     its equiangular value nan. Where a class has a single sample, which has no scatter and would look collapsed, `nc1`,
     `nc1_sum`, `nc1_quotient` and `cdnv` are nan, with a `RuntimeWarning`; the other keys need class means alone.
 
-    All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
+    All arithmetic is in float64, in chunks of the samples and tiles of the classes: memory beyond the inputs is some ten
+    MiB plus O(N + K d). Of more than 512 classes `nc4` on a CPU finds the largest scores in float32 and computes in
+    float64 those that are too close to be told apart there, so that it is the same number.
     Features and weights beyond about 1e60, or all below 1e-60, whose fourth powers float64 does not hold, are first
     divided by a power of two (the features in a copy): values without a unit are those at an ordinary scale.
     On CUDA the last bits may differ between two runs, unless `torch.use_deterministic_algorithms` is on: sums over a
@@ -185,7 +191,7 @@ def neural_collapse(
         squares, deviation = means.new_zeros(len(kept)), means.new_zeros(())
         disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
         for x, y in _chunks(classes, features, labels):
-            disagreements += count_disagreements(scored.samples(x, y)[0] @ scorer + offset, near)
+            disagreements += count_disagreements(scored.samples(x, y)[0], scorer, offset, near)
             x, y = measured.samples(x, y)
             residual = means[y].sub_(x)
             squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
@@ -217,7 +223,7 @@ def few_classes_collapse(
         near = with_mean(reference)
         scorer, offset = readout(weight, bias, reference[near], exponent)
         x, _ = Chosen(near, len(weight)).samples(features.double(), labels)
-        share = nc4_share(count_disagreements(x @ scorer + offset, near), len(x), reference[near])
+        share = nc4_share(count_disagreements(x, scorer, offset, near), len(x), reference[near])
         found = {key: float(value) for key, value in row_sums(weight).items()} | {"nc4": float(share)}
         measured = float((labels.bincount(minlength=len(weight)) >= 2).sum())
         return dict.fromkeys(KEYS, math.nan) | found | {"classes_measured": measured}
@@ -382,8 +388,11 @@ def with_mean(means: Tensor) -> Tensor:
 
 def _chunks(classes: int, features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the rows of all tensors chunk by chunk, the features in float64 (not to be written to)."""
-    width = max(features.shape[1], 2 * classes)  # a sample is d features and, in `count_disagreements`, 2K scores
-    size = max(1, _CHUNK_BYTES // (8 * width))
+    dim = features.shape[1]
+    if classes <= ONE_TILE:
+        size = max(1, _CHUNK_BYTES // (8 * max(dim, 2 * classes)))  # a sample is d features and, in nc4, 2K scores
+    else:
+        size = max(1, min(_ROWS, 4 * _CHUNK_BYTES // (8 * dim)))  # the scores are taken in tiles
     for x, *rest in zip(*(tensor.split(size) for tensor in (features, *others)), strict=True):
         yield x.double(), *rest
 
@@ -397,7 +406,10 @@ def centred_rows(means: Tensor) -> Tensor:
 def whitening(means: Tensor) -> Tensor:
     """(d, r) matrix A = V diag(1/s), from the SVD of M: the mean of |A'(h_i - hbar_{y_i})|^2 is nc1."""
     classes, dim = means.shape
-    _, s, vh = torch.linalg.svd(centred_rows(means), full_matrices=False)
+    centred = centred_rows(means)
+    if classes > max(ONE_TILE, 2 * dim):  # the left singular vectors, K x d numbers, are not made
+        centred = torch.linalg.qr(centred, mode="r").R
+    _, s, vh = torch.linalg.svd(centred, full_matrices=False)
     s = s[: classes - 1]
     rank = int((s > max(classes, dim) * torch.finfo(s.dtype).eps * s[0]).sum())
     return vh[:rank].T / s[:rank]
@@ -428,13 +440,18 @@ def _levelled(rows: Tensor, offset: Tensor, exponent: int) -> tuple[Tensor, Tens
     return rows * math.ldexp(1.0, exponent - common), offset * math.ldexp(1.0, -common)
 
 
-def count_disagreements(scores: Tensor, near: Tensor) -> Tensor:
-    """Count the rows of (n, K + R) scores (see `readout`) in which the network and the nearest mean differ.
+def count_disagreements(x: Tensor, scorer: Tensor, offset: Tensor, near: Tensor) -> Tensor:
+    """Count the samples (n, d) for which the network and the nearest mean differ.
 
-    `near` are the classes (R,) of the means.
+    `scorer` and `offset` are from `readout`; `near` are the classes (R,) of the means.
     """
-    classes = scores.shape[1] - len(near)
-    return (scores[:, :classes].argmax(1) != near[scores[:, classes:].argmax(1)]).sum()
+    classes = len(offset) - len(near)
+    if classes <= ONE_TILE:
+        scores = x @ scorer + offset
+        return (scores[:, :classes].argmax(1) != near[scores[:, classes:].argmax(1)]).sum()
+    rows = scorer.T
+    predicted = find_largest(x, rows[:classes], offset[:classes])
+    return (predicted != near[find_largest(x, rows[classes:], offset[classes:])]).sum()
 
 
 def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tensor:
@@ -483,16 +500,16 @@ def collapse_table(
         "nc1": nc1,
         "nc1_sum": classes * nc1,
         "nc1_quotient": torch.where((between > 0) | within.isnan(), within / between, torch.inf),
-        "cdnv": _cdnv(m, squares / counts),
-        "nc2": _distance_to_etf(unit_w @ unit_m.T),
-        "nc2_means": _distance_to_etf(unit_m @ unit_m.T),
-        "nc2_classifier": _distance_to_etf(unit_w @ unit_w.T),
+        "cdnv": cdnv(m, squares / counts),
+        "nc2": distance_to_etf(unit_w, unit_m),
+        "nc2_means": distance_to_etf(unit_m, unit_m),
+        "nc2_classifier": distance_to_etf(unit_w, unit_w),
         "nc3": nc3,
         "nc3_squared": nc3.square(),
         "equinorm_means": mean_norms.std(correction=0) / mean_norms.mean(),
         "equinorm_classifier": weight_norms.std(correction=0) / weight_norms.mean(),
-        "equiangular_means": _equiangularity(unit_m),
-        "equiangular_classifier": _equiangularity(unit_w),
+        "equiangular_means": equiangularity(unit_m),
+        "equiangular_classifier": equiangularity(unit_w),
         "feature_norm": unscaled(mean_norms.mean(), m_exponent),
         "classifier_norm": unscaled(weight_norms.mean(), w_exponent),
         "rank_means": nc1.new_tensor(float(rank)),
@@ -502,31 +519,6 @@ def collapse_table(
 
 def _normalised(matrix: Tensor) -> Tensor:
     return matrix / matrix.norm()
-
-
-def _distance_to_etf(gram: Tensor) -> Tensor:
-    """|nrm(gram) - E|_F."""
-    classes = len(gram)
-    etf = torch.eye(classes, dtype=gram.dtype, device=gram.device) - 1 / classes
-    return (_normalised(gram) - etf / (classes - 1) ** 0.5).norm()
-
-
-def _equiangularity(matrix: Tensor) -> Tensor:
-    """Mean over k != l of |cos_kl + 1/(K-1)| for the rows of the matrix."""
-    unit = matrix / matrix.norm(dim=1, keepdim=True)
-    return _off_diagonal((unit @ unit.T + 1 / (len(matrix) - 1)).abs()).mean()
-
-
-def _cdnv(centred: Tensor, variances: Tensor) -> Tensor:
-    """Mean over pairs k != l (the pairs are symmetric) of (v_k + v_l) / (2 |hbar_k - hbar_l|^2)."""
-    # Differences, not a matrix product: the distance of close means must not come out of a cancellation.
-    distances = torch.cdist(centred, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
-    ratios = (variances[:, None] + variances) / (2 * distances)
-    return _off_diagonal(torch.where(distances > 0, ratios, torch.inf)).mean()
-
-
-def _off_diagonal(square: Tensor) -> Tensor:
-    return square[~torch.eye(len(square), dtype=torch.bool, device=square.device)]
 
 
 def find_lacking(counts: Tensor, at_least: int, min_samples: int | None) -> Tensor:

@@ -416,7 +416,7 @@ class NearestClassMean(Float64Metric):
         elif self.ignore_index is not None:
             raise ValueError("labels: needed, as ignore_index is given")
         x = check_float64("features", x, (None, self.means.shape[1]), self.means)
-        self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset, self.near)
+        self.disagreements = self.disagreements + count_disagreements(x, self.scorer, self.offset, self.near)
         self.total = self.total + len(x)
 
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
