@@ -106,8 +106,8 @@ def test_degenerate_rows_in_tiles(monkeypatch):
 
 
 def test_no_table_of_many_classes_is_in_memory():
-    """Of 1,500 classes a table has 18 MB; nothing is larger than a tile, 2 MiB, or the features."""
-    classes, dim = 1500, 8
+    """Of 750 classes a table has 4.5 MB; nothing is larger than a tile, 2 MiB."""
+    classes, dim = 750, 8
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2 * classes, dim, generator=generator)
     weight = torch.randn(classes, dim, generator=generator)

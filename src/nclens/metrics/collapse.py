@@ -131,9 +131,9 @@ def neural_collapse(
     its equiangular value nan. Where a class has a single sample, which has no scatter and would look collapsed, `nc1`,
     `nc1_sum`, `nc1_quotient` and `cdnv` are nan, with a `RuntimeWarning`; the other keys need class means alone.
 
-    All arithmetic is in float64, in chunks of the samples and tiles of the classes: memory beyond the inputs is some ten
-    MiB plus O(N + K d). Of more than 512 classes `nc4` on a CPU finds the largest scores in float32 and computes in
-    float64 those that are too close to be told apart there, so that it is the same number.
+    All arithmetic is in float64, in chunks of the samples and tiles of the classes: memory beyond the inputs is tens of
+    MiB at most plus O(N + K d). Of more than 512 classes `nc4` on a CPU finds the largest scores in float32 and
+    computes in float64 those that are too close to be told apart there, so that it is the same number.
     Features and weights beyond about 1e60, or all below 1e-60, whose fourth powers float64 does not hold, are first
     divided by a power of two (the features in a copy): values without a unit are those at an ordinary scale.
     On CUDA the last bits may differ between two runs, unless `torch.use_deterministic_algorithms` is on: sums over a
@@ -569,11 +569,16 @@ def _without(ignore_index: int, features: Tensor, labels: Array, classes: int | 
 
 def check_float64(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """Return a tensor, detached and in float64, after checking dtype, shape (None: any size), device and values."""
-    tensor = _check_floating(name, values, shape)
+    return check_finite(name, values, shape, like).double()
+
+
+def check_finite(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
+    """Return a tensor, detached, after the checks of `check_float64`."""
+    tensor = _check_floating(name, values, shape).detach()
     check_device(name, tensor, like)
-    if not bool(tensor.isfinite().all()):
+    if tensor.numel() and not bool(torch.stack(tensor.aminmax()).isfinite().all()):
         raise ValueError(f"{name}: every value must be finite, found nan or inf")
-    return tensor.detach().double()
+    return tensor
 
 
 def check_means(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from nclens._torchvision import import_torchvision
 from nclens.metrics.collapse import (
     KEYS,
     Chosen,
+    check_finite,
     check_float64,
     check_means,
     check_samples,
@@ -37,6 +38,7 @@ from nclens.metrics.collapse import (
 )
 from nclens.metrics.generalised import generalised_table
 from nclens.metrics.imbalance import TABLE_KEYS, check_counts, imbalance_table
+from nclens.metrics.pairs import ONE_TILE
 from nclens.metrics.ranks import ranks_table
 from nclens.metrics.samples import check_ignore_index
 
@@ -119,7 +121,9 @@ class NeuralCollapse(Float64Metric):
     The state is one d x d matrix, with `class_counts` two, and K x d class means, however many the samples; with
     `min_samples` = m also K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are
     those of the whole-set function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest
-    non-zero singular value of M: here the scatter is projected after it was summed, there every sample before.
+    non-zero singular value of M: here the scatter is projected after it was summed, there every sample before. Of more
+    than 512 classes `update` writes to the rows of its batch's classes in place, and copies the weight; it leaves the
+    other rows alone.
 
     The states of several processes are merged in `compute()`, those of two metrics in one process by `merge_state`;
     the classifier must be the same in all of them. The state moves with the metric and stays in float64 under
@@ -195,9 +199,39 @@ class NeuralCollapse(Float64Metric):
     def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
         x, labels = self._samples(features, labels)
-        weight = check_float64("weight", weight, (self.classes, self.dim), x)
-        self._keep(*_added(self._state(), self._waiting(), x, labels), weight)
+        found = check_finite("weight", weight, (self.classes, self.dim), x)
+        if self.classes <= ONE_TILE:
+            self._keep(*_added(self._state(), self._waiting(), x, labels), found.double())
+        else:
+            self._add_to_present(x, labels)
+            self._write("weight", slice(None), found)
         self.spacing = self.spacing.clamp(min=torch.finfo(as_tensor("features", features).dtype).eps)
+
+    def _add_to_present(self, x: Tensor, labels: Tensor) -> None:
+        """Add samples to the rows of their own classes, in place: the others are neither read nor written."""
+        present, places = labels.unique(return_inverse=True)
+        state, waiting = self._state(), self._waiting()
+        rows = state._replace(counts=self.counts[present], means=self.means[present], squares=self.squares[present])
+        if state.class_counts is not None:
+            rows = rows._replace(class_counts=state.class_counts[present])
+        if waiting is not None:
+            waiting = _Waiting(*(tensor[present] for tensor in waiting))
+        moments, waiting = _added(rows, waiting, x, places)
+        for name, tensor in (("counts", moments.counts), ("means", moments.means), ("squares", moments.squares)):
+            self._write(name, present, tensor)
+        if waiting is not None:
+            self._write("waiting", present, waiting.features)
+            self._write("waiting_counts", present, waiting.counts)
+        self.scatter = moments.scatter
+        if moments.weighted is not None:
+            self.weighted = moments.weighted
+
+    def _write(self, name: str, rows: Tensor | slice, values: Tensor) -> None:
+        state = getattr(self, name)
+        if state.is_inference() and not torch.is_inference_mode_enabled():  # it cannot be written to
+            state = state.clone()
+        state[rows] = values
+        setattr(self, name, state)
 
     def _samples(self, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
         x = as_tensor("features", features)
@@ -443,17 +477,27 @@ class NearestClassMean(Float64Metric):
 
 def _moments(x: Tensor, labels: Tensor, like: _Moments) -> _Moments:
     """Moments of one batch of float64 features (n, d); classes and class counts are those of other moments."""
-    member = (labels[:, None] == torch.arange(len(like.counts), device=labels.device)).double()
-    counts = member.sum(0)
+    classes = len(like.counts)
+    if classes <= ONE_TILE:
+        member = (labels[:, None] == torch.arange(classes, device=labels.device)).double()
+        counts = member.sum(0)
+    else:
+        counts = labels.bincount(minlength=classes).double()
+
+    def total(values: Tensor) -> Tensor:
+        if classes <= ONE_TILE:
+            return member.T @ values
+        return values.new_zeros((classes, *values.shape[1:])).index_add_(0, labels, values)
+
     # Sums relative to one sample: equal samples then have exactly equal means, and total collapse shows as such.
     first = x[0] if len(x) > 0 else x.new_zeros(x.shape[1])
-    means = first + member.T @ (x - first) / counts.clamp(min=1)[:, None]
+    means = first + total(x - first) / counts.clamp(min=1)[:, None]
     residual = x - means[labels]
     weighted, given = None, like.class_counts
     if given is not None:
         rows = residual / given[labels].double().sqrt()[:, None]
         weighted = rows.T @ rows
-    return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual, given, weighted)
+    return _Moments(counts, means, total(residual.square().sum(1)), residual.T @ residual, given, weighted)
 
 
 def _added(moments: _Moments, waiting: _Waiting | None, x: Tensor, labels: Tensor) -> tuple[_Moments, _Waiting | None]:
