@@ -565,6 +565,20 @@ def test_nearest_class_mean_without_labels_counts_every_sample():
         metric.merge_state(NearestClassMean(means.roll(1, 0), weight, bias))
 
 
+def test_some_metrics_alone():
+    features, labels, weight, _ = draw()
+    counts = labels.bincount()
+    every = feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features, labels, weight, 30).compute()
+    for keys in (("nc2", "cdnv"), ("nc1", "nc1_balanced"), ("seli_means",)):
+        metric = NeuralCollapse(CLASSES, DIM, class_counts=counts, metrics=keys)
+        assert feed(metric, features, labels, weight, 30).compute() == {
+            key: every[key] for key in sorted(keys, key=list(every).index)
+        }
+        assert set(metric(features[:3], labels[:3], weight)) == set(keys)
+    with pytest.raises(ValueError, match="metrics: no metric is named 'nc4'"):
+        NeuralCollapse(CLASSES, DIM, metrics=("nc4",))
+
+
 # Many classes
 
 

@@ -9,7 +9,7 @@ Summed raw moments would lose the scatter of collapsed features to cancellation.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from typing import Any, NamedTuple
@@ -25,11 +25,13 @@ from nclens.metrics.collapse import (
     check_finite,
     check_float64,
     check_means,
+    check_metrics,
     check_samples,
     collapse_table,
     count_disagreements,
     find_lacking,
     nc4_share,
+    needs_whitening,
     readout,
     row_sums,
     warn_single,
@@ -136,12 +138,15 @@ class NeuralCollapse(Float64Metric):
         ignore_index: samples with this label are left out, whatever their features; by default none is.
         min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
         class_counts: (K,), n_k >= 1, the training samples of each class; by default no measure that needs them.
+        metrics: the keys that `compute` and `forward` return; what only the others need is not computed. By default all
+            that the other arguments allow.
         **kwargs: those of `torchmetrics.Metric`, but not `dist_sync_on_step`.
 
     Raises:
-        ValueError: counts that are not K integers of at least 1; in `update`, a wrong type, shape or device, labels out
-            of range, or values that are not finite: the state is then as before; in `compute`, a class without samples,
-            with `min_samples` fewer than two classes to measure, or class counts that differ between processes.
+        ValueError: counts that are not K integers of at least 1; a metric that is no key; in `update`, a wrong type,
+            shape or device, labels out of range, or values that are not finite: the state is then as before; in
+            `compute`, a class without samples, with `min_samples` fewer than two classes to measure, or class counts
+            that differ between processes.
 
     >>> metric = NeuralCollapse(classes=2, dim=1)
     >>> weight = torch.tensor([[1.0], [-1.0]])
@@ -173,6 +178,7 @@ class NeuralCollapse(Float64Metric):
         ignore_index: int | None = None,
         min_samples: int | None = None,
         class_counts: Array | None = None,
+        metrics: Collection[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -195,6 +201,9 @@ class NeuralCollapse(Float64Metric):
             counts = check_counts(class_counts, classes, "class_counts").cpu()
             self.add_state("class_counts", counts.clone(), dist_reduce_fx=None)
             self.add_state("weighted", torch.zeros((dim, dim), dtype=torch.float64), dist_reduce_fx=None)
+        keys = tuple(key for key in KEYS if key != "nc4")
+        keys = keys if min_samples is None else (*keys, "classes_measured")
+        self.keys = check_metrics(metrics, keys if class_counts is None else (*keys, *TABLE_KEYS))
 
     def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
@@ -250,8 +259,8 @@ class NeuralCollapse(Float64Metric):
         """
         moments, weight = self._pooled()
         if self.min_samples is None:
-            warn_single(moments.counts)
-        return _values(moments, weight, self.min_samples, moments.class_counts)
+            warn_single(moments.counts, self.keys)
+        return _values(moments, weight, self.min_samples, moments.class_counts, self.keys)
 
     def class_means(self) -> Tensor:
         """Return the class means (K, d), float64, of the samples of all processes; nan for classes left out.
@@ -306,13 +315,11 @@ class NeuralCollapse(Float64Metric):
         least = 1 if self.min_samples is None else self.min_samples
         enough = batch.counts >= least
         if bool(enough.all()) or (self.min_samples is not None and int(enough.sum()) > 1):
-            values = _values(batch, self.weight, self.min_samples, train_counts)
+            values = _values(batch, self.weight, self.min_samples, train_counts, self.keys)
         else:
-            values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
-            if self.min_samples is not None:
+            values = {key: batch.counts.new_tensor(torch.nan) for key in self.keys}
+            if "classes_measured" in self.keys:
                 values["classes_measured"] = enough.sum().double()
-            if train_counts is not None:
-                values |= {key: batch.counts.new_tensor(torch.nan) for key in TABLE_KEYS}
         self._forward_cache = values  # type: ignore[assignment]
         return values
 
@@ -553,20 +560,27 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 
 def _values(
-    moments: _Moments, weight: Tensor, min_samples: int | None, train_counts: Tensor | None
+    moments: _Moments,
+    weight: Tensor,
+    min_samples: int | None,
+    train_counts: Tensor | None,
+    keys: tuple[str, ...],
 ) -> dict[str, Tensor]:
-    """Every key but nc4, of the classes that have enough samples; with training counts those of imbalance too."""
+    """The keys, which may be every one but nc4, of the classes that have enough samples.
+
+    With training counts they may be those of imbalance too.
+    """
     kept = (~find_lacking(moments.counts, 1 if min_samples is None else 2, min_samples)).nonzero()[:, 0]
     counts, means, squares = (tensor[kept] for tensor in moments[:3])
-    white = whitening(means)
-    deviation = (white * (moments.scatter @ white)).sum()
-    values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
-    if min_samples is None:
-        del values["classes_measured"]
-    if train_counts is not None:
+    white, deviation = None, means.new_zeros(())
+    if needs_whitening(keys):
+        white = whitening(means)
+        deviation = (white * (moments.scatter @ white)).sum()
+    values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white, weight[kept], keys)
+    if train_counts is not None and set(TABLE_KEYS) & set(keys):
         by_class = _by_class(moments, kept)
         values |= imbalance_table(counts, means, moments.scatter, by_class, weight[kept], train_counts[kept])
-    return values
+    return {key: values[key] for key in keys}
 
 
 def _by_class(moments: _Moments, kept: Tensor) -> Tensor:
