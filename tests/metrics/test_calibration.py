@@ -32,6 +32,7 @@ from nclens.metrics.calibration import (
     temperature_metrics,
     top_class_brier_score,
 )
+from tests.metrics.allocations import largest_tensor
 
 ERRORS = [expected_calibration_error, adaptive_calibration_error, classwise_calibration_error]
 
@@ -304,6 +305,50 @@ def test_rows_of_many_classes_a_few_at_a_time_give_the_same_temperatures(monkeyp
     for cached in (2**15, 700, 1):
         monkeypatch.setattr(calibration, "_CACHED", cached)
         assert (fit_temperature(logits, y), authors_temperature(logits, y)) == whole
+
+
+@pytest.mark.parametrize("many", [2, 500])
+@pytest.mark.parametrize("cached", [1, 700, 2**15])
+def test_metrics_a_few_rows_at_a_time_are_the_same(monkeypatch, many, cached):
+    logits, y = draw(4, n=90, classes=30)
+    logits[::4, 3] = torch.where(y[::4] == 3, logits[::4, 3], -math.inf)
+    mask = stratified_mask(y, 0.3, 0)
+    expected = calibration_metrics(logits, y), temperature_metrics(logits, y, mask)
+    monkeypatch.setattr(calibration, "_MANY_CLASSES", many)
+    monkeypatch.setattr(calibration, "_CACHED", cached)
+    monkeypatch.setattr(calibration, "_AT_ALL_TEMPERATURES", 7)
+    found = calibration_metrics(logits, y), temperature_metrics(logits, y, mask)
+    if many == 500:
+        assert found == expected
+    assert list(found) == [pytest.approx(each, rel=1e-13, abs=1e-16) for each in expected]
+
+
+def test_many_classes_by_loops_over_samples_and_classes():
+    """Each probability in its own bin, most in the first, whose sums are taken by columns."""
+    classes = 600
+    logits, y = draw(5, n=40, classes=classes, scale=1.0)
+    logits[torch.arange(0, 40, 2), y[::2]] += 8
+    p = torch.softmax(logits.double(), dim=1)
+    total = 0.0
+    for k in range(classes):
+        bins: dict[int, list[float]] = {}
+        for row, label in zip(p[:, k].tolist(), y.tolist(), strict=True):
+            place = next(j for j in range(15) if row <= (j + 1) / 15)
+            bins.setdefault(place, []).append((label == k) - row)
+        total += sum(abs(math.fsum(gaps)) for gaps in bins.values()) / len(y)
+    assert calibration_metrics(logits, y)["ece_classwise"] == pytest.approx(total / classes, rel=1e-12)
+
+
+def test_no_copy_of_the_logits_of_many_classes_is_made():
+    logits, y = draw(6, n=300, classes=600)
+    logits = logits.float()
+    held_out = torch.arange(300) % 4 == 0
+    with largest_tensor() as found:
+        calibration_metrics(logits, y)
+    assert found.bytes <= 2**18  # float64 numbers of the rows that are taken at a time
+    with largest_tensor() as found:
+        temperature_metrics(logits, y, held_out)
+    assert found.bytes <= logits.nbytes  # the samples that are not held out, in float32
 
 
 def test_authors_temperature_prefers_one_among_equals():

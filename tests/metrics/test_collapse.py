@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from fractions import Fraction
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nclens.metrics import collapse
+from nclens.metrics import catalogue, collapse
 from nclens.metrics.collapse import KEYS, class_means, nc1_subset, neural_collapse
 
 ETF_KEYS = ("nc2_means", "nc2_classifier", "nc2", "nc3", "equinorm_means", "equinorm_classifier")
@@ -650,3 +651,54 @@ def test_a_mean_is_all_nan_or_finite_and_two_are_needed(rows):
         return
     with pytest.raises(ValueError, match=f"reference_means: {4 - len(rows)} of 4 rows have numbers, at least two"):
         neural_collapse(features, labels, weight, bias, **options)
+
+
+# Some of the metrics
+
+
+@pytest.mark.parametrize("least", [None, 2])
+def test_each_metric_alone_is_as_among_all(least):
+    data = draw()
+    every = neural_collapse(*data, min_samples=least)
+    for key, value in every.items():
+        assert neural_collapse(*data, min_samples=least, metrics=[key]) == {key: value}
+    assert neural_collapse(*data, metrics=("nc4", "cdnv", "nc1")) == {key: every[key] for key in ("nc1", "cdnv", "nc4")}
+
+
+def test_what_nobody_asked_for_is_not_computed(monkeypatch):
+    features, labels, weight, bias = draw()
+    for name in ("whitening", "count_disagreements", "cdnv", "distance_to_etf", "_chunks"):
+        monkeypatch.setattr(collapse, name, None)
+    monkeypatch.setattr(collapse, "_counts_and_means", lambda *_: (labels.bincount().double(), weight))
+    assert list(neural_collapse(features, labels, weight, bias, metrics=("equinorm_means",))) == ["equinorm_means"]
+
+
+@pytest.mark.parametrize("key", ["nc0", "classifier_norm", "nc2_classifier"])
+def test_no_warning_of_what_nobody_asked_for(key):
+    """All means coincide, and one class has a single sample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        neural_collapse(torch.ones(3, 2), torch.tensor([0, 0, 1]), torch.eye(2), None, metrics=(key,))
+    with pytest.warns(RuntimeWarning, match="coincide"):
+        neural_collapse(torch.ones(3, 2), torch.tensor([0, 0, 1]), torch.eye(2), None, metrics=(key, "nc3"))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (("nc1", "nc9"), r"metrics: no metric is named 'nc9'; expected some of nc0, .*rank_means"),
+        (("classes_measured",), "metrics: no metric is named 'classes_measured'"),
+        ("nc1", "metrics: expected one name or more in a tuple, got 'nc1'"),
+        ((), "metrics: expected one name or more"),
+        (3, "metrics: expected one name or more"),
+    ],
+)
+def test_metrics_that_are_none(metrics, message):
+    with pytest.raises(ValueError, match=message):
+        neural_collapse(*draw(), metrics=metrics)
+
+
+def test_metrics_are_those_of_the_catalogue():
+    name = "nclens.metrics.collapse:neural_collapse"
+    (found,) = [each for each in catalogue.MEASUREMENTS if each.function == name]
+    assert {metric.name for metric in found.metrics} - {"classes_measured"} == set(KEYS)

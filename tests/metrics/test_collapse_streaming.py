@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nclens.metrics import collapse, collapse_streaming, pairs
 from nclens.metrics.collapse import class_means, neural_collapse
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
 from nclens.metrics.imbalance import TABLE_KEYS, class_imbalance
+from tests.metrics.allocations import largest_tensor
 from tests.process import Process
 
 CLASSES, DIM = 4, 6
@@ -198,6 +200,7 @@ import sys
 import torch
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
 from nclens.metrics.imbalance import TABLE_KEYS, class_imbalance
+from tests.metrics.allocations import largest_tensor
 from tests.process import Process
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -560,6 +563,83 @@ def test_nearest_class_mean_without_labels_counts_every_sample():
     assert other.compute() == (nearest != (features @ weight.T + bias).argmax(1))[kept].double().mean()
     with pytest.raises(ValueError, match="other class means or another classifier"):
         metric.merge_state(NearestClassMean(means.roll(1, 0), weight, bias))
+
+
+def test_some_metrics_alone():
+    features, labels, weight, _ = draw()
+    counts = labels.bincount()
+    every = feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features, labels, weight, 30).compute()
+    for keys in (("nc2", "cdnv"), ("nc1", "nc1_balanced"), ("seli_means",)):
+        metric = NeuralCollapse(CLASSES, DIM, class_counts=counts, metrics=keys)
+        assert feed(metric, features, labels, weight, 30).compute() == {
+            key: every[key] for key in sorted(keys, key=list(every).index)
+        }
+        assert set(metric(features[:3], labels[:3], weight)) == set(keys)
+    with pytest.raises(ValueError, match="metrics: no metric is named 'nc4'"):
+        NeuralCollapse(CLASSES, DIM, metrics=("nc4",))
+
+
+# Many classes
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """As if a handful of classes were many: those that a batch lacks are not touched."""
+    for module in (collapse, collapse_streaming, pairs):
+        monkeypatch.setattr(module, "ONE_TILE", 2)
+
+
+@pytest.mark.parametrize("size", [1, 7, 120])
+def test_rows_of_many_classes_are_added_to_as_those_of_few(many, size):
+    features, labels, weight, bias = draw()
+    counts = labels.bincount()
+    metric = feed(NeuralCollapse(CLASSES, DIM, class_counts=counts), features, labels, weight, size)
+    values = numbers(metric.compute())
+    assert {key: values[key] for key in TABLE_KEYS} == pytest.approx(
+        in_loops(features, labels, weight, counts), rel=1e-9
+    )
+    expected = whole_set(features, labels, weight, bias)
+    assert {key: values[key] for key in expected} == pytest.approx(expected, rel=1e-9, abs=1e-13)
+    features, labels, weight, bias = lacking()
+    metric = feed(NeuralCollapse(5, DIM, **OPTIONS), features, labels, weight, size)
+    expected = left_out(features, labels, weight, bias)
+    del expected["nc4"]
+    assert numbers(metric.compute()) == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
+def test_many_classes_in_and_out_of_inference_mode(many):
+    """The states are written to in place; the weight is a copy, whatever becomes of the one that was given."""
+    features, labels, weight, _ = draw()
+    expected = whole_set(features, labels, weight)
+    metric, given = NeuralCollapse(CLASSES, DIM), weight.clone()
+    with torch.inference_mode():
+        metric.update(features[:30], labels[:30], given)
+    metric.update(features[30:60], labels[30:60], given)
+    metric.update(features[:0], labels[:0], given)
+    with torch.inference_mode():
+        metric.update(features[60:], labels[60:], given)
+    given.zero_()
+    assert numbers(metric.compute()) == pytest.approx(expected, rel=1e-9, abs=1e-13)
+    with pytest.raises(ValueError, match="weight: every value must be finite"):
+        metric.update(features, labels, weight * math.inf)
+    metric._computed = None
+    assert numbers(metric.compute()) == pytest.approx(expected, rel=1e-9, abs=1e-13)
+    metric.reset()
+    assert not metric.counts.any()
+    assert not NeuralCollapse(CLASSES, DIM).means.any()
+
+
+@pytest.mark.parametrize("options", [{}, {"min_samples": 2}])
+def test_a_batch_costs_no_more_for_more_classes(options):
+    """No tensor of K rows is made."""
+    classes, dim = 3000, 32
+    metric = NeuralCollapse(classes, dim, **options)
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(20, dim, generator=generator), torch.randn(classes, dim, generator=generator)
+    metric.update(x, torch.arange(20), weight)
+    with largest_tensor() as found:
+        metric.update(x, torch.arange(20) * 7, weight)
+    assert found.bytes <= 8 * max(40, dim) * dim
 
 
 # Classes that weigh alike

@@ -14,7 +14,7 @@ confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,8 +42,17 @@ SCORES = ("nll", "brier", "ece", "ece_20", "ece_25", "ece_adaptive", "ece_classw
 """The metrics that :func:`temperature_metrics` gives with and without scaling."""
 
 
-#: Classes from which on rows are taken a few at a time, and numbers that a processor's cache holds.
-_MANY_CLASSES, _CACHED = 500, 2**15
+SAMPLED = ("confidence", "entropy", "nll")
+"""What :func:`per_sample` gives of each sample."""
+
+#: Classes from which on no copy of the logits in float64 is made, nor each probability sorted into its bin.
+_MANY_CLASSES = 500
+
+#: Numbers that a processor's cache holds, and that are taken at a time on another device.
+_CACHED, _ON_DEVICE = 2**15, 2**22
+
+#: Samples whose confidences at all temperatures are kept at a time.
+_AT_ALL_TEMPERATURES = 512
 
 KEYS = (
     *SCORES,
@@ -293,16 +302,39 @@ def classwise_calibration_error(
     return classwise_error(classwise_sums(p, y, bins))
 
 
-def classwise_sums(p: Tensor, labels: Tensor, bins: int) -> list[Tensor]:
-    """Return, of each class, the (3, J) sums of its probability (N,), as from `bin_sums`."""
-    is_class = torch.nn.functional.one_hot(labels, p.shape[1]).double()
-    pairs = zip(p.T.contiguous(), is_class.T.contiguous(), strict=True)
-    return [bin_sums(p_k, is_k, bins) for p_k, is_k in pairs]
+def classwise_sums(p: Tensor, labels: Tensor, bins: int) -> Tensor:
+    """Return (K, 3, J), of each class the sums of its probability (N,), as from `bin_sums`."""
+    sums = p.new_zeros((p.shape[1], 3, bins))
+    for part in zip(*(each.split(_rows(p)) for each in (p, labels)), strict=True):
+        _add_classwise(sums, *part)
+    return sums
 
 
-def classwise_error(sums: Sequence[Tensor]) -> float:
-    """Return the mean over classes of the expected calibration error of their (3, J) sums."""
-    return sum(expected_error(bins_of(of_class)) for of_class in sums) / len(sums)
+def _add_classwise(sums: Tensor, p: Tensor, labels: Tensor) -> None:
+    """Add samples to the sums (K, 3, J) of each class's probability."""
+    classes, _, bins = sums.shape
+    edges, flat = _edges(bins, p)[1:-1], sums.view(-1)
+    own = p.gather(1, labels[:, None])[:, 0]
+    flat.index_add_(0, (3 * labels + 2) * bins + torch.bucketize(own, edges), torch.ones_like(own))
+    k: Tensor
+    if classes < _MANY_CLASSES or bins == 1:
+        k, values = torch.arange(classes, device=p.device).repeat(len(p)), p.reshape(-1)
+    else:  # most are in the first bin, and need not be sorted into it
+        low = p <= edges[0]
+        sums[:, 0, 0] += low.sum(0)
+        sums[:, 1, 0] += p.where(low, 0).sum(0)
+        k, values = (~low).nonzero()[:, 1], p[~low]
+    place = 3 * bins * k + torch.bucketize(values, edges)
+    flat.index_add_(0, place, torch.ones_like(values))
+    flat.index_add_(0, place + bins, values)
+
+
+def classwise_error(sums: Tensor) -> float:
+    """Return the mean over classes of the expected calibration error of their sums (K, 3, J)."""
+    count = sums[:, 0]
+    weighted = count * (sums[:, 2] / count - sums[:, 1] / count).abs()
+    errors = weighted.nansum(1) / count.sum(1)
+    return sum(errors.tolist()) / len(sums)
 
 
 def negative_log_likelihood(logits: Array, labels: Array, *, ignore_index: int | None = None) -> float:
@@ -312,7 +344,8 @@ def negative_log_likelihood(logits: Array, labels: Array, *, ignore_index: int |
         ValueError: as :func:`check_logits`.
     """
     logits, labels = check_logits(logits, labels, ignore_index)
-    return float(torch.nn.functional.cross_entropy(logits.double(), labels))
+    (own,) = _by_rows(lambda z, y: (per_sample(z.double(), y)["nll"],), logits, labels)
+    return _mean_of_nll(own)
 
 
 def top_class_brier_score(probabilities: Array, labels: Array, *, ignore_index: int | None = None) -> float:
@@ -334,24 +367,79 @@ def brier_score(probabilities: Array, labels: Array, *, ignore_index: int | None
     return float((p - torch.nn.functional.one_hot(y, p.shape[1])).square().sum(dim=1).mean())
 
 
-def _scores(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over logits keeps: numbers of each sample (N,), float64, and sums of each class (K, 3, J).
+
+    ``confidence`` and ``correct`` (0.0 or 1.0) are of the softmax; ``squares`` is the sum of ``brier``; ``samples`` has
+    confidence, entropy and negative log-likelihood from the log-softmax, and ``right`` (bool) is of the logits.
+    """
+
+    confidence: Tensor
+    correct: Tensor
+    brier: Tensor
+    squares: Tensor
+    samples: dict[str, Tensor]
+    right: Tensor
+    classwise: Tensor
+
+
+def see(logits: Tensor, labels: Tensor, temperature: float | None = None) -> Seen:
+    """Pass over logits (N, K), divided by a temperature where one is given, a few rows at a time."""
+    classwise = torch.zeros((logits.shape[1], 3, BINS), dtype=torch.float64, device=logits.device)
+    total = classwise.new_zeros(())
+
+    def part(z: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        right = z.argmax(dim=1) == y
+        z = z.double() if temperature is None else z.double() / temperature
+        p = torch.softmax(z, dim=1)
+        _add_classwise(classwise, p, y)
+        confidence, correct = _top(p, y)
+        samples = per_sample(z, y)
+        p[torch.arange(len(y), device=y.device), y] -= 1
+        total.add_(p.square_().sum())
+        return confidence, correct, p.sum(dim=1), *samples.values(), right.double()
+
+    confidence, correct, brier, *values, right = _by_rows(part, logits, labels)
+    return Seen(confidence, correct, brier, total, dict(zip(SAMPLED, values, strict=True)), right == 1, classwise)
+
+
+def _by_rows(function: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> Tensor:
+    """Return what a function makes of the rows (N, ...) of tensors, (m, N): m numbers of each, float64.
+
+    It is given a few rows at a time: on a CPU they stay in a processor's cache, which takes a third of the time.
+    """
+    found, start = torch.empty(0), 0
+    for part in zip(*(each.split(_rows(values[0])) for each in values), strict=True):
+        made = torch.stack(function(*part))
+        if not start:  # one tensor for all: small ones that stay would keep the memory between them from reuse
+            found = made.new_empty((len(made), len(values[0])))
+        found[:, start : start + len(part[0])] = made
+        start += len(part[0])
+    return found
+
+
+def _scores(seen: Seen) -> tuple[dict[str, float], dict[str, float]]:
     """The metrics named in ``SCORES``, and those of the 15 bins and of the top class that are not among them."""
-    p = torch.softmax(logits.double(), dim=1)
-    confidence, correct = _top(p, labels)
+    confidence, correct = seen.confidence, seen.correct
     bins = _equal_width(confidence, correct, BINS)
-    sums = classwise_sums(p, labels, BINS)
     scores = {
-        "nll": negative_log_likelihood(logits, labels),
-        "brier": float((p - torch.nn.functional.one_hot(labels, p.shape[1])).square().sum(dim=1).mean()),
+        "nll": _mean_of_nll(seen.samples["nll"]),
+        "brier": float(seen.brier.mean()),
         "ece": expected_error(bins),
         "ece_20": expected_error(_equal_width(confidence, correct, 20)),
         "ece_25": expected_error(_equal_width(confidence, correct, 25)),
         "ece_adaptive": equal_mass_error(confidence, correct, BINS),
-        "ece_classwise": classwise_error(sums),
+        "ece_classwise": classwise_error(seen.classwise),
         "confidence": float(confidence.mean()),
     }
     top = float((confidence - correct).square().mean())
     return scores, {"mce": maximum_error(bins), "ece_l2": l2_error(bins), "brier_top": top}
+
+
+def _mean_of_nll(values: Tensor) -> float:
+    """The mean of (N,), in the order in which `cross_entropy` sums."""
+    return float(torch.nn.functional.nll_loss(-values[:, None], torch.zeros_like(values, dtype=torch.int64)))
 
 
 def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | None = None) -> dict[str, float]:
@@ -377,8 +465,9 @@ def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | Non
     (0.5, 0.806, 0.72)
     """
     logits, labels = check_logits(logits, labels, ignore_index)
-    samples, correct = per_sample(logits, labels)
-    metrics, further = _scores(logits, labels)
+    seen = see(logits, labels)
+    samples, correct = seen.samples, seen.right
+    metrics, further = _scores(seen)
     metrics["accuracy"] = float(correct.double().mean())
     metrics["error"] = float((~correct).double().mean())
     metrics["entropy"] = float(samples["entropy"].mean())
@@ -388,16 +477,16 @@ def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | Non
     return metrics | further
 
 
-def per_sample(logits: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Return confidence, entropy and negative log-likelihood of each sample, (N,), and if it is right, (N,) bool."""
-    log_p = torch.log_softmax(logits.double(), dim=1)
+def per_sample(z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return confidence, entropy and negative log-likelihood of each row of float64 logits, (N,)."""
+    log_p = torch.log_softmax(z, dim=1)
     p = log_p.exp()
-    samples = {
-        "confidence": p.amax(dim=1),
-        "entropy": -(p * log_p.masked_fill(p == 0, 0)).sum(dim=1),
-        "nll": -log_p.gather(1, labels[:, None])[:, 0],
-    }
-    return samples, logits.argmax(dim=1) == labels
+    values = (
+        p.amax(dim=1),
+        -(p * log_p.masked_fill(p == 0, 0)).sum(dim=1),
+        -log_p.gather(1, labels[:, None])[:, 0],
+    )
+    return dict(zip(SAMPLED, values, strict=True))
 
 
 def check_pairs(
@@ -501,24 +590,30 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
         ValueError: as :func:`check_logits`, or if a label's class is masked: its likelihood is 0 at every temperature.
     """
     logits, labels = check_logits(logits, labels, ignore_index)
-    z = logits.double()
-    own = z.gather(1, labels[:, None])
+    own = logits.gather(1, labels[:, None]).double()
     if bool(own.isneginf().any()):
         row = int(own[:, 0].isneginf().nonzero()[0])
         raise ValueError(
             f"labels: no temperature is best, for the label {int(labels[row])} at index {row} has a logit of -inf and "
             "so a likelihood of 0 at every one"
         )
-    z = z - own
-    finite = z.masked_fill(z == -math.inf, 0)
-    if not finite.any():
+
+    def moved(z: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        z = z.double() - own
+        return z, z.masked_fill(z == -math.inf, 0)
+
+    whole = [*moved(logits, own)] if logits.shape[1] < _MANY_CLASSES else None  # which saves making them each time
+    if not bool(_by_rows(lambda z, own: (moved(z, own)[1].any(1).double(),), logits, own).any()):
         return 1.0
 
     def slope(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        return float(
-            _by_rows(lambda z, finite: (torch.softmax(z / temperature, dim=1) * finite).sum(dim=1), z, finite).mean()
-        )
+
+        def part(z: Tensor, other: Tensor) -> tuple[Tensor]:
+            z, finite = (z, other) if whole else moved(z, other)
+            return ((torch.softmax(z / temperature, dim=1) * finite).sum(dim=1),)
+
+        return float(_by_rows(part, *(whole or (logits, own)))[0].mean())
 
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     if slope(low) <= 0:
@@ -528,16 +623,9 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
     return math.exp(brentq(slope, low, high, xtol=1e-12))
 
 
-def _by_rows(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    """Return a function of the rows of tensors (N, K), (N,); of many classes a few rows at a time.
-
-    Those stay in a processor's cache, which takes a third of the time.
-    """
-    classes = values[0].shape[1]
-    if classes < _MANY_CLASSES or values[0].device.type != "cpu":
-        return function(*values)
-    parts = zip(*(each.split(max(1, _CACHED // classes)) for each in values), strict=True)
-    return torch.cat([function(*part) for part in parts])
+def _rows(values: Tensor) -> int:
+    """Rows of (N, K) that are taken at a time."""
+    return max(1, (_CACHED if values.device.type == "cpu" else _ON_DEVICE) // values.shape[1])
 
 
 def authors_temperature(logits: Array, labels: Array) -> float:
@@ -551,14 +639,20 @@ def authors_temperature(logits: Array, labels: Array) -> float:
         ValueError: as :func:`check_logits`.
     """
     logits, labels = check_logits(logits, labels)
-    z = logits.double()
-    correct = (z.argmax(dim=1) == labels).double()
-
-    def error(temperature: float) -> float:
-        confidences = _by_rows(lambda z: torch.softmax(z / temperature, dim=1).amax(dim=1), z)
-        return expected_error(_equal_width(confidences, correct, BINS))
-
-    return min(sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature))), key=error)
+    temperatures = sorted(AUTHORS_TEMPERATURES, key=lambda temperature: abs(math.log(temperature)))
+    sums = torch.zeros((len(temperatures), 3, BINS), dtype=torch.float64, device=logits.device)
+    start = 3 * BINS * torch.arange(len(temperatures), device=logits.device)[:, None]
+    size = min(_rows(logits), _AT_ALL_TEMPERATURES)
+    for part, y in zip(*(each.split(size) for each in (logits, labels)), strict=True):
+        z = part.double()
+        correct = (z.argmax(dim=1) == y).double()
+        confidence = z.new_empty((len(temperatures), len(z)))
+        for row, each in enumerate(temperatures):
+            confidence[row] = torch.softmax(z / each, dim=1).amax(dim=1)
+        place = (start + torch.bucketize(confidence, _edges(BINS, z)[1:-1])).view(-1)
+        for row, values in enumerate((torch.ones_like(confidence), confidence, correct.expand_as(confidence))):
+            sums.view(-1).index_add_(0, place + row * BINS, values.reshape(-1))
+    return min(zip(temperatures, sums, strict=True), key=lambda each: expected_error(bins_of(each[1])))[0]
 
 
 def temperature_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict[str, float]:
@@ -581,11 +675,11 @@ def temperature_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict
     logits, labels = check_logits(logits, labels)
     (fitted, fitted_labels), (rest, rest_labels) = divided(logits, labels, held_out)
     temperature = fit_temperature(fitted, fitted_labels)
-    rest = rest.double()
     metrics = {"temperature": temperature}
-    metrics |= {f"{name}_scaled": value for name, value in _scores(rest / temperature, rest_labels)[0].items()}
-    metrics |= {f"{name}_unscaled": value for name, value in _scores(rest, rest_labels)[0].items()}
+    metrics |= {f"{name}_scaled": value for name, value in _scores(see(rest, rest_labels, temperature))[0].items()}
+    metrics |= {f"{name}_unscaled": value for name, value in _scores(see(rest, rest_labels))[0].items()}
     metrics["temperature_authors"] = authors_temperature(logits, labels)
-    p = torch.softmax(logits.double() / metrics["temperature_authors"], dim=1)
-    metrics["ece_authors"] = expected_calibration_error(p, labels)
+    best = metrics["temperature_authors"]
+    confidence, correct = _by_rows(lambda z, y: _top(torch.softmax(z.double() / best, dim=1), y), logits, labels)
+    metrics["ece_authors"] = expected_error(_equal_width(confidence, correct, BINS))
     return metrics

@@ -15,19 +15,16 @@ from nclens.metrics.calibration import (
     BINS,
     KEYS,
     MORE_BINS,
+    SAMPLED,
     bin_sums,
     check_logits,
     check_pairs,
     classwise_error,
-    classwise_sums,
-    per_sample,
+    see,
     top_metrics,
 )
 from nclens.metrics.collapse_streaming import Float64Metric
 from nclens.metrics.samples import check_ignore_index
-
-SAMPLED = ("confidence", "entropy", "nll")
-"""Of what `CalibrationMetrics` keeps sums over the samples predicted correctly, and over the others."""
 
 
 class _Pairs(Float64Metric):
@@ -153,12 +150,11 @@ class CalibrationMetrics(_Pairs):
         if not _counts_any(labels, self.ignore_index):
             return
         z, y = check_logits(logits, labels, self.ignore_index)
-        samples, right = per_sample(z, y)
-        p = torch.softmax(z.double(), dim=1)
-        confidence = p.amax(dim=1)
-        self._add(confidence, (p.argmax(dim=1) == y).double())
-        self.classwise = self.classwise + torch.stack(classwise_sums(p, y, BINS))
-        self.brier = self.brier + (p - torch.nn.functional.one_hot(y, self.classes)).square().sum()
+        seen = see(z, y)
+        samples, right = seen.samples, seen.right
+        self._add(seen.confidence, seen.correct)
+        self.classwise = self.classwise + seen.classwise
+        self.brier = self.brier + seen.squares
         parts = [
             torch.stack([part.sum().double(), *(samples[name][part].sum() for name in SAMPLED)])
             for part in (right, ~right)
@@ -177,7 +173,7 @@ class CalibrationMetrics(_Pairs):
             values[f"{name}_incorrect"] = incorrect / wrong if wrong else math.nan
             values[name] = (correct + incorrect) / samples
         values["brier"] = self.brier.item() / samples
-        values["ece_classwise"] = classwise_error(list(self.classwise))
+        values["ece_classwise"] = classwise_error(self.classwise)
         return {key: self.sums.new_tensor(values[key]) for key in KEYS}
 
 

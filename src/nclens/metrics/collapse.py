@@ -13,7 +13,8 @@ cancels and no cut-off has to be chosen for a pseudo-inverse.
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,8 @@ from nclens._inputs import (
     scaled,
     unscaled,
 )
+from nclens.metrics.largest import find_largest
+from nclens.metrics.pairs import ONE_TILE, cdnv, distance_to_etf, equiangularity
 from nclens.metrics.samples import without_ignored
 
 KEYS = (
@@ -56,8 +59,15 @@ KEYS = (
 )
 """The keys of `neural_collapse`, in order."""
 
+# Keys that need every sample once the class means are known, of these the scatter's, and those of W alone.
+_OF_SCATTER = {"nc1", "nc1_sum", "nc1_quotient", "cdnv"}
+_OF_SAMPLES = {*_OF_SCATTER, "nc4"}
+_OF_CLASSIFIER = {key for key in KEYS if key.startswith("nc0") or "classifier" in key}
+
 # Float64 bytes of one chunk of samples: small enough to stay in a core's cache, large enough to hide the call overhead.
 _CHUNK_BYTES = 2**21
+# Samples of a chunk where there are many classes: a product with few rows waits for the other matrix.
+_ROWS = 1024
 
 
 def neural_collapse(
@@ -69,6 +79,7 @@ def neural_collapse(
     reference_means: Array | None = None,
     ignore_index: int | None = None,
     min_samples: int | None = None,
+    metrics: Collection[str] | None = None,
 ) -> dict[str, float]:
     """Measure every variant of neural collapse on one split.
 
@@ -127,7 +138,9 @@ def neural_collapse(
     its equiangular value nan. Where a class has a single sample, which has no scatter and would look collapsed, `nc1`,
     `nc1_sum`, `nc1_quotient` and `cdnv` are nan, with a `RuntimeWarning`; the other keys need class means alone.
 
-    All arithmetic is in float64, in chunks of the samples: memory beyond the inputs is a few MiB plus O(N + K d + K^2).
+    All arithmetic is in float64, in chunks of the samples and tiles of the classes: memory beyond the inputs is tens of
+    MiB at most plus O(N + K d). Of more than 512 classes `nc4` on a CPU finds the largest scores in float32 and
+    computes in float64 those that are too close to be told apart there, so that it is the same number.
     Features and weights beyond about 1e60, or all below 1e-60, whose fourth powers float64 does not hold, are first
     divided by a power of two (the features in a copy): values without a unit are those at an ordinary scale.
     On CUDA the last bits may differ between two runs, unless `torch.use_deterministic_algorithms` is on: sums over a
@@ -143,11 +156,12 @@ def neural_collapse(
         reference_means: (K, d), the class means for `nc4`; by default those of this split.
         ignore_index: samples with this label are left out, whatever their features; by default none is.
         min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
+        metrics: the keys that are wanted; what only the others need is not computed. By default all are.
 
     Raises:
         ValueError: a wrong type, shape or device; labels that are not integers or are out of range; a value that is
-            not finite; K < 2; without `min_samples` a class with no sample, with it fewer than two classes to measure;
-            features so large that their norms exceed float64.
+            not finite; K < 2; a metric that is no key; without `min_samples` a class with no sample, with it fewer than
+            two classes to measure; features so large that their norms exceed float64.
 
     >>> features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
     >>> labels = torch.tensor([0, 0, 1, 1])
@@ -160,8 +174,9 @@ def neural_collapse(
     if torch.compiler.is_compiling():  # a graph break, rather than half a minute of compilation for one dictionary
         run = torch.compiler.disable(neural_collapse)
         rest = {"reference_means": reference_means, "ignore_index": ignore_index, "min_samples": min_samples}
-        return run(features, labels, weight, bias, **rest)
+        return run(features, labels, weight, bias, **rest, metrics=metrics)
     with torch.no_grad():
+        keys = check_metrics(metrics, KEYS if min_samples is None else (*KEYS, "classes_measured"))
         features = _check_floating("features", features, (None, None))
         weight = check_float64("weight", weight, (None, features.shape[1]), features)
         classes = len(weight)
@@ -177,25 +192,29 @@ def neural_collapse(
         scored, measured = Chosen(near, classes), Chosen(kept, classes)
         scorer, offset = readout(weight, bias, reference[near], exponent)
         if min_samples is None:
-            warn_single(counts)
+            warn_single(counts, keys)
         samples = counts[near].sum()
         sums = row_sums(weight)
         counts, means, weight = counts[kept], means[kept], weight[kept]
-        white = whitening(means)
+        white = whitening(means) if needs_whitening(keys) else None
         squares, deviation = means.new_zeros(len(kept)), means.new_zeros(())
         disagreements = torch.zeros((), dtype=torch.int64, device=means.device)
-        for x, y in _chunks(classes, features, labels):
-            disagreements += count_disagreements(scored.samples(x, y)[0] @ scorer + offset, near)
-            x, y = measured.samples(x, y)
-            residual = means[y].sub_(x)
-            squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
-            deviation += (residual @ white).square().sum()
-        values = sums | collapse_table(counts, means, squares, deviation, white.shape[1], weight)
-        values["feature_norm"] = unscaled(values["feature_norm"], exponent)
-        if bool(values["feature_norm"].isinf()):
-            raise ValueError("features: values so large that their norms exceed float64")
-        values["nc4"] = nc4_share(disagreements, samples, reference[near])
-        keys = KEYS if min_samples is None else (*KEYS, "classes_measured")
+        for x, y in _chunks(classes, features, labels) if _OF_SAMPLES & set(keys) else ():
+            if "nc4" in keys:
+                disagreements += count_disagreements(scored.samples(x, y)[0], scorer, offset, near)
+            if _OF_SCATTER & set(keys):
+                x, y = measured.samples(x, y)
+                residual = means[y].sub_(x)
+                squares.index_add_(0, y, torch.linalg.vector_norm(residual, dim=1).square())
+                if white is not None:
+                    deviation += (residual @ white).square().sum()
+        values = sums | collapse_table(counts, means, squares, deviation, white, weight, keys)
+        if "feature_norm" in keys:
+            values["feature_norm"] = unscaled(values["feature_norm"], exponent)
+            if bool(values["feature_norm"].isinf()):
+                raise ValueError("features: values so large that their norms exceed float64")
+        if "nc4" in keys:
+            values["nc4"] = nc4_share(disagreements, samples, reference[near])
         return dict(zip(keys, torch.stack([values[key] for key in keys]).tolist(), strict=True))
 
 
@@ -217,7 +236,7 @@ def few_classes_collapse(
         near = with_mean(reference)
         scorer, offset = readout(weight, bias, reference[near], exponent)
         x, _ = Chosen(near, len(weight)).samples(features.double(), labels)
-        share = nc4_share(count_disagreements(x @ scorer + offset, near), len(x), reference[near])
+        share = nc4_share(count_disagreements(x, scorer, offset, near), len(x), reference[near])
         found = {key: float(value) for key, value in row_sums(weight).items()} | {"nc4": float(share)}
         measured = float((labels.bincount(minlength=len(weight)) >= 2).sum())
         return dict.fromkeys(KEYS, math.nan) | found | {"classes_measured": measured}
@@ -382,8 +401,11 @@ def with_mean(means: Tensor) -> Tensor:
 
 def _chunks(classes: int, features: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the rows of all tensors chunk by chunk, the features in float64 (not to be written to)."""
-    width = max(features.shape[1], 2 * classes)  # a sample is d features and, in `count_disagreements`, 2K scores
-    size = max(1, _CHUNK_BYTES // (8 * width))
+    dim = features.shape[1]
+    if classes <= ONE_TILE:
+        size = max(1, _CHUNK_BYTES // (8 * max(dim, 2 * classes)))  # a sample is d features and, in nc4, 2K scores
+    else:
+        size = max(1, min(_ROWS, 4 * _CHUNK_BYTES // (8 * dim)))  # the scores are taken in tiles
     for x, *rest in zip(*(tensor.split(size) for tensor in (features, *others)), strict=True):
         yield x.double(), *rest
 
@@ -397,7 +419,10 @@ def centred_rows(means: Tensor) -> Tensor:
 def whitening(means: Tensor) -> Tensor:
     """(d, r) matrix A = V diag(1/s), from the SVD of M: the mean of |A'(h_i - hbar_{y_i})|^2 is nc1."""
     classes, dim = means.shape
-    _, s, vh = torch.linalg.svd(centred_rows(means), full_matrices=False)
+    centred = centred_rows(means)
+    if classes > max(ONE_TILE, 2 * dim):  # the left singular vectors, K x d numbers, are not made
+        centred = torch.linalg.qr(centred, mode="r").R
+    _, s, vh = torch.linalg.svd(centred, full_matrices=False)
     s = s[: classes - 1]
     rank = int((s > max(classes, dim) * torch.finfo(s.dtype).eps * s[0]).sum())
     return vh[:rank].T / s[:rank]
@@ -428,13 +453,18 @@ def _levelled(rows: Tensor, offset: Tensor, exponent: int) -> tuple[Tensor, Tens
     return rows * math.ldexp(1.0, exponent - common), offset * math.ldexp(1.0, -common)
 
 
-def count_disagreements(scores: Tensor, near: Tensor) -> Tensor:
-    """Count the rows of (n, K + R) scores (see `readout`) in which the network and the nearest mean differ.
+def count_disagreements(x: Tensor, scorer: Tensor, offset: Tensor, near: Tensor) -> Tensor:
+    """Count the samples (n, d) for which the network and the nearest mean differ.
 
-    `near` are the classes (R,) of the means.
+    `scorer` and `offset` are from `readout`; `near` are the classes (R,) of the means.
     """
-    classes = scores.shape[1] - len(near)
-    return (scores[:, :classes].argmax(1) != near[scores[:, classes:].argmax(1)]).sum()
+    classes = len(offset) - len(near)
+    if classes <= ONE_TILE:
+        scores = x @ scorer + offset
+        return (scores[:, :classes].argmax(1) != near[scores[:, classes:].argmax(1)]).sum()
+    rows = scorer.T
+    predicted = find_largest(x, rows[:classes], offset[:classes])
+    return (predicted != near[find_largest(x, rows[classes:], offset[classes:])]).sum()
 
 
 def nc4_share(disagreements: Tensor, total: Tensor | int, means: Tensor) -> Tensor:
@@ -450,83 +480,93 @@ def row_sums(weight: Tensor) -> dict[str, Tensor]:
     return {"nc0": unscaled(unscaled(nc0, exponent), exponent), "nc0_share": nc0 / unit.square().sum()}
 
 
+def check_metrics(metrics: Collection[str] | None, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the keys that are wanted, in their order; None: all.
+
+    Raises:
+        ValueError: the metrics are no collection of names, there is none, or one is no key.
+    """
+    if metrics is None:
+        return keys
+    if isinstance(metrics, str) or not isinstance(metrics, Collection) or not metrics:
+        raise ValueError(f"metrics: expected one name or more in a tuple, got {metrics!r}")
+    if unknown := [name for name in metrics if name not in keys]:
+        raise ValueError(f"metrics: no metric is named {unknown[0]!r}; expected some of {', '.join(keys)}")
+    return tuple(key for key in keys if key in metrics)
+
+
+def needs_whitening(keys: Collection[str]) -> bool:
+    """Return whether one of the keys needs `whitening`."""
+    return bool({"nc1", "nc1_sum", "rank_means"} & set(keys))
+
+
 def collapse_table(
-    counts: Tensor, means: Tensor, squares: Tensor, deviation: Tensor, rank: int, weight: Tensor
+    counts: Tensor,
+    means: Tensor,
+    squares: Tensor,
+    deviation: Tensor,
+    white: Tensor | None,
+    weight: Tensor,
+    keys: Collection[str] = (*KEYS, "classes_measured"),
 ) -> dict[str, Tensor]:
-    """Every key but `nc4` and those of `row_sums`, as float64 scalars; K are the classes measured.
+    """Those of the keys that are not `nc4` or of `row_sums`, as float64 scalars; K are the classes measured.
 
     Args:
         counts: (K,), samples a class.
         means: (K, d), class means.
         squares: (K,), sum over class k of |h_i - hbar_k|^2.
-        deviation: sum over all samples of |A'(h_i - hbar_{y_i})|^2, A from `whitening`.
-        rank: r, the number of A's columns.
+        deviation: sum over all samples of |A'(h_i - hbar_{y_i})|^2.
+        white: A from `whitening`, or None where `needs_whitening` is false.
         weight: (K, d).
+        keys: those that are wanted; the others are not computed.
     """
     m = centred_rows(means)
     classes = len(m)
     unit_m, m_exponent = scaled(m)
     unit_w, w_exponent = scaled(weight)
     between = m.square().sum() / classes
-    if rank == 0:
-        _warn_coinciding()
+    if not bool(m.any()):
+        if set(keys) - _OF_CLASSIFIER - {"nc4", "feature_norm", "rank_means", "classes_measured"}:
+            _warn_coinciding()
         deviation = torch.full_like(deviation, torch.inf)
-    if not bool(weight.any()):
+    if not bool(weight.any()) and {"nc2", "nc3", "nc3_squared", *_OF_CLASSIFIER} - {"nc0", "classifier_norm"} & set(
+        keys
+    ):
         warnings.warn("the classifier weight is zero: values normalised by it are nan", RuntimeWarning, stacklevel=3)
     if bool((counts < 2).any()):  # a single sample has no scatter, which would look like collapse
         deviation, squares = deviation * torch.nan, squares * torch.nan
     nc1 = deviation / counts.sum()
     within = squares.sum() / counts.sum()
-    nc3 = (_normalised(unit_w) - _normalised(unit_m)).norm()
     mean_norms, weight_norms = unit_m.norm(dim=1), unit_w.norm(dim=1)
-    return {
-        "nc1": nc1,
-        "nc1_sum": classes * nc1,
-        "nc1_quotient": torch.where((between > 0) | within.isnan(), within / between, torch.inf),
-        "cdnv": _cdnv(m, squares / counts),
-        "nc2": _distance_to_etf(unit_w @ unit_m.T),
-        "nc2_means": _distance_to_etf(unit_m @ unit_m.T),
-        "nc2_classifier": _distance_to_etf(unit_w @ unit_w.T),
+
+    @cache
+    def nc3() -> Tensor:
+        return (_normalised(unit_w) - _normalised(unit_m)).norm()
+
+    values: dict[str, Callable[[], Tensor]] = {
+        "nc1": lambda: nc1,
+        "nc1_sum": lambda: classes * nc1,
+        "nc1_quotient": lambda: torch.where((between > 0) | within.isnan(), within / between, torch.inf),
+        "cdnv": lambda: cdnv(m, squares / counts),
+        "nc2": lambda: distance_to_etf(unit_w, unit_m),
+        "nc2_means": lambda: distance_to_etf(unit_m, unit_m),
+        "nc2_classifier": lambda: distance_to_etf(unit_w, unit_w),
         "nc3": nc3,
-        "nc3_squared": nc3.square(),
-        "equinorm_means": mean_norms.std(correction=0) / mean_norms.mean(),
-        "equinorm_classifier": weight_norms.std(correction=0) / weight_norms.mean(),
-        "equiangular_means": _equiangularity(unit_m),
-        "equiangular_classifier": _equiangularity(unit_w),
-        "feature_norm": unscaled(mean_norms.mean(), m_exponent),
-        "classifier_norm": unscaled(weight_norms.mean(), w_exponent),
-        "rank_means": nc1.new_tensor(float(rank)),
-        "classes_measured": nc1.new_tensor(float(classes)),
+        "nc3_squared": lambda: nc3().square(),
+        "equinorm_means": lambda: mean_norms.std(correction=0) / mean_norms.mean(),
+        "equinorm_classifier": lambda: weight_norms.std(correction=0) / weight_norms.mean(),
+        "equiangular_means": lambda: equiangularity(unit_m),
+        "equiangular_classifier": lambda: equiangularity(unit_w),
+        "feature_norm": lambda: unscaled(mean_norms.mean(), m_exponent),
+        "classifier_norm": lambda: unscaled(weight_norms.mean(), w_exponent),
+        "rank_means": lambda: nc1.new_tensor(math.nan if white is None else float(white.shape[1])),
+        "classes_measured": lambda: nc1.new_tensor(float(classes)),
     }
+    return {key: value() for key, value in values.items() if key in keys}
 
 
 def _normalised(matrix: Tensor) -> Tensor:
     return matrix / matrix.norm()
-
-
-def _distance_to_etf(gram: Tensor) -> Tensor:
-    """|nrm(gram) - E|_F."""
-    classes = len(gram)
-    etf = torch.eye(classes, dtype=gram.dtype, device=gram.device) - 1 / classes
-    return (_normalised(gram) - etf / (classes - 1) ** 0.5).norm()
-
-
-def _equiangularity(matrix: Tensor) -> Tensor:
-    """Mean over k != l of |cos_kl + 1/(K-1)| for the rows of the matrix."""
-    unit = matrix / matrix.norm(dim=1, keepdim=True)
-    return _off_diagonal((unit @ unit.T + 1 / (len(matrix) - 1)).abs()).mean()
-
-
-def _cdnv(centred: Tensor, variances: Tensor) -> Tensor:
-    """Mean over pairs k != l (the pairs are symmetric) of (v_k + v_l) / (2 |hbar_k - hbar_l|^2)."""
-    # Differences, not a matrix product: the distance of close means must not come out of a cancellation.
-    distances = torch.cdist(centred, centred, compute_mode="donot_use_mm_for_euclid_dist").square()
-    ratios = (variances[:, None] + variances) / (2 * distances)
-    return _off_diagonal(torch.where(distances > 0, ratios, torch.inf)).mean()
-
-
-def _off_diagonal(square: Tensor) -> Tensor:
-    return square[~torch.eye(len(square), dtype=torch.bool, device=square.device)]
 
 
 def find_lacking(counts: Tensor, at_least: int, min_samples: int | None) -> Tensor:
@@ -577,11 +617,16 @@ def _without(ignore_index: int, features: Tensor, labels: Array, classes: int | 
 
 def check_float64(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """Return a tensor, detached and in float64, after checking dtype, shape (None: any size), device and values."""
-    tensor = _check_floating(name, values, shape)
+    return check_finite(name, values, shape, like).double()
+
+
+def check_finite(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
+    """Return a tensor, detached, after the checks of `check_float64`."""
+    tensor = _check_floating(name, values, shape).detach()
     check_device(name, tensor, like)
-    if not bool(tensor.isfinite().all()):
+    if tensor.numel() and not bool(torch.stack(tensor.aminmax()).isfinite().all()):
         raise ValueError(f"{name}: every value must be finite, found nan or inf")
-    return tensor.detach().double()
+    return tensor
 
 
 def check_means(name: str, values: Array, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
@@ -603,9 +648,9 @@ def _check_floating(name: str, values: Array, shape: tuple[int | None, ...]) -> 
     return tensor
 
 
-def warn_single(counts: Tensor) -> None:
-    """Warn where a class (K,) has a single sample."""
-    if bool((single := counts == 1).any()):
+def warn_single(counts: Tensor, keys: Collection[str] = KEYS) -> None:
+    """Warn where a class (K,) has a single sample, if one of the keys needs its scatter."""
+    if _OF_SCATTER & set(keys) and bool((single := counts == 1).any()):
         warnings.warn(
             f"class {int(single.nonzero()[0])} has a single sample and no scatter: nc1, nc1_sum, nc1_quotient and cdnv "
             "are nan",

@@ -9,7 +9,7 @@ Summed raw moments would lose the scatter of collapsed features to cancellation.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import reduce
 from typing import Any, NamedTuple
@@ -22,13 +22,16 @@ from nclens._torchvision import import_torchvision
 from nclens.metrics.collapse import (
     KEYS,
     Chosen,
+    check_finite,
     check_float64,
     check_means,
+    check_metrics,
     check_samples,
     collapse_table,
     count_disagreements,
     find_lacking,
     nc4_share,
+    needs_whitening,
     readout,
     row_sums,
     warn_single,
@@ -37,6 +40,7 @@ from nclens.metrics.collapse import (
 )
 from nclens.metrics.generalised import generalised_table
 from nclens.metrics.imbalance import TABLE_KEYS, check_counts, imbalance_table
+from nclens.metrics.pairs import ONE_TILE
 from nclens.metrics.ranks import ranks_table
 from nclens.metrics.samples import check_ignore_index
 
@@ -119,7 +123,9 @@ class NeuralCollapse(Float64Metric):
     The state is one d x d matrix, with `class_counts` two, and K x d class means, however many the samples; with
     `min_samples` = m also K (m - 1) x d numbers, the samples of classes that have fewer than m so far. The values are
     those of the whole-set function up to rounding, which for nc1 is about 1e-16 tr(S_W) / s_min^2, s_min the smallest
-    non-zero singular value of M: here the scatter is projected after it was summed, there every sample before.
+    non-zero singular value of M: here the scatter is projected after it was summed, there every sample before. Of more
+    than 512 classes `update` writes to the rows of its batch's classes in place, and copies the weight; it leaves the
+    other rows alone.
 
     The states of several processes are merged in `compute()`, those of two metrics in one process by `merge_state`;
     the classifier must be the same in all of them. The state moves with the metric and stays in float64 under
@@ -132,12 +138,15 @@ class NeuralCollapse(Float64Metric):
         ignore_index: samples with this label are left out, whatever their features; by default none is.
         min_samples: 2 or more; classes with fewer samples are left out. By default no class may lack samples.
         class_counts: (K,), n_k >= 1, the training samples of each class; by default no measure that needs them.
+        metrics: the keys that `compute` and `forward` return; what only the others need is not computed. By default all
+            that the other arguments allow.
         **kwargs: those of `torchmetrics.Metric`, but not `dist_sync_on_step`.
 
     Raises:
-        ValueError: counts that are not K integers of at least 1; in `update`, a wrong type, shape or device, labels out
-            of range, or values that are not finite: the state is then as before; in `compute`, a class without samples,
-            with `min_samples` fewer than two classes to measure, or class counts that differ between processes.
+        ValueError: counts that are not K integers of at least 1; a metric that is no key; in `update`, a wrong type,
+            shape or device, labels out of range, or values that are not finite: the state is then as before; in
+            `compute`, a class without samples, with `min_samples` fewer than two classes to measure, or class counts
+            that differ between processes.
 
     >>> metric = NeuralCollapse(classes=2, dim=1)
     >>> weight = torch.tensor([[1.0], [-1.0]])
@@ -169,6 +178,7 @@ class NeuralCollapse(Float64Metric):
         ignore_index: int | None = None,
         min_samples: int | None = None,
         class_counts: Array | None = None,
+        metrics: Collection[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -191,13 +201,46 @@ class NeuralCollapse(Float64Metric):
             counts = check_counts(class_counts, classes, "class_counts").cpu()
             self.add_state("class_counts", counts.clone(), dist_reduce_fx=None)
             self.add_state("weighted", torch.zeros((dim, dim), dtype=torch.float64), dist_reduce_fx=None)
+        keys = tuple(key for key in KEYS if key != "nc4")
+        keys = keys if min_samples is None else (*keys, "classes_measured")
+        self.keys = check_metrics(metrics, keys if class_counts is None else (*keys, *TABLE_KEYS))
 
     def update(self, features: Array, labels: Array, weight: Array) -> None:
         """Add one batch."""
         x, labels = self._samples(features, labels)
-        weight = check_float64("weight", weight, (self.classes, self.dim), x)
-        self._keep(*_added(self._state(), self._waiting(), x, labels), weight)
+        found = check_finite("weight", weight, (self.classes, self.dim), x)
+        if self.classes <= ONE_TILE:
+            self._keep(*_added(self._state(), self._waiting(), x, labels), found.double())
+        else:
+            self._add_to_present(x, labels)
+            self._write("weight", slice(None), found)
         self.spacing = self.spacing.clamp(min=torch.finfo(as_tensor("features", features).dtype).eps)
+
+    def _add_to_present(self, x: Tensor, labels: Tensor) -> None:
+        """Add samples to the rows of their own classes, in place: the others are neither read nor written."""
+        present, places = labels.unique(return_inverse=True)
+        state, waiting = self._state(), self._waiting()
+        rows = state._replace(counts=self.counts[present], means=self.means[present], squares=self.squares[present])
+        if state.class_counts is not None:
+            rows = rows._replace(class_counts=state.class_counts[present])
+        if waiting is not None:
+            waiting = _Waiting(*(tensor[present] for tensor in waiting))
+        moments, waiting = _added(rows, waiting, x, places)
+        for name, tensor in (("counts", moments.counts), ("means", moments.means), ("squares", moments.squares)):
+            self._write(name, present, tensor)
+        if waiting is not None:
+            self._write("waiting", present, waiting.features)
+            self._write("waiting_counts", present, waiting.counts)
+        self.scatter = moments.scatter
+        if moments.weighted is not None:
+            self.weighted = moments.weighted
+
+    def _write(self, name: str, rows: Tensor | slice, values: Tensor) -> None:
+        state = getattr(self, name)
+        if state.is_inference() and not torch.is_inference_mode_enabled():  # it cannot be written to
+            state = state.clone()
+        state[rows] = values
+        setattr(self, name, state)
 
     def _samples(self, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
         x = as_tensor("features", features)
@@ -216,8 +259,8 @@ class NeuralCollapse(Float64Metric):
         """
         moments, weight = self._pooled()
         if self.min_samples is None:
-            warn_single(moments.counts)
-        return _values(moments, weight, self.min_samples, moments.class_counts)
+            warn_single(moments.counts, self.keys)
+        return _values(moments, weight, self.min_samples, moments.class_counts, self.keys)
 
     def class_means(self) -> Tensor:
         """Return the class means (K, d), float64, of the samples of all processes; nan for classes left out.
@@ -272,13 +315,11 @@ class NeuralCollapse(Float64Metric):
         least = 1 if self.min_samples is None else self.min_samples
         enough = batch.counts >= least
         if bool(enough.all()) or (self.min_samples is not None and int(enough.sum()) > 1):
-            values = _values(batch, self.weight, self.min_samples, train_counts)
+            values = _values(batch, self.weight, self.min_samples, train_counts, self.keys)
         else:
-            values = {key: batch.counts.new_tensor(torch.nan) for key in KEYS if key != "nc4"}
-            if self.min_samples is not None:
+            values = {key: batch.counts.new_tensor(torch.nan) for key in self.keys}
+            if "classes_measured" in self.keys:
                 values["classes_measured"] = enough.sum().double()
-            if train_counts is not None:
-                values |= {key: batch.counts.new_tensor(torch.nan) for key in TABLE_KEYS}
         self._forward_cache = values  # type: ignore[assignment]
         return values
 
@@ -416,7 +457,7 @@ class NearestClassMean(Float64Metric):
         elif self.ignore_index is not None:
             raise ValueError("labels: needed, as ignore_index is given")
         x = check_float64("features", x, (None, self.means.shape[1]), self.means)
-        self.disagreements = self.disagreements + count_disagreements(x @ self.scorer + self.offset, self.near)
+        self.disagreements = self.disagreements + count_disagreements(x, self.scorer, self.offset, self.near)
         self.total = self.total + len(x)
 
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
@@ -443,17 +484,27 @@ class NearestClassMean(Float64Metric):
 
 def _moments(x: Tensor, labels: Tensor, like: _Moments) -> _Moments:
     """Moments of one batch of float64 features (n, d); classes and class counts are those of other moments."""
-    member = (labels[:, None] == torch.arange(len(like.counts), device=labels.device)).double()
-    counts = member.sum(0)
+    classes = len(like.counts)
+    if classes <= ONE_TILE:
+        member = (labels[:, None] == torch.arange(classes, device=labels.device)).double()
+        counts = member.sum(0)
+    else:
+        counts = labels.bincount(minlength=classes).double()
+
+    def total(values: Tensor) -> Tensor:
+        if classes <= ONE_TILE:
+            return member.T @ values
+        return values.new_zeros((classes, *values.shape[1:])).index_add_(0, labels, values)
+
     # Sums relative to one sample: equal samples then have exactly equal means, and total collapse shows as such.
     first = x[0] if len(x) > 0 else x.new_zeros(x.shape[1])
-    means = first + member.T @ (x - first) / counts.clamp(min=1)[:, None]
+    means = first + total(x - first) / counts.clamp(min=1)[:, None]
     residual = x - means[labels]
     weighted, given = None, like.class_counts
     if given is not None:
         rows = residual / given[labels].double().sqrt()[:, None]
         weighted = rows.T @ rows
-    return _Moments(counts, means, member.T @ residual.square().sum(1), residual.T @ residual, given, weighted)
+    return _Moments(counts, means, total(residual.square().sum(1)), residual.T @ residual, given, weighted)
 
 
 def _added(moments: _Moments, waiting: _Waiting | None, x: Tensor, labels: Tensor) -> tuple[_Moments, _Waiting | None]:
@@ -509,20 +560,27 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 
 def _values(
-    moments: _Moments, weight: Tensor, min_samples: int | None, train_counts: Tensor | None
+    moments: _Moments,
+    weight: Tensor,
+    min_samples: int | None,
+    train_counts: Tensor | None,
+    keys: tuple[str, ...],
 ) -> dict[str, Tensor]:
-    """Every key but nc4, of the classes that have enough samples; with training counts those of imbalance too."""
+    """The keys, which may be every one but nc4, of the classes that have enough samples.
+
+    With training counts they may be those of imbalance too.
+    """
     kept = (~find_lacking(moments.counts, 1 if min_samples is None else 2, min_samples)).nonzero()[:, 0]
     counts, means, squares = (tensor[kept] for tensor in moments[:3])
-    white = whitening(means)
-    deviation = (white * (moments.scatter @ white)).sum()
-    values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white.shape[1], weight[kept])
-    if min_samples is None:
-        del values["classes_measured"]
-    if train_counts is not None:
+    white, deviation = None, means.new_zeros(())
+    if needs_whitening(keys):
+        white = whitening(means)
+        deviation = (white * (moments.scatter @ white)).sum()
+    values = row_sums(weight) | collapse_table(counts, means, squares, deviation, white, weight[kept], keys)
+    if train_counts is not None and set(TABLE_KEYS) & set(keys):
         by_class = _by_class(moments, kept)
         values |= imbalance_table(counts, means, moments.scatter, by_class, weight[kept], train_counts[kept])
-    return values
+    return {key: values[key] for key in keys}
 
 
 def _by_class(moments: _Moments, kept: Tensor) -> Tensor:

@@ -66,4 +66,4 @@ def _nc1_of_collapsed(on: torch.Tensor, by: torch.Tensor, classes: int) -> float
     if not has_two_classes(by, classes):
         return math.nan
     identity = torch.eye(classes, dtype=torch.float64, device=on.device)
-    return neural_collapse(identity[on], by, identity, None, min_samples=2)["nc1"]
+    return neural_collapse(identity[on], by, identity, None, min_samples=2, metrics=("nc1",))["nc1"]

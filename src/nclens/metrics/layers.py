@@ -69,9 +69,9 @@ def layer_collapse(
     if not has_two_classes(labels, classes):
         near = math.nan if reference_means is None else nearest_mean_accuracy(features, labels, reference_means)
         return dict.fromkeys(KEYS, math.nan) | {"accuracy": near}
-    found = neural_collapse(
-        features, labels, features.new_ones(classes, features.shape[1]), None, min_samples=2
-    )  # no key that is kept is of the weight
+    none = features.new_zeros(classes, features.shape[1])  # no key that is wanted is of the weight
+    wanted = ("nc1", "nc1_quotient", "cdnv", "equiangular_means")
+    found = neural_collapse(features, labels, none, None, min_samples=2, metrics=wanted)
     means = class_means(features, labels, classes, min_samples=1) if reference_means is None else reference_means
     return {
         "nc1": found["nc1"],
