@@ -344,6 +344,7 @@ def test_the_table_has_every_public_function_that_takes_arrays():
     helpers = {
         alignment.check_predicted,
         collapse.check_samples,
+        collapse.check_finite,
         collapse.check_float64,
         collapse.check_means,
         imbalance.check_counts,

@@ -69,7 +69,9 @@ RERUN = {
     ),
     **dict.fromkeys(("metrics.arc", "metrics.translation"), "collect"),
     "metrics.selective": "draw measure",
-    **dict.fromkeys(("metrics.alignment", "metrics.generalised", "metrics.ranks"), "measure"),
+    **dict.fromkeys(
+        ("metrics.alignment", "metrics.generalised", "metrics.largest", "metrics.pairs", "metrics.ranks"), "measure"
+    ),
     "metrics.catalogue": "draw judge report",
     **dict.fromkeys(("metrics.collapse", "metrics.film"), "measure"),
     **dict.fromkeys(("metrics.imbalance", "metrics.label_noise"), "measure"),
