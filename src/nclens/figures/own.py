@@ -44,7 +44,6 @@ def drawn_by(draw: Callable[..., Any], names: Collection[str], inputs: FigureInp
             "must return a figure of Matplotlib (`matplotlib.figure.Figure`), or a figure and a table of pandas, not "
             + (", ".join(kinds) or "an empty tuple")
         )
-    pyplot.close(figure)
     if not isinstance(figure.canvas, FigureCanvasAgg):
         FigureCanvasAgg(figure)
     figure.whole = True  # type: ignore[attr-defined]
@@ -53,10 +52,13 @@ def drawn_by(draw: Callable[..., Any], names: Collection[str], inputs: FigureInp
 
 @contextmanager
 def _without_windows() -> Iterator[None]:
-    """Let pyplot draw by Agg; in a notebook it then draws again as before."""
+    """Let pyplot draw by Agg and keep none of the figures made; in a notebook it then draws again as before."""
     before = mpl.get_backend(auto_select=False)
     mpl.use("agg")
+    there = set(pyplot.get_fignums())
     try:
         yield
     finally:
+        for number in set(pyplot.get_fignums()) - there:
+            pyplot.close(number)
         mpl.use(before or "agg")

@@ -147,12 +147,15 @@ def description(title: str, page: str, claims: pd.DataFrame, experiment: str, ru
 
 
 def _verdicts(page: str) -> Iterator[str]:
-    """Yield a row for each row of the page's first table."""
-    for line in page.split("## Measures")[0].splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 9 and cells[7] in VERDICTS:
-            claim, statement, where, losses, effect, unit, _, verdict, _ = cells
-            yield f"| **{claim}** {statement} | {VERDICTS[verdict]} | {where} | {losses} | {effect} {unit} |"
+    """Yield a row for each row of the page's first table, by the names of its columns."""
+    table = [line for line in page.split("## Measures")[0].splitlines() if line.startswith("|")]
+    heads, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table] or [[]]
+    for cells in rows[1:]:  # after the rule below the heads
+        of = dict(zip(heads, cells, strict=True))
+        verdict, *reason = of["Verdict"].split(": ", 1)
+        found = ": ".join([VERDICTS[verdict], *reason])
+        effect = f"{of['Effect [95% interval]']} {of['Unit']}"
+        yield f"| **{of['Claim']}** {of['Statement']} | {found} | {of['Data, model']} | {of['Losses']} | {effect} |"
 
 
 def _linked(paper: str) -> str:

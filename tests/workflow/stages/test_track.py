@@ -18,8 +18,10 @@ import torch
 import yaml
 from mlflow.entities import Dataset, Metric
 
+from nclens.claims import ClaimRow
 from nclens.data.prepared import place_splits
 from nclens.metrics.intervals import t_interval
+from nclens.report.markdown import verdicts_page
 from nclens.study import load_study
 from nclens.workflow import logged_model, saved_view, specs, tables, tracking
 from nclens.workflow.build.models import build_network
@@ -35,18 +37,12 @@ pytestmark = pytest.mark.lengthy
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 R = Path("results/smoke")
-PAGE = """# Verdicts
-
-| Claim | Statement | Data, model | Losses | Effect [95% interval] | Unit | Seeds | Verdict | Note |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| C1 | It is \\| faster. | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] | ratio | 2 | inconclusive |  |
-
-## Measures
-
-| Claim | Measure | Data, model | Losses | Effect [95% interval] | Unit | Seeds | Verdict | Note |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| C1 | `nc1` | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] | ratio | 2 | supported |  |
-"""
+ROW = ClaimRow(
+    *("C1", "The paper (arXiv 2402.03979)", "It is | faster.", "smoke", "mnist5k", "resnet8", "ce", "ls", "claim"),
+    *("epochs_to_error", 0.5, 0.1, 2.0, "ratio", 1.0, 2, "inconclusive", ""),
+    reason="too few seeds",
+)
+PAGE = verdicts_page([ROW, replace(ROW, level="measure")], [])
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +388,8 @@ def test_the_study_has_one_run_with_its_verdicts(recorded):
     text = tags["mlflow.note.content"]
     assert run.data.tags["mlflow.note.content"] == text
     assert text.startswith("**Tiny**\n")
-    row = r"| **C1** It is \| faster. | inconclusive | mnist5k, resnet8 | ls against ce | 0.5 [0.1, 2] ratio |"
+    found = r"| **C1** It is \| faster. | inconclusive: too few seeds | mnist5k, resnet8 | ls against ce"
+    row = f"{found} | 0.500 [0.100, 2.00] ratio; below 1: faster |"
     assert row in text.splitlines()
     assert "`nc1`" not in text
     assert "[arXiv 2402.03979](https://arxiv.org/abs/2402.03979)" in text
