@@ -433,7 +433,7 @@ def test_finding_the_head_changes_neither_statistics_nor_random_numbers():
     assert torch.equal(before["3.weight"], network.head.weight)
     assert network.backbone[1].num_batches_tracked == 0
     assert network.training
-    # Only the placeholder of the head was drawn, as it is for every network.
+    # Only a layer of the size of the head was drawn, as for every network.
     torch.set_rng_state(state)
     nn.Linear(5, 3)
     expected = torch.rand(3)
