@@ -14,7 +14,8 @@ from nclens.claims.cross_entropy_vs_label_smoothing import (
     has_lower_nc2_at_same_nc1,
     log_ratio_at_same_nc1,
 )
-from nclens.claims.verdict import claim_rows, overall
+from nclens.claims.rows import claim_rows
+from nclens.claims.verdict import overall
 from tests.claims.runs import SEEDS, by_quantity, compare, decay, runs
 from tests.claims.simulate import simulate_metrics, simulate_theory
 

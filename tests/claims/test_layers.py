@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nclens.claims.layers import CLAIMS, separates_evenly
-from nclens.claims.verdict import claim_rows
+from nclens.claims.rows import claim_rows
 from tests.claims.runs import compare, runs
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from nclens.claims.maxsup import CLAIMS
-from nclens.claims.verdict import claim_rows, pairs
+from nclens.claims.rows import claim_rows, pairs
 from tests.claims.runs import by_quantity, compare, runs
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

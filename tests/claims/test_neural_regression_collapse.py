@@ -15,7 +15,8 @@ from nclens.claims.neural_regression_collapse import (
     relative_distance,
     residuals_are_isotropic,
 )
-from nclens.claims.verdict import Comparison, Measure, claim_rows
+from nclens.claims.rows import claim_rows
+from nclens.claims.verdict import Comparison, Measure
 from tests.claims.simulate_regression import DECAYS, C, simulate_predictions, simulate_regression
 
 SEEDS = (0, 1, 2)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nclens.claims.out_of_distribution import CLAIMS, SCORES, detects_better
-from nclens.claims.verdict import claim_rows
+from nclens.claims.rows import claim_rows
 from tests.claims.runs import by_quantity, compare, runs
 
 

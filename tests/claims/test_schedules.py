@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nclens.claims.rows import claim_rows, pairs
 from nclens.claims.schedules import AXES, CLAIMS, LS_SCHEDULED, MAXSUP_SCHEDULED, profile
-from nclens.claims.verdict import claim_rows, pairs
 from tests.claims.runs import by_quantity, compare, runs
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

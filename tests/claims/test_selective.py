@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from nclens.claims.rows import claim_rows
 from nclens.claims.selective import CLAIMS, FEWEST_ERRORS, degrades, is_repaired
-from nclens.claims.verdict import claim_rows
 from tests.claims.runs import by_quantity, compare, runs
 
 SEEDS = (0, 1, 2)

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from nclens.claims.rows import claim_rows, pairs
 from nclens.claims.two_stage import CLAIMS, reduces_gradient_variance
-from nclens.claims.verdict import claim_rows, pairs
 from tests.claims.runs import by_quantity, compare, decay, runs
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

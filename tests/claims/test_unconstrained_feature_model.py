@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from nclens.claims.measurements import Measurements
+from nclens.claims.rows import claim_rows
 from nclens.claims.unconstrained_feature_model import (
     CLAIMS,
     CONDITION_NUMBERS,
@@ -15,7 +16,7 @@ from nclens.claims.unconstrained_feature_model import (
     is_better_conditioned_and_faster,
     is_predicted,
 )
-from nclens.claims.verdict import DYNAMICS, MODEL, Comparison, Measure, claim_rows
+from nclens.claims.verdict import DYNAMICS, MODEL, Comparison, Measure
 from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.dynamics import DISTANCES as DESCENT_DISTANCES
 from nclens.ufm.dynamics import STEP_RULES, descend, records

@@ -11,6 +11,7 @@ from scipy import stats
 
 from nclens.claims import CLAIMS, RULES, Measurements
 from nclens.claims.margins import Margin
+from nclens.claims.rows import claim_rows, claims_table, corrected, pairs
 from nclens.claims.verdict import (
     REASONS,
     Claim,
@@ -18,9 +19,6 @@ from nclens.claims.verdict import (
     Measure,
     Reason,
     against_margin,
-    claim_rows,
-    claims_table,
-    corrected,
     decide,
     judge_pairs,
     judge_shares,
@@ -29,7 +27,6 @@ from nclens.claims.verdict import (
     log_ratio,
     not_testable,
     overall,
-    pairs,
 )
 
 SEEDS = (0, 1, 2)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from nclens.claims.measurements import Measurements
-from nclens.claims.verdict import Comparison, claim_rows, pairs
+from nclens.claims.rows import claim_rows, pairs
+from nclens.claims.verdict import Comparison
 from nclens.claims.when_does_it_help import (
     CLAIMS,
     ECE_MARGIN,

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from nclens.claims import verdict
+from nclens.claims import rows, verdict
 from nclens.figures import inputs as figures
 from nclens.report import summary
 from nclens.training.history import HISTORY, STATISTICS
@@ -130,7 +130,7 @@ def test_what_the_page_needs_of_a_table_is_in_it():
 
 
 def test_what_the_library_makes_is_a_table_of_ours():
-    assert [field.name for field in dataclasses.fields(verdict.ClaimRow)] == list(tables.CLAIMS.columns)
+    assert [field.name for field in dataclasses.fields(rows.ClaimRow)] == list(tables.CLAIMS.columns)
     assert ["experiment", *summary.COLUMNS] == list(tables.LOSSES.columns)
     for task, table in tables.HISTORY.items():
         assert list(table.columns) == ["epoch", "split", "loss", *STATISTICS[task], "learning_rate", "seconds"]

@@ -25,7 +25,8 @@ from nclens.claims import (
     when_does_it_help,
 )
 from nclens.claims.measurements import Measurements
-from nclens.claims.verdict import Claim, ClaimRow, Comparison, Measure, claim_rows, claims_table, corrected, pairs
+from nclens.claims.rows import ClaimRow, claim_rows, claims_table, corrected, pairs
+from nclens.claims.verdict import Claim, Comparison, Measure
 
 __all__ = [
     "CLAIMS",
