@@ -10,6 +10,7 @@ from typing import Any
 
 from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
+from nclens.study.recipes import recipe
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
@@ -250,6 +251,8 @@ class Plan:
         used = [self.experiment(network) for network in self._networks(stage, run)] if run else []
         modules |= {"nclens.models.preprocessing" for entry in used if getattr(entry, "preprocessing", None)}
         entries = self._entries(stage, run) if run else self._of_study(stage)
+        if stage == "train" and run and (chosen := recipe(self.study.trained(run.experiment).training)):
+            modules |= set(specs.Recipe(**chosen).modules)
         modules |= {"nclens.models.cosine" for entry, _ in entries if getattr(entry, "head", None) == "cosine"}
         return self._used(entries) | {"modules": sorted(modules)}
 
