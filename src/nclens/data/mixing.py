@@ -1,5 +1,6 @@
 """Mixup and CutMix of a batch's inputs, by torchvision."""
 
+import importlib
 from typing import Any
 
 import torch
@@ -30,8 +31,7 @@ class Mixer:
             switch_probability: probability of CutMix for a batch where there are both.
         """
         import_torchvision()
-        from torchvision.transforms import v2
-
+        v2 = importlib.import_module("torchvision.transforms.v2")
         self._mixup = None if mixup is None else v2.MixUp(alpha=float(mixup))
         self._cutmix = None if cutmix is None else v2.CutMix(alpha=float(cutmix))
         self._probability, self.cuts = switch_probability, cutmix is not None
