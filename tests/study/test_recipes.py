@@ -159,6 +159,14 @@ def test_targets_of_a_regression_are_not_mixed(raw_study, loss):
     assert "training.mixup: mixes targets of classes, and mnist5k is of regression; leave it out" in str(caught.value)
 
 
+def test_rows_of_a_table_are_mixed_and_not_cut(raw_study):
+    raw_study["datasets"]["mnist5k"] = {"source": "table", "path": "flowers.csv", "target": "species"}
+    raw_study["models"]["resnet8"] = {"name": "mlp"}
+    assert trained(smoke(raw_study, mixup={"alpha": 1})).training.recipe.mixup == 1
+    with pytest.raises(ConfigError, match=r"training\.cutmix: needs images, and mnist5k has rows; allowed: mixup"):
+        smoke(raw_study, cutmix={"alpha": 1})
+
+
 def test_a_rate_is_given_once_and_to_a_function_that_takes_it(raw_study, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     raw_study["models"]["resnet8"] = {"function": "mine:plain"}

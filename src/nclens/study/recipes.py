@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from nclens.study.data_checks import known_shape
+from nclens.study.datasets import Table
 from nclens.study.fields import Closed, Number
 from nclens.study.losses import LOSSES
 
@@ -90,8 +90,7 @@ def check_recipe(where: str, experiment: "Experiment", loss: str, entry: Any, da
     if mixing and task != "classification":
         message = "{where}.training.{key}: mixes targets of classes, and {dataset} is of {task}; leave it out"
         raise PydanticCustomError("mixing", message, context)
-    shape = known_shape(data)
-    if training.cutmix is not None and shape is not None and len(shape) != 3:
+    if training.cutmix is not None and isinstance(data, Table):
         message = "{where}.training.cutmix: needs images, and {dataset} has rows; allowed: mixup"
         raise PydanticCustomError("mixing", message, context)
     if mixing and not entry.mixes:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nclens.models import Network
+from nclens.models.memory import is_out_of_memory
 
 
 class Average:
@@ -36,6 +37,8 @@ class Average:
         try:
             self._averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         except (RuntimeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"an average of the weights needs a network that can be copied: {reason}") from error
         self.network = cast(Network, self._averaged.module)
