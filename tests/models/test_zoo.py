@@ -115,7 +115,7 @@ def test_a_model_of_timm_is_split_at_its_head(builder, dim):
 
 @pytest.mark.lengthy
 def test_stochastic_depth_skips_blocks_in_training_alone_and_has_no_weights():
-    plain, skipping = of_timm("test_resnet"), of_timm("test_resnet", drop_path_rate=0.6)
+    plain, skipping = of_timm("test_resnet"), of_timm("test_resnet", parameters={"drop_path_rate": 0.6})
     rates = [layer.drop_prob for layer in skipping.modules() if type(layer).__name__ == "DropPath"]
     assert rates == sorted(rates)
     assert rates[-1] == pytest.approx(0.6)
@@ -139,7 +139,11 @@ def test_stochastic_depth_skips_blocks_in_training_alone_and_has_no_weights():
     ("builder", "entry", "words"),
     [
         ("test_resnett", {}, r"timm has no model `test_resnett` \(did you mean `test_resnet`\?\)"),
-        ("vgg11", {"drop_path_rate": 0.1}, "`vgg11` of timm has no stochastic depth: it takes no `drop_path_rate`"),
+        (
+            "vgg11",
+            {"parameters": {"drop_path_rate": 0.1}},
+            "`vgg11` of timm has no stochastic depth: it takes no `drop_path_rate`",
+        ),
         ("test_resnet", {"parameters": {"depth": 3}}, "`test_resnet` of timm cannot be built with parameters .*depth"),
     ],
 )

@@ -58,15 +58,20 @@ def test_a_runs_specification_has_the_options_that_are_set(raw_study, training, 
 
 def test_stochastic_depth_is_an_argument_of_the_trained_network_alone(raw_study, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
-    for entry, expected in (
-        ({"name": "timm", "builder": "test_resnet"}, {"builder": "test_resnet", "parameters": {}}),
-        ({"function": "mine:net"}, {}),
-        ({"function": "mine:loose", "parameters": {"width": 3}}, {"width": 3}),
+    rate, named = (
+        {"drop_path_rate": 0.3},
+        {"name": "timm", "builder": "test_resnet", "parameters": {"act_layer": "gelu"}},
+    )
+    for entry, expected, skipping in (
+        (named, {"parameters": given}, {"parameters": given | rate}),
+        ({"function": "mine:net"}, {}, rate),
+        ({"function": "mine:loose", "parameters": {"width": 3}}, {"width": 3}, {"width": 3} | rate),
     ):
         raw_study["models"]["resnet8"] = entry
         study = smoke(raw_study, tmp_path, stochastic_depth=0.3)
-        assert trained(study).model.arguments == {**expected, "drop_path_rate": 0.3}
-        assert specs.extract(study, next(study.runs())).model.arguments == expected
+        builder = {"builder": "test_resnet"} if entry is named else {}
+        assert trained(study).model.arguments == builder | skipping
+        assert specs.extract(study, next(study.runs())).model.arguments == builder | expected
 
 
 def test_the_code_of_an_option_counts_for_the_runs_that_have_it(raw_study):
@@ -160,7 +165,7 @@ def test_targets_of_a_regression_are_not_mixed(raw_study, loss):
 
 
 def test_rows_of_a_table_are_mixed_and_not_cut(raw_study):
-    raw_study["datasets"]["mnist5k"] = {"source": "table", "path": "flowers.csv", "target": "species"}
+    raw_study["datasets"]["mnist5k"] = {"source": "table", "path": "flowers.csv", "target": "species", "test": 0.2}
     raw_study["models"]["resnet8"] = {"name": "mlp"}
     assert trained(smoke(raw_study, mixup={"alpha": 1})).training.recipe.mixup == 1
     with pytest.raises(ConfigError, match=r"training\.cutmix: needs images, and mnist5k has rows; allowed: mixup"):

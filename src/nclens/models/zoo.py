@@ -102,18 +102,15 @@ def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters:
 
 
 @register
-def timm(
-    shape: Sequence[int], outputs: int, *, builder: str, parameters: dict[str, Any], drop_path_rate: float = 0.0
-) -> Network:
+def timm(shape: Sequence[int], outputs: int, *, builder: str, parameters: dict[str, Any]) -> Network:
     """Return any classifier of timm whose last linear layer is its head.
 
     Args:
         shape: shape of an image, (C, H, W).
         outputs: number of outputs K.
         builder: its name in timm, such as `resnet10t`.
-        parameters: further keyword arguments of `timm.create_model`.
-        drop_path_rate: rate of stochastic depth of the last residual block, in [0, 1); it rises linearly with the depth
-            from 0 at the first.
+        parameters: further keyword arguments of `timm.create_model`. `drop_path_rate` is the rate of stochastic depth
+            of the last residual block, in [0, 1); it rises linearly with the depth from 0 at the first.
 
     Raises:
         ValueError: timm is not installed, it has no such classifier, that does not accept the parameters or the images,
@@ -132,18 +129,18 @@ def timm(
         raise ValueError(f"timm has no model `{builder}`{hint}; `timm.list_models()` has their names")
     name = f"`{builder}` of timm"
     check_images(name, shape)
-    given = {**parameters, **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
+    rate = parameters.get("drop_path_rate")
     try:
-        module = package.create_model(builder, num_classes=outputs, in_chans=shape[0], **given)
+        module = package.create_model(builder, num_classes=outputs, in_chans=shape[0], **parameters)
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        if drop_path_rate and "drop_path_rate" in str(error):
+        if rate and "drop_path_rate" in str(error):
             raise ValueError(f"{name} has no stochastic depth: it takes no `drop_path_rate`") from error
-        message = f"{name} cannot be built with parameters {given}: {type(error).__name__}: {error}"
+        message = f"{name} cannot be built with parameters {parameters}: {type(error).__name__}: {error}"
         raise ValueError(message) from error
     # Some take the argument and ignore it.
     skipping = any(getattr(layer, "drop_prob", 0.0) for layer in module.modules() if type(layer).__name__ == "DropPath")
-    if drop_path_rate and not skipping:
+    if rate and not skipping:
         raise ValueError(f"{name} has no residual block that stochastic depth could skip")
     return split_at_head(module, shape, outputs, name)

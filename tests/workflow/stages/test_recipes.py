@@ -94,7 +94,7 @@ def test_all_options_together_are_trained_resumed_extracted_and_measured(made):
         assert record["spec"]["training"]["recipe"] == {
             **{"mixup": 0.2, "cutmix": 1.0, "switch_probability": 0.5, "ema": 0.9, "accumulate": 4}
         }
-        assert record["spec"]["model"]["arguments"]["drop_path_rate"] == 0.5
+        assert record["spec"]["model"]["arguments"]["parameters"] == {"drop_path_rate": 0.5}
     assert records[0] | dict.fromkeys(CLOCK_FIELDS) == records[1] | dict.fromkeys(CLOCK_FIELDS)
     extract(specs.extract(study, run), *files, folder.folder, threads=1)
     measure(specs.measure(study, run), folder.folder, threads=1)

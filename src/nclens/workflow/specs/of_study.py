@@ -642,7 +642,11 @@ def _trained_model(study: "Study", run: "Run") -> Entry:
     """Return a run's model as it is trained: with stochastic depth, which no later step has."""
     experiment = study.trained(run.experiment)
     entry, rate = _model(study, experiment.model_of(run.loss)), experiment.training.stochastic_depth
-    return entry if rate is None else dataclasses.replace(entry, arguments={**entry.arguments, "drop_path_rate": rate})
+    if rate is None:
+        return entry
+    given = entry.arguments if entry.function else entry.arguments["parameters"]
+    given = {**given, "drop_path_rate": rate}
+    return dataclasses.replace(entry, arguments=given if entry.function else {**entry.arguments, "parameters": given})
 
 
 def _loss(study: "Study", name: str) -> Loss:
