@@ -58,10 +58,8 @@ def test_a_runs_specification_has_the_options_that_are_set(raw_study, training, 
 
 def test_stochastic_depth_is_an_argument_of_the_trained_network_alone(raw_study, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
-    rate, named = (
-        {"drop_path_rate": 0.3},
-        {"name": "timm", "builder": "test_resnet", "parameters": {"act_layer": "gelu"}},
-    )
+    rate, given = {"drop_path_rate": 0.3}, {"act_layer": "gelu"}
+    named = {"name": "timm", "builder": "test_resnet", "parameters": given}
     for entry, expected, skipping in (
         (named, {"parameters": given}, {"parameters": given | rate}),
         ({"function": "mine:net"}, {}, rate),
