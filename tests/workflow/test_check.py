@@ -101,6 +101,7 @@ def commands(place, raw):
 
 
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_what_passes_the_check_is_planned_by_snakemake(tmp_path):
     """One dry run of many titles, labels and names at once."""
     place, draw = Place.copy_to(tmp_path / "project"), random.Random(0)
