@@ -162,7 +162,7 @@ def test_a_database_that_a_kill_left_half_made_is_made_again(monkeypatch):
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
-def test_a_database_deleted_without_its_journal_is_made_again(monkeypatch, tmp_path):
+def test_a_database_deleted_without_its_journal_is_made_again(tmp_path):
     database, journal = tmp_path / "mlflow.db", tmp_path / "mlflow.db-wal"
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
