@@ -146,18 +146,23 @@ def _by_paper(
     return [{"paper": papers(paper), "claims": lines} for paper, lines in found.items()]
 
 
+def summary_effect(summary: Summary) -> Effect:
+    """Return the mean of a summary and its interval, as text."""
+    numbers = {key: repr(getattr(summary, key)) for key in ("effect", "low", "high")}
+    nothing = dict.fromkeys(("seeds", "smallest", "margin", "p", "p_holm", "reason"), "")
+    return Effect.of({**summary.cells[0], **numbers, **nothing})
+
+
 def _summary(summary: Summary) -> dict[str, Any]:
     """Return a row of the table of summaries."""
     first, found = summary.cells[0], summary.found
-    numbers = {key: repr(getattr(summary, key)) for key in ("effect", "low", "high")}
-    nothing = dict.fromkeys(("seeds", "smallest", "margin", "p", "p_holm", "reason"), "")
     scale = {"ratio": "on the log scale", "correlation": "of Fisher's z"}.get(first["scale"], "")
     left = "; ".join(f"{row['study']}, {row['dataset']}, {row['model']}" for row in summary.left_out)
     return {
         "row": first,
         "losses": pair(first["loss_settings"], first["baseline_settings"]),
         "measure": first["measure"],
-        "effect": Effect.of({**first, **numbers, **nothing}),
+        "effect": summary_effect(summary),
         "value": repr(summary.effect),
         "cells": [(row, Effect.of(row)) for row in summary.cells],
         "between": f"τ = {number(math.sqrt(found.between))}" + (f" {scale}" if scale else ""),

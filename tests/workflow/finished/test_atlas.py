@@ -264,7 +264,13 @@ def test_a_table_with_another_name_says_whose_rows_are_its(raw):
     Path("atlas.csv").rename("lab.csv")
     for given in ("lab.csv", "atlas.csv"):
         atlas([Path(given)])
-        assert rows_of()[0]["origin"] == "lab.csv: smoke"
+        assert (rows_of()[0]["study"], rows_of()[0]["origin"]) == ("lab: smoke", "lab.csv: smoke")
+    # Theirs and ours have one name; a table that is sent again replaces what the atlas has of it.
+    text = Path("lab.csv").read_text()
+    Path("lab.csv").write_text(text.replace(",supported,", ",contradicted,"))
+    atlas([Path("atlas.csv"), Path("lab.csv"), Path("results/smoke")])
+    found = [(row["study"], row["verdict"]) for row in rows_of()]
+    assert found == [("lab: smoke", "contradicted"), ("smoke", "supported")]
 
 
 def test_the_same_rows_of_two_atlases_are_there_once_and_different_ones_are_refused(raw):

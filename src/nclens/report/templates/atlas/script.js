@@ -25,7 +25,10 @@
   };
   form.hidden = false;
   form.addEventListener("input", show);
-  form.addEventListener("reset", () => setTimeout(show));
+  form.querySelector("button").addEventListener("click", () => {
+    form.reset();
+    show();
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   show();
 }
