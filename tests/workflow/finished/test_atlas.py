@@ -25,6 +25,7 @@ from nclens.workflow.plan import Plan
 from nclens.workflow.provenance import code_digest
 from tests.finished import DATA
 from tests.judged import JUDGED, judge, verdict
+from tests.project import Place
 
 #: Log ratios over seeds whose mean is log 0.5, and standard error 0.1.
 HALF = {seed: math.log(0.5) + 0.1 * math.sqrt(3) * step for seed, step in enumerate((-1, 0, 1))}
@@ -150,9 +151,10 @@ def test_altered_and_own_data_are_named(raw):
 
 def test_studies_of_every_kind_are_read(digits, mixed):
     """Several experiments, a regression, networks trained elsewhere, recorded features, labels with HTML."""
-    for folder in (digits, mixed):
+    given = [shutil.copytree(folder, f"results/{folder.name}") for folder in (digits, mixed)]
+    for folder in map(Path, given):
         (folder / "report.html").touch()
-    made = atlas([digits, mixed])
+    made = atlas(list(map(Path, given)))
     assert made.problems == []
     found = [row for row in rows_of() if row["claim"]]
     assert {row["experiment"] for row in found} == {"digits", "first", "values"}
@@ -440,3 +442,26 @@ def test_what_could_not_be_tested_is_told_from_what_is_inconclusive(raw):
         re.findall(r'<svg aria-hidden="true"><use href="#[\w-]+"/></svg>([\w ]+)</span> <b>(\d+)</b>', page())
     )
     assert counts == {"supported": "1", "contradicted": "0", "inconclusive": "1", "not tested": "2"}
+
+
+# --- the rule --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.workflow
+def test_the_rule_writes_the_atlas_of_the_studies_that_are_there_and_makes_none(raw, tmp_path, monkeypatch):
+    place = Place.copy_to(tmp_path / "nclens")
+    place.configure(raw("mine"))  # not run
+    monkeypatch.chdir(place.folder)
+    judge(raw("a"), verdict("C2", HALF))
+    judge(raw("half"), verdict("C2", HALF)).claims.unlink()
+    done = place.snakemake("--cores", "1", "atlas", check=False)
+    assert done.returncode == 1
+    assert "results/half is unfinished, claims.csv is missing" in place.path("results", "atlas.log").read_text()
+    assert [(row["study"], row["status"]) for row in rows_of("results/atlas.csv")] == [
+        ("a", "finished"),
+        ("half", "unfinished"),
+    ]
+    shutil.rmtree("results/half")
+    place.snakemake("--cores", "1", "atlas")
+    assert [row["study"] for row in rows_of("results/atlas.csv")] == ["a"]
+    assert {path.name for path in Path("results").iterdir()} == {"a", "atlas.csv", "atlas.html", "atlas.log"}
