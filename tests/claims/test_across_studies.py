@@ -61,6 +61,11 @@ def test_a_summary_of_published_trials():
     assert found.inconsistency == pytest.approx(1 - 12 / 152.233, abs=1e-5)
 
 
+def test_the_variance_is_found_where_errors_are_negligible():
+    found = random_effects([1.0, 2.0, 4.0], [1e-12] * 3)
+    assert found.between == pytest.approx(np.var([1, 2, 4], ddof=1))
+
+
 def test_equal_effects_have_no_variance_between_and_no_narrower_interval_than_that_of_their_errors():
     found = random_effects([0.3] * 4, [0.1] * 4)
     assert (found.between, found.inconsistency, found.q, found.p) == (0, 0, 0, 1)
@@ -83,6 +88,7 @@ def test_a_standard_error_is_that_of_the_values_behind_the_interval(values):
             assert standard_error(row, 0.5) == pytest.approx(expected, rel=1e-5)
         assert math.isnan(standard_error(row, math.nan))
     assert math.isnan(standard_error(row | {"scale": ""}, 0.5))
+    assert math.isnan(standard_error(row | {"scale": "correlation", "low": "0.9", "high": "1.0"}, 0.5))
 
 
 def test_every_reason_has_an_outcome():

@@ -73,7 +73,10 @@ def standard_error(row: Row, p: float) -> float:
     scale = row["scale"]
     if math.isnan(p) or not seeds >= 2 or scale not in AVERAGED:
         return math.nan
-    low, high = (AVERAGED[scale](value(row, end)) for end in ("low", "high"))
+    try:
+        low, high = (AVERAGED[scale](value(row, end)) for end in ("low", "high"))
+    except ValueError:  # a correlation that rounding has made 1
+        return math.nan
     half = (high - low) / 2
     return float(half / (half_width(1.0, seeds) * math.sqrt(seeds))) if 0 < half < math.inf else math.nan
 
@@ -148,8 +151,8 @@ def random_effects(effects: Sequence[float], errors: Sequence[float]) -> RandomE
 
     free = len(y) - 1
     q = at(0.0)[1]
-    # Q(t) < Σ (y_i - m)² / t, which is k - 1 at this t.
-    most = float(((y - y.mean()) ** 2).sum()) / free
+    # Q(t) < Σ (y_i - m)² / t, which is half of k - 1 at this t.
+    most = 2 * float(((y - y.mean()) ** 2).sum()) / free
     between = float(brentq(lambda t: at(t)[1] - free, 0.0, most, xtol=1e-15 * most)) if q > free else 0.0
     mean, left, weight = at(between)
     half = float(half_width(math.sqrt(max(1.0, left / free)), free + 1)) * math.sqrt((free + 1) / weight)
