@@ -47,6 +47,7 @@ HEAVY = {
     "jinja2": ("report",),
     "pydantic": ("study",),
     "rocrate": ("workflow.finished.crate",),
+    "statsmodels": ("claims.across_studies",),
     "lightning": ("callbacks.lightning",),
     "transformers": ("callbacks.huggingface",),
     "wandb": ("workflow.finished.wandb",),  # else through the loggers of Lightning and Hugging Face

@@ -46,7 +46,7 @@ def test_a_summary_is_the_literal_one(cells):
     effects, errors = zip(*cells, strict=True)
     found = random_effects(effects, errors)
     ends = (found.effect, found.low, found.high, found.between, found.q, found.inconsistency, found.p)
-    np.testing.assert_allclose(ends, literal(effects, errors), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ends, literal(effects, errors), rtol=1e-4, atol=1e-4)
 
 
 def test_a_summary_of_published_trials():
