@@ -68,7 +68,7 @@ def test_the_variance_is_found_where_errors_are_negligible():
 
 def test_equal_effects_have_no_variance_between_and_no_narrower_interval_than_that_of_their_errors():
     found = random_effects([0.3] * 4, [0.1] * 4)
-    assert (found.between, found.inconsistency, found.q, found.p) == (0, 0, 0, 1)
+    assert (found.between, found.inconsistency, found.q, found.p) == pytest.approx((0, 0, 0, 1), abs=1e-12)
     assert found.high - found.effect == pytest.approx(stats.t.ppf(0.975, 3) * 0.1 / 2)
 
 

@@ -143,7 +143,10 @@ def random_effects(effects: Sequence[float], errors: Sequence[float]) -> RandomE
     y, squares = np.asarray(effects, dtype=float), np.asarray(errors, dtype=float) ** 2
     if len(y) < 2 or not np.isfinite([*y, *squares]).all() or not (squares > 0).all():
         raise ValueError(f"effects {list(effects)} with standard errors {list(errors)}: at least two, all positive")
-    found = combine_effects(y, squares, method_re="iterated", use_t=True)
+    # Its fifty steps do not reach the variance from errors smaller than this, which change nothing.
+    squares = np.maximum(squares, (1e-7 * float(np.ptp(y))) ** 2)
+    with np.errstate(divide="ignore"):  # equal effects: Q is 0
+        found = combine_effects(y, squares, method_re="iterated", use_t=True)
     ends = found.conf_int(alpha=1 - CONFIDENCE, use_t=True)
     # With the factor, the last, and without: the wider one.
     low, high = max((ends[1], ends[3]), key=lambda pair: pair[1] - pair[0])
