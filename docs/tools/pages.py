@@ -88,6 +88,39 @@ seeds*: two one-sided paired t tests at 5% each, which is the 90% interval betwe
 interval). A ratio's margin is a factor, on both sides of 1. A measure without a margin is of theory, or its rule
 compares it with a number of its own. A claim that a study states has the margin that it states.
 
+## How many seeds
+
+`nclens power results/STUDY` says how many seeds would decide each claim, from the spread of the seeds that ran and the
+margin, never from the effect:
+
+1. Run the study with a few seeds, the pilot. Two give a spread, three or more one that is of use.
+2. `nclens power` has, for each claim, the number of seeds *needed*, and how many claims 5, 8, 10, 15 and 20 seeds would
+   decide. Choose one number for the study, and write it down.
+3. Add seeds to `seeds` up to that number and run the study. The pilot's count: their runs are not made again.
+4. Look at no verdict on the way. Each look is one more chance for a true difference of nothing to leave its interval:
+   seeds that are added until a claim is decided make its error larger than the 5% that it states, without a limit.
+
+A measure is decided when it is supported, contradicted or without an effect beyond its margin. With the standard
+deviation s of the paired effects over n seeds, the half widths h = t s / √n of its 95% and of its 90% interval, and the
+margin M, on the scale on which effects are averaged (of ratios the log), one of the three holds whatever the mean is
+where h(95%) + h(90%) ≤ M: a mean farther from no effect than the first half width decides, and a nearer one is within
+the margin by the second. The least such n is needed; a claim needs the most of its measures. Then a true effect as
+large as the margin is also found with a probability of about 95%.
+
+* Claims on one side are decided as those on two: every verdict comes from a two-sided interval.
+* Where a rule compares with another value than no effect, such as *at most one point worse*, the distance of that value
+  from no effect takes the margin's place, and h(95%) ≤ M is enough for a loss that differs in nothing. A true effect at
+  that very value is decided by no number of seeds.
+* Claims on one loss that compare with a number of their own, and claims within a band, have no margin and no number;
+  `--margin MEASURE=SIZE` gives one, also in place of a claim's own.
+* P1 to P9, which Holm's method corrects, are counted by the strictest interval that it may use.
+* What a measurement resolves, such as a step between snapshots, is the least half width at any n.
+
+A number that is chosen by the spread alone leaves the error of the verdicts as it is, near enough: of Gaussian effects
+the spread says nothing of the mean. s is an estimate too, from two or three seeds a poor one. The number *at most* is
+that of its upper 80% confidence limit by the chi-squared distribution; where it is far above the number needed, run a
+few more pilot seeds first. Other seeds have another spread: a claim may stay open at the number that was needed.
+
 ## Why a verdict is inconclusive
 
 | reason | what it means |

@@ -412,6 +412,22 @@ def show(root: Given) -> None:
     show_verdicts(root)
 
 
+@app.command()
+def power(
+    study: Annotated[
+        Path, typer.Argument(parser=path, help="folder of its results, such as results/digits, or its YAML file")
+    ],
+    margin: Annotated[
+        list[str] | None, typer.Option(help="MEASURE=SIZE, in place of the claim's own; may be given again")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print CSV, the measures too, with all digits")] = False,
+) -> None:
+    """Say how many seeds would decide each claim, from the spread of those that ran and the margins."""
+    from nclens.workflow.finished.power import show_power
+
+    show_power(study, margin or (), csv)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV, with all digits")]
 AsHtml = Annotated[bool, typer.Option("--html", help="print an HTML table")]

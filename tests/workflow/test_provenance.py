@@ -42,7 +42,7 @@ RERUN = {
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
-    "claims.papers": "",
+    **dict.fromkeys(("claims.papers", "claims.power"), ""),
     "data": "",
     "data.alterations": "prepare",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
@@ -90,7 +90,7 @@ RERUN = {
     "report": "report",
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
-    **dict.fromkeys((f"report.{part}" for part in ("latex", "macros", "quotes", "terminal", "values")), ""),
+    **dict.fromkeys((f"report.{part}" for part in ("latex", "macros", "power", "quotes", "terminal", "values")), ""),
     **dict.fromkeys(
         (f"training.{part}" for part in ("graph", "loop", "optimizer", "runtime", "statistics")),
         "extract ingest probe train",

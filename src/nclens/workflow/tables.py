@@ -102,6 +102,7 @@ CLAIMS = Table(
         **{"level": NAME, "quantity": NAME, "effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME},
         **{"null": NUMBER, "seeds": NUMBER, "verdict": NAME, "note": NAME},
         **{"scale": NAME, "reason": NAME, "margin": NUMBER, "smallest": NUMBER, "p": NUMBER, "p_holm": NUMBER},
+        **{"spread": NUMBER, "resolution": NUMBER},
     },
 )
 #: R/tables/losses.csv, a row a loss and quantity.
