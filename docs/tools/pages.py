@@ -11,11 +11,13 @@ import json
 import re
 import tomllib
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nclens
 from nclens.claims import CLAIMS, Claim
+from nclens.claims.specifications import CHOICES
 from nclens.claims.verdict import REASONS
 from nclens.figures.catalogue import FIGURES, FigureEntry
 
@@ -121,6 +123,25 @@ the spread says nothing of the mean. s is an estimate too, from two or three see
 that of its upper 80% confidence limit by the chi-squared distribution; where it is far above the number needed, run a
 few more pilot seeds first. Other seeds have another spread: a claim may stay open at the number that was needed.
 
+## Other ways to measure
+
+A verdict rests on choices: the definition of NC1, the bins of the ECE, the set, the epoch that counts as the end. For
+C1 to C4 `specifications.csv` has the effect, its interval and its verdict by every combination of these choices that
+the measurements allow. The figure `specification_curve`, drawn by default from three seeds on, shows the effects
+sorted, with the claim's own marked, and counts those that have its sign and those whose interval excludes no effect
+(Simonsohn, Simmons and Nelson, *Specification Curve Analysis*, Nature Human Behaviour, 2020). A claim whose effects lie
+on both sides of no effect depends on how it is measured. The verdict is that of the claim's own specification: the
+others share its runs, so that their number is no further evidence, and no test is made of it.
+
+| choice | options, the claim's own first |
+|---|---|
+@CHOICES@
+
+`late` is the mean over the snapshots of the last quarter of training, of ratios the geometric one; `best` is the
+snapshot of the lowest test error of each run. The levels of C1 are the baseline's measure at the end, after 75% and
+after 50% of training; those of C3 all values of the measure in `matched` that both runs come down through, the middle
+one and the lowest.
+
 ## Why a verdict is inconclusive
 
 | reason | what it means |
@@ -130,13 +151,21 @@ few more pilot seeds first. Other seeds have another spread: a claim may stay op
 
 def claims() -> str:
     """Return the list of all claims: statement, rule, and margins of the measures with their reasons."""
-    lines = [MARK, "", OF_CLAIMS.rstrip(), *(f"| {reason} | {what} |" for reason, what in REASONS.items())]
+    head = OF_CLAIMS.rstrip().replace("@CHOICES@", "\n".join(_choices()))
+    lines = [MARK, "", head, *(f"| {reason} | {what} |" for reason, what in REASONS.items())]
     for paper in dict.fromkeys(claim.paper for claim in CLAIMS.values()):
         lines += ["", f"## {paper}"]
         for claim in CLAIMS.values():
             if claim.paper == paper:
                 lines += ["", f"### {claim.id}", "", f"*{claim.statement}*", "", claim.rule, "", *_measures(claim)]
     return "\n".join(lines) + "\n"
+
+
+def _choices() -> Iterator[str]:
+    """Yield the rows of the table of choices that specifications make."""
+    for claim, choices in CHOICES.items():
+        for choice, options in choices.items():
+            yield f"| {claim}, `{choice}` | {', '.join(f'`{option}`' for option in options)} |"
 
 
 def _measures(claim: Claim) -> list[str]:

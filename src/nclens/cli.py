@@ -252,12 +252,14 @@ def judge(
     nc0: File,
     claims: File,
     page: File,
+    specifications: File,
 ) -> None:
     """Judge the papers' claims."""
     from nclens.workflow.stages.judge import judge
 
+    read = {"dynamics": dynamics, "predictions": predictions, "nc0": nc0}
     with exclusive(StudyFolder(claims.parent).lock("judge"), str(claims)):
-        judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions, nc0=nc0)
+        judge(spec, metrics, theory, claims, page, **read, specifications_csv=specifications)
 
 
 @app.command(rich_help_panel=STAGES)

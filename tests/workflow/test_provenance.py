@@ -43,6 +43,7 @@ RERUN = {
     "_torchvision": "ingest",
     "claims": "judge report",
     **dict.fromkeys(("claims.papers", "claims.power"), ""),
+    "claims.specifications": "judge",
     "data": "",
     "data.alterations": "prepare",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),

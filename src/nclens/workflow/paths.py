@@ -214,6 +214,11 @@ class StudyFolder:
         return self.root / "claims.md"
 
     @property
+    def specifications(self) -> Path:
+        """The effects of the headline claims by every way to measure them."""
+        return self.root / "specifications.csv"
+
+    @property
     def losses(self) -> Path:
         """The losses side by side."""
         return self.root / "tables" / "losses.csv"

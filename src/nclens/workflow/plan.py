@@ -170,7 +170,7 @@ class Plan:
         folder = self.folder
         return [
             *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.report, folder.losses),
-            folder.record,
+            *(folder.specifications, folder.record),
             *self.of_all(self._promised_of),
             *self.theory(),
             *self.figures(),

@@ -105,6 +105,16 @@ CLAIMS = Table(
         **{"spread": NUMBER, "resolution": NUMBER},
     },
 )
+#: R/specifications.csv, a row a claim, pair of losses and specification; a choice that a claim lacks is empty.
+SPECIFICATIONS = Table(
+    "judge",
+    {
+        **{"claim": NAME, **OF_EXPERIMENT, "loss": NAME, "baseline": NAME, "specification": NAME, "own": TRUTH},
+        **dict.fromkeys(("measure", "matched", "split", "epoch", "level"), NAME),
+        **{"effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME, "scale": NAME, "seeds": WHOLE},
+        **{"verdict": NAME, "same_sign": TRUTH},
+    },
+)
 #: R/tables/losses.csv, a row a loss and quantity.
 LOSSES = Table(
     "report",
