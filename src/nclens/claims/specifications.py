@@ -141,7 +141,7 @@ def specifications(
 
     Returns:
         a row a claim, pair of losses and specification, columns the attributes of `SpecificationRow`; the claim's own
-        specification comes first. None for an experiment without label smoothing to compare.
+        specification comes first. An experiment without label smoothing to compare has no rows.
     """
     measurements = Measurements(metrics)
     rows: list[SpecificationRow] = []
