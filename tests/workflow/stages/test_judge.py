@@ -9,7 +9,8 @@ from nclens.report import CLAIM_COLUMNS
 from nclens.report.text import number
 from nclens.workflow import specs
 from nclens.workflow import tables as tables_of_workflow
-from nclens.workflow.files import FileError
+from nclens.workflow.files import FileError, read_json
+from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.stages.judge import judge
 from tests.claims.simulate import simulate_metrics, simulate_theory
 from tests.claims.simulate_regression import DECAYS, simulate_regression
@@ -345,6 +346,12 @@ def test_the_specifications_of_every_classifier_are_a_table(inputs):
         assert row["effect"] == judged[row["claim"], row["loss"]]
     run(inputs, specifications_csv=path)
     assert tables_of_workflow.read(tables_of_workflow.SPECIFICATIONS, path).empty
+
+
+def test_what_judged_is_recorded(inputs):
+    run(inputs, MAIN, record=inputs / "judged.json", code="ab12")
+    found = read_json(inputs / "judged.json", "judge")
+    assert found == {"version": versions()["nclens"], "code": "ab12", "git_revision": git_revision()}
 
 
 @pytest.mark.parametrize(("name", "rule"), [("metrics.parquet", "collect"), ("ufm.csv", "theory")])

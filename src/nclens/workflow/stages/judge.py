@@ -21,7 +21,8 @@ from nclens.claims.specifications import specifications
 from nclens.report.markdown import verdicts_page
 from nclens.workflow import tables
 from nclens.workflow.build.claims import build_claim
-from nclens.workflow.files import write_text
+from nclens.workflow.files import write_json, write_text
+from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Judge, JudgeExperiment
 
 #: The columns that the claims read, by table.
@@ -42,6 +43,8 @@ def judge(
     predictions: Path | None = None,
     nc0: Path | None = None,
     specifications_csv: Path | None = None,
+    record: Path | None = None,
+    code: str = "",
 ) -> None:
     """Write the verdicts as a table and as a page, and how far those of C1 to C4 depend on how they are measured.
 
@@ -59,6 +62,8 @@ def judge(
         nc0: R/theory/nc0.csv; likewise for the law of NC0.
         specifications_csv: one row a specification of C1 to C4, see `nclens.claims.specifications`; by default none
             are written.
+        record: R/judged.json, what judged: `version` of nclens, digest of its `code`, `git_revision`.
+        code: the digest.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -121,6 +126,8 @@ def judge(
         tables.write(tables.SPECIFICATIONS, specifications_csv, made)
     labels = {item.experiment: item.labels for item in spec.experiments}
     write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
+    if record is not None:
+        write_json(record, {"version": versions().get("nclens", ""), "code": code, "git_revision": git_revision()})
 
 
 def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
