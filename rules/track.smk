@@ -82,6 +82,7 @@ rule track_study:
         study=R.resolved,
         claims=R.claims,
         page=R.claims_page,
+        specifications=R.specifications,
         theory=PLAN.theory(),
         metrics=R.metrics,
         figures=PLAN.figures(),

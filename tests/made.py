@@ -84,6 +84,7 @@ def _of_study(study, of):
     predicted = found["predictions"], found["effective"], found["nc0"]
     predict(specs.predict(study), of.metrics, of.root, *predicted)
     used = {name: found[name] for name in ("dynamics", "predictions", "nc0")}
+    used |= {"specifications_csv": of.specifications}
     judge(specs.judge(study), of.metrics, found["ufm"], of.claims, of.claims_page, **used)
     experiments = [vars(entry) for entry in specs.report(study, "").experiments]
     tables.write(tables.LOSSES, of.losses, side_by_side(experiments, tables.read(tables.COLLECTED, of.metrics), []))

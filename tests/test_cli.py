@@ -197,7 +197,7 @@ def test_help_has_the_commands_for_people_first_and_the_stages_below(monkeypatch
     rows = {
         part: re.findall(r"^│ ([a-z][a-z-]*) ", text, re.M) for part, text in (("people", people), ("stages", stages))
     }
-    assert rows["people"][:7] == ["init", "run", "check", "show", "measure-file", "measure-network", "retry"]
+    assert rows["people"][:7] == ["init", "run", "check", "show", "power", "measure-file", "measure-network"]
     assert stems <= set(rows["stages"])
     assert not stems & set(rows["people"])
 
@@ -214,7 +214,7 @@ def test_the_version_is_that_of_the_package_and_of_its_citation():
 @pytest.mark.parametrize(
     "words",
     [
-        *(([name, ""]) for name in ("init", "check", "show", "retry", "forget", "pack", "unpack")),
+        *(([name, ""]) for name in ("init", "check", "show", "power", "retry", "forget", "pack", "unpack")),
         *(([name, "results/digits", "--to", ""]) for name in ("export", "pack", "unpack", "film")),
         ["export", "", "--to", "paper"],
     ],

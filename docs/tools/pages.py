@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import atlas_text
 
 import nclens
 from nclens.claims import CLAIMS, Claim
+from nclens.claims.specifications import CHOICES
 from nclens.claims.verdict import REASONS
 from nclens.figures.catalogue import FIGURES, FigureEntry
 
@@ -91,6 +93,58 @@ seeds*: two one-sided paired t tests at 5% each, which is the 90% interval betwe
 interval). A ratio's margin is a factor, on both sides of 1. A measure without a margin is of theory, or its rule
 compares it with a number of its own. A claim that a study states has the margin that it states.
 
+## How many seeds
+
+`nclens power results/STUDY` says how many seeds would decide each claim, from the spread of the seeds that ran and the
+margin, never from the effect:
+
+1. Run the study with a few seeds, the pilot. Two give a spread, three or more one that is of use.
+2. `nclens power` has, for each claim, the number of seeds *needed*, and how many claims 5, 8, 10, 15 and 20 seeds would
+   decide. Choose one number for the study, and write it down.
+3. Add seeds to `seeds` up to that number and run the study. The pilot's count: their runs are not made again.
+4. Look at no verdict on the way. Each look is one more chance for a true difference of nothing to leave its interval:
+   seeds that are added until a claim is decided make its error larger than the 5% that it states, without a limit.
+
+A measure is decided when it is supported, contradicted or without an effect beyond its margin. With the standard
+deviation s of the paired effects over n seeds, the half widths h = t s / √n of its 95% and of its 90% interval, and the
+margin M, on the scale on which effects are averaged (of ratios the log), one of the three holds whatever the mean is
+where h(95%) + h(90%) ≤ M: a mean farther from no effect than the first half width decides, and a nearer one is within
+the margin by the second. The least such n is needed; a claim needs the most of its measures. Then a true effect as
+large as the margin is also found with a probability of about 95%.
+
+* Claims on one side are decided as those on two: every verdict comes from a two-sided interval.
+* Where a rule compares with another value than no effect, such as *at most one point worse*, the distance of that value
+  from no effect takes the margin's place, and h(95%) ≤ M is enough for a loss that differs in nothing. A true effect at
+  that very value is decided by no number of seeds.
+* Claims on one loss that compare with a number of their own, and claims within a band, have no margin and no number;
+  `--margin MEASURE=SIZE` gives one, also in place of a claim's own.
+* P1 to P9, which Holm's method corrects, are counted by the strictest interval that it may use.
+* What a measurement resolves, such as a step between snapshots, is the least half width at any n.
+
+A number that is chosen by the spread alone leaves the error of the verdicts as it is, near enough: of Gaussian effects
+the spread says nothing of the mean. s is an estimate too, from two or three seeds a poor one. The number *at most* is
+that of its upper 80% confidence limit by the chi-squared distribution; where it is far above the number needed, run a
+few more pilot seeds first. Other seeds have another spread: a claim may stay open at the number that was needed.
+
+## Other ways to measure
+
+A verdict rests on choices: the definition of NC1, the bins of the ECE, the set, the epoch that counts as the end. For
+C1 to C4 `specifications.csv` has the effect, its interval and its verdict by every combination of these choices that
+the measurements allow. The figure `specification_curve`, drawn by default from three seeds on, shows the effects
+sorted, with the claim's own marked, and counts those that have its sign and those whose interval excludes no effect
+(Simonsohn, Simmons and Nelson, *Specification Curve Analysis*, Nature Human Behaviour, 2020). A claim whose effects lie
+on both sides of no effect depends on how it is measured. The verdict is that of the claim's own specification: the
+others share its runs, so that their number is no further evidence, and no test is made of it.
+
+| choice | options, the claim's own first |
+|---|---|
+@CHOICES@
+
+`late` is the mean over the snapshots of the last quarter of training, of ratios the geometric one; `best` is the
+snapshot of the lowest test error of each run. The levels of C1 are the baseline's measure at the end, after 75% and
+after 50% of training; those of C3 all values of the measure in `matched` that both runs come down through, the middle
+one and the lowest.
+
 ## Why a verdict is inconclusive
 
 | reason | what it means |
@@ -100,13 +154,21 @@ compares it with a number of its own. A claim that a study states has the margin
 
 def claims() -> str:
     """Return the list of all claims: statement, rule, and margins of the measures with their reasons."""
-    lines = [MARK, "", OF_CLAIMS.rstrip(), *(f"| {reason} | {what} |" for reason, what in REASONS.items())]
+    head = OF_CLAIMS.rstrip().replace("@CHOICES@", "\n".join(_choices()))
+    lines = [MARK, "", head, *(f"| {reason} | {what} |" for reason, what in REASONS.items())]
     for paper in dict.fromkeys(claim.paper for claim in CLAIMS.values()):
         lines += ["", f"## {paper}"]
         for claim in CLAIMS.values():
             if claim.paper == paper:
                 lines += ["", f"### {claim.id}", "", f"*{claim.statement}*", "", claim.rule, "", *_measures(claim)]
     return "\n".join(lines) + "\n"
+
+
+def _choices() -> Iterator[str]:
+    """Yield the rows of the table of choices that specifications make."""
+    for claim, choices in CHOICES.items():
+        for choice, options in choices.items():
+            yield f"| {claim}, `{choice}` | {', '.join(f'`{option}`' for option in options)} |"
 
 
 def _measures(claim: Claim) -> list[str]:

@@ -252,13 +252,14 @@ def judge(
     nc0: File,
     claims: File,
     page: File,
+    specifications: File,
     record: File,
     code: Code,
 ) -> None:
     """Judge the papers' claims."""
     from nclens.workflow.stages.judge import judge
 
-    tables = {"dynamics": dynamics, "predictions": predictions, "nc0": nc0}
+    tables = {"dynamics": dynamics, "predictions": predictions, "nc0": nc0, "specifications_csv": specifications}
     with exclusive(StudyFolder(claims.parent).lock("judge"), str(claims)):
         judge(spec, metrics, theory, claims, page, **tables, record=record, code=code)
 
@@ -413,6 +414,22 @@ def show(root: Given) -> None:
     from nclens.workflow.running import show_verdicts
 
     show_verdicts(root)
+
+
+@app.command()
+def power(
+    study: Annotated[
+        Path, typer.Argument(parser=path, help="folder of its results, such as results/digits, or its YAML file")
+    ],
+    margin: Annotated[
+        list[str] | None, typer.Option(help="MEASURE=SIZE, in place of the claim's own; may be given again")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print CSV, the measures too, with all digits")] = False,
+) -> None:
+    """Say how many seeds would decide each claim, from the spread of those that ran and the margins."""
+    from nclens.workflow.finished.power import show_power
+
+    show_power(study, margin or (), csv)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]

@@ -205,7 +205,9 @@ def test_narrow_interval_is_widened_about_its_centre():
 
 def test_wide_interval_is_kept():
     values = {0: -1.0, 1: -2.0, 2: -3.0}
-    assert judge(values, resolution=0.2) == judge(values)
+    found = judge(values, resolution=0.2)
+    assert found.resolution == pytest.approx(math.asinh(0.1 * math.exp(2)))
+    assert replace(found, resolution=0.0) == judge(values)
 
 
 def test_widened_ratio_stays_above_zero_and_a_difference_does_not():
@@ -437,9 +439,9 @@ def test_claims_table_leaves_empty_what_is_not_defined(tmp_path):
     lines = table.to_csv(index=False).splitlines()
     assert lines[0] == (
         "claim,paper,statement,experiment,dataset,model,baseline,loss,level,quantity,"
-        "effect,low,high,unit,null,seeds,verdict,note,scale,reason,margin,smallest,p,p_holm"
+        "effect,low,high,unit,null,seeds,verdict,note,scale,reason,margin,smallest,p,p_holm,spread,resolution"
     )
-    assert lines[2] == "X1,a paper,smaller,main,mnist5k,resnet8,ce,ls,measure,kappa,0.9,,,ratio,1.0,,supported,,,,,,,"
+    assert lines[2] == "X1,a paper,smaller,main,mnist5k,resnet8,ce,ls,measure,kappa,0.9,,,ratio,1.0,,supported,,,,,,,,,"
     assert list(claims_table([]).columns) == list(table.columns)
 
 

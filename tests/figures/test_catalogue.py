@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from nclens.claims import CLAIMS, pairs
 from nclens.figures.catalogue import FIGURES, described
 from nclens.study import load_study, read_study
+from nclens.workflow import specs
 from nclens.workflow.build.figures import draw_figure
 
+PAIRED = ("losses", "kinds", "strengths", "baseline", "optimizers", "peers", "models")
 STUDIES = Path(__file__).parents[2] / "studies"
 EVERY = (
     *("collapse_curves", "first_epochs", "nc1_nc2", "train_test", "training_loss", "nc0_law", "norms"),
     *("correct_incorrect", "reliability", "ece_temperature", "risk_coverage", "projections"),
 )
 MODEL = ("ufm_conditioning", "ufm_dynamics")
-PLAIN = (*EVERY, "arcs", *MODEL)
+PLAIN = (*EVERY, "arcs", "specification_curve", *MODEL)
+FEW_SEEDS = (*EVERY, "arcs", *MODEL)
+"""Of two seeds no effect has an interval."""
 REGRESSION = ("nrc_curves", "nrc_gram", "residuals")
 MAXSUP = ("smoothing_parts", "class_spread")
 DROPPED = ("two_stage", "drop_epoch")
@@ -29,7 +34,9 @@ DRAWN = {
         "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding", "class_size"),
         "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding", "class_size"),
     },
-    "beam_search_multi30k": {"translation": (*EVERY, *MODEL, *MAXSUP, "many_classes", "decoding")},
+    "beam_search_multi30k": {
+        "translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")
+    },
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
@@ -73,7 +80,7 @@ DRAWN = {
     },
     "schedules": {"schedules": SCHEDULES, "students": ()},
     "schedules_full": {"schedules": SCHEDULES, "students": ()},
-    "smoke": {"smoke": PLAIN},
+    "smoke": {"smoke": FEW_SEEDS},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
     "two_stage": {"two_stage": (*PLAIN, *DROPPED, "gradient_variance")},
@@ -114,6 +121,45 @@ def test_the_profile_of_schedules_is_a_default_figure_of_three_kinds_of_them(raw
         assert ("schedule_profile" in load_study(raw_study).figures(name)) == (len(chosen) == 3)
 
 
+SGD = {"name": "sgd", "learning_rate": 0.1}
+ADAM = {"name": "adam", "learning_rate": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("losses", "seeds", "drawn"),
+    [
+        ({"ce": {"name": "ce"}, "ls": {"name": "ls", "smoothing": 0.1}}, 3, True),
+        ({"ce": {"name": "ce"}, "ls": {"name": "ls", "smoothing": 0.1}}, 2, False),
+        ({"ce": {"name": "ce"}, "soft": {"name": "maxsup", "alpha": 0.1}}, 3, False),
+        ({"ls": {"name": "ls", "smoothing": 0.1}, "ls2": {"name": "ls", "smoothing": 0.2}}, 3, False),
+        # Claims on label smoothing compare what one optimiser minimises.
+        ({"ce": {"name": "ce", "optimizer": SGD}, "ls": {"name": "ls", "smoothing": 0.1, "optimizer": ADAM}}, 3, False),
+        (
+            {
+                **{"ce": {"name": "ce", "optimizer": SGD}, "ce_adam": {"name": "ce", "optimizer": ADAM}},
+                "ls": {"name": "ls", "smoothing": 0.1, "optimizer": ADAM},
+            },
+            3,
+            True,
+        ),
+    ],
+)
+def test_the_specification_curve_is_a_default_figure_where_label_smoothing_has_intervals(
+    raw_study, losses, seeds, drawn
+):
+    (name,) = raw_study["experiments"]
+    raw_study["losses"] = losses
+    raw_study["experiments"][name] |= {"losses": list(losses), "seeds": list(range(seeds))}
+    study = load_study(raw_study)
+    assert ("specification_curve" in study.figures(name)) == drawn
+    (experiment,) = specs.draw(study).experiments
+    assert (experiment.judged is not None) == drawn
+    if drawn:
+        (judged,) = specs.judge(study).experiments
+        assert experiment.judged == judged
+        assert any(pairs(CLAIMS["C1"], **{key: judged.compared[key] for key in PAIRED}))
+
+
 @pytest.mark.parametrize("stem", FIGURES)
 def test_entries_are_complete(stem):
     entry = FIGURES[stem]
@@ -122,8 +168,9 @@ def test_entries_are_complete(stem):
     assert entry.caption.endswith(".")
     assert entry.source.startswith(("figure ", "after arXiv", "after a figure of arXiv", "our own"))
     assert entry.task in ("classification", "regression")
-    module, function = entry.draw.split(":")
-    assert callable(getattr(import_module(module), function))
+    for named in filter(None, (entry.draw, entry.table)):
+        module, function = named.split(":")
+        assert callable(getattr(import_module(module), function))
 
 
 def test_the_sweeps_name_the_papers_figures():
@@ -141,6 +188,7 @@ def test_facts_are_named_in_words():
     assert described("loss:mse") == "a loss mse"
     assert described("schedule:drop") == "a loss with a schedule of kind drop"
     assert described("closed_form") == "a loss with a closed form (ce, or ls without a schedule)"
+    assert described("label_smoothing") == "label smoothing, and a baseline that it is compared with"
     assert described("training.ufm_regularised") == "training.ufm_regularised"
 
 

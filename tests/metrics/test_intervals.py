@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nclens.metrics.intervals import CONFIDENCE, half_width, holm, means, t_interval, t_test
+from nclens.metrics.intervals import (
+    CONFIDENCE,
+    half_width,
+    holm,
+    largest_spread,
+    means,
+    spread,
+    t_interval,
+    t_test,
+)
 
 effects = st.floats(-5, 5).map(lambda x: round(x, 3))
 
@@ -128,3 +137,20 @@ def test_holm_rejects_what_its_procedure_rejects(p):
 def test_holm_refuses_what_is_no_p_value(p):
     with pytest.raises(ValueError, match=r"p values must lie in \[0, 1\], got"):
         holm(p)
+
+
+def test_a_spread_is_the_deviation_of_the_interval_and_0_of_equal_values():
+    values = [0.3, -0.1, 0.7, 0.2]
+    _, low, high = t_interval(values)
+    assert half_width(spread(values), 4) == pytest.approx((high - low) / 2)
+    assert spread([0.1 + 0.2, 0.3]) == 0.0
+    for wrong in ([1.0], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="at least two finite values"):
+            spread(wrong)
+
+
+@pytest.mark.parametrize("count", [2, 5, 30])
+def test_the_upper_limit_of_a_deviation_covers_the_true_one_as_often_as_it_says(count):
+    drawn = np.random.default_rng(0).standard_normal((20_000, count)).std(axis=1, ddof=1)
+    limits = largest_spread(1.0, count, 0.8) * drawn
+    assert (limits >= 1).mean() == pytest.approx(0.8, abs=0.01)

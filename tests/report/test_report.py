@@ -54,7 +54,7 @@ def claim(name, statement, effect, low, high, unit, null, verdict, note="", seed
     key = {"claim": name, "paper": PAPER, "statement": statement, "experiment": "digits", "dataset": "mnist5k"}
     key |= {"model": "resnet8", "baseline": "ce", "loss": "ls", "unit": unit, "null": null, "seeds": seeds}
     key |= {"scale": "ratio" if unit.startswith("ratio") else "difference", "reason": "", "margin": float("nan")}
-    key |= dict.fromkeys(("smallest", "p", "p_holm"), float("nan"))
+    key |= dict.fromkeys(("smallest", "p", "p_holm", "spread", "resolution"), float("nan"))
     row = {"level": "claim", "quantity": "", "effect": effect, "low": low, "high": high, "verdict": verdict}
     rows = [{**key, **row, "note": note}]
     for quantity, *numbers, judged in measures:

@@ -42,7 +42,8 @@ RERUN = {
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
-    **dict.fromkeys(("claims.across_studies", "claims.papers"), ""),
+    **dict.fromkeys(("claims.across_studies", "claims.papers", "claims.power"), ""),
+    "claims.specifications": "judge",
     "data": "",
     "data.alterations": "prepare",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
@@ -90,7 +91,9 @@ RERUN = {
     "report": "report",
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
-    **dict.fromkeys((f"report.{part}" for part in ("atlas", "latex", "macros", "quotes", "terminal", "values")), ""),
+    **dict.fromkeys(
+        (f"report.{part}" for part in ("atlas", "latex", "macros", "power", "quotes", "terminal", "values")), ""
+    ),
     **dict.fromkeys(
         (f"training.{part}" for part in ("graph", "loop", "optimizer", "recipe", "runtime", "statistics")),
         "extract ingest probe train",

@@ -398,6 +398,7 @@ AGAIN = {
     "metrics.parquet": BELOW_MEASURE,
     "claims.csv": {"judge", "report", "track_study"},
     "claims.md": {"judge", "report", "track_study"},
+    "specifications.csv": {"judge", "report", "track_study"},
     "judged.json": {"judge", "report", "track_study"},
     "figures/smoke_norms.pdf": {"draw", "report", "track_study"},
     "report.html": {"report", "track_study"},

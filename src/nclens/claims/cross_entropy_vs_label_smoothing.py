@@ -11,7 +11,17 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from nclens.claims.effects import curves, error_level, final, first_reach, interpolated, logs, paired_runs, time_ratio
+from nclens.claims.effects import (
+    Curves,
+    curves,
+    error_level,
+    final,
+    interpolated,
+    logs,
+    paired_runs,
+    reach_epochs,
+    time_ratio,
+)
 from nclens.claims.margins import COLLAPSE, ECE, ECE_CLASSWISE, EPOCHS
 from nclens.claims.verdict import Claim, Comparison, Measure, judge_pairs
 
@@ -23,6 +33,7 @@ FINAL_COLLAPSE = ("nc1", "nc2", "nc2_means", "nc2_classifier", "nc3")
 CALIBRATION_ERRORS = ("ece", "ece_20", "ece_25", "ece_adaptive", "ece_classwise")
 MATCHED_LEVELS = 200
 """Number of nc1 levels, evenly spaced on the log scale, at which C3 compares nc2."""
+CENTRES = np.arange(MATCHED_LEVELS) + 0.5
 
 
 def converges_faster(comparison: Comparison) -> list[Measure]:
@@ -49,10 +60,7 @@ def collapses_more(comparison: Comparison) -> list[Measure]:
 def has_lower_nc2_at_same_nc1(comparison: Comparison) -> list[Measure]:
     """C3: ratio of nc2 at the same nc1, averaged on the log scale over the nc1 that both runs pass through."""
     nc1, nc2 = curves(comparison, "train", "nc1"), curves(comparison, "train", "nc2")
-    paths = {
-        loss: {seed: _path(nc1[loss][seed], nc2[loss][seed]) for seed in nc1[loss].keys() & nc2[loss].keys()}
-        for loss in nc1
-    }
+    paths = collapse_paths(nc1, nc2)
     effects: dict[int, float] = {}
     ranges: dict[int, tuple[float, float]] = {}
     for seed, path, baseline in paired_runs(comparison, paths):
@@ -88,7 +96,7 @@ def common_range(path: pd.DataFrame, baseline: pd.DataFrame) -> tuple[float, flo
     return float(lowest), float(min(path["nc1"].iloc[0], baseline["nc1"].iloc[0]))
 
 
-def log_ratio_at_same_nc1(path: pd.DataFrame, baseline: pd.DataFrame) -> float:
+def log_ratio_at_same_nc1(path: pd.DataFrame, baseline: pd.DataFrame, places: np.ndarray = CENTRES) -> float:
     """Return the mean of log nc2 minus the baseline's log nc2 over the common range of log nc1; nan without one.
 
     A run's nc2 at a level of nc1 is its nc2 when it first reaches that level, log nc1 and log nc2 both taken as linear
@@ -97,16 +105,25 @@ def log_ratio_at_same_nc1(path: pd.DataFrame, baseline: pd.DataFrame) -> float:
     Args:
         path: columns nc1 and nc2, both logs, indexed by epoch.
         baseline: the same of the other run.
+        places: the levels, from 0, the lowest nc1 of the range, to `MATCHED_LEVELS`, the highest; by default over all.
     """
     low, high = common_range(path, baseline)
     if not low < high:
         return math.nan
-    centres = low + (high - low) * (np.arange(MATCHED_LEVELS) + 0.5) / MATCHED_LEVELS
+    centres = low + (high - low) * places / MATCHED_LEVELS
     at_levels = [
-        np.interp([first_reach(nc1, level, interpolate=True).epoch for level in centres], nc1.index, nc2)
+        np.interp(reach_epochs(nc1, centres), nc1.index, nc2)
         for nc1, nc2 in ((run["nc1"], run["nc2"]) for run in (path, baseline))
     ]
     return float(np.mean(at_levels[0] - at_levels[1]))
+
+
+def collapse_paths(nc1: Curves, nc2: Curves) -> dict[str, dict[int, pd.DataFrame]]:
+    """Return log nc1 and log nc2 by epoch of the runs that have both: loss -> seed -> columns nc1 and nc2."""
+    return {
+        loss: {seed: _path(nc1[loss][seed], nc2[loss][seed]) for seed in nc1[loss].keys() & nc2[loss].keys()}
+        for loss in nc1
+    }
 
 
 def _path(nc1: pd.Series, nc2: pd.Series) -> pd.DataFrame:

@@ -94,6 +94,24 @@ def first_reach(curve: pd.Series, level: float, *, interpolate: bool) -> Reach:
     return Reach(float(epochs[place - 1] + share * steps[place]), float(steps[place]), "later")
 
 
+def reach_epochs(curve: pd.Series, levels: np.ndarray) -> np.ndarray:
+    """Return the epochs at which a curve first is at or below each of many levels, as `first_reach` interpolates them.
+
+    Args:
+        curve: values indexed by epoch, ascending.
+        levels: (L,), on the scale of the values.
+    """
+    epochs, values = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
+    steps = np.diff(epochs, prepend=0.0)
+    there = values <= levels[:, None]
+    place = there.argmax(axis=1)
+    before, after = values[place - 1], values[place]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(np.isfinite(before) & np.isfinite(after), (before - levels) / (before - after), 1.0)
+    found = np.where(place > 0, epochs[place - 1] + share * steps[place], epochs[0])
+    return np.where(there.any(axis=1), found, epochs[-1])
+
+
 def paired_runs(comparison: Comparison, runs: Mapping[str, Mapping[int, Any]]) -> list[tuple[int, Any, Any]]:
     """Return (seed, of the loss, of the baseline) for each seed that has both."""
     of_loss, of_baseline = runs[comparison.loss], runs[comparison.baseline]

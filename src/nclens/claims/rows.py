@@ -52,6 +52,8 @@ class ClaimRow:
     smallest: float = math.nan
     p: float = math.nan
     p_holm: float = math.nan
+    spread: float = math.nan
+    resolution: float = math.nan
 
 
 def pairs(
@@ -156,7 +158,7 @@ def corrected(rows: Sequence[ClaimRow]) -> list[ClaimRow]:
     ]
 
 
-NUMBERS = ("effect", "low", "high", "null", "margin", "smallest", "p", "p_holm")
+NUMBERS = ("effect", "low", "high", "null", "margin", "smallest", "p", "p_holm", "spread", "resolution")
 """Columns of the table of claims that are numbers, besides the number of seeds."""
 
 

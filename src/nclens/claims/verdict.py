@@ -18,7 +18,7 @@ import pandas as pd
 
 from nclens.claims.margins import Margin
 from nclens.claims.measurements import Measurements
-from nclens.metrics.intervals import EQUIVALENCE, t_interval, t_test
+from nclens.metrics.intervals import EQUIVALENCE, spread, t_interval, t_test
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 Side = Literal["below", "above"]
@@ -140,6 +140,9 @@ class Measure:
         smallest: half the width of the 95% interval, a difference or a factor; nan where that is none or is open.
         p: p value of the two-sided t test against `null`; nan where the interval is not Student's.
         narrow: ends of the 90% interval, of two one-sided tests; nan where there is none.
+        spread: standard deviation of the effects over seeds, on the scale on which they are averaged: of differences,
+            log ratios or Fisher's z; nan under two pairs, and where an effect is not finite or only known on one side.
+        resolution: on the same scale, the least half width of the interval, whatever the seeds; nan where `spread` is.
     """
 
     quantity: str
@@ -157,6 +160,8 @@ class Measure:
     smallest: float = math.nan
     p: float = math.nan
     narrow: tuple[float, float] = (math.nan, math.nan)
+    spread: float = math.nan
+    resolution: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -340,7 +345,9 @@ def judge_pairs(
         remarks.append(f"no interval under {FEWEST_PAIRS} pairs of runs")
         effect = SHOWN[scale](float(np.mean(values))) if values else math.nan
         reason = TOO_FEW if values else NOT_MEASURED
-        return replace(nothing, effect=effect, note="; ".join(remarks), reason=reason)
+        known = len(values) > 1 and not {*only_above, *only_below}.intersection(effects)
+        found = replace(nothing, effect=effect, note="; ".join(remarks), reason=reason)
+        return replace(found, spread=spread(values), resolution=_least(values, scale, resolution)) if known else found
     found, remark = _averaged(nothing, values, scale, claimed, resolution)
     above, below = ([seed for seed in effects if seed in known] for known in (only_above, only_below))
     if above or below:
@@ -358,8 +365,7 @@ def _averaged(
     """Return a measure with the mean of its values and their intervals, and a remark where these are widened."""
     shown = SHOWN[scale]
     mean, low, high = t_interval(values)
-    # Half of what the measurement resolves, on the scale of the mean: e^(m + h) - e^(m - h) = 2 e^m sinh h.
-    least = math.asinh(resolution / 2 * _exp(-mean)) if scale == "ratio" else resolution / 2
+    least = _least(values, scale, resolution)
     half, remark = (high - low) / 2, []
     narrow = t_interval(values, EQUIVALENCE)[1:]
     p = t_test(values, AVERAGED[scale](measure.null))
@@ -380,7 +386,14 @@ def _averaged(
         smallest=shown(half),
         p=p,
         narrow=(shown(narrow[0]), shown(narrow[1])),
+        spread=spread(values),
+        resolution=least,
     ), remark
+
+
+def _least(values: Sequence[float], scale: Scale, resolution: float) -> float:
+    """Return half of what is resolved, h, on the scale of the mean m: e^(m + h) - e^(m - h) = 2 e^m sinh h."""
+    return math.asinh(resolution / 2 * _exp(-t_interval(values)[0])) if scale == "ratio" else resolution / 2
 
 
 def _opened(measure: Measure, above: float, below: float, scale: Scale, claimed: Side) -> Measure:
@@ -399,7 +412,7 @@ def _opened(measure: Measure, above: float, below: float, scale: Scale, claimed:
     reason: Reason = NOT_REACHED if verdict == "inconclusive" else ""
     nan = math.nan
     found = replace(measure, low=low, high=high, verdict=verdict, reason=reason)
-    return replace(found, smallest=nan, p=nan, narrow=(nan, nan))
+    return replace(found, smallest=nan, p=nan, narrow=(nan, nan), spread=nan, resolution=nan)
 
 
 def judge_shares(
@@ -460,7 +473,7 @@ def judge_within(
 def not_testable(measure: Measure) -> Measure:
     """Return a measure without interval and inconclusive, since a premise of its claim does not hold."""
     nan = math.nan
-    numbers: dict[str, Any] = dict.fromkeys(("low", "high", "smallest", "p"), nan)
+    numbers: dict[str, Any] = dict.fromkeys(("low", "high", "smallest", "p", "spread", "resolution"), nan)
     return replace(measure, **numbers, narrow=(nan, nan), verdict="inconclusive", reason=NOT_TESTABLE)
 
 
@@ -548,6 +561,7 @@ class Claim:
         combine: measures -> the claim's verdict and a note on it.
         why: the claim's verdict, measures -> why it is inconclusive.
         p: measures -> the claim's p value; nan where it has none.
+        tests: number of tests that Holm's method corrects each measure for; None where these are the claim's measures.
         paired: whether it compares a loss with a baseline; else it is on a single loss.
         compared: kinds of losses that a paired claim is on; empty for all but students.
         excluded: kinds of losses that it is not on.
@@ -573,6 +587,7 @@ class Claim:
     combine: Callable[[Sequence[Measure]], tuple[Verdict, str]] = overall
     why: Callable[[Verdict, Sequence[Measure]], Reason] = why
     p: Callable[[Sequence[Measure]], float] = of_the_main_one
+    tests: int | None = 1
     margins: Mapping[str, Margin] = field(default_factory=dict)
     paired: bool = True
     compared: tuple[str, ...] = ("ls", "ls_linear")

@@ -29,6 +29,8 @@ class FigureEntry:
         task: the task of the experiments that it is for, classification or regression.
         needs: facts (see `nclens.study.study.Study.facts`) one of which an experiment must have; otherwise the figure
             has nothing to show and is refused. None: it is always possible.
+        table: `module:function` that computes the table that it shows, where that is none of the study's; see
+            `nclens.figures.inputs.FigureInputs.specifications`.
         suits: facts one of which an experiment must have for the figure to be drawn by default; otherwise it is drawn
             only when the experiment names it. None: it is a default figure.
     """
@@ -41,6 +43,7 @@ class FigureEntry:
     task: str = "classification"
     needs: tuple[str, ...] = ()
     suits: tuple[str, ...] = ()
+    table: str = ""
 
     def suitable(self, task: str, facts: set[str]) -> bool:
         """Return whether it is a default figure of an experiment with this task and these facts."""
@@ -57,6 +60,8 @@ def described(fact: str) -> str:
     forms = {"loss": "a loss {}", "schedule": "a loss with a schedule of kind {}", "probe": "a probe of kind {}"}
     if fact == CLOSED_FORM:
         return "a loss with a closed form (ce, or ls without a schedule)"
+    if fact == SMOOTHING:
+        return "label smoothing, and a baseline that it is compared with"
     if fact == ARCS:
         return "label smoothing, plain cross entropy as the baseline, and 3 to 1,000 classes"
     return forms.get(kind, "{}").format(name)
@@ -66,6 +71,8 @@ def described(fact: str) -> str:
 CLOSED_FORM = "closed_form"
 #: Label smoothing beside cross entropy, of so many classes that arcs are measured.
 ARCS = "arcs"
+#: Label smoothing, and what claims compare it with.
+SMOOTHING = "label_smoothing"
 #: Networks that are trained here, or imported at two epochs or more.
 CURVES = ("training", "epochs")
 #: A training split whose classes were made unequal, or whose classes are tokens.
@@ -188,6 +195,19 @@ _ENTRIES = (
         "round clusters, less for arcs. With label smoothing arcs are expected.",
         draw="nclens.figures.projections:arcs",
         needs=(ARCS,),
+    ),
+    FigureEntry(
+        stem="specification_curve",
+        title="The claims C1 to C4 by every way to measure them",
+        source="our own, after the specification curves of Simonsohn, Simmons and Nelson (2020)",
+        caption="A panel a claim and pair of losses. Top: the effect by each specification with its 95% interval over "
+        "seeds, sorted; filled where the interval excludes no effect, the horizontal line. Bottom: what each "
+        "specification chose. The diamond and the column through both are the claim's own. A claim that depends on how "
+        "it is measured has points on both sides of the line.",
+        draw="nclens.figures.specification_curve:specification_curve",
+        needs=(SMOOTHING,),
+        suits=("three_seeds",),
+        table="nclens.claims.specifications:specifications",
     ),
     FigureEntry(
         stem="ufm_conditioning",

@@ -33,6 +33,10 @@ DYNAMICS_COLUMNS = (
 )
 PREDICTION_COLUMNS = ("loss", "penalties", "seed", "quantity", "measured", "predicted")
 NC0_COLUMNS = ("loss", "seed", "epoch", "reference", "measured", "predicted", "rounding", "premise")
+SPECIFICATION_COLUMNS = (
+    *("claim", "loss", "baseline", "specification", "own", "measure", "matched", "split", "epoch", "level"),
+    *("effect", "low", "high", "unit", "scale", "seeds", "verdict", "same_sign"),
+)
 REGRESSION_COLUMNS = ("loss", "lambda_w", "lambda_h_mean", "quantity", "closed_form", "numeric")
 
 
@@ -42,6 +46,9 @@ FEWEST_SEEDS = 4
 
 def _empty(columns: Sequence[str]) -> Callable[[], pd.DataFrame]:
     return lambda: pd.DataFrame(columns=list(columns))
+
+
+NO_SPECIFICATIONS = _empty(SPECIFICATION_COLUMNS)
 
 
 def _not_kept(loss: str, seed: int) -> None:
@@ -90,6 +97,8 @@ class FigureInputs:
         weight_decays: the weight decay that each loss was trained with.
         regularised: whether the penalties of the unconstrained feature model were trained with.
         target_names: what a regression predicts; without them targets are called by number.
+        specifications: () -> the effects of C1 to C4 by each way to measure them, columns `SPECIFICATION_COLUMNS` (more
+            are allowed); called only by the figure that shows them.
         held_out: the split that temperatures and the exponent of logit normalisation are fitted on: `val`, or `test`
             for a share of the test split.
 
@@ -121,6 +130,7 @@ class FigureInputs:
     regularised: bool = False
     target_names: Sequence[str] = ()
     held_out: str = "test"
+    specifications: Callable[[], pd.DataFrame] = NO_SPECIFICATIONS
 
     def __post_init__(self) -> None:
         for name, table, columns in (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import chdtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 """Level of every interval over seeds."""
@@ -36,6 +36,42 @@ def half_width(deviation: Any, count: Any, confidence: float = CONFIDENCE) -> An
     # `scipy.stats`, which gives the same, takes half a second to load.
     quantile = stdtrit(np.where(count > 1, count - 1, np.nan), (1 + confidence) / 2)
     return quantile * np.asarray(deviation, dtype=float) / np.sqrt(np.clip(count, 1, None))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the standard deviation s of values, n - 1 in its denominator; 0 where all are the same, up to rounding.
+
+    Args:
+        values: at least two.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+
+    >>> spread([1.0, 2.0, 3.0]), spread([0.1, 0.1])
+    (1.0, 0.0)
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"a spread of {list(values)}: at least two finite values are needed")
+    same = max(values) - min(values) <= ROUNDING * max(map(abs, values))
+    return 0.0 if same else float(np.std(values, ddof=1))
+
+
+def largest_spread(deviation: float, count: int, confidence: float) -> float:
+    """Return the upper confidence limit of a standard deviation, s √((n-1) / χ²(1-c, n-1)), one-sided.
+
+    Of n Gaussian values, (n-1) s² / σ² has a chi-squared distribution with n - 1 degrees of freedom, so that σ is below
+    the limit with probability c.
+
+    Args:
+        deviation: s of the values, with n - 1 in its denominator.
+        count: n, at least 2.
+        confidence: c, in (0, 1).
+
+    >>> round(largest_spread(1.0, 3, 0.8), 3), round(largest_spread(1.0, 30, 0.8), 3)
+    (2.117, 1.136)
+    """
+    # `chdtri` inverts the probability of the upper tail.
+    return float(deviation * np.sqrt((count - 1) / chdtri(count - 1, confidence)))
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float]:

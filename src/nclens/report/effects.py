@@ -61,7 +61,7 @@ class Effect:
             null="" if math.isnan(null) else number(null, trim=True, signed=signed),
             seeds=number(seeds, 9, trim=True),
             reason=_reason(row["reason"], row["scale"], margin),
-            smallest="" if math.isnan(smallest) else _size(smallest, row["scale"]),
+            smallest="" if math.isnan(smallest) else size(smallest, row["scale"]),
             p=_p(p),
             p_holm=_p(p_holm),
         )
@@ -117,9 +117,9 @@ def _float(value: Any) -> float:
     return math.nan if value == "" or pd.isna(value) else float(value)
 
 
-def _size(size: float, scale: Any) -> str:
+def size(amount: float, scale: Any) -> str:
     """Return the size of an effect: of a ratio a factor, else a distance on both sides."""
-    return f"a factor of {number(size, trim=True)}" if scale == "ratio" else f"±{number(size, trim=True)}"
+    return f"a factor of {number(amount, trim=True)}" if scale == "ratio" else f"±{number(amount, trim=True)}"
 
 
 def _reason(reason: Any, scale: Any, margin: float) -> str:
@@ -127,7 +127,7 @@ def _reason(reason: Any, scale: Any, margin: float) -> str:
     if pd.isna(reason):
         return ""
     if reason == EQUIVALENT and not math.isnan(margin):
-        return f"no effect beyond {_size(margin, scale)}"
+        return f"no effect beyond {size(margin, scale)}"
     return str(reason)
 
 

@@ -33,6 +33,7 @@ from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
+from nclens.study.peers import optimizers
 from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features, has_map
 from nclens.study.recipes import check_depth, check_recipe
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
@@ -517,9 +518,10 @@ class Study(Closed):
         `loss:NAME`, `schedule:KIND` and `probe:KIND` for each loss, schedule and probe; `training` where the study
         trains the networks; `epochs` for two snapshots or more; `training.ufm_regularised`; `closed_form` for a loss
         that the unconstrained feature model has one for; `sweep` for three smoothings or more; `schedules` for three
-        kinds of schedules; `three_classes` unless the data are known to have fewer; `arcs` where arcs are measured;
-        `many_classes` where K and d are known and K > d + 1; `imbalance` where the training classes are made unequal,
-        or are tokens and at most `MOST_CLASSES`.
+        kinds of schedules; `label_smoothing` where it is compared with a baseline; `three_seeds` for three seeds or
+        more, which have intervals; `three_classes` unless the data are known to have fewer; `arcs` where arcs are
+        measured; `many_classes` where K and d are known and K > d + 1; `imbalance` where the training classes are made
+        unequal, or are tokens and at most `MOST_CLASSES`.
         """
         entry = self.experiments[experiment]
         losses = [self.losses[loss] for loss in entry.losses]
@@ -532,6 +534,8 @@ class Study(Closed):
         facts |= {f"probe:{self.probes[name].kind}" for name in entry.probes}
         others = {
             "arcs": self.loss_of_arcs(experiment) is not None,
+            "label_smoothing": self.compares_smoothing(experiment),
+            "three_seeds": len(entry.seeds) > 2,
             "training": isinstance(entry, Experiment),
             "epochs": len(entry.snapshot_epochs) > 1,
             "training.ufm_regularised": entry.ufm_regularised,
@@ -544,6 +548,17 @@ class Study(Closed):
             or (self.data_task(experiment) == "sequences" and (classes or 0) <= MOST_CLASSES),
         }
         return facts | {fact for fact, holds in others.items() if holds}
+
+    def compares_smoothing(self, experiment: str) -> bool:
+        """Return whether claims on label smoothing have losses to compare: under one optimiser, and of one model."""
+        entry, baseline = self.experiments[experiment], self.baseline(experiment)
+        if baseline is None:
+            return False
+        used, like = optimizers(self, experiment), (self.kind(baseline), self.strength(baseline))
+        alike = [loss for loss in entry.losses if (self.kind(loss), self.strength(loss)) == like]
+        keys = {(used.get(loss), entry.network_of(loss)) for loss in alike}
+        smoothed = [loss for loss in entry.losses if loss != baseline and self.kind(loss) in {"ls", "ls_linear"}]
+        return any((used.get(loss), entry.network_of(loss)) in keys for loss in smoothed)
 
     def loss_of_arcs(self, experiment: str) -> str | None:
         """Return the loss whose networks say which classes are similar, where arcs are measured.
@@ -566,9 +581,10 @@ class Study(Closed):
         return self.baseline(experiment) if text and decodes else None
 
     def drawing_functions(self) -> list[str]:
-        """Return the functions that draw the built-in figures of the study, as `module:name`."""
+        """Return the functions that draw the built-in figures of the study, or compute them, as `module:name`."""
         stems = dict.fromkeys(stem for name in self.experiments for stem in self.figures(name))
-        return [FIGURES[stem].draw for stem in stems if stem in FIGURES]
+        drawn = [FIGURES[stem] for stem in stems if stem in FIGURES]
+        return [function for figure in drawn for function in (figure.draw, figure.table) if function]
 
     def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
         """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.

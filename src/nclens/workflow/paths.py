@@ -214,6 +214,11 @@ class StudyFolder:
         return self.root / "claims.md"
 
     @property
+    def specifications(self) -> Path:
+        """The effects of the headline claims by every way to measure them."""
+        return self.root / "specifications.csv"
+
+    @property
     def judged(self) -> Path:
         """What judged: version, digest of the code, git revision."""
         return self.root / "judged.json"

@@ -170,8 +170,8 @@ class Plan:
         """Return every file that the study promises: a missing one is made again."""
         folder = self.folder
         return [
-            *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.judged),
-            *(folder.report, folder.losses, folder.record),
+            *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.specifications),
+            *(folder.judged, folder.report, folder.losses, folder.record),
             *self.of_all(self._promised_of),
             *self.theory(),
             *self.figures(),

@@ -102,6 +102,17 @@ CLAIMS = Table(
         **{"level": NAME, "quantity": NAME, "effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME},
         **{"null": NUMBER, "seeds": NUMBER, "verdict": NAME, "note": NAME},
         **{"scale": NAME, "reason": NAME, "margin": NUMBER, "smallest": NUMBER, "p": NUMBER, "p_holm": NUMBER},
+        **{"spread": NUMBER, "resolution": NUMBER},
+    },
+)
+#: R/specifications.csv, a row a claim, pair of losses and specification; a choice that a claim lacks is empty.
+SPECIFICATIONS = Table(
+    "judge",
+    {
+        **{"claim": NAME, **OF_EXPERIMENT, "loss": NAME, "baseline": NAME, "specification": NAME, "own": TRUTH},
+        **dict.fromkeys(("measure", "matched", "split", "epoch", "level"), NAME),
+        **{"effect": NUMBER, "low": NUMBER, "high": NUMBER, "unit": NAME, "scale": NAME, "seeds": WHOLE},
+        **{"verdict": NAME, "same_sign": TRUTH},
     },
 )
 #: R/tables/losses.csv, a row a loss and quantity.

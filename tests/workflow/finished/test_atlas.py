@@ -102,7 +102,7 @@ def test_numbers_of_claims_csv_keep_every_digit(raw):
     atlas([of.root])
     own = tables.read_rows(tables.CLAIMS, of.claims)[0]
     shared = set(tables.CLAIMS.columns) & set(tables.ATLAS.columns) - {"quantity"}
-    assert set(tables.CLAIMS.columns) - shared == {"level", "quantity"}
+    assert set(tables.CLAIMS.columns) - shared == {"level", "quantity", "spread", "resolution"}
     assert {key: own[key] for key in shared} == {key: rows_of()[0][key] for key in shared}
 
 

@@ -60,6 +60,7 @@ def filled(raw):
     judged = keys | {"claim": "C1", "paper": claim.paper, "statement": claim.statement, "baseline": "ce", "loss": "ls"}
     judged |= {"effect": 0.25, "low": 0.125, "high": 0.5, "unit": "ratio of epochs", "null": 1.0, "seeds": 3.0}
     judged |= {"scale": "ratio", "reason": "", "margin": 1.1, "smallest": 2.0, "p": 0.01, "p_holm": 0.04}
+    judged |= {"spread": 0.3, "resolution": 0.0}
     quantity = next(iter(claim.labels))
     rows = [
         judged | {"level": level, "quantity": named, "verdict": "supported", "note": ""}

@@ -91,6 +91,22 @@ def test_again_the_same_bytes_whatever_the_threads(study, threads):
     assert {path.name: path.read_bytes() for path in study["root"].joinpath("figures").iterdir()} == first
 
 
+def test_the_specification_curve_is_drawn_from_the_comparisons_of_its_experiment(study):
+    facts = {"experiment": "first", "dataset": "digits", "model": "tiny", "losses": ("ce", "ls"), "seeds": (0, 1)}
+    compared = {"kinds": {"ce": "ce", "ls": "ls"}, "strengths": {"ce": None, "ls": 0.05}, "baseline": "ce"}
+    judged = specs.JudgeExperiment(
+        **facts, epochs=60, task="classification", **compared, weight_decays={}, regularised=False
+    )
+    first = replace(study["experiments"][0], figures=("specification_curve",), judged=judged)
+    draw(**study | {"experiments": [first]})
+    table = pd.read_csv(study["root"] / "figures" / "first_specification_curve.csv")
+    assert set(table["claim"]) == {"C1", "C2", "C3"}  # the simulation has no ECE of 15 bins
+    own = table[table["own"]].set_index("claim")["effect"]
+    metrics = pd.read_parquet(study["metrics"]).query("experiment == 'first' and epoch == 60 and split == 'train'")
+    nc1 = metrics[metrics["metric"] == "nc1"].pivot(index="seed", columns="loss", values="value")
+    assert own["C2"] == pytest.approx(gmean(nc1["ls"] / nc1["ce"]))
+
+
 def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
     study["experiments"][1] = replace(study["experiments"][1], figures=("reliabilty",))
     with pytest.raises(ValueError, match="unknown figures of second: reliabilty; allowed: collapse_curves"):

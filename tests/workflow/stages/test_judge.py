@@ -8,6 +8,7 @@ from nclens.claims import CLAIMS
 from nclens.report import CLAIM_COLUMNS
 from nclens.report.text import number
 from nclens.workflow import specs
+from nclens.workflow import tables as tables_of_workflow
 from nclens.workflow.files import FileError, read_json
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.stages.judge import judge
@@ -330,6 +331,21 @@ def test_same_inputs_same_bytes(inputs):
     run(inputs, MAIN)
     assert [(inputs / name).read_bytes() for name in ("claims.csv", "claims.md")] == first
     assert sorted(path.name for path in inputs.iterdir()) == ["claims.csv", "claims.md", "metrics.parquet", "ufm.csv"]
+
+
+def test_the_specifications_of_every_classifier_are_a_table(inputs):
+    path = inputs / "specifications.csv"
+    run(inputs, MAIN, MAIN | {"name": "regression", "task": "regression"}, specifications_csv=path)
+    found = tables_of_workflow.read(tables_of_workflow.SPECIFICATIONS, path)
+    assert list(found["experiment"].unique()) == ["main"]
+    assert list(found["loss"].unique()) == ["ls", "ls_0.1"]
+    own = found[found["own"]]
+    assert own.groupby("claim", sort=False).size().to_dict() == dict.fromkeys(("C1", "C2", "C3", "C4"), 2)
+    judged = pd.read_csv(inputs / "claims.csv").query("level == 'claim'").set_index(["claim", "loss"])["effect"]
+    for row in own.to_dict("records"):
+        assert row["effect"] == judged[row["claim"], row["loss"]]
+    run(inputs, specifications_csv=path)
+    assert tables_of_workflow.read(tables_of_workflow.SPECIFICATIONS, path).empty
 
 
 def test_what_judged_is_recorded(inputs):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nclens.figures.catalogue import FIGURES
 from nclens.metrics.catalogue import MEASUREMENTS, Task
 from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
@@ -321,29 +322,36 @@ def _always() -> tuple[str, ...]:
 def judge(study: "Study") -> Judge:
     """Return what `judge` uses: which losses are compared with which."""
     from nclens.study.claims import comparisons
-    from nclens.study.peers import optimizers, peers
 
     return Judge(
         tuple(
-            JudgeExperiment(
-                **_runs(study, name) | {"models": _judged_models(study, name)},
-                task=study.task(name),
-                baseline=study.baseline(name),
-                kinds={loss: study.kind(loss) for loss in entry.losses},
-                strengths={loss: study.strength(loss) for loss in entry.losses},
-                weight_decays={loss: study.weight_decay(name, loss) for loss in entry.losses},
-                regularised=entry.ufm_regularised,
-                teachers=_teachers(study, name),
-                labels={loss: study.label(loss) for loss in entry.losses},
-                optimizers=optimizers(study, name),
-                peers=peers(study, name),
-            )
+            _judged(study, name)
             for name, entry in study.experiments.items()
             # Networks from elsewhere with one seed have values, and no intervals to judge by.
             if not study.is_imported(name) or len(entry.seeds) > 1
         ),
         tuple(stated_claims(study)),
         tuple((name, *comparison) for name in study.claims for comparison in comparisons(name, study)),
+    )
+
+
+def _judged(study: "Study", name: str) -> JudgeExperiment:
+    """Return which losses of an experiment are compared with which."""
+    from nclens.study.peers import optimizers, peers
+
+    entry = study.experiments[name]
+    return JudgeExperiment(
+        **_runs(study, name) | {"models": _judged_models(study, name)},
+        task=study.task(name),
+        baseline=study.baseline(name),
+        kinds={loss: study.kind(loss) for loss in entry.losses},
+        strengths={loss: study.strength(loss) for loss in entry.losses},
+        weight_decays={loss: study.weight_decay(name, loss) for loss in entry.losses},
+        regularised=entry.ufm_regularised,
+        teachers=_teachers(study, name),
+        labels={loss: study.label(loss) for loss in entry.losses},
+        optimizers=optimizers(study, name),
+        peers=peers(study, name),
     )
 
 
@@ -357,7 +365,17 @@ def draw(study: "Study") -> Draw:
     # Each figure is drawn by itself: their order is the page's.
     drawn = (DrawExperiment(**_drawn(study, name)) for name in study.experiments)
     built_in = ((entry, sorted(set(entry.figures) - set(study.own_figures))) for entry in drawn)
-    return Draw(tuple(dataclasses.replace(entry, figures=tuple(names)) for entry, names in built_in))
+    return Draw(
+        tuple(
+            dataclasses.replace(
+                entry,
+                figures=tuple(names),
+                # Of the others no change of what is compared draws anything again.
+                judged=_judged(study, entry.experiment) if any(FIGURES[name].table for name in names) else None,
+            )
+            for entry, names in built_in
+        )
+    )
 
 
 def draw_own(study: "Study", experiment: str, figure: str) -> Draw:
@@ -456,6 +474,7 @@ def track_study(study: "Study") -> TrackStudy:
     """Return what `track` uses for the study: its name, title and files."""
     folder = StudyFolder(Path())
     files = [folder.resolved, folder.claims, folder.claims_page, folder.metrics, folder.report, folder.losses]
+    files += [folder.specifications]
     files += [folder.reused] if any(map(study.reused, study.experiments)) else []
     files += [folder.theory(name) for name in THEORY]
     files += [

@@ -497,6 +497,12 @@ class JudgeExperiment(OfRuns):
     optimizers: dict[str, str] = field(default_factory=dict)
     peers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def compared(self) -> dict[str, Any]:
+        """What `nclens.claims.specifications` compares."""
+        names = ("experiment", "dataset", "model", "losses", "seeds", "epochs", "kinds", "strengths", "baseline")
+        return {name: getattr(self, name) for name in (*names, "optimizers", "peers", "models")}
+
 
 @dataclass(frozen=True)
 class StatedClaim:
@@ -536,7 +542,10 @@ class Judge:
 
 @dataclass(frozen=True)
 class DrawExperiment(OfRuns):
-    """What an experiment's figures show, and how its losses look; `labels` has those of teachers too."""
+    """What an experiment's figures show, and how its losses look; `labels` has those of teachers too.
+
+    `judged` are its comparisons where a figure shows them.
+    """
 
     task: str
     figures: tuple[str, ...]
@@ -551,6 +560,7 @@ class DrawExperiment(OfRuns):
     teachers: dict[str, Teaching] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
     projection_classes: tuple[int, ...] = (0, 1, 2)
+    judged: JudgeExperiment | None = None
 
     @property
     def labelled_teachers(self) -> dict[str, dict[str, Any]]:

@@ -83,7 +83,8 @@ def draw(
     }
     folder = StudyFolder(root, sources or {})
     wanted = [(experiment, stem) for experiment in spec.experiments for stem in experiment.figures]
-    for module in {FIGURES[stem].draw.split(":")[0] for _, stem in wanted if stem in FIGURES}:
+    used = [FIGURES[stem] for _, stem in wanted if stem in FIGURES]
+    for module in {one.split(":")[0] for figure in used for one in (figure.draw, figure.table) if one}:
         import_module(module)  # before the processes are forked, which then share it
 
     @lru_cache(maxsize=1)
@@ -174,6 +175,7 @@ def experiment_inputs(
         regularised=experiment.regularised,
         baseline=experiment.baseline,
         last_features=last_features,
+        specifications=lambda: _specifications(experiment, own["metrics"]),
         first_features=first_features,
         teachers=experiment.labelled_teachers,
         probes=[{"kind": probe.kind, **probe.arguments, "suffix": probe.suffix} for probe in experiment.probes],
@@ -183,6 +185,15 @@ def experiment_inputs(
         held_out=held_out_split(manifest),
         **own,
     )
+
+
+def _specifications(experiment: DrawExperiment, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the effects of an experiment by every specification, computed by what the catalogue names."""
+    assert experiment.judged is not None, "no figure of the experiment shows them"
+    drawn = [FIGURES[stem] for stem in experiment.figures if stem in FIGURES]
+    module, function = next(figure.table for figure in drawn if figure.table).split(":")
+    made: pd.DataFrame = getattr(import_module(module), function)(metrics, **experiment.judged.compared)
+    return made
 
 
 def _arrays(path: Path, epoch: int) -> dict[str, np.ndarray]:

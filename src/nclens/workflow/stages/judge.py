@@ -17,6 +17,7 @@ from nclens.claims import (
     pairs,
     verdict,
 )
+from nclens.claims.specifications import specifications
 from nclens.report.markdown import verdicts_page
 from nclens.workflow import tables
 from nclens.workflow.build.claims import build_claim
@@ -41,10 +42,11 @@ def judge(
     dynamics: Path | None = None,
     predictions: Path | None = None,
     nc0: Path | None = None,
+    specifications_csv: Path | None = None,
     record: Path | None = None,
     code: str = "",
 ) -> None:
-    """Write the verdicts as a table and as a page.
+    """Write the verdicts as a table and as a page, and how far those of C1 to C4 depend on how they are measured.
 
     Args:
         spec: the experiments. Where a task has claims on two losses, an experiment without two losses to compare is
@@ -58,6 +60,8 @@ def judge(
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, predictions are not judged.
         nc0: R/theory/nc0.csv; likewise for the law of NC0.
+        specifications_csv: one row a specification of C1 to C4, see `nclens.claims.specifications`; by default none
+            are written.
         record: R/judged.json, what judged: `version` of nclens, digest of its `code`, `git_revision`.
         code: the digest.
 
@@ -106,13 +110,20 @@ def judge(
                 labels=item.labels,
                 models=item.models,
             )
-            found = [row for claim in judged for row in claim_rows(claim, comparison)]
-            compared |= bool(against and found)
-            rows += found
+            judged_rows = [row for claim in judged for row in claim_rows(claim, comparison)]
+            compared |= bool(against and judged_rows)
+            rows += judged_rows
         if not compared and any(claim.paired and claim.task == item.task for claim in CLAIMS.values()):
             idle.append(name)
     rows = corrected(rows)
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
+    if specifications_csv is not None:
+        classifiers = [item for item in spec.experiments if item.task == "classification"]
+        found = [specifications(own_metrics(item.experiment), **item.compared) for item in classifiers]
+        made = (
+            pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(tables.SPECIFICATIONS.columns))
+        )
+        tables.write(tables.SPECIFICATIONS, specifications_csv, made)
     labels = {item.experiment: item.labels for item in spec.experiments}
     write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
     if record is not None:
