@@ -29,6 +29,7 @@ from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.segmentation_data import SEGMENTATION_KINDS
 from nclens.study.sequence_data import SEQUENCE_KINDS
 from nclens.study.shares import Shares
+from nclens.study.streams import Streamed
 from nclens.study.torchvision_sets import SETS, Known
 
 #: Samples of each class.
@@ -227,10 +228,10 @@ class TinyImageNet(Files):
         return Known(200, (100_000, 10_000), (500, 50), (3, 64, 64), citation="")
 
 
-class ImageFolder(SplitFiles):
+class ImageFolder(Streamed, SplitFiles):
     """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here.
 
-    With `test/` there, `val/` is the validation split.
+    With `test/` there, `val/` is the validation split. `resize_size` to `workers` are keys of `storage: stream`.
     """
 
     source: Literal["imagefolder"]
@@ -243,11 +244,31 @@ class ImageFolder(SplitFiles):
     """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
     channels: Literal[1, 3] = 3
     """3 reads every image as RGB, 1 as grayscale."""
+    storage: Literal["tensors", "stream"] = "tensors"
+    """`tensors`: `prepare` decodes every image once and stores it. `stream`: the files stay where they are, and worker
+    processes decode them while the network computes."""
 
     @property
     def image_channels(self) -> int:
         """Channels of the images."""
         return self.channels
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry; keys of a stream in a table of their own, where it is one."""
+        chosen = super().specification()
+        plain = {key: value for key, value in chosen.items() if key not in ("storage", *Streamed.model_fields)}
+        return plain | ({"stream": self.stream()} if self.storage == "stream" else {})
+
+    @model_validator(mode="after")
+    def _keys_fit_the_storage(self) -> Self:
+        if self.storage == "stream":
+            self.check_sizes(self.image_size)
+            return self
+        for key, known in Streamed.model_fields.items():
+            if (value := getattr(self, key)) != known.default:
+                message = "`{key}` is of `storage: stream`, and the storage is tensors"
+                raise PydanticCustomError("storage", message, {"key": key, "value": str(value)})
+        return self
 
 
 class Arrays(SplitFiles):
