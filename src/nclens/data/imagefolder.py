@@ -99,7 +99,7 @@ def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> di
     """Return the lists of images by split: `train` alone without a folder `train/`, else perhaps `test` and `val`."""
     if not (root / "train").is_dir():
         _refuse_splits_as_classes(root, chosen)
-        return {"train": _listed(root, raw)}
+        return {"train": listed_images(root, raw)}
     folders = {"train": root / "train"}
     if with_test or chosen is not None or (root / "test").is_dir():
         folders["test"] = _test_folder(root, chosen)
@@ -108,7 +108,7 @@ def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> di
     if taken not in VAL_FOLDERS and (found := _first_with_classes(root, VAL_FOLDERS)):
         folders["val"] = found
         raw.say(f"the validation split is {found}")
-    splits = {split: _listed(folder, raw) for split, folder in folders.items()}
+    splits = {split: listed_images(folder, raw) for split, folder in folders.items()}
     for split, listed in splits.items():
         if alone := set(listed.classes) - set(splits["train"].classes):
             raise ValueError(
@@ -163,7 +163,7 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
     )
 
 
-def _listed(folder: Path, raw: RawData) -> Any:
+def listed_images(folder: Path, raw: RawData) -> Any:
     """Return torchvision's list of a folder's images and classes; other files are logged and left out."""
     datasets = import_torchvision().datasets
     others: list[str] = []

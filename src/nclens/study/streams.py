@@ -1,6 +1,6 @@
 """Keys of images that stay in their files: how they are transformed, and what is done about damaged ones."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -71,14 +71,6 @@ class Streamed(Closed):
     workers: Annotated[Integer, Field(ge=0, le=1024)] = 4
     """Processes that read and decode for each job, at most one a core; 0 for none. The results do not depend on it."""
 
-    #: Keys that change no result.
-    no_result: ClassVar[tuple[str, ...]] = ("workers",)
-
-    def stream(self) -> dict[str, Any]:
-        """Return what `prepare` uses of these keys."""
-        keys = [key for key in Streamed.model_fields if key not in Streamed.no_result]
-        return self.model_dump(mode="json", include=set(keys))
-
     def check_sizes(self, image_size: int | None) -> None:
         """Refuse a stream without a size, or a scaled image that is smaller than its centre."""
         if image_size is None:
@@ -91,3 +83,13 @@ class Streamed(Closed):
 def is_streamed(entry: Any) -> bool:
     """Return whether the images of a data entry stay in their files."""
     return isinstance(entry, Streamed) and getattr(entry, "storage", "stream") == "stream"
+
+
+def of_stream(entry: Streamed, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return what `prepare` uses of an entry, `chosen`, with the keys of the stream in a table `stream`.
+
+    The number of workers is left out: it changes no result.
+    """
+    keys = set(Streamed.model_fields)
+    stream = {key: value for key, value in entry.model_dump(mode="json").items() if key in keys - {"workers"}}
+    return {key: value for key, value in chosen.items() if key not in keys} | {"stream": stream}
