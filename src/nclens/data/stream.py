@@ -80,10 +80,20 @@ class _Decoder(Dataset[Any]):
         return images
 
 
-class _Scanned(NamedTuple):
-    """What a worker finds in some files: faults by row, sums (B, 2, C) of values and squares, SHA-256 (B, 32)."""
+class Scanned(NamedTuple):
+    """What reading some files (B,) finds.
 
-    faults: dict[int, str]
+    Attributes:
+        rows: the files, by their rows in the table.
+        changed: what is said of files that are missing or have changed.
+        damaged: what is said of files that cannot be read as images, by row.
+        sums: int64 (B, 2, C), of the others the sums of values and of squares of each channel.
+        digests: uint8 (B, 32), the SHA-256 of each.
+    """
+
+    rows: list[int]
+    changed: list[str]
+    damaged: dict[int, str]
     sums: Tensor
     digests: Tensor
 
@@ -91,28 +101,24 @@ class _Scanned(NamedTuple):
 @dataclass(frozen=True)
 class _Scanner(Dataset[Any]):
     decoder: _Decoder
-    decode: bool
     digest: bool
 
-    def __getitem__(self, rows: list[int]) -> _Scanned:
-        found = _Scanned({}, *_nothing_of(len(rows), self.decoder.settings["channels"]))
+    def __getitem__(self, rows: list[int]) -> Scanned:
+        sums = torch.zeros(len(rows), 2, self.decoder.settings["channels"], dtype=torch.int64)
+        found = Scanned(rows, [], {}, sums, torch.zeros(len(rows), 32, dtype=torch.uint8))
         for place, row in enumerate(rows):
             try:
                 content = self.decoder.files.content(self.decoder.root, row)
                 if self.digest:
-                    found.digests[place] = torch.frombuffer(
-                        bytearray(hashlib.sha256(content).digest()), dtype=torch.uint8
-                    )
-                if self.decode:
-                    values = self.decoder.image(row, content).flatten(1).long()
-                    found.sums[place] = torch.stack([values.sum(1), values.square().sum(1)])
-            except (ValueError, OSError) as error:
-                found.faults[row] = str(error)
+                    digest = bytearray(hashlib.sha256(content).digest())
+                    found.digests[place] = torch.frombuffer(digest, dtype=torch.uint8)
+                values = self.decoder.image(row, content).flatten(1).long()
+                found.sums[place] = torch.stack([values.sum(1), values.square().sum(1)])
+            except OSError as error:
+                found.changed.append(str(error))
+            except ValueError as error:
+                found.damaged[row] = str(error)
         return found
-
-
-def _nothing_of(count: int, channels: int) -> tuple[Tensor, Tensor]:
-    return torch.zeros(count, 2, channels, dtype=torch.int64), torch.zeros(count, 32, dtype=torch.uint8)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -172,10 +178,9 @@ def scan(
     settings: Mapping[str, Any],
     workers: int,
     *,
-    decode: bool = True,
     digest: bool = False,
-) -> Iterator[tuple[list[int], dict[int, str], Tensor, Tensor]]:
-    """Read files once, in order, by worker processes.
+) -> Iterator[Scanned]:
+    """Read and decode files once, in order, by worker processes, and yield what is found, some files at a time.
 
     Args:
         files: the table of files.
@@ -183,19 +188,12 @@ def scan(
         rows: those to read.
         settings: of the stream.
         workers: processes; 0 reads in this one.
-        decode: decode each, as for evaluation.
         digest: compute the SHA-256 of each.
-
-    Yields:
-        Some rows, what is wrong with those that cannot be read, and of the others the sums of values and of squares of
-        each channel (B, 2, C), int64, and the SHA-256 (B, 32).
     """
     queue = _Queue()
     queue.batches = [list(rows[start : start + SCANNED]) for start in range(0, len(rows), SCANNED)]
     decoder = _Decoder(files, root, settings, _as_it_is, evaluation(settings))
-    loader = _loader(_Scanner(decoder, decode, digest), queue, workers, pinned=False, stay=False)
-    for batch, found in zip(queue.batches, _pass(loader), strict=True):
-        yield batch, *found
+    yield from _pass(_loader(_Scanner(decoder, digest), queue, workers, pinned=False, stay=False))
 
 
 class StreamedImages:

@@ -4,11 +4,11 @@ import json
 import os
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,11 +89,10 @@ class StreamDataset(Dataset):
         return found | self.files.subset(used).tensors | {SETTINGS: as_text(json.dumps(self.settings, sort_keys=True))}
 
 
-@dataclass
-class Found:
-    """What reading files found: faults by row, and by row of the table sums (M, 2, C) and SHA-256 (M, 32)."""
+class Found(NamedTuple):
+    """What reading files found: what is said of damaged ones by row, sums (M, 2, C) and SHA-256 (M, 32) by row."""
 
-    faults: dict[int, str]
+    damaged: dict[int, str]
     sums: Tensor
     digests: Tensor
 
@@ -105,31 +104,30 @@ def read(
     settings: Mapping[str, Any],
     workers: int,
     *,
-    decode: bool = True,
     digest: bool = False,
     skip: bool = False,
-    raw: RawData | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Found:
-    """Read files once and return what was found, as `nclens.data.stream.scan`.
+    """Read and decode files once, as `nclens.data.stream.scan`; `say` is called with lines of progress.
 
     Raises:
-        StreamError: a file cannot be read, and `skip` is false; names the first.
+        StreamError: a file has changed, or cannot be read and `skip` is false; names the first.
     """
-    channels = settings["channels"]
-    found = Found({}, torch.zeros(len(files), 2, channels, dtype=torch.int64), torch.zeros(len(files), 32).byte())
+    sums = torch.zeros(len(files), 2, settings["channels"], dtype=torch.int64)
+    found = Found({}, sums, torch.zeros(len(files), 32, dtype=torch.uint8))
     begun = reported = time.monotonic()
     done = 0
-    for batch, faults, sums, digests in scan(files, root, rows, settings, workers, decode=decode, digest=digest):
-        if faults and not skip:
-            raise StreamError(
-                f"{next(iter(faults.values()))}. `skip_damaged: true` leaves out files that cannot be read"
-            )
-        found.faults |= faults
-        found.sums[batch], found.digests[batch] = sums, digests
-        done += len(batch)
-        if raw is not None and (now := time.monotonic()) - reported > REPORT_EVERY:
+    for part in scan(files, root, rows, settings, workers, digest=digest):
+        if part.changed:
+            raise StreamError(part.changed[0])
+        if part.damaged and not skip:
+            raise StreamError(f"{next(iter(part.damaged.values()))}; `skip_damaged: true` leaves out such files")
+        found.damaged.update(part.damaged)
+        found.sums[part.rows], found.digests[part.rows] = part.sums, part.digests
+        done += len(part.rows)
+        if say is not None and (now := time.monotonic()) - reported > REPORT_EVERY:
             reported = now
-            raw.say(f"{done:,} of {len(rows):,} files are read, {done / (now - begun):,.0f} a second")
+            say(f"{done:,} of {len(rows):,} files are read, {done / (now - begun):,.0f} a second")
     return found
 
 
@@ -169,13 +167,13 @@ def stream_dataset(
     facts = dict(fields.pop("facts", {}))
     if stream["skip_damaged"]:
         everything = list(range(len(files)))
-        found = read(files, root, everything, settings, workers, digest=stream["checksum"], skip=True, raw=raw)
-        pools, rows, facts["skipped"] = _without(pools, rows, found.faults, raw)
+        found = read(files, root, everything, settings, workers, digest=stream["checksum"], skip=True, say=raw.say)
+        pools, rows, facts["skipped"] = _without(pools, rows, found.damaged, raw)
     chosen = draw(pools, wanted, classes, str(root))
     inputs = {split: rows[of][index] for split, (of, index) in chosen.items()}
     if stream["checksum"] and found is None:
         used = torch.cat(list(inputs.values())).sort().values.tolist()
-        found = read(files, root, used, settings, workers, digest=True, raw=raw)
+        found = read(files, root, used, settings, workers, digest=True, say=raw.say)
     digested = replace(files, digests=found.digests) if found is not None and stream["checksum"] else files
     total = int(files.sizes[torch.cat(list(inputs.values()))].sum())
     facts |= {"storage": "stream", "root": str(root), "stream": settings, "bytes": total, **wanted.facts}
@@ -209,17 +207,17 @@ def of_folder(
 
 
 def _without(
-    pools: Mapping[str, Tensor], rows: Mapping[str, Tensor], faults: Mapping[int, str], raw: RawData
+    pools: Mapping[str, Tensor], rows: Mapping[str, Tensor], damaged: Mapping[int, str], raw: RawData
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, int]]:
     """Return the labels and rows of each split without the files that cannot be read, and how many these are."""
-    for text in list(faults.values())[:NAMED]:
+    for text in list(damaged.values())[:NAMED]:
         raw.say(f"skipped: {text}")
-    if len(faults) > NAMED:
-        raw.say(f"skipped: {len(faults) - NAMED:,} more")
-    damaged = torch.tensor(sorted(faults), dtype=torch.int64)
-    kept = {split: ~torch.isin(one, damaged) for split, one in rows.items()}
+    if len(damaged) > NAMED:
+        raw.say(f"skipped: {len(damaged) - NAMED:,} more")
+    wrong = torch.tensor(sorted(damaged), dtype=torch.int64)
+    kept = {split: ~torch.isin(one, wrong) for split, one in rows.items()}
     counts = {split: int((~one).sum()) for split, one in kept.items()}
-    raw.say(f"{len(faults):,} files that cannot be read are skipped: {counts}")
+    raw.say(f"{len(damaged):,} files that cannot be read are skipped: {counts}")
     return (
         {split: labels[kept[split]] for split, labels in pools.items()},
         {split: one[kept[split]] for split, one in rows.items()},
