@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +58,20 @@ class _Decoder(Dataset[Any]):
     files: Files
     root: Path
     settings: Mapping[str, Any]
-    train: Transform
-    test: Transform
+
+    @cached_property
+    def train(self) -> Transform:
+        """The transform of training."""
+        return augmentation(self.settings)
+
+    @cached_property
+    def test(self) -> Transform:
+        """The transform of evaluation."""
+        return evaluation(self.settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is no fork makes its own transforms: pickled ones would import torchvision unrepaired.
+        return {key: value for key, value in vars(self).items() if key not in ("train", "test")}
 
     def image(self, row: int, content: bytes | None = None, seed: int | None = None) -> Tensor:
         """Return an image as a network takes it, uint8 (C, H, W)."""
@@ -151,6 +165,8 @@ def _loader(dataset: Dataset[Any], queue: _Queue, workers: int, pinned: bool, st
             collate_fn=_as_it_is,
             pin_memory=pinned,
             worker_init_fn=_begin_worker,
+            # A fork begins in milliseconds, and uses no GPU; elsewhere it is not safe.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             persistent_workers=stay and workers > 0,
             # Its own: the loader would draw a number from the global one, which layers such as dropout draw from.
             generator=torch.Generator(),
@@ -192,7 +208,7 @@ def scan(
     """
     queue = _Queue()
     queue.batches = [list(rows[start : start + SCANNED]) for start in range(0, len(rows), SCANNED)]
-    decoder = _Decoder(files, root, settings, _as_it_is, evaluation(settings))
+    decoder = _Decoder(files, root, settings)
     yield from _pass(_loader(_Scanner(decoder, digest), queue, workers, pinned=False, stay=False))
 
 
@@ -223,7 +239,7 @@ class StreamedImages:
         size = settings["image_size"]
         self.shape = torch.Size((len(rows), settings["channels"], size, size))
         self._rows, self._workers = rows, workers
-        self._decoder = _Decoder(files, root, settings, augmentation(settings), evaluation(settings))
+        self._decoder = _Decoder(files, root, settings)
         # The workers of training stay from epoch to epoch.
         self._training: tuple[_Queue, DataLoader[Any]] | None = None
 
