@@ -15,7 +15,7 @@ from nclens.data.prepared import place_splits
 from nclens.data.raw import RawData
 from nclens.data.stream_dataset import refuse_alike
 from nclens.data.stream_files import Files, StreamError
-from nclens.data.stream_transforms import augmentation, decoded, drawn, evaluation, sample_seed
+from nclens.data.stream_transforms import augmentation, decoded, drawn, evaluation, pixels, sample_seed
 from nclens.workflow.stages.prepare import describe
 from tests.data.pictures import pictures
 
@@ -86,8 +86,8 @@ def test_evaluation_is_torchvisions_resize_and_centre_crop(pets):
 
     _, test = placed(load(pets))
     with Image.open(pets / "pets" / "test" / "dog" / "001.jpg") as picture:
-        pixels = v2.functional.pil_to_tensor(picture)
-    expected = v2.CenterCrop(16)(v2.Resize(20)(pixels))
+        stored = v2.functional.pil_to_tensor(picture)
+    expected = v2.CenterCrop(16)(v2.Resize(20)(stored))
     assert torch.equal(test.inputs[torch.tensor([5])][0], expected)
     assert torch.equal(test.inputs[5:6][0], expected)
 
@@ -154,7 +154,7 @@ def test_training_draws_as_torchvision_does_with_the_samples_seed(pets):
     found = drawn(augmentation(settings), image, 11)
     torch.manual_seed(11)
     crop = v2.RandomResizedCrop(16, scale=(0.08, 1.0), ratio=(0.75, 1.3333))
-    assert torch.equal(found, v2.RandomHorizontalFlip(0.5)(crop(image)))
+    assert torch.equal(found, v2.RandomHorizontalFlip(0.5)(crop(pixels(image))))
 
 
 def test_without_a_random_crop_training_takes_what_evaluation_takes(pets):
@@ -177,12 +177,12 @@ def test_grey_images_have_one_channel(pets):
 def test_the_exif_orientation_is_applied_but_where_torchvision_passes_over_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
-    pixels[:4] = 255
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    white_above = np.zeros((8, 8, 3), dtype=np.uint8)
+    white_above[:4] = 255
+    Image.fromarray(white_above).save(tmp_path / "a.png", exif=exif)
     content = (tmp_path / "a.png").read_bytes()
-    assert decoded(content, "a", 3, plain=False)[0, :, 0].tolist() == [0] * 4 + [255] * 4
-    assert decoded(content, "a", 3, plain=True)[0, :, 0].tolist() == [255] * 4 + [0] * 4
+    assert pixels(decoded(content, "a", 3, plain=False))[0, :, 0].tolist() == [0] * 4 + [255] * 4
+    assert pixels(decoded(content, "a", 3, plain=True))[0, :, 0].tolist() == [255] * 4 + [0] * 4
 
 
 def test_imbalance_label_noise_and_chosen_classes_are_as_of_stored_images(pets):

@@ -3,7 +3,7 @@
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor
 from nclens._torchvision import import_torchvision
 from nclens.data.images import eight_bits, read_image
 
-#: From a decoded image, uint8 (C, H, W), to one of the size that a network takes.
-Transform = Callable[[Tensor], Tensor]
+#: From a PIL image to uint8 (C, H, W) of the size that a network takes.
+Transform = Callable[[Any], Tensor]
 
 _WORD = 2**64 - 1
 
@@ -34,8 +34,8 @@ def sample_seed(seed: int, index: int) -> int:
     return z ^ (z >> 31)
 
 
-def decoded(content: bytes, name: str, channels: int, plain: bool) -> Tensor:
-    """Return the image in a file as uint8 (C, H, W), in channels-last layout.
+def decoded(content: bytes, name: str, channels: int, plain: bool) -> Any:
+    """Return the image in a file as a PIL image in RGB or in grayscale.
 
     Args:
         content: of the file.
@@ -50,18 +50,52 @@ def decoded(content: bytes, name: str, channels: int, plain: bool) -> Tensor:
     from PIL import Image
 
     mode = "L" if channels == 1 else "RGB"
-    if plain:
-        try:
-            picture = Image.open(io.BytesIO(content)).convert(mode)
-        except Exception as error:  # of a damaged file it is what Pillow's parser happens to raise
-            raise ValueError(f"{name} cannot be read as an image: {error}") from error
-    else:
-        picture = eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
+    if not plain:
+        return eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
+    try:
+        return Image.open(io.BytesIO(content)).convert(mode)
+    except Exception as error:  # of a damaged file it is what Pillow's parser happens to raise
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+
+
+def pixels(picture: Any) -> Tensor:
+    """Return a PIL image as uint8 (C, H, W), in channels-last layout."""
     with warnings.catch_warnings():
-        # Pillow's memory is read-only; nothing writes to it.
+        # NumPy's view is read-only; nothing writes to it.
         warnings.simplefilter("ignore", UserWarning)
-        pixels = torch.from_numpy(np.asarray(picture))
-    return pixels.reshape(picture.height, picture.width, channels).permute(2, 0, 1)
+        values = torch.from_numpy(np.asarray(picture))
+    return values.reshape(picture.height, picture.width, -1).permute(2, 0, 1)
+
+
+def evaluation(settings: Mapping[str, Any]) -> Transform:
+    """Return the transform of evaluation: the shorter side to `resize_size`, then the centre of `image_size`."""
+    return _composed([pixels, *_centre(settings)])
+
+
+def augmentation(settings: Mapping[str, Any]) -> Transform:
+    """Return the transform of training: RandomResizedCrop or that of evaluation, RandomHorizontalFlip, RandAugment."""
+    v2 = _transforms()
+    steps = _centre(settings)
+    if (crop := settings["random_resized_crop"]) is not None:
+        mode = v2.InterpolationMode(settings["interpolation"])
+        steps = [v2.RandomResizedCrop(settings["image_size"], interpolation=mode, **crop)]
+    if settings["horizontal_flip"]:
+        steps.append(v2.RandomHorizontalFlip(settings["horizontal_flip"]))
+    if (rand := settings["rand_augment"]) is None:
+        return _composed([pixels, *steps])
+    # Of Pillow's images, whose affine maps take a third of the time of tensors'; crops of tensors are faster.
+    return _composed([*steps, v2.RandAugment(**rand), pixels])
+
+
+def _centre(settings: Mapping[str, Any]) -> list[Any]:
+    v2 = _transforms()
+    size, mode = settings["image_size"], v2.InterpolationMode(settings["interpolation"])
+    return [v2.Resize(settings["resize_size"] or size, interpolation=mode), v2.CenterCrop(size)]
+
+
+def _composed(steps: Sequence[Any]) -> Transform:
+    composed: Transform = _transforms().Compose(steps)
+    return composed
 
 
 def _transforms() -> Any:
@@ -70,37 +104,7 @@ def _transforms() -> Any:
     return importlib.import_module("torchvision.transforms.v2")
 
 
-def evaluation(settings: Mapping[str, Any]) -> Transform:
-    """Return the transform of evaluation: the shorter side to `resize_size`, then the centre of `image_size`."""
-    v2 = _transforms()
-    size = settings["image_size"]
-    resize = v2.Resize(settings["resize_size"] or size, interpolation=v2.InterpolationMode(settings["interpolation"]))
-    return v2.Compose([resize, v2.CenterCrop(size)])
-
-
-def augmentation(settings: Mapping[str, Any]) -> Transform:
-    """Return the transform of training: RandomResizedCrop or that of evaluation, RandomHorizontalFlip, RandAugment."""
-    v2 = _transforms()
-    steps: list[Any] = [evaluation(settings)]
-    if (crop := settings["random_resized_crop"]) is not None:
-        mode = v2.InterpolationMode(settings["interpolation"])
-        steps = [v2.RandomResizedCrop(settings["image_size"], interpolation=mode, **crop)]
-    if settings["horizontal_flip"]:
-        steps.append(v2.RandomHorizontalFlip(settings["horizontal_flip"]))
-    if (rand := settings["rand_augment"]) is not None:
-        # Of Pillow's images: its affine maps take a third of the time.
-        steps += [_to_pillow, v2.RandAugment(**rand), v2.PILToTensor()]
-    return v2.Compose(steps)
-
-
-def _to_pillow(image: Tensor) -> Any:
-    from PIL import Image
-
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def drawn(transform: Transform, image: Tensor, seed: int | None) -> Tensor:
+def drawn(transform: Transform, image: Any, seed: int | None) -> Tensor:
     """Return the transform of an image, with the draws of a seed; None for a transform that draws nothing.
 
     torchvision's transforms draw from PyTorch's global generator of the CPU, which is left as it was.
