@@ -34,7 +34,7 @@ reproduce: setup  ## run the default study (another: STUDY=studies/NAME.yaml) an
 	@$(RUN)
 
 quick: WORKERS = 2
-quick: setup  ## run the tests that take moments: no Snakemake, no training, not every figure
+quick: setup  ## run the tests that take moments: no Snakemake, no training, no figures
 	@$(PYTEST) -m "not workflow and not slow and not lengthy"
 
 test: setup  ## run every unit test and the smoke study

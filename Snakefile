@@ -26,6 +26,7 @@ include: "rules/measure.smk"
 include: "rules/theory.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
+include: "rules/atlas.smk"
 
 
 rule all:

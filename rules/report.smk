@@ -1,7 +1,7 @@
 """Verdicts, figures and the page."""
 
 # in:  R/metrics.parquet, R/theory/ufm.csv, the last features of every run, R/data/{dataset}.json
-# out: R/claims.csv, R/claims.md, R/figures/*, R/report.html, R/tables/losses.csv
+# out: R/claims.csv, R/claims.md, R/judged.json, R/figures/*, R/report.html, R/tables/losses.csv
 
 from nclens.figures.catalogue import FIGURES
 
@@ -22,6 +22,7 @@ rule judge:
             caption="captions/claims.rst",
         ),
         page=R.claims_page,
+        record=R.judged,
     log:
         R.log("judge"),
     benchmark:
@@ -46,6 +47,8 @@ rule judge:
         " --nc0 {input.nc0:q}"
         " --claims {output.claims:q}"
         " --page {output.page:q}"
+        " --record {output.record:q}"
+        " --code {params.code}"
         " 2>&1 | tee -i {log:q}"
 
 

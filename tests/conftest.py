@@ -3,7 +3,8 @@
 Three marks say how a test runs:
 
 * `workflow`: it runs the real Snakefile. `make quick` leaves these out.
-* `lengthy`: it takes seconds, as it trains, compiles, records or draws every figure. `make quick` leaves these out too.
+* `lengthy`: it trains, compiles, records or draws. `make quick` leaves these out too. Tests that draw from simulated
+  experiments (the fixture `simulate`) are marked here.
 * `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -55,17 +57,30 @@ class FileScheduling(LoadScopeScheduling):
         return nodeid if file in SINGLY else file
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path):
+    """Import a module for its examples only where it has some: each worker imports what it collects."""
+    collectors = yield
+    if file_path.suffix != ".py" or ">>>" in file_path.read_text(encoding="utf-8"):
+        return collectors
+    return [collector for collector in collectors if not isinstance(collector, DoctestModule)]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Deal the tests out as above, where they run side by side."""
     return FileScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items):
-    """Put what waits or lasts first, short tests last.
+    """Mark tests that draw; put what waits or lasts first, short tests last.
 
     The very first makes the finished project, while others do what needs none.
     """
+    for item in items:
+        if "simulate" in item.fixturenames:
+            item.add_marker(pytest.mark.lengthy)
     items.sort(key=_turn)
     maker = next((item for item in items if _needs_the_finished_project(item)), None)
     if maker:

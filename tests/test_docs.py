@@ -199,8 +199,8 @@ def test_every_rule_is_in_the_picture_of_the_workflow():
     rules = re.findall(r"^rule (\w+)", "\n".join(map(text, (ROOT / "rules").glob("*.smk"))), re.M)
     assert rules
     # Networks that were trained elsewhere go through `ingest` in place of `train`, and runs of another study through
-    # `reuse`; `draw_own` is beside `draw`.
-    assert drawn == {*rules, "once"} - {"ingest", "reuse", "draw_own"}
+    # `reuse`; `draw_own` is beside `draw`, and `atlas` is of all studies.
+    assert drawn == {*rules, "once"} - {"ingest", "reuse", "draw_own", "atlas"}
 
 
 @pytest.mark.workflow
@@ -238,6 +238,55 @@ class TestPublish:
     def test_without_a_study_the_link_leads_to_what_writes_it(self, tmp_path):
         assert tool("publish").publish(tmp_path / "none", tmp_path / "site") == []
         assert "make reproduce" in (tmp_path / "site" / "report.html").read_text()
+
+
+class TestAtlas:
+    """The committed atlas on its page, and in the site."""
+
+    ROWS = (
+        ("digits", "C2", "digits8", "supported", "digits/README.md"),
+        ("digits", "C2", "digits8", "supported", "digits/README.md"),
+        ("lab: faces", "C2", "faces|old", "contradicted", "https://lab.example/faces.html"),
+        ("gone", "C4", "digits8", "inconclusive", "gone/README.md"),
+    )
+
+    @pytest.fixture
+    def rows(self):
+        from nclens.claims import CLAIMS
+        from nclens.workflow.tables import ATLAS
+
+        made = []
+        for study, claim, data, verdict, link in self.ROWS:
+            row = dict.fromkeys(ATLAS.columns, "") | {"study": study, "status": "finished", "claim": claim}
+            row |= {"paper": CLAIMS[claim].paper, "statement": CLAIMS[claim].statement, "link": link}
+            made.append(row | {"data": data, "dataset": data, "model": "net", "verdict": verdict, "low": "0.1"})
+        return made
+
+    def test_a_claim_has_its_data_sets_and_studies_by_verdict(self, rows):
+        lines = tool("atlas_text").lines(rows, DOCS)
+        (row,) = (line for line in lines if line.startswith("| C2: "))
+        assert row.endswith(
+            " | digits8: [digits](results/digits/README.md) 2 "
+            "| faces\\|old: [lab: faces](https://lab.example/faces.html) |  |  |"
+        )
+        (row,) = (line for line in lines if line.startswith("| C4: "))
+        assert row.endswith(" |  |  | digits8: gone |  |")
+        assert any("No comparison was run on three data sets" in line for line in lines)
+
+    def test_without_a_table_the_page_says_so_and_the_site_has_none(self, tmp_path):
+        module = tool("atlas_text")
+        assert module.lines(module.rows_of(tmp_path / "atlas.csv"), DOCS) == [module.ABSENT]
+        assert tool("publish").publish_atlas(tmp_path / "atlas.csv", tmp_path / "atlas.html") == 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_page_of_the_site_leads_to_the_sites_pages(self, rows, tmp_path):
+        from nclens.workflow import tables
+
+        tables.write_rows(tables.ATLAS, tmp_path / "atlas.csv", rows)
+        assert tool("publish").publish_atlas(tmp_path / "atlas.csv", tmp_path / "atlas.html") == 4
+        page = text(tmp_path / "atlas.html")
+        assert page.count('href="digits/index.html"') == 5  # two marks, two rows, the study
+        assert "README.md" not in page
 
 
 def test_every_figure_of_the_results_is_in_the_gallery():

@@ -1,7 +1,7 @@
 """Put the page of the default study, results/digits/report.html, into the site, with the files beside it that it links.
 
-`python docs/tools/publish.py`, which `make docs` runs when the site is built. Where the study has not been run, the
-site's links lead to a page that says how to run it.
+Also the page of the atlas, from docs/results/atlas.csv. `python docs/tools/publish.py`, which `make docs` runs when the
+site is built. Where the study has not been run, the site's links lead to a page that says how to run it.
 """
 
 import re
@@ -9,6 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote
+
+from atlas_text import rows_of, site_page
+
+from nclens import __version__
+from nclens.workflow.provenance import code_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = Path("results") / "digits"
@@ -40,7 +45,17 @@ def publish(source: Path, target: Path) -> list[str]:
     return copied
 
 
+def publish_atlas(table: Path, target: Path) -> int:
+    """Write the page of the committed atlas, where there is one; return its number of verdicts."""
+    rows = rows_of(table)
+    if rows:
+        target.write_text(site_page(rows, (__version__, code_digest("judge"))), encoding="utf-8")
+    return sum(bool(row["claim"]) for row in rows)
+
+
 if __name__ == "__main__":
     done = publish(ROOT / STUDY, ROOT / "site" / STUDY)
     said = f"{len(done)} files of the default study" if done else f"{STUDY} has no page: `make reproduce` writes it"
     print(f"site/{STUDY}: {said}", file=sys.stderr)
+    verdicts = publish_atlas(ROOT / "docs" / "results" / "atlas.csv", ROOT / "site" / "results" / "atlas.html")
+    print(f"site/results/atlas.html: {verdicts} verdicts", file=sys.stderr)

@@ -98,18 +98,10 @@ _EXTRAS = {
     **dict.fromkeys(("scipy", "sklearn", "torchmetrics"), "metrics"),
     **dict.fromkeys(
         (
-            *(
-                "PIL",
-                "filelock",
-                "jinja2",
-                "latex2mathml",
-                "markupsafe",
-                "matplotlib",
-                "mlflow",
-                "packaging",
-            ),
+            *("PIL", "filelock", "jinja2", "latex2mathml", "markupsafe", "matplotlib", "mlflow", "packaging"),
             *("pandas", "psutil", "pyarrow", "pydantic", "pydantic_core", "pygments", "requests", "rich", "rocrate"),
-            *("safetensors", "seaborn", "snakemake", "sqlalchemy", "torchvision", "typer", "typing_extensions", "yaml"),
+            *("safetensors", "seaborn", "snakemake", "sqlalchemy", "statsmodels", "torchvision"),
+            *("typer", "typing_extensions", "yaml"),
         ),
         "workflow",
     ),

@@ -62,7 +62,7 @@ def spec_of(kind: type) -> Any:
 
 Folder = Annotated[Path, typer.Option(help="a folder")]
 File = Annotated[Path, typer.Option(help="a file")]
-Code = Annotated[str, typer.Option(help="digest of the code, recorded with the run")]
+Code = Annotated[str, typer.Option(help="digest of the code, recorded with what it makes")]
 DataDir = Annotated[Path, typer.Option(envvar="NCLENS_DATA_DIR", help="folder of raw data, shared by all studies")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
@@ -252,12 +252,15 @@ def judge(
     nc0: File,
     claims: File,
     page: File,
+    record: File,
+    code: Code,
 ) -> None:
     """Judge the papers' claims."""
     from nclens.workflow.stages.judge import judge
 
+    tables = {"dynamics": dynamics, "predictions": predictions, "nc0": nc0}
     with exclusive(StudyFolder(claims.parent).lock("judge"), str(claims)):
-        judge(spec, metrics, theory, claims, page, dynamics=dynamics, predictions=predictions, nc0=nc0)
+        judge(spec, metrics, theory, claims, page, **tables, record=record, code=code)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -607,6 +610,33 @@ def unpack(
 
     results = unpack(archive, to)
     typer.echo(f"{results}: every file is as it was packed; SHA-256 of {archive}: {sha256_of(archive)}")
+
+
+@app.command()
+def atlas(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=path,
+            help="folders of results, archives of `nclens pack` and tables that `atlas` has written, such as results/*",
+        ),
+    ],
+    to: Annotated[Path, typer.Option(parser=path, help="the folder to write to")] = Path(),
+    link: Annotated[
+        str | None, typer.Option(help="where a study's cells lead, with {study} for its name; by default to its page")
+    ] = None,
+) -> None:
+    """Write atlas.html and atlas.csv: every claim over all studies, what holds and where.
+
+    A study that is unfinished or of another version is shown as such, and named at the end with exit code 1. Of other
+    files in results/, snakemake.html, atlas.html and atlas.log are passed over; anything else is refused.
+    """
+    from nclens.workflow.finished.atlas import atlas, described
+
+    made = atlas(studies, to, link)
+    typer.echo(described(made, to))
+    if made.problems:
+        raise ValueError("\n".join(made.problems))
 
 
 @app.command()

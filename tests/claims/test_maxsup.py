@@ -123,3 +123,11 @@ def test_each_claim_finds_its_losses():
     found = {claim.id: pairs(claim, names, kinds, strengths, "ce") for claim in CLAIMS}
     maxsup, amplified = [("maxsup_linear", "ls_linear")], [("ls_linear", "ls_regularisation_linear")]
     assert found == {name: maxsup for name in BY_ID} | {"M4": amplified, "M7": [("maxsup_linear", "ce")]}
+
+
+def test_a_schedule_is_compared_with_the_same_schedule_where_there_is_one():
+    kinds = {"ls": "ls", "decay": "ls_linear", "ms": "maxsup", "ms_decay": "maxsup_linear"}
+    strengths = dict.fromkeys(kinds, 0.1)
+    assert pairs(BY_ID["M2"], list(kinds), kinds, strengths, "ls") == [("ms", "ls"), ("ms_decay", "decay")]
+    alone = {name: kinds[name] for name in ("ls", "ms_decay")}
+    assert pairs(BY_ID["M2"], list(alone), alone, strengths, "ls") == [("ms_decay", "ls")]

@@ -25,6 +25,7 @@ ENTRIES = {
     "resnet34": ({"name": "resnet34", "stem": "imagenet"}, 512),
     "resnet50": ({"name": "resnet50"}, 2048),
     "torchvision": ({"name": "torchvision", "builder": "shufflenet_v2_x0_5", "parameters": {}}, 1024),
+    "timm": ({"name": "timm", "builder": "test_resnet", "parameters": {}}, 96),
 }
 CHEAP = [
     "mlp",
@@ -65,7 +66,7 @@ def test_logits_are_the_head_of_the_features_at_every_size(key, side):
 def test_the_configuration_knows_the_feature_dimension(key):
     entry, dim = ENTRIES[key]
     known = MODEL_KINDS[entry["name"]].model_validate(entry).dim
-    assert known == (None if entry["name"] == "torchvision" else dim)
+    assert known == (None if entry["name"] in ("torchvision", "timm") else dim)
 
 
 def test_every_model_of_the_configuration_is_registered_and_no_other():

@@ -1,4 +1,4 @@
-"""Networks of torchvision: its ResNets with another stem, and any classifier that ends in a linear layer."""
+"""Networks of torchvision and timm: ResNets with another stem, and any classifier that ends in a linear layer."""
 
 import subprocess
 import sys
@@ -96,6 +96,66 @@ def test_unsuitable_models_are_refused(builder, parameters, words):
 def test_a_classifier_takes_colour_images():
     with pytest.raises(ValueError, match="takes images with 3 channels, not 1"):
         classifier("densenet121", (1, 28, 28))
+
+
+def of_timm(builder, shape=(1, 32, 32), **entry):
+    return build_network({"name": "timm", "builder": builder, "parameters": {}} | entry, shape, 4)
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(("builder", "dim"), [("test_resnet", 96), ("test_vit", 64), ("test_convnext", 64)])
+def test_a_model_of_timm_is_split_at_its_head(builder, dim):
+    network = of_timm(builder).eval()
+    inputs = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        features = network.backbone(inputs)
+        torch.testing.assert_close(network(inputs), network.head(features))
+    assert (network.head.in_features, network.head.out_features) == (dim, 4)
+
+
+@pytest.mark.lengthy
+def test_stochastic_depth_skips_blocks_in_training_alone_and_has_no_weights():
+    plain, skipping = of_timm("test_resnet"), of_timm("test_resnet", parameters={"drop_path_rate": 0.6})
+    rates = [layer.drop_prob for layer in skipping.modules() if type(layer).__name__ == "DropPath"]
+    assert rates == sorted(rates)
+    assert rates[-1] == pytest.approx(0.6)
+    skipping.load_state_dict(plain.state_dict())
+    inputs = torch.rand(8, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(skipping.eval()(inputs), plain.eval()(inputs))
+        skipping.train()
+        for layer in skipping.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval().weight.fill_(1.0)  # that of a block's last one is 0 at first
+        torch.manual_seed(0)
+        first, other = skipping(inputs), skipping(inputs)
+        torch.manual_seed(0)
+        assert torch.equal(skipping(inputs), first)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize(
+    ("builder", "entry", "words"),
+    [
+        ("test_resnett", {}, r"timm has no model `test_resnett` \(did you mean `test_resnet`\?\)"),
+        (
+            "vgg11",
+            {"parameters": {"drop_path_rate": 0.1}},
+            "`vgg11` of timm has no stochastic depth: it takes no `drop_path_rate`",
+        ),
+        ("test_resnet", {"parameters": {"depth": 3}}, "`test_resnet` of timm cannot be built with parameters .*depth"),
+    ],
+)
+def test_unsuitable_models_of_timm_are_refused(builder, entry, words):
+    with pytest.raises(ValueError, match=words):
+        of_timm(builder, **entry)
+
+
+@pytest.mark.lengthy
+def test_timm_takes_images():
+    with pytest.raises(ValueError, match=r"`test_resnet` of timm needs images \(C, H, W\)"):
+        of_timm("test_resnet", (7,))
 
 
 @pytest.mark.lengthy

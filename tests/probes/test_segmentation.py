@@ -78,6 +78,7 @@ def test_upsampling_is_bilinear_interpolation(size):
     torch.testing.assert_close(_Upsampling(size)(logits), expected)
 
 
+@pytest.mark.lengthy
 def test_a_head_learns_and_the_probe_is_deterministic():
     first = probed()
     assert list(first) == [

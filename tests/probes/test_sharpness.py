@@ -52,6 +52,7 @@ def test_the_network_against_its_dense_hessian(network, loss, chunk, monkeypatch
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.lengthy
 def test_a_convolutional_network_in_evaluation_mode_against_its_dense_hessian():
     torch.manual_seed(0)
     network = MODELS["resnet8"]((1, 8, 8), K, width=1)

@@ -60,6 +60,7 @@ def hex_of(colour):
     return "#" + "".join(f"{int(value):02x}" for value in re.findall(r"\d+", colour)[:3])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "#ffffff"), ("dark", "#1c2026")])
 def test_text_of_figures_can_be_read_in_both_themes(opened, scheme, ground):
     page = opened(scheme=scheme)

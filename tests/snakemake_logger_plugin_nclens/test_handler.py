@@ -141,6 +141,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_without_a_terminal_all_is_printed_as_without_this_logger(place):
     target = ("--cores", "1", "--forcerun", "resolve", "--", "results/smoke/study.yaml")
     commands = [("--dry-run",), target, ("--quiet", *target), ("--cores", "1", "results/smoke/nothing")]
@@ -157,6 +158,7 @@ def test_without_a_terminal_all_is_printed_as_without_this_logger(place):
 
 
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_in_a_terminal_a_study_has_its_view_and_snakemakes_log_is_whole(place):
     command = [BIN / "snakemake", "--configfile", "studies/smoke.yaml", "--cores", "1"]
     logs = place.path(".snakemake", "log")

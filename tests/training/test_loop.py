@@ -384,6 +384,7 @@ def test_compiled_steps_train_the_same_network_under_the_same_names():
     assert torch.equal(weights(finish(resumed)), weights(compiled))
 
 
+@pytest.mark.lengthy
 def test_without_a_compiler_the_message_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))

@@ -108,3 +108,22 @@ def test_operations_are_those_of_the_longest_sequences(made):
 def test_images_cannot_be_cropped_out_of_tokens(made):
     with pytest.raises(ValueError, match="augmentation flip_crop needs images"):
         trainer_for(made, augmentation="flip_crop")
+
+
+@pytest.mark.parametrize("parts", [2, 16])
+def test_accumulated_gradients_are_those_of_all_tokens_of_the_batch(made, parts):
+    """Parts of a batch have other numbers of tokens."""
+
+    def trained(accumulate):
+        manifest, (train, test) = made
+        settings = Settings(epochs=2, batch_size=16, optimizer=Optimizer("sgd", 0.1), accumulate=accumulate)
+        current = Trainer(network_for(manifest), TrainedLoss(losses.ce), train, test, settings, seed=0)
+        while current.epoch < 2:
+            current.advance()
+        return current
+
+    whole, divided = trained(1), trained(parts)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(divided.network.state_dict()[name], value, rtol=0, atol=1e-5)
+    for found, expected in zip(divided.history, whole.history, strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)

@@ -74,6 +74,7 @@ def passed(raw):
 # --- names, titles and labels ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 @given(TEXTS, TEXTS, NAMES)
 @settings(max_examples=40)
 def test_every_specification_comes_through_the_shell_whole(title, label, name):
@@ -101,6 +102,7 @@ def commands(place, raw):
 
 
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_what_passes_the_check_is_planned_by_snakemake(tmp_path):
     """One dry run of many titles, labels and names at once."""
     place, draw = Place.copy_to(tmp_path / "project"), random.Random(0)
@@ -278,10 +280,10 @@ def test_an_absurd_number_is_refused_at_once_with_its_limit(case):
         for key in parents:
             table = table[key]
         table[last] = value
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError, match=message):
         check_study(raw, [Path()])
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 # --- what YAML has and a study has not -------------------------------------------------------------------------------
@@ -326,10 +328,10 @@ def test_a_fault_of_the_yaml_is_one_message_with_file_and_line_at_once(trap, tmp
     text, message = TRAPS[trap]
     path, before = tmp_path / "study.yaml", (ROOT / "studies" / "smoke.yaml").read_bytes()
     path.write_bytes(before + (text if isinstance(text, bytes) else text.encode()) + b"\n")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError) as caught:
         check_file(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     line = int(re.match(rf"{re.escape(str(path))}, line (\d+): ", str(caught.value))[1])
     assert before.count(b"\n") < line <= before.count(b"\n") + 11
     assert message in str(caught.value)

@@ -107,6 +107,7 @@ def _hold(path, seconds, started):
         time.sleep(seconds)
 
 
+@pytest.mark.lengthy
 def test_a_second_process_waits_and_knows_that_it_did(tmp_path, capsys):
     context = multiprocessing.get_context("spawn")
     started = context.Event()
@@ -121,6 +122,7 @@ def test_a_second_process_waits_and_knows_that_it_did(tmp_path, capsys):
         assert not waited
 
 
+@pytest.mark.lengthy
 def test_a_killed_process_leaves_no_lock(tmp_path):
     context = multiprocessing.get_context("spawn")
     started = context.Event()

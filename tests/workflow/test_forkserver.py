@@ -12,7 +12,10 @@ import pytest
 from nclens.workflow import forkserver
 from nclens.workflow import stages as package
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs run in their own processes")
+pytestmark = [
+    pytest.mark.lengthy,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs run in their own processes"),
+]
 
 #: A job of the tests: its import is counted, its first argument says what it does.
 JOB = """

@@ -42,7 +42,7 @@ RERUN = {
     "_lanczos": "theory",
     "_torchvision": "ingest",
     "claims": "judge report",
-    "claims.papers": "",
+    **dict.fromkeys(("claims.across_studies", "claims.papers"), ""),
     "data": "",
     "data.alterations": "prepare",
     **dict.fromkeys(("data.arrays", "data.hidden"), "ingest"),
@@ -90,9 +90,9 @@ RERUN = {
     "report": "report",
     **dict.fromkeys(("report.effects", "report.text"), "judge report"),
     "report.markdown": "judge",
-    **dict.fromkeys((f"report.{part}" for part in ("latex", "macros", "quotes", "terminal", "values")), ""),
+    **dict.fromkeys((f"report.{part}" for part in ("atlas", "latex", "macros", "quotes", "terminal", "values")), ""),
     **dict.fromkeys(
-        (f"training.{part}" for part in ("graph", "loop", "optimizer", "runtime", "statistics")),
+        (f"training.{part}" for part in ("graph", "loop", "optimizer", "recipe", "runtime", "statistics")),
         "extract ingest probe train",
     ),
     "training.history": "collect extract ingest probe track train",
@@ -121,6 +121,7 @@ RERUN = {
     "workflow.build.metrics": "measure",
     "workflow.build.optimizers": "train",
     "workflow.build.lr_schedules": "predict train",
+    "workflow.build.recipes": "train",
     "workflow.build.own": "measure probe",
     "workflow.build.models": "extract ingest probe track train",
     **{f"workflow.stages.{stage}": stage for stage in (*STAGES, "predict", "probe")},
@@ -318,7 +319,7 @@ def test_an_edited_model_changes_its_runs_only_and_a_new_one_none(package):
     assert trained_again(replace(zoo, '"resnet34", shape', '"resnet34", *shape')) == {"resnet34"}
     assert trained_again(replace(zoo, "weights=None", "weights=0")) == {"torchvision"}
     assert trained_again(replace(package / "_torchvision.py", "SCHEMAS = {", "SCHEMAS = {} | {")) == {
-        *("resnet18", "resnet34", "resnet50", "torchvision")
+        *("resnet18", "resnet34", "resnet50", "timm", "torchvision")
     }
     assert trained_again(replace(package / "models" / "network.py", "(dim, outputs)", "(dim, 2 * outputs)")) == set(
         MODELS

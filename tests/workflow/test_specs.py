@@ -53,6 +53,7 @@ def test_every_specification_survives_the_command_line(name):
 
 LS = {"resolve", "draw", "judge", "report", "track_run", "track_study", "train"}
 RUNS = {"resolve", "collect", "draw", "extract", "judge", "measure", "predict", "report", "track_run", "train"}
+CLOSED = {"theory", "predict", "draw", "report", "track_study"}
 #: A setting -> its other value, and the steps that depend on it: those whose result can change, and `resolve`.
 USED = {
     "title": ("another", {"resolve", "report", "track_study"}),
@@ -107,6 +108,14 @@ USED = {
     "experiments.smoke.training.epochs": (7, RUNS),
     "experiments.smoke.training.device": ("auto", {"resolve", "train", "extract"}),
     "experiments.smoke.training.ufm_regularised": (True, None),
+    # Mixed targets have no closed form, so neither theory nor its figures.
+    **{
+        f"experiments.smoke.training.{key}": ({"alpha": 0.7}, {"resolve", "train", *CLOSED})
+        for key in ("mixup", "cutmix")
+    },
+    **dict.fromkeys(
+        (f"experiments.smoke.training.{key}" for key in ("switch_probability", "stochastic_depth")), (0.1, None)
+    ),
     **{
         f"experiments.smoke.training.{key}": (value, {"resolve", "train", "predict"})
         for key, value in {
@@ -121,6 +130,8 @@ USED = {
         f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
         for key, value in {
             "augmentation": "flip_crop",
+            "ema": {"decay": 0.9},
+            "accumulate": 2,
             "record_every": 2,
             "compile": True,
             "deterministic": True,
@@ -152,6 +163,14 @@ def test_a_setting_changes_the_steps_whose_result_it_can_change(raw_study, path)
 def test_the_scale_of_a_cosine_head_trains_again(raw_study):
     raw_study["models"]["resnet8"]["head"] = "cosine"
     assert changed_by(raw_study, "models.resnet8.scale", 4) == {"resolve", "train", "extract"}
+
+
+def test_options_that_need_others_train_again(raw_study):
+    raw_study["models"]["resnet8"] = {"name": "timm", "builder": "test_resnet"}
+    training = raw_study["experiments"]["smoke"]["training"]
+    assert changed_by(raw_study, "experiments.smoke.training.stochastic_depth", 0.1) == {"resolve", "train"}
+    training |= {"mixup": {"alpha": 1}, "cutmix": {"alpha": 1}}
+    assert changed_by(raw_study, "experiments.smoke.training.switch_probability", 0.1) == {"resolve", "train"}
 
 
 def test_penalties_train_again_and_are_judged_by_themselves(raw_study):

@@ -162,6 +162,24 @@ def test_a_database_that_a_kill_left_half_made_is_made_again(monkeypatch):
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
+def test_a_database_deleted_without_its_journal_is_made_again(tmp_path):
+    database, journal = tmp_path / "mlflow.db", tmp_path / "mlflow.db-wal"
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE other (number INTEGER)")
+        connection.commit()
+        left = journal.read_bytes()
+    connection.close()
+    database.unlink()
+    journal.write_bytes(left)
+    tracking._make_database(database)
+    with sqlite3.connect(database) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.close()
+    assert "experiments" in names
+    assert "other" not in names
+
+
 def test_the_message_of_another_programs_database_names_it_in_full(monkeypatch, tmp_path):
     (tmp_path / "me@work").mkdir()
     with sqlite3.connect(tmp_path / "me@work" / "other.db") as connection:

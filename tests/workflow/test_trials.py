@@ -143,6 +143,7 @@ def test_what_would_fail_in_a_job_is_named(tmp_path, parts, message):
         tried(tmp_path, **parts)
 
 
+@pytest.mark.lengthy
 def test_regression_counts_its_targets(tmp_path):
     raw = yaml.safe_load((ROOT / "studies" / "regression_more.yaml").read_text(encoding="utf-8"))
     raw["datasets"] = {"strokes": raw["datasets"]["strokes"]}

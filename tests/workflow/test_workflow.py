@@ -119,6 +119,11 @@ def place(finished, tmp_path):
     assert stamps(finished) == finished.stamps, "this test wrote into a result that it shares with others: Place.own"
 
 
+def some_slow(cases, *quick):
+    """Cases of a test, of which `make test` runs some: each is a dry run of seconds."""
+    return [pytest.param(case, marks=() if case in quick else pytest.mark.slow, id=case) for case in cases]
+
+
 PROBED = {"probe_rows ce/3", "track_rows ce/3"}
 BELOW_MEASURE = {"collect", "predict", "judge", "draw", "report", "track_study"}
 ALL_RUNS = {"smoke ce/0", "smoke ls/0", "smoke soft/0", "rows ce/3"}
@@ -194,6 +199,7 @@ def test_the_default_study_does_not_leak_into_another(finished):
     assert resolved["datasets"]["mnist5k"]["train_per_class"] == 20
 
 
+@pytest.mark.slow
 def test_snakemakes_report_has_a_label_and_a_caption_for_each_result_and_describes_the_study(finished, tmp_path):
     finished.snakemake("--report", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -221,6 +227,7 @@ def test_a_page_of_docs_results_is_written_from_a_finished_study(finished, tmp_p
     assert "4 runs, trained on" in page
 
 
+@pytest.mark.slow
 def test_an_unpacked_study_is_complete_for_snakemake(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(finished.folder)
     tables = Place(unpack(pack("mine/study.yaml", tmp_path / "tables.zip")[0], tmp_path / "tables").parents[1])
@@ -245,6 +252,7 @@ def test_without_a_configfile_the_default_study_runs(finished):
     assert "results/own" not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "expected"),
     [
@@ -294,23 +302,22 @@ def test_a_changed_smoothing_trains_its_runs_only(place):
     assert place.planned() == runs | BELOW_MEASURE | {"theory", "resolve"}
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new"),
-    [
-        ("src/nclens/metrics/collapse.py", '"""', '"""A sentence more. '),
-        ("src/nclens/metrics/collapse.py", "\nimport torch\n", "\n# A comment.\nimport torch\n"),
-        (
-            "src/nclens/losses.py",
-            "\n@register\ndef ce(",
-            "\n@register\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register\ndef ce(",
-        ),
-        ("mine/my_loss.py", "def soft(", "# A comment.\ndef soft("),
-        ("workflow_config.yaml", "study: digits", "study: other"),
-    ],
-    ids=["a docstring", "a comment", "a new loss", "a comment of the user's", "another study"],
-)
-def test_what_changes_no_result_runs_nothing(place, path, old, new):
-    place.edit(path, old, new)
+CHANGES_NOTHING = {
+    "a docstring": ("src/nclens/metrics/collapse.py", '"""', '"""A sentence more. '),
+    "a comment": ("src/nclens/metrics/collapse.py", "\nimport torch\n", "\n# A comment.\nimport torch\n"),
+    "a new loss": (
+        "src/nclens/losses.py",
+        "\n@register\ndef ce(",
+        "\n@register\ndef new(logits, targets):\n    return ce(logits, targets)\n\n\n@register\ndef ce(",
+    ),
+    "a comment of the user's": ("mine/my_loss.py", "def soft(", "# A comment.\ndef soft("),
+    "another study": ("workflow_config.yaml", "study: digits", "study: other"),
+}
+
+
+@pytest.mark.parametrize("edit", some_slow(CHANGES_NOTHING, "a docstring"))
+def test_what_changes_no_result_runs_nothing(place, edit):
+    place.edit(*CHANGES_NOTHING[edit])
     assert place.planned() == set()
 
 
@@ -320,6 +327,7 @@ def test_the_users_own_loss_edited_trains_its_runs_only(place):
     assert place.planned() == runs | BELOW_MEASURE
 
 
+@pytest.mark.slow
 def test_a_registered_loss_edited_trains_its_runs_only(place):
     content = place.path("src/nclens/losses.py").read_text(encoding="utf-8")
     head, name, tail = content.partition("\ndef ls(")
@@ -337,11 +345,13 @@ def test_a_formula_of_collapse_edited_measures_again_and_trains_nothing(place):
     assert place.planned() == again | BELOW_MEASURE
 
 
+@pytest.mark.slow
 def test_a_probe_edited_asks_again_and_trains_and_measures_nothing(place):
     place.path("src/nclens/probes/gradients.py").open("a").write("\n\nSCALE = 2.0\n")
     assert place.planned() == PROBED | BELOW_MEASURE
 
 
+@pytest.mark.slow
 def test_a_probe_changed_asks_again(place):
     study = own_study()
     study["probes"]["variance"]["samples"] = 30
@@ -362,6 +372,7 @@ def test_snakemake_looks_for_jobs_when_one_has_finished_and_not_by_the_clock(pla
     assert output.stderr.count("Ready jobs:") <= 4
 
 
+@pytest.mark.slow
 def test_a_seed_added_trains_it_and_aggregates(place):
     study = own_study()
     study["experiments"]["smoke"]["seeds"] = [0, 7]
@@ -387,13 +398,14 @@ AGAIN = {
     "metrics.parquet": BELOW_MEASURE,
     "claims.csv": {"judge", "report", "track_study"},
     "claims.md": {"judge", "report", "track_study"},
+    "judged.json": {"judge", "report", "track_study"},
     "figures/smoke_norms.pdf": {"draw", "report", "track_study"},
     "report.html": {"report", "track_study"},
     "mlflow.json": {"track_study"},
 }
 
 
-@pytest.mark.parametrize("path", AGAIN)
+@pytest.mark.parametrize("path", some_slow(AGAIN, f"{RUN}/snapshots.safetensors", "metrics.parquet"))
 def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place, path):
     place.path("results", "own", path).unlink()
     planned = place.planned()
@@ -404,6 +416,7 @@ def test_a_deleted_output_is_made_again_with_at_most_what_stands_below_it(place,
     assert any(job.startswith(first) for job in planned) if first and "mlflow" not in path else planned
 
 
+@pytest.mark.slow
 def test_deleted_data_are_prepared_again(place):
     place.path("results", "own", "data", "blobs.safetensors").unlink()
     planned = place.planned()

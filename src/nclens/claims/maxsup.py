@@ -1,7 +1,8 @@
 """The claims of "MaxSup: Overcoming Representation Collapse in Label Smoothing", arXiv 2502.15798, and two of our own.
 
-MaxSup is compared with the label smoothing that starts from the same strength, and label smoothing with its
-regularising part alone. The paper gives no test: how each claim is measured is our choice, stated in its `rule`.
+MaxSup is compared with the label smoothing of the same strength and schedule, where there is one, and label smoothing
+with its regularising part alone. The paper gives no test: how each claim is measured is our choice, stated in its
+`rule`.
 """
 
 import math

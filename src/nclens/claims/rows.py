@@ -67,8 +67,9 @@ def pairs(
     """Return the pairs (loss, what it is compared with) that a claim is judged on in an experiment.
 
     A loss is compared with those losses of a kind that start from the same strength, or with all of the kind where
-    there are none; only with losses that the same optimiser minimises, unless the claim is on optimisers. The baseline
-    of a loss under another optimiser than its own is the loss of the same kind and strength under that one.
+    there are none, and of these with those under the same schedule where there are any; only with losses that the same
+    optimiser minimises, unless the claim is on optimisers. The baseline of a loss under another optimiser than its own
+    is the loss of the same kind and strength under that one.
 
     Args:
         claim: a claim; one that is not paired has no pairs.
@@ -95,12 +96,20 @@ def pairs(
             of_kind = [other for other in under if kinds[other] == kind]
             alike = [other for other in of_kind if strengths[other] == strengths[loss]]
             others += alike or of_kind
+        if claim.against:
+            others = [other for other in others if _schedule(kinds[other]) == _schedule(kinds[loss])] or others
         found += [
             (loss, other)
             for other in others
             if other != loss and claim.is_on(kinds[loss], two_models=known.get(loss) != known.get(other))
         ]
     return found
+
+
+def _schedule(kind: str) -> str:
+    """Return how a kind of loss is scheduled; no text where its strength is constant."""
+    last = kind.removesuffix("_weighted").rpartition("_")[2]
+    return last if last in ("linear", "drop") else ""
 
 
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:

@@ -105,9 +105,10 @@ RULES: dict[str, str] = {
     "rule says otherwise, and the same by Holm's method over all claims and comparisons of the study that rest on "
     "seeds; one without a p value counts as 1 there. An interval that is widened or open has no p value.",
     "Pairs": "Where a claim compares two kinds of losses, each loss is compared with those of the other kind that "
-    "start from the same strength or, where there are none, with all of the other kind. Losses under different "
-    "optimisers are compared by the claims on optimisers alone; where the baseline has another optimiser than a loss, "
-    "the loss of the baseline's kind and the same optimiser takes its place.",
+    "start from the same strength or, where there are none, with all of the other kind, and of these with those under "
+    "the same schedule where there are any. Losses under different optimisers are compared by the claims on optimisers "
+    "alone; where the baseline has another optimiser than a loss, the loss of the baseline's kind and the same "
+    "optimiser takes its place.",
     "Missing or undefined values": "A seed with a missing run is left out and named. A value that exists but gives no "
     "finite effect (not a number, infinite, or not positive where a ratio is taken) is not left out, since that would "
     "choose seeds by their outcome: the measure is then inconclusive.",

@@ -13,7 +13,7 @@ from nclens.models.feature_map import FeatureMap
 from nclens.models.head import check_affine, find_head, split_at_head
 from nclens.models.network import MODELS, Network, place_network, register
 from nclens.models.small import resnet8, resnet20, vgg
-from nclens.models.zoo import resnet18, resnet34, resnet50, torchvision
+from nclens.models.zoo import resnet18, resnet34, resnet50, timm, torchvision
 
 __all__ = [
     "MODELS",
@@ -35,6 +35,7 @@ __all__ = [
     "resnet34",
     "resnet50",
     "split_at_head",
+    "timm",
     "torchvision",
     "transformer",
     "vgg",

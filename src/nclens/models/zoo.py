@@ -1,6 +1,7 @@
-"""Networks of torchvision, imported when one is built, with random weights: nothing is downloaded."""
+"""Networks of torchvision and timm, imported when one is built, with random weights: nothing is downloaded."""
 
 import difflib
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,4 +98,49 @@ def torchvision(shape: Sequence[int], outputs: int, *, builder: str, parameters:
             raise
         message = f"{name} cannot be built with parameters {parameters}: {type(error).__name__}: {error}"
         raise ValueError(message) from error
+    return split_at_head(module, shape, outputs, name)
+
+
+@register
+def timm(shape: Sequence[int], outputs: int, *, builder: str, parameters: dict[str, Any]) -> Network:
+    """Return any classifier of timm whose last linear layer is its head.
+
+    Args:
+        shape: shape of an image, (C, H, W).
+        outputs: number of outputs K.
+        builder: its name in timm, such as `resnet10t`.
+        parameters: further keyword arguments of `timm.create_model`. `drop_path_rate` is the rate of stochastic depth
+            of the last residual block, in [0, 1); it rises linearly with the depth from 0 at the first.
+
+    Raises:
+        ValueError: timm is not installed, it has no such classifier, that does not accept the parameters or the images,
+            has no residual block to skip, or its head is not a linear layer.
+    """
+    import_torchvision()  # which timm imports
+    try:
+        package = importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise ValueError("a model of `name: timm` needs the package timm: pip install 'nclens[timm]'") from None
+    if not package.is_model(builder):
+        near = difflib.get_close_matches(builder, package.list_models(), n=1)
+        hint = f" (did you mean `{near[0]}`?)" if near else ""
+        raise ValueError(f"timm has no model `{builder}`{hint}; `timm.list_models()` has their names")
+    name = f"`{builder}` of timm"
+    check_images(name, shape)
+    rate = parameters.get("drop_path_rate")
+    try:
+        module = package.create_model(builder, num_classes=outputs, in_chans=shape[0], **parameters)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        if rate and "drop_path_rate" in str(error):
+            raise ValueError(f"{name} has no stochastic depth: it takes no `drop_path_rate`") from error
+        message = f"{name} cannot be built with parameters {parameters}: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
+    # Some take the argument and ignore it.
+    skipping = any(getattr(layer, "drop_prob", 0.0) for layer in module.modules() if type(layer).__name__ == "DropPath")
+    if rate and not skipping:
+        raise ValueError(f"{name} has no residual block that stochastic depth could skip")
     return split_at_head(module, shape, outputs, name)

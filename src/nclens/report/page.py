@@ -50,13 +50,14 @@ def render(
         sections: in the order of the page.
         lead: what was found, the page's first sentences, as `verdicts.lead` returns them.
     """
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     title = study["title"] or study["study"]
     return page.render(title=title, name=study["study"], facts=facts, sections=sections, lead=lead) + "\n"
 
 
 @cache
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Return what makes pages of templates."""
     # Here, for verdicts as text need no page.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

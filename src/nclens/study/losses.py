@@ -30,6 +30,9 @@ class LossBase(Closed):
     #: Whether it ignores a constant added to all logits, so that its gradients sum to zero over the classes: the
     #: premise of the law of NC0. None where only its function can tell.
     ignores_shift: ClassVar[bool | None] = True
+    #: Whether it is linear in the one-hot target, up to a constant: the loss of a mixed target is then the mixture of
+    #: the losses. What depends on the label in another way, or remembers labels, has no settled form for mixed targets.
+    mixes: ClassVar[bool] = False
     #: Keys of the entry that are no arguments.
     settings: ClassVar[frozenset[str]] = frozenset()
 
@@ -113,6 +116,8 @@ class LossBase(Closed):
 class CrossEntropy(LossBase):
     """Cross entropy with one-hot targets."""
 
+    mixes = True
+
     name: Literal["ce"]
 
     @property
@@ -124,7 +129,7 @@ class CrossEntropy(LossBase):
 class MeanSquared(LossBase):
     """Squared error between the outputs and the one-hot targets, (1/2) |z - y|^2."""
 
-    ignores_shift = False
+    ignores_shift, mixes = False, True
 
     name: Literal["mse"]
 
@@ -179,6 +184,7 @@ class LabelSmoothing(Scheduled):
     """Cross entropy with targets (1 - smoothing) onehot + smoothing / K."""
 
     parameter, below, short, symbol = "smoothing", 1.0, "LS", "δ"
+    mixes = True
 
     name: Literal["ls"]
     smoothing: Share
@@ -189,6 +195,7 @@ class MaxSup(Scheduled):
     """Max suppression: cross entropy + alpha (max z - mean z)."""
 
     parameter, short, symbol = "alpha", "MaxSup", "α"
+    mixes = True
 
     name: Literal["maxsup"]
     alpha: NonNegative
@@ -199,7 +206,7 @@ class LogitPenalty(Scheduled):
     """Cross entropy + (beta / 2) |z|^2."""
 
     parameter, short, symbol = "beta", "Logit penalty", "β"
-    ignores_shift = False
+    ignores_shift, mixes = False, True
 
     name: Literal["logit_penalty"]
     beta: NonNegative
@@ -242,6 +249,7 @@ class ConfidencePenalty(Scheduled):
     """Cross entropy - beta times the entropy of the prediction."""
 
     parameter, short, symbol = "beta", "Confidence penalty", "β"
+    mixes = True
 
     name: Literal["confidence_penalty"]
     beta: NonNegative
@@ -271,6 +279,7 @@ class Distillation(LossBase):
     """Cross entropy with a trained network's probabilities at a temperature as targets."""
 
     settings: ClassVar[frozenset[str]] = frozenset({"teacher"})
+    mixes = True
 
     name: Literal["distillation"]
     teacher: Teacher
@@ -314,6 +323,15 @@ class CustomLoss(Custom, LossBase):
 
     task: ClassVar[str | None] = None
     ignores_shift = None
+
+    linear_in_targets: Flag = False
+    """Whether the loss of a mixed target is the mixture of the losses of its classes, as it is for a loss that is
+    linear in the one-hot target; `mixup` and `cutmix` need it."""
+
+    @property
+    def mixes(self) -> bool:  # type: ignore[override]
+        """Whether it can be trained with mixed targets."""
+        return self.linear_in_targets
 
     def specification(self) -> dict[str, Any]:
         """Return the user's function, its file and its arguments."""

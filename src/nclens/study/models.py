@@ -1,11 +1,14 @@
 """Model entries: which network is trained."""
 
+import ast
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nclens.study.fields import Closed, Custom, Flag, Integer, Keyword, Number, Positive, kind
+from nclens.study.signatures import signature_of
 
 #: Channels, units or features, and an end of what fits in a memory.
 Width = Annotated[Integer, Field(ge=1, le=1_000_000)]
@@ -13,6 +16,9 @@ Width = Annotated[Integer, Field(ge=1, le=1_000_000)]
 
 class Headed(Closed):
     """What the named networks share: their head."""
+
+    #: Whether it takes `training.stochastic_depth`, as `drop_path_rate`.
+    skips_blocks: ClassVar[bool] = False
 
     head: Literal["linear", "cosine"] = "linear"
     """`linear`: z = W h + b; `cosine`: z = s cos(w, h), so that features h / |h| and the weight s w / |w| are measured,
@@ -182,8 +188,10 @@ def _ours_alone(parameters: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is not the user's to say: K comes from the data, and weights are random."""
     reasons = {
         "num_classes": "the number of classes comes from the data",
+        "in_chans": "the number of channels comes from the data",
         "weights": "networks start from random weights",
         "pretrained": "networks start from random weights",
+        "checkpoint_path": "networks start from random weights",
     }
     for key, reason in reasons.items():
         if key in parameters:
@@ -203,6 +211,20 @@ class TorchvisionModel(Headed):
     """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
 
 
+class TimmModel(Headed):
+    """Any classifier of timm for images whose last linear layer is its head; the package is installed apart."""
+
+    skips_blocks = True
+
+    name: Literal["timm"]
+    builder: Keyword
+    """The classifier's name in timm, such as `resnet10t`."""
+    parameters: Annotated[dict[Keyword, Any], AfterValidator(_ours_alone)] = Field(default_factory=dict)
+    """Further keyword arguments of `timm.create_model`."""
+    dim: Width | None = None
+    """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
+
+
 class CustomModel(Custom):
     """A network that the user's function builds."""
 
@@ -210,6 +232,15 @@ class CustomModel(Custom):
 
     dim: Width | None = None
     """Feature dimension d, for the theory; without it the theory uses K, from which on d makes no difference."""
+
+    @property
+    def skips_blocks(self) -> bool:
+        """Whether the function may be called with a `drop_path_rate`."""
+        tree = ast.parse(Path(str(self.file)).read_text(encoding="utf-8"))
+        signature = signature_of(tree, self.function.split(":")[1])
+        parameters = signature.parameters if signature else {}
+        named = "drop_path_rate" in parameters
+        return signature is None or named or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 MODEL_KINDS: dict[str, type[Closed]] = {
@@ -222,6 +253,7 @@ MODEL_KINDS: dict[str, type[Closed]] = {
     "mlp": MLP,
     "transformer": Transformer,
     "torchvision": TorchvisionModel,
+    "timm": TimmModel,
 }
 
 ModelEntry = kind("name", MODEL_KINDS, CustomModel)

@@ -118,7 +118,19 @@ def read_study(path: Path) -> Any:
         OSError: it is not there.
     """
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        return parse_study(file.read(MOST_BYTES + 1), path)
+
+
+def parse_study(content: bytes, path: Path) -> Any:
+    """Return what a study's YAML file holds, plain data that is not checked any further.
+
+    Args:
+        content: of the file.
+        path: what messages call it.
+
+    Raises:
+        ConfigError: as of `read_study`.
+    """
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes, the most for a study")
     try:

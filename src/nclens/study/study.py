@@ -34,6 +34,7 @@ from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
 from nclens.study.optimizers import OptimizerBase
 from nclens.study.probes import CustomProbe, ProbeEntry, ProbeName, check_own_probe, enough_features, has_map
+from nclens.study.recipes import check_depth, check_recipe
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.sequence_data import ParallelText
@@ -239,6 +240,7 @@ class Study(Closed):
         if isinstance(experiment, Imported):
             self._check_imported(where, experiment)
             return
+        check_depth(where, experiment, self.models)
         if isinstance(data, CustomData):
             return
         samples, channels = data.train_samples, data.image_channels
@@ -308,6 +310,7 @@ class Study(Closed):
                 example = f"model: {{{loss}: {entry.model}, ...}}"
                 raise PydanticCustomError("imported", message, {**context, "example": example})
             return
+        check_recipe(where, experiment, loss, entry, self.datasets[experiment.dataset])
         if experiment.ufm_regularised and self.has_cosine_head(experiment.model_of(loss)):
             message = (
                 "{where}.training.ufm_regularised: {model}, the model of {loss}, has a cosine head, whose features and "
@@ -639,8 +642,13 @@ class Study(Closed):
     def smoothings(self, experiment: str) -> dict[str, float]:
         """Return the smoothing of each loss of an experiment that has a closed form; 0 is cross entropy.
 
-        It is that of a linear head.
+        It is that of a linear head. Mixed targets have none: their minimiser is another.
         """
+        entry = self.experiments[experiment]
+        mixed = isinstance(entry, Experiment) and entry.training.mixes
+        return {} if mixed else self._smoothings(experiment)
+
+    def _smoothings(self, experiment: str) -> dict[str, float]:
         entry = self.experiments[experiment]
         known = [loss for loss in self.of_theory(experiment) if self.kind(loss) in CLOSED]
         plain = {loss: self.losses[loss] for loss in known if not self.has_cosine_head(entry.model_of(loss))}
@@ -658,7 +666,7 @@ class Study(Closed):
                 "experiment": entry.teacher.experiment,
                 "loss": entry.teacher.loss,
                 # None where the teacher is neither cross entropy nor label smoothing.
-                "smoothing": self.smoothings(entry.teacher.experiment).get(entry.teacher.loss),
+                "smoothing": self._smoothings(entry.teacher.experiment).get(entry.teacher.loss),
                 "temperature": entry.temperature,
                 "weight": entry.weight,
             }

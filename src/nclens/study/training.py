@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from nclens.study.fields import Closed, Count, Flag, Integer, Positive
 from nclens.study.learning_rates import ConstantRate, LrScheduleEntry
 from nclens.study.optimizers import OptimizerEntry, Sgd
+from nclens.study.recipes import Cutmix, Ema, Mixup, Rate, fault_of
 
 #: Keys of earlier versions, and where their values are now.
 MOVED = {
@@ -37,6 +38,20 @@ class Training(Closed):
     """Train with the penalties of `theory` on head and features; needs a weight decay of 0."""
     augmentation: Literal["none", "flip_crop"] = "none"
     """`none`, or `flip_crop`: random horizontal flip and random crop after 4 pixels of zero padding."""
+    mixup: Mixup | None = None
+    """Mix pairs of a batch's samples, and their targets. Beside `cutmix` one of the two is chosen for each batch."""
+    cutmix: Cutmix | None = None
+    """Cut a rectangle out of each image of a batch and fill it from another one; targets are mixed by area."""
+    switch_probability: Rate | None = None
+    """Probability of `cutmix` for a batch where `mixup` is set too; null is 0.5."""
+    ema: Ema | None = None
+    """Keep, evaluate and measure an exponential moving average of the weights, not the weights themselves."""
+    accumulate: Count | None = None
+    """Parts of a batch whose gradients are summed before a step, so that one part at a time is in memory; divides
+    `batch_size`. Null is 1, the whole batch at once."""
+    stochastic_depth: Rate | None = None
+    """Rate at which a sample skips the last residual block in training, rising linearly from 0 at the first block:
+    `drop_path_rate` of a model of timm, or of a function of yours."""
     record_every: Count = 1
     """Epochs between two rows of the history, for which the test split is evaluated; the first and the last have rows
     always. More than 1 saves time where an epoch takes milliseconds."""
@@ -52,6 +67,11 @@ class Training(Closed):
     cuda_graph: Literal["auto", "required", "never"] = "auto"
     """Take steps on a GPU by one launch each, as replays of a CUDA graph: `auto` where the loss and the model allow it,
     `required` or an error, `never`."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples and their targets are mixed."""
+        return self.mixup is not None or self.cutmix is not None
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +98,12 @@ class Training(Closed):
         if self.precision == "tf32" and self.device == "cpu":
             message = "precision = tf32 needs device: cuda or auto; a CPU has float32 and bf16"
             raise PydanticCustomError("precision", message)
+        return self
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> Self:
+        if fault := fault_of(self):
+            raise PydanticCustomError("recipe", "{fault}", {"fault": fault})
         return self
 
     @model_validator(mode="after")

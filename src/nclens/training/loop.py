@@ -25,6 +25,7 @@ from nclens.training.graph import Recorder, Replayed, record_cuda_graph
 from nclens.training.history import STATISTICS
 from nclens.training.learning_rate import LrSchedule
 from nclens.training.optimizer import Optimizer, descent
+from nclens.training.recipe import Averaging, BatchLoss, Mixing, PerSample, accumulate
 from nclens.training.statistics import batch_statistics
 
 
@@ -32,23 +33,12 @@ class NonFiniteError(FloatingPointError):
     """The loss is infinite or not a number."""
 
 
-class Loss(Protocol):
+class Loss(BatchLoss, Protocol):
     """A loss that may change with the epoch, such as :class:`nclens.training.loss.TrainedLoss`."""
 
     @property
     def constants(self) -> Hashable:
         """What the loss depends on in this epoch beside its arguments; None if it changes from step to step."""
-
-    @property
-    def needs(self) -> Sequence[str]:
-        """What the loss gets by name beside logits, targets and inputs, see `parts_of`."""
-
-    def __call__(self, logits: Tensor, targets: Tensor, inputs: Tensor, **parts: Tensor) -> Tensor:
-        """Return one value per sample (N,), or their mean, of outputs (N, K) and class labels (N,) or targets (N, K).
-
-        `inputs` (N, ...) are the network's, augmentation included: a teacher sees the same. `parts` are what `needs`
-        names.
-        """
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepare for epoch 0, 1, ...; called before its first batch, and again when training resumes within it."""
@@ -111,6 +101,9 @@ class Settings:
         penalties: penalties of the unconstrained feature model, added to the loss; None for none.
         cuda_graph: take the steps on a GPU as replays of a CUDA graph, see `nclens.training.graph`: `auto` where that
             is possible, `required` or an error, `never`.
+        mixing: mixes the samples of each batch; None for none.
+        averaging: begins an average of a network's weights, which is evaluated and kept; None for none.
+        accumulate: parts of a batch whose gradients are summed before a step; divides `batch_size`.
     """
 
     epochs: int
@@ -124,6 +117,9 @@ class Settings:
     compile: bool = False
     penalties: "Penalties | None" = None
     cuda_graph: str = "auto"
+    mixing: Mixing | None = None
+    averaging: Callable[[Network], Averaging] | None = None
+    accumulate: int = 1
 
     def records(self, epoch: int) -> bool:
         """Return whether epoch 1, 2, ..., `epochs` is recorded in the history."""
@@ -144,6 +140,7 @@ class Trainer:
         step: completed steps of the current epoch.
         history: one dict per recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
         seconds: time spent in training steps, without evaluation.
+        average: the average of the network's weights; None where there is none.
         direct: why steps on a GPU are no replays of a CUDA graph; None where they are, and on a CPU.
     """
 
@@ -163,6 +160,10 @@ class Trainer:
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
             raise UnfitError("augmentation flip_crop needs images (C, H, W); rows allow only none")
+        if settings.batch_size % settings.accumulate:
+            raise ValueError(f"accumulate {settings.accumulate} does not divide batch_size {settings.batch_size}")
+        if settings.mixing is not None:
+            settings.mixing.check(train)
         if train.task != "regression":
             # Once, for all batches: checking the values of each would make a GPU wait at every step.
             for name, split in (("training", train), ("test", test)):
@@ -180,6 +181,7 @@ class Trainer:
         saved = network.state_dict().keys()
         self._unsaved = {name: value.clone() for name, value in network.named_buffers() if name not in saved}
         self.descent = descent(settings.optimizer, network)
+        self.average = None if settings.averaging is None else settings.averaging(network)
         self.augmentation = torch.Generator(self.device).manual_seed(derived_seed(seed, "augmentation"))
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -198,6 +200,11 @@ class Trainer:
         if self.direct is not None and settings.cuda_graph == "required":
             raise ValueError(f"training.cuda_graph is `required`, but {self.direct}; use `auto` or `never`")
         self._replayed = self._prepared(recorder) if recorder is not None and self.direct is None else None
+
+    @property
+    def measured(self) -> Network:
+        """The network that is evaluated and kept: that of the averaged weights where there is one."""
+        return self.network if self.average is None else self.average.network
 
     @property
     def steps_per_epoch(self) -> int:
@@ -228,6 +235,8 @@ class Trainer:
             self._index.copy_(batches[self.step])
             self._receive()
             self._take_step(factors[self.step], number)
+            if self.average is not None:
+                self.average.update()  # outside a recorded step: it counts in Python
             self.step += 1
             if stop():
                 self.seconds += time.monotonic() - begun
@@ -266,28 +275,55 @@ class Trainer:
     def _train(self, factor: float, record: bool) -> None:
         """Train on the batch of the samples `_index`, `factor` times the learning rate."""
         inputs, targets = self._batch(self._index)
-        logits, loss = objective(
-            self.network,
-            self.loss,
-            self.settings.penalties,
-            inputs,
-            targets,
-            precision=self.settings.precision,
-            backbone=self._backbone,
-        )
-        if not loss.requires_grad:
-            known = " or ".join(["the logits", *(f"`{name}`" for name in self.loss.needs)])
-            raise ValueError(f"the loss does not depend on {known}: it has no gradient")
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
+        loss: BatchLoss = self.loss
+        statistics = batch_statistics
+        if self.settings.mixing is not None:
+            seed = derived_seed(self.seed, "mixing", self.epoch + 1, self.step)
+            mixed = self.settings.mixing(inputs, targets, seed)
+            inputs, targets, loss, statistics = mixed.inputs, mixed.targets, mixed.loss(self.loss), mixed.statistics
+        logits, value = self._descend(loss, inputs, targets)
         with torch.no_grad():
             if self.settings.clip_gradient_norm is not None:
                 clip_grad_norm_(self.parameters, self.settings.clip_gradient_norm)
             self.descent.step(factor)
             if record:
                 # Summed on the device: reading a value would synchronise at every step.
-                self._sums += torch.stack([loss, *batch_statistics(self.train_split.task, logits, targets)])
+                self._sums += torch.stack([value, *statistics(self.train_split.task, logits, targets)])
+
+    def _descend(self, loss: BatchLoss, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Set the gradients of the objective on a batch; return its logits and the objective's value."""
+        parts = self.settings.accumulate
+        if parts == 1:
+            logits, value = self._objective(loss, inputs, targets)
+            self._forget_gradients()
+            value.backward()
+            return logits, value
+        self._forget_gradients()
+        if self.train_split.task == "sequences":  # each has another number of targets
+            pieces = [self._batch(index) for index in self._index.chunk(parts)]
+        else:
+            pieces = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
+        return accumulate(partial(self._objective, PerSample(loss)), pieces)
+
+    def _objective(self, loss: BatchLoss, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        settings = self.settings
+        logits, value = objective(
+            self.network,
+            loss,
+            settings.penalties,
+            inputs,
+            targets,
+            precision=settings.precision,
+            backbone=self._backbone,
+        )
+        if not value.requires_grad:
+            known = " or ".join(["the logits", *(f"`{name}`" for name in loss.needs)])
+            raise ValueError(f"the loss does not depend on {known}: it has no gradient")
+        return logits, value
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's inputs and the targets of a batch."""
@@ -331,7 +367,7 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings
         return evaluate(
-            self.network, self.loss, self.test_split, penalties=settings.penalties, precision=settings.precision
+            self.measured, self.loss, self.test_split, penalties=settings.penalties, precision=settings.precision
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -340,6 +376,8 @@ class Trainer:
         steps, options = self.descent.state()
         tensors |= {f"optimizer.{name}": value for name, value in steps.items()}
         tensors |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state().items()}
         tensors |= {"random.cpu": torch.get_rng_state(), "random.augmentation": self.augmentation.get_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -355,6 +393,8 @@ class Trainer:
 
         self.network.load_state_dict(part("network."))
         self.loss.load_state_dict(part("loss."))
+        if self.average is not None:
+            self.average.load(part("average."))
         self.descent.load(part("optimizer."), values["optimizer"])
         self._sums.copy_(tensors["sums"])
         self._arriving = None
@@ -372,6 +412,8 @@ def _why_direct(settings: Settings, loss: Loss, task: str) -> str | None:
         return "each batch of sequences has another number of tokens"
     if settings.cuda_graph == "never":
         return "cuda_graph is `never`"
+    if settings.mixing is not None:
+        return "mixup and cutmix draw another share at each step"
     if settings.compile:
         return "compile is true, which plans the launches itself"
     if not settings.optimizer.is_sgd:
@@ -385,7 +427,7 @@ def _why_direct(settings: Settings, loss: Loss, task: str) -> str | None:
 
 def objective(
     network: Network,
-    loss: Loss,
+    loss: BatchLoss,
     penalties: Penalties | None,
     inputs: Tensor,
     targets: Tensor,

@@ -70,7 +70,8 @@ def training_needs(spec: Train, manifest: Path, records: Iterable[Path]) -> Need
         per_epoch += _operations(spec.teacher.model, data)[0] * (samples + evaluated)
     seconds = training.epochs * per_epoch / (1e9 * _rate(training.device))
     # Kept for the backward pass: about a byte for every hundred operations.
-    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * training.batch_size
+    at_once = training.batch_size // ((training.recipe and training.recipe.accumulate) or 1)
+    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * at_once
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
 
 

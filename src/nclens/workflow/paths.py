@@ -214,6 +214,11 @@ class StudyFolder:
         return self.root / "claims.md"
 
     @property
+    def judged(self) -> Path:
+        """What judged: version, digest of the code, git revision."""
+        return self.root / "judged.json"
+
+    @property
     def losses(self) -> Path:
         """The losses side by side."""
         return self.root / "tables" / "losses.csv"
@@ -232,6 +237,28 @@ class StudyFolder:
     def record(self) -> Path:
         """What MLflow holds of the study."""
         return self.root / RECORD
+
+
+@dataclass(frozen=True)
+class AtlasFolder:
+    """The folder that an atlas of studies is written to."""
+
+    root: Path
+
+    @property
+    def page(self) -> Path:
+        """Every claim over all studies."""
+        return self.root / "atlas.html"
+
+    @property
+    def table(self) -> Path:
+        """The same as a table."""
+        return self.root / "atlas.csv"
+
+    @property
+    def log(self) -> Path:
+        """What the rule `atlas` printed."""
+        return self.root / "atlas.log"
 
 
 def is_judged(folder: StudyFolder) -> bool:

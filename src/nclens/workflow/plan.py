@@ -10,6 +10,7 @@ from typing import Any
 
 from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
+from nclens.study.recipes import recipe
 from nclens.study.streams import is_streamed
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
@@ -191,8 +192,8 @@ class Plan:
         """Return every file that the study promises: a missing one is made again."""
         folder = self.folder
         return [
-            *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.report, folder.losses),
-            folder.record,
+            *(folder.resolved, folder.metrics, folder.claims, folder.claims_page, folder.judged),
+            *(folder.report, folder.losses, folder.record),
             *self.of_all(self._promised_of),
             *self.theory(),
             *self.figures(),
@@ -272,6 +273,8 @@ class Plan:
         used = [self.experiment(network) for network in self._networks(stage, run)] if run else []
         modules |= {"nclens.models.preprocessing" for entry in used if getattr(entry, "preprocessing", None)}
         entries = self._entries(stage, run) if run else self._of_study(stage)
+        if stage == "train" and run and (chosen := recipe(self.study.trained(run.experiment).training)):
+            modules |= set(specs.Recipe(**chosen).modules)
         modules |= {"nclens.models.cosine" for entry, _ in entries if getattr(entry, "head", None) == "cosine"}
         if run and stage in ("train", "ingest", "extract", "probe"):
             read = [run.dataset, *(self.study.transfer_datasets(run.experiment) if stage == "probe" else ())]

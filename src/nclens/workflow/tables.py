@@ -112,6 +112,24 @@ LOSSES = Table(
         **{"mean": NUMBER, "low": NUMBER, "high": NUMBER, "seeds": WHOLE, "best": TRUTH},
     },
 )
+#: The version of the layout of an atlas, in its column `layout`; another one for other columns.
+ATLAS_LAYOUT = "1"
+#: atlas.csv, a row a claim on a pair of losses in a study, with the numbers of its main measure; a study without
+#: verdicts has one row, whose columns from `claim` on are empty. Numbers may be missing.
+ATLAS = Table(
+    "atlas",
+    {
+        **{"study": NAME, "title": NAME, "status": NAME, "lacks": NAME, "origin": NAME, "link": NAME},
+        **{"version": NAME, "code": NAME, "commit": NAME, "layout": NAME},
+        **{"claim": NAME, "paper": NAME, "statement": NAME, **OF_EXPERIMENT, "data": NAME, "source": NAME},
+        **{"train": NUMBER, "test": NUMBER, "altered": NAME, "optimizer": NAME},
+        **{"baseline": NAME, "baseline_label": NAME, "baseline_settings": NAME},
+        **{"loss": NAME, "loss_label": NAME, "loss_settings": NAME, "quantity": NAME, "measure": NAME},
+        **{key: kind for key, kind in CLAIMS.columns.items() if key in ("effect", "low", "high", "unit", "null")},
+        **{"standard_error": NUMBER, "seeds": NUMBER, "verdict": NAME, "note": NAME},
+        **{"scale": NAME, "reason": NAME, "margin": NUMBER, "smallest": NUMBER, "p": NUMBER, "p_holm": NUMBER},
+    },
+)
 
 
 def read(
@@ -156,13 +174,27 @@ def read_rows(table: Table, path: Path) -> list[dict[str, str]]:
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, lacking = parsed(table, file)
     except FileNotFoundError:
         raise missing(path, table.made_by) from None
-    if lacking := [name for name in table.columns if name not in (reader.fieldnames or ())]:
+    except csv.Error as error:
+        raise damaged(path, table.made_by, str(error)) from None
+    if lacking:
         raise damaged(path, table.made_by, f"it lacks the columns {', '.join(lacking)}")
     return rows
+
+
+def parsed(table: Table, lines: Iterable[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the rows of a CSV table as text, column -> cell, and the columns that it lacks, as an older one may.
+
+    A cell that a row lacks at its end is empty.
+
+    Raises:
+        csv.Error: the lines are no CSV.
+    """
+    reader = csv.DictReader(lines, restval="")
+    rows = list(reader)
+    return rows, [name for name in table.columns if name not in (reader.fieldnames or ())]
 
 
 def write(table: Table, path: Path, content: "pd.DataFrame") -> None:

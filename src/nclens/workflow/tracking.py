@@ -255,6 +255,9 @@ def _make_database(path: Path) -> None:
         engine.dispose()
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
+    for ending in ("-wal", "-shm"):
+        # Of a database that was deleted alone: SQLite would take them for this one's.
+        path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
     unfinished.rename(path)
 
 

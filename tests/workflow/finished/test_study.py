@@ -98,6 +98,7 @@ def test_experiments_and_runs_are_listed(study, other, digits):
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 def test_a_figure_is_that_of_the_workflow(study, digits, tmp_path):
     of, (experiment,) = StudyFolder(digits), specs.draw(study.checked).experiments
     shutil.copytree(digits, tmp_path, dirs_exist_ok=True)

@@ -136,6 +136,7 @@ def read(folder):
     return history, config, run
 
 
+@pytest.mark.lengthy
 def test_wandb_has_each_run_and_the_study_once(study, expected, wandb, tmp_path):
     ids = study.to_wandb()
     folders = {path.name.rsplit("-", 1)[1]: path for path in (tmp_path / "wandb").glob("offline-run-*")}

@@ -8,7 +8,8 @@ from nclens.claims import CLAIMS
 from nclens.report import CLAIM_COLUMNS
 from nclens.report.text import number
 from nclens.workflow import specs
-from nclens.workflow.files import FileError
+from nclens.workflow.files import FileError, read_json
+from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.stages.judge import judge
 from tests.claims.simulate import simulate_metrics, simulate_theory
 from tests.claims.simulate_regression import DECAYS, simulate_regression
@@ -329,6 +330,12 @@ def test_same_inputs_same_bytes(inputs):
     run(inputs, MAIN)
     assert [(inputs / name).read_bytes() for name in ("claims.csv", "claims.md")] == first
     assert sorted(path.name for path in inputs.iterdir()) == ["claims.csv", "claims.md", "metrics.parquet", "ufm.csv"]
+
+
+def test_what_judged_is_recorded(inputs):
+    run(inputs, MAIN, record=inputs / "judged.json", code="ab12")
+    found = read_json(inputs / "judged.json", "judge")
+    assert found == {"version": versions()["nclens"], "code": "ab12", "git_revision": git_revision()}
 
 
 @pytest.mark.parametrize(("name", "rule"), [("metrics.parquet", "collect"), ("ufm.csv", "theory")])

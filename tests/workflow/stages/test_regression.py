@@ -16,6 +16,8 @@ from nclens.workflow.paths import path_of
 from nclens.workflow.stages import collect, extract, measure, predict, prepare, theory, track, train
 from tests.process import nclens
 
+pytestmark = pytest.mark.lengthy
+
 OWN = """
 import numpy as np
 

@@ -45,11 +45,11 @@ def _settings(
             yield _capital(key), str(len(found) if isinstance(found, Sequence) else found)
     for key in ("imbalance", "label_noise"):
         if chosen := manifest.get(key):
-            yield _capital(_said(key)), _entry(chosen)
+            yield _capital(_said(key)), entry_text(chosen)
     for model in dict.fromkeys(entry.network_of(loss) for loss in entry.losses):
-        yield f"Network {model}", _entry(resolved["models"].get(model, {"name": model}))
+        yield f"Network {model}", entry_text(resolved["models"].get(model, {"name": model}))
     for loss in entry.losses:
-        yield f"Loss {study.label(loss)}", _entry(resolved["losses"].get(loss, {"name": "of another study"}))
+        yield f"Loss {study.label(loss)}", entry_text(resolved["losses"].get(loss, {"name": "of another study"}))
     yield "Seeds", ", ".join(map(str, entry.seeds))
     for key, value in (written.get("training") or {}).items():
         if key not in OF_MACHINE and (text := _text(value)):
@@ -58,7 +58,7 @@ def _settings(
     yield "Snapshots", str(len(epochs)) + (f", from epoch {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "")
 
 
-def _entry(entry: Mapping[str, Any]) -> str:
+def entry_text(entry: Mapping[str, Any]) -> str:
     """Return what an entry is: its name, kind or function, and its arguments."""
     what = next((as_text(entry[key]) for key in ("name", "kind", "function") if entry.get(key)), "")
     more = _arguments({key: value for key, value in entry.items() if key not in NAMES})
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return ON if value else ""
     if isinstance(value, Mapping):
-        return _entry(value)
+        return entry_text(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     if isinstance(value, int):

@@ -30,7 +30,9 @@ from nclens.workflow.specs.of_study import (
     user_places,
 )
 from nclens.workflow.specs.steps import (
+    AVERAGING,
     LOSS_AFTER,
+    MIXING,
     PREPROCESSED,
     Arcs,
     Call,
@@ -63,6 +65,7 @@ from nclens.workflow.specs.steps import (
     Prepare,
     Probe,
     ProbeRun,
+    Recipe,
     Report,
     ReportExperiment,
     Resolve,
@@ -88,7 +91,9 @@ from nclens.workflow.specs.steps import (
 from nclens.workflow.specs.text import decode, encode, flat, plain
 
 __all__ = [
+    "AVERAGING",
     "LOSS_AFTER",
+    "MIXING",
     "PREPROCESSED",
     "Arcs",
     "Call",
@@ -121,6 +126,7 @@ __all__ = [
     "Prepare",
     "Probe",
     "ProbeRun",
+    "Recipe",
     "Report",
     "ReportExperiment",
     "Resolve",

@@ -122,7 +122,7 @@ def train(study: "Study", run: "Run") -> Train:
     experiment = study.trained(run.experiment)
     return Train(
         dataset=run.dataset,
-        model=_model(study, experiment.model_of(run.loss)),
+        model=_trained_model(study, run),
         loss=_loss(study, run.loss),
         seed=run.seed,
         training=_training(study, run.experiment, run.loss),
@@ -134,8 +134,11 @@ def train(study: "Study", run: "Run") -> Train:
 
 def _training(study: "Study", experiment: str, loss: str) -> Training:
     """Return how the runs of an experiment and loss are trained."""
+    from nclens.study.recipes import OPTIONS, recipe
+
     chosen = study.trained(experiment)
-    training = _dumped(chosen.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule"})
+    training = _dumped(chosen.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule", *OPTIONS})
+    training["recipe"] = recipe(chosen.training)
     training["optimizer"] = study.optimizer(chosen, loss).specification()
     training["lr_schedule"] = study.lr_schedule(chosen, loss).specification()
     return decoded(Training, training)
@@ -633,6 +636,17 @@ def _network(study: "Study", run: "Run") -> Entry | None:
 def _model(study: "Study", name: str) -> Entry:
     entry = study.models[name]
     return Entry(entry=name, **_parts(_dumped(entry, leave_out={"dim", *getattr(entry, "unused", ())})))
+
+
+def _trained_model(study: "Study", run: "Run") -> Entry:
+    """Return a run's model as it is trained: with stochastic depth, which no later step has."""
+    experiment = study.trained(run.experiment)
+    entry, rate = _model(study, experiment.model_of(run.loss)), experiment.training.stochastic_depth
+    if rate is None:
+        return entry
+    given = entry.arguments if entry.function else entry.arguments["parameters"]
+    given = {**given, "drop_path_rate": rate}
+    return dataclasses.replace(entry, arguments=given if entry.function else {**entry.arguments, "parameters": given})
 
 
 def _loss(study: "Study", name: str) -> Loss:

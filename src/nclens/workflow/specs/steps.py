@@ -9,6 +9,12 @@ PREPROCESSED = "preprocessed"
 #: The function that a probe of the trained loss gets it by.
 LOSS_AFTER = "nclens.workflow.build.losses:loss_after"
 
+#: The modules that a training with mixed samples, and one with averaged weights, find by name.
+MIXING, AVERAGING = "nclens.training.mixing", "nclens.training.averaging"
+
+#: Fields that are in the text of a specification only where they are set, so that other runs keep their identity.
+LEFT_OUT = frozenset({"recipe"})
+
 # --- what several steps share ----------------------------------------------------------------------------------------
 
 
@@ -150,8 +156,36 @@ class LrSchedule:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """Options of a training; None for those that are not set.
+
+    `mixup` and `cutmix` are the alpha of each, `switch_probability` that of cutmix where there are both, `ema` the
+    decay of the averaged weights, `accumulate` the parts of a batch.
+    """
+
+    mixup: float | None = None
+    cutmix: float | None = None
+    switch_probability: float = 0.5
+    ema: float | None = None
+    accumulate: int | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples are mixed."""
+        return self.mixup is not None or self.cutmix is not None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that a training finds by name."""
+        return (*((MIXING,) if self.mixes else ()), *((AVERAGING,) if self.ema is not None else ()))
+
+
+@dataclass(frozen=True)
 class Training:
-    """How a run is trained; see `nclens.study.training.Training`."""
+    """How a run is trained; see `nclens.study.training.Training`.
+
+    `recipe` is None where no option is set, and then left out of the text: see `LEFT_OUT`.
+    """
 
     epochs: int
     batch_size: int
@@ -165,6 +199,7 @@ class Training:
     compile: bool
     deterministic: bool
     cuda_graph: str
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)

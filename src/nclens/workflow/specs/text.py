@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from nclens.workflow.specs.steps import Entry
+from nclens.workflow.specs.steps import LEFT_OUT, Entry
 
 T = TypeVar("T")
 
@@ -27,7 +27,11 @@ def encode(spec: Any) -> str:
 
 def plain(spec: Any) -> dict[str, Any]:
     """Return a specification as plain data: mappings, lists, texts and numbers."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    return json.loads(json.dumps(dataclasses.asdict(spec, dict_factory=_fields)))
+
+
+def _fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if not (name in LEFT_OUT and value is None)}
 
 
 def decode(kind: type[T], text: str) -> T:

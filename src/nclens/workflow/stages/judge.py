@@ -20,7 +20,8 @@ from nclens.claims import (
 from nclens.report.markdown import verdicts_page
 from nclens.workflow import tables
 from nclens.workflow.build.claims import build_claim
-from nclens.workflow.files import write_text
+from nclens.workflow.files import write_json, write_text
+from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Judge, JudgeExperiment
 
 #: The columns that the claims read, by table.
@@ -40,6 +41,8 @@ def judge(
     dynamics: Path | None = None,
     predictions: Path | None = None,
     nc0: Path | None = None,
+    record: Path | None = None,
+    code: str = "",
 ) -> None:
     """Write the verdicts as a table and as a page.
 
@@ -55,6 +58,8 @@ def judge(
         dynamics: R/theory/dynamics.csv; without it the speed of descents is not judged.
         predictions: R/theory/predictions.csv; without it, and where it has no rows, predictions are not judged.
         nc0: R/theory/nc0.csv; likewise for the law of NC0.
+        record: R/judged.json, what judged: `version` of nclens, digest of its `code`, `git_revision`.
+        code: the digest.
 
     Raises:
         FileError: an input is missing or damaged, or an output cannot be written; names the file.
@@ -110,6 +115,8 @@ def judge(
     tables.write(tables.CLAIMS, claims_csv, claims_table(rows))
     labels = {item.experiment: item.labels for item in spec.experiments}
     write_text(claims_md, verdicts_page(rows, idle, labels, {**CLAIMS, **own}))
+    if record is not None:
+        write_json(record, {"version": versions().get("nclens", ""), "code": code, "git_revision": git_revision()})
 
 
 def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:

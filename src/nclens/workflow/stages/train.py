@@ -32,6 +32,7 @@ from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.lr_schedules import build_lr_schedule
 from nclens.workflow.build.models import network_of
 from nclens.workflow.build.optimizers import build_optimizer
+from nclens.workflow.build.recipes import build_recipe, taught_by
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
@@ -114,7 +115,7 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
     if spec.teacher is not None:
         network = _network(spec.teacher.model, manifest, device)
         read_weights(network, _snapshots(spec.teacher, run), spec.teacher.epoch)
-        teacher = as_teacher(network, spec.training.precision)
+        teacher = taught_by(spec.training.recipe, as_teacher(network, spec.training.precision))
     # Behind the teacher, so that a student begins as the same network does alone.
     torch.manual_seed(derived_seed(spec.seed, "weights"))
     network = _network(spec.model, manifest, device)
@@ -124,6 +125,7 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
         # What such a function does in Python would happen in the recorded step alone.
         chosen["cuda_graph"] = "never"
     chosen["optimizer"] = build_optimizer(spec.training.optimizer)
+    chosen |= build_recipe(spec.training.recipe)
     chosen["lr_schedule"] = build_lr_schedule(spec.training.lr_schedule)
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
     loss = build_loss(spec.loss, spec.training.epochs, teacher, manifest.get("train_counts"))
@@ -218,7 +220,7 @@ def _train_to_the_end(
 
 
 def _write_snapshot(trainer: Trainer, work: RunFolder, write: Callable[..., object]) -> None:
-    write(work.snapshot(trainer.epoch), _copied(trainer.network.state_dict()))
+    write(work.snapshot(trainer.epoch), _copied(trainer.measured.state_dict()))
 
 
 def _write_checkpoint(
@@ -275,7 +277,7 @@ def _publish(
             "data_sha256": manifest["sha256"],
             "parameters": sum(value.numel() for value in trainer.parameters if value.requires_grad),
             "dim": trainer.network.head.in_features,
-            **_not_its_own(trainer.network),
+            **_not_its_own(trainer.network, averaged=trainer.average is not None),
             "steps": steps,
             "wall_time": seconds,
             # Of training steps alone; evaluation and writing are in the wall time.
@@ -288,11 +290,13 @@ def _publish(
     )
 
 
-def _not_its_own(network: Network) -> dict[str, str]:
+def _not_its_own(network: Network, averaged: bool = False) -> dict[str, str]:
     """Return why steps do not move the classifier's weight by its own gradient, as `classifier`; nothing if they do.
 
     It is outside the premise of the law of NC0 then (`nclens.ufm.nc0`).
     """
+    if averaged:
+        return {"classifier": "its weight is an average over the steps"}
     weight = network.head._parameters.get("weight")
     uses = [name for name, one in network.named_parameters(remove_duplicate=False) if one is weight]
     if weight is None:
