@@ -33,16 +33,12 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-# In the environment, because neither changes a result: how often a run is saved, and where raw data lie.
-os.environ |= {
-    "NCLENS_CHECKPOINT_MINUTES": str(STUDY.checkpoint_minutes),
-    "NCLENS_DATA_DIR": STUDY.data_dir,
-}
+PLAN = Plan(STUDY)
+os.environ |= PLAN.environment
 # As many slots of the GPUs as the profile lets jobs have at a time.
 if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
     os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
 
-PLAN = Plan(STUDY)
 ENDING = Ending(workflow, PLAN)
 R = PLAN.folder
 RUN = R.run("{run}")

@@ -59,6 +59,9 @@ FITTING = {
         "test_per_class": 5,
     },
     "a data set of Hugging Face": {"source": "huggingface", "path": "saved"},
+    "a stream": {"source": "imagefolder", "path": "pets", "storage": "stream", "image_size": 32, "workers": 0},
+    "shards": {"source": "shards", "path": "s", "train_shards": "train-{000..009}.tar", "test": 0.1, "image_size": 32},
+    "ImageNet": {"source": "imagenet", "path": "imagenet", "rand_augment": {}, "validation": 0.01},
 }
 
 
@@ -100,6 +103,34 @@ MISTAKES = {
     "a deviation of zero": (
         cifar(normalisation={"mean": [0.5] * 3, "std": [0.5, 0.5, 0]}),
         ["normalisation.std.2 = 0", "greater than 0"],
+    ),
+    "a stream of no size": (
+        {"source": "imagefolder", "path": "mine", "storage": "stream"},
+        ["datasets.mine: storage = stream needs `image_size`, in pixels, as 224"],
+    ),
+    "a centre larger than the image": (
+        {"source": "imagefolder", "path": "mine", "storage": "stream", "image_size": 224, "resize_size": 200},
+        ["datasets.mine: resize_size = 200: must be at least image_size = 224"],
+    ),
+    "a key of a stream without one": (
+        {"source": "imagefolder", "path": "mine", "rand_augment": {"num_ops": 1}},
+        ["datasets.mine: `rand_augment` is of `storage: stream`, and the storage is tensors"],
+    ),
+    "a crop of more than the image": (
+        {"source": "imagenet", "path": "mine", "random_resized_crop": {"scale": [0.5, 1.5]}},
+        ["datasets.mine.random_resized_crop: scale = [0.5, 1.5]: must be two numbers, the smaller first, at most 1"],
+    ),
+    "a magnitude beyond the bins": (
+        {"source": "imagenet", "path": "mine", "rand_augment": {"magnitude": 31}},
+        ["datasets.mine.rand_augment: magnitude = 31: must be below num_magnitude_bins = 31"],
+    ),
+    "shards without a test split": (
+        {"source": "shards", "path": "mine", "train_shards": "*.tar", "image_size": 32},
+        ["datasets.mine: needs a test split: `test_shards`, `test`, a share as 0.2"],
+    ),
+    "two test splits of shards": (
+        {"source": "shards", "path": "m", "train_shards": "a*", "test_shards": "b*", "test": 0.2, "image_size": 32},
+        ["datasets.mine: `test` and `test_shards` are two splits of one name"],
     ),
     "a test folder elsewhere": (
         {"source": "imagefolder", "path": "mine", "test_folder": "../val"},
@@ -339,3 +370,27 @@ def test_a_data_dir_that_is_a_file_is_refused(raw_study, tmp_path):
 def test_reading_the_configuration_imports_neither_torch_nor_torchvision():
     code = "import sys, nclens.study; sys.exit(bool({'torch', 'torchvision'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_stream_is_not_augmented_twice(raw_study):
+    entry = {"source": "imagefolder", "path": "pets", "storage": "stream", "image_size": 32}
+    with pytest.raises(
+        ConfigError, match=r"training.augmentation = flip_crop: a stream is augmented where it is decoded"
+    ):
+        study_of(raw_study, entry, augmentation="flip_crop")
+
+
+def test_workers_are_no_part_of_what_is_prepared_and_a_stream_has_a_table_of_its_own(raw_study):
+    entry = {"source": "imagefolder", "path": "pets", "image_size": 32}
+    stored = specs.prepare(study_of(raw_study, entry), "mine").arguments
+    assert set(stored) == {
+        *("source", "channels", "image_size", "normalisation", "split_seed", "test_folder"),
+        *("train_per_class", "test_per_class"),
+    }
+    few, many = (
+        specs.prepare(study_of(raw_study, entry | {"storage": "stream", "workers": workers}), "mine").arguments
+        for workers in (0, 9)
+    )
+    assert few == many
+    assert set(few) - set(stored) == {"stream"}
+    assert few["stream"]["rand_augment"] is None

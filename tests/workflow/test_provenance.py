@@ -392,6 +392,25 @@ def test_a_source_of_data_counts_for_its_own_data_only(package):
         assert prepared_again(append(fetching, "\n\nMORE = 1\n")) == set()
 
 
+def test_the_code_of_streams_counts_for_streams_only(raw_study, package):
+    stream = {"source": "imagefolder", "path": "pets", "storage": "stream", "image_size": 32}
+    raw_study["datasets"]["pets"] = stream
+    raw_study["experiments"]["pets"] = raw_study["experiments"]["smoke"] | {"dataset": "pets"}
+
+    def codes():
+        _forget()
+        plan = Plan(load_study(raw_study))
+        runs = {run.dataset: run for run in plan.study.runs()}
+        made = {(stage, name): plan.code(stage, run) for name, run in runs.items() for stage in ("train", "extract")}
+        return made | {("prepare", name): plan.data_code(name) for name in runs}
+
+    before = codes()
+    append(package / "data" / "stream.py", "\n\nMORE = 1\n")()
+    after = codes()
+    changed = {step for step in before if before[step] != after[step]}
+    assert changed == {(stage, "pets") for stage in ("prepare", "train", "extract")}
+
+
 def test_a_template_changes_the_page_only(package):
     template = next((package / "report" / "templates").glob("*.j2"))
     assert changed_by(append(template, "more")) == {"report"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nclens.study import ConfigError, load_study
-from nclens.study.datasets import Arrays, CustomData, HuggingFace, ImageFolder
+from nclens.study.datasets import Arrays, CustomData, HuggingFace, ImageFolder, ImageNet, Shards
 from nclens.study.fields import Custom
 from nclens.study.regression_data import Rollouts
 from nclens.workflow import specs, user_files
@@ -427,12 +427,17 @@ def test_every_path_of_the_configuration_is_watched():
         for key, field in kind.model_fields.items()
         if any(word in (field.description or "") for word in ("file", "folder", "below `data_dir`"))
     }
-    watched = {(kind.__name__, "path") for kind in (Arrays, HuggingFace, ImageFolder, Rollouts)}
+    watched = {(kind.__name__, "path") for kind in (Arrays, HuggingFace, ImageFolder, ImageNet, Rollouts, Shards)}
     watched |= {("Table", key) for key in PATHS[:3]} | {("ParallelText", key) for key in PATHS[4:]}
     watched |= {("ImageTable", key) for key in ("path", "table_path")}
     watched |= {(kind.__name__, key) for kind in (Custom, CustomData) for key in ("file", "files", "function")}
     elsewhere = {(kind.__name__, "sha256") for kind in (Arrays, Rollouts)} | {("ImageFolder", "test_folder")}
     elsewhere |= {("ImageTable", "image")}  # a column
+    elsewhere |= {
+        (kind.__name__, key) for kind in (ImageFolder, ImageNet, Shards) for key in ("skip_damaged", "checksum")
+    }
+    # Below `path`.
+    elsewhere |= {("ImageFolder", "storage"), ("Shards", "train_shards"), ("Shards", "class_names")}
     assert named - elsewhere == watched
 
 

@@ -75,6 +75,15 @@ class Splits(ABC):
         """The manifest's entries about the targets."""
 
     @property
+    def input_shape(self) -> list[int]:
+        """Shape (C, H, W) or (F,) of an input as the network takes it."""
+        return list(self.train_inputs.shape[1:])
+
+    def first_inputs(self, count: int) -> Tensor:
+        """Return the stored inputs of the first training samples (count, ...)."""
+        return self.train_inputs[:count]
+
+    @property
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training inputs, by `channel_statistics`."""
         return channel_statistics(self.train_inputs)

@@ -1,8 +1,9 @@
 """Image files in one folder per class."""
 
 import filecmp
+import importlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ def load(
     split_seed: int,
     test: float | None = None,
     validation: float | None = None,
+    stream: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Return the images below a folder as uint8 (N, C, H, W); classes are numbered in alphabetical order.
+
+    With `stream` the images stay in their files, see `nclens.data.stream_dataset.stream_dataset`.
 
     The folder contains `train/` and a test folder, each with one folder per class; or the class folders themselves,
     which are then split at random, by shares of each class or into `train_per_class` and `test_per_class` images per
@@ -51,6 +55,7 @@ def load(
             is given.
         split_seed: seed of the random choice of images.
         test, validation: shares of each class, as in `nclens.data.shares.draw`.
+        stream: further keys of a stream's entry, or None.
 
     Raises:
         ValueError: the folder is missing or has another layout, a class has too few images, two splits are the same
@@ -72,23 +77,29 @@ def load(
         for split, listed in splits.items()
     }
     wanted = Wanted(train_per_class, test_per_class, split_seed, test, validation)
+    facts = {f"{split}_folder": Path(listed.root).name for split, listed in splits.items() if split != "train"}
+    source = f"image files of the folder {path}"
+    if stream is not None:
+        prefix = len(str(root)) + 1
+        names = [file[prefix:] for listed in splits.values() for file, _ in listed.samples]
+        stream = {**stream, "image_size": image_size, "channels": channels, "plain": False}
+        # By name, so that its code counts for streams alone.
+        streamed = importlib.import_module("nclens.data.stream_dataset").of_folder
+        return streamed(raw, root, names, pools, classes, wanted, stream, source=source, facts=facts)
     fields: dict[str, Any] = {}
     for split, (of, index) in draw(pools, wanted, classes, str(root)).items():
         samples, where = splits[of].samples, splits[of].root
         pictures = (read_image(samples[position][0]) for position in index.tolist())
         fields[f"{split}_inputs"] = stack_images(pictures, len(index), image_size, channels, where)
         fields[f"{split}_targets"] = pools[of][index]
-    facts = {f"{split}_folder": Path(listed.root).name for split, listed in splits.items() if split != "train"}
-    return Dataset(
-        **fields, classes=classes, source=f"image files of the folder {path}", facts={**facts, **wanted.facts}
-    )
+    return Dataset(**fields, classes=classes, source=source, facts={**facts, **wanted.facts})
 
 
 def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> dict[str, Any]:
     """Return the lists of images by split: `train` alone without a folder `train/`, else perhaps `test` and `val`."""
     if not (root / "train").is_dir():
         _refuse_splits_as_classes(root, chosen)
-        return {"train": _listed(root, raw)}
+        return {"train": listed_images(root, raw)}
     folders = {"train": root / "train"}
     if with_test or chosen is not None or (root / "test").is_dir():
         folders["test"] = _test_folder(root, chosen)
@@ -97,7 +108,7 @@ def _splits(root: Path, chosen: str | None, with_test: bool, raw: RawData) -> di
     if taken not in VAL_FOLDERS and (found := _first_with_classes(root, VAL_FOLDERS)):
         folders["val"] = found
         raw.say(f"the validation split is {found}")
-    splits = {split: _listed(folder, raw) for split, folder in folders.items()}
+    splits = {split: listed_images(folder, raw) for split, folder in folders.items()}
     for split, listed in splits.items():
         if alone := set(listed.classes) - set(splits["train"].classes):
             raise ValueError(
@@ -152,7 +163,7 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
     )
 
 
-def _listed(folder: Path, raw: RawData) -> Any:
+def listed_images(folder: Path, raw: RawData) -> Any:
     """Return torchvision's list of a folder's images and classes; other files are logged and left out."""
     datasets = import_torchvision().datasets
     others: list[str] = []

@@ -1,5 +1,6 @@
 """Place a prepared data set on a device, and read what it has beside its splits."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ from nclens.data.tensors import Split
 
 
 def place_split(tensors: dict[str, Tensor], manifest: dict[str, Any], device: torch.device, name: str) -> Split:
-    """Return the split of a name (`nclens.data.tasks.split_names`) on a device; its `tensors` are taken out."""
+    """Return the split of a name (`nclens.data.tasks.split_names`) on a device; its `tensors` are taken out.
+
+    Of a stream the images stay in their files, below `root` of the manifest, and `workers` processes read them.
+
+    Raises:
+        OSError: a file of a stream has changed since the data were prepared; names it.
+    """
+    if "stream" in tensors:
+        # By name, so that its code counts for streams alone.
+        return importlib.import_module("nclens.data.stream").place(tensors, manifest, device, name)
     # Popped, so that no split is held in memory in two layouts.
     return Split.place(
         tensors.pop(f"{name}.inputs"),

@@ -1,5 +1,9 @@
-"""Batches without a data loader: each split is one tensor on the device, indexed by batch."""
+"""Batches without a data loader: each split is one tensor on the device, indexed by batch.
 
+Images that stay in their files are a split too, :class:`nclens.data.stream.StreamSplit`.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -38,17 +42,11 @@ class Split:
         """Move a split to the device; `mean` and `std` are per channel of images scaled to [0, 1], or per column."""
         scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
         layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
-
-        def placed(values: list[float]) -> Tensor:
-            # A value for each pixel: channels-last, one for each channel would be broadcast three numbers at a time.
-            channels = (torch.tensor(values) * scale).reshape(1, -1, *[1] * (inputs.ndim - 2))
-            return channels.expand(1, *inputs.shape[1:]).contiguous(memory_format=layout).to(device)
-
         return cls(
             inputs=inputs.contiguous(memory_format=layout).to(device),
             targets=targets.to(device),
-            mean=placed(mean),
-            std=placed(std),
+            mean=of_each_value(mean, inputs.shape[1:], scale, device),
+            std=of_each_value(std, inputs.shape[1:], scale, device),
             task=task,
         )
 
@@ -77,12 +75,36 @@ class Split:
             taken = taken.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return taken, self.of_samples(self.targets.index_select(0, index))
 
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the normalised inputs of `size` samples at a time, in order, with the targets of their samples."""
+        for start in range(0, len(self), size):
+            targets = self.of_samples(self.targets[start : start + size])
+            yield self.normalise(self.inputs[start : start + size]), targets
+
+    def arriving(self, batches: Tensor, seed: int) -> Iterator[Tensor] | None:
+        """Return the stored inputs of batches of indices (S, B), where they are not in memory; here None.
+
+        A :class:`nclens.data.stream.StreamSplit` draws the augmentation of each sample by `seed`, that of the epoch.
+        """
+        return None
+
     def normalise(self, stored: Tensor) -> Tensor:
         """Return stored values as float32 network inputs, (x - mean) / std; tokens as they are."""
         if self.task == "sequences":
             return stored
         # `sub` allocates: stored float32 rows must not be changed in place.
         return stored.to(torch.float32).sub(self.mean).div_(self.std)
+
+
+def of_each_value(values: list[float], shape: Sequence[int], scale: float, device: torch.device | str) -> Tensor:
+    """Return one value per channel or column, times `scale`, repeated at each pixel: (1, C, H, W) or (1, F).
+
+    `shape` is that of an input.
+    """
+    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    # A value for each pixel: channels-last, one for each channel would be broadcast three numbers at a time.
+    channels = (torch.tensor(values) * scale).reshape(1, -1, *[1] * (len(shape) - 1))
+    return channels.expand(1, *shape).contiguous(memory_format=layout).to(device)
 
 
 def flip_crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

@@ -104,10 +104,9 @@ def layer_features(network: Network, split: Split, names: Sequence[str] | None =
     network.eval()
     watch = _Watch(network.backbone, layers_of(network.backbone, names))
     try:
-        size = evaluation_batch(split.inputs)
-        for start in range(0, len(split), size):
+        for inputs, _ in split.batches(evaluation_batch(split.inputs)):
             watch.begin()
-            network.backbone(split.normalise(split.inputs[start : start + size]))
+            network.backbone(inputs)
     finally:
         watch.end()
     return watch.layers()

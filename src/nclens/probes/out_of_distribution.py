@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
@@ -91,4 +89,4 @@ def _noise(like: Split, count: int, seed: int) -> Split:
     values: Tensor = like.mean + like.std * drawn
     if like.inputs.dtype == torch.uint8:
         values = values.round().clamp(0, 255).to(torch.uint8)
-    return dataclasses.replace(like, inputs=values, targets=like.targets.new_zeros(count))
+    return Split(values, like.targets.new_zeros(count), like.mean, like.std, like.task)

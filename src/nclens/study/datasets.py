@@ -29,6 +29,7 @@ from nclens.study.regression_data import REGRESSION_KINDS
 from nclens.study.segmentation_data import SEGMENTATION_KINDS
 from nclens.study.sequence_data import SEQUENCE_KINDS
 from nclens.study.shares import Shares
+from nclens.study.streams import Side, Streamed, of_stream
 from nclens.study.torchvision_sets import SETS, Known
 
 #: Samples of each class.
@@ -227,10 +228,10 @@ class TinyImageNet(Files):
         return Known(200, (100_000, 10_000), (500, 50), (3, 64, 64), citation="")
 
 
-class ImageFolder(SplitFiles):
+class ImageFolder(Streamed, SplitFiles):
     """Image files, a folder a class: `train/` beside `test/` or `val/`, or one folder that is split here.
 
-    With `test/` there, `val/` is the validation split.
+    With `test/` there, `val/` is the validation split. `resize_size` to `workers` are keys of `storage: stream`.
     """
 
     source: Literal["imagefolder"]
@@ -243,11 +244,109 @@ class ImageFolder(SplitFiles):
     """Side in pixels that images are scaled and centrally cropped to; null leaves them, where all have one size."""
     channels: Literal[1, 3] = 3
     """3 reads every image as RGB, 1 as grayscale."""
+    storage: Literal["tensors", "stream"] = "tensors"
+    """`tensors`: `prepare` decodes every image once and stores it. `stream`: the files stay where they are, and worker
+    processes decode them while the network computes."""
 
     @property
     def image_channels(self) -> int:
         """Channels of the images."""
         return self.channels
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry; keys of a stream in a table of their own, where it is one."""
+        chosen = of_stream(self, super().specification())
+        left_out = {"storage"} if self.storage == "stream" else {"storage", "stream"}
+        return {key: value for key, value in chosen.items() if key not in left_out}
+
+    @model_validator(mode="after")
+    def _keys_fit_the_storage(self) -> Self:
+        if self.storage == "stream":
+            self.check_sizes(self.image_size)
+            return self
+        for key, known in Streamed.model_fields.items():
+            if (value := getattr(self, key)) != known.default:
+                message = "`{key}` is of `storage: stream`, and the storage is tensors"
+                raise PydanticCustomError("storage", message, {"key": key, "value": str(value)})
+        return self
+
+
+class Shards(Streamed, SplitFiles):
+    """Images in tar shards, as WebDataset writes them: `NAME.jpg` beside `NAME.cls` or `NAME.json`."""
+
+    source: Literal["shards"]
+    path: Text
+    """The folder of the shards, below `data_dir` unless absolute."""
+    train_shards: Text
+    """The training shards below it, in order: `{000..146}` stands for numbers, `{a,b}` for texts, `*` and `?` for
+    what is there, as `train-{000..146}.tar`."""
+    test_shards: Text | None = None
+    """The test shards; null where `test` is a share."""
+    val_shards: Text | None = None
+    """The shards of the validation split; null for none."""
+    label_key: Text | None = None
+    """Key of `NAME.json` with the label, a class number or name; null reads `NAME.cls`."""
+    class_names: FolderName | None = None
+    """File of the folder with the names of the classes, one a line; null for none."""
+    image_size: Side
+    """Side in pixels of what the network sees."""
+    channels: Literal[1, 3] = 3
+    """3 reads every image as RGB, 1 as grayscale."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.channels
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry, keys of the stream in a table of their own."""
+        return of_stream(self, super().specification())
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self.check_sizes(self.image_size)
+        for share, place in (("test", "test_shards"), ("validation", "val_shards")):
+            if getattr(self, share) is not None and getattr(self, place) is not None:
+                message = "`{share}` and `{place}` are two splits of one name; allowed is one of them"
+                raise PydanticCustomError("shares", message, {"share": share, "place": place})
+        sizes = self.train_per_class is not None and self.test_per_class is not None
+        if self.test is None and self.test_shards is None and not sizes:
+            message = "needs a test split: `test_shards`, `test`, a share as 0.2, or `train_per_class` and {other}"
+            raise PydanticCustomError("shares", message, {"other": "`test_per_class`"})
+        return self
+
+
+#: Mean and standard deviation of ImageNet's training images, as the classifiers of torchvision are trained with them.
+IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class ImageNet(Streamed, SplitFiles):
+    """ImageNet (ILSVRC 2012) in the folders that torchvision's `ImageNet` makes; its images stay in their files."""
+
+    source: Literal["imagenet"]
+    path: Text
+    """The folder with `train/` and `val/`, and perhaps torchvision's `meta.bin`, below `data_dir` unless absolute."""
+    image_size: Side = 224
+    """Side in pixels of what the network sees."""
+    resize_size: Side | None = 256
+    """Evaluation: side in pixels that the shorter side of an image is scaled to, before the centre of `image_size` is
+    cropped; null takes `image_size`."""
+    normalisation: Normalisation | None = IMAGENET
+    """Mean and standard deviation to normalise by; null computes those of the training split, from every image."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return 3
+
+    def specification(self) -> dict[str, Any]:
+        """Return what `prepare` uses of the entry, keys of the stream in a table of their own."""
+        return of_stream(self, super().specification())
+
+    @model_validator(mode="after")
+    def _centre_fits(self) -> Self:
+        self.check_sizes(self.image_size)
+        return self
 
 
 class Arrays(SplitFiles):
@@ -420,6 +519,8 @@ DataEntry = kind(
         "torchvision": Torchvision,
         "tinyimagenet": TinyImageNet,
         "imagefolder": ImageFolder,
+        "shards": Shards,
+        "imagenet": ImageNet,
         "arrays": Arrays,
         "table": Table,
         "huggingface": HuggingFace,

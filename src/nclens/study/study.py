@@ -39,6 +39,7 @@ from nclens.study.recipes import check_depth, check_recipe
 from nclens.study.reused import Reused, Source, check_labels, check_reused, differences, take
 from nclens.study.schedules import Drop
 from nclens.study.sequence_data import ParallelText
+from nclens.study.streams import is_streamed
 from nclens.study.tasks import MEASURED_AS, check_task
 from nclens.study.teachers import check_teachers
 
@@ -253,6 +254,13 @@ class Study(Closed):
                 "batch",
                 "{where}.training.batch_size = {value}: must be at most the {n} training samples of {dataset}",
                 context | {"value": experiment.training.batch_size, "n": samples},
+            )
+        if is_streamed(data) and experiment.training.augmentation != "none":
+            raise PydanticCustomError(
+                "augmentation",
+                "{where}.training.augmentation = {value}: a stream is augmented where it is decoded, by the keys "
+                "`random_resized_crop`, `horizontal_flip` and `rand_augment` of datasets.{dataset}; allowed: none",
+                context | {"value": experiment.training.augmentation},
             )
         narrow = [name for name in experiment.models if isinstance(self.models[name], TorchvisionModel)]
         if channels not in (None, 3) and narrow:

@@ -2,8 +2,8 @@
 
 A set is listed if torchvision splits it into a training and a test part over the same classes and publishes checksums
 of its files. Numbers are those of the sets' own pages. Adding one is one entry: its reader, addresses and checksums are
-torchvision's. Left out: ImageNet and Places365 (more than a million images: the source `imagefolder` reads a part of
-them), PCAM (needs h5py and Google Drive), FGVCAircraft and StanfordCars (no checksum, no address),
+torchvision's. Left out: ImageNet and Places365 (more than a million images: the sources `imagenet` and `imagefolder`
+stream them), PCAM (needs h5py and Google Drive), FGVCAircraft and StanfordCars (no checksum, no address),
 CLEVRClassification (its targets are counts), and sets without a split.
 """
 

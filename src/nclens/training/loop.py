@@ -1,14 +1,14 @@
 """The training loop: one network, one loss, one seed; training can be saved and resumed at any step, bit for bit.
 
-There is no data loader: the data set is one tensor on the device, indexed by batch. Initial weights, order of the
-samples and augmentation each have a separate random generator, seeded by the run's seed and the purpose, so that two
-losses with the same seed start from the same weights and see the same batches.
+The data set is one tensor on the device, indexed by batch, or images that worker processes read from files. Initial
+weights, order of the samples and augmentation each have a separate random generator, seeded by the run's seed and the
+purpose, so that two losses with the same seed start from the same weights and see the same batches.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -192,6 +192,9 @@ class Trainer:
         torch.manual_seed(derived_seed(seed, "layers"))
         # Where a step finds its batch.
         self._index = torch.empty(settings.batch_size, dtype=torch.int64, device=self.device)
+        # Images that are read from files, and where a step finds those of its batch.
+        self._arriving: Iterator[Tensor] | None = None
+        self._arrived: Tensor | None = None
         recorder = recorder or (record_cuda_graph if self.device.type == "cuda" else None)
         self.direct = _why_direct(settings, loss, train.task) if recorder else None
         if self.direct is not None and settings.cuda_graph == "required":
@@ -223,10 +226,14 @@ class Trainer:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
         batches = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
+        if self._arriving is None:  # else it goes on after a pause
+            augmented = derived_seed(self.seed, "augmentation", number)
+            self._arriving = self.train_split.arriving(batches[self.step :], augmented)
         self.network.train()
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
             self._index.copy_(batches[self.step])
+            self._receive()
             self._take_step(factors[self.step], number)
             if self.average is not None:
                 self.average.update()  # outside a recorded step: it counts in Python
@@ -238,6 +245,15 @@ class Trainer:
         self.seconds += time.monotonic() - begun
         self._finish_epoch(number, self.settings.optimizer.learning_rate * factors[-1], sums)
         return True
+
+    def _receive(self) -> None:
+        """Put the images of the next batch, if they are read from files, where a step finds them."""
+        if self._arriving is None:
+            return
+        images = next(self._arriving)
+        if self._arrived is None:
+            self._arrived = torch.empty_like(images, device=self.device)
+        self._arrived.copy_(images, non_blocking=True)
 
     def _prepared(self, recorder: Recorder) -> Replayed:
         changing = [*self.parameters, *self.network.buffers(), self._sums]
@@ -314,6 +330,8 @@ class Trainer:
         split = self.train_split
         if self._rows is not None:
             return self._rows.index_select(0, index), split.targets.index_select(0, index)
+        if self._arrived is not None:
+            return split.normalise(self._arrived), split.targets.index_select(0, index)
         stored, targets = split.take(index)
         if self.settings.augmentation == "flip_crop":
             stored = flip_crop(stored, self.augmentation)
@@ -323,7 +341,7 @@ class Trainer:
         self._check_buffers()
         if self.settings.records(number):
             self._record(number, rate, sums)
-        self.epoch, self.step = number, 0
+        self.epoch, self.step, self._arriving = number, 0, None
         self.loss.end_epoch()
 
     def _check_buffers(self) -> None:
@@ -379,6 +397,7 @@ class Trainer:
             self.average.load(part("average."))
         self.descent.load(part("optimizer."), values["optimizer"])
         self._sums.copy_(tensors["sums"])
+        self._arriving = None
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
         self.seconds = values["seconds"]
         self.augmentation.set_state(tensors["random.augmentation"])
@@ -493,10 +512,8 @@ def evaluate(
     columns = ("loss", *STATISTICS[split.task])
     sums = torch.zeros(len(columns), dtype=torch.float64, device=split.inputs.device)
     samples = 0
-    for start in range(0, len(split), batch_size):
-        targets = split.of_samples(split.targets[start : start + batch_size])
+    for inputs, targets in split.batches(batch_size):
         samples += len(targets)
-        inputs = split.normalise(split.inputs[start : start + batch_size])
         logits, value = objective(network, loss, penalties, inputs, targets, precision=precision)
         sums += torch.stack([value, *batch_statistics(split.task, logits, targets)]) * len(targets)
     return dict(zip(columns, (sums / samples).tolist(), strict=True))
@@ -521,14 +538,14 @@ def extract_features(
     samples = len(split.of_samples(split.targets))
     features = torch.empty(samples, network.head.in_features, dtype=torch.float32)
     logits = torch.empty(samples, network.head.out_features, dtype=torch.float32)
-    starts, done = range(0, len(split), batch_size), 0
+    done = 0
     run = network.backbone if backbone is None else backbone  # a compiled one may not have a truth value
-    for start in starts:
-        hidden = run(split.normalise(split.inputs[start : start + batch_size]))
+    for inputs, _ in split.batches(batch_size):
+        hidden = run(inputs)
         rows = slice(done, done := done + len(hidden))
         features[rows] = hidden
         outputs = network.head(hidden)
-        if start in (starts[0], starts[-1]):
+        if rows.start == 0 or done == samples:
             check_affine(network.head, hidden, outputs, network.head_path)
         logits[rows] = outputs
     return features, logits

@@ -55,6 +55,8 @@ class Normalising(nn.Module):
 def log(run_id: str, root: Path, spec: TrackRun, record: Mapping[str, Any]) -> str:
     """Record the trained network of a run, with two training samples as its input example; return the model's ID.
 
+    Of a stream the example is two grey images.
+
     Log it after the run's parameters, which the model takes over, and before the run's metrics. MLflow then links no
     metrics by itself, which takes a request for each; `linked` does.
     """
@@ -64,6 +66,8 @@ def log(run_id: str, root: Path, spec: TrackRun, record: Mapping[str, Any]) -> s
     network = network_of(Entry(**record["spec"]["model"]), manifest)
     read_weights(network, StudyFolder(root).run(spec.run).snapshots, spec.epoch)
     example, target = data["train.inputs"][:2].contiguous(), data["train.targets"][:2]
+    if manifest.get("storage") == "stream":  # its images stay in their files, which may be gone
+        example = torch.full((2, *manifest["shape"]), 128, dtype=torch.uint8)
     recorded: nn.Module
     if task_of(manifest) == "sequences":
         # By name, so that its code counts for sequences alone.

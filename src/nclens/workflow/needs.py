@@ -138,18 +138,23 @@ def has_gpu() -> bool:
     return bool(os.environ.get("NCLENS_DEVICES")) or any(node.exists() for node in nodes)
 
 
+def _values(data: Mapping[str, Any]) -> int:
+    """Return the number of values of a sample that are held in memory: none of a stream."""
+    return 0 if data.get("storage") == "stream" else math.prod(data.get("shape", [3, 32, 32]))
+
+
 def _operations(model: Entry | None, data: Mapping[str, Any]) -> tuple[float, int]:
-    """Return forward operations of a sample, and its number of values; no operations without a network."""
+    """Return forward operations of a sample, and its values in memory; no operations without a network."""
     shape = data.get("shape", [3, 32, 32])
     if model is None:
-        return 0.0, math.prod(shape)
+        return 0.0, _values(data)
     if model.called == "transformer":
         sizes = model.arguments
         layers = sizes["encoder_layers"] + sizes["decoder_layers"]
         head = 2 * len(data.get("classes", [])) * sizes["width"] * _target_length(data)
         return _LAYER * layers * sizes["width"] ** 2 * math.prod(shape) + head, math.prod(shape)
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1024
-    return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, math.prod(shape)
+    return 1e9 * GFLOPS.get(model.called, GFLOPS_UNKNOWN) * pixels / 1024, _values(data)
 
 
 def _target_length(data: Mapping[str, Any]) -> int:

@@ -11,16 +11,20 @@ from typing import Any
 from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
 from nclens.study.recipes import recipe
+from nclens.study.streams import is_streamed
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
 from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, is_judged, path_of
 from nclens.workflow.provenance import code_digest
 from nclens.workflow.reused import digests_of, reused_files, sources_of
+from nclens.workflow.streams import VARIABLE
 from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
 
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
+#: What reads the images of a stream, found by name.
+STREAM = "nclens.data.stream"
 
 
 class Plan:
@@ -33,6 +37,24 @@ class Plan:
         self.runs = {path_of(run): run for run in study.runs()}
         self._digests = Digests(self.folder.digests)
         self._codes: dict[str, str] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What jobs find in their environment, as none of it changes a result.
+
+        That is how often a run is saved, where raw data lie, and where the files of streams are and how many processes
+        read them.
+        """
+        streams = {}
+        for name, entry in self.study.datasets.items():
+            if is_streamed(entry):
+                root = Path(self.study.data_dir).expanduser() / Path(entry.path).expanduser()
+                streams[name] = {"root": str(root), "workers": entry.workers}
+        return {
+            "NCLENS_CHECKPOINT_MINUTES": str(self.study.checkpoint_minutes),
+            "NCLENS_DATA_DIR": self.study.data_dir,
+            VARIABLE: json.dumps(streams),
+        }
 
     @cached_property
     def pattern(self) -> str:
@@ -254,6 +276,9 @@ class Plan:
         if stage == "train" and run and (chosen := recipe(self.study.trained(run.experiment).training)):
             modules |= set(specs.Recipe(**chosen).modules)
         modules |= {"nclens.models.cosine" for entry, _ in entries if getattr(entry, "head", None) == "cosine"}
+        if run and stage in ("train", "ingest", "extract", "probe"):
+            read = [run.dataset, *(self.study.transfer_datasets(run.experiment) if stage == "probe" else ())]
+            modules |= {STREAM for name in read if is_streamed(self.study.datasets[name])}
         return self._used(entries) | {"modules": sorted(modules)}
 
     def _used(self, entries: list[tuple[Any, str]]) -> dict[str, Any]:
@@ -267,7 +292,8 @@ class Plan:
         entry = self.study.datasets[dataset]
         if hasattr(entry, "file"):
             return _used([(entry, "")])
-        return {"modules": [f"nclens.data.{entry.source}"]}
+        streamed = ["nclens.data.stream_dataset"] if is_streamed(entry) else []
+        return {"modules": [f"nclens.data.{entry.source}", *streamed]}
 
     def _called(self, stage: str, run: Run | None) -> list[str]:
         """Return the functions of a catalogue that a stage calls, as `module:name`."""

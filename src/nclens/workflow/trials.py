@@ -161,7 +161,7 @@ def _trained(study: Study, experiment: str, model: str) -> specs.Train:
 
 def _called(spec: specs.Train, splits: Splits, manifest: dict[str, Any]) -> tuple[Network, Tensor, Tensor, Tensor]:
     """Return a network, its features (2, d) and logits (2, K) for the first training samples, and their targets."""
-    inputs, targets = splits.train_inputs[:TRIED], splits.train_targets[:TRIED]
+    inputs, targets = splits.first_inputs(TRIED), splits.train_targets[:TRIED]
     split = Split.place(inputs, targets, manifest["mean"], manifest["std"], "cpu", task_of(manifest))
     torch.manual_seed(0)
     network = network_of(spec.model, manifest)

@@ -23,6 +23,7 @@ from nclens.workflow.finished.overview import overview
 from nclens.workflow.paths import RunFolder, StudyFolder, run_path
 from nclens.workflow.resolved import ResolvedExperiment, experiments_of
 from nclens.workflow.reused import resolved_sources, snapshots_of
+from nclens.workflow.streams import read_manifest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -398,7 +399,7 @@ class FinishedStudy:
         chosen = self._dataset(dataset)
         self._split(chosen, split)
         placed = self._placed(chosen, split)
-        return Data(placed.normalise(placed.inputs), placed.targets)
+        return Data(placed.normalise(placed.inputs[:]), placed.targets)
 
     def manifest(self, dataset: str | None = None) -> dict[str, Any]:
         """Return what a prepared data set is: source, licence, sizes, names of classes or targets, mean, std.
@@ -549,8 +550,7 @@ class FinishedStudy:
 
     def _manifest(self, dataset: str) -> dict[str, Any]:
         self.require(self.files.manifest(dataset))
-        found: dict[str, Any] = read_json(self.files.manifest(dataset), "prepare")
-        return found
+        return read_manifest(self.files.manifest(dataset))
 
     def _placed(self, dataset: str, split: str, measured: bool = False) -> Split:
         """Return a split on the CPU, or what is measured of it."""

@@ -18,9 +18,10 @@ from nclens.workflow.build.checkpoints import with_logits
 from nclens.workflow.build.models import network_of
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import Put, load_weights, read_ahead, write_epochs
-from nclens.workflow.files import read_json, read_tensors
+from nclens.workflow.files import read_tensors
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.specs import Extract
+from nclens.workflow.streams import read_manifest
 
 
 def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, earlier: bool = False) -> None:
@@ -32,7 +33,7 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
         FileError: a file is missing, damaged or cannot be written.
         ValueError: the head is not z = W h + b; names the run, the epoch, the split and the layer.
     """
-    described, folder = read_json(manifest, "prepare"), RunFolder(run)
+    described, folder = read_manifest(manifest), RunFolder(run)
     if spec.model is None:
         _recorded(spec, folder, earlier)
         return

@@ -34,10 +34,11 @@ from nclens.workflow.build.checkpoints import (
 from nclens.workflow.build.models import network_of
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import write_epochs
-from nclens.workflow.files import FileError, damaged, read_json, read_tensors, write_json
+from nclens.workflow.files import FileError, damaged, read_tensors, write_json
 from nclens.workflow.paths import RunFolder
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import PREPROCESSED, Ingest, plain
+from nclens.workflow.streams import read_manifest
 from nclens.workflow.user_files import checkpoints_digest
 
 #: How far a test error may be from the expected one: half of a digit in percent with one decimal.
@@ -75,7 +76,7 @@ def ingest(
         FileError: a file is missing, cannot be read, is another model's, or has changed since the workflow was planned.
         ValueError: the data or the test error are not those that the run is to have.
     """
-    described, folder = read_json(manifest, "prepare"), RunFolder(run)
+    described, folder = read_manifest(manifest), RunFolder(run)
     if sorted(checkpoints) != sorted(spec.snapshots):
         raise FileError(f"{folder.name}: the files are of the epochs {sorted(checkpoints)}, not {list(spec.snapshots)}")
     last, *others = sorted(checkpoints, reverse=True)

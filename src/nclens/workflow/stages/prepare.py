@@ -12,6 +12,7 @@ from nclens.data.raw import RawData
 from nclens.workflow.build.data import load_dataset
 from nclens.workflow.files import write_json, write_tensors
 from nclens.workflow.specs import Prepare, user_places
+from nclens.workflow.streams import workers_of
 from nclens.workflow.user_files import unchanged
 
 
@@ -57,6 +58,8 @@ def read(
     entry = spec.arguments | {key: place for key, place in paths.items() if not key.startswith("files.")}
     normalisation = entry.pop("normalisation", None)
     alterations = {key: entry.pop(key, None) for key in ("imbalance", "label_noise")}
+    if "stream" in entry:
+        entry["stream"] = entry["stream"] | {"workers": workers_of(spec.dataset)}
     numbers = [one for one in entry.get("classes") or () if isinstance(one, int)]  # of `arrays` it may be names
     if numbers:
         entry = {key: value for key, value in entry.items() if key != "classes"}
@@ -85,10 +88,8 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         mean, std = dataset.statistics
     else:
         mean, std = normalisation["mean"], normalisation["std"]
-    if normalisation is not None and len(mean) != dataset.train_inputs.shape[1]:
-        raise ValueError(
-            f"normalisation has {len(mean)} channels or columns, the inputs have {dataset.train_inputs.shape[1]}"
-        )
+    if normalisation is not None and len(mean) != dataset.input_shape[0]:
+        raise ValueError(f"normalisation has {len(mean)} channels or columns, the inputs have {dataset.input_shape[0]}")
     if normalisation is not None and (offsets := dataset.facts.get("input_offset")):
         # Stored values lack the offset, so their mean does too.
         mean = [value - offset for value, offset in zip(mean, offsets, strict=True)]
@@ -98,7 +99,7 @@ def describe(dataset: Splits, normalisation: dict[str, list[float]] | None = Non
         "citation": dataset.citation,
         "task": dataset.task,
         **dataset.target_facts,
-        "shape": list(dataset.train_inputs.shape[1:]),
+        "shape": dataset.input_shape,
         "mean": mean,
         "std": std,
         "train": len(dataset.train_targets),

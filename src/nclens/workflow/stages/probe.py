@@ -22,9 +22,10 @@ from nclens.workflow.build.models import network_of
 from nclens.workflow.build.own import own_measured
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_weights
-from nclens.workflow.files import read_json, read_tensors, write_json
+from nclens.workflow.files import read_tensors, write_json
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.specs import LOSS_AFTER, PREPROCESSED, OwnProbe, Probe, ProbeRun
+from nclens.workflow.streams import read_manifest
 
 
 def probe(spec: ProbeRun, root: Path, threads: int, hypotheses: bool = False) -> None:
@@ -58,7 +59,7 @@ def _rows(
 ) -> Iterator[tuple[int, str, str, float]]:
     """Yield (epoch, split, metric, value), snapshot by snapshot; add to `said` what RUN/hypotheses.json holds."""
     folder = StudyFolder(root)
-    manifest = read_json(folder.manifest(spec.dataset), "prepare")
+    manifest = read_manifest(folder.manifest(spec.dataset))
     tensors, _ = read_tensors(folder.data(spec.dataset), "prepare")
     train, test = place_splits(tensors, manifest, device)
     validation = place_split(tensors, manifest, device, "val") if "val" in split_names(manifest) else None
@@ -78,7 +79,8 @@ def _rows(
             if epoch not in entry.snapshots:
                 continue
             try:
-                known = {"network": network, "train": train, "test": test, "validation": validation, **of_data}
+                known: dict[str, Any] = {"network": network, "train": train, "test": test, **of_data}
+                known |= {"validation": validation}
                 known |= {"untrained": partial(_untrained, spec, manifest, network)}
                 known |= {"keep": partial(_keep, said["probes"], entry.suffix)}
                 known |= {"loss": _trained(spec, epoch, train, network.head.out_features)}
@@ -144,7 +146,7 @@ def _given(
 
 def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: torch.device) -> tuple[Split, Split]:
     """Return both splits of the data set that a probe names, normalised as the network's own."""
-    other = read_json(folder.manifest(name), "prepare")
+    other = read_manifest(folder.manifest(name))
     if other.get("task") == "segmentation":
         # A feature map is there of images of any size.
         if other["shape"][0] != manifest["shape"][0]:
@@ -159,7 +161,8 @@ def _other(name: str, manifest: dict[str, Any], folder: StudyFolder, device: tor
         )
     tensors, _ = read_tensors(folder.data(name), "prepare")
     # Normalised as the network's own data: the normalisation is frozen with the network.
-    return place_splits(tensors, manifest, device)
+    where = {key: other[key] for key in ("root", "workers") if key in other}  # of a stream
+    return place_splits(tensors, manifest | where, device)
 
 
 def _call(function: Callable[..., dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def _own(entry: OwnProbe, network: Network, split: Split, known: Mapping[str, An
     made: dict[str, Callable[[], Any]] = {
         "network": lambda: network,
         "split": lambda: split,
-        "inputs": lambda: split.normalise(split.inputs),
+        "inputs": lambda: split.normalise(split.inputs[:]),  # those of a stream are decoded by indexing
         "features": lambda: outputs()[0],
         "generator": lambda: torch.Generator(device).manual_seed(seed),
         **{name: partial(known.get, name) for name in known},

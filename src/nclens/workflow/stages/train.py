@@ -48,6 +48,7 @@ from nclens.workflow.paths import RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Teacher, Train, plain
+from nclens.workflow.streams import read_manifest
 
 #: Seconds between two lines of progress.
 REPORT_EVERY = 10.0
@@ -74,7 +75,7 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
-    described = read_json(manifest, "prepare")
+    described = read_manifest(manifest)
     with device_slot(spec.training.device, RunFolder(run).name) as device:
         pauses = _Pauses()
         where = {"torch": torch.__version__, "device": device.type, "threads": threads}
