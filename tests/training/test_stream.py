@@ -8,6 +8,8 @@ from nclens.models.network import UnfitError
 from nclens.training.loop import Trainer, derived_seed, evaluate, extract_features
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
+from nclens.workflow.build.recipes import build_recipe
+from nclens.workflow.specs import Recipe
 from tests.data import test_stream
 from tests.data.pictures import pictures
 from tests.losses import entry
@@ -21,13 +23,13 @@ def data(tmp_path_factory):
     return test_stream.load(folder)
 
 
-def trainer(data, workers=0, batch_size=4, taken=None):
+def trainer(data, workers=0, batch_size=4, taken=None, **options):
     """A trainer with dropout, on the stream or on a split that is made of it."""
     train, test = test_stream.placed(data, workers)
     torch.manual_seed(derived_seed(0, "weights"))
     network = build_network({"name": "resnet8", "width": 2}, (3, 16, 16), 3).to(memory_format=torch.channels_last)
     network.backbone.append(torch.nn.Dropout(0.2))
-    settings = sgd_settings(epochs=2, batch_size=batch_size, learning_rate=0.1)
+    settings = sgd_settings(epochs=2, batch_size=batch_size, learning_rate=0.1, **options)
     return Trainer(network, build_loss(entry("ls", smoothing=0.1)), taken or train, test, settings, seed=0)
 
 
@@ -61,6 +63,20 @@ def test_interrupted_between_any_two_steps_equals_uninterrupted(data, reference,
     finish(current)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
+
+
+def test_a_whole_recipe_on_a_stream_is_resumed_with_the_same_bits(data):
+    recipe = build_recipe(Recipe(mixup=0.2, cutmix=1.0, ema=0.9, accumulate=2))
+    whole, current = finish(trainer(data, **recipe)), trainer(data, **recipe)
+    left = iter(range(5))
+    while current.advance(lambda: next(left, None) is None):
+        pass
+    tensors, values = current.state()
+    resumed = trainer(data, workers=1, **recipe)
+    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
+    finish(resumed)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert all(map(torch.equal, resumed.measured.parameters(), whole.measured.parameters()))
 
 
 def test_a_pause_without_a_new_process_goes_on_with_the_batches_that_are_on_their_way(data, reference):

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from nclens.report.text import Names
 from nclens.study import ConfigError, load_study
 from nclens.workflow import specs
 from nclens.workflow.one_network import measure_network
 from nclens.workflow.plan import Plan
-from tests.project import Place, planned_runs, shortened
+from tests.project import ROOT, Place, planned_runs, shortened
 from tests.workflow.stages.test_ingest import OWN
 from tests.workflow.test_specs import of_study
 
@@ -206,43 +207,16 @@ def test_a_study_of_networks_and_features_from_elsewhere_runs_and_an_edited_file
     assert planned_runs(place.snakemake("--dry-run").stdout)["ingest"] == ["images/net/ce/seed1"]
 
 
+def test_the_study_of_published_networks_is_read_where_their_files_are(tmp_path):
+    for part in (ROOT / "studies" / "published").iterdir():
+        shutil.copy(part, tmp_path)
+    for name in PUBLISHED:
+        (tmp_path / name).touch()
+    study = load_study(yaml.safe_load((tmp_path / "resnets.yaml").read_text(encoding="utf-8")), [tmp_path])
+    assert {run.loss: run.model for run in study.runs()} == {"resnet20": "resnet20", "resnet56": "resnet56"}
+
+
 PUBLISHED = {"resnet20-12fca82f.th": (3, 0.0827), "resnet56-4bfd9763.th": (9, 0.0661)}
-RESNET = """
-import torch
-from torch import nn
-from torch.nn import functional
-
-
-class Block(nn.Module):
-    def __init__(self, before, channels):
-        super().__init__()
-        self.stride, self.more = (1, 0) if before == channels else (2, (channels - before) // 2)
-        self.conv1, self.bn1 = nn.Conv2d(before, channels, 3, self.stride, 1, bias=False), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-
-    def forward(self, x):
-        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        beside = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.more, self.more))
-        return torch.relu(inner + beside)
-
-
-class ResNet(nn.Module):
-    def __init__(self, blocks, outputs):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        for place, channels in enumerate((16, 32, 64)):
-            before = [max(16, channels // 2), *[channels] * (blocks - 1)]
-            self.add_module(f"layer{place + 1}", nn.Sequential(*(Block(number, channels) for number in before)))
-        self.linear = nn.Linear(64, outputs)
-
-    def forward(self, x):
-        x = self.layer3(self.layer2(self.layer1(torch.relu(self.bn1(self.conv1(x))))))
-        return self.linear(x.mean((2, 3)))
-
-
-def resnet(shape, outputs, blocks):
-    return ResNet(blocks, outputs)
-"""
 
 
 @pytest.mark.slow
@@ -250,13 +224,13 @@ def resnet(shape, outputs, blocks):
 @pytest.mark.skipif(not (SHARED / "checkpoints").is_dir(), reason=f"no published networks: {SHARED / 'checkpoints'}")
 def test_a_published_network_has_its_published_error_on_all_of_cifar10s_test_set(tmp_path, capsys, name):
     blocks, error = PUBLISHED[name]
-    (tmp_path / "parts.py").write_text(RESNET)
+    shutil.copy(ROOT / "studies" / "published" / "resnets.py", tmp_path)
     data = "datasets: {cifar10: {source: torchvision, name: CIFAR10, train_per_class: 20}}"
     (tmp_path / "data.yaml").write_text(data)
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     chosen = {"normalise": statistics, "prefix": "module.", "expected_error": error}
     checkpoint = str(SHARED / "checkpoints" / "cifar10" / name)
-    arguments = ("parts:resnet", {"blocks": blocks}, f"{tmp_path}/data.yaml", SHARED / "cifar10", chosen, 1)
+    arguments = ("resnets:resnet", {"blocks": blocks}, f"{tmp_path}/data.yaml", SHARED / "cifar10", chosen, 1)
     values = measure_network(checkpoint, *arguments)
     assert values["error"]["test"] == pytest.approx(error, abs=1e-9)
     assert f"test split: error {error:.2%}" in capsys.readouterr().err
