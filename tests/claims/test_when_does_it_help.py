@@ -276,9 +276,19 @@ def test_claims_on_decoding_are_on_scores_at_temperatures(suffix):
 
 def test_w11_compares_the_distances_of_the_least_scores():
     (measure,) = claim("W11").measures(replace(both(), loss="ce", baseline=""))
-    # Error and ECE are least at T = 2, the likelihood at 1: distances of 0 and of log 2.
+    # Error and ECE are least at T = 2, the likelihood at 1: distances of 0 and of log 2, one step, which may be none.
     assert measure.effect == pytest.approx(-math.log(2))
-    assert (measure.quantity, measure.verdict) == ("temperature_distance", "supported")
+    assert measure.high == pytest.approx(0.0, abs=1e-8)
+    found = (measure.quantity, measure.verdict, measure.reason)
+    assert found == ("temperature_distance", "inconclusive", "below the resolution")
+
+
+def test_w11_is_supported_from_two_steps_on():
+    scores = {"error": (0.24, 0.22, 0.21), "ece": (0.3, 0.2, 0.1), "nll": (0.4, 0.5, 0.6)}
+    comparison = compare(*(decoded("ce", name, values) for name, values in scores.items()))
+    (measure,) = claim("W11").measures(replace(comparison, loss="ce", baseline=""))
+    assert (measure.effect, measure.high) == (pytest.approx(-math.log(4)), pytest.approx(-math.log(2)))
+    assert measure.verdict == "supported"
 
 
 def test_w13_is_the_difference_in_bleu_with_the_p_values_of_the_seeds():

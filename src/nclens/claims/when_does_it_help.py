@@ -5,7 +5,7 @@ How each claim is measured, and every margin, is our choice, stated in its `rule
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -182,13 +182,33 @@ def predicts_the_temperature(comparison: Comparison) -> list[Measure]:
         curves = [_by_temperature(comparison, comparison.loss, name, suffix) for name in ("error", "ece", "nll")]
         if not all(curves):
             continue
-        effects = {}
+        effects, step = {}, 0.0
         for seed in comparison.seeds:
             if all(seed in values for curve in curves for values in curve.values()):
-                beam, ece, nll = (math.log(min(curve, key=partial(_value, curve, seed))) for curve in curves)
+                best = [min(curve, key=partial(_value, curve, seed)) for curve in curves]
+                step = max(step, *(_step(list(curve), at) for curve, at in zip(curves, best, strict=True)))
+                beam, ece, nll = map(math.log, best)
                 effects[seed] = abs(ece - beam) - abs(nll - beam)
-        measures.append(_difference(comparison, f"temperature_distance{suffix}", effects, "log temperature"))
+        measures.append(
+            judge_pairs(
+                f"temperature_distance{suffix}",
+                effects,
+                comparison.seeds,
+                scale="difference",
+                claimed="below",
+                unit="log temperature",
+                # One step to either side, and no less by rounding: of one step nothing is known.
+                resolution=2 * step * (1 + 1e-9),
+            )
+        )
     return measures
+
+
+def _step(temperatures: Sequence[float], at: float) -> float:
+    """Return the larger step from a temperature to those beside it, on the log scale."""
+    place = temperatures.index(at)
+    beside = temperatures[max(0, place - 1) : place] + temperatures[place + 1 : place + 2]
+    return max((abs(math.log(other / at)) for other in beside), default=0.0)
 
 
 def bends_similar_classes(comparison: Comparison) -> list[Measure]:
@@ -499,7 +519,8 @@ CLAIMS = (
         "of the least negative log-likelihood does.",
         "Difference, after the last epoch, test sequences, for each loss: |log T_ECE - log T_beam| - |log T_NLL - log "
         "T_beam|, with each seed's temperatures, of those of the probe, of the least ECE, NLL and token error rate, or "
-        "of the highest BLEU; of equals the lower.",
+        "of the highest BLEU; of equals the lower. The interval is at least one step of the probe's temperatures "
+        "wide to either side: the largest beside those found, on the log scale.",
         predicts_the_temperature,
         labels={"temperature_distance": "distance from the best temperature, ECE against NLL"},
         margins={"temperature_distance": margins.TEMPERATURE},
