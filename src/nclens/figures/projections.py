@@ -84,7 +84,7 @@ def arcs(inputs: FigureInputs) -> Drawing:
     means = {split: over_seeds(own, log=True, fewest=FEWEST).set_index("loss") for split, own in ratios.items()}
     parts = [_about_the_third(inputs, loss, chosen, means) for loss in inputs.losses]
     table = pd.concat(parts, ignore_index=True)
-    figure, grid = _page(inputs)
+    figure, grid = _page(inputs, lines=4)
     for axes, loss, split in _panels(inputs, grid):
         own = table[(table["loss"] == loss) & (table["split"] == split)]
         _draw_panel(axes, own, chosen)
@@ -127,12 +127,16 @@ def _ratio(means: pd.DataFrame, loss: str) -> str:
     return f"arc ratio {mean:.2g}" + (f"\n[{low:.2g}, {high:.2g}]" if np.isfinite(low) else "")
 
 
-def _page(inputs: FigureInputs, **options: bool) -> tuple[style.Page, np.ndarray]:
-    """A page with a column a loss, at most four side by side, and for each two panels, one above the other."""
+def _page(inputs: FigureInputs, lines: int = 2, **options: bool) -> tuple[style.Page, np.ndarray]:
+    """A page with a column a loss, at most four side by side, and for each two panels, one above the other.
+
+    `lines` is how many a title has at most.
+    """
     columns = min(len(inputs.losses), 4)
     blocks = -(-len(inputs.losses) // columns)
     # The panels of a single loss are no larger than those of two.
-    return style.page(2 * blocks, columns, (3.9 if columns > 2 else 5.6) * blocks, True, **options)
+    height = (3.9 if columns > 2 else 5.6) + 0.3 * (lines - 2)
+    return style.page(2 * blocks, columns, height * blocks, True, **options)
 
 
 def _panels(inputs: FigureInputs, grid: np.ndarray) -> Iterator[tuple[Axes, str, str]]:
@@ -236,8 +240,8 @@ def _draw_panel(axes: Axes, own: pd.DataFrame, chosen: list[int]) -> None:
 
 def _scale(axes: Axes, table: pd.DataFrame) -> None:
     """The square round all points, in this panel and in those that share its axes."""
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if table.empty:
         return
     low, high = table[["x", "y"]].min().to_numpy(), table[["x", "y"]].max().to_numpy()
