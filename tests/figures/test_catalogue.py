@@ -83,6 +83,7 @@ DRAWN = {
     "smoke": {"smoke": FEW_SEEDS},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
+    "streamed_smoke": {"folder": FEW_SEEDS, "shards": (*EVERY, *MODEL)},
     "two_stage": {"two_stage": (*PLAIN, *DROPPED, "gradient_variance")},
     "two_stage_full": {
         "cifar10": (*PLAIN, *DROPPED, "gradient_variance"),

@@ -42,6 +42,7 @@ REGISTERED = {
     "resnet50": ((3, 16, 16), {"signed_features": True}, 53, 54),
     "mlp": ((5,), {}, 0, 0),
     "torchvision": ((3, 64, 64), {"builder": "densenet121", "parameters": {}}, 59, 121),
+    "timm": ((3, 32, 32), {"builder": "resnet10t", "parameters": {}}, 14, 14),
 }
 
 

@@ -84,7 +84,8 @@ def test_leaving_early_ends_the_processes():
 
 
 STUCK = """
-import os, time, sys
+import os, signal, time, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 from nclens.workflow.parallel import results
 for _ in results(lambda number: print(os.getpid(), flush=True) or time.sleep(60), 2, 2):
     pass
