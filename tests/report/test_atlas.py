@@ -119,24 +119,9 @@ def test_an_atlas_without_a_verdict_is_a_page():
 
 
 @pytest.fixture
-def opened(chromium, tmp_path):
-    """Open the page in a browser; errors of its script, and what it loads, fail the test."""
-    errors, contexts = [], []
-
-    def show(given, width=1280, **looks):
-        path = tmp_path / "atlas.html"
-        path.write_text(page_of(given), encoding="utf-8")
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **looks))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: errors.append(request.url) if request.url[:4] == "http" else None)
-        page.goto(path.as_uri())
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert not errors
+def opened(shown_page):
+    """Open the page in a browser."""
+    return lambda given, *width, **looks: shown_page(page_of(given), *width, **looks)
 
 
 def shown(page):

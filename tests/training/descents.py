@@ -1,4 +1,6 @@
-"""Settings of training in short, for the tests."""
+"""Settings of training in short, and trainings to their end, for the tests."""
+
+import torch
 
 from nclens.training.learning_rate import LrSchedule
 from nclens.training.loop import Settings
@@ -20,3 +22,31 @@ def sgd_settings(epochs, batch_size, learning_rate=0.1, weight_decay=5e-4, momen
     optimizer = others.pop("optimizer", sgd(learning_rate, weight_decay, momentum))
     schedule = others.pop("lr_schedule", in_steps(*milestones))
     return Settings(epochs, batch_size, optimizer, schedule, **others)
+
+
+def finish(trained):
+    """The trainer at its last epoch."""
+    while trained.epoch < trained.settings.epochs:
+        trained.advance()
+    return trained
+
+
+def weights(trained):
+    """Everything that a trainer's network has learnt, as one vector."""
+    return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
+
+
+def interrupted(make, stops):
+    """A trainer of `make()` at its last epoch, taken up by a new one after each of these numbers of steps."""
+    current = make()
+    for steps in stops:
+        left = iter(range(steps - 1))
+        while current.advance(lambda left=left: next(left, None) is None):
+            pass
+        tensors, values = current.state()
+        # As a file gives them back: in the plain memory format.
+        saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        torch.rand(7)  # whatever else happens to the global generator
+        current = make()
+        current.resume(saved, values)
+    return finish(current)

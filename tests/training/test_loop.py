@@ -26,7 +26,7 @@ from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from nclens.workflow.failures import explained
 from tests.losses import entry
-from tests.training.descents import in_steps, sgd_settings
+from tests.training.descents import finish, in_steps, interrupted, sgd_settings, weights
 
 
 def split(count, seed=0, shape=(1, 8, 8)):
@@ -44,16 +44,6 @@ def trainer(settings=None, seed=0, loss=None):
     return Trainer(network, loss or build_loss(entry("ls", smoothing=0.1)), split(30), split(9, 1), settings, seed)
 
 
-def finish(trained):
-    while trained.epoch < trained.settings.epochs:
-        trained.advance()
-    return trained
-
-
-def weights(trained):
-    return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
-
-
 ENTRIES = {
     "constant": entry("ls", smoothing=0.1),
     "scheduled": entry("maxsup", alpha=0.1, schedule={"kind": "linear", "end": 0.9}),
@@ -65,18 +55,7 @@ ENTRIES = {
 @pytest.mark.parametrize("stops", [[1], [3], [4], [1, 1, 5], [2, 7]])
 def test_interrupted_between_any_two_steps_equals_uninterrupted(stops, entry):
     reference = finish(trainer(loss=build_loss(entry, 3)))
-    current = trainer(loss=build_loss(entry, 3))
-    for steps in stops:
-        left = iter(range(steps - 1))
-        while current.advance(lambda left=left: next(left, None) is None):
-            pass
-        tensors, values = current.state()
-        # As a file gives them back: in the plain memory format.
-        saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-        torch.rand(7)  # whatever else happens to the global generator
-        current = trainer(loss=build_loss(entry, 3))
-        current.resume(saved, values)
-    finish(current)
+    current = interrupted(lambda: trainer(loss=build_loss(entry, 3)), stops)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
     assert all(

@@ -17,8 +17,8 @@ from nclens.training.recipe import PerSample, accumulate
 from nclens.workflow.build.losses import build_loss
 from nclens.workflow.build.models import build_network
 from tests.losses import entry
-from tests.training.descents import sgd_settings
-from tests.training.test_loop import Recorder, assert_equal, finish, split, weights
+from tests.training.descents import finish, interrupted, sgd_settings, weights
+from tests.training.test_loop import Recorder, assert_equal, split
 
 AVERAGE = partial(Average, decay=0.8)
 
@@ -49,17 +49,8 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("stops", [[1], [2, 5], [4]])
 def test_interrupted_between_any_two_steps_equals_uninterrupted(options, stops):
-    reference, current = finish(trainer(**options)), trainer(**options)
-    for steps in stops:
-        left = iter(range(steps - 1))
-        while current.advance(lambda left=left: next(left, None) is None):
-            pass
-        tensors, values = current.state()
-        saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-        torch.rand(7)
-        current = trainer(**options)
-        current.resume(saved, values)
-    assert_equal(finish(current), reference)
+    reference, current = finish(trainer(**options)), interrupted(lambda: trainer(**options), stops)
+    assert_equal(current, reference)
     assert torch.equal(
         *(torch.cat([v.flatten().double() for v in one.measured.state_dict().values()]) for one in (current, reference))
     )

@@ -13,7 +13,7 @@ from nclens.workflow.specs import Recipe
 from tests.data import test_stream
 from tests.data.pictures import pictures
 from tests.losses import entry
-from tests.training.descents import sgd_settings
+from tests.training.descents import finish, interrupted, sgd_settings, weights
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +33,6 @@ def trainer(data, workers=0, batch_size=4, taken=None, **options):
     return Trainer(network, build_loss(entry("ls", smoothing=0.1)), taken or train, test, settings, seed=0)
 
 
-def finish(trained):
-    while trained.epoch < trained.settings.epochs:
-        trained.advance()
-    return trained
-
-
-def weights(trained):
-    return torch.cat([value.flatten().double() for value in trained.network.state_dict().values()])
-
-
 @pytest.fixture(scope="module")
 def reference(data):
     return finish(trainer(data))
@@ -51,30 +41,14 @@ def reference(data):
 @pytest.mark.parametrize("stops", [[1], [2, 3], [1, 4]])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.lengthy)])
 def test_interrupted_between_any_two_steps_equals_uninterrupted(data, reference, stops, workers):
-    current = trainer(data, workers)
-    for steps in stops:
-        left = iter(range(steps - 1))
-        while current.advance(lambda left=left: next(left, None) is None):
-            pass
-        tensors, values = current.state()
-        saved = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-        current = trainer(data, workers)
-        current.resume(saved, values)
-    finish(current)
+    current = interrupted(lambda: trainer(data, workers), stops)
     assert torch.equal(weights(current), weights(reference))
     assert current.history == reference.history
 
 
 def test_a_whole_recipe_on_a_stream_is_resumed_with_the_same_bits(data):
     recipe = build_recipe(Recipe(mixup=0.2, cutmix=1.0, ema=0.9, accumulate=2))
-    whole, current = finish(trainer(data, **recipe)), trainer(data, **recipe)
-    left = iter(range(5))
-    while current.advance(lambda: next(left, None) is None):
-        pass
-    tensors, values = current.state()
-    resumed = trainer(data, workers=1, **recipe)
-    resumed.resume({name: tensor.clone() for name, tensor in tensors.items()}, values)
-    finish(resumed)
+    whole, resumed = finish(trainer(data, **recipe)), interrupted(lambda: trainer(data, **recipe), [5])
     assert torch.equal(weights(resumed), weights(whole))
     assert all(map(torch.equal, resumed.measured.parameters(), whole.measured.parameters()))
 
