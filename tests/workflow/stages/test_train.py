@@ -192,6 +192,18 @@ def test_a_checkpoint_of_another_specification_or_code_is_not_taken_up(place):
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_another_normalisation_is_not_taken_up(place):
+    manifest = json.loads((place[0] / "d.json").read_text(encoding="utf-8"))
+    changed = manifest | {"std": [2 * value for value in manifest["std"]]}
+    (place[0] / "other.json").write_text(json.dumps(changed), encoding="utf-8")
+    process = start_and_wait_for_progress(place, "normalised")
+    process.kill()
+    process.communicate()
+    arguments = ["other.json" if part == "d.json" else part for part in train_arguments(place, "normalised")]
+    assert "goes on" not in nclens(*arguments, cwd=place[0]).stderr
+
+
+@pytest.mark.slow
 def test_a_damaged_checkpoint_starts_anew(place, reference):
     process = start_and_wait_for_progress(place, "damaged")
     process.kill()

@@ -82,7 +82,9 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         taught = {}
         if spec.teacher is not None:
             taught["teacher_sha256"] = read_epoch(_snapshots(spec.teacher, run), spec.teacher.epoch, "train")[1]
-        identity = _digest({"spec": plain(spec), "code": code, "data": described["sha256"], **where, **taught})
+        # The file of images does not hold what they are normalised by.
+        prepared = [described["sha256"], *(described.get(key) for key in ("mean", "std"))]
+        identity = _digest({"spec": plain(spec), "code": code, "data": prepared, **where, **taught})
         if waited and _is_complete(RunFolder(run), spec, identity):
             _say(run, "already complete: the other process ended it")
             return
