@@ -5,7 +5,7 @@ How each claim is measured, and every margin, is our choice, stated in its `rule
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -204,7 +204,7 @@ def predicts_the_temperature(comparison: Comparison) -> list[Measure]:
     return measures
 
 
-def _step(temperatures: Sequence[float], at: float) -> float:
+def _step(temperatures: list[float], at: float) -> float:
     """Return the larger step from a temperature to those beside it, on the log scale."""
     place = temperatures.index(at)
     beside = temperatures[max(0, place - 1) : place] + temperatures[place + 1 : place + 2]
