@@ -3,8 +3,8 @@
 Three marks say how a test runs:
 
 * `workflow`: it runs the real Snakefile. `make quick` leaves these out.
-* `lengthy`: it trains, compiles, records or draws. `make quick` leaves these out too. Tests that draw from simulated
-  experiments (the fixture `simulate`) are marked here.
+* `lengthy`: it trains, compiles, records or draws, or opens a browser. `make quick` leaves these out too. Tests that
+  draw from simulated experiments (the fixture `simulate`) or open a browser (`chromium`) are marked here.
 * `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
@@ -74,12 +74,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items):
-    """Mark tests that draw; put what waits or lasts first, short tests last.
+    """Mark tests that draw or open a browser; put what waits or lasts first, short tests last.
 
     The very first makes the finished project, while others do what needs none.
     """
     for item in items:
-        if "simulate" in item.fixturenames:
+        if {"simulate", "chromium"}.intersection(item.fixturenames):
             item.add_marker(pytest.mark.lengthy)
     items.sort(key=_turn)
     maker = next((item for item in items if _needs_the_finished_project(item)), None)

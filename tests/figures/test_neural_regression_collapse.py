@@ -20,6 +20,8 @@ from tests.figures.artists import notes_of
 from tests.figures.simulate import simulate as simulate_classification
 from tests.figures.simulate_regression import simulate
 
+pytestmark = pytest.mark.lengthy  # it draws
+
 
 @cache
 def drawn():

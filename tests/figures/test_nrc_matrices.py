@@ -11,6 +11,8 @@ from tests.claims.simulate_regression import DECAYS, DIM, LAMBDA, targets_of
 from tests.figures.simulate_regression import simulate
 from tests.figures.test_neural_regression_collapse import notes_of
 
+pytestmark = pytest.mark.lengthy  # it draws
+
 
 def matrix_of(table, loss, what):
     own = table[(table["loss"] == loss) & (table["what"] == what)]

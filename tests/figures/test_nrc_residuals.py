@@ -8,6 +8,8 @@ from tests.claims.simulate_regression import SAMPLES, C
 from tests.figures.simulate_regression import simulate
 from tests.figures.test_neural_regression_collapse import keys_of, notes_of
 
+pytestmark = pytest.mark.lengthy  # it draws
+
 
 def arrays_of(left):
     targets = np.random.default_rng(0).standard_normal(left.shape)
