@@ -99,7 +99,8 @@ def pairs(
             alike = [other for other in of_kind if strengths[other] == strengths[loss]]
             others += alike or of_kind
         if claim.against:
-            others = [other for other in others if _schedule(kinds[other]) == _schedule(kinds[loss])] or others
+            own = _schedule(kinds[loss], claim.compared)
+            others = [other for other in others if _schedule(kinds[other], claim.against) == own] or others
         found += [
             (loss, other)
             for other in others
@@ -108,10 +109,10 @@ def pairs(
     return found
 
 
-def _schedule(kind: str) -> str:
-    """Return how a kind of loss is scheduled; no text where its strength is constant."""
-    last = kind.removesuffix("_weighted").rpartition("_")[2]
-    return last if last in ("linear", "drop") else ""
+def _schedule(kind: str, kinds: Sequence[str]) -> str:
+    """Return what a kind of loss adds to the plain one of a claim's `kinds`, such as `_linear`: its schedule."""
+    plain = min((one for one in kinds if kind.startswith(one)), key=len, default=kind)
+    return kind.removeprefix(plain)
 
 
 def claim_rows(claim: Claim, comparison: Comparison) -> list[ClaimRow]:

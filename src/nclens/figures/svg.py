@@ -32,6 +32,8 @@ IMAGE_DPI = 288
 """Dots per inch of these images: two for each pixel of a screen that shows the figure as wide as a page."""
 PAD = 2.0
 """Points of room around a part."""
+WIDER = 0.06
+"""Share by which a browser may set a label wider than it was measured here, where glyphs have whole pixels."""
 NO_DATE: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -165,6 +167,7 @@ def _panel(figure: Figure, axes: Axes, panels: Iterable[Axes], box: Bbox) -> dic
     """A panel; where the labels of an axis are beside another panel, with a copy of these labels."""
     inner, pieces = _inner(figure, axes), []
     x0, y0, x1, y1 = box.padded(PAD).extents
+    x0 -= WIDER * max(0.0, inner.x0 - x0)  # labels end beside the panel
     left = [other for other in panels if _row(other) == _row(axes) and _column(other) < _column(axes)]
     beside = max((other for other in left if _labelled(other.yaxis, "left")), key=_column, default=None)
     if beside is not None and not _labelled(axes.yaxis, "left"):
