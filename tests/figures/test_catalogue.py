@@ -39,6 +39,7 @@ DRAWN = {
     },
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
+    "fashion": {name: (*PLAIN, *MAXSUP, *DROPPED, "probe_accuracy") for name in ("interpolating", "not_interpolating")},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},
@@ -53,7 +54,10 @@ DRAWN = {
     },
     "many_classes": {name: ("collapse_curves", "many_classes") for name in ("d2", "d6", "d16")},
     "many_classes_omniglot": {"omniglot": ("collapse_curves", "many_classes")},
-    "maxsup": {"maxsup": (*PLAIN, *MAXSUP, "probe_accuracy")},
+    "maxsup": {
+        "maxsup": (*PLAIN, *MAXSUP, "probe_accuracy"),
+        "ablations": ("collapse_curves", *MAXSUP, "probe_accuracy"),
+    },
     "maxsup_full": {
         "resnet18": (*PLAIN, *MAXSUP, "probe_accuracy"),
         "resnet50": (*PLAIN, *MAXSUP, "probe_accuracy"),
@@ -84,7 +88,10 @@ DRAWN = {
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": (*EVERY, *MODEL)},
-    "two_stage": {"two_stage": (*PLAIN, *DROPPED, "gradient_variance")},
+    "two_stage": {
+        "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),
+        "drops": ("collapse_curves", *DROPPED, "gradient_variance"),
+    },
     "two_stage_full": {
         "cifar10": (*PLAIN, *DROPPED, "gradient_variance"),
         "cifar100": (*PLAIN, *DROPPED, "gradient_variance"),

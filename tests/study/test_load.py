@@ -262,9 +262,26 @@ def test_something_that_is_no_table_at_all():
         load_study(["ce"])
 
 
-def test_two_experiments_must_not_write_the_same_runs(raw_study):
-    raw_study["experiments"]["again"] = raw_study["experiments"]["smoke"]
-    with pytest.raises(ConfigError, match=r"again repeats mnist5k/resnet8/ce of experiments\.smoke"):
+def test_two_experiments_share_their_runs_if_these_are_the_same(raw_study):
+    smoke = raw_study["experiments"]["smoke"]
+    raw_study["experiments"]["more"] = smoke | {"losses": ["ce"], "seeds": [1, 2], "figures": []}
+    study = load_study(raw_study)
+    assert [(run.loss, run.seed, run.experiment) for run in study.runs()] == [
+        *((loss, seed, "smoke") for loss in ("ce", "ls") for seed in (0, 1)),
+        ("ce", 2, "more"),
+    ]
+    assert [(run.seed, run.experiment) for run in study.runs("more")] == [(1, "more"), (2, "more")]
+
+
+OTHERWISE = {"snapshots": [1, 6], "keep_features": "last", "training": {"epochs": 7}}
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERWISE.items())
+def test_two_experiments_must_not_write_the_same_runs(raw_study, key, value):
+    smoke = raw_study["experiments"]["smoke"]
+    other = smoke[key] | value if isinstance(value, dict) else value
+    raw_study["experiments"]["again"] = smoke | {key: other}
+    with pytest.raises(ConfigError, match=rf"again repeats mnist5k/resnet8/ce of experiments\.smoke with other {key}"):
         load_study(raw_study)
 
 

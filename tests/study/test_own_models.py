@@ -155,7 +155,7 @@ def test_what_does_not_go_together_is_refused(raw, mistake):
 
 
 def test_the_same_run_twice_is_refused_and_imported_networks_have_their_models_elsewhere(raw, tmp_path):
-    raw["experiments"]["again"] = raw["experiments"]["smoke"] | {"model": "wide", "losses": ["ls"]}
+    raw["experiments"]["again"] = raw["experiments"]["smoke"] | {"model": "wide", "losses": ["ls"], "snapshots": 2}
     with pytest.raises(ConfigError, match=r"experiments\.again repeats mnist5k/wide/ls of experiments.smoke"):
         load_study(raw)
     (tmp_path / "a.pt").touch()

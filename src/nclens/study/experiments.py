@@ -1,7 +1,7 @@
 """Experiments, and their theory, measurements and tracking."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
@@ -173,6 +173,33 @@ class Theory(Closed):
         """What the steps use: lambda_h only by its product with `lambda_h_samples`, N lambda_H."""
         total = self.lambda_h * self.lambda_h_samples
         return {"lambda_w": self.lambda_w, "lambda_h_total": total, "lambda_b": self.lambda_b}
+
+
+#: What experiments choose freely that share runs of one data set, model and loss.
+FREE = ("dataset", "model", "entries", "seeds", "baseline", "figures", "snapshots")
+
+
+def check_shared(name: str, runs: str, other: str, experiments: Mapping[str, Any]) -> None:
+    """Refuse an experiment that repeats runs of another one, unless these are the same runs in both.
+
+    Raises:
+        PydanticCustomError: with the keys that differ.
+    """
+    first, second = experiments[other], experiments[name]
+    if type(first) is type(second):
+        keys = [key for key in type(first).model_fields if key not in FREE]
+        differing = [key for key in keys if getattr(first, key) != getattr(second, key)]
+        differing += [] if first.snapshot_epochs == second.snapshot_epochs else ["snapshots"]
+    else:
+        differing = ["kind"]
+    if differing:
+        raise PydanticCustomError(
+            "overlap",
+            "experiments.{name} repeats {runs} of experiments.{other} with other {differing}: their runs would "
+            "overwrite each other; give the data set, model or loss another entry name, or both experiments the same "
+            "{differing}, so that they share the runs",
+            {"name": name, "runs": runs, "other": other, "differing": ", ".join(differing)},
+        )
 
 
 class Measure(Closed):

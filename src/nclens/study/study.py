@@ -1,5 +1,6 @@
 """A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from nclens.study.claims import Claims, comparisons
 from nclens.study.colours import PALETTE, on_scale
 from nclens.study.data_checks import classes_exist, known_classes, known_shape, same_shape, unseen_digits
 from nclens.study.datasets import CustomData, DataEntry, Normalisation
-from nclens.study.experiments import Experiment, Measure, Theory, Track
+from nclens.study.experiments import Experiment, Measure, Theory, Track, check_shared
 from nclens.study.fields import Closed, Line, Name, Positive, Text
 from nclens.study.figures import Figures, check_figures, shown
 from nclens.study.imported import Imported, with_labels
@@ -156,13 +157,8 @@ class Study(Closed):
                 self.refer(f"{where}.losses", loss, "losses", self.losses)
                 key = (experiment.dataset, experiment.network_of(loss), loss)
                 if key in seen:
-                    raise PydanticCustomError(
-                        "overlap",
-                        "experiments.{name} repeats {key} of experiments.{other}: their runs would overwrite each "
-                        "other; give the data set, model or loss another entry name",
-                        {"name": name, "key": "/".join(key), "other": seen[key]},
-                    )
-                seen[key] = name
+                    check_shared(name, "/".join(key), seen[key], self.experiments)
+                seen.setdefault(key, name)
                 self._suits(where, loss, experiment)
             if experiment.baseline is not None and experiment.baseline not in experiment.losses:
                 raise PydanticCustomError(
@@ -356,12 +352,18 @@ class Study(Closed):
         return f"results/{self.study}"
 
     def runs(self, experiment: str | None = None) -> Iterator[Run]:
-        """Yield the runs that the study makes, or those of one of its experiments, in the configuration's order."""
-        for name, entry in self.experiments.items():
-            if experiment in (None, name):
-                for loss in entry.own:
-                    for seed in entry.seeds:
-                        yield self.run(name, loss, seed)
+        """Yield the runs that the study makes, or those of one of its experiments, in the configuration's order.
+
+        A run that several experiments share is, among all, one of the first of them.
+        """
+        seen: set[tuple[str, str, str, int]] = set()
+        for name in self.experiments if experiment is None else [experiment]:
+            entry = self.experiments[name]
+            for loss, seed in itertools.product(entry.own, entry.seeds):
+                run = self.run(name, loss, seed)
+                if (key := (run.dataset, run.model, loss, seed)) not in seen:
+                    seen.add(key)
+                    yield run
 
     def run(self, experiment: str, loss: str, seed: int) -> Run:
         """Return the run of an experiment with a loss and a seed."""

@@ -116,13 +116,18 @@ class Plan:
 
     def hypotheses(self, run: Run) -> list[Path]:
         """Return the translations of a run, if it makes some that are compared."""
-        return [self.of(run).hypotheses] if self.study.translations_against(run.experiment) else []
+        return [self.of(run).hypotheses] if path_of(run) in self._translations else []
 
     @cached_property
     def any_hypotheses(self) -> list[Path]:
         """The translations of any run that is probed; none in a study without."""
-        some = any(map(self.study.translations_against, self.study.experiments))
-        return [self.folder.run("{run}").hypotheses] if some else []
+        return [self.folder.run("{run}").hypotheses] if self._translations else []
+
+    @cached_property
+    def _translations(self) -> set[str]:
+        """The runs whose translations are compared."""
+        compared = filter(self.study.translations_against, self.study.experiments)
+        return {path_of(run) for name in compared for run in self.study.runs(name)}
 
     def teachers_snapshots(self, run: Run) -> list[Path]:
         """Return the snapshots of a run's teacher, if it has one."""
@@ -141,9 +146,8 @@ class Plan:
 
     def features_of_arcs(self) -> list[Path]:
         """Return the last features of every run of the experiments that arcs are measured in."""
-        wanted = {name for name in self.study.experiments if self.study.loss_of_arcs(name)}
-        found = (self.of(run).features for run in self.study.runs() if run.experiment in wanted)
-        return list(dict.fromkeys(found))
+        wanted = filter(self.study.loss_of_arcs, self.study.experiments)
+        return list(dict.fromkeys(self.of(run).features for name in wanted for run in self.study.runs(name)))
 
     def manifests(self) -> list[Path]:
         """Return the manifests of the data sets that the study trains on."""
@@ -186,7 +190,8 @@ class Plan:
     def films(self) -> list[Path]:
         """Return the films that the page shows: of each loss that of the first seed."""
         first = {name: min(entry.seeds) for name, entry in self.study.experiments.items()}
-        return [self.of(run).film for run in self.runs.values() if run.seed == first[run.experiment]]
+        shown = (run for name in first for run in self.study.runs(name) if run.seed == first[name])
+        return list(dict.fromkeys(self.of(run).film for run in shown))
 
     def promised(self) -> list[Path]:
         """Return every file that the study promises: a missing one is made again."""
