@@ -88,13 +88,10 @@ DRAWN = {
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": (*EVERY, *MODEL)},
+    "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {
         "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),
         "drops": ("collapse_curves", *DROPPED, "gradient_variance"),
-    },
-    "two_stage_full": {
-        "cifar10": (*PLAIN, *DROPPED, "gradient_variance"),
-        "cifar100": (*PLAIN, *DROPPED, "gradient_variance"),
     },
     "ufm_regularised": {"regularised": (*PLAIN, *SWEEP, "theory_error")},
     "when_does_it_help": {
