@@ -675,6 +675,13 @@ def test_alterations_of_the_training_split_and_the_validation_split_are_on_the_p
     assert rows["temperature fitted on"] == "the validation split; scores after scaling are of the whole test set"
 
 
+def test_damaged_files_of_a_stream_that_were_left_out_are_counted_on_the_page():
+    made = {"storage": "stream", "bytes": 12_345_678, "skipped": {"train": 3, "test": 0}, "classes": ["a", "b"]}
+    rows = {key: text for key, text, _ in _manifest(made, [])}
+    assert rows["streamed from files of"] == "12.3 MB"
+    assert rows["damaged files left out"] == "train 3, test 0"
+
+
 def test_what_of_sequences_is_not_measured_not_known_or_not_trained_on_is_on_the_page():
     made = {"task": "sequences", "classes": ["a", "b"], "tokens": {"train": 50, "test": 9}, "min_samples": 10}
     made |= {"left_out": {"train": [], "test": [1]}, "left_out_tokens": {"train": 0, "test": 4}}

@@ -121,6 +121,8 @@ def _manifest(manifest: Mapping[str, Any], records: Sequence[Mapping[str, Any]])
         "training samples": manifest.get("train"),
         "test samples": manifest.get("test"),
         "validation samples": manifest.get("val"),
+        "streamed from files of": f"{manifest['bytes'] / 1e6:,.1f} MB" if manifest.get("storage") == "stream" else None,
+        "damaged files left out": _by_split(manifest["skipped"]) if "skipped" in manifest else None,
         "classes": len(classes) if isinstance(classes, list | tuple) else classes,
         "imbalance": _alteration(manifest.get("imbalance")),
         "samples a class": ", ".join(map(str, manifest["train_counts"])) if "imbalance" in manifest else None,
