@@ -191,11 +191,11 @@ def _rule_links(claim: Claim, links: Links) -> list[Link]:
     return [*filter(None, [paper(claim)]), links.code(code_of(claim))]
 
 
-def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
-    """Return what was found as sentences, the page's first: each a start and the claims that it names.
+def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[list[dict[str, Any]]]:
+    """Return what was found as sentences, the page's first, by paragraph: each a start and the claims that it names.
 
-    A sentence a subject has what is supported and what is contradicted. The last two have the claims whose verdicts
-    differ between comparisons, with how many support them, and those that are inconclusive.
+    A sentence a subject has what is supported and what is contradicted. The last two, a paragraph of their own, have
+    the claims whose verdicts differ between comparisons, with how many support them, and those that are inconclusive.
 
     Returns:
         one dict a sentence: `start`, its first words, and `claims`, each with id, verdict, text and mark.
@@ -217,19 +217,20 @@ def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, An
             found["mark"] = f"{', '.join(parts)} of {plural(total, 'comparison')}"
             any_loss = claim.subject.replace("{loss}", "the loss")
             mixed.append(found | {"text": f"whether {any_loss} {claim.holds}"})
-    sentences: list[dict[str, Any]] = [
+    first: list[dict[str, Any]] = [
         {"start": f"{_capital(subject)} ", "claims": claims} for subject, claims in decided.items()
     ]
-    sentences += [
+    rest: list[dict[str, Any]] = [
         {"start": start, "claims": claims}
         for start, claims in (("Comparisons differ on ", mixed), ("It is inconclusive ", open_claims))
         if claims
     ]
-    if sentences and (where := names.common()):
+    paragraphs = [sentences for sentences in (first, rest) if sentences]
+    if paragraphs and (where := names.common()):
         # A label keeps its capitals.
-        first, text = sentences[0], sentences[0]["start"]
-        first["start"] = f"On {where}, " + (f"{next(iter(decided))} " if decided else text[0].lower() + text[1:])
-    return sentences
+        opening, text = paragraphs[0][0], paragraphs[0][0]["start"]
+        opening["start"] = f"On {where}, " + (f"{next(iter(decided))} " if decided else text[0].lower() + text[1:])
+    return paragraphs
 
 
 def _subject(entry: Mapping[str, Any]) -> str:
