@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from nclens.ufm.classification import UnconstrainedFeatureModel
 from nclens.ufm.spectra import condition_numbers
 from nclens.workflow import specs
 from nclens.workflow.files import FileError
+from nclens.workflow.paths import StudyFolder
 from nclens.workflow.stages.report import report
 
 LOSSES = {"ce": {"label": "CE", "colour": "#0072B2"}, "ls": {"label": "LS 0.05", "colour": "#D55E00"}}
@@ -888,7 +890,7 @@ def test_stage_writes_the_page_of_the_files(root):
         ("digits", stem): Drawn(drawing(), FIGURES[stem].title, FIGURES[stem].source, FIGURES[stem].caption)
         for stem in STEMS
     }
-    assert text == page(figures=figures, has=lambda path: (root / path).is_file())
+    assert text == page(figures=figures, folder=StudyFolder(Path()), has=lambda path: (root / path).is_file())
     table = pd.read_csv(root / "tables" / "losses.csv")
     assert set(table["quantity"]) == {"NC1", "NC2", "NC3", "epochs to collapse"}
     assert not list(root.glob(".*"))
@@ -907,7 +909,12 @@ def test_stage_shows_what_there_is(root):
         path.unlink()
     report(specification(), root, root / "report.html")
     assert (root / "report.html").read_text(encoding="utf-8") == page(
-        theory=None, figures=None, datasets=None, runs=None, has=lambda path: (root / path).is_file()
+        theory=None,
+        figures=None,
+        datasets=None,
+        runs=None,
+        folder=StudyFolder(Path()),
+        has=lambda path: (root / path).is_file(),
     )
 
 

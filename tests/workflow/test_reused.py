@@ -238,7 +238,7 @@ def test_the_page_says_whose_runs_they_are_and_what_was_trained_otherwise(there,
 def test_provenance_has_the_digest_and_the_links_go_to_the_other_study(there, raw):
     tracking = {"uri": "http://127.0.0.1:5000", "experiment_id": "7"}
     other = {"root": "../smoke", "path": "mnist5k/resnet8/ce", "sha256": "12" * 32, "tracking": tracking}
-    links = Links.of([], lambda path: "smoke" in path, elsewhere={"mnist5k/resnet8/ce": other})
+    links = Links.of([], StudyFolder(Path()), lambda path: "smoke" in path, elsewhere={"mnist5k/resnet8/ce": other})
     study = shown(raw)
     names = Names(study)
     record = {"wall_time": 1.0}

@@ -75,6 +75,7 @@ def report_page(
     figures: Mapping[tuple[str, str], Drawn] | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     runs: Mapping[tuple[str, str, str, int], Mapping[str, Any]] | None = None,
+    folder: Any = None,
     has: Callable[[str], bool] | None = None,
     repository: str | None = None,
     tracking: Mapping[str, str] | None = None,
@@ -101,8 +102,9 @@ def report_page(
         figures: (experiment, stem) -> what was drawn.
         datasets: data set -> its manifest: source, licence, citation, sha256, classes, shape, train, test.
         runs: (dataset, model, loss, seed) -> its record: versions, git_revision, device, threads, wall_time (s), ...
-        has: path below the study's folder, where the page will lie, -> whether the file is there: only such files are
-            linked; None for no links to files.
+        folder: the study's files by their paths below its folder, where the page will lie: a
+            `nclens.workflow.paths.StudyFolder` of the root "."; None for no links to files.
+        has: path below the study's folder -> whether the file is there: only such files are linked.
         repository: address of the repository's page, for links to the code at the commit of the runs.
         tracking: `uri` of the tracking server and `experiment_id` of the study, for links to recorded runs.
         films: experiment -> its film.
@@ -129,7 +131,7 @@ def report_page(
             raise ValueError(f"the {name} table lacks the columns {', '.join(absent)}")
     names = Names(study)
     judged = judged_claims(claims, names)
-    links = Links.of((runs or {}).values(), has, repository, tracking, reused)
+    links = Links.of((runs or {}).values(), folder, has, repository, tracking, reused)
     shown = Figures(names, figures or {}, links)
     sections = [
         verdicts(judged, links),

@@ -86,13 +86,13 @@ class Figures:
 
 def figure_links(experiment: str, stem: str, links: Links) -> list[Link]:
     """Return the ways from a figure: its numbers and its print, the rule and the function that drew it, and the log."""
-    name, built_in = f"figures/{experiment}_{stem}", stem in FIGURES
+    built_in = stem in FIGURES
     return [
-        *links.file(f"{name}.csv", "CSV"),
-        *links.file(f"{name}.pdf", "PDF"),
+        *links.file("figure", experiment, stem, "csv", text="CSV"),
+        *links.file("figure", experiment, stem, "pdf", text="PDF"),
         links.rule("draw" if built_in else "draw_own"),
         *([links.code(FIGURES[stem].draw)] if built_in else []),
-        *links.file("logs/draw.log" if built_in else f"logs/draw_own/{experiment}_{stem}.log", "log"),
+        *(links.log("draw") if built_in else links.log("draw_own", f"{experiment}_{stem}")),
     ]
 
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ class Links:
     """Where the page can lead.
 
     Attributes:
+        folder: the study's files by their paths below its folder, as `report_page` takes it; None links none.
         has: path below the study's folder -> whether the file is there. Nothing else is linked.
         repository: address of the repository's page; empty where it is not known.
         commit: that the runs were made from; empty where it is not known.
@@ -43,6 +45,7 @@ class Links:
             `path`, that of the runs below it, and `tracking`, as `of` takes it.
     """
 
+    folder: Any = None
     has: Callable[[str], bool] = lambda path: False
     repository: str = ""
     commit: str = ""
@@ -53,6 +56,7 @@ class Links:
     def of(
         cls,
         runs: Iterable[Mapping[str, Any]],
+        folder: Any = None,
         has: Callable[[str], bool] | None = None,
         repository: str | None = None,
         tracking: Mapping[str, str] | None = None,
@@ -62,6 +66,7 @@ class Links:
 
         Args:
             runs: the records of its runs; most of them were made from the commit that is linked.
+            folder: the study's files by their paths below its folder.
             has: path below the study's folder -> whether the file is there.
             repository: address of the repository's page.
             tracking: `uri` of the tracking server and `experiment_id` of the study, where it is recorded.
@@ -70,6 +75,7 @@ class Links:
         commits = Counter(commit for record in runs if (commit := commit_of(record.get("git_revision"))))
         most = commits.most_common(1)
         return cls(
+            folder,
             has or (lambda path: False),
             repository or "",
             most[0][0] if most else "",
@@ -77,13 +83,27 @@ class Links:
             elsewhere or {},
         )
 
-    def file(self, path: str, text: str = "") -> list[Link]:
-        """Return the link to a file of the study, none where it is not there."""
-        return [Link(text or path.rsplit("/", 1)[-1], quote(path))] if self.has(path) else []
+    def file(self, kind: str, *of: str, text: str = "", root: str = "") -> list[Link]:
+        """Return the link to a file of the study, none where it is not there.
 
-    def files(self, *paths: str) -> list[Link]:
-        """Return the links to those files of the study that are there, each by its name."""
-        return [link for path in paths for link in self.file(path)]
+        Args:
+            kind: the property or method of `folder` that has its path.
+            of: the arguments of a method.
+            text: of the link; by default the name of the file.
+            root: the folder of another study that has the file, below this one's, with a / at its end.
+        """
+        if self.folder is None:
+            return []
+        path = getattr(self.folder, kind)
+        return self._there(path(*of) if of else path, text, root)
+
+    def log(self, *of: str) -> list[Link]:
+        """Return the link to what a job printed: of a step, or of one data set or figure."""
+        return self.file("log", *of, text="log")
+
+    def _there(self, path: Path, text: str, root: str) -> list[Link]:
+        place = f"{root}{path.as_posix()}"
+        return [Link(text or path.name, quote(place))] if self.has(place) else []
 
     def source(self, path: str, text: str) -> Link:
         """Return the link to a file or folder of the repository at the commit; just the text where it is not known."""
@@ -110,12 +130,12 @@ class Links:
         root, recorded = "", self.recorded
         if other := self.elsewhere.get(of_loss):
             root, path, recorded = f"{other['root']}/", f"{other['path']}/{seed}", recorded_at(other["tracking"])
-        found = [
-            *self.file(f"{root}{path}/run.json", "record"),
-            *self.file(f"{root}{path}/metrics.csv", "metrics"),
-            *self.file(f"{root}{path}/history.csv", "history"),
-            *self.file(f"{root}logs/train/{path}.log", "log"),
-        ]
+        found = []
+        if self.folder is not None:
+            run = self.folder.run(path)
+            files = {"record": run.run, "metrics": run.metrics, "history": run.history}
+            files |= {"log": self.folder.log("train", path)}
+            found = [link for text, file in files.items() for link in self._there(file, text, root)]
         return [*found, *([Link("MLflow", address)] if (address := recorded(path)) else [])]
 
 

@@ -29,7 +29,7 @@ def losses_side_by_side(names: Names, losses: pd.DataFrame, links: Links) -> Sec
             tables.append({"where": names.where(experiment), "table": table_of(names, experiment, rows)})
     if not tables:
         return None
-    sources = [*links.file("tables/losses.csv"), links.rule("report"), links.code("nclens.report.summary:summarise")]
+    sources = [*links.file("losses"), links.rule("report"), links.code("nclens.report.summary:summarise")]
     return Section("losses", "Losses side by side", "losses.html.j2", {"tables": tables}, sources)
 
 

@@ -70,9 +70,9 @@ def provenance(
                 "name": name,
                 "rows": _manifest(datasets[name], [record for _, key, record in known if key[0] == name]),
                 "links": [
-                    *links.file(f"data/{name}.json", "manifest"),
+                    *links.file("manifest", name, text="manifest"),
                     links.rule("prepare"),
-                    *links.file(f"logs/prepare/{name}.log", "log"),
+                    *links.log("prepare", name),
                 ],
             }
             for name in wanted
@@ -97,11 +97,11 @@ def _reused(names: Names, links: Links) -> Table | None:
     for name, entry in names.experiments.items():
         for loss, source in names.reused(name).items():
             known = links.elsewhere.get(f"{entry['dataset']}/{entry['model']}/{loss}", {})
-            page = f"{known.get('root', '')}/report.html"
+            page = links.file("report", text=source.study, root=f"{known.get('root', '')}/")
             rows.append(
                 [
                     *([Cell(name)] if several else []),
-                    *(Cell("", loss=names.loss(name, loss)), Cell(source.study, links=links.file(page, source.study))),
+                    *(Cell("", loss=names.loss(name, loss)), Cell(source.study, links=page)),
                     *(Cell(source.experiment), Cell(source.loss), Cell(known.get("sha256", ""))),
                 ]
             )
@@ -211,4 +211,4 @@ def reproduce(study: Mapping[str, Any], theory: bool, links: Links) -> Section:
         **{"command": study["command"], "name": study["study"], "theory": theory, "runs": list(places)},
         "before": [(*other, list(digests)) for other, digests in before.items()],
     }
-    return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.files("study.yaml"))
+    return Section("reproduce", "Reproduce it", "reproduce.html.j2", content, links.file("resolved"))

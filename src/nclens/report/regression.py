@@ -55,9 +55,9 @@ def regression(
         "models": [] if theory is None else _models(names, theory, predictions, verdicts),
     }
     sources = [
-        *links.files("theory/regression.csv"),
+        *links.file("theory", "regression"),
         *(links.rule("theory"), links.code("nclens.metrics.regression:regression_collapse")),
-        *links.file("logs/theory.log", "log"),
+        *links.log("theory"),
     ]
     return Section("regression", "Regression collapse", "regression.html.j2", content, sources)
 

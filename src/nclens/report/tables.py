@@ -46,9 +46,9 @@ def run_table(
     ]
     recorded = links.recorded("study")
     sources = [
-        *links.files("metrics.parquet"),
+        *links.file("metrics"),
         links.rule("collect"),
-        *links.file("logs/collect.log", "log"),
+        *links.log("collect"),
         *([Link("all runs in MLflow", recorded.split("&searchFilter")[0])] if recorded else []),
     ]
     return Section("runs", "Runs", "runs.html.j2", {"parts": parts, "recorded": bool(recorded)}, sources)

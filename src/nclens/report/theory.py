@@ -62,9 +62,9 @@ def ufm_theory(
         "networks": networks(names, predictions, effective),
     }
     sources = [
-        *links.files(*(f"theory/{name}.csv" for name in ("ufm", "dynamics", "predictions", "effective"))),
+        *(link for name in ("ufm", "dynamics", "predictions", "effective") for link in links.file("theory", name)),
         *(links.rule("theory"), links.rule("predict"), links.source("src/nclens/ufm", "nclens.ufm")),
-        *links.file("logs/theory.log", "log"),
+        *links.log("theory"),
     ]
     return Section("theory", "Theory", "theory.html.j2", content, sources)
 

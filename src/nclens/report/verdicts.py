@@ -162,10 +162,11 @@ def verdicts(judged: Sequence[Mapping[str, Any]], links: Links) -> Section:
         ],
     }
     sources = [
-        *links.files("claims.csv", "claims.md"),
+        *links.file("claims"),
+        *links.file("claims_page"),
         links.rule("judge"),
         links.source("src/nclens/claims", "nclens.claims"),
-        *links.file("logs/judge.log", "log"),
+        *links.log("judge"),
     ]
     return Section("verdicts", "Verdicts", "verdicts.html.j2", content, sources)
 

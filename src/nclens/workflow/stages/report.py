@@ -69,6 +69,7 @@ def report(spec: Report, root: Path, output: Path, sources: Mapping[str, str] | 
             if (path := folder.manifest(dataset)).is_file()
         },
         runs=dict(_runs(spec, folder)),
+        folder=StudyFolder(Path()),
         has=lambda path: (root / path).is_file(),
         repository=repository(),
         # Known where a recording has begun: nothing here depends on one.
