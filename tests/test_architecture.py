@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "nclens"
 #: Each room, and the rooms whose modules it may import. What is not named, nothing imports.
 ARROWS = {
     "__main__": {"workflow", "cli"},
-    "cli": {"workflow", "study", "report", "metrics", "__version__"},
+    "cli": {"workflow", "study", "report", "__version__"},
     "workflow": {
         *("study", "report", "figures", "claims", "ufm", "probes"),
         *("training", "metrics", "models", "data", "losses", "_torchvision", "__version__"),
@@ -36,6 +36,9 @@ ARROWS = {
     "_torchvision": set(),
     "__init__": {"callbacks", "losses", "metrics", "probes", "ufm", "workflow"},  # each when a name of its is used
 }
+#: Of what a room may import of these, the modules that hold plain data and numbers: the rest loads torch or Matplotlib.
+CATALOGUES = {f"{room}.catalogue" for room in ("figures", "metrics", "probes")}
+PARTS = {"study": CATALOGUES, "report": CATALOGUES | {"figures.film_inputs", "metrics.intervals"}}
 #: The packages that one room alone imports.
 HEAVY = {
     "mlflow": tuple(f"workflow.{name}" for name in ("stages.track", "tracking", "logged_model")),
@@ -102,6 +105,8 @@ def test_arrows_point_down(room):
     for name in (name for name in MODULES if _room(name) == room):
         for imported in (other.removeprefix("nclens.") for other in _imports_of(name) if _in(other, "nclens")):
             assert _room(imported) in ARROWS[room] | {room}, f"{name} imports {imported}"
+            if room in PARTS and _room(imported) in ("figures", "metrics", "probes"):
+                assert _in(imported, *PARTS[room]), f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
