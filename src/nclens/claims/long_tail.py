@@ -43,7 +43,7 @@ def parts_the_minority(comparison: Comparison) -> list[Measure]:
 
 def keeps_clean_classes(comparison: Comparison) -> list[Measure]:
     """L5: ratio of NC1 by the clean labels and difference of the errors on them after the last epoch, training set."""
-    losses = (comparison.loss, comparison.baseline)
+    losses = comparison.pair
     if not all("nc1_clean" in comparison.metrics.metrics_of(loss) for loss in losses):
         return []
     return [

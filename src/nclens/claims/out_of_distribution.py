@@ -27,7 +27,7 @@ def detects_better(comparison: Comparison) -> list[Measure]:
     if not any(probed.values()):
         return []
     collapse = final(comparison, "train", "nc1", scale="ratio").verdict
-    losses = (comparison.loss, comparison.baseline)
+    losses = comparison.pair
     more, less = losses[::-1] if collapse == "contradicted" else losses
     note = f"{comparison.label(more)} is more collapsed than {comparison.label(less)}"
     if collapse == "inconclusive":

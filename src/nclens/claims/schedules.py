@@ -85,9 +85,7 @@ def measured(comparison: Comparison, name: str) -> dict[str, dict[int, float]]:
     both = comparison.metrics.metrics_of(comparison.loss) & comparison.metrics.metrics_of(comparison.baseline)
     for metric in sorted(both, key=by_numbers):
         if metric == name or metric.startswith(f"{name}/"):
-            own, other = (
-                curves_of(comparison, loss, "test", metric) for loss in (comparison.loss, comparison.baseline)
-            )
+            own, other = (curves_of(comparison, loss, "test", metric) for loss in comparison.pair)
             effects = {
                 seed: float(own[seed].iloc[-1]) - float(other[seed].iloc[-1])
                 for seed in comparison.seeds

@@ -107,7 +107,7 @@ def _where_testable(comparison: Comparison, counted: str, measures: Sequence[Mea
         counted: the metric that counts the wrong predictions among the samples measured.
         measures: as they are judged where the claim is testable.
     """
-    losses = (comparison.loss, comparison.baseline)
+    losses = comparison.pair
     errors = [value for loss in losses for value in _last(comparison, loss, "error").values()]
     counts = [value for loss in losses for value in _last(comparison, loss, counted).values()]
     reasons = []

@@ -145,9 +145,7 @@ def _conditioning(
 ) -> Measure:
     """Ratio of one condition number, and how well it explains the iterations to the orbit."""
     theory = comparison.theory[comparison.theory["quantity"] == quantity]
-    value, baseline = (
-        _only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in (comparison.loss, comparison.baseline)
-    )
+    value, baseline = (_only(theory.loc[theory["loss"] == loss, "closed_form"]) for loss in comparison.pair)
     effect = math.exp(log_ratio(value, baseline))
     notes = [] if math.isfinite(effect) else ["not exactly one finite value for each loss"]
     if descents is not None:
@@ -165,7 +163,7 @@ def _explanations(
     for rule, same in STEPS.items():
         rows = descents[(descents["quantity"] == f"rate_{quantity}") & (descents["step_rule"] == rule)]
         # The predicted rate is the same for every start.
-        rates = [_only(rows.loc[rows["loss"] == loss, "value"].drop_duplicates()) for loss in _losses(comparison)]
+        rates = [_only(rows.loc[rows["loss"] == loss, "value"].drop_duplicates()) for loss in comparison.pair]
         predicted, found = math.exp(log_ratio(rates[1], rates[0])), speeds["orbit", rule].effect
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
@@ -199,7 +197,7 @@ def _speed(comparison: Comparison, quantity: str, what: str, iterations: pd.Data
     """Ratio of the iterations to the smallest tolerance that every descent of both losses reached."""
     tables = [
         iterations[iterations["loss"] == loss].pivot_table("value", "start", "tolerance", dropna=False)
-        for loss in _losses(comparison)
+        for loss in comparison.pair
     ]
     both = pd.concat(tables, axis=1, keys=["loss", "baseline"])
     reached = [
@@ -239,7 +237,7 @@ def _descents(comparison: Comparison) -> pd.DataFrame | None:
         return None
     table = comparison.dynamics[comparison.dynamics["momentum"] == 0]
     found = []
-    for loss in _losses(comparison):
+    for loss in comparison.pair:
         rows = comparison.theory.loc[comparison.theory["loss"] == loss, list(MODEL)].drop_duplicates()
         for model in rows.to_dict("records"):
             same = table["classes"] <= model["classes"]
@@ -294,10 +292,6 @@ def _supported(measures: Sequence[Measure]) -> str:
     """Say how many of the definitions support the claim."""
     supported = sum(measure.verdict == "supported" for measure in measures)
     return f"{supported} of {len(measures)} agree" if measures else "not measured"
-
-
-def _losses(comparison: Comparison) -> tuple[str, str]:
-    return comparison.loss, comparison.baseline
 
 
 def _theory_measure(

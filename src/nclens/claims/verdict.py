@@ -212,6 +212,11 @@ class Comparison:
     models: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """The loss and its baseline."""
+        return self.loss, self.baseline
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """The model of the loss and, where it is another one, the baseline's."""
         compared = [self.loss, *([self.baseline] if self.baseline else [])]

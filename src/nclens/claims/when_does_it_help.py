@@ -64,7 +64,7 @@ def erases_information(comparison: Comparison) -> list[Measure]:
     """
     measures = []
     for metric in comparison.metrics.probed("mutual_information"):
-        own, base = (_last(comparison, loss, "train", metric) for loss in (comparison.loss, comparison.baseline))
+        own, base = (_last(comparison, loss, "train", metric) for loss in comparison.pair)
         effects = {seed: value - math.log(2) for seed, value in own.items()}
         suffix = metric.removeprefix("mutual_information")
         measures.append(
@@ -114,7 +114,7 @@ def distils_worse(comparison: Comparison) -> list[Measure]:
 
 def no_better_than_smoothing(comparison: Comparison) -> list[Measure]:
     """W6: error of a smoothed teacher's student minus that of the same network trained with label smoothing itself."""
-    own, alone = (_last(comparison, loss, "test", "error") for loss in (comparison.loss, comparison.baseline))
+    own, alone = (_last(comparison, loss, "test", "error") for loss in comparison.pair)
     return [
         judge_pairs(
             "student_error_against_smoothed",
@@ -142,7 +142,7 @@ def softens_a_little(comparison: Comparison) -> list[Measure]:
     measures = []
     for suffix in _decoded(comparison):
         for name in DECODED:
-            own, base = (_by_temperature(comparison, loss, name, suffix) for loss in _both(comparison))
+            own, base = (_by_temperature(comparison, loss, name, suffix) for loss in comparison.pair)
             above = {at: values for at, values in base.items() if at > 1}
             if above and 1.0 in own and 1.0 in base:
                 best = min(above.values(), key=_mean)
@@ -169,7 +169,7 @@ def costs_likelihood(comparison: Comparison) -> list[Measure]:
     """W10: NLL of the next token, loss minus baseline, at the temperature where the loss does best against it."""
     measures = []
     for suffix in _decoded(comparison):
-        own, base = (_by_temperature(comparison, loss, "nll", suffix) for loss in _both(comparison))
+        own, base = (_by_temperature(comparison, loss, "nll", suffix) for loss in comparison.pair)
         if effects := [_less(own[at], base[at]) for at in own if at in base]:
             measures.append(_above(comparison, f"token_nll{suffix}", min(effects, key=_mean), "nats"))
     return measures
@@ -220,7 +220,7 @@ def bends_similar_classes(comparison: Comparison) -> list[Measure]:
         return []
     own, base = (
         {seed: log_ratio(value, 1.0) for seed, value in _last(comparison, loss, "test", "arc_ratio").items()}
-        for loss in _both(comparison)
+        for loss in comparison.pair
     )
     unit, seeds = "ratio of variances", comparison.seeds
     bent = judge_pairs("bent_test", own, seeds, scale="ratio", claimed="below", unit=unit, null=1 / ROUND)
@@ -249,10 +249,6 @@ def translates_better(comparison: Comparison) -> list[Measure]:
         scale: dict[str, Any] = {"scale": "difference", "claimed": "above", "unit": "points"}
         measures.append(judge_pairs(name, own, comparison.seeds, notes=notes, **scale))
     return measures
-
-
-def _both(comparison: Comparison) -> tuple[str, str]:
-    return comparison.loss, comparison.baseline
 
 
 def _less(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:

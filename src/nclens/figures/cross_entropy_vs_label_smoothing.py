@@ -38,6 +38,7 @@ from nclens.figures.inputs import (
 from nclens.figures.nc0 import FLOOR, FLOOR_LABEL, with_nc3_floor
 from nclens.figures.per_loss import DotPanel, Dots, draw_dots
 from nclens.figures.printing import points
+from nclens.metrics.catalogue import SPLITS
 
 NC1 = r"NC1 = tr$(S_W S_B^{+})\,/\,K$"
 NC2 = r"NC2 = $\Vert\,\mathrm{nrm}(WM^{T}) - E\,\Vert_F$"
@@ -53,7 +54,6 @@ COLLAPSE_PANELS = (
     Panel(NC3, (Series("nc3", "train", "train"),)),
 )
 METRICS = ("nc1", "nc2")
-SPLITS = {"train": "training set", "test": "test set"}
 
 
 @style.look()

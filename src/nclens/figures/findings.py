@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nclens.figures.inputs import FigureInputs, means_of
-from nclens.metrics.catalogue import metric
+from nclens.metrics.catalogue import SPLITS, metric
 
-SETS = {"train": "training set", "test": "test set"}
 MOST_NAMED = 3
 """More losses than these are described by the lowest and the highest value."""
 
@@ -51,7 +50,7 @@ def last_values(inputs: FigureInputs, table: pd.DataFrame) -> str:
 def name_of(name: str, split: str) -> str:
     """Return what a metric of a set is called."""
     known = metric(name)
-    return f"{known.label if known else name.replace('_', ' ')} ({SETS.get(split, split)})"
+    return f"{known.label if known else name.replace('_', ' ')} ({SPLITS.get(split, split)})"
 
 
 def phrase(name: str, text: str) -> str:

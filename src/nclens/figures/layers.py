@@ -11,6 +11,7 @@ from nclens.figures import style
 from nclens.figures.curves import Scaled, draw_lines, finish_panel, line_note
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, means_of, omissions, seeds_note, with_seeds
+from nclens.metrics.catalogue import SPLITS
 
 CLASSIFICATION = {
     "nc1": Scaled("NC1", log=True),
@@ -24,7 +25,6 @@ REGRESSION = {
     "readout_mse": Scaled("MSE of the\nlinear read-out", log=True),
     "stable_rank": Scaled("stable rank\nof the features"),
 }
-SPLITS = {"train": "training set", "test": "test set"}
 MOST = 4
 """Snapshots drawn: the first, the last and others evenly spaced between them."""
 

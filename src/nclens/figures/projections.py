@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, over_seeds
+from nclens.metrics.catalogue import SPLITS
 from nclens.metrics.representation import project, template_plane, template_spread, with_samples
 
 PER_CLASS = 100
-SPLITS = {"train": "training set", "test": "test set"}
 # Tol's bright ones: the losses' colours would be taken for losses.
 COLOURS = ("#4477AA", "#EE6677", "#228833")
 MARKERS = ("o", "^", "s")

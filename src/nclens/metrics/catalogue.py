@@ -29,6 +29,8 @@ GIVEN = ("features", "logits", "labels", "targets", "weight", "bias")
 
 Better = Literal["lower", "higher", ""]
 Split = Literal["train", "test"]
+SPLITS: dict[str, str] = {"train": "training set", "test": "test set"}
+"""Split -> what it is called in figures and claims."""
 Task = Literal["classification", "onehot", "regression", "experiment"]
 """`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets. `experiment`: of
 classifiers, and of all runs of an experiment at once, by the stage `collect`."""

@@ -12,11 +12,10 @@ from typing import Any, Self
 import pandas as pd
 
 from nclens.claims import Claim
-from nclens.claims.verdict import EQUIVALENT
+from nclens.claims.verdict import EQUIVALENT, NOT_MEASURED
 from nclens.report.text import number
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
-NOT_MEASURED = "not measured"
 LEAST_P = 1e-4
 """Smaller p values are written as being below it."""
 
@@ -76,16 +75,20 @@ class Effect:
         return " ".join(filter(None, (self.value, self.interval, self.unit))) if self.value else NOT_MEASURED
 
     @property
+    def power(self) -> str:
+        """The smallest effect that the seeds could have shown, in one line; empty where there is none."""
+        return f"smallest effect that these seeds could show: {self.smallest}" if self.smallest else ""
+
+    @property
     def tests(self) -> str:
         """Smallest effect and p values in one line; empty where there is none.
 
         >>> Effect("0.402", "[0.377, 0.429]", "ratio", "1", "3", smallest="a factor of 1.07", p="0.012").tests
         'smallest effect that these seeds could show: a factor of 1.07; p = 0.012'
         """
-        smallest = f"smallest effect that these seeds could show: {self.smallest}" if self.smallest else ""
         p, p_holm = (text if text.startswith("<") else text and f"= {text}" for text in (self.p, self.p_holm))
         plain = f"p {p}" if p else ""
-        return "; ".join(filter(None, (smallest, f"{plain}, by Holm {p_holm}" if p_holm else plain)))
+        return "; ".join(filter(None, (self.power, f"{plain}, by Holm {p_holm}" if p_holm else plain)))
 
 
 def meaning(claim: Claim | None, quantity: str, null: str) -> str:

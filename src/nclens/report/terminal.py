@@ -70,6 +70,5 @@ def _reason(row: Mapping[str, str]) -> str:
     """Why a verdict is inconclusive, the smallest effect that its seeds could show, and its note."""
     effect = Effect.of(row)
     note = folded(plainly(row["note"]), LONGEST_REASON)[0]
-    smallest = f"smallest effect that these seeds could show: {effect.smallest}" if effect.smallest else ""
     reason = "" if note.startswith(effect.reason) else effect.reason
-    return sentence("; ".join(filter(None, (reason, smallest, note))))
+    return sentence("; ".join(filter(None, (reason, effect.power, note))))

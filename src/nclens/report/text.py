@@ -126,8 +126,16 @@ def sentence(text: str) -> str:
     >>> sentence("the main measure"), sentence("nc1 in common"), sentence("")
     ('The main measure', 'nc1 in common', '')
     """
-    first = text.split(" ", 1)[0]
-    return text[:1].upper() + text[1:] if first.isalpha() else text
+    return capital(text) if text.split(" ", 1)[0].isalpha() else text
+
+
+def capital(text: str) -> str:
+    """Return a text opened by a capital.
+
+    >>> capital("label smoothing"), capital("")
+    ('Label smoothing', '')
+    """
+    return text[:1].upper() + text[1:]
 
 
 def listed(names: Iterable[str]) -> str:

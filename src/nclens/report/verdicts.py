@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from nclens.claims import Claim, rules_of
-from nclens.claims.verdict import AGAINST, EQUIVALENT, TWO_MODELS
-from nclens.report.effects import NOT_MEASURED, VERDICTS, Effect, meaning, pair
+from nclens.claims.verdict import AGAINST, EQUIVALENT, NOT_MEASURED, TWO_MODELS
+from nclens.report.effects import VERDICTS, Effect, meaning, pair
 from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
-from nclens.report.text import Names, as_text, folded, listed, plainly, plural, sentence
+from nclens.report.text import Names, as_text, capital, folded, listed, plainly, plural, sentence
 
 LONGEST_NOTE = 90
 """Characters of a reason that are shown, two lines on a phone; the rest is folded."""
@@ -219,7 +219,7 @@ def lead(judged: Sequence[Mapping[str, Any]], names: Names) -> list[list[dict[st
             any_loss = claim.subject.replace("{loss}", "the loss")
             mixed.append(found | {"text": f"whether {any_loss} {claim.holds}"})
     first: list[dict[str, Any]] = [
-        {"start": f"{_capital(subject)} ", "claims": claims} for subject, claims in decided.items()
+        {"start": f"{capital(subject)} ", "claims": claims} for subject, claims in decided.items()
     ]
     rest: list[dict[str, Any]] = [
         {"start": start, "claims": claims}
@@ -239,10 +239,6 @@ def _subject(entry: Mapping[str, Any]) -> str:
     labels = list(dict.fromkeys(row["loss"]["label"] for row in entry["rows"]))
     losses = f"each of {listed(labels)}" if len(labels) > 1 else listed(labels)
     return entry["claim"].subject.replace("{loss}", losses)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def findings(rows: Iterable[Mapping[str, Any]]) -> str:

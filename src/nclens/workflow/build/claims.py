@@ -9,11 +9,11 @@ import pandas as pd
 from nclens.claims import Claim, Comparison, Measure
 from nclens.claims.effects import curves, final, paired_runs, time_to
 from nclens.claims.verdict import Scale, Side, judge_pairs, log_ratio
+from nclens.metrics.catalogue import SPLITS
 from nclens.workflow.build.functions import call
 from nclens.workflow.specs import StatedClaim
 
 PAPER = "Stated by the study"
-SPLITS = {"train": "training set", "test": "test set"}
 EFFECTS = {"difference": "Difference", "ratio": "Ratio"}
 
 

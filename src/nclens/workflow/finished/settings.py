@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nclens.report.text import as_text, number
+from nclens.report.text import as_text, capital, number
 
 if TYPE_CHECKING:
     from nclens.study import Study
@@ -39,13 +39,13 @@ def _settings(
     yield "Data set", entry.dataset
     for key, said in DATA.items():
         if manifest.get(key):
-            yield _capital(said), _text(manifest[key])
+            yield capital(said), _text(manifest[key])
     for key in ("classes", "targets"):
         if found := manifest.get(key):
-            yield _capital(key), str(len(found) if isinstance(found, Sequence) else found)
+            yield capital(key), str(len(found) if isinstance(found, Sequence) else found)
     for key in ("imbalance", "label_noise"):
         if chosen := manifest.get(key):
-            yield _capital(_said(key)), entry_text(chosen)
+            yield capital(_said(key)), entry_text(chosen)
     for model in dict.fromkeys(entry.network_of(loss) for loss in entry.losses):
         yield f"Network {model}", entry_text(resolved["models"].get(model, {"name": model}))
     for loss in entry.losses:
@@ -53,7 +53,7 @@ def _settings(
     yield "Seeds", ", ".join(map(str, entry.seeds))
     for key, value in (written.get("training") or {}).items():
         if key not in OF_MACHINE and (text := _text(value)):
-            yield _capital(_said(key)), text
+            yield capital(_said(key)), text
     epochs = list(entry.snapshot_epochs)
     yield "Snapshots", str(len(epochs)) + (f", from epoch {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "")
 
@@ -92,7 +92,3 @@ def _said(key: str) -> str:
     """
     words = {"lr": "learning rate", "ufm": "UFM"}
     return " ".join(words.get(word, word) for word in key.split("_"))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
