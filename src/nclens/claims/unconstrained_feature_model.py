@@ -32,6 +32,7 @@ from nclens.claims.verdict import (
     log_ratio,
     why,
 )
+from nclens.ufm import explanations
 from nclens.ufm.quantities import CONDITION_NUMBERS, MINIMISER, PREDICTED
 
 OWN = "Our own, on the unconstrained feature model"
@@ -168,14 +169,8 @@ def _explanations(
         if math.isfinite(predicted) and math.isfinite(found):
             yield (
                 f"iterations at {same}: {predicted:.3g} times predicted, {found:.3g} found, "
-                f"{_explained(predicted, found)}"
+                f"{explanations.verdict([predicted], [found])}"
             )
-
-
-def _explained(predicted: float, found: float) -> str:
-    if abs(predicted / found - 1) <= PREDICTION_TOLERANCE:
-        return "explained"
-    return "direction only" if (predicted - 1) * (found - 1) > 0 else "not explained"
 
 
 def _speeds(comparison: Comparison, descents: pd.DataFrame) -> dict[tuple[str, str], Measure]:
@@ -337,8 +332,8 @@ CLAIMS = (
         "which is what a condition number speaks of (the main one: to the orbit of minimisers), and at the same step; "
         "to the smallest tolerance that all descents reach, with an interval over starts. The note on each condition "
         "number says what ratio of iterations to the orbit it predicts (at the same step together with L) and whether "
-        "that explains "
-        f"the ratio found: to {PREDICTION_TOLERANCE:.0%}, in its direction only, or not. A half is supported when its "
+        "that explains the ratio found: to "
+        f"{explanations.TOLERANCE:.0%}, in its direction only, or not. A half is supported when its "
         "main measure is and no other of it is contradicted, contradicted when its main measure is and no other of it "
         "is supported, and otherwise inconclusive: then the answer depends on the definition, which the claim leaves "
         "open. The claim is supported when both halves are, contradicted when one of them is, and otherwise "
