@@ -199,7 +199,7 @@ class _Segmenter:
             logits = self.head(self._maps(split, inputs))
             # Of nan the first class would be the most probable.
             if not logits.isfinite().all():
-                raise ValueError("the head's logits are not all finite: the network or the head's training has diverged")
+                raise ValueError("the head's logits are not all finite: the network or the head has diverged")
             made.append(upsample(logits).argmax(1).to(torch.uint8))
         return torch.cat(made)
 
