@@ -22,7 +22,7 @@ ARROWS = {
     "report": {"claims", "ufm", "figures", "metrics", "probes"},
     "figures": {"metrics", "ufm"},
     "claims": {"metrics", "ufm"},
-    "probes": {"training", "metrics", "models", "data", "losses", "_inputs", "_lanczos"},
+    "probes": {"training", "metrics", "models", "data", "losses", "_inputs", "_lanczos", "_torchvision"},
     "training": {"models", "data", "losses", "_inputs"},
     "callbacks": {"metrics", "models", "_inputs", "_torchvision"},
     "study": {"figures", "metrics", "probes"},

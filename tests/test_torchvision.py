@@ -95,3 +95,12 @@ def test_make_setup_runs_that_check_and_other_targets_do_not():
 
     assert "python -m nclens._torchvision" in commands("setup")
     assert "nclens._torchvision" not in commands("report")
+
+
+def test_scores_by_torchmetrics_need_no_repair_by_others():
+    python(
+        "import torch\n"
+        "from nclens.probes.segmentation import scores\n"
+        "masks = torch.tensor([[[0, 1], [1, 0]]])\n"
+        "assert scores(masks, masks, 2)['miou'] == 1\n"
+    )

@@ -1,5 +1,7 @@
 """Segmentation: scores of known predictions, upsampling, and a probe that leaves the network as it is."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -139,3 +141,12 @@ def test_a_linear_head_is_another():
 def test_what_there_is_not_is_refused(key, allowed):
     with pytest.raises(ValueError, match=f"{key}: expected {allowed}, got 'x'"):
         probed(**{key: "x"})
+
+
+@pytest.mark.parametrize("backbone", ["frozen", "fine_tuned"])
+def test_a_network_that_has_diverged_is_refused(backbone):
+    made = network()
+    with torch.no_grad():
+        next(made.backbone.parameters()).fill_(math.nan)
+    with pytest.raises(ValueError, match="logits are not all finite"):
+        probed(made, backbone=backbone, epochs=1, bounds=False)

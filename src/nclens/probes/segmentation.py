@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nclens._torchvision import import_torchvision
 from nclens.data.segmentation import IGNORED
 from nclens.data.tensors import Split
 from nclens.models import FeatureMap, Network
@@ -61,7 +62,8 @@ def segmentation(
         ``segmentation_floor_...``, and of the ceiling, ``segmentation_ceiling_...``.
 
     Raises:
-        ValueError: the network has no feature map (`nclens.models.FeatureMap`), or `backbone` or `head` is unknown.
+        ValueError: the network has no feature map (`nclens.models.FeatureMap`), `backbone` or `head` is unknown, or a
+            logit of the trained head is not finite.
 
     Source: dense prediction in MaxSup, arXiv 2502.15798, there UperNet on ADE20K; the head is that of fully
     convolutional networks (arXiv 1411.4038) at one scale.
@@ -107,6 +109,7 @@ def scores(predictions: Tensor, masks: Tensor, classes: int) -> dict[str, float]
     Raises:
         ValueError: the shapes differ.
     """
+    import_torchvision()
     from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
     if predictions.shape != masks.shape:
@@ -191,10 +194,13 @@ class _Segmenter:
     def predict(self, split: Split, batch_size: int) -> Tensor:
         """Return the most probable class of every pixel, uint8 (N, H, W)."""
         upsample = _Upsampling(split.inputs.shape[2:])
-        made = [
-            upsample(self.head(self._maps(split, inputs))).argmax(1).to(torch.uint8)
-            for inputs in split.inputs.split(batch_size)
-        ]
+        made = []
+        for inputs in split.inputs.split(batch_size):
+            logits = self.head(self._maps(split, inputs))
+            # Of nan the first class would be the most probable.
+            if not logits.isfinite().all():
+                raise ValueError("the head's logits are not all finite: the network or the head has diverged")
+            made.append(upsample(logits).argmax(1).to(torch.uint8))
         return torch.cat(made)
 
     def _maps(self, split: Split, inputs: Tensor) -> Tensor:
