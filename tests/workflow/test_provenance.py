@@ -109,7 +109,7 @@ RERUN = {
     "ufm.classification_tables": "theory",
     **dict.fromkeys(("ufm.dynamics", "ufm.hessian", "ufm.numeric", "ufm.spectra"), "theory"),
     "ufm.effective": "predict",
-    "ufm.explanations": "draw report",
+    "ufm.explanations": "draw judge report",
     "ufm.formulas": "draw report",
     "ufm.nc0": "draw predict",
     "ufm.quantities": "draw judge report",
