@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 from nclens.figures.distillation import LOOKS
 from nclens.figures.inputs import FigureInputs
 from nclens.figures.style import encode
+from nclens.metrics.intervals import t_interval
 from nclens.workflow.build.figures import draw_figure
 from tests.figures.artists import lines_of, notes_of
 
@@ -71,23 +72,32 @@ def test_students_stand_at_their_teachers_smoothing_and_temperature():
     assert values(table, "temperature", "student") == values(table, "temperature", "teacher") == at
 
 
-def test_a_point_is_the_mean_and_a_bar_goes_from_the_least_to_the_largest():
-    inputs = students()
-    _, table = draw(inputs)
+def test_a_point_is_the_mean_and_a_bar_its_interval_which_takes_four_seeds():
+    inputs = students(seeds=range(5))
+    figure, table = draw(inputs)
     for row in table[table["series"].isin(["student", "alone"])].itertuples():
         own = inputs.metrics.query("loss == @row.loss and metric == 'error'")["value"]
-        assert (row.mean, row.low, row.high) == pytest.approx((own.mean(), own.min(), own.max()))
-        assert (row.seeds, row.left_out) == (3, 0)
-
-
-def test_lines_and_bars_are_those_of_the_table():
-    figure, table = draw(students())
+        assert (row.mean, row.low, row.high) == pytest.approx(t_interval(own))
+        assert (row.seeds, row.left_out) == (5, 0)
     left = table[(table["panel"] == "smoothing") & (table["series"] == "alone")]
     (line,) = (line for line in lines_of(figure.axes[0], LOOKS["alone"][1], True) if line.get_linestyle() == "-")
     np.testing.assert_allclose(line.get_ydata(), left["mean"], rtol=1e-12)
     bars = [part for part in figure.axes[0].collections if to_hex(part.get_colors()[0]) == LOOKS["alone"][1].lower()]
     ends = np.array([segment[:, 1] for segment in bars[0].get_segments()])
     np.testing.assert_allclose(ends, left[["low", "high"]], rtol=1e-12)
+    assert "Point: mean over seeds, bar: its 95% t-interval" in notes_of(figure)
+
+
+def test_of_three_seeds_each_is_a_small_point():
+    inputs = students()
+    figure, table = draw(inputs)
+    assert table["low"].isna().all()
+    points = table[(table["panel"] == "smoothing") & (table["series"] == "alone") & table["seed"].notna()]
+    errors = inputs.metrics.query("loss in @ALONE and metric == 'error'").set_index(["loss", "seed"])["value"]
+    assert points.set_index(["loss", "seed"])["mean"].to_dict() == errors.to_dict()
+    drawn = [line for line in lines_of(figure.axes[0], LOOKS["alone"][1], True) if line.get_linestyle() == "None"]
+    np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in drawn]), points["mean"])
+    assert "small points: each seed" in notes_of(figure)
 
 
 def test_levels_are_the_network_alone_with_cross_entropy_and_with_its_best_smoothing():

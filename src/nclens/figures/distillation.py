@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from matplotlib.lines import Line2D
 
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
-from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, seeds_note
+from nclens.figures.inputs import (
+    FEWEST_SEEDS,
+    Drawing,
+    FigureInputs,
+    can_be_drawn,
+    interval,
+    interval_note,
+    omissions,
+    seeds_note,
+)
 
 LOOKS: dict[str, tuple[str, str, str]] = {
     "teacher": ("teacher", style.FAINT, "s"),
@@ -24,7 +34,10 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 """Kind of line -> its name, colour and marker."""
 LEVELS = {"CE": "alone, with CE", "LS": "alone, with its best LS"}
 """Horizontal line of the right panel -> its name."""
-COLUMNS = ["panel", "series", "label", "loss", "x", "mean", "low", "high", "seeds", "left_out"]
+COLUMNS = ["panel", "series", "label", "loss", "x", "seed", "mean", "low", "high", "seeds", "left_out"]
+
+
+_interval = partial(interval, least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,8 @@ class Line:
 def distillation(inputs: FigureInputs) -> Drawing:
     """Test error of students against their teacher's smoothing (left) and the temperature (right), last epoch.
 
-    Only teachers trained with cross entropy or label smoothing are shown. Points are means over seeds, bars range from
-    the smallest to the largest value. For comparison: the teachers, and the student's network trained alone.
+    Only teachers trained with cross entropy or label smoothing are shown. Points are means over seeds, bars their 95%
+    t-intervals. For comparison: the teachers, and the student's network trained alone.
     """
     rows = pd.concat(
         [
@@ -62,7 +75,7 @@ def distillation(inputs: FigureInputs) -> Drawing:
     tables = []
     for (panel, lines), axes in zip(panels.items(), grid.flat, strict=True):
         table = pd.concat([_points(panel, line, rows) for line in lines] or [pd.DataFrame(columns=COLUMNS)])
-        _draw(axes, lines, rows, log=panel == "temperature")
+        _draw(axes, lines, rows, table, log=panel == "temperature")
         tables.append(table)
     levels = _levels(inputs, rows) if panels["temperature"] else pd.DataFrame(columns=COLUMNS)
     for level in levels.itertuples():
@@ -72,17 +85,18 @@ def distillation(inputs: FigureInputs) -> Drawing:
     shown = {loss for lines in panels.values() for line in lines for loss in line.losses.values()}
     hidden = [inputs.labels[loss] for loss in inputs.teachers if loss not in shown]
     left_out = omissions(inputs, rows[rows["metric"] == "error"].drop(columns="metric"), "error (test)")
+    table = pd.concat([table for table in (*tables, levels) if len(table)] or [tables[0]], ignore_index=True)
     style.notes(
         figure,
         [
             f"{inputs.experiment}, epoch {inputs.last_epoch}, {seeds_note(inputs)}, test set",
-            "Point: mean over seeds, bar: smallest to largest value; points at the same position are shifted apart",
+            interval_note(inputs, table, "Point", "bar", "small points")
+            + "; points at the same position are shifted apart",
             "δ = 0: cross entropy. Each student learns from the teacher of its own seed",
             "Not in either panel: " + ", ".join(hidden) if hidden else "",
             "Not drawn: " + "; ".join(left_out) if left_out else "",
         ],
     )
-    table = pd.concat([table for table in (*tables, levels) if len(table)] or [tables[0]], ignore_index=True)
     students = table[table["series"] == "student"].drop_duplicates("loss").set_index("loss")["mean"]
     figure.finding = joined([phrase("Test error of students", compared(inputs, students))])
     return Drawing(figure, table[COLUMNS])
@@ -136,19 +150,25 @@ def _words(what: str, weight: float, experiment: str) -> str:
 
 
 def _points(panel: str, line: Line, rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per point: mean, smallest and largest value over seeds."""
+    """One row per point: mean over seeds and its interval; where seeds are too few for one, one row per seed too."""
     made = []
     for x, loss in sorted(line.losses.items()):
-        values = rows.loc[(rows["metric"] == line.metric) & (rows["loss"] == loss), "value"]
+        own = rows[(rows["metric"] == line.metric) & (rows["loss"] == loss)]
         key = {"panel": panel, "series": line.series, "label": line.label, "loss": loss, "x": x}
-        made.append(key | _over_seeds(values))
+        made.append(key | _over_seeds(own["value"]))
+        if 1 < made[-1]["seeds"] < FEWEST_SEEDS:
+            found = own[can_be_drawn(own["value"])]
+            made += [
+                key | {"seed": seed, "mean": value} for seed, value in zip(found["seed"], found["value"], strict=True)
+            ]
     return pd.DataFrame(made, columns=COLUMNS)
 
 
 def _over_seeds(values: pd.Series) -> dict[str, Any]:
     usable = values[can_be_drawn(values)]
-    mean, low, high = (usable.mean(), usable.min(), usable.max()) if len(usable) else (np.nan,) * 3
-    return {"mean": mean, "low": low, "high": high, "seeds": len(usable), "left_out": len(values) - len(usable)}
+    low, high = _interval(usable)
+    counts = {"seeds": len(usable), "left_out": len(values) - len(usable)}
+    return {"seed": np.nan, "mean": usable.mean(), "low": low, "high": high, **counts}
 
 
 def _levels(inputs: FigureInputs, rows: pd.DataFrame) -> pd.DataFrame:
@@ -169,8 +189,8 @@ def _level_look(series: str) -> dict[str, Any]:
     return {"color": LOOKS["alone"][1], "linestyle": style.LINE_STYLES[2 if series == "CE" else 1], "linewidth": 1.2}
 
 
-def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, *, log: bool) -> None:
-    """Lines through the means, bars from the smallest to the largest value; points at the same x are shifted."""
+def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, table: pd.DataFrame, *, log: bool) -> None:
+    """Lines through the means, with their intervals as bars or the seeds; points at the same x are shifted."""
     places = [x for line in lines for x in line.losses]
     if not places:
         return
@@ -183,7 +203,7 @@ def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, *, log: bool) -
         sns.lineplot(
             x=own["loss"].map(at).astype(float),
             y=own["value"],
-            errorbar=("pi", 100),
+            errorbar=_interval if table["low"].notna().any() else None,
             err_style="bars",
             err_kws={"elinewidth": 1.0},
             color=colour,
@@ -193,6 +213,8 @@ def _draw(axes: Axes, lines: Sequence[Line], rows: pd.DataFrame, *, log: bool) -
             markeredgecolor=colour,
             ax=axes,
         )
+        seeds = table[(table["label"] == line.label) & table["seed"].notna()]
+        axes.plot(seeds["loss"].map(at), seeds["mean"], marker=marker, color=colour, **style.SEED_DOT)
     style.clear_labels(axes)
 
 
