@@ -72,6 +72,11 @@ def pytest_xdist_make_scheduler(config, log):
     return FileScheduling(config, log)
 
 
+def pytest_collection_finish():
+    """What was imported stays: no later garbage collection, pytest's own at the end among them, goes through it."""
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items):
     """Mark tests that draw or open a browser; put what waits or lasts first, short tests last.
