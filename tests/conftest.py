@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from _pytest.assertion import rewrite
 from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -55,6 +56,22 @@ class FileScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid):
         file = nodeid.split("::", 1)[0]
         return nodeid if file in SINGLY else file
+
+
+def pytest_sessionstart(session):
+    """Have each worker rewrite its share of the tests' assertions, where no earlier run has: all import all files.
+
+    Also where Python may write no bytecode. A file is known by its content's hash.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    files, state = sorted(Path(__file__).parent.rglob("test_*.py")), session.config.stash[rewrite.assertstate_key]
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        kept = rewrite.get_cache_dir(file) / (file.stem + rewrite.PYC_TAIL)
+        if rewrite.try_makedirs(kept.parent) and rewrite._read_pyc(file, kept) is None:
+            digest, code = rewrite._rewrite_test(file, session.config)
+            rewrite._write_pyc(state, code, digest, kept)
 
 
 @pytest.hookimpl(wrapper=True)
