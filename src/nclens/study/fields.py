@@ -5,11 +5,11 @@ import difflib
 import inspect
 import os
 import re
-import textwrap
+import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 from operator import or_
 from pathlib import Path
@@ -169,6 +169,13 @@ TableFile = Annotated[
 FolderName = Annotated[Text, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]
 
 
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module that was imported, by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
 class Closed(BaseModel):
     """A frozen table of the configuration in which every key is known."""
 
@@ -219,9 +226,7 @@ class Closed(BaseModel):
         for owner in reversed(cls.__mro__):
             if not issubclass(owner, Closed):
                 continue
-            (table,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-            assert isinstance(table, ast.ClassDef)
-            for field, text in pairwise([*table.body, ast.Pass()]):
+            for field, text in pairwise([*_classes(owner.__module__)[owner.__name__].body, ast.Pass()]):
                 if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
                     continue
                 found.pop(field.target.id, None)
