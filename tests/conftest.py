@@ -6,7 +6,7 @@ Three marks say how a test runs:
 * `lengthy`: it trains, compiles, records or draws, starts a process that imports PyTorch, or opens a browser.
   `make quick` leaves these out too. Tests that draw from simulated experiments (the fixture `simulate`) or open a
   browser (`chromium`) are marked here.
-* `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
+* `slow`: it is in `make test-all` only: faults, kills, clusters, servers, whole data sets, the plan of every study.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
 
