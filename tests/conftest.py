@@ -3,9 +3,10 @@
 Three marks say how a test runs:
 
 * `workflow`: it runs the real Snakefile. `make quick` leaves these out.
-* `lengthy`: it trains, compiles, records or draws, or opens a browser. `make quick` leaves these out too. Tests that
-  draw from simulated experiments (the fixture `simulate`) or open a browser (`chromium`) are marked here.
-* `slow`: it is in `make test-all` only: faults, kills, clusters, servers, the plan of every study.
+* `lengthy`: it trains, compiles, records or draws, starts a process that imports PyTorch, or opens a browser.
+  `make quick` leaves these out too. Tests that draw from simulated experiments (the fixture `simulate`) or open a
+  browser (`chromium`) are marked here.
+* `slow`: it is in `make test-all` only: faults, kills, clusters, servers, whole data sets, the plan of every study.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from _pytest.assertion import rewrite
 from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -57,6 +59,22 @@ class FileScheduling(LoadScopeScheduling):
         return nodeid if file in SINGLY else file
 
 
+def pytest_sessionstart(session):
+    """Have each worker rewrite its share of the tests' assertions, where no earlier run has: all import all files.
+
+    Also where Python may write no bytecode. A file is known by its content's hash.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    files, state = sorted(Path(__file__).parent.rglob("test_*.py")), session.config.stash[rewrite.assertstate_key]
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        kept = rewrite.get_cache_dir(file) / (file.stem + rewrite.PYC_TAIL)
+        if rewrite.try_makedirs(kept.parent) and rewrite._read_pyc(file, kept) is None:
+            digest, code = rewrite._rewrite_test(file, session.config)
+            rewrite._write_pyc(state, code, digest, kept)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path):
     """Import a module for its examples only where it has some: each worker imports what it collects."""
@@ -70,6 +88,11 @@ def pytest_collect_file(file_path):
 def pytest_xdist_make_scheduler(config, log):
     """Deal the tests out as above, where they run side by side."""
     return FileScheduling(config, log)
+
+
+def pytest_collection_finish():
+    """What was imported stays: no later garbage collection, pytest's own at the end among them, goes through it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks

@@ -1,17 +1,41 @@
 """The command line: one message for a mistake, exit codes, and the helpers."""
 
+import contextlib
+import io
 import json
+import os
 import re
+import signal
+import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from nclens.cli import main
 from nclens.metrics.collapse import KEYS
 from tests import process
 from tests.project import ROOT
 
-nclens = partial(process.nclens, check=False)
+
+def nclens(*words, cwd=None):
+    """Run the command line in this process; what is no message of its own is raised."""
+    before, interrupt, code = sys.argv, signal.getsignal(signal.SIGINT), 0
+    sys.argv = ["nclens", *map(str, words)]
+    with (
+        contextlib.chdir(cwd or os.getcwd()),
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            sys.argv = before
+            signal.signal(signal.SIGINT, interrupt)
+    return SimpleNamespace(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 def simplex(classes=4):
@@ -56,8 +80,11 @@ def test_measure_file_prints_other_forms(tmp_path, form, read):
     assert "one of them is allowed" in both.stderr
 
 
+@pytest.mark.lengthy
 def test_measure_network_prints_one_network_and_what_it_takes_first(tmp_path):
     import torch
+
+    nclens = partial(process.nclens, check=False)
 
     (tmp_path / "mine.py").write_text(
         "import numpy as np\nfrom torch import nn\n\n"

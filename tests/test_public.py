@@ -53,6 +53,7 @@ def test_names_are_where_type_checkers_find_them():
     assert seen == nclens._MODULES
 
 
+@pytest.mark.lengthy
 def test_subpackages_are_attributes():
     code = "import nclens; print(nclens.metrics.__name__, nclens.ufm.__name__, nclens.losses.ls.__name__)"
     assert python(code, check=False).stdout.split() == ["nclens.metrics", "nclens.ufm", "ls"]
@@ -64,6 +65,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(name):
         getattr(nclens, name)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("package", "name", "extra"),
     [

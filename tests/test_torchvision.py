@@ -44,6 +44,7 @@ def net(shape, outputs):
 """
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("first", ["from nclens.workflow.build.functions import load_function", "import nclens.cli"])
 def test_a_users_file_and_its_neighbours_may_import_torchvision_first(tmp_path, first):
     (tmp_path / "mine.py").write_text(USER_FILE)

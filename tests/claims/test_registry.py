@@ -98,9 +98,14 @@ def comparisons():
     return classification(), regression("wd_5e-3"), regression("ufm", regularised=True)
 
 
+@cache
+def rows_of(name):
+    return [row for comparison in comparisons() for row in claim_rows(CLAIMS[name], comparison)]
+
+
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_every_measure_has_a_label_and_no_label_is_unused(claim):
-    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison)]
+    rows = rows_of(claim.id)
     assert {row.quantity.partition("/")[0] for row in rows if row.level == "measure"} == set(claim.labels)
     assert all(label.strip() for label in claim.labels.values())
 
@@ -110,7 +115,7 @@ def test_every_claim_says_what_was_found_and_which_way_its_effects_go(claim):
     words = (claim.subject, claim.holds, claim.fails)
     assert all(text and not text.endswith(".") for text in words)
     assert claim.holds != claim.fails
-    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison) if row.level == "measure"]
+    rows = [row for row in rows_of(claim.id) if row.level == "measure"]
     ratios = [row for row in rows if row.unit.startswith("ratio")]
     assert all(claim.meaning(row.quantity) for row in ratios)
 
@@ -118,7 +123,7 @@ def test_every_claim_says_what_was_found_and_which_way_its_effects_go(claim):
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_every_measure_of_no_effect_has_a_margin_with_its_reason(claim):
     """And no other has one; a factor where it is a ratio. What is inconclusive has a reason, what is not has none."""
-    rows = [row for comparison in comparisons() for row in claim_rows(claim, comparison) if row.level == "measure"]
+    rows = [row for row in rows_of(claim.id) if row.level == "measure"]
     compared = {
         row.quantity.partition("/")[0]: row.scale
         for row in rows

@@ -31,7 +31,7 @@ def prepared(raw_study, folder, **keys):
     return study, tensors, read_json(folder / "data.json", "prepare")
 
 
-@pytest.mark.lengthy
+@pytest.mark.slow
 def test_the_whole_set_has_its_known_shape_statistics_and_balance(raw_study, tmp_path):
     _, tensors, manifest = prepared(raw_study, tmp_path)
     assert tensors["train.inputs"].shape == (50_000, 3, 32, 32)

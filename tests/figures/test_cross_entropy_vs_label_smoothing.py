@@ -55,7 +55,7 @@ def test_nothing_is_clipped_and_nothing_covers_anything(simulate, stem):
     """Also with values that are missing."""
     with style.look():
         figure, table = draw_figure(stem, simulate(losses=FIVE, count=8, change=holes))
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     assert isinstance(table, pd.DataFrame)
     assert notes_of(figure).startswith("digits")
     page = figure.bbox

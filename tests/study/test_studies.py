@@ -1,5 +1,8 @@
 """Every study of the project, planned by the real Snakefile: what it would run is what it says."""
 
+import re
+from collections import Counter
+
 import pytest
 import yaml
 
@@ -63,6 +66,24 @@ def test_a_study_plans_a_training_a_run(name, planned):
     runs = sorted(path_of(run) for run in study.runs())
     for stage in ("train", "extract", "measure"):
         assert sorted(found.get(stage, [])) == runs, planned[name]
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("when_does_it_help", {"help": 12}),
+        ("when_does_it_help_full", {"cifar10": 35, "cifar100": 35}),
+    ],
+)
+def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(name, expected, planned):
+    probed = planned_runs(planned[name])["probe"]
+    content = (ROOT / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+    experiments = {path_of(run): run.experiment for run in load_study(yaml.safe_load(content)).runs()}
+    assert len(probed) == len(set(probed))
+    assert Counter(experiments[run] for run in probed) == expected
+    assert len(re.findall(r"^ *Job \d+: prepare \S+$", planned[name], flags=re.MULTILINE)) == 2
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -1,6 +1,6 @@
 """Options of a recipe in the loop: accumulated gradients are the batch's, and a resumed training has the same bits."""
 
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -46,19 +46,24 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@cache
+def uninterrupted(name=None):
+    return finish(trainer(**OPTIONS.get(name, {})))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("stops", [[1], [2, 5], [4]])
-def test_interrupted_between_any_two_steps_equals_uninterrupted(options, stops):
-    reference, current = finish(trainer(**options)), interrupted(lambda: trainer(**options), stops)
+def test_interrupted_between_any_two_steps_equals_uninterrupted(name, stops):
+    reference, current = uninterrupted(name), interrupted(lambda: trainer(**OPTIONS[name]), stops)
     assert_equal(current, reference)
     assert torch.equal(
         *(torch.cat([v.flatten().double() for v in one.measured.state_dict().values()]) for one in (current, reference))
     )
 
 
-@pytest.mark.parametrize("options", [one for name, one in OPTIONS.items() if name not in ("dropout", "ema")])
-def test_an_option_changes_the_training(options):
-    assert not torch.equal(weights(finish(trainer(**options))), weights(finish(trainer())))
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ("dropout", "ema")])
+def test_an_option_changes_the_training(name):
+    assert not torch.equal(weights(uninterrupted(name)), weights(uninterrupted()))
 
 
 # --- accumulated gradients --------------------------------------------------------------------------------------------

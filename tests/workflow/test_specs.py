@@ -47,8 +47,9 @@ def of_study(study):
 def test_every_specification_survives_the_command_line(name):
     for spec in of_study(load(read(name))).values():
         text = specs.encode(spec)
-        assert specs.decode(type(spec), text) == spec
-        assert specs.encode(specs.decode(type(spec), text)) == text
+        decoded = specs.decode(type(spec), text)
+        assert decoded == spec
+        assert specs.encode(decoded) == text
 
 
 LS = {"resolve", "draw", "judge", "report", "track_run", "track_study", "train"}

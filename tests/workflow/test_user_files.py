@@ -424,8 +424,8 @@ def test_every_path_of_the_configuration_is_watched():
     named = {
         (kind.__name__, key)
         for kind in kinds
-        for key, field in kind.model_fields.items()
-        if any(word in (field.description or "") for word in ("file", "folder", "below `data_dir`"))
+        for key, text in kind.descriptions().items()
+        if any(word in text for word in ("file", "folder", "below `data_dir`"))
     }
     watched = {(kind.__name__, "path") for kind in (Arrays, HuggingFace, ImageFolder, ImageNet, Rollouts, Shards)}
     watched |= {("Table", key) for key in PATHS[:3]} | {("ParallelText", key) for key in PATHS[4:]}

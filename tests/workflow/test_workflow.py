@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -18,13 +17,11 @@ import psutil
 import pytest
 import yaml
 
-from nclens.study import load_study
 from nclens.workflow.epochs import has_epoch, read_epoch
 from nclens.workflow.files import read_tensors, sha256_of
 from nclens.workflow.finished.archive import unpack
 from nclens.workflow.finished.pack import Chosen, pack
-from nclens.workflow.paths import path_of
-from tests.project import BIN, ROOT, Place, once, planned_runs
+from tests.project import BIN, ROOT, Place, once
 
 OWN_LOSS = """
 from torch.nn import functional
@@ -250,26 +247,6 @@ def test_without_a_configfile_the_default_study_runs(finished):
     output = finished.snakemake("--dry-run", configfile=False).stdout
     assert "train mnist5k/resnet8/ls/seed2" in output
     assert "results/own" not in output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("study", "expected"),
-    [
-        ("when_does_it_help", {"help": 12}),
-        ("when_does_it_help_full", {"cifar10": 35, "cifar100": 35}),
-    ],
-)
-def test_a_study_with_probes_plans_one_a_run_and_prepares_what_they_transfer_to(finished, study, expected):
-    file = f"studies/{study}.yaml"
-    output = finished.snakemake("--configfile", file, "--dry-run", configfile=False).stdout
-    probed = planned_runs(output)["probe"]
-    experiments = {
-        path_of(run): run.experiment for run in load_study(yaml.safe_load(finished.path(file).read_text())).runs()
-    }
-    assert len(probed) == len(set(probed))
-    assert Counter(experiments[run] for run in probed) == expected
-    assert len(re.findall(r"^ *Job \d+: prepare \S+$", output, flags=re.MULTILINE)) == 2
 
 
 def test_every_run_has_its_record_in_the_colour_of_its_loss(finished):

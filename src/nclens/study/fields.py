@@ -2,12 +2,15 @@
 
 import ast
 import difflib
+import inspect
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
+from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -25,6 +28,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypeAliasType
 
@@ -165,10 +169,17 @@ TableFile = Annotated[
 FolderName = Annotated[Text, Matching(r"^[^./\\][^/\\]*$", "a folder's name, without a slash or a dot in front")]
 
 
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module that was imported, by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
 class Closed(BaseModel):
     """A frozen table of the configuration in which every key is known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: Keys of earlier versions, and what they are called now.
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -203,6 +214,33 @@ class Closed(BaseModel):
     def keys(cls) -> list[str]:
         """The keys that this table may hold."""
         return [field.alias or name for name, field in cls.model_fields.items()]
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """What the docstrings below the fields say, by field.
+
+        Read from the source where it is wanted: pydantic's `use_attribute_docstrings` reads it whenever the models are
+        imported, which takes as long as all the rest of that import.
+        """
+        found: dict[str, str] = {}
+        for owner in reversed(cls.__mro__):
+            if not issubclass(owner, Closed):
+                continue
+            for field, text in pairwise([*_classes(owner.__module__)[owner.__name__].body, ast.Pass()]):
+                if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+                    continue
+                found.pop(field.target.id, None)
+                if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                    found[field.target.id] = inspect.cleandoc(str(text.value.value))
+        return {name: text for name, text in found.items() if name in cls.model_fields}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        keys = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in cls.descriptions().items():
+            keys[cls.model_fields[name].alias or name].setdefault("description", text)
+        return schema
 
 
 class Custom(Closed):
