@@ -155,8 +155,9 @@ def _points(panel: str, line: Line, rows: pd.DataFrame) -> pd.DataFrame:
     for x, loss in sorted(line.losses.items()):
         own = rows[(rows["metric"] == line.metric) & (rows["loss"] == loss)]
         key = {"panel": panel, "series": line.series, "label": line.label, "loss": loss, "x": x}
-        made.append(key | _over_seeds(own["value"]))
-        if 1 < made[-1]["seeds"] < FEWEST_SEEDS:
+        mean = _over_seeds(own["value"])
+        made.append(key | mean)
+        if 1 < mean["seeds"] < FEWEST_SEEDS:
             found = own[can_be_drawn(own["value"])]
             made += [
                 key | {"seed": seed, "mean": value} for seed, value in zip(found["seed"], found["value"], strict=True)
