@@ -1,9 +1,10 @@
 """Every measurement of a split that needs its features or training logits, from the split's sufficient statistics.
 
-`statistics` are the tensors of `nclens.metrics.sufficient.SufficientStatistics`. A function here has the name, the keys,
-the ranges and the warnings of the one that it stands for, and the same values up to rounding: to 1e-9 relative at the
-sizes of the shipped studies. `collapse_ranks` and NRC1 have covariances in place of features: singular values below
-1e-8 of the largest count as zero, which moves a rank by 1e-6 of itself at most, and NRC1 has an absolute error of 1e-14.
+`statistics` are the tensors of `nclens.metrics.sufficient.SufficientStatistics`. A function here has the name, the
+keys, the ranges and the warnings of the one that it stands for, and the same values up to rounding: to 1e-9 relative at
+the sizes of the shipped studies. What comes of a covariance has these limits: in `collapse_ranks` singular values below
+1e-8 of the largest count as zero, which moves a rank by 1e-6 of itself at most; of `onehot_collapse` NRC1 has an
+absolute error of 1e-14, and a share of variance one of 1e-15.
 """
 
 import math
@@ -74,9 +75,7 @@ def collapse_ranks(statistics: Statistics, *, min_samples: int | None = None) ->
     return _numbers(ranks_table(statistics["scatter"], counts, means, statistics["eps"]), RANK_KEYS)
 
 
-def generalised_collapse(
-    statistics: Statistics, weight: Tensor, *, min_samples: int | None = None
-) -> dict[str, float]:
+def generalised_collapse(statistics: Statistics, weight: Tensor, *, min_samples: int | None = None) -> dict[str, float]:
     """As `nclens.metrics.generalised.generalised_collapse`."""
     _, means, kept = _measured(statistics, min_samples)
     return _numbers(generalised_table(means, weight.double()[kept]), GENERALISED_KEYS)
@@ -87,9 +86,7 @@ def sample_alignment(statistics: Statistics) -> dict[str, float]:
     return _numbers(alignment_table(statistics["alignment"]), ALIGNMENT_KEYS)
 
 
-def nc1_by_correctness(
-    statistics: Statistics, labels: Tensor, *, min_samples: int | None = None
-) -> dict[str, float]:
+def nc1_by_correctness(statistics: Statistics, labels: Tensor, *, min_samples: int | None = None) -> dict[str, float]:
     """As `nclens.metrics.collapse.nc1_by_correctness`."""
     counts = statistics["counts"]
     lacking = find_lacking(counts, 1 if min_samples is None else 2, min_samples)
@@ -180,9 +177,7 @@ def onehot_collapse(statistics: Statistics, weight: Tensor, *, gamma: float | No
     return {f"onehot_{name}": float(value) for name, value in metric.compute().items()}
 
 
-def class_imbalance(
-    statistics: Statistics, labels: Tensor, weight: Tensor, train_counts: Tensor
-) -> dict[str, float]:
+def class_imbalance(statistics: Statistics, labels: Tensor, weight: Tensor, train_counts: Tensor) -> dict[str, float]:
     """As `nclens.metrics.imbalance.class_imbalance`."""
     counts, means = statistics["counts"], statistics["means"]
     train = check_counts(train_counts, len(counts))

@@ -169,11 +169,21 @@ class SufficientStatistics:
     def tensors(self) -> dict[str, Tensor]:
         """Return the statistics by name, as `nclens.metrics.from_statistics` takes them.
 
-        `counts` (K,), `means` (K, d), `squares` (K,), `scatter` (d, d), `deviation` (K, 2), `disagreements` and `nearest`
-        of the split's labels, and by its clean ones with the prefix `clean.`; `eps`; `direction_means` (K, d) and
-        `direction_squares` (K,); `span_squares` (K,); `alignment` (2, 6); `classwise` (K, 3, 15); of each sample (N,)
-        `confidence`, `correct`, `right`, `brier`, `entropy`, `nll`, `leads`, the parts of label smoothing, `margin`, and
-        perhaps `top_logit_gradient` and `right_by_clean`; the states of `RegressionCollapse` with the prefix `onehot.`.
+        | name | shape | of |
+        |---|---|---|
+        | `counts`, `means`, `squares`, `scatter` | (K,), (K, d), (K,), (d, d) | as in `NeuralCollapse` |
+        | `deviation` | (K, 2) | samples predicted wrongly and correctly: sum of |diag(1/s) V' (h_i - hbar_k)|^2 |
+        | `disagreements`, `nearest` | () | nc4: samples that differ, and all that are counted |
+        | `eps` | () | the features' type: relative spacing |
+        | `direction_means`, `direction_squares` | (K, d), (K,) | h / |h|: class means, squared distances from them |
+        | `span_squares` | (K,) | h_i - hbar_k in the span of W's differences: sum of the squares |
+        | `alignment` | (2, 6) | as in `SampleAlignment` |
+        | `classwise` | (K, 3, 15) | each class's probability: sums in bins |
+        | `confidence`, `brier`, `entropy`, `nll`, `leads`, `margin`, `ls_...`, `top_logit_...` | (N,) | each sample |
+        | `correct`, `right`, `right_by_clean` | (N,), bool | the prediction by softmax, by logits, by clean labels |
+
+        The first three rows are there by the clean labels too, with the prefix `clean.`, and the state of
+        `RegressionCollapse` with the prefix `onehot.`, where the arguments ask for them.
 
         Raises:
             ValueError: there were fewer samples in the second pass than labels.
