@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nclens.study import load_study, read_study
+from nclens.study.kept_features import features_mb
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
 
@@ -49,8 +50,9 @@ ALL, EARLIER = "features.safetensors", "earlier_features.safetensors"
         ({}, (1, 2, 6), (1, 2, 6), [ALL]),
         ({"snapshots": [3, 6]}, (3, 6), (3, 6), [ALL]),
         ({"keep_features": "last"}, (1, 2, 6), (6,), [ALL, EARLIER]),
+        ({"keep_features": "none"}, (1, 2, 6), (1, 2, 6), [ALL]),
     ],
-    ids=["the same", "epochs", "features"],
+    ids=["the same", "epochs", "features", "no features"],
 )
 def test_experiments_that_keep_other_epochs_share_their_rules_and_extract_their_own(raw, change, epochs, kept, files):
     raw["experiments"]["other"] |= change
@@ -144,7 +146,7 @@ def test_disk_and_verdicts_are_read_off_the_files(raw, tmp_path, monkeypatch):
     assert (made.features_mb(run), made.is_judged()) == (0, False)
     made.manifest(run).parent.mkdir(parents=True)
     made.manifest(run).write_text(json.dumps({"classes": list("ab"), "train": 50_000, "test": 10_000}))
-    assert made.features_mb(run) == made.study.features_mb(run, json.loads(made.manifest(run).read_text()))
+    assert made.features_mb(run) == features_mb(made.study, run, json.loads(made.manifest(run).read_text()))
     for path, moment in ((made.folder.metrics, 2), (made.folder.report, 1)):
         path.write_text("")
         os.utime(path, (moment, moment))
