@@ -81,11 +81,12 @@ PAIRS = {
 
 
 def test_every_measurement_of_a_classifier_that_needs_all_samples_has_such_a_form():
-    tasks = ("classification", "onehot")
-    names = {one.from_statistics for one in MEASUREMENTS if one.task in tasks} - {
-        one.function for one in MEASUREMENTS if not one.every_sample
-    }
+    of_classifiers = [one for one in MEASUREMENTS if one.task in ("classification", "onehot")]
+    names = {one.from_statistics for one in of_classifiers if one.without_features == "form"}
     assert names == {f"nclens.metrics.from_statistics:{name}" for name in PAIRS}
+    assert all(hasattr(from_statistics, name) for name in PAIRS)
+    itself = {one.from_statistics for one in of_classifiers} - names
+    assert itself == {one.function for one in of_classifiers if one.without_features == "itself"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

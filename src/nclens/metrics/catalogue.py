@@ -68,21 +68,23 @@ class Measurement:
         metrics: what it yields, in this order; some only for certain shapes, such as NRC3 for two or more targets.
         task: of the networks that it measures.
         splits: those that it measures.
-        every_sample: whether it needs every sample's features, or the logits of the training samples. Of a classifier
-            such a function has a form of the same name in `nclens.metrics.from_statistics`.
+        without_features: how a classifier is measured whose features were not kept: by the `form` of the same name in
+            `nclens.metrics.from_statistics`; by the function `itself`, which needs test logits or the classifier alone;
+            or not at all, `left_out`.
     """
 
     function: str
     metrics: tuple[Metric, ...]
     task: Task = "classification"
     splits: tuple[Split, ...] = ("train", "test")
-    every_sample: bool = True
+    without_features: Literal["form", "itself", "left_out"] = "form"
 
     @property
-    def from_statistics(self) -> str:
-        """The function that yields the same where the features were not kept, as `module:name`."""
-        name = self.function.partition(":")[2]
-        return f"nclens.metrics.from_statistics:{name}" if self.every_sample else self.function
+    def from_statistics(self) -> str | None:
+        """The function that yields the same where the features were not kept, as `module:name`, if there is one."""
+        if self.without_features == "form":
+            return f"nclens.metrics.from_statistics:{self.function.partition(':')[2]}"
+        return self.function if self.without_features == "itself" else None
 
 
 _SCORES = (
@@ -271,13 +273,13 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
         ),
         splits=("test",),
-        every_sample=False,
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.selective:selective_metrics",
         (*_SELECTIVE, Metric("errors", "wrong predictions", unit="samples")),
         splits=("test",),
-        every_sample=False,
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.selective:normalised_selective_metrics",
@@ -288,7 +290,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("errors_rest", "wrong predictions, p chosen on other samples", unit="samples"),
         ),
         splits=("test",),
-        every_sample=False,
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.regressor:onehot_collapse",
@@ -323,7 +325,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             ),
         ),
         splits=("train",),
-        every_sample=False,
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.label_noise:clean_label_collapse",

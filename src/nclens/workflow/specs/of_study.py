@@ -193,11 +193,9 @@ def calls(*tasks: Task, from_statistics: bool = False) -> tuple[Call, ...]:
 
     Of classifiers they may be those that take statistics in place of features.
     """
-    return tuple(
-        Call(entry.from_statistics if from_statistics else entry.function, entry.task, entry.splits)
-        for entry in MEASUREMENTS
-        if entry.task in tasks
-    )
+    chosen = (entry for entry in MEASUREMENTS if entry.task in tasks)
+    found = ((entry.from_statistics if from_statistics else entry.function, entry) for entry in chosen)
+    return tuple(Call(function, entry.task, entry.splits) for function, entry in found if function is not None)
 
 
 def probe(study: "Study", run: "Run") -> ProbeRun:
