@@ -12,6 +12,7 @@ from nclens.study import load_study, read_study
 from nclens.study.kept_features import features_mb
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
+from nclens.workflow.provenance import code_parts
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TEXT = "beam_search_multi30k"
@@ -67,6 +68,19 @@ def test_experiments_that_keep_other_epochs_share_their_rules_and_extract_their_
     assert specs.train(made.study, other).snapshots == epochs
     assert features(made) == {"smoke": [ALL], "other": files}
     assert made.of(other).features in made.promised()
+
+
+def test_without_features_an_extraction_depends_on_the_loss_and_on_the_statistics(raw):
+    plain = code_parts("extract", **plan(raw).code_used("extract", next(plan(raw).study.runs("other"))))
+    raw["experiments"]["other"]["keep_features"] = "none"
+    made = plan(raw)
+    smoke, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
+    added = code_parts("extract", **made.code_used("extract", other)) - plain
+    assert {"nclens.metrics.sufficient", "nclens.losses:ce"} <= {name for name, _ in added}
+    assert not {name for name, _ in code_parts("extract", **made.code_used("extract", smoke))} & {
+        *("nclens.metrics.sufficient", "nclens.losses:ce")
+    }
+    assert "nclens.metrics.from_statistics" in made.code_used("measure", other)["modules"]
 
 
 def test_the_rule_of_extraction_has_a_file_that_goes_only_in_a_study_that_keeps_the_last_features(raw):

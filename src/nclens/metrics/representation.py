@@ -16,10 +16,6 @@ from torch import Tensor
 
 from nclens._inputs import Array, as_tensor, check_labels, scaled, unscaled
 from nclens.metrics.calibration import check_logits, present
-from nclens.metrics.pairs import squared_distances
-
-#: Numbers of the tables of samples by classes that :func:`margins` makes at a time.
-_MARGINS = 2**21
 
 
 def _check_features(values: Array, name: str = "features") -> Tensor:
@@ -169,32 +165,6 @@ def margin(features: Array, labels: Array, weight: Array, bias: Array | None = N
         lead = h[own] @ difference[there].T + (offset[label] - offset[there])
         total += ((lead / distance[there]).amin(dim=1) / norm[own]).sum()
     return float(total / len(h))
-
-
-def margins(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return of each sample (N,) what :func:`margin` averages, by few products for many classes; nan where undefined.
-
-    The leads come of the logits under the centred weight, whose differences are those of the weight.
-
-    Args:
-        features: (N, d), float64.
-        labels: (N,).
-        weight, bias: (K, d) and (K,), float64.
-    """
-    w = weight - weight.mean(dim=0)
-    squares, norm = w.square().sum(1), features.norm(dim=1)
-    found = []
-    rows = max(1, _MARGINS // len(w))
-    for h, y, own_norm in zip(*(each.split(rows) for each in (features, labels, norm)), strict=True):
-        present_classes, place = y.unique(return_inverse=True)
-        own = w[present_classes]
-        distance = squared_distances(own, w, squares[present_classes], squares, own=False).sqrt()
-        scores = h @ w.T + bias
-        lead = scores.gather(1, y[:, None]) - scores
-        there = (distance > 0)[place]
-        nearest = (lead / distance[place]).masked_fill(~there, math.inf).amin(dim=1)
-        found.append((nearest / own_norm).masked_fill((own_norm == 0) | ~there.any(dim=1), math.nan))
-    return torch.cat(found) if found else norm
 
 
 def smoothing_parts(logits: Array, labels: Array) -> dict[str, float]:

@@ -10,6 +10,7 @@ Memory is that of a batch in float64, some K x d and d x d matrices, and 88 byte
 a scatter of each class. The symbols are those of `nclens.metrics.collapse`.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,13 +22,17 @@ from nclens.metrics.alignment_streaming import SampleAlignment
 from nclens.metrics.calibration import BINS, see
 from nclens.metrics.collapse import check_float64, whitening
 from nclens.metrics.collapse_streaming import NearestClassMean, NeuralCollapse
+from nclens.metrics.pairs import squared_distances
 from nclens.metrics.regression_streaming import RegressionCollapse
-from nclens.metrics.representation import gradients_on_top, leads, margins, parts_of_smoothing, template_span
+from nclens.metrics.representation import gradients_on_top, leads, parts_of_smoothing, template_span
 
 #: Samples of a batch that wastes no time on matrices that are merged once a batch.
 ROWS = 4096
 #: The prefixes of what is by the clean labels, and of what has one-hot rows as targets.
 CLEAN, ONEHOT = "clean.", "onehot."
+
+#: Numbers of the tables of samples by classes that `margins` makes at a time.
+_MARGINS = 2**21
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -264,3 +269,31 @@ class _ByLabels:
         moments = {name: getattr(self._moments, name) for name in ("counts", "squares", "scatter")}
         counted = {"disagreements": self._nearest.disagreements, "nearest": self._nearest.total}
         return {**moments, "means": self.means, "deviation": self._deviation, **counted}
+
+
+def margins(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return of each sample (N,) what `nclens.metrics.representation.margin` averages; nan where undefined.
+
+    By few products for many classes, where that function takes the differences of W's rows class by class.
+
+    The leads come of the logits under the centred weight, whose differences are those of the weight.
+
+    Args:
+        features: (N, d), float64.
+        labels: (N,).
+        weight, bias: (K, d) and (K,), float64.
+    """
+    w = weight - weight.mean(dim=0)
+    squares, norm = w.square().sum(1), features.norm(dim=1)
+    found = []
+    rows = max(1, _MARGINS // len(w))
+    for h, y, own_norm in zip(*(each.split(rows) for each in (features, labels, norm)), strict=True):
+        present_classes, place = y.unique(return_inverse=True)
+        own = w[present_classes]
+        distance = squared_distances(own, w, squares[present_classes], squares, own=False).sqrt()
+        scores = h @ w.T + bias
+        lead = scores.gather(1, y[:, None]) - scores
+        there = (distance > 0)[place]
+        nearest = (lead / distance[place]).masked_fill(~there, math.inf).amin(dim=1)
+        found.append((nearest / own_norm).masked_fill((own_norm == 0) | ~there.any(dim=1), math.nan))
+    return torch.cat(found) if found else norm
