@@ -210,7 +210,7 @@ class SufficientStatistics:
         if self._by_clean is not None:
             found |= {CLEAN + name: tensor for name, tensor in self._by_clean.tensors().items()}
         if self._onehot is not None:
-            found |= {ONEHOT + name: tensor for name, tensor in self._onehot.metric_state.items()}
+            found |= {ONEHOT + name: getattr(self._onehot, name) for name in self._onehot.metric_state}
         return found
 
     def _rows(self, features: Tensor) -> slice:

@@ -42,9 +42,8 @@ def check_kept(study: "Study", name: str) -> None:
 
 def lacks_features(study: "Study", experiment: str) -> bool:
     """Return whether the features of all samples are there of no run, or not of all runs, of an experiment."""
-    kept = {study.experiments[experiment].keep_features}
-    kept |= {source.experiment.get("keep_features") for source in study.reused(experiment).values()}
-    return "none" in kept
+    others = (source.experiment.get("keep_features") for source in study.reused(experiment).values())
+    return study.experiments[experiment].keep_features == "none" or "none" in others
 
 
 def features_mb(study: "Study", run: "Run", manifest: Mapping[str, Any]) -> int:
