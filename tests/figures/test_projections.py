@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -39,6 +40,29 @@ def test_points_are_the_projections_moved_to_the_centre_of_the_training_means(si
             for label in (3, 4, 9):
                 points = own.loc[own["class"] == label, ["x", "y"]].to_numpy()
                 np.testing.assert_allclose(points, at[arrays[f"{split}.targets"] == label][:count])
+
+
+def test_of_some_samples_the_same_are_drawn_and_a_draw_is_notes_of(simulate):
+    inputs = simulate(losses=("ce", "ls"))
+
+    def kept(most):
+        def of_some(loss, seed):
+            arrays = dict(inputs.last_features(loss, seed))
+            for split in ("train", "test"):
+                targets = np.asarray(arrays[f"{split}.targets"])
+                rows = np.sort(np.concatenate([np.flatnonzero(targets == label)[:most] for label in (3, 4, 9)]))
+                arrays |= {f"{split}.sampled": rows, f"{split}.features": arrays[f"{split}.features"][rows]}
+            return arrays
+
+        return replace(inputs, last_features=of_some)
+
+    figure, table = projections(inputs)
+    whole, same = projections(kept(None))
+    pd.testing.assert_frame_equal(same, table)
+    assert "over all samples of the three classes in the split" in notes_of(whole) == notes_of(figure)
+    figure, fewer = projections(kept(20))
+    assert "over a seeded sample, of at most 20 a class, of the three classes in the split" in notes_of(figure)
+    assert len(fewer) == 2 * 2 * 3 * 20
 
 
 def test_a_triangle_by_hand(simulate):

@@ -183,15 +183,6 @@ def test_maxsup_and_dropped_losses_bring_figures_of_their_own(raw_study):
     assert set(load_study(raw_study).figures("smoke")) - set(plain) == {"smoothing_parts", "class_spread"}
 
 
-def test_the_disk_of_features_is_as_float32_with_logits_and_targets(raw_study):
-    study = load_study(raw_study)
-    run = next(study.runs())
-    manifest = {"classes": list("abcdefghij"), "train": 50_000, "test": 10_000}
-    # 3 snapshots x 60,000 samples x (32 features + 10 logits) x 4 bytes, and 8 bytes a target.
-    assert study.features_mb(run, manifest) == 32
-    assert study.features_mb(run, manifest | {"train": 1, "test": 1}) == 1
-
-
 def taught(raw_study, **changes):
     """The smoke study with an experiment of students of its label smoothing."""
     raw_study["models"]["small"] = {"name": "resnet8", "width": 2}

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from nclens.study import load_study, read_study
+from nclens.study.kept_features import features_mb
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
+from nclens.workflow.provenance import code_parts
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TEXT = "beam_search_multi30k"
@@ -49,8 +51,9 @@ ALL, EARLIER = "features.safetensors", "earlier_features.safetensors"
         ({}, (1, 2, 6), (1, 2, 6), [ALL]),
         ({"snapshots": [3, 6]}, (3, 6), (3, 6), [ALL]),
         ({"keep_features": "last"}, (1, 2, 6), (6,), [ALL, EARLIER]),
+        ({"keep_features": "none"}, (1, 2, 6), (1, 2, 6), [ALL]),
     ],
-    ids=["the same", "epochs", "features"],
+    ids=["the same", "epochs", "features", "no features"],
 )
 def test_experiments_that_keep_other_epochs_share_their_rules_and_extract_their_own(raw, change, epochs, kept, files):
     raw["experiments"]["other"] |= change
@@ -65,6 +68,19 @@ def test_experiments_that_keep_other_epochs_share_their_rules_and_extract_their_
     assert specs.train(made.study, other).snapshots == epochs
     assert features(made) == {"smoke": [ALL], "other": files}
     assert made.of(other).features in made.promised()
+
+
+def test_without_features_an_extraction_depends_on_the_loss_and_on_the_statistics(raw):
+    plain = code_parts("extract", **plan(raw).code_used("extract", next(plan(raw).study.runs("other"))))
+    raw["experiments"]["other"]["keep_features"] = "none"
+    made = plan(raw)
+    smoke, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
+    added = code_parts("extract", **made.code_used("extract", other)) - plain
+    assert {"nclens.metrics.sufficient", "nclens.losses:ce"} <= {name for name, _ in added}
+    assert not {name for name, _ in code_parts("extract", **made.code_used("extract", smoke))} & {
+        *("nclens.metrics.sufficient", "nclens.losses:ce")
+    }
+    assert "nclens.metrics.from_statistics" in made.code_used("measure", other)["modules"]
 
 
 def test_the_rule_of_extraction_has_a_file_that_goes_only_in_a_study_that_keeps_the_last_features(raw):
@@ -144,7 +160,7 @@ def test_disk_and_verdicts_are_read_off_the_files(raw, tmp_path, monkeypatch):
     assert (made.features_mb(run), made.is_judged()) == (0, False)
     made.manifest(run).parent.mkdir(parents=True)
     made.manifest(run).write_text(json.dumps({"classes": list("ab"), "train": 50_000, "test": 10_000}))
-    assert made.features_mb(run) == made.study.features_mb(run, json.loads(made.manifest(run).read_text()))
+    assert made.features_mb(run) == features_mb(made.study, run, json.loads(made.manifest(run).read_text()))
     for path, moment in ((made.folder.metrics, 2), (made.folder.report, 1)):
         path.write_text("")
         os.utime(path, (moment, moment))

@@ -75,7 +75,8 @@ class FigureInputs:
         colours: a colour for each loss, such as "#0072B2"; the same on every figure.
         baseline: the loss that the others are compared with, one of `losses`; None where the experiment has none.
         last_features: (loss, seed) -> the arrays of the last epoch, keys as in the features file (`test.logits`
-            (N, K), `test.targets` (N,), ...); called only by the figures that need them.
+            (N, K), `test.targets` (N,), ...); called only by the figures that need them. Where the experiment keeps no
+            features, `test.features` (P, d) are those of the samples `test.sampled` (P,), and `train.logits` is absent.
         dynamics: how fast the unconstrained feature model was reached, columns `DYNAMICS_COLUMNS` (more are allowed);
             of the study, not of the experiment; may be empty.
         predictions: what the unconstrained feature model predicts of each run, columns `PREDICTION_COLUMNS` (more are

@@ -35,7 +35,7 @@ def projections(inputs: FigureInputs) -> Drawing:
     One network per loss, that of the first seed after the last epoch. The first 100 samples of each class in the
     split's order; all panels have one scale, the origin at the centre of the triangle of the training set's class
     means. A class that a split lacks is replaced by the most frequent other one. The table has every point, and the
-    spread of all samples of the three classes.
+    spread of all samples of the three classes, or of a seeded sample where the experiment keeps no features.
     """
     chosen = _with_samples(inputs)
     parts = {loss: _points(inputs, loss, chosen) for loss in inputs.losses}
@@ -63,7 +63,7 @@ def projections(inputs: FigureInputs) -> Drawing:
             "templates (rows of the classifier), in the features' own unit, all panels on one scale; origin: centre of "
             "the training set's class means",
             "s: mean squared distance from the class mean, divided by that of the class means from their centre, over "
-            "all samples of the three classes in the split",
+            f"{_samples(inputs, chosen)} of the three classes in the split",
             "No plane: " + ", ".join(absent) if absent else "",
         ],
     )
@@ -189,7 +189,24 @@ def _projected(arrays: dict[str, torch.Tensor], chosen: Sequence[int]) -> dict[s
         at = {split: project(arrays[f"{split}.features"], plane) for split in SPLITS}
     except ValueError:
         return {}
-    return {split: {k: own[arrays[f"{split}.targets"] == k] for k in chosen} for split, own in at.items()}
+    return {split: {k: own[_labels(arrays, split) == k] for k in chosen} for split, own in at.items()}
+
+
+def _labels(arrays: dict[str, torch.Tensor], split: str) -> torch.Tensor:
+    """The labels of the samples whose features are there: of some, where the experiment keeps none."""
+    labels = arrays[f"{split}.targets"]
+    return labels[arrays[f"{split}.sampled"]] if f"{split}.sampled" in arrays else labels
+
+
+def _samples(inputs: FigureInputs, chosen: Sequence[int]) -> str:
+    """Over which samples the spread is: all, or those of which features were kept."""
+    for loss in inputs.losses:
+        arrays = _arrays(inputs, loss)
+        for split in SPLITS if arrays else ():
+            there, kept = (labels.bincount() for labels in (arrays[f"{split}.targets"], _labels(arrays, split)))
+            if any(there[k] > kept[k] for k in chosen):
+                return f"a seeded sample, of at most {int(kept[list(chosen)].max()):,} a class,"
+    return "all samples"
 
 
 def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
@@ -199,7 +216,7 @@ def _points(inputs: FigureInputs, loss: str, chosen: list[int]) -> pd.DataFrame:
     for split, groups in _projected(arrays, chosen).items():
         if centre is None:
             centre = torch.stack([own.mean(dim=0) for own in groups.values()]).mean(dim=0)
-        spread = template_spread(arrays[f"{split}.features"], arrays[f"{split}.targets"], arrays["weight"], chosen)
+        spread = template_spread(arrays[f"{split}.features"], _labels(arrays, split), arrays["weight"], chosen)
         for label, own in groups.items():
             x, y = (own[:PER_CLASS] - centre).T.numpy()
             keys = {"loss": loss, "seed": inputs.seeds(loss)[0], "split": split, "class": label}

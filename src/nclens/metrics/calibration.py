@@ -464,8 +464,11 @@ def calibration_metrics(logits: Array, labels: Array, *, ignore_index: int | Non
     >>> round(metrics["accuracy"], 3), round(metrics["confidence"], 3), round(metrics["nll"], 3)
     (0.5, 0.806, 0.72)
     """
-    logits, labels = check_logits(logits, labels, ignore_index)
-    seen = see(logits, labels)
+    return seen_metrics(see(*check_logits(logits, labels, ignore_index)))
+
+
+def seen_metrics(seen: Seen) -> dict[str, float]:
+    """Return every key of :func:`calibration_metrics` from one pass; `squares` is not used."""
     samples, correct = seen.samples, seen.right
     metrics, further = _scores(seen)
     metrics["accuracy"] = float(correct.double().mean())

@@ -13,6 +13,9 @@ names, of these:
 * of regressors ``targets`` (N, n), and ``c`` where training had the penalties of the unconstrained feature model;
 * of regressors, and of classifiers trained with squared error, ``gamma`` of NRC3, unless it is undefined.
 
+Where the features were not kept (`keep_features: none`) the stage calls the function's form from the sufficient
+``statistics`` of the split, see `Measurement.from_statistics`.
+
 A function that requires an argument which a run does not have is not called for it. What is of all runs of an
 experiment at once, of the task `experiment`, is measured by the stage `collect`. A function returns numbers by metric,
 or the one number of the metric that has the function's name.
@@ -65,12 +68,23 @@ class Measurement:
         metrics: what it yields, in this order; some only for certain shapes, such as NRC3 for two or more targets.
         task: of the networks that it measures.
         splits: those that it measures.
+        without_features: how a classifier is measured whose features were not kept: by the `form` of the same name in
+            `nclens.metrics.from_statistics`; by the function `itself`, which needs test logits or the classifier alone;
+            or not at all, `left_out`.
     """
 
     function: str
     metrics: tuple[Metric, ...]
     task: Task = "classification"
     splits: tuple[Split, ...] = ("train", "test")
+    without_features: Literal["form", "itself", "left_out"] = "form"
+
+    @property
+    def from_statistics(self) -> str | None:
+        """The function that yields the same where the features were not kept, as `module:name`, if there is one."""
+        if self.without_features == "form":
+            return f"nclens.metrics.from_statistics:{self.function.partition(':')[2]}"
+        return self.function if self.without_features == "itself" else None
 
 
 _SCORES = (
@@ -259,11 +273,13 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("ece_authors", "ECE at the temperature of the smallest ECE", "lower", most=1.0),
         ),
         splits=("test",),
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.selective:selective_metrics",
         (*_SELECTIVE, Metric("errors", "wrong predictions", unit="samples")),
         splits=("test",),
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.selective:normalised_selective_metrics",
@@ -274,6 +290,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             Metric("errors_rest", "wrong predictions, p chosen on other samples", unit="samples"),
         ),
         splits=("test",),
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.regressor:onehot_collapse",
@@ -308,6 +325,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
             ),
         ),
         splits=("train",),
+        without_features="itself",
     ),
     Measurement(
         "nclens.metrics.label_noise:clean_label_collapse",
@@ -367,7 +385,8 @@ METRICS: dict[str, Metric] = {metric.name: metric for entry in MEASUREMENTS for 
 @cache
 def names_of(function: str) -> list[str]:
     """Return the names of the metrics that a function yields, by its `module:name`."""
-    return [metric.name for entry in MEASUREMENTS if entry.function == function for metric in entry.metrics]
+    found = (entry for entry in MEASUREMENTS if function in (entry.function, entry.from_statistics))
+    return [metric.name for entry in found for metric in entry.metrics]
 
 
 def _found(name: str) -> tuple[str, dict[str, str]] | None:

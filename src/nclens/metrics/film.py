@@ -45,25 +45,25 @@ class Film:
         self._shown: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in planes}
 
     @classmethod
-    def of_classifier(cls, last: Mapping[str, Array], templates: Sequence[int]) -> "Film":
+    def of_classifier(cls, last: Mapping[str, Array], templates: Sequence[int], means: Array | None = None) -> "Film":
         """Begin the film of a classifier.
 
         Args:
-            last: the last snapshot: `train.features` (N, d), `train.targets` (N,) and `weight` (K, d).
+            last: the last snapshot: `train.features` (N, d), `train.targets` (N,) and `weight` (K, d). Where only some
+                features are kept, those of the samples `train.sampled` (P,), ascending, `film_samples` are among them.
             templates: the classes whose templates span a plane; those without a sample are replaced
                 (`nclens.metrics.representation.with_samples`).
+            means: (K, d), the class means of the training split, where they are known already.
 
         Raises:
             ValueError: as `nclens.metrics.collapse.class_means`.
         """
         features, weight = as_tensor("features", last["train.features"]), as_tensor("weight", last["weight"])
-        labels = check_labels(last["train.targets"], len(weight), len(features), features)
-        known = labels.unique().tolist()
-        first = with_samples(list(dict.fromkeys(templates)), labels)
-        chosen = _classes(known, first)
-        samples = balanced_sample(labels, chosen.tolist())
-        means = class_means(features, labels, len(weight), min_samples=1)[chosen]
-        planes = {"principal": (principal_plane(means, features[samples]), chosen)}
+        labels = check_labels(last["train.targets"], len(weight))
+        first, chosen, samples = film_samples(labels, templates)
+        if means is None:
+            means = class_means(features, labels, len(weight), min_samples=1)
+        planes = {"principal": (principal_plane(as_tensor("means", means)[chosen], _features(last, samples)), chosen)}
         if len(first) == 3:
             with suppress(ValueError):  # the templates are on one line
                 planes = {"templates": (template_plane(weight, first), chosen[:3]), **planes}
@@ -90,11 +90,12 @@ class Film:
             tensors: `train.features` (N, d); of a classifier `train.targets` (N,) and `weight` (K, d) too.
             means: (K, d), the class means of the training split, where they are known already.
         """
-        features = as_tensor("features", tensors["train.features"])
+        features = _features(tensors, self._samples)
         if means is None and "classes" in self._known:
-            means = class_means(features, tensors["train.targets"], len(tensors["weight"]), min_samples=1)
+            whole = tensors["train.features"]
+            means = class_means(whole, tensors["train.targets"], len(tensors["weight"]), min_samples=1)
         for name, (basis, classes) in self._planes.items():
-            points = project(features[self._samples], basis)
+            points = project(features, basis)
             centres = points[:0] if means is None else project(as_tensor("means", means)[classes], basis)
             origin = (centres if len(centres) else points).mean(dim=0)
             self._shown[name].append((points - origin, centres - origin))
@@ -115,6 +116,18 @@ class Film:
             made |= {f"{name}.points": parts[0], f"{name}.means": parts[1], f"{name}.scale": scale}
             made[f"{name}.classes"] = classes.to(torch.int16)
         return {**made, **self._known}
+
+
+def film_samples(labels: Tensor, templates: Sequence[int]) -> tuple[list[int], Tensor, Tensor]:
+    """Return the classes whose templates span a plane, those of a film (C,), and its samples (P,).
+
+    Args:
+        labels: (N,), integers, of the training split.
+        templates: as for `Film.of_classifier`.
+    """
+    first = with_samples(list(dict.fromkeys(templates)), labels)
+    chosen = _classes(labels.unique().tolist(), first)
+    return first, chosen, balanced_sample(labels, chosen.tolist())
 
 
 def balanced_sample(labels: Array, classes: Sequence[int], count: int = POINTS, seed: int = SEED) -> Tensor:
@@ -150,6 +163,14 @@ def in_16_bits(values: Array) -> tuple[Tensor, Tensor]:
     largest = numbers.abs().max() if numbers.numel() else numbers.new_zeros(())
     scale = torch.where(largest > 0, largest / LARGEST, torch.ones_like(largest))
     return (numbers / scale).round().to(torch.int16), scale
+
+
+def _features(tensors: Mapping[str, Array], samples: Tensor) -> Tensor:
+    """Return the features of some samples of the training split, which may be all that is kept of it."""
+    features = as_tensor("features", tensors["train.features"])
+    if "train.sampled" not in tensors:
+        return features[samples]
+    return features[torch.searchsorted(as_tensor("sampled", tensors["train.sampled"]), samples)]
 
 
 def _classes(known: Sequence[int], first: Sequence[int]) -> Tensor:

@@ -4,6 +4,9 @@ Notation as in `nclens.metrics.collapse`; n_k are the training samples of class 
 classes* where each class counts alike whatever its size, and *weighs samples* where each sample does.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -61,32 +64,64 @@ the samples, m_k the class's samples in the split | [0, inf] |
             raise ValueError(f"logits: expected shape ({len(labels)}, {len(weight)}), got {describe(found)}")
         right = (check_logits(found, labels)[0].argmax(1) == labels).double()
         counts = labels.bincount(minlength=len(weight)).double()
-        kept = counts >= 2
-        accuracy = torch.zeros_like(counts).index_add_(0, labels, right) / counts
-        nothing = torch.full_like(counts, torch.nan)
-        table, squares, norms = dict.fromkeys(TABLE_KEYS, nothing[0]), nothing, nothing.clone()
-        if has_two_classes(labels, len(weight)):
-            means = class_means(features, labels, len(weight), min_samples=2)
-            own = torch.where(kept[:, None], means, 0.0)
-            sizes, centred = counts[kept], means[kept] - means[kept].mean(0)
-            from_samples = _from_samples(means[kept], sizes)
-            squares = _squares(features, labels, own, whitening(means[kept])) / counts
-            white = _whitening_by_samples(from_samples, sizes)
-            table = {
-                "nc1_balanced": squares[kept].mean(),
-                "nc1_sample_mean": _squares(features, labels, own, white)[kept].sum() / sizes.sum(),
-                **_to_weight(weight[kept], from_samples),
-                "seli_means": _to_seli(centred, train[kept.to(train.device)]),
-            }
-            norms[kept] = centred.norm(dim=1)
-        else:
+        rights = torch.zeros_like(counts).index_add_(0, labels, right)
+        if not has_two_classes(labels, len(weight)):
             check_float64("features", features, (None, None), weight)
-        balanced = 1 - accuracy[counts > 0].mean()
-        values = table | {"error_balanced": balanced, "classes_measured": kept.sum().double()}
-        values |= _by_class("accuracy", accuracy)
-        values |= _by_class("nc1", squares.masked_fill(~kept, torch.nan))
-        values |= _by_class("feature_norm", norms)
-        return {name: float(value) for name, value in values.items()}
+            return imbalance_of(counts, rights, None, weight, train)
+        kept = counts >= 2
+        means = class_means(features, labels, len(weight), min_samples=2)
+        own = torch.where(kept[:, None], means, 0.0)
+        squares = _squares(features, labels, own, whitening(means[kept]))
+        moments = Scattered(means, squares, lambda white: _squares(features, labels, own, white)[kept].sum())
+        return imbalance_of(counts, rights, moments, weight, train)
+
+
+class Scattered(NamedTuple):
+    """What `imbalance_of` takes of the features of a split in which two classes have two samples.
+
+    Attributes:
+        means: (K, d), class means; of classes with fewer than two samples anything.
+        squares: (K,), sums over the samples of each class of |A'(h_i - hbar_k)|^2, A the `whitening` of the means.
+        along: of another matrix A the sum over all samples of classes with two or more.
+    """
+
+    means: Tensor
+    squares: Tensor
+    along: Callable[[Tensor], Tensor]
+
+
+def imbalance_of(
+    counts: Tensor, rights: Tensor, scattered: Scattered | None, weight: Tensor, train: Tensor
+) -> dict[str, float]:
+    """Return every key of `class_imbalance`.
+
+    Args:
+        counts: (K,), m_k, samples a class.
+        rights: (K,), those that are predicted correctly.
+        scattered: None where fewer than two classes have two samples.
+        weight: (K, d).
+        train: (K,), n_k.
+    """
+    kept, accuracy = counts >= 2, rights / counts
+    nothing = torch.full_like(counts, torch.nan)
+    table, squares, norms = dict.fromkeys(TABLE_KEYS, nothing[0]), nothing, nothing.clone()
+    if scattered is not None:
+        means, sizes = scattered.means[kept], counts[kept]
+        centred, from_samples = means - means.mean(0), _from_samples(means, sizes)
+        squares = scattered.squares / counts
+        table = {
+            "nc1_balanced": squares[kept].mean(),
+            "nc1_sample_mean": scattered.along(_whitening_by_samples(from_samples, sizes)) / sizes.sum(),
+            **_to_weight(weight[kept], from_samples),
+            "seli_means": _to_seli(centred, train[kept.to(train.device)]),
+        }
+        norms[kept] = centred.norm(dim=1)
+    balanced = 1 - accuracy[counts > 0].mean()
+    values = table | {"error_balanced": balanced, "classes_measured": kept.sum().double()}
+    values |= _by_class("accuracy", accuracy)
+    values |= _by_class("nc1", squares.masked_fill(~kept, torch.nan))
+    values |= _by_class("feature_norm", norms)
+    return {name: float(value) for name, value in values.items()}
 
 
 def imbalance_table(
@@ -105,8 +140,8 @@ def imbalance_table(
         train_counts: (K,), n_k.
     """
     from_samples = _from_samples(means, counts)
-    balanced = _spread(by_class, whitening(means)) / len(counts)
-    by_samples = _spread(scatter, _whitening_by_samples(from_samples, counts)) / counts.sum()
+    balanced = spread(by_class, whitening(means)) / len(counts)
+    by_samples = spread(scatter, _whitening_by_samples(from_samples, counts)) / counts.sum()
     if bool((counts < 2).any()):
         balanced, by_samples = balanced * torch.nan, by_samples * torch.nan
     return {
@@ -211,7 +246,7 @@ def _whitening(rows: Tensor) -> Tensor:
     return vh[:rank].T / s[:rank]
 
 
-def _spread(scatter: Tensor, white: Tensor) -> Tensor:
+def spread(scatter: Tensor, white: Tensor) -> Tensor:
     """tr(A' S A), the sum over samples of |A'(h_i - hbar_{y_i})|^2; inf where A has no column."""
     return (white * (scatter @ white)).sum() if white.shape[1] else scatter.new_tensor(torch.inf)
 

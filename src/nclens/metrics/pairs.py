@@ -70,7 +70,7 @@ def cdnv(centred: Tensor, variances: Tensor) -> Tensor:
         return _off_diagonal(torch.where(distances > 0, ratios, torch.inf)).mean()
     squares, total = centred.square().sum(1), centred.new_zeros(())
     for k, m in _tiles(classes, symmetric=True):
-        distances = _squared_distances(centred[k], centred[m], squares[k], squares[m], own=k == m)
+        distances = squared_distances(centred[k], centred[m], squares[k], squares[m], own=k == m)
         ratios = (variances[k, None] + variances[m]).div_(distances)
         if not bool(distances.amin() > 0):  # the diagonal, or rows that are equal
             ratios = torch.where(distances > 0, ratios, torch.inf)
@@ -78,7 +78,7 @@ def cdnv(centred: Tensor, variances: Tensor) -> Tensor:
     return total / (classes * (classes - 1))
 
 
-def _squared_distances(rows: Tensor, others: Tensor, squares: Tensor, other_squares: Tensor, own: bool) -> Tensor:
+def squared_distances(rows: Tensor, others: Tensor, squares: Tensor, other_squares: Tensor, own: bool) -> Tensor:
     """|a - b|^2 by the matrix product, but by differences of the pairs that are close beside their norms.
 
     Of rows with themselves (`own`) only what is above the diagonal counts.

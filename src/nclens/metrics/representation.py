@@ -75,7 +75,7 @@ def angular_spread(features: Array, labels: Array) -> dict[str, float]:
     return {"d_within": within, "d_total": total, "r2_angular": between / total if total > 0 else math.nan}
 
 
-def _by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, float]:
+def by_correctness(values: dict[str, Tensor], correct: Tensor) -> dict[str, float]:
     """Means over the samples predicted rightly and wrongly; nan if there are none."""
     parts = {"correct": correct, "incorrect": ~correct}
     return {
@@ -100,12 +100,20 @@ def logit_gap(logits: Array, labels: Array) -> float:
         ValueError: as :func:`nclens.metrics.calibration.check_logits`.
     """
     logits, labels = check_logits(logits, labels)
-    z = logits.double()
+    return mean_gap(leads(logits.double(), labels), logits.shape[1])
+
+
+def leads(z: Tensor, labels: Tensor) -> Tensor:
+    """Return of each sample ``(K - 1) (z_y - mean_{j != y} z_j)`` (N,) from float64 logits (N, K)."""
     there, _ = present(z)
     lead = (z.gather(1, labels[:, None]) - z).masked_fill(~there, 0)
     # The factor is 1 where no class is masked.
-    others = z.shape[1] - 1
-    return float((lead.sum(dim=1) * (others / (there.sum(dim=1) - 1).double())).mean() / others)
+    return lead.sum(dim=1) * ((z.shape[1] - 1) / (there.sum(dim=1) - 1).double())
+
+
+def mean_gap(lead: Tensor, classes: int) -> float:
+    """Return :func:`logit_gap` from the `leads` of all samples (N,)."""
+    return float(lead.mean() / (classes - 1))
 
 
 def margin(features: Array, labels: Array, weight: Array, bias: Array | None = None) -> float:
@@ -184,15 +192,19 @@ def smoothing_parts(logits: Array, labels: Array) -> dict[str, float]:
     """
     logits, labels = check_logits(logits, labels)
     z = logits.double()
+    return by_correctness(parts_of_smoothing(z, labels), z.argmax(dim=1) == labels)
+
+
+def parts_of_smoothing(z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return the parts that :func:`smoothing_parts` averages, of each sample (N,) of float64 logits (N, K)."""
     there, share = present(z)
     lead = (z.gather(1, labels[:, None]) - z).masked_fill(~there, 0)
     gap = (z.amax(dim=1, keepdim=True) - z).masked_fill(~there, 0)
-    values = {
+    return {
         "ls_regularisation": lead.clamp(min=0).mean(dim=1) * share,
         "ls_error_amplification": lead.clamp(max=0).mean(dim=1) * share,
         "top_logit_gap": gap.mean(dim=1) * share,
     }
-    return _by_correctness(values, z.argmax(dim=1) == labels)
 
 
 def top_logit_gradient(logits: Array, labels: Array, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
@@ -215,14 +227,19 @@ def top_logit_gradient(logits: Array, labels: Array, loss: Callable[[Tensor, Ten
     Source: gradient analysis of MaxSup, arXiv 2502.15798.
     """
     logits, labels = check_logits(logits, labels)
+    values = {"top_logit_gradient": gradients_on_top(logits, labels, loss)}
+    return by_correctness(values, logits.argmax(dim=1) == labels)
+
+
+def gradients_on_top(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return what :func:`top_logit_gradient` averages, of each sample (N,)."""
     with torch.enable_grad():
         z = logits.detach().double().requires_grad_()
         value = loss(z, labels)
         if value.shape != labels.shape:
             raise ValueError(f"loss must return one value per sample, shape ({len(z)},), got {tuple(value.shape)}")
         (gradient,) = torch.autograd.grad(value.sum(), z)
-    top = z.argmax(dim=1)
-    return _by_correctness({"top_logit_gradient": gradient.gather(1, top[:, None])[:, 0]}, top == labels)
+    return gradient.gather(1, z.argmax(dim=1)[:, None])[:, 0].detach()
 
 
 def with_samples(classes: Sequence[int], *labels: Array) -> list[int]:
@@ -379,20 +396,30 @@ def template_spread(
     if len(chosen) < 2 or not _are_distinct(chosen, len(weight)):
         raise ValueError(f"classes must be at least two distinct indices in [0, {len(weight)}), got {chosen}")
     chosen = [int(k) for k in chosen]
-    w, _ = scaled(weight.double()[chosen])
-    _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
-    # Relative to the templates, as in `template_plane`.
-    kept = sizes > 1e-12 * w.norm()
-    if not kept.any():
-        warnings.warn("the templates are one and span nothing: template_spread is nan", RuntimeWarning, stacklevel=2)
+    span = template_span(weight.double()[chosen])
+    if not len(span):
+        warn_no_span()
         return math.nan
-    seen = scaled(features.double())[0] @ directions[kept].T
+    seen = scaled(features.double())[0] @ span.T
     groups = [seen[labels == k] for k in chosen]
     if not all(len(group) for group in groups):
         raise ValueError(f"every class of {chosen} needs a sample, got {[len(group) for group in groups]}")
     means = torch.stack([group.mean(dim=0) for group in groups])
     spreads = [(group - mean).square().sum(dim=1).mean() for group, mean in zip(groups, means, strict=True)]
     return float(torch.stack(spreads).mean() / (means - means.mean(dim=0)).square().sum(dim=1).mean())
+
+
+def template_span(templates: Tensor) -> Tensor:
+    """Orthonormal basis (r, d) of the span of the differences of float64 templates (R, d); r = 0 where they are one."""
+    w, _ = scaled(templates)
+    _, sizes, directions = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
+    # Relative to the templates, as in `template_plane`.
+    return directions[sizes > 1e-12 * w.norm()]
+
+
+def warn_no_span() -> None:
+    """Warn that :func:`template_spread` is nan."""
+    warnings.warn("the templates are one and span nothing: template_spread is nan", RuntimeWarning, stacklevel=3)
 
 
 def mutual_information(draws: Array, means: Array) -> float:

@@ -52,8 +52,9 @@ class Experiment(Closed):
     training: Training
     snapshots: Annotated[Integer, Field(ge=1, le=1000)] | Epochs = 15
     """A number of epochs, spaced evenly on a log scale with the first and the last in, or their list; at most 1,000."""
-    keep_features: Literal["all", "last"] = "all"
-    """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
+    keep_features: Literal["all", "last", "none"] = "all"
+    """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured, `none` writes
+    none: statistics of a classifier from which the same is measured."""
     probes: tuple[ProbeName, ...] = ()
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)

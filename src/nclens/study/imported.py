@@ -64,8 +64,9 @@ class Imported(Closed):
     """`cpu`, `cuda`, or `auto`: CUDA where there is one."""
     baseline: Name | None = None
     """The label that the others are compared with; by default the first plain cross entropy."""
-    keep_features: Literal["all", "last"] = "all"
-    """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured."""
+    keep_features: Literal["all", "last", "none"] = "all"
+    """`all` keeps the features of every snapshot, `last` deletes all but the last once they are measured, `none` writes
+    none: statistics of a classifier from which the same is measured."""
     probes: tuple[ProbeName, ...] = ()
     """Entries of `probes`, measured on every network."""
     projection_classes: tuple[ClassNumber, ClassNumber, ClassNumber] = (0, 1, 2)

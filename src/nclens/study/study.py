@@ -1,7 +1,6 @@
 """A whole study: its runs, its names and colours, and what each step of the workflow uses of it."""
 
 import itertools
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from nclens.study.experiments import Experiment, Measure, Theory, Track, check_s
 from nclens.study.fields import Closed, Line, Name, Positive, Text
 from nclens.study.figures import Figures, check_figures, shown
 from nclens.study.imported import Imported, with_labels
+from nclens.study.kept_features import check_kept, lacks_features
 from nclens.study.losses import CrossEntropy, Distillation, LossEntry, Scheduled, SquaredError, UnknownLoss
 from nclens.study.metrics import Metrics
 from nclens.study.models import ModelEntry, TorchvisionModel
@@ -214,6 +214,7 @@ class Study(Closed):
                 for model in experiment.models:
                     has_map(f"{where}.probes: probes.{used}", probe, model, self.models[model])
                     enough_features(f"{where}.probes: probes.{used}", probe, model, self.models[model].dim)
+            check_kept(self, name)
             for figure in experiment.figures or ():
                 needs = self.figure(figure).needs
                 if needs and not self.facts(name) & set(needs):
@@ -574,12 +575,14 @@ class Study(Closed):
         """Return the loss whose networks say which classes are similar, where arcs are measured.
 
         That is the baseline, if it is plain cross entropy that label smoothing is compared with. None also where the
-        data are known to have fewer than three classes, or more than `MOST_CLASSES`.
+        data are known to have fewer than three classes, or more than `MOST_CLASSES`, or features were not kept.
         """
         entry, baseline = self.experiments[experiment], self.baseline(experiment)
         kinds = {self.kind(loss) for loss in entry.losses}
         classes = known_classes(self.datasets[entry.dataset])
-        if baseline is None or self.kind(baseline) != "ce" or not kinds & {"ls", "ls_linear"}:
+        if baseline is None or lacks_features(self, experiment):
+            return None
+        if self.kind(baseline) != "ce" or not kinds & {"ls", "ls_linear"}:
             return None
         return baseline if classes is None or 3 <= classes <= MOST_CLASSES else None
 
@@ -595,17 +598,6 @@ class Study(Closed):
         stems = dict.fromkeys(stem for name in self.experiments for stem in self.figures(name))
         drawn = [FIGURES[stem] for stem in stems if stem in FIGURES]
         return [function for figure in drawn for function in (figure.draw, figure.table) if function]
-
-    def features_mb(self, run: Run, manifest: Mapping[str, Any]) -> int:
-        """Return the disk that the features of all snapshots of a run take, in MB (10^6 bytes), rounded up.
-
-        Features and logits are float32, targets int64. A feature dimension that is not known is taken for a large one.
-        """
-        outputs = manifest["classes"] if "classes" in manifest else manifest["targets"]
-        width = (self.dim(run.experiment, run.loss) or 2048) + len(outputs)
-        samples = manifest["train"] + manifest["test"] + manifest.get("val", 0)
-        snapshots = len(self.experiments[run.experiment].snapshot_epochs)
-        return math.ceil(snapshots * samples * (4 * width + 8) / 10**6)
 
     def probed_epochs(self, experiment: str) -> list[int]:
         """Return the epochs of the snapshots that an experiment's probes use."""

@@ -1,7 +1,7 @@
 """The fastest forward pass of a network in evaluation mode that gives the features of the plain one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from nclens.data.tensors import Split
-from nclens.models import Network
+from nclens.models import Network, check_affine
 from nclens.models.folding import fold, foldable
 from nclens.models.memory import is_out_of_memory
 from nclens.training.loop import Backbone, evaluation_batch
@@ -96,6 +96,41 @@ class Passes:
             return True
         before, after = (self._nc1(features.cpu(), self._labels) for features in (expected, found))
         return before == after or math.isclose(before, after, rel_tol=NC1)
+
+
+@torch.no_grad()
+def batches(
+    network: Network, split: Split, batch_size: int, backbone: Backbone, rows: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features (n, d) and logits (n, K) of a split in order, float32, on the network's device.
+
+    They are those of `nclens.training.loop.extract_features`, at least so many rows at a time, but for the last.
+
+    Raises:
+        ValueError: as `extract_features`, of the first and the last batch that passes the network.
+    """
+    network.eval()
+    parts: list[tuple[Tensor, Tensor]] = []
+    first, last = True, None
+    for inputs, _ in split.batches(batch_size):
+        hidden = backbone(inputs)
+        last = hidden, network.head(hidden)
+        if first:
+            check_affine(network.head, *last, network.head_path)
+            first = False
+        parts.append(last)
+        if sum(len(part) for part, _ in parts) >= rows:
+            yield _joined(parts)
+            parts = []
+    if last is not None:
+        check_affine(network.head, *last, network.head_path)
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+    return features, logits
 
 
 def in_blocks(backbone: nn.Module, inputs: Tensor) -> Tensor:

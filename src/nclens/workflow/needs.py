@@ -93,7 +93,22 @@ def measuring_needs(spec: Extract, manifest: Path, dim: int | None) -> Needs:
     # One snapshot at a time: features in single precision, a copy, and chunks in double precision. Logits in single
     # precision, of one split in double precision with their probabilities and products.
     memory = (2 * 4 * features + 2 * values * samples + 4 * sum(logits) + 4 * 8 * max(logits, default=0)) / 1e6
+    if spec.statistics is not None:
+        work, memory = _of_statistics(samples, values, dim or 512, data)
+        seconds += len(spec.snapshots) * (operations * samples / (1e9 * _rate(spec.device)) + work)
     return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
+
+
+def _of_statistics(samples: int, values: int, dim: int, data: Mapping[str, Any]) -> tuple[float, float]:
+    """Return seconds beside the forward passes, and MB, of statistics in place of features."""
+    classes = len(data.get("classes", range(10)))
+    products = samples * dim * (3 * dim + 10 * classes)
+    # Class means, their directions and scatter of both splits, with what is made of them; a few numbers of each
+    # sample, twice; rows of a batch in double precision, and its logits; test logits in single and double precision.
+    matrices = 8 * (12 * classes * dim + 6 * dim**2) + 8 * 4096 * (6 * dim + 12 * classes)
+    tests = data.get("test", 10_000) + data.get("val", 0)
+    memory = matrices + 2 * 100 * samples + 2 * values * samples + 16 * tests * classes
+    return products / (1e9 * RATES["cpu"]), memory / 1e6
 
 
 def probing_needs(spec: ProbeRun, manifests: Mapping[str, Path], dim: int | None) -> Needs:

@@ -47,7 +47,10 @@ class RunFolder:
 
     @property
     def features(self) -> Path:
-        """Features, logits and head of the snapshots; with `keep_features: last`, of the last one."""
+        """Features, logits and head of the snapshots; with `keep_features: last`, of the last one.
+
+        With `none` statistics in place of features, and the features of some samples.
+        """
         return self.folder / "features.safetensors"
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
+from nclens.study.kept_features import features_mb
 from nclens.study.recipes import recipe
 from nclens.study.streams import is_streamed
 from nclens.study.study import Run, Study
@@ -23,6 +24,8 @@ from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
 
 #: The most ended runs of an experiment that are read for what the next one needs.
 MOST_RECORDS = 8
+#: What `extract` makes in place of features, found by name.
+STATISTICS = "nclens.workflow.build.statistics:statistics_of"
 #: What reads the images of a stream, found by name.
 STREAM = "nclens.data.stream"
 
@@ -102,8 +105,8 @@ class Plan:
     @cached_property
     def earlier_features(self) -> list[Path]:
         """The features that are deleted once they are measured, of any run; none in a study that keeps all."""
-        keeps_all = all(entry.keep_features == "all" for entry in self.study.experiments.values())
-        return [] if keeps_all else [self.folder.run("{run}").earlier_features]
+        deletes = any(entry.keep_features == "last" for entry in self.study.experiments.values())
+        return [] if not deletes else [self.folder.run("{run}").earlier_features]
 
     def features(self, run: Run) -> list[Path]:
         """Return the files of features that a run is measured from."""
@@ -284,7 +287,10 @@ class Plan:
         if run and stage in ("train", "ingest", "extract", "probe"):
             read = [run.dataset, *(self.study.transfer_datasets(run.experiment) if stage == "probe" else ())]
             modules |= {STREAM for name in read if is_streamed(self.study.datasets[name])}
-        return self._used(entries) | {"modules": sorted(modules)}
+        found = self._used(entries) | {"modules": sorted(modules)}
+        if run and stage == "extract" and self.experiment(run).keep_features == "none":
+            found["functions"] = [*found["functions"], STATISTICS]
+        return found
 
     def _used(self, entries: list[tuple[Any, str]]) -> dict[str, Any]:
         """Return the functions that entries are computed by, and the files that the user's own read."""
@@ -317,7 +323,8 @@ class Plan:
 
     def _entries(self, stage: str, run: Run) -> list[tuple[Any, str]]:
         """Return the entries that a stage computes with, each with its registry."""
-        of_loss = stage in ("train", "measure") or (stage == "probe" and specs.probe(self.study, run).loss is not None)
+        of_loss = stage in ("train", "measure") or (stage == "extract" and self.experiment(run).keep_features == "none")
+        of_loss |= stage == "probe" and specs.probe(self.study, run).loss is not None
         losses = [self.study.losses[run.loss]] if of_loss else []
         names = [self.experiment(network).model_of(network.loss) for network in self._networks(stage, run)]
         models = [self.study.models[name] for name in names if name is not None]
@@ -369,7 +376,7 @@ class Plan:
         manifest = self.folder.manifest(run.dataset)
         if not manifest.is_file():
             return 0
-        return self.study.features_mb(run, json.loads(manifest.read_text(encoding="utf-8")))
+        return features_mb(self.study, run, json.loads(manifest.read_text(encoding="utf-8")))
 
     def is_judged(self) -> bool:
         """Return whether the verdicts are of the measurements that are there."""

@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 import nclens
 from nclens.data.tasks import held_out_split
+from nclens.metrics.sufficient import SufficientStatistics
 from nclens.study import load_study
 from nclens.workflow import specs
 from nclens.workflow.build.models import build_network
+from nclens.workflow.build.statistics import MOST_SHOWN, sampled
 from nclens.workflow.epochs import has_epoch, read_epoch
-from nclens.workflow.files import FileError, read_json
+from nclens.workflow.files import FileError, read_json, read_tensors
 from nclens.workflow.paths import RunFolder, path_of
 from nclens.workflow.stages.extract import extract
+from nclens.workflow.stages.measure import measure
 from nclens.workflow.stages.prepare import prepare
 from tests.epochs import read_all, write_all
 
@@ -229,3 +233,80 @@ def test_damaged_and_missing_snapshots_are_named_with_their_rule(runs):
     spec = specs.extract(runs.study, runs.runs["plain"])
     with pytest.raises(FileError, match=r"snapshots\.safetensors is missing: the rule `train` makes it"):
         extract(spec, runs.data, runs.manifest, runs.folder("plain").folder, threads=1)
+
+
+SMOOTHED = specs.Loss("ls", "ls", arguments={"smoothing": 0.1}, parameter="smoothing")
+STATISTICS = specs.Statistics(SMOOTHED, epochs=2, projection_classes=(0, 1, 2), onehot=True)
+
+
+def random_weights(runs, wrap, seed):
+    torch.manual_seed(seed)
+    network = runs.network(wrap)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def metrics_of(folder, statistics):
+    classifier = specs.MeasureClassifier(0.5, 0, STATISTICS.loss, STATISTICS.epochs)
+    called = specs.calls("classification", "onehot", from_statistics=statistics)
+    measure(specs.Measure("classification", (1, 2), (1, 2), called, classifier), folder.folder, 1)
+    return pd.read_csv(folder.metrics), read_tensors(folder.film, "measure")[0]
+
+
+@pytest.mark.parametrize("wrap", ["plain", "weight_norm_hooks"])
+def test_from_statistics_the_metrics_and_the_film_are_those_of_the_features(runs, wrap):
+    snapshots = [random_weights(runs, wrap, seed) for seed in (3, 4)]
+    expected, film = metrics_of(runs.extract(wrap, *snapshots), statistics=False)
+    folder = runs.extract(wrap, *snapshots, statistics=STATISTICS)
+    found, other = metrics_of(folder, statistics=True)
+    keys = ["epoch", "split", "metric"]
+    assert found[keys].equals(expected[keys])
+    assert {"nc4", "onehot_nrc3", "temperature", "top_logit_gradient_correct", "rank_means"} <= set(found["metric"])
+    # Of a root of the one-hot targets' covariance, which is singular, half of the digits are rounding.
+    rough = expected["metric"] == "onehot_nrc3"
+    for rows, close in ((~rough, {"rel": 1e-9, "abs": 1e-14}), (rough, {"rel": 1e-7})):
+        values = expected.loc[rows, "value"].to_numpy()
+        assert found.loc[rows, "value"].to_numpy() == pytest.approx(values, **close, nan_ok=True)
+    assert all(
+        film[name].allclose(other[name]) if film[name].is_floating_point() else film[name].equal(other[name])
+        for name in film
+    )
+    tensors, _ = read_epoch(folder.features, 2, "extract")
+    assert not {"train.logits", "val.features"} & tensors.keys()
+    assert len(tensors["test.logits"]) == len(tensors["test.targets"])
+
+
+def test_of_many_samples_the_features_of_a_seeded_draw_are_kept():
+    labels = {"train": torch.arange(30_000) % 4, "test": torch.arange(40) % 4}
+    first, again = (sampled(labels, (0, 1, 3)) for _ in range(2))
+    assert all(first[name].equal(again[name]) for name in first)
+    counts = labels["train"][first["train"]].bincount()
+    assert counts.tolist()[:2] == [pytest.approx(MOST_SHOWN, abs=125)] * 2  # and what the film shows beside them
+    assert counts[2] == 125
+    assert first["test"].tolist() == [number for number in range(40) if number % 4 != 2]
+
+
+def test_a_pass_that_is_cut_short_leaves_the_run_as_it_was(runs, monkeypatch):
+    weights = random_weights(runs, "plain", 3)
+    folder = runs.extract("plain", weights, weights, statistics=STATISTICS)
+    before, passed = folder.features.read_bytes(), []
+
+    def stopped(self, features, logits):
+        passed.append(len(features))
+        if len(passed) == 3:  # in the second snapshot
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SufficientStatistics, "add_again", stopped)
+    monkeypatch.setattr(SufficientStatistics, "tensors", lambda self: {})
+    with pytest.raises(KeyboardInterrupt):
+        runs.extract("plain", weights, weights, statistics=STATISTICS)
+    assert folder.features.read_bytes() == before
+    assert not [path.name for path in folder.folder.iterdir() if "tmp" in path.name]
+
+
+def test_of_no_features_a_head_that_is_not_affine_is_refused_with_its_split(runs):
+    weights = {key: 2 * torch.ones_like(value) for key, value in runs.network("scaled").state_dict().items()}
+    with pytest.raises(ValueError, match=r"seed0, epoch 1, train split: the head `2` \(Linear\) is not z = W h \+ b"):
+        runs.extract("scaled", weights, weights, statistics=STATISTICS)

@@ -7,11 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from nclens.metrics.collapse import few_classes_collapse, has_two_classes
+from nclens.metrics.collapse import has_two_classes
 from nclens.metrics.regressor import SPLITS
 from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.own import own_measured
 from nclens.workflow.specs import Call, OwnMetric, calls
+
+#: What the names of sufficient statistics begin with in a file of features, after that of the split.
+STATISTICS = "statistics."
+
+
+def statistics_in(tensors: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
+    """Return the sufficient statistics of a split by name, of the tensors of a snapshot; none where it has features."""
+    prefix = f"{split}.{STATISTICS}"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def measured(called: Iterable[Call], given: Mapping[str, Any]) -> dict[str, float]:
@@ -54,10 +63,11 @@ def _lacks_samples(call: Call, parameters: Container[str], given: Mapping[str, A
 
 def _undefined(call: Call, given: Mapping[str, Any]) -> dict[str, float]:
     """Return nan for the metrics of a function that a split has too few samples for, and what needs no class."""
-    if call.function == "nclens.metrics.collapse:neural_collapse" and "reference_means" in given:
-        return few_classes_collapse(
-            **{name: given[name] for name in ("features", "labels", "weight", "bias", "reference_means")}
-        )
+    module, _, name = call.function.partition(":")
+    if name == "neural_collapse" and "reference_means" in given:
+        few = library_function(f"{module}:few_classes_collapse")
+        found: dict[str, float] = few(**{key: given[key] for key in inspect.signature(few).parameters})
+        return found
     # By name, so that a label of the catalogue is no part of what measuring depends on.
     names = library_function("nclens.metrics.catalogue:names_of")(call.function)
     return {name: math.nan for name in names if "{" not in name}
@@ -71,7 +81,7 @@ def measure_snapshot(
     Args:
         called: the functions.
         tensors: `weight` and `bias`, and of each split `features`, `targets` and, of a classifier, `logits`, as
-            `train.features`.
+            `train.features`; or what `nclens.workflow.build.statistics` makes of a classifier.
         given: further arguments, the same for both splits; what is None is left out.
         own: metrics of the user's own, which get their arguments as float32 tensors, as they are stored.
 
@@ -88,6 +98,9 @@ def measure_snapshot(
             keys = {"features": f"{split}.features", "logits": f"{split}.logits", targets: f"{split}.targets"}
             keys |= {} if task == "regression" else {"clean_labels": f"{split}.clean_targets"}
             here: dict[str, Any] = {name: tensors[key] for name, key in keys.items() if key in tensors}
+            if statistics := statistics_in(tensors, split):
+                del here["features"]  # of some samples
+                here["statistics"] = statistics
             if task != "regression" and "min_samples" in tensors:
                 here["min_samples"] = int(tensors["min_samples"])
             elif task != "regression" and here["labels"].bincount(minlength=len(tensors["weight"])).min() < 1:

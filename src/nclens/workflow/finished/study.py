@@ -371,7 +371,7 @@ class FinishedStudy:
         chosen = self._epoch(run.snapshots, epoch)
         self._split(entry.dataset, split)
         tensors = self._stored(run, chosen)
-        if tensors is not None:
+        if tensors is not None and f"{split}.sampled" not in tensors:
             return Features(*(tensors[f"{split}.{name}"] for name in ("features", "targets", "logits")))
         from nclens.training.loop import extract_features
         from nclens.training.passes import Passes

@@ -1,7 +1,7 @@
 """From a study to the specification of each step, a function a step."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,46 +11,51 @@ from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 from nclens.workflow.specs.steps import (
     PREPROCESSED,
-    Arcs,
     Call,
-    Collect,
-    CollectExperiment,
-    Descent,
-    Draw,
-    DrawExperiment,
     Entry,
     Extract,
     Ingest,
-    Judge,
-    JudgeExperiment,
     Loss,
     Measure,
     MeasureClassifier,
     MeasureRegressor,
     OfExperiment,
-    OwnFigure,
     OwnMetric,
     OwnProbe,
     Penalties,
+    Prepare,
+    Probe,
+    ProbeRun,
+    Resolve,
+    Schedule,
+    Statistics,
+    Teacher,
+    Teaching,
+    Train,
+    Training,
+)
+from nclens.workflow.specs.study_steps import (
+    Arcs,
+    Collect,
+    CollectExperiment,
+    Descent,
+    Draw,
+    DrawExperiment,
+    Judge,
+    JudgeExperiment,
+    OwnFigure,
     Predict,
     PredictExperiment,
     PredictNC0,
     PredictRegression,
-    Prepare,
-    Probe,
-    ProbeRun,
     Report,
     ReportExperiment,
-    Resolve,
     Reuse,
     ReusedFrom,
     ReusedLoss,
-    Schedule,
     ShownFigure,
     ShownMetric,
     StatedClaim,
-    Teacher,
-    Teaching,
     Theory,
     TheoryExperiment,
     TheoryRegression,
@@ -58,10 +63,9 @@ from nclens.workflow.specs.steps import (
     TrackRun,
     TrackSetup,
     TrackStudy,
-    Train,
-    Training,
 )
 from nclens.workflow.specs.text import decoded, flat, hints_of
+from nclens.workflow.specs.user_data import PATHS
 
 if TYPE_CHECKING:
     from nclens.study.experiments import Experiment
@@ -85,13 +89,6 @@ def resolve(study: "Study") -> Resolve:
     return Resolve(study.resolved())
 
 
-#: Keys of data entries that are files or folders below the folder of raw data.
-PATHS = (
-    *("path", "test_path", "val_path", "table_path"),
-    *("source_path", "target_path", "test_source_path", "test_target_path", "val_source_path", "val_target_path"),
-)
-
-
 def prepare(study: "Study", dataset: str) -> Prepare:
     """Return what `prepare` uses."""
     from nclens.study.alterations import without_defaults
@@ -100,22 +97,6 @@ def prepare(study: "Study", dataset: str) -> Prepare:
     chosen = entry.specification() if hasattr(entry, "specification") else without_defaults(_dumped(entry))
     # Where files are is no part of it: their digests say what they are.
     return Prepare(dataset, {key: value for key, value in chosen.items() if key not in (*PATHS, "file", "files")})
-
-
-def user_paths(entry: Any) -> dict[str, str]:
-    """Return the paths of the user's files that a data entry is read from, by key: `PATHS`, or `file` and `files.*`."""
-    if hasattr(entry, "file"):
-        return {"file": entry.file, **{f"files.{name}": str(place) for name, place in entry.places.items()}}
-    return {key: getattr(entry, key) for key in PATHS if getattr(entry, key, None) is not None}
-
-
-def user_places(paths: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
-    """Return where the data files of `user_paths` are; the module's file counts as code."""
-    return {
-        key: data_dir.expanduser() / Path(path).expanduser() if key in PATHS else Path(path)
-        for key, path in paths.items()
-        if key != "file"
-    }
 
 
 def train(study: "Study", run: "Run") -> Train:
@@ -164,7 +145,11 @@ def ingest(study: "Study", run: "Run") -> Ingest:
 def extract(study: "Study", run: "Run") -> Extract:
     """Return what `extract` uses."""
     experiment = study.experiments[run.experiment]
-    return Extract(run.dataset, _network(study, run), *_snapshots(experiment), experiment.device)
+    statistics = None
+    if experiment.keep_features == "none":
+        chosen = _classifier(study, run)
+        statistics = Statistics(chosen.loss, chosen.epochs, chosen.projection_classes, study.is_onehot(run.loss))
+    return Extract(run.dataset, _network(study, run), *_snapshots(experiment), experiment.device, statistics)
 
 
 def measure(study: "Study", run: "Run") -> Measure:
@@ -179,8 +164,15 @@ def measure(study: "Study", run: "Run") -> Measure:
         c = theory.lambda_w * theory.lambda_h_mean if entry.ufm_regularised else None
         return Measure(task, *snapshots, calls("regression"), regressor=MeasureRegressor(c), own=own)
     # A classifier trained with squared error is a regressor on one-hot targets too.
-    called = calls("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
-    classifier = MeasureClassifier(
+    tasks: tuple[Task, ...] = ("classification", *(("onehot",) if study.is_onehot(run.loss) else ()))
+    called = calls(*tasks, from_statistics=entry.keep_features == "none")
+    return Measure(task, *snapshots, called, _classifier(study, run), own=own)
+
+
+def _classifier(study: "Study", run: "Run") -> MeasureClassifier:
+    """Return how a classifier is measured."""
+    entry = study.experiments[run.experiment]
+    return MeasureClassifier(
         held_out=study.measure.held_out,
         held_out_seed=study.measure.held_out_seed,
         # Class weights are of training: each class's loss is measured as it is.
@@ -188,7 +180,6 @@ def measure(study: "Study", run: "Run") -> Measure:
         epochs=max(1, entry.epochs),
         projection_classes=tuple(entry.projection_classes),
     )
-    return Measure(task, *snapshots, called, classifier, own=own)
 
 
 def _snapshots(experiment: "Experiment | Imported") -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -197,9 +188,14 @@ def _snapshots(experiment: "Experiment | Imported") -> tuple[tuple[int, ...], tu
     return epochs, epochs[-1:] if experiment.keep_features == "last" else epochs
 
 
-def calls(*tasks: Task) -> tuple[Call, ...]:
-    """Return the functions that networks of these tasks are measured by, in the catalogue's order."""
-    return tuple(Call(entry.function, entry.task, entry.splits) for entry in MEASUREMENTS if entry.task in tasks)
+def calls(*tasks: Task, from_statistics: bool = False) -> tuple[Call, ...]:
+    """Return the functions that networks of these tasks are measured by, in the catalogue's order.
+
+    Of classifiers they may be those that take statistics in place of features.
+    """
+    chosen = (entry for entry in MEASUREMENTS if entry.task in tasks)
+    found = ((entry.from_statistics if from_statistics else entry.function, entry) for entry in chosen)
+    return tuple(Call(function, entry.task, entry.splits) for function, entry in found if function is not None)
 
 
 def probe(study: "Study", run: "Run") -> ProbeRun:

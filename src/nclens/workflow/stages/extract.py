@@ -1,4 +1,7 @@
-"""Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order."""
+"""Extract the features, logits and head of every snapshot of a run, un-augmented, in the data set's own order.
+
+With `keep_features: none` of a classifier: statistics, from which `measure` computes the same, in place of features.
+"""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +18,7 @@ from nclens.training.passes import Passes
 from nclens.training.runtime import configure
 from nclens.workflow.agreement import nc1_of
 from nclens.workflow.build.checkpoints import with_logits
+from nclens.workflow.build.functions import library_function
 from nclens.workflow.build.models import network_of
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import Put, load_weights, read_ahead, write_epochs
@@ -51,14 +55,19 @@ def extract(spec: Extract, data: Path, manifest: Path, run: Path, threads: int, 
                 load_weights(network, weights, folder.snapshots)
                 backbone = passes.choose()
                 made: dict[str, Tensor] = {}
-                for name, split in splits.items():
-                    try:
-                        found = _extracted(network, split, passes.batch_size, backbone)
-                    except ValueError as error:
-                        raise ValueError(f"{folder.name}, epoch {epoch}, {name} split: {error}") from error
-                    made |= {f"{name}.{key}": values for key, values in found.items()}
-                if "train.clean_targets" in tensors:
-                    made["train.clean_targets"] = tensors["train.clean_targets"]
+                clean = {name: tensors[name] for name in ("train.clean_targets",) if name in tensors}
+                try:
+                    if spec.statistics is None:
+                        for name, split in splits.items():
+                            found = _extracted(network, name, split, passes.batch_size, backbone)
+                            made |= {f"{name}.{key}": values for key, values in found.items()}
+                    else:
+                        # By name, so that its code counts where there are no features alone.
+                        of = library_function("nclens.workflow.build.statistics:statistics_of")
+                        made = of(network, splits, passes.batch_size, backbone, spec.statistics, epoch, *clean.values())
+                except ValueError as error:
+                    raise ValueError(f"{folder.name}, epoch {epoch}, {error}") from error
+                made |= clean
                 if "measured" in described:  # the features are a part's
                     made["train_counts"] = torch.tensor(described["train_counts"])
                     made["min_samples"] = torch.tensor(described["min_samples"])
@@ -84,8 +93,11 @@ def _recorded(spec: Extract, folder: RunFolder, earlier: bool) -> None:
             puts[epoch](epoch, with_logits(tensors))
 
 
-def _extracted(network: Network, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:
-    features, logits = extract_features(network, split, batch_size, backbone)
+def _extracted(network: Network, name: str, split: Split, batch_size: int, backbone: Backbone) -> dict[str, Tensor]:
+    try:
+        features, logits = extract_features(network, split, batch_size, backbone)
+    except ValueError as error:
+        raise ValueError(f"{name} split: {error}") from error
     return {"features": features, "logits": logits, "targets": split.of_samples(split.targets)}
 
 

@@ -12,7 +12,7 @@ from nclens.metrics.held_out import held_out_of
 from nclens.metrics.regressor import run_gamma, with_onehot_targets
 from nclens.workflow import tables
 from nclens.workflow.build.losses import loss_after
-from nclens.workflow.build.metrics import measure_snapshot
+from nclens.workflow.build.metrics import measure_snapshot, statistics_in
 from nclens.workflow.epochs import read_epoch
 from nclens.workflow.files import write_tensors
 from nclens.workflow.paths import RunFolder
@@ -49,7 +49,7 @@ def _begin_classification(last: dict[str, Tensor], spec: Measure) -> tuple[Film,
     """Return what the last snapshot fixes: the film's planes, and gamma of a classifier that is a regressor too."""
     assert spec.classifier is not None
     onehot = any(call.task == "onehot" for call in spec.measurements)
-    film = Film.of_classifier(last, spec.classifier.projection_classes)
+    film = Film.of_classifier(last, spec.classifier.projection_classes, _train_means(last))
     return film, run_gamma(with_onehot_targets(last)) if onehot else None
 
 
@@ -59,7 +59,7 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
     assert chosen is not None
     for epoch in spec.snapshots:
         tensors = read(epoch)
-        means = class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]), min_samples=1)
+        means = _train_means(tensors)
         film.add(epoch, tensors, means)
         given = {
             "reference_means": means,
@@ -70,6 +70,14 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
         }
         yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
+
+
+def _train_means(tensors: dict[str, Tensor]) -> Tensor:
+    """Return the class means of the training split (K, d)."""
+    known = statistics_in(tensors, "train")
+    if known:
+        return known["means"]
+    return class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]), min_samples=1)
 
 
 def _unequal(tensors: dict[str, Tensor], classes: int) -> Tensor | None:
