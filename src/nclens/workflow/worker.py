@@ -1,0 +1,69 @@
+"""One of the processes that train a run on several devices; `nclens.workflow.launch` has it started by torchrun."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nclens.training.parallel import Processes
+from nclens.workflow.failures import enough_memory
+from nclens.workflow.launch import record
+from nclens.workflow.specs import Train
+from nclens.workflow.specs.text import decoded
+from nclens.workflow.stages import train as stage
+
+#: PR_SET_PDEATHSIG of <linux/prctl.h>.
+END_WITH_PARENT = 1
+
+
+def main(request: dict[str, Any]) -> None:
+    """Train, and end with 0; with 128 and the number of a signal that stopped it; or with 1, the error recorded."""
+    _end_with_parent()
+    spec = decoded(Train, request["spec"])
+    try:
+        with enough_memory(spec):
+            _train(spec, request)
+    except Exception as error:
+        record(error, traceback.format_exc(), Path(request["errors"]), int(os.environ["RANK"]))
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(1)  # what is left of the connections may wait for others for ever
+
+
+def _train(spec: Train, request: dict[str, Any]) -> None:
+    device = torch.device(request["devices"][int(os.environ["LOCAL_RANK"])])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")  # under another number it stands for a GPU in tests
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # older ones have no other
+    parallel = Processes(device)
+    files = {key: Path(request[key]) for key in ("data", "manifest", "run")}
+    others = {key: request[key] for key in ("code", "threads", "waited")}
+    try:
+        stage.train_on(device, parallel, spec=spec, **files, **others)
+    except SystemExit:  # of all processes, after the same step
+        parallel.close()
+        raise
+    parallel.close()
+
+
+def _end_with_parent() -> None:
+    """Let the system kill this process with its parent: a job without it holds neither its devices nor its run."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
