@@ -101,7 +101,9 @@ def _prepare_environment(threads: int, tasks: _Tasks) -> None:
     # That a network uses all its parameters is no fault.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # torchrun's messages repeat ours, in many lines.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _end(codes: dict[int, int], folder: Path, devices: int) -> NoReturn:

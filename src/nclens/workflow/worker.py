@@ -11,15 +11,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nclens.training.parallel import Processes
-from nclens.workflow.failures import enough_memory
-from nclens.workflow.launch import record
-from nclens.workflow.specs import Train
-from nclens.workflow.specs.text import decoded
-from nclens.workflow.stages import train as stage
-
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
 END_WITH_PARENT = 1
 
@@ -27,10 +18,12 @@ END_WITH_PARENT = 1
 def main(request: dict[str, Any]) -> None:
     """Train, and end with 0; with 128 and the number of a signal that stopped it; or with 1, the error recorded."""
     _end_with_parent()
-    spec = decoded(Train, request["spec"])
+    # Until the training handles it in its own way, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    from nclens.workflow.launch import record  # with PyTorch, which takes seconds to load
+
     try:
-        with enough_memory(spec):
-            _train(spec, request)
+        _train(request)
     except Exception as error:
         record(error, traceback.format_exc(), Path(request["errors"]), int(os.environ["RANK"]))
         with contextlib.suppress(OSError):
@@ -38,22 +31,32 @@ def main(request: dict[str, Any]) -> None:
         os._exit(1)  # what is left of the connections may wait for others for ever
 
 
-def _train(spec: Train, request: dict[str, Any]) -> None:
+def _train(request: dict[str, Any]) -> None:
+    import torch
+
+    from nclens.training.parallel import Processes
+    from nclens.workflow.failures import enough_memory
+    from nclens.workflow.specs import Train
+    from nclens.workflow.specs.text import decoded
+    from nclens.workflow.stages.train import train_on
+
     device = torch.device(request["devices"][int(os.environ["LOCAL_RANK"])])
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")  # under another number it stands for a GPU in tests
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # older ones have no other
-    parallel = Processes(device)
+    spec = decoded(Train, request["spec"])
     files = {key: Path(request[key]) for key in ("data", "manifest", "run")}
     others = {key: request[key] for key in ("code", "threads", "waited")}
-    try:
-        stage.train_on(device, parallel, spec=spec, **files, **others)
-    except SystemExit:  # of all processes, after the same step
+    with enough_memory(spec):
+        parallel = Processes(device)
+        try:
+            train_on(device, parallel, spec=spec, **files, **others)
+        except SystemExit:  # of all processes, after the same step
+            parallel.close()
+            raise
         parallel.close()
-        raise
-    parallel.close()
 
 
 def _end_with_parent() -> None:

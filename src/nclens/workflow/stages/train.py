@@ -249,7 +249,7 @@ def _resume(
         trainer.resume(found[0], json.loads(found[1]["values"]))
         if parallel is None or not parallel.rank:
             before = past.devices[-1][1] if past.devices else 1
-            text = "" if before == devices else f", on {devices} devices, not {before}"
+            text = "" if before == devices else f", on {devices} device{'s' * (devices > 1)}, not {before}"
             _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}{text}")
     elif devices > 1 and parallel is not None and not parallel.rank:
         _say(run, f"trains on {devices} devices, each with {trainer.settings.batch_size // devices} samples a step")
