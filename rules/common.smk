@@ -33,7 +33,7 @@ CORES, SLOTS = (workflow.global_resources.get(key).value for key in ("_cores", "
 try:
     STUDY = check_config(config, CONFIGFILES, USER)
     PLAN = Plan(STUDY)
-    if workflow.local_exec and workflow.is_main_process:
+    if workflow.is_main_process and workflow.resource_settings.nodes is None:
         PLAN.check_machine(CORES, SLOTS)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None

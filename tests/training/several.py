@@ -13,7 +13,7 @@ from nclens.training.parallel import Processes
 
 
 def several(count, function, *arguments):
-    """Return what `function(processes, *arguments)` returns in each of so many processes that gloo connects, by rank."""
+    """Return what `function(processes, *arguments)` returns in each of some processes that gloo connects, by rank."""
     context = multiprocessing.get_context("fork")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -262,7 +262,9 @@ class Trainer:
             if wish if self.parallel is None else self.parallel.any_before(wish):
                 self.seconds += time.monotonic() - begun
                 return False
-        sums = (self._sums if self.parallel is None else self.parallel.mean(self._sums)).tolist()  # waits for the device
+        sums = (
+            self._sums if self.parallel is None else self.parallel.mean(self._sums)
+        ).tolist()  # waits for the device
         self.seconds += time.monotonic() - begun
         self._finish_epoch(number, self.settings.optimizer.learning_rate * factors[-1], sums)
         return True
@@ -337,14 +339,12 @@ class Trainer:
             return accumulate(partial(self._objective, PerSample(loss)), pieces)
         left = itertools.count(1 - len(pieces))
 
-        def shared(*part: Tensor) -> tuple[Tensor, Tensor]:
-            return self._objective(PerSample(loss), *part, last=next(left) == 0)
+        def shared(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            return self._objective(PerSample(loss), inputs, targets, last=next(left) == 0)
 
         return accumulate(shared, pieces, self._targets / self.parallel.count)
 
-    def _objective(
-        self, loss: BatchLoss, inputs: Tensor, targets: Tensor, last: bool = True
-    ) -> tuple[Tensor, Tensor]:
+    def _objective(self, loss: BatchLoss, inputs: Tensor, targets: Tensor, last: bool = True) -> tuple[Tensor, Tensor]:
         settings = self.settings
 
         def whole(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ class Processes:
         return self._share[1]
 
     def in_turn(self, rows: Sequence[Tensor], like: Tensor) -> list[Tensor]:
-        """Return the rows of all processes in the order of the split; `rows` (like `like`) are of batches of its share."""
+        """Return the rows of all processes in the order of the split; `rows`, each like `like`, are this one's."""
         counts = self.all_of(torch.tensor(len(rows), device=like.device)).tolist()
         table = torch.zeros(max(counts), *like.shape, dtype=like.dtype, device=like.device)
         for place, row in enumerate(rows):

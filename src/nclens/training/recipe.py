@@ -115,7 +115,7 @@ class Parallel(Protocol):
         """Return every `count`th batch of a split, from that of the rank on; None where there is none."""
 
     def in_turn(self, rows: Sequence[Tensor], like: Tensor) -> list[Tensor]:
-        """Return the rows of all processes in the order of the split; `rows` (like `like`) are of batches of its share."""
+        """Return the rows of all processes in the order of the split; `rows`, each like `like`, are this one's."""
 
 
 def accumulate(

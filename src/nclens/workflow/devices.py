@@ -169,7 +169,7 @@ def _held(paths: Sequence[Path], count: int, devices: int, what: str) -> Iterato
             fcntl.flock(files[awaited], fcntl.LOCK_EX)
             fcntl.flock(files[awaited], fcntl.LOCK_UN)
         fcntl.flock(turn, fcntl.LOCK_UN)
-        yield sorted(held.values())
+        yield [position for _, position in sorted(held.items())]
 
 
 def _locked_at_once(file: IO[str]) -> bool:

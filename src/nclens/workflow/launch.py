@@ -21,8 +21,6 @@ from nclens.workflow.devices import device_slots
 from nclens.workflow.paths import TASKS, RunFolder
 from nclens.workflow.specs import Train, plain
 
-#: What a process runs.
-WORKER = "nclens.workflow.worker"
 #: Seconds that processes have to write a checkpoint when the job is stopped; Slurm's warning comes 180 before the end.
 PATIENCE = 60
 #: Where the tasks of a job meet: a port of the first one's machine, by the number of the job.
@@ -34,8 +32,8 @@ SAID = {"ValueError": ValueError, "OSError": OSError, "FloatingPointError": Floa
 class _Tasks(NamedTuple):
     """The tasks of a job, the number of this one, and the address and the port of the first one's machine."""
 
-    count: int = 1
-    number: int = 0
+    total: int = 1
+    rank: int = 0
     address: str = "localhost"
     port: int = 0
 
@@ -48,10 +46,10 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run_folder: Path, 
         ValueError, FloatingPointError, OSError: as a process said, or a process was killed.
     """
     devices, tasks = spec.training.devices or 1, _tasks()
-    if devices % tasks.count:
-        raise ValueError(f"training.devices = {devices}: the job has {tasks.count} tasks, which must divide it")
-    own = devices // tasks.count
-    threads = max(1, threads // own)
+    if devices % tasks.total:
+        raise ValueError(f"training.devices = {devices}: the job has {tasks.total} tasks, which must divide it")
+    own = devices // tasks.total
+    threads = max(1, threads // devices)
     what = RunFolder(run_folder).name
     with device_slots(spec.training.device, own, what) as names, tempfile.TemporaryDirectory() as folder:
         request = {
@@ -59,7 +57,7 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run_folder: Path, 
             **{"run": str(run_folder), "threads": threads, "waited": waited, "devices": names, "errors": folder},
         }
         _prepare_environment(threads, tasks)
-        arguments = [*_options(own, tasks, folder), "--module", WORKER, json.dumps(request)]
+        arguments = [*_options(own, tasks, folder), "--module", "nclens", "worker", json.dumps(request)]
         try:
             run(parse_args(arguments))
         except SignalException as stopped:
@@ -74,9 +72,9 @@ def _tasks() -> _Tasks:
     if TASKS not in os.environ:
         return _Tasks()
     try:
-        number, job = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_JOB_ID"])
+        rank, job = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_JOB_ID"])
         address = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-        return _Tasks(int(os.environ[TASKS]), number, address, FIRST_PORT + job % PORTS)
+        return _Tasks(int(os.environ[TASKS]), rank, address, FIRST_PORT + job % PORTS)
     except (KeyError, ValueError) as error:
         raise ValueError(f"a job of several tasks needs Slurm: start them by `mpi: srun` ({error})") from None
 
@@ -84,17 +82,17 @@ def _tasks() -> _Tasks:
 def _options(processes: int, tasks: _Tasks, folder: str) -> list[str]:
     """Return the options of torchrun."""
     own = [f"--nproc-per-node={processes}", f"--log-dir={folder}"]
-    if tasks.count == 1:
+    if tasks.total == 1:
         return ["--standalone", "--local-addr=localhost", *own]
-    meeting = [f"--node-rank={tasks.number}", f"--master-addr={tasks.address}", f"--master-port={tasks.port}"]
-    return [f"--nnodes={tasks.count}", *meeting, *own]
+    meeting = [f"--node-rank={tasks.rank}", f"--master-addr={tasks.address}", f"--master-port={tasks.port}"]
+    return [f"--nnodes={tasks.total}", *meeting, *own]
 
 
 def _prepare_environment(threads: int, tasks: _Tasks) -> None:
     """Set what the processes find in their environment."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["PYTHONSAFEPATH"] = "1"  # no file of the current folder takes the place of a package
-    if tasks.count == 1 and sys.platform == "linux":
+    if tasks.total == 1 and sys.platform == "linux":
         # Processes of one machine need none of its networks.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(PATIENCE))

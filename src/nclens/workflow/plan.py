@@ -403,7 +403,7 @@ class Plan:
         tasks, gpus = resources.get("tasks", 1), resources.get("gpu", 0)
         cores = resources.get("cpus_per_task") or max(1, threads // tasks)
         step = f"--nodes={resources.get('nodes', 1)} --ntasks={tasks} --cpus-per-task={cores} --kill-on-bad-exit=1"
-        return f"{TASKS}={tasks} {resources.mpi} {step}{f' --gpus={gpus}' if gpus else ''}"
+        return f"{TASKS}={tasks} {resources.get('mpi')} {step}{f' --gpus={gpus}' if gpus else ''}"
 
     def gpu_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of a GPU a job takes: none where it will compute on the CPU of this machine."""

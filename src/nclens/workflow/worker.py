@@ -15,9 +15,13 @@ from typing import Any
 END_WITH_PARENT = 1
 
 
-def main(request: dict[str, Any]) -> None:
-    """Train, and end with 0; with 128 and the number of a signal that stopped it; or with 1, the error recorded."""
+def work(text: str) -> None:
+    """Train as a JSON text says, and end with 0; with 128 and the number of a signal that stopped it; or with 1.
+
+    What was wrong is then recorded.
+    """
     _end_with_parent()
+    request = json.loads(text)
     # Until the training handles it in its own way, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
     from nclens.workflow.launch import record  # with PyTorch, which takes seconds to load
@@ -47,12 +51,12 @@ def _train(request: dict[str, Any]) -> None:
         device = torch.device("cpu")  # under another number it stands for a GPU in tests
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # older ones have no other
     spec = decoded(Train, request["spec"])
-    files = {key: Path(request[key]) for key in ("data", "manifest", "run")}
-    others = {key: request[key] for key in ("code", "threads", "waited")}
+    data, manifest, run = (Path(request[key]) for key in ("data", "manifest", "run"))
+    code, threads, waited = request["code"], request["threads"], request["waited"]
     with enough_memory(spec):
         parallel = Processes(device)
         try:
-            train_on(device, parallel, spec=spec, **files, **others)
+            train_on(device, parallel, spec, code, data, manifest, run, threads, waited)
         except SystemExit:  # of all processes, after the same step
             parallel.close()
             raise
@@ -66,7 +70,3 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
