@@ -116,7 +116,10 @@ def test_mixed_targets_have_no_closed_form(raw_study):
         ({"devices": 8, "accumulate": 2}, "devices = 8 and accumulate = 2: their product must divide batch_size = 40"),
         ({"devices": 2, "sync_batchnorm": True}, "sync_batchnorm = true: PyTorch has it on CUDA alone"),
         ({"device": "cuda", "sync_batchnorm": True}, "it needs `device: cuda` or `auto`, and 2 `devices` or more"),
-        ({"devices": 2, "device": "cuda", "cuda_graph": "required"}, "cuda_graph = required: a step of several devices"),
+        (
+            {"devices": 2, "device": "cuda", "cuda_graph": "required"},
+            "cuda_graph = required: a step of several devices",
+        ),
         (
             {"stochastic_depth": 0.1},
             "stochastic_depth: models.resnet8 (resnet8) has none; allowed: a model of `name: timm`, or a function of "

@@ -1,4 +1,4 @@
-"""The train stage on two devices, here two processes of the CPU: a process that dies, a stop, another number of them."""
+"""The train stage on two devices, here two processes of the CPU: one that dies, a stop, another number of them."""
 
 import json
 import signal

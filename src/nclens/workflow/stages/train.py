@@ -41,7 +41,7 @@ from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
 from nclens.workflow.files import FileError, damaged, read_json, read_tensors, write_json, write_tensors
-from nclens.workflow.paths import RunFolder
+from nclens.workflow.paths import TASKS, RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Teacher, Train, plain
@@ -72,7 +72,7 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
-    if (spec.training.devices or 1) > 1:
+    if (spec.training.devices or 1) > 1 or TASKS in os.environ:
         # By name: how processes are started changes no result.
         importlib.import_module("nclens.workflow.launch").train(spec, code, data, manifest, run, threads, waited)
         return
@@ -301,7 +301,6 @@ def _train_to_the_end(
         return pauses.is_due()
 
     with Background(write_tensors) as writer:
-        put = writer.put if writes else _nothing
         while trainer.epoch < epochs:
             finished = trainer.advance(is_due)
             now = time.monotonic()
@@ -312,8 +311,8 @@ def _train_to_the_end(
                 for row in trainer.history[-2:] if trainer.settings.records(trainer.epoch) else ():
                     row["seconds"] = now - epoch_begun
                 epoch_begun = now
-                if trainer.epoch in snapshots:
-                    _write_snapshot(trainer, work, put)
+                if writes and trainer.epoch in snapshots:
+                    _write_snapshot(trainer, work, writer.put)
                 if writes and (now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs)):
                     reported = now
                     left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
@@ -322,7 +321,10 @@ def _train_to_the_end(
             stopped, due = pauses.agreed(pauses.signal or 0), pauses.agreed(pauses.is_due())
             if stopped or due or trainer.epoch == epochs:
                 # After the snapshots in the queue: a checkpoint on disk has all the snapshots before it.
-                _write_checkpoint(trainer, work, put, past)
+                tensors, values = trainer.state()
+                if writes:
+                    metadata = past.metadata | {"values": json.dumps(values)}
+                    writer.put(work.checkpoint, _copied(tensors), metadata)
                 pauses.taken()
             if stopped:
                 writer.finish()
@@ -331,17 +333,8 @@ def _train_to_the_end(
                 raise Interrupted(128 + stopped)
 
 
-def _nothing(*written: object) -> None:
-    """Write nothing."""
-
-
 def _write_snapshot(trainer: Trainer, work: RunFolder, write: Callable[..., object]) -> None:
     write(work.snapshot(trainer.epoch), _copied(trainer.measured.state_dict()))
-
-
-def _write_checkpoint(trainer: Trainer, work: RunFolder, write: Callable[..., object], past: _Past) -> None:
-    tensors, values = trainer.state()
-    write(work.checkpoint, _copied(tensors), past.metadata | {"values": json.dumps(values)})
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
