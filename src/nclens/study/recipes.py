@@ -78,7 +78,10 @@ def fault_of_devices(training: Any) -> str | None:
     """Return why the batches of a training cannot be shared among its devices, or None."""
     devices, parts = training.devices, training.accumulate or 1
     if training.sync_batchnorm and (devices == 1 or training.device == "cpu"):
-        return "sync_batchnorm = true: PyTorch has it on CUDA alone; it needs `device: cuda` or `auto`, and 2 `devices` or more"
+        return (
+            "sync_batchnorm = true: PyTorch has it on CUDA alone; it needs `device: cuda` or `auto`, and 2 `devices` "
+            "or more"
+        )
     if devices == 1:
         return None
     if training.batch_size % devices:
