@@ -43,7 +43,8 @@ rule train:
     message:
         "train {wildcards.run}"
     shell:
-        "{params.launcher} nclens train"
+        "{params.launcher} "
+        "nclens train"
         " --spec {params.spec:q}"
         " --code {params.code}"
         " --data {input.data:q}"
