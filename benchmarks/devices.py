@@ -15,6 +15,7 @@ import os
 import socket
 import statistics
 import time
+import warnings
 
 import torch
 
@@ -56,6 +57,7 @@ def work(options, rank, count, threads, port, pipe):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     configure(threads)
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     trainer = trainer_of(options, Processes(torch.device("cpu")) if count > 1 else None)
     while pipe.recv():
         wall, busy = time.perf_counter(), time.process_time()
@@ -91,6 +93,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     multiprocessing.set_start_method("spawn")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     started = {name: start(options, *layout) for name, layout in LAYOUTS.items()}
     for pipes in started.values():
         measured(pipes)  # a warm-up
