@@ -28,16 +28,20 @@ os.environ["PATH"] = os.pathsep.join(
 USER = None if workflow.basedir == HERE else Path(workflow.basedir)
 CONFIGFILES = [Path(file) for file in workflow.configfiles]
 
+CORES, SLOTS = (workflow.global_resources.get(key).value for key in ("_cores", "gpu"))
+
 try:
     STUDY = check_config(config, CONFIGFILES, USER)
+    PLAN = Plan(STUDY)
+    if workflow.is_main_process and workflow.resource_settings.nodes is None:
+        PLAN.check_machine(CORES, SLOTS)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-PLAN = Plan(STUDY)
 os.environ |= PLAN.environment
 # As many slots of the GPUs as the profile lets jobs have at a time.
-if (slots := workflow.global_resources.get("gpu").value) and workflow.local_exec:
-    os.environ |= {"NCLENS_GPU_SLOTS": str(slots)}
+if SLOTS and workflow.local_exec:
+    os.environ |= {"NCLENS_GPU_SLOTS": str(SLOTS)}
 
 ENDING = Ending(workflow, PLAN)
 R = PLAN.folder

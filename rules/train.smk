@@ -25,19 +25,25 @@ rule train:
     retries: 2
     conda:
         ENVIRONMENT
-    threads: 1
+    # A core for each device.
+    threads: of_run(PLAN.devices)
     resources:
-        gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
+        gpu=of_run(PLAN.training_slots, workflow.local_exec),
         mem_mb=megabytes(PLAN.training),
         runtime=minutes(PLAN.training),
+        # Of a cluster; more of them, with `tasks` and `mpi`, are the profile's (docs/scale.md).
+        nodes=1,
         slurm_extra=WARNING,
     params:
         spec=spec_of_run(specs.train),
         code=code_of_run("train"),
         run=subpath(output.run, parent=True),
+        # A function of resources is no reason to run again.
+        launcher=lambda wildcards, resources, threads: PLAN.launcher(resources, threads),
     message:
         "train {wildcards.run}"
     shell:
+        "{params.launcher} "
         "nclens train"
         " --spec {params.spec:q}"
         " --code {params.code}"

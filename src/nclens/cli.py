@@ -116,7 +116,7 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train one network."""
-    with exclusive(RunFolder(run).lock, str(run)) as waited, enough_memory(spec):
+    with exclusive(RunFolder(run).training_lock, str(run)) as waited, enough_memory(spec):
         from nclens.workflow.stages.train import train
 
         train(spec, code, data, manifest, run, threads, waited)

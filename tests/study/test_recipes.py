@@ -107,6 +107,19 @@ def test_mixed_targets_have_no_closed_form(raw_study):
         ({"ema": {"decay": 1}}, "ema.decay = 1: must be less than 1"),
         ({"accumulate": 3}, "accumulate = 3: must divide batch_size = 40, so that all parts have one size"),
         ({"accumulate": 0}, "accumulate = 0: must be greater than or equal to 1"),
+        ({"devices": 0}, "devices = 0: must be greater than or equal to 1"),
+        (
+            {"devices": 3},
+            "devices = 3: must divide batch_size = 40, so that all devices have equal parts of each batch; allowed: "
+            "1, 2, 4, 5, 8, 10, 20, 40",
+        ),
+        ({"devices": 8, "accumulate": 2}, "devices = 8 and accumulate = 2: their product must divide batch_size = 40"),
+        ({"devices": 2, "sync_batchnorm": True}, "sync_batchnorm = true: PyTorch has it on CUDA alone"),
+        ({"device": "cuda", "sync_batchnorm": True}, "it needs `device: cuda` or `auto`, and 2 `devices` or more"),
+        (
+            {"devices": 2, "device": "cuda", "cuda_graph": "required"},
+            "cuda_graph = required: a step of several devices",
+        ),
         (
             {"stochastic_depth": 0.1},
             "stochastic_depth: models.resnet8 (resnet8) has none; allowed: a model of `name: timm`, or a function of "
@@ -194,3 +207,21 @@ def test_every_option_is_left_out_by_default():
     from nclens.study.recipes import OPTIONS
 
     assert all(Training.model_fields[key].default is None for key in OPTIONS)
+
+
+def test_several_devices_are_in_the_specification_and_their_code_counts_for_such_runs_alone(raw_study):
+    one, two = Plan(smoke(raw_study)), Plan(smoke(raw_study, devices=2))
+    (run, *_), (same, *_) = one.study.runs(), two.study.runs()
+    assert "devices" not in specs.plain(trained(one.study))["training"]
+    assert trained(two.study).training.devices == 2
+    assert specs.decode(specs.Train, specs.encode(trained(two.study))) == trained(two.study)
+    base, plus, own = two.code("train", same).partition("+")
+    assert (base, plus) == (one.code("train", run), "+")
+    assert own != base
+    assert two.code("extract", same) == one.code("extract", run)
+
+
+def test_a_loss_with_a_memory_is_refused_on_several_devices(raw_study):
+    raw_study["losses"]["ls"] = {"name": "online_label_smoothing", "soft_weight": 0.5}
+    with pytest.raises(ConfigError, match=r"devices = 2: losses\.ls \(online_label_smoothing\) remembers the samples"):
+        smoke(raw_study, devices=2)

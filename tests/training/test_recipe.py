@@ -126,7 +126,7 @@ def test_one_part_is_the_plain_step_with_the_same_bits():
 def test_a_loss_that_may_need_the_whole_batch_is_refused():
     loss = TrainedLoss(lambda logits, targets: functional.cross_entropy(logits, targets))
     trainer(loss=loss).advance()
-    with pytest.raises(ValueError, match="accumulate needs a loss that returns one value per sample, not one number"):
+    with pytest.raises(ValueError, match="devices need a loss that returns one value per sample, not one number"):
         trainer(loss=loss, accumulate=2).advance()
     named = PerSample(TrainedLoss(lambda logits, targets, features: features.sum(1), needs=("features",)))
     assert named.needs == ("features",)

@@ -41,11 +41,12 @@ def network_for(manifest, dropout=0.0):
     return transformer(Vocabulary(**manifest["vocabulary"]), 5, width=16, heads=2, dropout=dropout)
 
 
-def trainer_for(made, epochs=2, **changes):
+def trainer_for(made, epochs=2, dropout=0.1, parallel=None, **changes):
     manifest, (train, test) = made
-    optimizer = Optimizer("adamw", 0.01, 0.0, {})
+    optimizer = changes.pop("optimizer", Optimizer("adamw", 0.01, 0.0, {}))
     settings = Settings(epochs=epochs, batch_size=16, optimizer=optimizer, **changes)
-    return Trainer(network_for(manifest, dropout=0.1), TrainedLoss(losses.ce), train, test, settings, seed=0)
+    network = network_for(manifest, dropout=dropout)
+    return Trainer(network, TrainedLoss(losses.ce), train, test, settings, seed=0, parallel=parallel)
 
 
 def test_the_loss_is_the_mean_over_tokens(made):

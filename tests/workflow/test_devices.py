@@ -9,16 +9,16 @@ import psutil
 import pytest
 import torch
 
-from nclens.workflow.devices import device_slot
+from nclens.workflow.devices import device_slot, device_slots
 
 pytestmark = pytest.mark.lengthy
 
 #: Takes a slot, says which, and keeps it until it may go on.
 HOLD = """
 import sys
-from nclens.workflow.devices import device_slot
-with device_slot("auto", "job"):
-    print("held", flush=True)
+from nclens.workflow.devices import device_slots
+with device_slots("auto", int(sys.argv[1]), "job") as names:
+    print("held", *names, flush=True)
     sys.stdin.readline()
 """
 
@@ -53,18 +53,16 @@ def test_fewer_slots_than_devices_leave_the_last_ones_alone(monkeypatch, capsys)
     assert taken(capsys) == ["job: on cpu:0 (slot 1 of 1)"] * 2
 
 
-def start():
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    return process
+def start(devices=1):
+    command = [sys.executable, "-c", HOLD, str(devices)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_job_too_many_waits_until_a_slot_is_given_back_or_its_holder_dies(monkeypatch, killed):
     monkeypatch.setenv("NCLENS_GPU_SLOTS", "1")
     first = start()
-    assert first.stdout.readline() == "held\n"
+    assert first.stdout.readline() == "held cpu:0\n"
     second = start()
     assert "all 1 slots of the devices are taken; waiting" in second.stderr.readline()
     waiting = psutil.Process(second.pid)
@@ -76,10 +74,52 @@ def test_a_job_too_many_waits_until_a_slot_is_given_back_or_its_holder_dies(monk
         first.kill()
     else:
         first.communicate("\n")
-    assert second.stdout.readline() == "held\n"
+    assert second.stdout.readline() == "held cpu:0\n"
     second.communicate("\n")
     assert second.returncode == 0
     first.communicate()
+
+
+def test_a_job_of_several_devices_has_a_slot_of_each(monkeypatch, capsys):
+    monkeypatch.setenv("NCLENS_GPU_SLOTS", "4")
+    with device_slots("auto", 1, "job") as one, device_slots("auto", 2, "job") as two:
+        assert (one, two) == (["cpu:0"], ["cpu:0", "cpu:1"])
+        assert [line.split("(")[1] for line in taken(capsys)] == ["slot 1 of 4)", "slot 3 of 4)", "slot 2 of 4)"]
+
+
+@pytest.mark.slow
+def test_it_takes_its_slots_all_or_none_and_sleeps_until_all_are_free():
+    first = start()
+    assert first.stdout.readline() == "held cpu:0\n"
+    second = start(devices=2)
+    assert "1 of 2 devices have a free slot; waiting" in second.stderr.readline()
+    third = start(devices=2)
+    assert "another job of several devices waits for its slots; waiting" in third.stderr.readline()
+    # It holds none while it waits: another job takes the second device at once.
+    with device_slot("auto", "job") as device:
+        assert device == torch.device("cpu")
+        before = [sum(psutil.Process(one.pid).cpu_times()[:2]) for one in (second, third)]
+        time.sleep(0.5)
+        after = [sum(psutil.Process(one.pid).cpu_times()[:2]) for one in (second, third)]
+        assert max(b - a for a, b in zip(before, after, strict=True)) < 0.1
+        first.kill()  # the system gives back what it held
+    assert second.stdout.readline() == "held cpu:0 cpu:1\n"
+    assert third.poll() is None
+    second.communicate("\n")
+    assert third.stdout.readline() == "held cpu:0 cpu:1\n"
+    third.communicate("\n")
+    assert (second.returncode, third.returncode) == (0, 0)
+    first.communicate()
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"training\.devices = 3: this machine has 2 cpu devices; allowed: at most"):
+        device_slots("auto", 3, "job").__enter__()
+    monkeypatch.setenv("NCLENS_GPU_SLOTS", "1")
+    with pytest.raises(ValueError, match=r"training\.devices = 2: this machine has 1 slots of devices"):
+        device_slots("auto", 2, "job").__enter__()
+    with pytest.raises(ValueError, match=r"devices = 9999: this machine has \d+ cores \(on a CPU each device is"):
+        device_slots("cpu", 9999, "job").__enter__()
 
 
 def test_the_cpu_has_no_slots(capsys):

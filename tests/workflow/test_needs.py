@@ -148,3 +148,13 @@ def test_a_student_is_not_measured_by_a_run_without_its_teacher(tmp_path):
     other = replace(student, teacher=replace(student.teacher, run="data/large/ls/seed1"))
     same = record(tmp_path / "same.json", spec=specs.plain(other))
     assert training_needs(student, missing, [same]) == (20, 5200)
+
+
+def test_several_devices_share_the_time_and_each_has_a_process_with_the_data(tmp_path):
+    manifest = write(tmp_path / "data.json", {"shape": [3, 32, 32], "train": 50_000, "test": 10_000})
+    four = replace(SPEC, training=replace(TRAINING, devices=4))
+    one, shared = training_needs(SPEC, manifest, []), training_needs(four, manifest, [])
+    assert shared.minutes - 10 == pytest.approx((one.minutes - 10) / 4, abs=1)
+    assert shared.memory_mb > one.memory_mb + 3 * BASE_MB
+    small = record(tmp_path / "a.json", spec=specs.plain(four), peak_memory_bytes=1e6)
+    assert training_needs(four, manifest, [small]).memory_mb == 4 * BASE_MB

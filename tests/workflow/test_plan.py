@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nclens.study import load_study, read_study
+from nclens.study import ConfigError, load_study, read_study
 from nclens.study.kept_features import features_mb
 from nclens.workflow import specs
 from nclens.workflow.plan import Plan
@@ -167,3 +167,30 @@ def test_disk_and_verdicts_are_read_off_the_files(raw, tmp_path, monkeypatch):
     assert not made.is_judged()
     os.utime(made.folder.report, (3, 3))
     assert made.is_judged()
+
+
+def test_a_training_on_several_devices_takes_a_slot_and_a_core_for_each(raw, monkeypatch):
+    training = raw["experiments"]["smoke"]["training"]
+    training |= {"devices": 4, "device": "cuda"}
+    made = plan(raw)
+    run, other = next(made.study.runs("smoke")), next(made.study.runs("other"))
+    assert (made.devices(run), made.training_slots(run, True), made.gpu_slots(run, True)) == (4, 4, 1)
+    assert (made.devices(other), made.training_slots(other, True)) == (1, 0)
+    made.check_machine(cores=1, slots=4)
+    made.check_machine(cores=1, slots=None)
+    with pytest.raises(ConfigError, match=r"experiments\.smoke\.training\.devices = 4: jobs may use 1 slots of GPUs"):
+        made.check_machine(cores=8, slots=1)
+    training["device"] = "cpu"
+    made = plan(raw)
+    assert made.training_slots(next(made.study.runs("smoke")), True) == 0
+    with pytest.raises(ConfigError, match=r"devices = 4: jobs may use 2 cores: --cores; allowed: at most that many"):
+        made.check_machine(cores=2, slots=1)
+
+
+def test_tasks_of_a_job_are_started_by_its_resources(raw):
+    made = plan(raw)
+    assert made.launcher({"gpu": 8, "nodes": 1}, 8) == ""
+    several = {"mpi": "srun", "tasks": 2, "nodes": 2, "gpu": 16}
+    started = "NCLENS_TASKS=2 srun --nodes=2 --ntasks=2 --cpus-per-task=8 --kill-on-bad-exit=1"
+    assert made.launcher(several, 16) == f"{started} --gpus=16"
+    assert made.launcher(several | {"gpu": 0, "cpus_per_task": 3}, 16) == started.replace("=8", "=3")

@@ -107,17 +107,22 @@ def of_each_value(values: list[float], shape: Sequence[int], scale: float, devic
     return channels.expand(1, *shape).contiguous(memory_format=layout).to(device)
 
 
-def flip_crop(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+def flip_crop(
+    images: Tensor, generator: torch.Generator, padding: int = 4, of: tuple[int, Tensor] | None = None
+) -> Tensor:
     """Return each image flipped left to right with probability 1/2, then cropped at random after zero padding.
 
     Equal in distribution to torchvision's RandomHorizontalFlip and RandomCrop(size, padding=4), for a whole batch of
     images (N, C, H, W) of any dtype. Zeros are padded in stored units: like the published recipe, before normalisation.
+    With `of`, the images are a part of a batch, of so many images, at these places (N,): their draws are those that
+    they have in the whole batch.
     """
     count, channels, height, width = images.shape
     device = images.device
 
     def draw(high: int) -> Tensor:
-        return torch.randint(high, (count, 1), generator=generator, device=device)
+        size, places = (count, slice(None)) if of is None else of
+        return torch.randint(high, (size, 1), generator=generator, device=device)[places]
 
     flipped, top, left = draw(2), draw(2 * padding + 1), draw(2 * padding + 1)
     # The flip of a window is a window of the flipped image, as far from the other side.

@@ -122,6 +122,11 @@ class Experiment(Closed):
         return self.training.device
 
     @property
+    def devices(self) -> int:
+        """How many devices train a network together."""
+        return self.training.devices
+
+    @property
     def ufm_regularised(self) -> bool:
         """Whether training has the penalties of the theory."""
         return self.training.ufm_regularised

@@ -33,6 +33,8 @@ class LossBase(Closed):
     #: Whether it is linear in the one-hot target, up to a constant: the loss of a mixed target is then the mixture of
     #: the losses. What depends on the label in another way, or remembers labels, has no settled form for mixed targets.
     mixes: ClassVar[bool] = False
+    #: Whether it depends on the samples of earlier steps.
+    remembers: ClassVar[bool] = False
     #: Keys of the entry that are no arguments.
     settings: ClassVar[frozenset[str]] = frozenset()
 
@@ -239,6 +241,7 @@ class OnlineLabelSmoothing(Scheduled):
     """Cross entropy with targets that mix one-hot with the mean prediction of the class in the epoch before."""
 
     parameter, below, short, symbol = "soft_weight", 1.0, "Online LS", "w"
+    remembers = True
 
     name: Literal["online_label_smoothing"]
     soft_weight: Share

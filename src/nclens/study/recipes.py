@@ -74,6 +74,36 @@ def fault_of(training: Any) -> str | None:
     return None
 
 
+def fault_of_devices(training: Any) -> str | None:
+    """Return why the batches of a training cannot be shared among its devices, or None."""
+    devices, parts = training.devices, training.accumulate or 1
+    if training.sync_batchnorm and (devices == 1 or training.device == "cpu"):
+        return (
+            "sync_batchnorm = true: PyTorch has it on CUDA alone; it needs `device: cuda` or `auto`, and 2 `devices` "
+            "or more"
+        )
+    if devices == 1:
+        return None
+    if training.batch_size % devices:
+        return (
+            f"devices = {devices}: must divide batch_size = {training.batch_size}, so that all devices have equal "
+            f"parts of each batch; allowed: {_divisors(training.batch_size)}"
+        )
+    if training.batch_size % (devices * parts):
+        return (
+            f"devices = {devices} and accumulate = {parts}: their product must divide batch_size = "
+            f"{training.batch_size}, so that all parts of a batch have one size"
+        )
+    if training.cuda_graph == "required":
+        return "cuda_graph = required: a step of several devices is no replay of a CUDA graph; allowed: auto, never"
+    return None
+
+
+def _divisors(number: int) -> str:
+    found = [divisor for divisor in range(1, min(number, 64) + 1) if number % divisor == 0]
+    return ", ".join(map(str, found))
+
+
 def check_recipe(where: str, experiment: "Experiment", loss: str, entry: Any, data: Any) -> None:
     """Refuse options that a loss or a data set of an experiment does not allow.
 
@@ -85,6 +115,14 @@ def check_recipe(where: str, experiment: "Experiment", loss: str, entry: Any, da
         data: the entry of its data set.
     """
     training, task = experiment.training, getattr(data, "task", "classification")
+    if training.devices > 1 and getattr(entry, "remembers", False):
+        message = (
+            "{where}.training.devices = {devices}: losses.{loss} ({name}) remembers the samples of earlier steps, and "
+            "each device sees a part of them; allowed: 1"
+        )
+        raise PydanticCustomError(
+            "devices", message, {"where": where, "devices": training.devices, "loss": loss, "name": entry.name}
+        )
     mixing = [key for key in ("mixup", "cutmix") if getattr(training, key) is not None]
     context = {"where": where, "key": mixing[0] if mixing else "", "dataset": experiment.dataset, "task": task}
     if mixing and task != "classification":

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from nclens.study.fields import Closed, Count, Flag, Integer, Positive
 from nclens.study.learning_rates import ConstantRate, LrScheduleEntry
 from nclens.study.optimizers import OptimizerEntry, Sgd
-from nclens.study.recipes import Cutmix, Ema, Mixup, Rate, fault_of
+from nclens.study.recipes import Cutmix, Ema, Mixup, Rate, fault_of, fault_of_devices
 
 #: Keys of earlier versions, and where their values are now.
 MOVED = {
@@ -57,6 +57,11 @@ class Training(Closed):
     always. More than 1 saves time where an epoch takes milliseconds."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """`cpu`, `cuda`, or `auto`: CUDA where there is one."""
+    devices: Annotated[Integer, Field(ge=1, le=4096)] = 1
+    """Devices that train one run together, a process each; each takes an equal part of every batch. On a CPU they are
+    processes with a core each."""
+    sync_batchnorm: Flag = False
+    """Normalise by the batch of all `devices`, not each by its part of it (SyncBatchNorm); CUDA only."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """`float32`; `tf32`: products in TensorFloat-32, CUDA only; `bf16`: autocast. Features are measured in float32."""
     compile: Flag = False
@@ -102,7 +107,7 @@ class Training(Closed):
 
     @model_validator(mode="after")
     def _options_go_together(self) -> Self:
-        if fault := fault_of(self):
+        if fault := fault_of(self) or fault_of_devices(self):
             raise PydanticCustomError("recipe", "{fault}", {"fault": fault})
         return self
 

@@ -6,6 +6,7 @@ purpose, so that two losses with the same seed start from the same weights and s
 """
 
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from nclens.training.graph import Recorder, Replayed, record_cuda_graph
 from nclens.training.history import STATISTICS
 from nclens.training.learning_rate import LrSchedule
 from nclens.training.optimizer import Optimizer, descent
-from nclens.training.recipe import Averaging, BatchLoss, Mixing, PerSample, accumulate
+from nclens.training.recipe import Averaging, BatchLoss, Mixing, Parallel, PerSample, accumulate
 from nclens.training.statistics import batch_statistics
 
 
@@ -141,6 +142,10 @@ class Trainer:
         history: one dict per recorded epoch and split: epoch, split, loss, learning_rate and the task's statistics.
         seconds: time spent in training steps, without evaluation.
         average: the average of the network's weights; None where there is none.
+        parallel: the processes that train together; None for this one alone. Each takes an equal part of every batch
+            with the draws of augmentation and mixing that it has in the whole batch, so that a step is that of one
+            process up to rounding, batch normalisation and random layers aside: these see a part of the batch, and draw
+            by process and step.
         direct: why steps on a GPU are no replays of a CUDA graph; None where they are, and on a CPU.
     """
 
@@ -153,6 +158,7 @@ class Trainer:
         settings: Settings,
         seed: int,
         recorder: Recorder | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         if len(train) < settings.batch_size:
             raise UnfitError(
@@ -160,8 +166,9 @@ class Trainer:
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
             raise UnfitError("augmentation flip_crop needs images (C, H, W); rows allow only none")
-        if settings.batch_size % settings.accumulate:
-            raise ValueError(f"accumulate {settings.accumulate} does not divide batch_size {settings.batch_size}")
+        parts = settings.accumulate * (parallel.count if parallel else 1)
+        if settings.batch_size % parts:
+            raise ValueError(f"accumulate times devices, {parts}, does not divide batch_size {settings.batch_size}")
         if settings.mixing is not None:
             settings.mixing.check(train)
         if train.task != "regression":
@@ -190,13 +197,21 @@ class Trainer:
         self._sums = torch.zeros(len(self._columns), dtype=torch.float64, device=self.device)
         # Random layers such as dropout draw from the global generator.
         torch.manual_seed(derived_seed(seed, "layers"))
+        self.parallel = parallel
+        # Of several processes, the places of this one's samples in a batch.
+        self._places: Tensor | None = None
+        if parallel is not None:
+            places = parallel.places(settings.batch_size, mixed=settings.mixing is not None)
+            self._places = places.to(self.device)
+        self._targets = settings.batch_size  # of the whole batch
         # Where a step finds its batch.
-        self._index = torch.empty(settings.batch_size, dtype=torch.int64, device=self.device)
+        size = settings.batch_size if self._places is None else len(self._places)
+        self._index = torch.empty(size, dtype=torch.int64, device=self.device)
         # Images that are read from files, and where a step finds those of its batch.
         self._arriving: Iterator[Tensor] | None = None
         self._arrived: Tensor | None = None
         recorder = recorder or (record_cuda_graph if self.device.type == "cuda" else None)
-        self.direct = _why_direct(settings, loss, train.task) if recorder else None
+        self.direct = _why_direct(settings, loss, train.task, parallel) if recorder else None
         if self.direct is not None and settings.cuda_graph == "required":
             raise ValueError(f"training.cuda_graph is `required`, but {self.direct}; use `auto` or `never`")
         self._replayed = self._prepared(recorder) if recorder is not None and self.direct is None else None
@@ -226,6 +241,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", number))
         order = torch.randperm(len(self.train_split), generator=generator).to(self.device)
         batches = order[: self.steps_per_epoch * self.settings.batch_size].view(self.steps_per_epoch, -1)
+        whole = batches
+        if self._places is not None:
+            batches = whole[:, self._places]
         if self._arriving is None:  # else it goes on after a pause
             augmented = derived_seed(self.seed, "augmentation", number)
             self._arriving = self.train_split.arriving(batches[self.step :], augmented)
@@ -233,15 +251,20 @@ class Trainer:
         begun = time.monotonic()
         while self.step < self.steps_per_epoch:
             self._index.copy_(batches[self.step])
+            if self.parallel is not None and self.train_split.task == "sequences":
+                self._targets = len(self.train_split.of_samples(self.train_split.targets[whole[self.step]]))
             self._receive()
             self._take_step(factors[self.step], number)
             if self.average is not None:
                 self.average.update()  # outside a recorded step: it counts in Python
             self.step += 1
-            if stop():
+            wish = stop()
+            if wish if self.parallel is None else self.parallel.any_before(wish):
                 self.seconds += time.monotonic() - begun
                 return False
-        sums = self._sums.tolist()  # synchronises with the device
+        sums = (
+            self._sums if self.parallel is None else self.parallel.mean(self._sums)
+        ).tolist()  # waits for the device
         self.seconds += time.monotonic() - begun
         self._finish_epoch(number, self.settings.optimizer.learning_rate * factors[-1], sums)
         return True
@@ -274,6 +297,8 @@ class Trainer:
 
     def _train(self, factor: float, record: bool) -> None:
         """Train on the batch of the samples `_index`, `factor` times the learning rate."""
+        if self.parallel is not None:
+            self.parallel.seed_layers(derived_seed(self.seed, "layers", self.epoch + 1, self.step), self.device)
         inputs, targets = self._batch(self._index)
         loss: BatchLoss = self.loss
         statistics = batch_statistics
@@ -281,6 +306,8 @@ class Trainer:
             seed = derived_seed(self.seed, "mixing", self.epoch + 1, self.step)
             mixed = self.settings.mixing(inputs, targets, seed)
             inputs, targets, loss, statistics = mixed.inputs, mixed.targets, mixed.loss(self.loss), mixed.statistics
+            if self.parallel is not None:  # the first sample is there for the one after it
+                inputs, targets = inputs[1:], targets[1:]
         logits, value = self._descend(loss, inputs, targets)
         with torch.no_grad():
             if self.settings.clip_gradient_norm is not None:
@@ -288,12 +315,17 @@ class Trainer:
             self.descent.step(factor)
             if record:
                 # Summed on the device: reading a value would synchronise at every step.
-                self._sums += torch.stack([value, *statistics(self.train_split.task, logits, targets)])
+                found = statistics(self.train_split.task, logits, targets)
+                if self.parallel is not None:  # the mean over the processes is that of the batch
+                    found = [one * (len(targets) * self.parallel.count / self._targets) for one in found]
+                self._sums += torch.stack([value, *found])
+        if self.parallel is not None:
+            self.parallel.equalise(self.network)
 
     def _descend(self, loss: BatchLoss, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Set the gradients of the objective on a batch; return its logits and the objective's value."""
         parts = self.settings.accumulate
-        if parts == 1:
+        if parts == 1 and self.parallel is None:
             logits, value = self._objective(loss, inputs, targets)
             self._forget_gradients()
             value.backward()
@@ -303,19 +335,33 @@ class Trainer:
             pieces = [self._batch(index) for index in self._index.chunk(parts)]
         else:
             pieces = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
-        return accumulate(partial(self._objective, PerSample(loss)), pieces)
+        if self.parallel is None:
+            return accumulate(partial(self._objective, PerSample(loss)), pieces)
+        left = itertools.count(1 - len(pieces))
 
-    def _objective(self, loss: BatchLoss, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        def shared(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            return self._objective(PerSample(loss), inputs, targets, last=next(left) == 0)
+
+        return accumulate(shared, pieces, self._targets / self.parallel.count)
+
+    def _objective(self, loss: BatchLoss, inputs: Tensor, targets: Tensor, last: bool = True) -> tuple[Tensor, Tensor]:
         settings = self.settings
-        logits, value = objective(
-            self.network,
-            loss,
-            settings.penalties,
-            inputs,
-            targets,
-            precision=settings.precision,
-            backbone=self._backbone,
-        )
+
+        def whole(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            return objective(
+                self.network,
+                loss,
+                settings.penalties,
+                inputs,
+                targets,
+                precision=settings.precision,
+                backbone=self._backbone,
+            )
+
+        if self.parallel is None:
+            logits, value = whole(inputs, targets)
+        else:
+            logits, value = self.parallel.forward(self.network, whole, (inputs, targets), last=last)
         if not value.requires_grad:
             known = " or ".join(["the logits", *(f"`{name}`" for name in loss.needs)])
             raise ValueError(f"the loss does not depend on {known}: it has no gradient")
@@ -334,7 +380,8 @@ class Trainer:
             return split.normalise(self._arrived), split.targets.index_select(0, index)
         stored, targets = split.take(index)
         if self.settings.augmentation == "flip_crop":
-            stored = flip_crop(stored, self.augmentation)
+            of = None if self._places is None else (self.settings.batch_size, self._places)
+            stored = flip_crop(stored, self.augmentation, of=of)
         return split.normalise(stored), targets
 
     def _finish_epoch(self, number: int, rate: float, sums: list[float]) -> None:
@@ -367,11 +414,19 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings
         return evaluate(
-            self.measured, self.loss, self.test_split, penalties=settings.penalties, precision=settings.precision
+            self.measured,
+            self.loss,
+            self.test_split,
+            penalties=settings.penalties,
+            precision=settings.precision,
+            parallel=self.parallel,
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that the rest of training depends on, as tensors and as plain values."""
+        """Return everything that the rest of training depends on, as tensors and as plain values.
+
+        Of several processes each calls it, and the first one's is the state of all; any number may resume it.
+        """
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         steps, options = self.descent.state()
         tensors |= {f"optimizer.{name}": value for name, value in steps.items()}
@@ -382,6 +437,8 @@ class Trainer:
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         tensors["sums"] = self._sums
+        if self.parallel is not None:
+            tensors |= {"sums": self.parallel.mean(self._sums), "sums.all": self.parallel.all_of(self._sums)}
         values = {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
         return tensors, values | {"optimizer": options}
 
@@ -397,6 +454,9 @@ class Trainer:
             self.average.load(part("average."))
         self.descent.load(part("optimizer."), values["optimizer"])
         self._sums.copy_(tensors["sums"])
+        each = tensors.get("sums.all")
+        if self.parallel is not None and each is not None and len(each) == self.parallel.count:
+            self._sums.copy_(each[self.parallel.rank])
         self._arriving = None
         self.epoch, self.step, self.history = values["epoch"], values["step"], list(values["history"])
         self.seconds = values["seconds"]
@@ -406,8 +466,10 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def _why_direct(settings: Settings, loss: Loss, task: str) -> str | None:
+def _why_direct(settings: Settings, loss: Loss, task: str, parallel: Parallel | None) -> str | None:
     """Return why the steps of a training cannot be replays of one recording; None if they can."""
+    if parallel is not None:
+        return "several devices train together"
     if task == "sequences":
         return "each batch of sequences has another number of tokens"
     if settings.cuda_graph == "never":
@@ -502,20 +564,25 @@ def evaluate(
     batch_size: int | None = None,
     penalties: Penalties | None = None,
     precision: str = "float32",
+    parallel: Parallel | None = None,
 ) -> dict[str, float]:
     """Return the trained objective (`loss`) and the task's statistics on a split, in evaluation mode.
 
-    `precision` is as in `Settings`; the logits are always float32.
+    `precision` is as in `Settings`; the logits are always float32. The batches are shared out among the processes of
+    `parallel`; the values are those of one process, bit for bit.
     """
     network.eval()
     batch_size = batch_size or evaluation_batch(split.inputs)
     columns = ("loss", *STATISTICS[split.task])
-    sums = torch.zeros(len(columns), dtype=torch.float64, device=split.inputs.device)
-    samples = 0
-    for inputs, targets in split.batches(batch_size):
-        samples += len(targets)
+    part = split if parallel is None else parallel.share_of(split, batch_size)
+    rows = []
+    for inputs, targets in part.batches(batch_size) if part is not None else ():
         logits, value = objective(network, loss, penalties, inputs, targets, precision=precision)
-        sums += torch.stack([value, *batch_statistics(split.task, logits, targets)]) * len(targets)
+        rows.append(torch.stack([value, *batch_statistics(split.task, logits, targets)]) * len(targets))
+    sums = torch.zeros(len(columns), dtype=torch.float64, device=split.inputs.device)
+    for row in rows if parallel is None else parallel.in_turn(rows, sums):
+        sums += row
+    samples = len(split.of_samples(split.targets))
     return dict(zip(columns, (sums / samples).tolist(), strict=True))
 
 

@@ -73,7 +73,54 @@ class Averaging(Protocol):
         """Restore what `state` returned."""
 
 
-def accumulate(objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], parts: Iterable[Part]) -> Part:
+class Parallel(Protocol):
+    """Processes that train one network together, seen from one of them: `nclens.training.parallel.Processes`.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: number of all processes.
+    """
+
+    rank: int
+    count: int
+
+    def places(self, batch_size: int, *, mixed: bool) -> Tensor:
+        """Return the places in a batch of the samples of this process (B / count,), in order.
+
+        If samples are `mixed`, the sample before them, or the last one, comes first: it is mixed into the first.
+        """
+
+    def seed_layers(self, seed: int, device: torch.device) -> None:
+        """Seed what random layers draw from in a step, for this process; `seed` is that of the step."""
+
+    def forward(self, network: Network, objective: Callable[..., Part], part: Part, *, last: bool) -> Part:
+        """Return an objective of some samples; the backward pass of the `last` part averages the gradients."""
+
+    def equalise(self, network: Network) -> None:
+        """Give the buffers of a network the values that they have in the first process."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over the processes."""
+
+    def all_of(self, values: Tensor) -> Tensor:
+        """Return the values of all processes (count, ...), by rank."""
+
+    def any_before(self, wish: bool) -> bool:
+        """Return whether a process had a wish one call earlier: no process waits for the others."""
+
+    def largest(self, *values: int) -> list[int]:
+        """Return of each number the largest that a process has; all wait for each other."""
+
+    def share_of(self, split: Split, batch_size: int) -> Split | None:
+        """Return every `count`th batch of a split, from that of the rank on; None where there is none."""
+
+    def in_turn(self, rows: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        """Return the rows of all processes in the order of the split; `rows`, each like `like`, are this one's."""
+
+
+def accumulate(
+    objective: Callable[[Tensor, Tensor], Part], parts: Iterable[Part], samples: float | None = None
+) -> Part:
     """Add the gradients of an objective, part by part; return the batch's outputs (N, K) and the objective's value.
 
     With n_j of the N targets in part j, value and gradients are sum_j (n_j / N) of the parts': those of the whole batch
@@ -82,9 +129,11 @@ def accumulate(objective: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], par
     Args:
         objective: maps inputs and targets to outputs, a row for each target, and a scalar.
         parts: of the batch.
+        samples: N; by default the targets of all parts. Of one of M processes it is the M-th part of their targets, so
+            that the mean over the processes is that of the whole batch.
     """
     parts = list(parts)
-    samples = sum(len(targets) for _, targets in parts)
+    samples = samples or sum(len(targets) for _, targets in parts)
     outputs, values = [], []
     for inputs, targets in parts:
         found, value = objective(inputs, targets)
@@ -115,7 +164,7 @@ class PerSample:
         values = self._loss(logits, targets, inputs, **parts)
         if values.ndim == 0:
             raise ValueError(
-                "accumulate needs a loss that returns one value per sample, not one number, which may need the whole "
-                "batch"
+                "accumulate and devices need a loss that returns one value per sample, not one number, which may need "
+                "the whole batch"
             )
         return values

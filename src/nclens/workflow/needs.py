@@ -55,12 +55,12 @@ def training_needs(spec: Train, manifest: Path, records: Iterable[Path]) -> Need
         records: run.json files of the experiment's other runs; those that are there and ran on the same kind of
             device count.
     """
-    training = spec.training
+    training, devices = spec.training, spec.training.devices or 1
     measured = [record for record in map(_read, records) if record and _alike(record, spec)]
     if measured:
         seconds = max(record["wall_time"] for record in measured)
         memory = max(record["peak_memory_bytes"] for record in measured) / 1e6
-        return Needs(math.ceil(MORE_TIME * seconds / 60) + 5, max(BASE_MB, math.ceil(MORE_MEMORY * memory)))
+        return Needs(math.ceil(MORE_TIME * seconds / 60) + 5, max(devices * BASE_MB, math.ceil(MORE_MEMORY * memory)))
     data = _read(manifest) or {}
     operations, values = _operations(spec.model, data)
     samples, evaluated = data.get("train", 50_000), data.get("test", 10_000)
@@ -68,11 +68,12 @@ def training_needs(spec: Train, manifest: Path, records: Iterable[Path]) -> Need
     if spec.teacher is not None:
         # Its forward pass only, beside each of the student's.
         per_epoch += _operations(spec.teacher.model, data)[0] * (samples + evaluated)
-    seconds = training.epochs * per_epoch / (1e9 * _rate(training.device))
+    seconds = training.epochs * per_epoch / (1e9 * _rate(training.device) * devices)
     # Kept for the backward pass: about a byte for every hundred operations.
     at_once = training.batch_size // ((training.recipe and training.recipe.accumulate) or 1)
-    memory = 2e-6 * values * (samples + evaluated) + 1e-8 * operations * at_once
-    return Needs(math.ceil(2 * seconds / 60) + 10, BASE_MB + math.ceil(memory))
+    # Each device's process has all data, and a part of the batch.
+    memory = 2e-6 * values * (samples + evaluated) * devices + 1e-8 * operations * at_once
+    return Needs(math.ceil(2 * seconds / 60) + 10, devices * BASE_MB + math.ceil(memory))
 
 
 def measuring_needs(spec: Extract, manifest: Path, dim: int | None) -> Needs:

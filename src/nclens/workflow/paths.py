@@ -3,6 +3,7 @@
 The parts of a path may be wildcards of the workflow, such as `{dataset}`.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ THEORY = ("ufm", "dynamics", "regression", "predictions", "effective", "nc0")
 ENDINGS = ("png", "pdf", "svg", "csv")
 #: Name of the record of what MLflow holds, of a run and of the study.
 RECORD = "mlflow.json"
+#: The variable with the number of tasks of a job that share a training; the rule sets it.
+TASKS = "NCLENS_TASKS"
 
 
 def loss_path(dataset: str, model: str, loss: str) -> str:
@@ -107,6 +110,12 @@ class RunFolder:
     def lock(self) -> Path:
         """The lock of the stages that write the run."""
         return self.folder / ".lock"
+
+    @property
+    def training_lock(self) -> Path:
+        """The lock of a training; where several tasks of a job share it, each after the first has its own."""
+        task = os.environ.get("SLURM_PROCID", "0") if TASKS in os.environ else "0"
+        return self.lock if task == "0" else self.folder / f".lock.{task}"
 
     @property
     def probe_lock(self) -> Path:

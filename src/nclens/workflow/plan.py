@@ -11,12 +11,13 @@ from typing import Any
 from nclens.study.experiments import Experiment
 from nclens.study.imported import Imported
 from nclens.study.kept_features import features_mb
+from nclens.study.reading import ConfigError
 from nclens.study.recipes import recipe
 from nclens.study.streams import is_streamed
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
-from nclens.workflow.paths import ENDINGS, THEORY, RunFolder, StudyFolder, is_judged, path_of
+from nclens.workflow.paths import ENDINGS, TASKS, THEORY, RunFolder, StudyFolder, is_judged, path_of
 from nclens.workflow.provenance import code_digest
 from nclens.workflow.reused import digests_of, reused_files, sources_of
 from nclens.workflow.streams import VARIABLE
@@ -26,8 +27,8 @@ from nclens.workflow.user_files import MISSING, Digests, checkpoints_digest
 MOST_RECORDS = 8
 #: What `extract` makes in place of features, found by name.
 STATISTICS = "nclens.workflow.build.statistics:statistics_of"
-#: What reads the images of a stream, found by name.
-STREAM = "nclens.data.stream"
+#: What reads the images of a stream, and what trains on several devices, found by name.
+STREAM, PARALLEL = "nclens.data.stream", "nclens.training.parallel"
 
 
 class Plan:
@@ -258,8 +259,18 @@ class Plan:
     # --- code --------------------------------------------------------------------------------------------------------
 
     def code(self, stage: str, run: Run | None = None) -> str:
-        """Return the digest of the code that a stage runs, or that it runs for one run."""
+        """Return the digest of the code that a stage runs, or that it runs for one run.
+
+        Of a training on several devices, what it runs on one device, a plus, and all that it runs: checkpoints pass
+        between any numbers of devices.
+        """
         used = self.code_used(stage, run)
+        found = self._code_of(stage, used)
+        if stage != "train" or run is None or self.devices(run) == 1:
+            return found
+        return f"{found}+{self._code_of(stage, used | {'modules': sorted([*used['modules'], PARALLEL])})}"
+
+    def _code_of(self, stage: str, used: dict[str, Any]) -> str:
         # Most runs of a study use the same code.
         key = json.dumps([stage, used], default=str)
         if key not in self._codes:
@@ -365,6 +376,41 @@ class Plan:
         names = [run.dataset, *self.study.transfer_datasets(run.experiment)]
         manifests = {name: self.folder.manifest(name) for name in names}
         return probing_needs(specs.probe(self.study, run), manifests, self.study.dim(run.experiment, run.loss))
+
+    def devices(self, run: Run) -> int:
+        """Return on how many devices a run is trained."""
+        return getattr(self.experiment(run), "devices", 1)
+
+    def training_slots(self, run: Run, here: bool) -> int:
+        """Return how many slots of GPUs a training takes, one of each of its devices; else as `gpu_slots`."""
+        return self.devices(run) * self.gpu_slots(run, here)
+
+    def check_machine(self, cores: int | None, slots: int | None) -> None:
+        """Refuse trainings on more devices than there are on this machine, of which Snakemake would give them fewer.
+
+        Args:
+            cores: those that jobs may use; None where the machine's do not count.
+            slots: those of the GPUs; None for no limit.
+        """
+        for name, entry in self.study.experiments.items():
+            devices = getattr(entry, "devices", 1)
+            on_gpus = entry.device == "cuda" or (entry.device == "auto" and has_gpu())
+            there = slots if on_gpus else cores
+            if devices > 1 and there is not None and devices > there:
+                what = "slots of GPUs: the limit `gpu` of the profile" if on_gpus else "cores: --cores"
+                raise ConfigError(
+                    f"experiments.{name}.training.devices = {devices}: jobs may use {there} {what}; allowed: at most "
+                    "that many, or a higher limit where the machine has them"
+                )
+
+    def launcher(self, resources: Any, threads: int) -> str:
+        """Return what starts the tasks of a job that several share, by its resources `mpi`, `tasks` and `nodes`."""
+        if not resources.get("mpi"):
+            return ""
+        tasks, gpus = resources.get("tasks", 1), resources.get("gpu", 0)
+        cores = resources.get("cpus_per_task") or max(1, threads // tasks)
+        step = f"--nodes={resources.get('nodes', 1)} --ntasks={tasks} --cpus-per-task={cores} --kill-on-bad-exit=1"
+        return f"{TASKS}={tasks} {resources.get('mpi')} {step}{f' --gpus={gpus}' if gpus else ''}"
 
     def gpu_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of a GPU a job takes: none where it will compute on the CPU of this machine."""

@@ -30,9 +30,13 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def workers_of(dataset: str) -> int:
-    """Return the number of processes that read the files of a data set, at most one a core of this process."""
+    """Return the number of processes that read the files of a data set, at most one a core of this process.
+
+    The processes of a training on several devices share the cores of a machine; torchrun says how many there are.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(int(_of(dataset).get("workers", MOST_WORKERS)), cores)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(int(_of(dataset).get("workers", MOST_WORKERS)), max(1, cores // sharing))
 
 
 def _of(dataset: str) -> dict[str, Any]:

@@ -186,6 +186,28 @@ def test_only_training_and_measuring_enter_the_queue(ended):
     assert len(submitted) <= 6, submitted
 
 
+def test_two_tasks_train_one_run_with_the_bits_of_two_processes_of_one_machine(cluster, tmp_path):
+    target = f"results/cluster/{RUNS[0]}/run.json"
+    found = []
+    tasks = ("train:mpi=srun", "train:tasks=2", "train:tasks_per_gpu=0", "train:cpus_per_task=1")
+    through_slurm = ("--workflow-profile", "profiles/slurm", "--set-resources", *tasks)
+    for name, options in (("local", ("--cores", "2")), ("tasks", through_slurm)):
+        place = prepare(tmp_path / name)
+        study = study_with_a_slow_run()
+        del study["experiments"]["patience"]
+        study["experiments"]["smoke"]["training"] |= {"devices": 2}
+        place.configure(study)
+        environment = through(cluster, place) if name == "tasks" else {}
+        place.quick_jobs = False
+        done = place.snakemake(*options, "--", target, **environment)
+        log = place.path(f"results/cluster/logs/train/{RUNS[0]}.log").read_text()
+        assert log.count("trains on 2 devices, each with 20 samples a step") == 1, done.stderr + log
+        snapshots = place.path("results/cluster", RUNS[0], "snapshots.safetensors")
+        history = [line.rsplit(",", 1)[0] for line in snapshots.with_name("history.csv").read_text().splitlines()]
+        found.append((snapshots.read_bytes(), history))
+    assert found[0] == found[1]
+
+
 def test_an_unknown_partition_is_one_message(cluster, tmp_path):
     place = prepare(tmp_path / "nclens")
     done = place.snakemake(

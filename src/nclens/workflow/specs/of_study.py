@@ -121,6 +121,9 @@ def _training(study: "Study", experiment: str, loss: str) -> Training:
     chosen = study.trained(experiment)
     training = _dumped(chosen.training, leave_out={"ufm_regularised", "optimizer", "lr_schedule", *OPTIONS})
     training["recipe"] = recipe(chosen.training)
+    # Without them the specification of a run on one device is what it was before there could be several.
+    training["devices"] = None if chosen.training.devices == 1 else chosen.training.devices
+    training["sync_batchnorm"] = chosen.training.sync_batchnorm or None
     training["optimizer"] = study.optimizer(chosen, loss).specification()
     training["lr_schedule"] = study.lr_schedule(chosen, loss).specification()
     return decoded(Training, training)

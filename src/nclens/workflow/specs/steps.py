@@ -13,7 +13,7 @@ LOSS_AFTER = "nclens.workflow.build.losses:loss_after"
 MIXING, AVERAGING = "nclens.training.mixing", "nclens.training.averaging"
 
 #: Fields that are in the text of a specification only where they are set, so that other runs keep their identity.
-LEFT_OUT = frozenset({"recipe", "statistics"})
+LEFT_OUT = frozenset({"recipe", "devices", "sync_batchnorm", "statistics"})
 
 # --- what several steps share ----------------------------------------------------------------------------------------
 
@@ -184,7 +184,8 @@ class Recipe:
 class Training:
     """How a run is trained; see `nclens.study.training.Training`.
 
-    `recipe` is None where no option is set, and then left out of the text: see `LEFT_OUT`.
+    `recipe` is None where no option is set, `devices` and `sync_batchnorm` with one device, and then left out of the
+    text: see `LEFT_OUT`.
     """
 
     epochs: int
@@ -200,6 +201,8 @@ class Training:
     deterministic: bool
     cuda_graph: str
     recipe: Recipe | None = None
+    devices: int | None = None
+    sync_batchnorm: bool | None = None
 
 
 @dataclass(frozen=True)

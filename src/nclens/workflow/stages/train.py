@@ -4,8 +4,10 @@ Until a run is complete, all that it writes stays in `RUN/.work`, outside the de
 outputs of a job that failed, and a resumed run still needs them.
 """
 
+import contextlib
 import datetime
 import hashlib
+import importlib
 import json
 import os
 import resource
@@ -13,7 +15,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +28,7 @@ from nclens.data.prepared import place_splits
 from nclens.models import Network, count_flops, place_network
 from nclens.training.history import PROGRESS
 from nclens.training.loop import Penalties, Settings, Trainer, as_teacher, derived_seed
+from nclens.training.recipe import Parallel
 from nclens.training.runtime import configure
 from nclens.training.writer import Background
 from nclens.workflow import tables
@@ -36,15 +40,8 @@ from nclens.workflow.build.recipes import build_recipe, taught_by
 from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
-from nclens.workflow.files import (
-    FileError,
-    damaged,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
-from nclens.workflow.paths import RunFolder
+from nclens.workflow.files import FileError, damaged, read_json, read_tensors, write_json, write_tensors
+from nclens.workflow.paths import TASKS, RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Teacher, Train, plain
@@ -75,33 +72,104 @@ def train(spec: Train, code: str, data: Path, manifest: Path, run: Path, threads
         ValueError, FloatingPointError: it failed, or failed so before and nothing that it depends on has changed.
         OSError: a file is missing, damaged or cannot be written, or the machine lacks something.
     """
-    described = read_manifest(manifest)
+    if (spec.training.devices or 1) > 1 or TASKS in os.environ:
+        # By name: how processes are started changes no result.
+        importlib.import_module("nclens.workflow.launch").train(spec, code, data, manifest, run, threads, waited)
+        return
     with device_slot(spec.training.device, RunFolder(run).name) as device:
-        pauses = _Pauses()
-        where = {"torch": torch.__version__, "device": device.type, "threads": threads}
-        taught = {}
-        if spec.teacher is not None:
-            taught["teacher_sha256"] = read_epoch(_snapshots(spec.teacher, run), spec.teacher.epoch, "train")[1]
-        # The file of images does not hold what they are normalised by.
-        prepared = [described["sha256"], *(described.get(key) for key in ("mean", "std"))]
-        identity = _digest({"spec": plain(spec), "code": code, "data": prepared, **where, **taught})
-        if waited and _is_complete(RunFolder(run), spec, identity):
+        train_on(device, None, spec, code, data, manifest, run, threads, waited)
+
+
+def train_on(
+    device: torch.device,
+    parallel: Parallel | None,
+    spec: Train,
+    code: str,
+    data: Path,
+    manifest: Path,
+    run: Path,
+    threads: int,
+    waited: bool,
+) -> None:
+    """Train a run on a device, alone or as one of several processes, of which the first one writes; else as `train`."""
+    described, writes = read_manifest(manifest), parallel is None or parallel.rank == 0
+    pauses = _Pauses(parallel)
+    where = {"torch": torch.__version__, "device": device.type, "threads": threads}
+    taught = {}
+    if spec.teacher is not None:
+        taught["teacher_sha256"] = read_epoch(_snapshots(spec.teacher, run), spec.teacher.epoch, "train")[1]
+    # The file of images does not hold what they are normalised by.
+    prepared = [described["sha256"], *(described.get(key) for key in ("mean", "std"))]
+    # Any number of devices goes on with a checkpoint.
+    one_device = replace(spec, training=replace(spec.training, devices=None))
+    own, _, of_parallel = code.partition("+")
+    identity = _digest({"spec": plain(one_device), "code": own, "data": prepared, **where, **taught})
+    if pauses.agreed(waited) and _is_complete(RunFolder(run), spec, identity):
+        if writes:
             _say(run, "already complete: the other process ended it")
-            return
-        chosen = spec.training
-        configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
-        work = RunFolder(run).work
-        with remembered(run, identity), explained():
-            trainer = _build(spec, data, described, run, device)
-            if trainer.direct is not None and chosen.cuda_graph == "auto":
-                own = "the model or the loss is a function of yours" if _is_own(spec) else trainer.direct
-                _say(run, f"trains without a CUDA graph: {own}")
-            record = {"code": code, "identity": identity, "threads": threads, **taught}
-            record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
-            seconds = _resume(trainer, work, spec.snapshots, identity, run)
-            seconds = _train_to_the_end(trainer, spec, work, identity, seconds, pauses, run)
-        _publish(trainer, spec, work, RunFolder(run), seconds, record, described)
+        return
+    chosen = spec.training
+    configure(threads, precision=chosen.precision, deterministic=chosen.deterministic, autotune=True)
+    work = RunFolder(run).work
+    with remembered(run, identity) if writes else contextlib.nullcontext(), explained():
+        trainer = _build(spec, data, described, run, device, parallel)
+        if writes and trainer.direct is not None and chosen.cuda_graph == "auto":
+            why = "the model or the loss is a function of yours" if _is_own(spec) else trainer.direct
+            _say(run, f"trains without a CUDA graph: {why}")
+        record = {"code": code, "identity": identity, "threads": threads, **taught}
+        record["flops_per_sample"] = count_flops(trainer.network, described["shape"])
+        past = _Past(identity, of_parallel)
+        _resume(trainer, work, spec.snapshots, past, run, parallel)
+        _train_to_the_end(trainer, spec, work, past, pauses, run)
+    memory = _peak_memory(device, parallel)
+    if writes:
+        _publish(trainer, spec, work, RunFolder(run), past, record | {"peak_memory_bytes": memory}, described)
         _discard(work)
+
+
+@dataclass
+class _Past:
+    """What a checkpoint says of the training up to it, beside the trainer's state.
+
+    Attributes:
+        identity: digest of all that the run depends on but the number of devices.
+        code: digest of the code of training on several devices; empty for one.
+        seconds: spent so far.
+        devices: of each stretch on as many devices, the number of the step that it begins with and theirs.
+    """
+
+    identity: str
+    code: str
+    seconds: float = 0.0
+    devices: list[tuple[int, int]] = field(default_factory=list)
+
+    def on(self, devices: int, step: int) -> None:
+        """Note how many devices go on from a step."""
+        if not self.devices or self.devices[-1][1] != devices:
+            self.devices.append((step, devices))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a checkpoint holds of it; of runs on one device alone, what it held before there could be several."""
+        found = {"identity": self.identity, "seconds": repr(self.seconds)}
+        if self.on_several:
+            found |= {"code": self.code, "devices": json.dumps(self.devices)}
+        return found
+
+    @property
+    def on_several(self) -> bool:
+        """Whether a part was trained on several devices."""
+        return any(devices > 1 for _, devices in self.devices)
+
+    def takes(self, metadata: Mapping[str, str]) -> bool:
+        """Take up what a checkpoint holds; return False where it is of another run or other code."""
+        theirs = metadata.get("code", "")
+        if metadata["identity"] != self.identity or (theirs and self.code and theirs != self.code):
+            return False
+        self.code = self.code or theirs
+        self.seconds = float(metadata["seconds"])
+        self.devices = [(step, devices) for step, devices in json.loads(metadata.get("devices", "[]"))]
+        return True
 
 
 def _snapshots(teacher: Teacher, run: Path) -> Path:
@@ -109,7 +177,14 @@ def _snapshots(teacher: Teacher, run: Path) -> Path:
     return Path(os.path.relpath(RunFolder(run).study.run(teacher.run).snapshots))
 
 
-def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device: torch.device) -> Trainer:
+def _build(
+    spec: Train,
+    data: Path,
+    manifest: dict[str, Any],
+    run: Path,
+    device: torch.device,
+    parallel: Parallel | None = None,
+) -> Trainer:
     tensors, metadata = read_tensors(data, "prepare")
     if metadata["sha256"] != manifest["sha256"]:
         raise damaged(data, "prepare", "it is not the file that its manifest describes")
@@ -121,6 +196,8 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
     # Behind the teacher, so that a student begins as the same network does alone.
     torch.manual_seed(derived_seed(spec.seed, "weights"))
     network = _network(spec.model, manifest, device)
+    if spec.training.sync_batchnorm:
+        network = importlib.import_module("nclens.training.parallel").synchronised(network)
     train_split, test_split = place_splits(tensors, manifest, device)
     chosen = {key: value for key, value in vars(spec.training).items() if key in Settings.__dataclass_fields__}
     if spec.training.cuda_graph == "auto" and _is_own(spec):
@@ -131,7 +208,8 @@ def _build(spec: Train, data: Path, manifest: dict[str, Any], run: Path, device:
     chosen["lr_schedule"] = build_lr_schedule(spec.training.lr_schedule)
     penalties = Penalties(**vars(spec.penalties)) if spec.penalties else None
     loss = build_loss(spec.loss, spec.training.epochs, teacher, manifest.get("train_counts"))
-    return Trainer(network, loss, train_split, test_split, Settings(**chosen, penalties=penalties), spec.seed)
+    settings = Settings(**chosen, penalties=penalties)
+    return Trainer(network, loss, train_split, test_split, settings, spec.seed, parallel=parallel)
 
 
 def _is_own(spec: Train) -> bool:
@@ -151,86 +229,112 @@ def _discard(work: RunFolder) -> None:
     shutil.rmtree(work.folder)
 
 
-def _resume(trainer: Trainer, work: RunFolder, snapshots: Sequence[int], identity: str, run: Path) -> float:
-    """Take up the checkpoint of this very run if there is one; return the seconds already spent."""
+def _resume(
+    trainer: Trainer,
+    work: RunFolder,
+    snapshots: Sequence[int],
+    past: _Past,
+    run: Path,
+    parallel: Parallel | None = None,
+) -> None:
+    """Take up the checkpoint of this very run if there is one; of several processes, the first one decides."""
+    devices = 1 if parallel is None else parallel.count
+    found = None if parallel is not None and parallel.rank else _checkpoint(work, snapshots, past, run)
+    if parallel is not None and parallel.largest(found is not None)[0]:
+        if parallel.rank:
+            found = read_tensors(work.checkpoint, "train")
+            past.takes(found[1])
+        parallel.largest(0)  # the first one does not write the next before all have read this one
+    if found is not None:
+        trainer.resume(found[0], json.loads(found[1]["values"]))
+        if parallel is None or not parallel.rank:
+            before = past.devices[-1][1] if past.devices else 1
+            text = "" if before == devices else f", on {devices} device{'s' * (devices > 1)}, not {before}"
+            _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}{text}")
+    elif devices > 1 and parallel is not None and not parallel.rank:
+        _say(run, f"trains on {devices} devices, each with {trainer.settings.batch_size // devices} samples a step")
+    past.on(devices, trainer.epoch * trainer.steps_per_epoch + trainer.step)
+
+
+def _checkpoint(
+    work: RunFolder, snapshots: Sequence[int], past: _Past, run: Path
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return the checkpoint of this very run, whose snapshots are there; None where there is none."""
     if not work.checkpoint.is_file():
-        return 0.0
+        return None
     try:
         tensors, metadata = read_tensors(work.checkpoint, "train")
     except FileError as error:
         _say(run, f"starts again: {error}")
-        return 0.0
-    if metadata["identity"] != identity:
+        return None
+    if not past.takes(metadata):
         # Left by an earlier specification, code or data set; its snapshots are not ours either.
         _discard(work)
-        return 0.0
-    values = json.loads(metadata["values"])
+        return None
     try:
         # The finished run publishes these: one that is lost or damaged cannot be made without its epoch.
-        for epoch in (epoch for epoch in snapshots if epoch <= values["epoch"]):
+        for epoch in (epoch for epoch in snapshots if epoch <= json.loads(metadata["values"])["epoch"]):
             read_tensors(work.snapshot(epoch), "train")
     except FileError as error:
+        past.seconds, past.devices = 0.0, []
         _say(run, f"starts again: {error}")
-        return 0.0
-    trainer.resume(tensors, values)
-    _say(run, f"goes on after epoch {trainer.epoch}, step {trainer.step}")
-    return float(metadata["seconds"])
+        return None
+    return tensors, metadata
 
 
 def _train_to_the_end(
-    trainer: Trainer, spec: Train, work: RunFolder, identity: str, seconds: float, pauses: "_Pauses", run: Path
-) -> float:
-    """Train what is left, snapshots and checkpoints written beside it; return the seconds spent in all."""
+    trainer: Trainer, spec: Train, work: RunFolder, past: _Past, pauses: "_Pauses", run: Path
+) -> None:
+    """Train what is left, snapshots and checkpoints written beside it by the first process."""
     epochs, snapshots = trainer.settings.epochs, set(spec.snapshots)
+    writes = trainer.parallel is None or trainer.parallel.rank == 0
     begun = reported = time.monotonic()
-    spent = seconds
-    if trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
+    before = past.seconds
+    if writes and trainer.epoch == 0 and trainer.step == 0 and 0 in snapshots:
         _write_snapshot(trainer, work, write_tensors)
     epoch_begun, first = time.monotonic(), trainer.epoch
-    progress = Progress(trainer, work)
+    progress = Progress(trainer, work) if writes else None
 
     def is_due() -> bool:
-        progress.note()
+        if progress is not None:
+            progress.note()
         return pauses.is_due()
 
     with Background(write_tensors) as writer:
         while trainer.epoch < epochs:
             finished = trainer.advance(is_due)
             now = time.monotonic()
-            spent = seconds + now - begun
+            past.seconds = before + now - begun
             if finished:
-                progress.note()
+                if progress is not None:
+                    progress.note()
                 for row in trainer.history[-2:] if trainer.settings.records(trainer.epoch) else ():
                     row["seconds"] = now - epoch_begun
                 epoch_begun = now
-                if trainer.epoch in snapshots:
+                if writes and trainer.epoch in snapshots:
                     _write_snapshot(trainer, work, writer.put)
-                if now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs):
+                if writes and (now - reported > REPORT_EVERY or trainer.epoch in (first + 1, epochs)):
                     reported = now
                     left = (epochs - trainer.epoch) * (now - begun) / (trainer.epoch - first)
                     _say(run, _progress(trainer, left))
-            stopped = pauses.signal  # read once: one that arrives below waits for the next step
-            if stopped is not None or pauses.is_due() or trainer.epoch == epochs:
+            # Read once: a signal that arrives below waits for the next step.
+            stopped, due = pauses.agreed(pauses.signal or 0), pauses.agreed(pauses.is_due())
+            if stopped or due or trainer.epoch == epochs:
                 # After the snapshots in the queue: a checkpoint on disk has all the snapshots before it.
-                _write_checkpoint(trainer, work, writer.put, identity, spent)
+                tensors, values = trainer.state()
+                if writes:
+                    metadata = past.metadata | {"values": json.dumps(values)}
+                    writer.put(work.checkpoint, _copied(tensors), metadata)
                 pauses.taken()
-            if stopped is not None:
+            if stopped:
                 writer.finish()
-                _say(run, f"stopped by {stopped.name}; the same command goes on from here")
+                if writes:
+                    _say(run, f"stopped by {signal.Signals(stopped).name}; the same command goes on from here")
                 raise Interrupted(128 + stopped)
-    return spent
 
 
 def _write_snapshot(trainer: Trainer, work: RunFolder, write: Callable[..., object]) -> None:
     write(work.snapshot(trainer.epoch), _copied(trainer.measured.state_dict()))
-
-
-def _write_checkpoint(
-    trainer: Trainer, work: RunFolder, write: Callable[..., object], identity: str, seconds: float
-) -> None:
-    tensors, values = trainer.state()
-    metadata = {"identity": identity, "values": json.dumps(values), "seconds": repr(seconds)}
-    write(work.checkpoint, _copied(tensors), metadata)
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -253,7 +357,7 @@ def _publish(
     spec: Train,
     work: RunFolder,
     run: RunFolder,
-    seconds: float,
+    past: _Past,
     record: dict[str, Any],
     manifest: dict[str, Any],
 ) -> None:
@@ -264,9 +368,6 @@ def _publish(
     tables.write_rows(tables.HISTORY[trainer.train_split.task], run.history, trainer.history)
     device = trainer.device
     cuda = device.type == "cuda"
-    peak = (
-        torch.cuda.max_memory_allocated(device) if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
     steps = trainer.settings.epochs * trainer.steps_per_epoch
     write_json(
         run.run,
@@ -281,15 +382,24 @@ def _publish(
             "dim": trainer.network.head.in_features,
             **_not_its_own(trainer.network, averaged=trainer.average is not None),
             "steps": steps,
-            "wall_time": seconds,
+            "wall_time": past.seconds,
             # Of training steps alone; evaluation and writing are in the wall time.
             "training_seconds": trainer.seconds,
             "samples_per_second": steps * trainer.settings.batch_size / trainer.seconds,
-            "peak_memory_bytes": peak,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            **({"devices": past.devices} if past.on_several else {}),
             **record,
         },
     )
+
+
+def _peak_memory(device: torch.device, parallel: Parallel | None) -> int:
+    """Return the most memory in bytes: of the GPU, of several the fullest one's; on a CPU of all processes."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        return peak if parallel is None else parallel.largest(peak)[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak if parallel is None else int(parallel.all_of(torch.tensor(peak)).sum())
 
 
 def _not_its_own(network: Network, averaged: bool = False) -> dict[str, str]:
@@ -335,7 +445,8 @@ class _Pauses:
         signal: the signal that stops the run, if one arrived.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: Parallel | None = None) -> None:
+        self._parallel = parallel
         # From the environment: how often a run is saved is no part of what it is.
         minutes = os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5")
         try:
@@ -350,6 +461,10 @@ class _Pauses:
     def is_due(self) -> bool:
         """Return whether a checkpoint is due."""
         return self.signal is not None or time.monotonic() > self._due
+
+    def agreed(self, value: int) -> int:
+        """Return a value, of several processes the largest."""
+        return int(value) if self._parallel is None else self._parallel.largest(value)[0]
 
     def taken(self) -> None:
         """Begin the next stretch: a checkpoint is taken."""
