@@ -233,6 +233,11 @@ class Imported(Closed):
         return self.snapshot_epochs[-1]
 
     @property
+    def devices(self) -> int:
+        """How many devices a job takes: nothing is trained."""
+        return 1
+
+    @property
     def ufm_regularised(self) -> bool:
         """Whether training had the penalties of the theory; nothing is known of it."""
         return False
