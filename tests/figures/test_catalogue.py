@@ -40,6 +40,7 @@ DRAWN = {
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "fashion": {name: (*PLAIN, *MAXSUP, *DROPPED, "probe_accuracy") for name in ("interpolating", "not_interpolating")},
+    "imagenet_maxsup": {"imagenet": (*EVERY, "specification_curve", *MODEL, *MAXSUP)},
     "label_noise": {"label_noise": (*PLAIN, *MAXSUP)},
     "layers": {name: (*PLAIN, "layers", "sharpness") for name in ("resnet", "perceptron")},
     "long_tail": {"long_tail": (*PLAIN, *MAXSUP, "class_size")},
