@@ -138,7 +138,7 @@ def test_in_a_browser_nothing_overflows_and_reasons_have_two_lines(chromium, fin
     shown = chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     shown.goto((finished / "report.html").as_uri())
     assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    first = shown.locator(".lead")
+    first = shown.locator(".lead").first
     assert first.inner_text().startswith("On mnist5k with resnet8, label smoothing converges faster")
     assert first.bounding_box()["y"] < 844
     # Each effect of the main table has its interval drawn, within the table.

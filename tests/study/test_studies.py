@@ -37,7 +37,8 @@ for name in sys.argv[2:]:
         with open(Path(sys.argv[1], name), "w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.argv = ["snakemake", "--configfile", f"studies/{name}.yaml", "--dry-run"]
+        # As many slots as a run of several devices needs.
+        sys.argv = ["snakemake", "--configfile", f"studies/{name}.yaml", "--dry-run", "--resources", "gpu=8"]
         snakemake.cli.main()
         os._exit(1)
     failed |= os.waitpid(child, 0)[1]
@@ -73,7 +74,7 @@ def test_a_study_plans_a_training_a_run(name, planned):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("when_does_it_help", {"help": 12}),
+        ("when_does_it_help", {"help": 36}),
         ("when_does_it_help_full", {"cifar10": 35, "cifar100": 35}),
     ],
 )

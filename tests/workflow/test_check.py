@@ -96,7 +96,7 @@ def commands(place, raw):
     """Return the stage and the specification of every command that a dry run prints."""
     place.configure(raw)
     output = place.snakemake("--dry-run", "--printshellcmds").stdout
-    lines = re.findall(r"^Shell command: (nclens .*?)$", output, flags=re.MULTILINE)
+    lines = re.findall(r"^Shell command: +(nclens .*?)$", output, flags=re.MULTILINE)
     words = list(map(shlex.split, lines))
     return {(*line[1 : line.index("--spec")], line[line.index("--spec") + 1]) for line in words}
 

@@ -118,6 +118,7 @@ USED = {
     **dict.fromkeys(
         (f"experiments.smoke.training.{key}" for key in ("switch_probability", "stochastic_depth")), (0.1, None)
     ),
+    "experiments.smoke.training.sync_batchnorm": (True, None),
     **{
         f"experiments.smoke.training.{key}": (value, {"resolve", "train", "predict"})
         for key, value in {
@@ -132,6 +133,7 @@ USED = {
         f"experiments.smoke.training.{key}": (value, {"resolve", "train"})
         for key, value in {
             "augmentation": "flip_crop",
+            "devices": 2,
             "ema": {"decay": 0.9},
             "accumulate": 2,
             "record_every": 2,

@@ -166,9 +166,9 @@ class Trainer:
             )
         if settings.augmentation == "flip_crop" and train.inputs.ndim != 4:
             raise UnfitError("augmentation flip_crop needs images (C, H, W); rows allow only none")
-        parts = settings.accumulate * (parallel.count if parallel else 1)
-        if settings.batch_size % parts:
-            raise ValueError(f"accumulate times devices, {parts}, does not divide batch_size {settings.batch_size}")
+        if settings.batch_size % (settings.accumulate * (parallel.count if parallel else 1)):
+            parts = f"accumulate {settings.accumulate}" + (f" times {parallel.count} devices" if parallel else "")
+            raise ValueError(f"{parts} does not divide batch_size {settings.batch_size}")
         if settings.mixing is not None:
             settings.mixing.check(train)
         if train.task != "regression":
