@@ -160,6 +160,10 @@ def _highest(scores: Tensor, count: int) -> Tensor:
 
     Parents are in lexicographic order of their tokens, so the places of their continuations are too.
     """
+    if scores.shape[1] > count:
+        values, places = scores.topk(count + 1)
+        if bool((values[:, -1] < values[:, -2]).all()):  # no equals to choose from
+            return places[:, :-1].sort(1).values
     least = scores.topk(count).values[:, -1:]
     above, equal = scores > least, scores == least
     equal &= equal.cumsum(1) <= count - above.sum(1, keepdim=True)
