@@ -107,7 +107,7 @@ class Plan:
     def earlier_features(self) -> list[Path]:
         """The features that are deleted once they are measured, of any run; none in a study that keeps all."""
         deletes = any(entry.keep_features == "last" for entry in self.study.experiments.values())
-        return [] if not deletes else [self.folder.run("{run}").earlier_features]
+        return [self.folder.run("{run}").earlier_features] if deletes else []
 
     def features(self, run: Run) -> list[Path]:
         """Return the files of features that a run is measured from."""
@@ -379,7 +379,7 @@ class Plan:
 
     def devices(self, run: Run) -> int:
         """Return on how many devices a run is trained."""
-        return getattr(self.experiment(run), "devices", 1)
+        return self.experiment(run).devices
 
     def training_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of GPUs a training takes, one of each of its devices; else as `gpu_slots`."""
@@ -393,7 +393,7 @@ class Plan:
             slots: those of the GPUs; None for no limit.
         """
         for name, entry in self.study.experiments.items():
-            devices = getattr(entry, "devices", 1)
+            devices = entry.devices
             on_gpus = entry.device == "cuda" or (entry.device == "auto" and has_gpu())
             there = slots if on_gpus else cores
             if devices > 1 and there is not None and devices > there:
