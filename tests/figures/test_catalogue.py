@@ -37,6 +37,8 @@ DRAWN = {
     "beam_search_multi30k": {
         "translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")
     },
+    "cifar10_augmented": {"cifar10": (*PLAIN, *MAXSUP)},
+    "cifar10_interpolating": {"cifar10": (*PLAIN, *MAXSUP)},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
     "dense_prediction": {"dense": (*PLAIN, *MAXSUP, "segmentation")},
     "fashion": {name: (*PLAIN, *MAXSUP, *DROPPED, "probe_accuracy") for name in ("interpolating", "not_interpolating")},
@@ -87,7 +89,7 @@ DRAWN = {
     "schedules_full": {"schedules": SCHEDULES, "students": ()},
     "smoke": {"smoke": FEW_SEEDS},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
-    "smoothing_sweep_cifar10": {"sweep": (*PLAIN, *SWEEP)},
+    "smoothing_sweep_cifar10": {"sweep": (*SWEEP, "class_spread", "smoothing_parts", "ufm_conditioning")},
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": (*EVERY, *MODEL)},
     "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {

@@ -184,3 +184,21 @@ def test_before_and_after_scaling_differ_in_their_fill(simulate):
     marked = [line for line in figure.axes[3].lines if line.get_marker() == "s"]
     assert {is_filled(line) for line in marked} == {True, False}
     assert keys_of(figure).index("before scaling") < keys_of(figure).index("after scaling")
+
+
+def test_maxsup_stands_right_of_its_alpha_in_diamonds_and_at_it_in_the_table(simulate):
+    inputs = replace(simulate(losses=("ce", "ls", "maxsup")), alphas={"maxsup": 0.05})
+    figure, table = smoothing_collapse(inputs)
+    own = means_of(table[(table["loss"] == "maxsup") & (table["metric"] == "nc2")])
+    assert own["smoothing"].tolist() == [0.05]
+    diamonds = [line for line in lines_of(figure.axes[1], inputs.colours["maxsup"], True) if line.get_marker() == "D"]
+    points = np.concatenate([line.get_xydata() for line in diamonds])
+    points = points[np.isfinite(points).all(axis=1)]
+    assert len(points) == 4  # the mean and three seeds
+    assert own["mean"].item() == pytest.approx(points[0, 1])
+    assert points[:, 0].min() > 0.05
+    assert points[:, 0].max() < 0.052
+    assert "MaxSup" in keys_of(figure)
+    assert "Diamonds of MaxSup stand slightly right of their α" in notes_of(figure)
+    assert "Not shown" not in notes_of(figure)
+    assert figure.axes[-1].get_xlabel() == "smoothing δ, or α of MaxSup"

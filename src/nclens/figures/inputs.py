@@ -82,6 +82,7 @@ class FigureInputs:
         predictions: what the unconstrained feature model predicts of each run, columns `PREDICTION_COLUMNS` (more are
             allowed); may be empty.
         smoothings: the smoothing δ in [0, 1) of each loss that has one.
+        alphas: the strength α of each MaxSup loss that keeps it through training.
         drops: the epoch after which the strength of a loss is 0, for each loss that is dropped.
         teachers: of each distilled loss the `experiment`, `loss` and `label` of its teacher, the teacher's `smoothing`
             (None where it is neither cross entropy nor label smoothing), and `temperature` and `weight`.
@@ -119,6 +120,7 @@ class FigureInputs:
     dynamics: pd.DataFrame = field(default_factory=_empty(DYNAMICS_COLUMNS))
     predictions: pd.DataFrame = field(default_factory=_empty(PREDICTION_COLUMNS))
     smoothings: Mapping[str, float] = field(default_factory=dict)
+    alphas: Mapping[str, float] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
     teachers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     probes: Sequence[Mapping[str, Any]] = ()

@@ -1,8 +1,8 @@
 """Trained networks against the smoothing δ of their training, and the prediction of the unconstrained feature model.
 
-Points are means over seeds at the last epoch. Lines are predictions that do not use the points they are compared with:
-the penalties are those of the training, or fitted on the experiment's other smoothings. After figures 6 and 7 of arXiv
-2402.03979, in our numbering.
+MaxSup at its strength α is shown beside label smoothing of the same δ. Points are means over seeds at the last epoch.
+Lines are predictions that do not use the points they are compared with: the penalties are those of the training, or
+fitted on the experiment's other smoothings. After figures 6 and 7 of arXiv 2402.03979, in our numbering.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ LOOKS: dict[str, tuple[str, bool]] = {
     "before scaling": ("s", False),
 }
 """Kind of point -> its marker, and whether it is filled."""
+
+MAXSUP = "D"
+"""The marker of every kind of point of MaxSup."""
+
+SHIFT = 0.014
+"""How far right of α the points of MaxSup are drawn, as a share of the axis: those of label smoothing stay readable."""
 
 PENALTIES = {
     "explicit": ("UFM, the training's penalties", style.LINE_STYLES[0]),
@@ -134,7 +140,8 @@ def draw_sweep(
     """Draw each panel's metrics at the last epoch against the smoothing of the losses.
 
     Args:
-        inputs: what to draw from; losses without a smoothing are not drawn and named on the figure.
+        inputs: what to draw from; losses without a smoothing δ, and other than MaxSup of one α, are not drawn and named
+            on the figure.
         panels: left to right, then down.
         columns: panels in a row.
         height: of the panels, inches.
@@ -142,8 +149,8 @@ def draw_sweep(
 
     Returns:
         the figure and a table with columns panel, source (measured, or predicted with which penalties), metric, split,
-        loss, smoothing, epoch, average, seed, mean, low, high, seeds, left_out, as `with_seeds` has them; `panel`
-        counts from 1.
+        loss, smoothing (δ, or α of MaxSup), epoch, average, seed, mean, low, high, seeds, left_out, as `with_seeds` has
+        them; `panel` counts from 1.
     """
     figure, grid = style.page(-(-len(panels) // columns), columns, height, sharex=True)
     tables, left_out, cut = [], [], False
@@ -159,13 +166,13 @@ def draw_sweep(
         cut |= finish_panel(axes, panel, drawn, margin=0.08, within=within)
         tables.append(drawn.assign(panel=number)[["panel", *drawn.columns]])
     for axes in grid[-1]:
-        axes.set_xlabel("smoothing δ")
-    if inputs.smoothings:
-        grid[0, 0].set_xlim(*_limits(list(inputs.smoothings.values())))
+        axes.set_xlabel("smoothing δ, or α of MaxSup" if inputs.alphas else "smoothing δ")
+    if strengths := _strengths(inputs):
+        grid[0, 0].set_xlim(*_limits(list(strengths.values())))
     table = pd.concat(tables, ignore_index=True)
     figure.finding = last_values(inputs, table[table["source"] == "measured"])
-    style.legend(figure, _keys(panels, table))
-    outside = [inputs.labels[loss] for loss in inputs.losses if loss not in inputs.smoothings]
+    style.legend(figure, _keys(panels, table, bool(inputs.alphas)))
+    outside = [inputs.labels[loss] for loss in inputs.losses if loss not in strengths]
     style.notes(
         figure,
         [
@@ -182,19 +189,25 @@ def draw_sweep(
             "Not drawn: " + "; ".join(left_out) if left_out else "",
             *remarks,
             *_prediction_notes(inputs, panels, table),
+            "Diamonds of MaxSup stand slightly right of their α" if inputs.alphas else "",
             "Not shown, without a smoothing: " + ", ".join(outside) if outside else "",
         ],
     )
     return Drawing(figure, table)
 
 
+def _strengths(inputs: FigureInputs) -> dict[str, float]:
+    """The place on the axis of each loss that has one: δ, or α of MaxSup."""
+    return {**inputs.smoothings, **inputs.alphas}
+
+
 def _measured(inputs: FigureInputs, panel: SweepPanel) -> tuple[pd.DataFrame, list[str]]:
-    """Means and seeds of a panel's points, of the losses that have a smoothing; and what cannot be drawn."""
+    """Means and seeds of a panel's points, of the losses that have a place on the axis; and what cannot be drawn."""
     parts, left_out = [], []
     for points in panel.points:
         rows = inputs.select(points.metric, points.split, inputs.last_epoch)
         left_out += omissions(inputs, rows, f"{points.metric} ({points.split})", panel.log)
-        rows = rows[rows["loss"].isin(list(inputs.smoothings))]
+        rows = rows[rows["loss"].isin(list(_strengths(inputs)))]
         parts.append(
             _summary(inputs, rows, panel.log).assign(source="measured", metric=points.metric, split=points.split)
         )
@@ -235,7 +248,7 @@ def _unpredicted(inputs: FigureInputs, panel: SweepPanel, predicted: pd.DataFram
 
 def _summary(inputs: FigureInputs, rows: pd.DataFrame, log: bool) -> pd.DataFrame:
     summary = with_seeds(rows.astype({"value": float}), log)
-    smoothing = summary["loss"].map(dict(inputs.smoothings)).astype(float)
+    smoothing = summary["loss"].map(_strengths(inputs)).astype(float)
     return summary.assign(smoothing=smoothing, average="geometric" if log else "arithmetic")
 
 
@@ -280,35 +293,39 @@ def _draw_lines(axes: Axes, inputs: FigureInputs, panel: SweepPanel, table: pd.D
 def _draw_points(axes: Axes, inputs: FigureInputs, points: Points, panel: SweepPanel, table: pd.DataFrame) -> None:
     log, (least, most) = panel.log, range_of(points.metric, panel.percent)
     rows = inputs.select(points.metric, points.split, inputs.last_epoch)
-    rows = rows[can_be_drawn(rows["value"], log) & rows["loss"].isin(list(inputs.smoothings))]
-    if rows.empty:
-        return
+    rows = rows[can_be_drawn(rows["value"], log) & rows["loss"].isin(list(_strengths(inputs)))]
     marker, filled = LOOKS[points.look]
     fill: dict[str, Any] = {} if filled else {"markerfacecolor": style.GROUND}
-    sns.pointplot(
-        rows,
-        x=rows["loss"].map(dict(inputs.smoothings)).astype(float),
-        y="value",
-        hue="loss",
-        hue_order=[loss for loss in inputs.losses if (rows["loss"] == loss).any()],
-        palette=dict(inputs.colours),
-        native_scale=True,
-        estimator=partial(centre, log=log),
-        errorbar=partial(interval, log=log, least=least, most=most) if table["low"].notna().any() else None,
-        linestyle="none",
-        marker=marker,
-        markersize=4.9,
-        markeredgewidth=1.1,
-        **fill,
-        err_kws={"linewidth": 1.2, "alpha": 0.7, "zorder": 3},
-        zorder=4,
-        legend=False,
-        ax=axes,
-    )
-    own = table[(table["metric"] == points.metric) & (table["split"] == points.split) & table["seed"].notna()]
-    for loss, seeds in own.groupby("loss", sort=False):
-        look = {"marker": marker, "color": inputs.colours[str(loss)]} | fill | style.SEED_DOT
-        axes.plot(seeds["smoothing"], seeds["mean"], **look)
+    low, high = _limits(list(_strengths(inputs).values())) if _strengths(inputs) else (0.0, 1.0)
+    kinds = ((marker, inputs.smoothings, 0.0), (MAXSUP, inputs.alphas, SHIFT * (high - low)))
+    seeds = table[(table["metric"] == points.metric) & (table["split"] == points.split) & table["seed"].notna()]
+    for shape, places, shift in kinds:
+        own = rows[rows["loss"].isin(list(places))]
+        if own.empty:
+            continue
+        sns.pointplot(
+            own,
+            x=own["loss"].map(dict(places)).astype(float) + shift,
+            y="value",
+            hue="loss",
+            hue_order=[loss for loss in inputs.losses if (own["loss"] == loss).any()],
+            palette=dict(inputs.colours),
+            native_scale=True,
+            estimator=partial(centre, log=log),
+            errorbar=partial(interval, log=log, least=least, most=most) if table["low"].notna().any() else None,
+            linestyle="none",
+            marker=shape,
+            markersize=4.9,
+            markeredgewidth=1.1,
+            **fill,
+            err_kws={"linewidth": 1.2, "alpha": 0.7, "zorder": 3},
+            zorder=4,
+            legend=False,
+            ax=axes,
+        )
+        for loss, dots in seeds[seeds["loss"].isin(list(places))].groupby("loss", sort=False):
+            look = {"marker": shape, "color": inputs.colours[str(loss)]} | fill | style.SEED_DOT
+            axes.plot(dots["smoothing"] + shift, dots["mean"], **look)
     style.clear_labels(axes)
 
 
@@ -324,7 +341,7 @@ def _penalties(source: str) -> tuple[str, Any]:
     return PENALTIES.get(kind, (f"UFM, {kind} penalties", style.LINE_STYLES[2]))
 
 
-def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
+def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame, maxsup: bool) -> list[Artist]:
     handles: list[Artist] = []
     for look in dict.fromkeys(points.look for panel in panels for points in panel.points):
         marker, filled = LOOKS[look]
@@ -332,6 +349,8 @@ def _keys(panels: Sequence[SweepPanel], table: pd.DataFrame) -> list[Artist]:
         handles.append(
             Line2D([], [], linestyle="", marker=marker, markersize=5, color=style.FAINT, mfc=fill, label=look)
         )
+    if maxsup:
+        handles.append(Line2D([], [], linestyle="", marker=MAXSUP, markersize=5, color=style.FAINT, label="MaxSup"))
     for source in table.loc[table["source"].str.startswith("predicted"), "source"].unique():
         name, line_style = _penalties(source)
         handles.append(Line2D([], [], color=style.INK, linestyle=line_style, marker="x", markersize=4, label=name))

@@ -664,6 +664,11 @@ class Study(Closed):
         plain = {loss: self.losses[loss] for loss in known if not self.has_cosine_head(entry.model_of(loss))}
         return {loss: getattr(entry, "smoothing", 0.0) for loss, entry in plain.items()}
 
+    def alphas(self, experiment: str) -> dict[str, float]:
+        """Return the strength of each MaxSup loss of an experiment that keeps it through training."""
+        names = self.experiments[experiment].losses
+        return {loss: alpha for loss in names if self.kind(loss) == "maxsup" and (alpha := self.strength(loss))}
+
     def distilled(self, experiment: str) -> dict[str, Distillation]:
         """Return the distilled losses of an experiment."""
         entries = {loss: self.losses[loss] for loss in self.experiments[experiment].losses}

@@ -551,6 +551,7 @@ def _drawn(study: "Study", name: str) -> dict[str, Any]:
         "weight_decays": {loss: study.weight_decay(name, loss) for loss in entry.losses},
         "regularised": entry.ufm_regularised,
         "smoothings": study.smoothings(name),
+        "alphas": study.alphas(name),
         "drops": study.drops(name),
         "teachers": teachers,
         # The figures do not depend on how and when the probes are computed.

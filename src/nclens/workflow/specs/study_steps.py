@@ -233,6 +233,7 @@ class DrawExperiment(OfRuns):
     weight_decays: dict[str, float]
     regularised: bool
     smoothings: dict[str, float] = field(default_factory=dict)
+    alphas: dict[str, float] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
     teachers: dict[str, Teaching] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()

@@ -166,7 +166,7 @@ def experiment_inputs(
         own[key] = table[table["seed"].isin(experiment.seeds)] if "seed" in table else table
     of_losses: dict[str, Any] = {
         key: {loss: getattr(experiment, key)[loss] for loss in experiment.losses if loss in getattr(experiment, key)}
-        for key in ("labels", "colours", "smoothings", "drops", "weight_decays")
+        for key in ("labels", "colours", "smoothings", "alphas", "drops", "weight_decays")
     }
     return FigureInputs(
         experiment=experiment.experiment,
