@@ -46,6 +46,7 @@ rule track:
         metrics=RUN.metrics,
         film=RUN.film,
         probes=of_run(PLAN.probes),
+        hypotheses=of_run(PLAN.hypotheses),
     output:
         record=RUN.record,
     log:
@@ -83,6 +84,7 @@ rule track_study:
         claims=R.claims,
         page=R.claims_page,
         specifications=R.specifications,
+        judged=R.judged,
         theory=PLAN.theory(),
         metrics=R.metrics,
         figures=PLAN.figures(),

@@ -473,7 +473,7 @@ def track_study(study: "Study") -> TrackStudy:
     """Return what `track` uses for the study: its name, title and files."""
     folder = StudyFolder(Path())
     files = [folder.resolved, folder.claims, folder.claims_page, folder.metrics, folder.report, folder.losses]
-    files += [folder.specifications]
+    files += [folder.specifications, folder.judged]
     files += [folder.reused] if any(map(study.reused, study.experiments)) else []
     files += [folder.theory(name) for name in THEORY]
     files += [

@@ -153,7 +153,7 @@ def _run_files(root: Path, spec: TrackRun) -> list[Path]:
     return [
         *(run.run, run.history, run.metrics, run.film, run.snapshots, run.features),
         *([run.probes] if spec.probed else []),
-        *(path for path in logs if path.is_file()),
+        *(path for path in (run.hypotheses, *logs) if path.is_file()),
     ]
 
 
