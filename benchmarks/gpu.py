@@ -139,6 +139,8 @@ def run(part, command, log, cwd, environment):
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell's background job ignores the signal by which it is stopped, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             code = process.wait(timeout=max(0.0, limit))

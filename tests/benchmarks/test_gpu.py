@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -95,6 +96,17 @@ def test_a_part_that_overruns_is_stopped_with_all_that_it_started(gpu, tmp_path)
     time.sleep(0.1)
     left = [one.info["cmdline"] for one in psutil.process_iter(["cmdline", "status"]) if one.info["status"] != "zombie"]
     assert ["sleep", "117"] not in left
+
+
+def test_a_part_is_interrupted_where_this_process_ignores_it(gpu, tmp_path):
+    log = tmp_path / "log"
+    code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('its last words')"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert gpu.run(gpu.Part("slow", 3.0), [sys.executable, "-c", code], log, tmp_path, os.environ) is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert gpu.tail(log, 1) == "its last words"
 
 
 def test_a_part_in_two_steps_has_one_limit(gpu, tmp_path):
