@@ -74,20 +74,21 @@ def trainer_of(options, precision="float32", compile=False, deterministic=False,
     return steps, 3 * count_flops(network, SHAPE)
 
 
-def product_rate(options, precision="float32", **_):
-    """Return the operations per second of a matrix product on CUDA."""
+def product_rate(device, precision="float32", size=8192, **_):
+    """Return the operations per second of a product of two square matrices."""
     configure(1, precision=precision)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    factor = torch.rand(8192, 8192, device=options.device, dtype=kind)
+    factor = torch.rand(size, size, device=device, dtype=kind)
+    wait = torch.cuda.synchronize if factor.is_cuda else bool
     best = float("inf")
     for _ in range(5):
-        torch.cuda.synchronize()
+        wait()
         begun = time.perf_counter()
         for _ in range(10):
             factor @ factor
-        torch.cuda.synchronize()
+        wait()
         best = min(best, (time.perf_counter() - begun) / 10)
-    return 2 * 8192**3 / best
+    return 2 * size**3 / best
 
 
 def main():
@@ -112,7 +113,7 @@ def main():
     for name, values in rates.items():
         ratio = statistics.median(own / plain for own, plain in zip(values, rates["float32"], strict=True))
         rate = statistics.median(values)
-        share = f"{rate * loops[name][1] / product_rate(options, **chosen[name]):15.0%}" if cuda else ""
+        share = f"{rate * loops[name][1] / product_rate(options.device, **chosen[name]):15.0%}" if cuda else ""
         print(f"{name:16}{rate:11.1f}{ratio:14.2f}{share}")
 
 

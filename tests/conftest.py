@@ -1,12 +1,13 @@
 """What several test modules share.
 
-Three marks say how a test runs:
+Four marks say how a test runs:
 
 * `workflow`: it runs the real Snakefile. `make quick` leaves these out.
 * `lengthy`: it trains, compiles, records or draws, starts a process that imports PyTorch, or opens a browser.
   `make quick` leaves these out too. Tests that draw from simulated experiments (the fixture `simulate`) or open a
   browser (`chromium`) are marked here.
 * `slow`: it is in `make test-all` only: faults, kills, clusters, servers, whole data sets, the plan of every study.
+* `cuda`: it needs a CUDA device, and is skipped where there is none; `python -m pytest -m cuda` runs all of these.
 
 `make test` runs all but the slow ones, with one real run of the smoke study (`finished` in workflow/test_workflow.py).
 
@@ -40,6 +41,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 # A figure is tens of thousands of objects: at Python's own thresholds a seventh of the time is garbage collection.
 gc.set_threshold(100_000, 50, 100)
 
+
+# PyTorch looks once, at the first product on a GPU, whether products are deterministic: any test may be the first.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 #: What the servers of tests/process.py import: seconds of work, and no tests.
 collect_ignore = ["preload.py", "preload_jobs.py"]
@@ -124,6 +128,12 @@ def _turn(item):
 
 def _needs_the_finished_project(item):
     return item.path.name == "test_workflow.py" and "finished" in item.fixturenames
+
+
+def pytest_runtest_setup(item):
+    """Skip a test that needs a CUDA device where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(scope="session", autouse=True)

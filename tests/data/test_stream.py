@@ -40,10 +40,10 @@ def load(folder, say=print, image_size=16, channels=3, **keys):
     )
 
 
-def placed(data, workers=0):
+def placed(data, workers=0, device=CPU):
     """The training and the test split of a data set as its prepared file gives them back."""
     tensors = {name: values.clone() for name, values in data.tensors.items()}
-    return place_splits(tensors, describe(data) | {"workers": workers}, CPU)
+    return place_splits(tensors, describe(data) | {"workers": workers}, device)
 
 
 @pytest.fixture(scope="module")

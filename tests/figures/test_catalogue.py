@@ -74,6 +74,7 @@ DRAWN = {
         "mnist": (*PLAIN, *MAXSUP, *DETECTION),
     },
     "paper_cifar10": {"cifar10": PLAIN},
+    "paper_cifar10_short": {"cifar10": FEW_SEEDS},
     "paper_cifar100": {"cifar100": PLAIN},
     "paper_stl10": {"stl10": PLAIN},
     "paper_tinyimagenet": {"tinyimagenet": PLAIN},

@@ -439,7 +439,7 @@ def test_calls_from_compiled_code():
         torch.compile(neural_collapse, backend="eager")(features, labels + 1, weight, bias)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_cuda_agrees_with_the_cpu():
     data = draw(classes=10, dim=64, per_class=50)
     expected = neural_collapse(*data)

@@ -293,10 +293,8 @@ def test_no_conversion_lowers_the_precision(convert):
     assert nearest.compute().item() == neural_collapse(features, labels, weight, bias)["nc4"]
 
 
-@pytest.mark.parametrize("device", ["meta", "cuda"])
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_moves_with_its_device(device):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     features, labels, weight, bias = draw()
     metric = feed(NeuralCollapse(CLASSES, DIM), features[:50], labels[:50], weight, 20).to(device)
     nearest = NearestClassMean(class_means(features, labels, CLASSES), weight, bias).to(device)

@@ -141,7 +141,7 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch, capsys):
         pass
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_a_gpu_is_taken_by_default(monkeypatch):
     monkeypatch.delenv("NCLENS_DEVICES")
     with device_slot("auto", "job") as device:

@@ -165,7 +165,7 @@ def test_other_errors_pass():
         raise RuntimeError("shapes do not match")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_an_operation_without_a_deterministic_implementation_is_named_on_cuda(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)

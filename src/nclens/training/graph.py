@@ -28,7 +28,8 @@ def record_cuda_graph(step: Step, generators: Sequence[torch.Generator]) -> Step
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    # By default a recording forbids calls of other threads too, of which one puts a stream's images into pinned memory.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         step()
     return graph.replay
 
