@@ -26,6 +26,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nclens.workflow.streams import THREADS
+
 #: Names the folder of the servers' sockets.
 VARIABLE = "NCLENS_FORKSERVER"
 #: Servers, and the stages whose jobs they start. Training is long, and Snakemake measures its process.
@@ -50,9 +52,8 @@ SERVERS = {
 MODULE = "nclens.workflow.stages.{stage}"
 #: A function of that module, called then: it imports what the stage imports while it runs.
 WARM_UP = "warm_up"
-#: What Snakemake sets for a job of one thread, and libraries read when they are loaded.
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")}
-ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
+#: The environment of a job of one thread.
+ONE_THREAD = dict.fromkeys(THREADS, "1")
 REFUSED = "refused"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
