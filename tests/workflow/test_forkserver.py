@@ -281,3 +281,16 @@ def test_servers_start_light_are_private_and_end_with_the_workflow(monkeypatch):
     assert not folder.exists()
     forkserver.start(here=False)  # a job on a cluster
     assert forkserver.VARIABLE not in os.environ
+
+
+def test_servers_of_a_killed_workflow_end_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    workflow = os.fork()
+    if workflow == 0:
+        forkserver.start(here=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(workflow, 0)[1]) == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while any(tmp_path.iterdir()):
+        assert time.monotonic() < deadline, [*tmp_path.rglob("*")]
+        time.sleep(0.05)

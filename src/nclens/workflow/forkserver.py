@@ -224,9 +224,14 @@ class _Server:
         return None
 
     def _end(self) -> None:
+        """Take no more jobs, and remove the socket, and the folder behind the last one: a killed workflow cannot."""
         self._selector.unregister(0)
         self._selector.unregister(self._listening)
+        path = Path(self._listening.getsockname())
         self._listening.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
 
     def _accept(self) -> _Request | None:
         client, _ = self._listening.accept()
