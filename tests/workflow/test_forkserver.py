@@ -237,6 +237,13 @@ def test_another_installation_runs_its_jobs_alone(tmp_path, monkeypatch, server)
     assert not server.count.exists()
 
 
+def test_a_link_to_the_environment_is_the_same_installation(tmp_path, monkeypatch):
+    known = forkserver._installation()
+    (tmp_path / "linked").symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "linked"))
+    assert forkserver._installation() == known
+
+
 def test_a_job_of_several_threads_runs_alone_and_one_that_takes_no_core_has_one(tmp_path, monkeypatch, server):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 99

@@ -63,8 +63,8 @@ PATIENCE = 10
 
 
 def _installation() -> list[str]:
-    """Return what the client and the server must share: the Python environment and the package."""
-    return [sys.prefix, str(Path(__file__).parents[1])]
+    """Return what the client and the server must share: the Python environment, under any name, and the package."""
+    return [os.path.realpath(sys.prefix), str(Path(__file__).parents[1])]
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------------
