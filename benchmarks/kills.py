@@ -54,8 +54,11 @@ NO_RESULT = ("logs", "benchmarks", ".locks")
 NO_RESULTS = ("mlflow.json", "report.html")
 
 
-def copy_to(folder, study=STUDY):
-    """Make a copy of the project with the study's images; checkpoints are taken in every moment."""
+def copy_to(folder, images=None, study=STUDY):
+    """Make a copy of the project; checkpoints are taken in every moment.
+
+    The images are written, or those of a folder with their times, which manifests have a digest of.
+    """
     folder.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part
@@ -63,6 +66,9 @@ def copy_to(folder, study=STUDY):
         shutil.copytree(source, folder / part, ignore=ignore) if source.is_dir() else shutil.copy2(source, folder)
     file = folder / "studies" / f"{study}.yaml"
     file.write_text(file.read_text(encoding="utf-8") + "\ncheckpoint_minutes: 0.001\n", encoding="utf-8")
+    if images is not None:
+        shutil.copytree(images, folder / "data")
+        return
     variables = os.environ | {"PYTHONPATH": str(folder / "src")}
     subprocess.run([sys.executable, "studies/streamed_smoke.py"], cwd=folder, env=variables, check=True)
 
@@ -297,8 +303,7 @@ def main():
     while len(kills) < chosen.kills:
         chance, place = random.Random(chosen.seed + copies), folder / f"killed{chosen.seed + copies}"
         shutil.rmtree(place, ignore_errors=True)
-        copy_to(place)
-
+        copy_to(place, undisturbed / "data")
         wanted = chosen.kills - len(kills)
         new, faults = kill_and_resume(place, chance, wanted, lasting, chosen.cores, chosen.retries)
         found = results(place)
