@@ -44,7 +44,7 @@ rule prepare:
     localrule: True
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: lambda wildcards: 1 + PLAN.workers(wildcards.dataset)
     params:
         spec=lambda wildcards: encode(specs.prepare(STUDY, wildcards.dataset)),
         code=lambda wildcards: PLAN.data_code(wildcards.dataset),

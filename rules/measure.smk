@@ -61,7 +61,7 @@ rule probe:
     priority: 30
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: of_run(PLAN.cores, "probe")
     resources:
         gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
         mem_mb=megabytes(PLAN.probing),

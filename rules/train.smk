@@ -25,8 +25,7 @@ rule train:
     retries: 2
     conda:
         ENVIRONMENT
-    # A core for each device.
-    threads: of_run(PLAN.devices)
+    threads: of_run(PLAN.cores, "train")
     resources:
         gpu=of_run(PLAN.training_slots, workflow.local_exec),
         mem_mb=megabytes(PLAN.training),
@@ -72,7 +71,7 @@ rule ingest:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: of_run(PLAN.cores, "ingest")
     resources:
         gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
         mem_mb=megabytes(PLAN.measuring),
@@ -119,7 +118,7 @@ rule extract:
         "measure"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: of_run(PLAN.cores, "extract")
     resources:
         gpu=of_run(PLAN.gpu_slots, workflow.local_exec),
         disk_mb=of_run(PLAN.features_mb),

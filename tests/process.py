@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: The module that a command runs.
-MODULES = {"nclens": "nclens.cli", "snakemake": "snakemake"}
+MODULES = {"nclens": "nclens", "snakemake": "snakemake"}
 
 
 @cache

@@ -6,6 +6,7 @@
 import sys
 
 from nclens.workflow import forkserver
+from nclens.workflow.streams import share_cores
 from nclens.workflow.worker import work
 
 
@@ -19,8 +20,12 @@ def main() -> None:
         if arguments is None:
             return
         sys.argv[:] = ["nclens", *arguments]
-    elif (code := forkserver.hand_over(sys.argv[1:])) is not None:
-        sys.exit(code)
+    else:
+        arguments = sys.argv[1:]
+        share_cores(arguments)
+        if (code := forkserver.hand_over(arguments)) is not None:
+            sys.exit(code)
+        sys.argv[1:] = arguments
     from nclens.cli import main as run
 
     run()

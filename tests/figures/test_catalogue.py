@@ -91,7 +91,7 @@ DRAWN = {
     "smoke": {"smoke": FEW_SEEDS},
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*SWEEP, "class_spread", "smoothing_parts", "ufm_conditioning")},
-    "streamed_smoke": {"folder": FEW_SEEDS, "shards": (*EVERY, *MODEL)},
+    "streamed_smoke": {"folder": FEW_SEEDS, "shards": ("collapse_curves",)},
     "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {
         "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),

@@ -237,6 +237,13 @@ def test_another_installation_runs_its_jobs_alone(tmp_path, monkeypatch, server)
     assert not server.count.exists()
 
 
+def test_a_link_to_the_environment_is_the_same_installation(tmp_path, monkeypatch):
+    known = forkserver._installation()
+    (tmp_path / "linked").symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "linked"))
+    assert forkserver._installation() == known
+
+
 def test_a_job_of_several_threads_runs_alone_and_one_that_takes_no_core_has_one(tmp_path, monkeypatch, server):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert Client(tmp_path, "sleep", tmp_path / "job", 0).wait() == 99
@@ -281,3 +288,16 @@ def test_servers_start_light_are_private_and_end_with_the_workflow(monkeypatch):
     assert not folder.exists()
     forkserver.start(here=False)  # a job on a cluster
     assert forkserver.VARIABLE not in os.environ
+
+
+def test_servers_of_a_killed_workflow_end_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    workflow = os.fork()
+    if workflow == 0:
+        forkserver.start(here=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(workflow, 0)[1]) == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while any(tmp_path.iterdir()):
+        assert time.monotonic() < deadline, [*tmp_path.rglob("*")]
+        time.sleep(0.05)

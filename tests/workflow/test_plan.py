@@ -187,6 +187,22 @@ def test_a_training_on_several_devices_takes_a_slot_and_a_core_for_each(raw, mon
         made.check_machine(cores=2, slots=1)
 
 
+def test_a_job_that_reads_a_stream_takes_a_core_for_each_of_its_workers(raw):
+    stream = {"source": "imagefolder", "path": "pets", "storage": "stream", "image_size": 16, "workers": 3}
+    raw["datasets"] |= {"pets": stream, "many": stream | {"workers": 6}, "kept": {**stream, "workers": 0}}
+    raw["probes"] = {"far": {"kind": "transfer", "dataset": "many"}}
+    raw["experiments"]["smoke"] |= {"dataset": "pets", "probes": ["far"]}
+    raw["experiments"]["smoke"]["training"] |= {"device": "cuda", "devices": 4}
+    raw["experiments"]["kept"] = raw["experiments"]["other"] | {"dataset": "kept", "probes": ["far"]}
+    made = plan(raw)
+    run, other, kept = (next(made.study.runs(name)) for name in ("smoke", "other", "kept"))
+    steps = ("train", "ingest", "extract", "probe")
+    assert [made.cores(run, step) for step in steps] == [16, 4, 4, 7]
+    assert [made.cores(kept, step) for step in steps] == [1, 1, 1, 7]
+    assert [made.cores(other, step) for step in steps] == [1, 1, 1, 1]
+    assert [made.workers(name) for name in ("pets", "many", "kept", "mnist5k")] == [3, 6, 0, 0]
+
+
 def test_tasks_of_a_job_are_started_by_its_resources(raw):
     made = plan(raw)
     assert made.launcher({"gpu": 8, "nodes": 1}, 8) == ""

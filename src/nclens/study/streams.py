@@ -69,7 +69,8 @@ class Streamed(Closed):
     """Compute the SHA-256 of every file in `prepare`, and compare it each time that a file is read; by default names
     and sizes are compared."""
     workers: Annotated[Integer, Field(ge=0, le=1024)] = 4
-    """Processes that read and decode for each job, at most one a core; 0 for none. The results do not depend on it."""
+    """Processes that read and decode for each device of a job, which requests a core for each; with fewer cores there
+    are fewer, 0 for none. The results do not depend on it."""
 
     def check_sizes(self, image_size: int | None) -> None:
         """Refuse a stream without a size, or a scaled image that is smaller than its centre."""

@@ -26,6 +26,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nclens.workflow.streams import THREADS
+
 #: Names the folder of the servers' sockets.
 VARIABLE = "NCLENS_FORKSERVER"
 #: Servers, and the stages whose jobs they start. Training is long, and Snakemake measures its process.
@@ -50,9 +52,8 @@ SERVERS = {
 MODULE = "nclens.workflow.stages.{stage}"
 #: A function of that module, called then: it imports what the stage imports while it runs.
 WARM_UP = "warm_up"
-#: What Snakemake sets for a job of one thread, and libraries read when they are loaded.
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")}
-ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
+#: The environment of a job of one thread.
+ONE_THREAD = dict.fromkeys(THREADS, "1")
 REFUSED = "refused"
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
@@ -62,8 +63,8 @@ PATIENCE = 10
 
 
 def _installation() -> list[str]:
-    """Return what the client and the server must share: the Python environment and the package."""
-    return [sys.prefix, str(Path(__file__).parents[1])]
+    """Return what the client and the server must share: the Python environment, under any name, and the package."""
+    return [os.path.realpath(sys.prefix), str(Path(__file__).parents[1])]
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------------
@@ -223,9 +224,14 @@ class _Server:
         return None
 
     def _end(self) -> None:
+        """Take no more jobs, and remove the socket, and the folder behind the last one: a killed workflow cannot."""
         self._selector.unregister(0)
         self._selector.unregister(self._listening)
+        path = Path(self._listening.getsockname())
         self._listening.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
 
     def _accept(self) -> _Request | None:
         client, _ = self._listening.accept()

@@ -381,6 +381,19 @@ class Plan:
         """Return on how many devices a run is trained."""
         return self.experiment(run).devices
 
+    def workers(self, *datasets: str) -> int:
+        """Return how many processes decode images for a job that reads data sets; 0 where none is a stream."""
+        entries = (self.study.datasets[name] for name in datasets)
+        return max((entry.workers for entry in entries if is_streamed(entry)), default=0)
+
+    def cores(self, run: Run, step: str) -> int:
+        """Return the cores that a step of a run keeps busy: one for each device, and one for each of its workers.
+
+        Jobs that get fewer start fewer workers (`nclens.workflow.streams.share_cores`).
+        """
+        read = [run.dataset, *(self.study.transfer_datasets(run.experiment) if step == "probe" else ())]
+        return (self.devices(run) if step == "train" else 1) * (1 + self.workers(*read))
+
     def training_slots(self, run: Run, here: bool) -> int:
         """Return how many slots of GPUs a training takes, one of each of its devices; else as `gpu_slots`."""
         return self.devices(run) * self.gpu_slots(run, here)
