@@ -43,8 +43,9 @@ def stream(options):
 
     from nclens.data.tensors import Split
     from nclens.models import Network
+    from nclens.training.runtime import configure
 
-    torch.set_num_threads(options.threads)
+    configure(options.threads)  # as the stage does
     torch.manual_seed(0)
     means = torch.linalg.qr(torch.randn(max(options.dim, options.classes), options.dim))[0][: options.classes]
     means = means * options.dim**0.5
