@@ -344,7 +344,7 @@ def negative_log_likelihood(logits: Array, labels: Array, *, ignore_index: int |
         ValueError: as :func:`check_logits`.
     """
     logits, labels = check_logits(logits, labels, ignore_index)
-    (own,) = by_rows(lambda z, y: (per_sample(z.double(), y)["nll"],), logits, labels)
+    (own,) = _by_rows(lambda z, y: (per_sample(z.double(), y)["nll"],), logits, labels)
     return _mean_of_nll(own)
 
 
@@ -400,11 +400,11 @@ def see(logits: Tensor, labels: Tensor, temperature: float | None = None) -> See
         total.add_(p.square_().sum())
         return confidence, correct, p.sum(dim=1), *samples.values(), right.double()
 
-    confidence, correct, brier, *values, right = by_rows(part, logits, labels)
+    confidence, correct, brier, *values, right = _by_rows(part, logits, labels)
     return Seen(confidence, correct, brier, total, dict(zip(SAMPLED, values, strict=True)), right == 1, classwise)
 
 
-def by_rows(function: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> Tensor:
+def _by_rows(function: Callable[..., tuple[Tensor, ...]], *values: Tensor) -> Tensor:
     """Return what a function makes of the rows (N, ...) of tensors, (m, N): m numbers of each, float64.
 
     It is given a few rows at a time: on a CPU they stay in a processor's cache, which takes a third of the time.
@@ -606,7 +606,7 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
         return z, z.masked_fill(z == -math.inf, 0)
 
     whole = [*moved(logits, own)] if logits.shape[1] < _MANY_CLASSES else None  # which saves making them each time
-    if not bool(by_rows(lambda z, own: (moved(z, own)[1].any(1).double(),), logits, own).any()):
+    if not bool(_by_rows(lambda z, own: (moved(z, own)[1].any(1).double(),), logits, own).any()):
         return 1.0
 
     def slope(log_temperature: float) -> float:
@@ -616,7 +616,7 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
             z, finite = (z, other) if whole else moved(z, other)
             return ((torch.softmax(z / temperature, dim=1) * finite).sum(dim=1),)
 
-        return float(by_rows(part, *(whole or (logits, own)))[0].mean())
+        return float(_by_rows(part, *(whole or (logits, own)))[0].mean())
 
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     if slope(low) <= 0:
@@ -683,6 +683,6 @@ def temperature_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict
     metrics |= {f"{name}_unscaled": value for name, value in _scores(see(rest, rest_labels))[0].items()}
     metrics["temperature_authors"] = authors_temperature(logits, labels)
     best = metrics["temperature_authors"]
-    confidence, correct = by_rows(lambda z, y: _top(torch.softmax(z.double() / best, dim=1), y), logits, labels)
+    confidence, correct = _by_rows(lambda z, y: _top(torch.softmax(z.double() / best, dim=1), y), logits, labels)
     metrics["ece_authors"] = expected_error(_equal_width(confidence, correct, BINS))
     return metrics

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nclens._inputs import check_labels, check_masked, check_squares
 from nclens.metrics.alignment import ORIGINS, SUMS, chunk_sums, mean_of_means, unit_rows
-from nclens.metrics.calibration import BINS, by_rows, see
+from nclens.metrics.calibration import BINS, see
 from nclens.metrics.collapse import (
     Chosen,
     check_float64,
@@ -44,8 +44,8 @@ CLEAN, ONEHOT = "clean.", "onehot."
 
 # Classes up to which the distances between the rows of W are kept, and else numbers of those that are made at a time.
 _KEPT_DISTANCES, _DISTANCES = 2048, 2**21
-# Numbers of some rows of features, which a processor's cache holds.
-_CACHED = 2**16
+# Numbers of some rows, which a processor's cache holds with what is made of them.
+_CACHED = 2**15
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -106,7 +106,8 @@ class SufficientStatistics:
         zeros = self._weight.new_zeros
         self._directions, self._direction_squares = zeros((classes, dim)), zeros(classes)
         self._span_squares, self._classwise = zeros(classes), zeros((classes, 3, BINS))
-        self._templates, self._centre = unit_rows(self._weight), None
+        self._templates = unit_rows(self._weight)
+        self._centre: Tensor | None = None
         self._alignment = zeros((len(ORIGINS), SUMS))
         self._samples: dict[str, Tensor] = {}
         self._eps, self._done = 0.0, 0
@@ -125,7 +126,7 @@ class SufficientStatistics:
         if self._by_clean is not None:
             self._by_clean.add(x, rows)
         self._eps = max(self._eps, torch.finfo(features.dtype).eps)
-        for h, own in self._in_cache(features, y):
+        for h, own in _in_cache(features, y):
             self._directions.index_add_(0, own, unit_rows(h).nan_to_num_(0.0))
         margin, self._predicted[rows] = self._margins(x, y)
         seen = see(logits, y)
@@ -161,7 +162,7 @@ class SufficientStatistics:
             names[:] = found
             return tuple(found.values())
 
-        values = by_rows(part, logits, y)
+        values = _by_rows(part, logits, y)
         return dict(zip(names, values, strict=True))
 
     def begin_again(self, reference_means: Tensor | None = None) -> Tensor:
@@ -194,7 +195,7 @@ class SufficientStatistics:
         self._span_squares.index_add_(0, y, _row_squares(residual @ self._span))
         if self._by_clean is not None:
             self._by_clean.add_again(x, rows, right, settled)
-        for h, own, predicted in self._in_cache(features, y, logits.argmax(1)):
+        for h, own, predicted in _in_cache(features, y, logits.argmax(1)):
             for place, origin in enumerate((None, self._centre)):
                 self._alignment[place] += chunk_sums(h, own, predicted, self._templates, origin)
             units = unit_rows(h).nan_to_num_(0.0)
@@ -254,11 +255,6 @@ class SufficientStatistics:
         if self._done > len(self._labels):
             raise ValueError(f"features: more samples than the {len(self._labels)} labels")
         return slice(start, self._done), x
-
-    def _in_cache(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield a few rows of all tensors at a time."""
-        size = max(1, _CACHED // self._weight.shape[1])
-        return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
     def _check_all(self, which: str) -> None:
         if self._done != len(self._labels):
@@ -364,7 +360,7 @@ class Margins:
             else:
                 present_classes, places = y.unique(return_inverse=True)
                 distances = self._distances(present_classes)
-            parts.append(by_rows(partial(_boundaries, distances), scores, y, places))
+            parts.append(_by_rows(partial(_boundaries, distances), scores, y, places))
         boundary, largest, lead = torch.cat(parts, dim=1)
         predicted = largest.long()
         # By how much float64 may round a score, of the weight or of the centred weight.
@@ -386,6 +382,17 @@ def _boundaries(distances: Tensor, z: Tensor, labels: Tensor, places: Tensor) ->
     best, largest = z.max(dim=1, keepdim=True)
     second = z.scatter(1, largest, -math.inf).amax(dim=1)
     return to_boundary, largest[:, 0].double(), best[:, 0] - second
+
+
+def _in_cache(rows: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield a few rows of all tensors at a time."""
+    size = max(1, _CACHED // rows.shape[1])
+    return zip(*(tensor.split(size) for tensor in (rows, *others)), strict=True)
+
+
+def _by_rows(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Tensor:
+    """Return (m, n), what a function of a few rows makes of each: m float64 numbers."""
+    return torch.cat([torch.stack(function(*part)) for part in _in_cache(*tensors)], dim=1)
 
 
 def _row_squares(rows: Tensor) -> Tensor:
