@@ -150,8 +150,7 @@ def squared_distances(
     Of rows with themselves (`own`) only what is above the diagonal counts. `products` are a'b, where they are known.
     """
     sums = squares[:, None] + other_squares
-    known = products is not None
-    distances = torch.sub(sums, products, alpha=2) if known else torch.addmm(sums, rows, others.T, alpha=-2)
+    distances = torch.addmm(sums, rows, others.T, alpha=-2) if products is None else sums - 2 * products
     close = distances < sums.mul_(_CLOSE)
     close = (close.triu_(1) if own else close).nonzero()
     if len(close) > distances.numel() / 32:
