@@ -3,16 +3,16 @@
     python benchmarks/no_features.py [--train 1281167] [--test 50000] [--dim 2048] [--classes 1000] [--threads 1]
 
 The stream has images of no content: the backbone draws the features of a batch, a class mean and noise, by a seed of
-its first sample, and no more than a batch is in memory. The means are orthogonal, as after collapse; of others
-`measure` takes minutes more for one-vs-rest distances, whether features were kept or not. Each part is a process;
-memory is its peak resident size, in 10^9 bytes, with what Python and PyTorch take. Seconds are processor time.
+its first sample, and no more than a batch is in memory. The means are orthogonal, as after collapse. Each part is a
+process; memory is its peak resident size, in 10^9 bytes, with what Python and PyTorch take. Seconds are processor time.
 
 | part | what it is |
 |---|---|
 | `extract` | statistics of both splits as `keep_features: none` writes them, and the file |
 | `passes` | of `extract`: the stream alone, two passes a split |
 | `products` | the float64 products that the statistics are made of: H'H (d x d), and H times W', the class means, the \
-directions of S_B and the span of W's differences; of some batches, scaled to all samples |
+directions of S_B and the span of W's differences; of some batches, scaled to all samples. The statistics take half of \
+H'H, which is symmetric, and the class means in float32 with a check in float64 |
 | `measure` | the stage `measure` on that file: every metric of a classifier |
 """
 
@@ -43,8 +43,9 @@ def stream(options):
 
     from nclens.data.tensors import Split
     from nclens.models import Network
+    from nclens.training.runtime import configure
 
-    torch.set_num_threads(options.threads)
+    configure(options.threads)  # as the stage does
     torch.manual_seed(0)
     means = torch.linalg.qr(torch.randn(max(options.dim, options.classes), options.dim))[0][: options.classes]
     means = means * options.dim**0.5

@@ -667,7 +667,7 @@ def test_each_metric_alone_is_as_among_all(least):
 
 def test_what_nobody_asked_for_is_not_computed(monkeypatch):
     features, labels, weight, bias = draw()
-    for name in ("whitening", "count_disagreements", "cdnv", "distance_to_etf", "_chunks"):
+    for name in ("whitening", "count_disagreements", "pair_measures", "distance_to_etf", "_chunks"):
         monkeypatch.setattr(collapse, name, None)
     monkeypatch.setattr(collapse, "_counts_and_means", lambda *_: (labels.bincount().double(), weight))
     assert list(neural_collapse(features, labels, weight, bias, metrics=("equinorm_means",))) == ["equinorm_means"]

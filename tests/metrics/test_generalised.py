@@ -157,6 +157,24 @@ def test_coinciding_and_zero_rows():
     assert not math.isnan(zero["one_vs_rest_means"])
 
 
+@pytest.mark.parametrize(("classes", "dim"), [(40, 60), (60, 12), (30, 29), (50, 2)])
+@pytest.mark.parametrize("spread", [1.0, 0.05])
+def test_bounds_from_both_sides_leave_few_rows_to_solve_for_and_the_same_distance(monkeypatch, classes, dim, spread):
+    draws = torch.Generator().manual_seed(classes)
+    rows = torch.eye(classes, dim, dtype=torch.float64) - 1 / classes
+    rows = rows + spread * torch.randn(classes, dim, generator=draws, dtype=torch.float64)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    expected = min(generalised._hull_distance(rows.numpy(), k) for k in range(classes))
+    solved = []
+    solve = generalised._hull_distance
+    monkeypatch.setattr(generalised, "_hull_distance", lambda *given: solved.append(given[1]) or solve(*given))
+    monkeypatch.setattr(generalised, "_MANY", 1)
+    monkeypatch.setattr(generalised, "_ROWS", 16)
+    assert one_vs_rest_distance(rows) == pytest.approx(expected, rel=1e-12, abs=1e-7)
+    assert len(set(solved)) == len(solved)
+    assert len(solved) <= classes // 5 or expected < 1e-6
+
+
 def test_a_solver_that_fails_is_nan_with_a_warning(monkeypatch):
     def failing(*_, **__):
         raise RuntimeError("Maximum number of iterations reached.")

@@ -16,6 +16,7 @@ from nclens.metrics import (
     ranks,
     regressor,
     representation,
+    sufficient,
 )
 from nclens.metrics.catalogue import MEASUREMENTS
 from nclens.metrics.sufficient import SufficientStatistics
@@ -159,3 +160,35 @@ def test_incomplete_passes_and_values_that_are_not_finite_are_refused():
             SufficientStatistics(labels[:2], weight, bias).add(features * wrong, features)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\), got 2"):
         SufficientStatistics(torch.tensor([0, 2]), weight, bias)
+
+
+def test_distances_between_the_rows_of_the_weight_that_are_not_kept_change_nothing(monkeypatch):
+    expected = made()["statistics"]
+    monkeypatch.setattr(sufficient, "_KEPT_DISTANCES", 0)
+    monkeypatch.setattr(sufficient, "_DISTANCES", 7 * 30)
+    found = made()["statistics"]
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=0)
+
+
+def test_of_equal_scores_the_lowest_class_is_predicted_and_rows_that_are_equal_bound_nothing():
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64) + 1e6 / 3
+    features = torch.tensor([[1.0, 1.0], [0.0, 2.0], [2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 3])
+    bias = torch.zeros(4, dtype=torch.float64)
+    margin, predicted = sufficient.Margins(weight, bias)(features, labels)
+    assert predicted.tolist() == [0, 1, 0, 0]
+    for row in range(3):
+        own = representation.margin(features[row : row + 1], labels[row : row + 1], weight, bias)
+        assert float(margin[row]) == pytest.approx(own, rel=1e-9)
+    assert math.isnan(margin[3])
+
+
+def test_the_scatter_is_symmetric_and_that_of_the_features_in_several_tiles(monkeypatch):
+    monkeypatch.setattr(sufficient, "ONE_TILE", 8)
+    given = made()
+    residual = given["features"].double() - given["statistics"]["means"][given["labels"]]
+    scatter = given["statistics"]["scatter"]
+    assert torch.equal(scatter, scatter.T)
+    torch.testing.assert_close(scatter, residual.T @ residual, rtol=1e-12, atol=1e-12)

@@ -33,7 +33,7 @@ from nclens._inputs import (
     unscaled,
 )
 from nclens.metrics.largest import find_largest
-from nclens.metrics.pairs import ONE_TILE, cdnv, distance_to_etf, equiangularity
+from nclens.metrics.pairs import ONE_TILE, distance_to_etf, pair_measures
 from nclens.metrics.samples import without_ignored
 
 KEYS = (
@@ -543,20 +543,35 @@ def collapse_table(
     def nc3() -> Tensor:
         return (_normalised(unit_w) - _normalised(unit_m)).norm()
 
+    of_means = {"nc2_means": "etf", "equiangular_means": "equiangularity"}
+    of_classifier = {"nc2_classifier": "etf", "equiangular_classifier": "equiangularity"}
+
+    @cache
+    def means_pairs() -> dict[str, Tensor]:
+        # One pass for all where no scale was taken out, as of all ordinary values.
+        wanted = [name for key, name in of_means.items() if key in keys]
+        if unit_m is not m:
+            return pair_measures(unit_m, wanted) | {"cdnv": pair_measures(m, ("cdnv",), squares / counts)["cdnv"]}
+        return pair_measures(m, [*wanted, *(("cdnv",) if "cdnv" in keys else ())], squares / counts)
+
+    @cache
+    def classifier_pairs() -> dict[str, Tensor]:
+        return pair_measures(unit_w, [name for key, name in of_classifier.items() if key in keys])
+
     values: dict[str, Callable[[], Tensor]] = {
         "nc1": lambda: nc1,
         "nc1_sum": lambda: classes * nc1,
         "nc1_quotient": lambda: torch.where((between > 0) | within.isnan(), within / between, torch.inf),
-        "cdnv": lambda: cdnv(m, squares / counts),
+        "cdnv": lambda: means_pairs()["cdnv"],
         "nc2": lambda: distance_to_etf(unit_w, unit_m),
-        "nc2_means": lambda: distance_to_etf(unit_m, unit_m),
-        "nc2_classifier": lambda: distance_to_etf(unit_w, unit_w),
+        "nc2_means": lambda: means_pairs()["etf"],
+        "nc2_classifier": lambda: classifier_pairs()["etf"],
         "nc3": nc3,
         "nc3_squared": lambda: nc3().square(),
         "equinorm_means": lambda: mean_norms.std(correction=0) / mean_norms.mean(),
         "equinorm_classifier": lambda: weight_norms.std(correction=0) / weight_norms.mean(),
-        "equiangular_means": lambda: equiangularity(unit_m),
-        "equiangular_classifier": lambda: equiangularity(unit_w),
+        "equiangular_means": lambda: means_pairs()["equiangularity"],
+        "equiangular_classifier": lambda: classifier_pairs()["equiangularity"],
         "feature_norm": lambda: unscaled(mean_norms.mean(), m_exponent),
         "classifier_norm": lambda: unscaled(weight_norms.mean(), w_exponent),
         "rank_means": lambda: nc1.new_tensor(math.nan if white is None else float(white.shape[1])),

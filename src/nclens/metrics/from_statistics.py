@@ -38,9 +38,12 @@ from nclens.metrics.ranks import KEYS as RANK_KEYS
 from nclens.metrics.ranks import ranks_table
 from nclens.metrics.regression_streaming import RegressionCollapse
 from nclens.metrics.representation import by_correctness, mean_gap, template_span, warn_no_span
-from nclens.metrics.sufficient import CLEAN, ONEHOT, ROWS
+from nclens.metrics.sufficient import CLEAN, ONEHOT
 
 Statistics = Mapping[str, Tensor]
+
+# Samples of a batch that wastes no time on matrices that are merged once a batch.
+_MERGED = 4096
 
 
 def neural_collapse(
@@ -215,7 +218,7 @@ def _nc1_of_collapsed(on: Tensor, by: Tensor, classes: int) -> float:
         return math.nan
     metric = NeuralCollapse(classes, classes, min_samples=2, metrics=("nc1",))
     identity = torch.eye(classes, dtype=torch.float64)
-    for rows, y in zip(on.cpu().split(ROWS), by.cpu().split(ROWS), strict=True):
+    for rows, y in zip(on.cpu().split(_MERGED), by.cpu().split(_MERGED), strict=True):
         metric.update(identity[rows], y, identity)
     return float(metric.compute()["nc1"])
 

@@ -3,7 +3,7 @@
 Tables of at most `ONE_TILE` classes are one tile. The rows given are float64, (K, d).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +17,47 @@ _CLOSE = 1e-2
 _DIFFERENCES = 2**18
 
 
+def pair_measures(rows: Tensor, wanted: Collection[str], variances: Tensor | None = None) -> dict[str, Tensor]:
+    """Return `etf`, `equiangularity` and `cdnv` of one matrix, those wanted, from one pass over the tiles of A A'.
+
+    They are `distance_to_etf(rows, rows)`, `equiangularity(rows)` and `cdnv(rows, variances)`.
+
+    Args:
+        rows: (K, d), A; for `cdnv` the class means about their mean.
+        wanted: some of the three names.
+        variances: (K,), v_k of `cdnv`.
+    """
+    classes = len(rows)
+    if classes <= ONE_TILE:
+        whole: dict[str, Callable[[], Tensor]] = {
+            "etf": lambda: distance_to_etf(rows, rows),
+            "equiangularity": lambda: equiangularity(rows),
+            "cdnv": lambda: cdnv(rows, rows.new_zeros(classes) if variances is None else variances),
+        }
+        return {name: whole[name]() for name in wanted}
+    sums = {name: rows.new_zeros(()) for name in wanted}
+    inverse, squares = 1 / rows.norm(dim=1), rows.square().sum(1)
+    along = _along(rows, rows)
+    for k, m in _tiles(classes, symmetric=True):
+        tile = rows[k] @ rows[m].T
+        if "equiangularity" in sums:
+            cosines = (tile * inverse[k, None]).mul_(inverse[m])
+            sums["equiangularity"] += _deviation(cosines, classes, own=k == m)
+        if "cdnv" in sums:
+            assert variances is not None
+            distances = squared_distances(rows[k], rows[m], squares[k], squares[m], own=k == m, products=tile)
+            sums["cdnv"] += _ratios(distances, variances[k], variances[m], own=k == m)
+        if "etf" in sums:
+            sums["etf"] += _rest(tile, along, classes, own=k == m) * (1 if k == m else 2)
+    pairs = classes * (classes - 1)
+    ends = {
+        "etf": lambda total: _from_rest(along, total),
+        "equiangularity": lambda total: total / (pairs / 2),
+        "cdnv": lambda total: total / pairs,
+    }
+    return {name: ends[name](total) for name, total in sums.items()}
+
+
 def distance_to_etf(rows: Tensor, others: Tensor) -> Tensor:
     """|nrm(A B') - E|_F of rows A and others B, which may be A itself; nrm and E as in `neural_collapse`.
 
@@ -28,15 +69,30 @@ def distance_to_etf(rows: Tensor, others: Tensor) -> Tensor:
         gram = rows @ others.T
         etf = torch.eye(classes, dtype=gram.dtype, device=gram.device) - 1 / classes
         return (gram / gram.norm() - etf / (classes - 1) ** 0.5).norm()
+    if others is rows:
+        return pair_measures(rows, ("etf",))["etf"]
+    along, rest = _along(rows, others), rows.new_zeros(())
+    for k, m in _tiles(classes, symmetric=False):
+        rest += _rest(rows[k] @ others[m].T, along, classes, own=k == m)
+    return _from_rest(along, rest)
+
+
+def _along(rows: Tensor, others: Tensor) -> Tensor:
+    """<A B', E>."""
+    classes = len(rows)
+    return ((rows * others).sum() - rows.sum(0) @ others.sum(0) / classes) / (classes - 1) ** 0.5
+
+
+def _rest(tile: Tensor, along: Tensor, classes: int, own: bool) -> Tensor:
+    """|R|_F^2 of a tile of A B', which is overwritten; `own` where it is on the diagonal."""
     root = (classes - 1) ** 0.5
-    along = ((rows * others).sum() - rows.sum(0) @ others.sum(0) / classes) / root
-    rest = rows.new_zeros(())
-    symmetric = others is rows
-    for k, m in _tiles(classes, symmetric):
-        tile = rows[k] @ others[m].T + along / (classes * root)
-        if k == m:
-            tile.diagonal().sub_(along / root)
-        rest += tile.square_().sum() * (2 if symmetric and k != m else 1)
+    tile += along / (classes * root)
+    if own:
+        tile.diagonal().sub_(along / root)
+    return tile.flatten().dot(tile.flatten())
+
+
+def _from_rest(along: Tensor, rest: Tensor) -> Tensor:
     norm = (along.square() + rest).sqrt()
     gap = torch.where(along > 0, rest / (norm * (along + norm)), 1 - along / norm)
     return (gap.square() + rest / norm.square()).sqrt()
@@ -45,14 +101,16 @@ def distance_to_etf(rows: Tensor, others: Tensor) -> Tensor:
 def equiangularity(rows: Tensor) -> Tensor:
     """Mean over k != l of |cos_kl + 1/(K-1)|; nan where a row is zero."""
     classes = len(rows)
+    if classes > ONE_TILE:
+        return pair_measures(rows, ("equiangularity",))["equiangularity"]
     unit = rows / rows.norm(dim=1, keepdim=True)
-    if classes <= ONE_TILE:
-        return _off_diagonal((unit @ unit.T + 1 / (classes - 1)).abs()).mean()
-    total = rows.new_zeros(())
-    for k, m in _tiles(classes, symmetric=True):
-        tile = (unit[k] @ unit[m].T).add_(1 / (classes - 1)).abs_()
-        total += (tile.triu_(1) if k == m else tile).sum()
-    return total / (classes * (classes - 1) / 2)
+    return _off_diagonal((unit @ unit.T + 1 / (classes - 1)).abs()).mean()
+
+
+def _deviation(cosines: Tensor, classes: int, own: bool) -> Tensor:
+    """Sum of |cos_kl + 1/(K-1)| over a tile, which is overwritten: of one on the diagonal over k < l."""
+    tile = cosines.add_(1 / (classes - 1)).abs_()
+    return (tile.triu_(1) if own else tile).sum()
 
 
 def cdnv(centred: Tensor, variances: Tensor) -> Tensor:
@@ -68,23 +126,31 @@ def cdnv(centred: Tensor, variances: Tensor) -> Tensor:
         distances = _by_differences(centred, centred)
         ratios = (variances[:, None] + variances) / (2 * distances)
         return _off_diagonal(torch.where(distances > 0, ratios, torch.inf)).mean()
-    squares, total = centred.square().sum(1), centred.new_zeros(())
-    for k, m in _tiles(classes, symmetric=True):
-        distances = squared_distances(centred[k], centred[m], squares[k], squares[m], own=k == m)
-        ratios = (variances[k, None] + variances[m]).div_(distances)
-        if not bool(distances.amin() > 0):  # the diagonal, or rows that are equal
-            ratios = torch.where(distances > 0, ratios, torch.inf)
-        total += (ratios.triu_(1) if k == m else ratios).sum()
-    return total / (classes * (classes - 1))
+    return pair_measures(centred, ("cdnv",), variances)["cdnv"]
 
 
-def squared_distances(rows: Tensor, others: Tensor, squares: Tensor, other_squares: Tensor, own: bool) -> Tensor:
+def _ratios(distances: Tensor, variances: Tensor, others: Tensor, own: bool) -> Tensor:
+    """Sum of (v_k + v_l) / |a_k - a_l|^2 over a tile: of one on the diagonal over k < l."""
+    ratios = (variances[:, None] + others).div_(distances)
+    if not bool(distances.amin() > 0):  # the diagonal, or rows that are equal
+        ratios = torch.where(distances > 0, ratios, torch.inf)
+    return (ratios.triu_(1) if own else ratios).sum()
+
+
+def squared_distances(
+    rows: Tensor,
+    others: Tensor,
+    squares: Tensor,
+    other_squares: Tensor,
+    own: bool,
+    products: Tensor | None = None,
+) -> Tensor:
     """|a - b|^2 by the matrix product, but by differences of the pairs that are close beside their norms.
 
-    Of rows with themselves (`own`) only what is above the diagonal counts.
+    Of rows with themselves (`own`) only what is above the diagonal counts. `products` are a'b, where they are known.
     """
     sums = squares[:, None] + other_squares
-    distances = torch.addmm(sums, rows, others.T, alpha=-2)
+    distances = torch.addmm(sums, rows, others.T, alpha=-2) if products is None else sums - 2 * products
     close = distances < sums.mul_(_CLOSE)
     close = (close.triu_(1) if own else close).nonzero()
     if len(close) > distances.numel() / 32:
