@@ -202,6 +202,16 @@ def test_experiments_do_not_mix(inputs, tables):
     assert "cifar10 with resnet18" in page
 
 
+@pytest.mark.parametrize(("few", "judged_in"), [([0, 1], "main"), ([0, 1, 2], "parts"), ([0, 1, 3], "both")])
+def test_what_two_experiments_share_is_judged_in_the_one_with_more_seeds(inputs, few, judged_in):
+    parts = MAIN | {"name": "parts", "seeds": few}
+    table, _ = run(inputs, parts, MAIN | BOTH)
+    heads = table[table["level"] == "claim"]
+    shared = heads[heads["loss"] != "ls_0.1"]
+    assert set(shared["experiment"]) == ({"main", "parts"} if judged_in == "both" else {judged_in})
+    assert set(heads.loc[heads["loss"] == "ls_0.1", "experiment"]) == {"parts"}
+
+
 def write_dynamics(path):
     """Descents on the model of simulate_theory: label smoothing takes twice the iterations."""
     keys = {"classes": 10, "per_class": 10, "dim": 16, "lambda_w": 1e-3, "lambda_h": 0.05 / 100, "lambda_b": 1e-2}

@@ -1,6 +1,6 @@
 """Judge the papers' claims in every experiment: the metrics and the theory in, a table and a page of verdicts out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -85,9 +85,9 @@ def judge(
         for claim, experiment, loss, against in spec.comparisons:
             if experiment == name:
                 claims.setdefault((loss, against), []).append(own[claim])
-        compared = False
         for loss in item.losses:
             claims[loss, ""] = [claim for claim in CLAIMS.values() if not claim.paired]
+        compared = _leave_out(claims, item, spec.experiments)
         measurements = Measurements(own_metrics(name))
         for (loss, against), judged in claims.items():
             comparison = Comparison(
@@ -138,6 +138,30 @@ def _claims_on(item: JudgeExperiment) -> dict[tuple[str, str], list[Claim]]:
         for pair in pairs(claim, *used):
             claims.setdefault(pair, []).append(claim)
     return claims
+
+
+def _leave_out(
+    claims: dict[tuple[str, str], list[Claim]], item: JudgeExperiment, experiments: Sequence[JudgeExperiment]
+) -> bool:
+    """Leave out the claims that another experiment judges on the same runs and more; return whether it left out any.
+
+    Of experiments that share runs, the one with more seeds judges what they have in common, of equals the first.
+    """
+    left_out = False
+    for other in experiments:
+        if other is item or other.dataset != item.dataset or not set(other.seeds) >= set(item.seeds):
+            continue
+        if set(other.seeds) == set(item.seeds) and experiments.index(item) < experiments.index(other):
+            continue
+        judged = _claims_on(other)
+        for (loss, against), own in claims.items():
+            losses = [one for one in (loss, against) if one]
+            shared = all(one in other.losses and other.model_of(one) == item.model_of(one) for one in losses)
+            if own and shared:
+                kept = [one for one in own if one.paired and one not in judged.get((loss, against), ())]
+                left_out |= bool(against and len(kept) < len(own))
+                claims[loss, against] = kept
+    return left_out
 
 
 def _of_one_model(item: JudgeExperiment, loss: str) -> dict[str, float]:
