@@ -16,7 +16,7 @@ except ModuleNotFoundError:
 
 from nclens import __version__
 from nclens.workflow import specs
-from nclens.workflow.failures import enough_memory
+from nclens.workflow.failures import enough_memory, lost_readers
 from nclens.workflow.files import exclusive
 from nclens.workflow.paths import RECORD, RunFolder, StudyFolder
 from nclens.workflow.specs import decode
@@ -402,6 +402,7 @@ def check(
         check_reused_data(checked, found)
         for line in trials.described_data(found):
             typer.echo(line)
+        trials.check_batches(checked, found)
         for line in trials.tried_networks(checked, found) if model else ():
             typer.echo(line)
     for line in checked_lines(study, checked):
@@ -687,7 +688,8 @@ def main() -> None:
     # Until a stage handles it in its own way, Ctrl-C ends the process as a shell expects, without a traceback.
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        with lost_readers():
+            app()
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("NCLENS_TRACEBACK"):
             raise

@@ -18,6 +18,7 @@ from nclens.data.stream_files import Files, StreamError
 from nclens.data.stream_transforms import augmentation, decoded, drawn, evaluation, pixels, sample_seed
 from nclens.workflow.stages.prepare import describe
 from tests.data.pictures import pictures
+from tests.process import python
 
 SETTINGS = {
     "resize_size": 20,
@@ -30,6 +31,24 @@ SETTINGS = {
     "workers": 0,
 }
 CPU = torch.device("cpu")
+
+#: Kills the process that reads images, while an epoch goes on.
+KILLED = """
+import sys
+from pathlib import Path
+import psutil, torch
+from nclens.workflow.failures import lost_readers
+from tests.data.test_stream import load, placed
+
+arriving = placed(load(Path(sys.argv[1])), workers=1)[0].arriving(torch.arange(9).repeat(50).view(-1, 3), 0)
+next(arriving)
+try:
+    with lost_readers():
+        psutil.Process().children()[0].kill()
+        list(arriving)
+except OSError as error:
+    print(error)
+"""
 
 
 def load(folder, say=print, image_size=16, channels=3, **keys):
@@ -240,6 +259,21 @@ def test_a_damaged_file_names_itself(own, workers):
     train, _ = place_splits(data.tensors, manifest, CPU)
     with pytest.raises(StreamError, match=rf"^{path} cannot be read as an image"):
         list(train.batches(3))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_file_of_no_known_format_is_one_clear_line(plain):
+    with pytest.raises(ValueError, match=r"^a/b\.jpg cannot be read as an image: Pillow knows no such format$"):
+        decoded(b"no image", "a/b.jpg", 3, plain)
+
+
+@pytest.mark.lengthy
+def test_a_reader_that_is_killed_is_one_message(own):
+    """In a process of its own: PyTorch's handler of the signal raises wherever that is."""
+    done = python(KILLED, str(own), cwd=own)
+    *_, said = done.stdout.splitlines()
+    assert said.startswith("a process that reads images was killed; the same command goes on. "), done.stderr
+    assert "PyTorch says: DataLoader worker " in said
 
 
 def test_damaged_files_are_skipped_and_counted_where_that_is_asked_for(own):

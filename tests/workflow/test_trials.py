@@ -7,7 +7,7 @@ import yaml
 
 from nclens.study import ConfigError
 from nclens.workflow.check import check_study
-from nclens.workflow.trials import described_data, read_data, tried_networks
+from nclens.workflow.trials import check_batches, described_data, read_data, tried_networks
 from tests.process import ROOT
 
 SMOKE = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
@@ -70,6 +70,22 @@ def test_what_is_fine_is_described(tmp_path):
         "rows: the splits train and test are the same samples",
         "models.net on rows: linear head `2`, d = 7, K = 3, 80 parameters",
     ]
+
+
+def test_a_batch_of_more_samples_than_there_are_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    raw = copy.deepcopy(SMOKE)
+    raw["datasets"]["rows"] = {"function": "mine:data", "parameters": {"task": "right"}}
+    raw["models"]["mlp"] = {"name": "mlp"}
+    raw["experiments"]["rows"] = {**raw["experiments"]["smoke"], "dataset": "rows", "model": "mlp"}
+    raw["experiments"]["rows"]["training"] = {"epochs": 1, "batch_size": 12}
+    study = check_study(raw, [tmp_path])
+    found = read_data(study, tmp_path)
+    check_batches(study, found)
+    raw["experiments"]["rows"]["training"]["batch_size"] = 13
+    said = r"^experiments\.rows\.training\.batch_size = 13: rows has 12 training samples; allowed: at most that many$"
+    with pytest.raises(ConfigError, match=said):
+        check_batches(check_study(raw, [tmp_path]), found)
 
 
 def test_the_layers_of_a_probe_are_listed_and_one_that_the_model_lacks_is_refused(tmp_path):

@@ -176,7 +176,10 @@ def _loader(dataset: Dataset[Any], queue: _Queue, workers: int, pinned: bool, st
 def _pass(loader: "DataLoader[Any]") -> Iterator[Any]:
     with _many_workers():
         batches = iter(loader)
-    return batches
+    try:
+        yield from batches
+    except (OSError, EOFError) as error:  # of the pipe of a worker that was killed: its own are values
+        raise RuntimeError(f"DataLoader worker is gone: {error!r}") from error
 
 
 @contextlib.contextmanager

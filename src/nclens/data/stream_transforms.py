@@ -47,14 +47,18 @@ def decoded(content: bytes, name: str, channels: int, plain: bool) -> Any:
     Raises:
         ValueError: it cannot be read as an image; names the file.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     mode = "L" if channels == 1 else "RGB"
-    if not plain:
-        return eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
     try:
+        if not plain:
+            return eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
         return Image.open(io.BytesIO(content)).convert(mode)
     except Exception as error:  # of a damaged file it is what Pillow's parser happens to raise
+        if isinstance(error.__cause__ or error, UnidentifiedImageError):  # which names the buffer in memory
+            raise ValueError(f"{name} cannot be read as an image: Pillow knows no such format") from error
+        if not plain:  # the message has the name
+            raise
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 

@@ -73,6 +73,27 @@ def enough_memory(spec: Train | Ingest | Extract) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def lost_readers() -> Iterator[None]:
+    """Turn PyTorch's error about a killed process that reads images into one message.
+
+    It may rise anywhere in the process that trains: a signal brings it.
+
+    Raises:
+        OSError: such a process was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not said.startswith("DataLoader worker"):
+            raise
+        raise OSError(
+            f"a process that reads images was killed; the same command goes on. Where memory or /dev/shm is short, "
+            f"lower `workers` of the data set, or let fewer jobs run at once (--cores). PyTorch says: {said}"
+        ) from error
+
+
+@contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Replace PyTorch's errors about unsupported options by one readable message.
 

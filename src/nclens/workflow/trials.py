@@ -71,6 +71,25 @@ def described_data(data: Read) -> Iterator[str]:
             yield f"{name}: the splits {' and '.join(same)} are the same samples"
 
 
+def check_batches(study: Study, data: Read) -> None:
+    """Refuse batches of more samples than a training split has.
+
+    Raises:
+        ConfigError: names every experiment that has such batches.
+    """
+    faults = []
+    for name, entry in study.experiments.items():
+        if not isinstance(entry, Experiment) or not entry.own:
+            continue
+        size, there = entry.training.batch_size, data[entry.dataset][1]["train"]
+        if size > there:
+            faults.append(
+                f"experiments.{name}.training.batch_size = {size:,}: {entry.dataset} has {there:,} training samples; "
+                "allowed: at most that many"
+            )
+    _refuse(faults)
+
+
 def tried_networks(study: Study, data: Read) -> Iterator[str]:
     """Yield a line on each network of the study, which is built and called once in training mode: its head, d and K.
 

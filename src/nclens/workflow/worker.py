@@ -39,7 +39,7 @@ def _train(request: dict[str, Any]) -> None:
     import torch
 
     from nclens.training.parallel import Processes
-    from nclens.workflow.failures import enough_memory
+    from nclens.workflow.failures import enough_memory, lost_readers
     from nclens.workflow.specs import Train
     from nclens.workflow.specs.text import decoded
     from nclens.workflow.stages.train import train_on
@@ -53,7 +53,7 @@ def _train(request: dict[str, Any]) -> None:
     spec = decoded(Train, request["spec"])
     data, manifest, run = (Path(request[key]) for key in ("data", "manifest", "run"))
     code, threads, waited = request["code"], request["threads"], request["waited"]
-    with enough_memory(spec):
+    with enough_memory(spec), lost_readers():
         parallel = Processes(device)
         try:
             train_on(device, parallel, spec, code, data, manifest, run, threads, waited)
