@@ -15,11 +15,17 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
 def study_of_photographs():
-    """`studies/streamed_smoke.yaml` on some images of each class of Tiny ImageNet, read in place."""
+    """`studies/streamed_smoke.yaml` on some images of each class of Tiny ImageNet, read in place.
+
+    As ImageNet is trained: a run on two devices, measured by statistics in place of features.
+    """
     study = yaml.safe_load((ROOT / "studies" / "streamed_smoke.yaml").read_text(encoding="utf-8"))
     study["datasets"]["streamed"] |= {"path": str(SHARED), "train_per_class": TRAIN, "test_per_class": TEST}
     del study["datasets"]["sharded"], study["experiments"]["shards"]
-    study["experiments"]["folder"]["training"] = {"epochs": 2, "batch_size": 50}
+    study["experiments"]["folder"] |= {
+        "training": {"epochs": 2, "batch_size": 50, "devices": 2},
+        "keep_features": "none",
+    }
     return shortened(study, "norms")
 
 
@@ -35,7 +41,8 @@ def test_the_whole_study_runs_on_tiny_imagenet_in_place_and_other_workers_run_no
     assert (len(manifest["classes"]), manifest["train"], manifest["test"]) == (CLASSES, CLASSES * TRAIN, CLASSES * TEST)
     assert manifest["root"] == str(SHARED)
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("run.json"))]
-    # One thread, whatever the cores that the job got.
+    assert [record["devices"] for record in records] == [[[0, 2]]] * 2
+    # One thread a device, whatever the cores that the job got.
     assert [record["threads"] for record in records] == [1, 1]
     table = pd.read_parquet(root / "metrics.parquet")
     assert table.loc[table["metric"] == "nc1", "value"].notna().all()
