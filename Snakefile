@@ -48,6 +48,7 @@ onstart:
 
 onsuccess:
     view(workflow.logger_manager, "end")
+    ENDING.check()
     if PLAN.is_judged():
         shell("nclens show {STUDY.root:q}")
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from nclens.workflow import tables
+from nclens.workflow.files import FileError
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.running import Ending, command, remove_stale_lock, snakemake_alive
 
@@ -100,6 +101,22 @@ def test_the_hooks_end_a_run_with_jobs_and_a_jobs_own_process_ends_with_nothing(
     assert registered == [ending.show]
     ending.has_jobs()
     assert registered == []
+
+
+def test_a_study_without_all_of_its_files_is_not_called_complete(tmp_path):
+    paths = [tmp_path / "claims.csv", tmp_path / "report.html"]
+    paths[0].touch()
+
+    def ending(rule):
+        jobs = [SimpleNamespace(rule=SimpleNamespace(name=rule))]
+        seen = workflow(is_main_process=False, dag=SimpleNamespace(jobs=jobs))
+        return Ending(seen, SimpleNamespace(promised=lambda: paths))
+
+    with pytest.raises(FileError, match=r"without 1 of the study's files, \S+report.html first: start the same"):
+        ending("all").check()
+    ending("judge").check()  # a part of the study was asked for
+    paths[1].touch()
+    ending("all").check()
 
 
 def test_the_command_is_that_of_the_readme():

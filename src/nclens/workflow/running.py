@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nclens.workflow.files import FileError
 from nclens.workflow.paths import StudyFolder
 from nclens.workflow.plan import Plan
 
@@ -93,6 +94,22 @@ class Ending:
     def has_jobs(self) -> None:
         """Leave the ending to the hooks of a workflow with jobs."""
         atexit.unregister(self.show)
+
+    def check(self) -> None:
+        """Refuse to call a study complete of which results are missing.
+
+        With `keep-going`, as the profile has it, Snakemake does not look for jobs that it has lost sight of.
+
+        Raises:
+            FileError: names the first of them.
+        """
+        if all(job.rule.name != "all" for job in self._workflow.dag.jobs):
+            return
+        if missing := [str(path) for path in self._plan.promised() if not path.is_file()]:
+            raise FileError(
+                f"Snakemake has ended without {len(missing)} of the study's files, {missing[0]} first: "
+                "start the same command again"
+            )
 
     def show(self) -> None:
         """Print the verdicts, if the study was to be made and is complete."""
