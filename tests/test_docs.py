@@ -273,6 +273,46 @@ class TestAtlas:
         assert row.endswith(" |  |  | digits8: gone |  |")
         assert any("No comparison was run on three data sets" in line for line in lines)
 
+    def test_readme_has_a_claim_in_one_column_with_the_settings_that_decide_it(self, rows):
+        outcomes = [("a", "supported"), ("a", "inconclusive"), ("b", "supported"), ("b", "contradicted"), ("c", "none")]
+        made = [rows[0] | {"study": study, "verdict": verdict} for study, verdict in outcomes]
+        made += [rows[0] | {"claim": "M1", "paper": "MaxSup (arXiv 2502.15798)", "study": study} for study in "abc"]
+        made += [rows[0] | {"claim": "W1", "verdict": "contradicted"}, rows[0] | {"claim": "R1", "verdict": "untold"}]
+        made += [rows[0] | {"claim": "R2", "verdict": "inconclusive", "reason": "not measured"}]
+        head, rule, *lines = tool("atlas_text").by_paper(made)
+        assert head == "| paper | supported | contradicted | both | inconclusive |"
+        assert rule == "|---|---|---|---|---|"
+        cells = {line.split(" | ")[0]: line.removesuffix(" |").split(" | ")[1:] for line in lines}
+        first, second, *_ = cells.values()
+        assert first == [
+            "",
+            "",
+            "label smoothing ends more strongly collapsed (C2: 1 supported, 0 contradicted, 1 both of 3)",
+            "",
+        ]
+        assert second == ["MaxSup is as accurate as label smoothing (M1: 3 of 3)", "", "", ""]
+        joined = "\n".join(lines)
+        assert "| label smoothing calibrates as well as temperature scaling (W1: 1 of 1) |" in joined
+        assert "collapse to principal components (R1: 1) |" in joined
+        assert "R2" not in joined
+
+    def test_readmes_first_table_has_effect_and_interval_of_the_studies_that_it_names(self, rows):
+        numbers = {"loss": "ls", "effect": "0.5", "low": "0.4", "high": "0.6", "unit": "ratio", "null": "1"}
+        made = [
+            rows[0] | numbers | {"measure": "NC1"},
+            rows[3] | numbers | {"study": "digits", "verdict": "contradicted"},
+        ]
+        assert tool("atlas_text").headline(made) == [
+            "| claim | measured by | [4,000 digits](docs/results/digits/README.md) |",
+            "|---|---|---|",
+            "| C2: ends more strongly collapsed | NC1 | supported: 0.500 [0.400, 0.600] ratio |",
+            "| C4: is better calibrated |  | **contradicted**: 0.500 [0.400, 0.600] ratio |",
+        ]
+
+    def test_readme_without_the_tables_is_refused(self, rows):
+        with pytest.raises(SystemExit, match=r"README.md has no table that begins with `\| claim \| measured by \|`"):
+            tool("atlas_text").readme("# nclens\n", rows)
+
     def test_without_a_table_the_page_says_so_and_the_site_has_none(self, tmp_path):
         module = tool("atlas_text")
         assert module.lines(module.rows_of(tmp_path / "atlas.csv"), DOCS) == [module.ABSENT]

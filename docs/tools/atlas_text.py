@@ -1,17 +1,18 @@
-"""The committed atlas, docs/results/atlas.csv, as a part of docs/atlas.md and as a page of the site.
+"""The committed atlas, docs/results/atlas.csv: README's tables, a part of docs/atlas.md, and a page of the site.
 
 It is brought up to date by
 `nclens atlas docs/results/atlas.csv results/* --to docs/results --link '{study}/README.md'`.
 """
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
 from nclens.claims import CLAIMS
 from nclens.claims.across_studies import OUTCOMES, Summary, outcome, summaries
 from nclens.report.atlas import atlas_page, summary_effect
-from nclens.report.effects import pair
+from nclens.report.effects import Effect, pair
 from nclens.report.text import number
 from nclens.workflow import tables
 
@@ -19,6 +20,16 @@ Row = dict[str, str]
 #: What in docs/atlas.md comes before the committed atlas.
 MARK = "<!-- What follows is generated from results/atlas.csv by `make docs`; do not edit. -->"
 ABSENT = "This version has no atlas of its own studies."
+
+
+#: The comparisons of README's first table: study, loss, and what the column is called.
+HEADLINE = (
+    ("digits", "ls", "[4,000 digits](docs/results/digits/README.md)"),
+    ("cifar10_5k", "ls", "[5,000 images of CIFAR-10](docs/results/cifar10_5k/README.md)"),
+)
+COLUMNS = ("supported", "contradicted", "both", "inconclusive")
+FIRST_PAPER = "arXiv 2402.03979"
+OWN = "Our own"
 
 
 def rows_of(table: Path) -> list[Row]:
@@ -50,6 +61,93 @@ def lines(rows: list[Row], docs: Path) -> list[str]:
             cells = [_where([row for row in own if outcome(row) == name], docs) for name in OUTCOMES]
             written.append(f"| {_escaped(f'{key[1]}: {key[2]}')} | {' | '.join(cells)} |")
     return [*written, "", "### Pooled over data sets", "", *_pooled(summaries(judged))]
+
+
+def headline(rows: list[Row]) -> list[str]:
+    """Return the claims of the first paper in the studies of README's first table, with effect and interval."""
+    own = [row for row in rows if FIRST_PAPER in row["paper"] and not row["paper"].startswith(OWN)]
+    columns = [
+        (title, {row["claim"]: row for row in own if (row["study"], row["loss"]) == (study, loss)})
+        for study, loss, title in HEADLINE
+    ]
+    columns = [(title, cells) for title, cells in columns if cells]
+    written = [
+        f"| claim | measured by | {' | '.join(title for title, _ in columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for claim in sorted({row["claim"] for row in own}):
+        cells = [cells.get(claim) for _, cells in columns]
+        measure = next((row["measure"] for row in cells if row), "")
+        effects = " | ".join(_effect(row) if row else "" for row in cells)
+        written.append(f"| {claim}: {CLAIMS[claim].holds} | {_escaped(measure)} | {effects} |")
+    return written
+
+
+def _effect(row: Row) -> str:
+    """Return a verdict with its effect: bold where it is contradicted."""
+    found = outcome(row)
+    return f"{f'**{found}**' if found == 'contradicted' else found}: {Effect.of(row).numbers}"
+
+
+def by_paper(rows: list[Row]) -> list[str]:
+    """Return what the atlas says of each claim, a row a paper and the claims of our own in one.
+
+    A claim stands in one column, with the number of settings (a study's data set with a model) that have this outcome,
+    of those in which it was tested. In a setting it is supported or contradicted where at least one pair of losses is
+    and none the reverse.
+    """
+    places: dict[str, dict[tuple[str, ...], set[str]]] = {}
+    for row in (row for row in rows if row["claim"] in CLAIMS and outcome(row) != "not tested"):
+        setting = tuple(row[name] for name in ("study", "data", "altered", "model"))
+        places.setdefault(row["claim"], {}).setdefault(setting, set()).add(outcome(row))
+    papers: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for claim in (CLAIMS[name] for name in CLAIMS if name in places):
+        column, count = _column(list(places[claim.id].values()))
+        paper = OWN if claim.paper.startswith(OWN) else claim.paper
+        subject = claim.subject.format(loss="a loss")
+        said = f"{claim.holds} ({claim.id}: {count})"
+        papers.setdefault(paper, {}).setdefault(column, {}).setdefault(subject, []).append(said)
+    papers[OWN] = papers.pop(OWN, {})
+    written = [f"| paper | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for paper, found in papers.items():
+        cells = [_said(found.get(column, {})) for column in COLUMNS]
+        written.append(f"| {_paper(paper)} | {' | '.join(cells)} |")
+    return written
+
+
+def _column(outcomes: list[set[str]]) -> tuple[str, str]:
+    """Return the column of a claim with these outcomes, a set a setting, and how many there are of it."""
+    for_it = sum("supported" in found and "contradicted" not in found for found in outcomes)
+    against = sum("contradicted" in found and "supported" not in found for found in outcomes)
+    both = sum({"supported", "contradicted"} <= found for found in outcomes)
+    total = len(outcomes)
+    if both or (for_it and against):
+        parts = [f"{for_it} supported", f"{against} contradicted"] + ([f"{both} both"] if both else [])
+        return "both", f"{', '.join(parts)} of {total}"
+    if for_it or against:
+        return ("supported" if for_it else "contradicted"), f"{for_it or against} of {total}"
+    return "inconclusive", f"{total}"
+
+
+def _said(subjects: dict[str, list[str]]) -> str:
+    """Return claims as text: each subject with what is said of it."""
+    return "; ".join(f"{subject} {', '.join(said)}" for subject, said in subjects.items())
+
+
+def _paper(paper: str) -> str:
+    """Return a paper's title with a link to it."""
+    found = re.match(r"(.+?) \(arXiv ([\d.]+)\b", paper)
+    return f"*{found[1]}* ([{found[2]}](https://arxiv.org/abs/{found[2]}))" if found else f"*{paper}*"
+
+
+def readme(text: str, rows: list[Row]) -> str:
+    """Return README with its two tables, each found by the first cells of its head, as the atlas has them."""
+    for head, table in (("| claim | measured by |", headline(rows)), ("| paper | supported |", by_paper(rows))):
+        before, found, rest = text.partition(f"\n\n{head}")
+        if not found:
+            raise SystemExit(f"README.md has no table that begins with `{head}`")
+        text = "\n\n".join([before, "\n".join(table), rest.partition("\n\n")[2]])
+    return text
 
 
 def _where(rows: list[Row], docs: Path) -> str:

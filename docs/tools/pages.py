@@ -1,6 +1,6 @@
 """Write the generated pages: docs/configuration.md from studies/schema.json, docs/api/*.md from src/nclens.
 
-Also docs/claims.md from the claims, the end of docs/atlas.md from docs/results/atlas.csv, the figures' captions in
+Also docs/claims.md from the claims, README's tables and the end of docs/atlas.md from docs/results/atlas.csv, the figures' captions in
 Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures, and README's badges, docs/badges/*.svg,
 from what the project says elsewhere, so that they are true and need no network.
 `python docs/tools/pages.py`, which `make docs` runs; tests/test_docs.py says so when a page is out of date.
@@ -76,7 +76,9 @@ def pages() -> dict[Path, str]:
     api = {ROOT / "docs" / "api" / f"{room}.md": text for room, text in api_pages().items()}
     captions = {ROOT / "rules" / "captions" / "figures" / f"{stem}.rst": caption(FIGURES[stem]) for stem in FIGURES}
     made = {ROOT / "docs" / "configuration.md": configuration(schema), ROOT / "docs" / "claims.md": claims()}
-    made[ROOT / "docs" / "atlas.md"] = atlas()
+    rows = atlas_text.rows_of(ROOT / "docs" / "results" / "atlas.csv")
+    made[ROOT / "docs" / "atlas.md"] = atlas(rows)
+    made[ROOT / "README.md"] = atlas_text.readme((ROOT / "README.md").read_text(encoding="utf-8"), rows)
     return made | api | captions | badges()
 
 
@@ -183,11 +185,10 @@ def _measures(claim: Claim) -> list[str]:
     return lines
 
 
-def atlas() -> str:
+def atlas(rows: list[dict[str, str]]) -> str:
     """Return the page on the atlas with the committed one at its end; what is above that is written by hand."""
     page = ROOT / "docs" / "atlas.md"
     by_hand = page.read_text(encoding="utf-8").partition(atlas_text.MARK)[0]
-    rows = atlas_text.rows_of(ROOT / "docs" / "results" / "atlas.csv")
     return "\n".join([by_hand + atlas_text.MARK, "", *atlas_text.lines(rows, ROOT / "docs")]) + "\n"
 
 
