@@ -103,15 +103,15 @@ def by_paper(rows: list[Row]) -> list[str]:
     papers: dict[str, dict[str, dict[str, list[str]]]] = {}
     for claim in (CLAIMS[name] for name in CLAIMS if name in places):
         column, count = _column(list(places[claim.id].values()))
-        paper = OWN if claim.paper.startswith(OWN) else claim.paper
+        paper = f"*{OWN}*" if claim.paper.startswith(OWN) else _paper(claim.paper)
         subject = claim.subject.format(loss="a loss")
         said = f"{claim.holds} ({claim.id}: {count})"
         papers.setdefault(paper, {}).setdefault(column, {}).setdefault(subject, []).append(said)
-    papers[OWN] = papers.pop(OWN, {})
+    papers[f"*{OWN}*"] = papers.pop(f"*{OWN}*", {})
     written = [f"| paper | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for paper, found in papers.items():
         cells = [_said(found.get(column, {})) for column in COLUMNS]
-        written.append(f"| {_paper(paper)} | {' | '.join(cells)} |")
+        written.append(f"| {paper} | {' | '.join(cells)} |")
     return written
 
 
