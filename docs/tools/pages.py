@@ -1,8 +1,8 @@
 """Write the generated pages: docs/configuration.md from studies/schema.json, docs/api/*.md from src/nclens.
 
-Also docs/claims.md from the claims, README's tables and the end of docs/atlas.md from docs/results/atlas.csv, the figures' captions in
-Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures, and README's badges, docs/badges/*.svg,
-from what the project says elsewhere, so that they are true and need no network.
+Also docs/claims.md from the claims, README's tables and the end of docs/atlas.md from docs/results/atlas.csv, the
+figures' captions in Snakemake's report, rules/captions/figures/*.rst, from the catalogue of figures, and README's
+badges, docs/badges/*.svg, from what the project says elsewhere, so that they are true and need no network.
 `python docs/tools/pages.py`, which `make docs` runs; tests/test_docs.py says so when a page is out of date.
 """
 
