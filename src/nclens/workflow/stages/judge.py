@@ -153,11 +153,10 @@ def _leave_out(
             continue
         if set(other.seeds) == set(item.seeds) and experiments.index(item) < experiments.index(other):
             continue
-        judged = _claims_on(other)
+        shared = {one for one in {*item.losses} & {*other.losses} if other.model_of(one) == item.model_of(one)}
+        judged = _claims_on(other) if shared else {}
         for (loss, against), own in claims.items():
-            losses = [one for one in (loss, against) if one]
-            shared = all(one in other.losses and other.model_of(one) == item.model_of(one) for one in losses)
-            if own and shared:
+            if own and {loss, against} - {""} <= shared:
                 kept = [one for one in own if one.paired and one not in judged.get((loss, against), ())]
                 left_out |= bool(against and len(kept) < len(own))
                 claims[loss, against] = kept
