@@ -36,7 +36,7 @@ rule track_setup:
 rule track:
     """Record a run in MLflow."""
     input:
-        setup=ancient(R.setup),
+        setup=R.setup,
         data=of_run(PLAN.data),
         manifest=of_run(PLAN.manifest),
         snapshots=RUN.snapshots,
@@ -79,7 +79,7 @@ rule track:
 rule track_study:
     """Record the study in MLflow: claims, theory, figures and page."""
     input:
-        setup=ancient(R.setup),
+        setup=R.setup,
         study=R.resolved,
         claims=R.claims,
         page=R.claims_page,

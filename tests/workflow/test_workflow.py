@@ -341,6 +341,13 @@ def test_a_figure_edited_draws_and_reports_only(place):
     assert place.planned() == {"draw", "report", "track_study"}
 
 
+def test_tracking_edited_records_all_again_and_hides_nothing_else_that_is_missing(place):
+    """Behind an input marked `ancient` whose job has to run, Snakemake looks for no other reasons."""
+    place.path("src/nclens/workflow/tracking.py").open("a").write("\n\nMORE = 1\n")
+    place.path("results", "own", "claims.csv").unlink()
+    assert place.planned() == {"track_setup", "judge", "report", "track_study"} | jobs(("track",), ALL_RUNS)
+
+
 @pytest.mark.slow
 def test_snakemake_looks_for_jobs_when_one_has_finished_and_not_by_the_clock(place):
     place.path("results", "own", "claims.csv").unlink()

@@ -128,10 +128,10 @@ def cancel_one(cluster, process, spared):
 
 
 def cut_off_the_slow_one(cluster, process, place):
-    """Give the slow training, once it has begun, a limit of at most a minute more; return its number."""
-    begun = place.path("results/cluster/mnist5k/resnet8/slow/seed0/.work/progress.json")
+    """Give the slow training, once it has an epoch behind it, a limit of at most a minute more; return its number."""
+    progress = place.path("results/cluster/mnist5k/resnet8/slow/seed0/.work/progress.json")
     deadline = time.monotonic() + 300
-    while not begun.exists():
+    while not (progress.exists() and json.loads(progress.read_text(encoding="utf-8"))["position"] >= 1):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
