@@ -119,7 +119,11 @@ REFUSED = {
         lambda path: Image.fromarray(COLOURS).save(path, exif=b"Exif\0\0no tags"),
         "cannot be read as an image: not a TIFF file",
     ),
-    "no image": ("a.png", lambda path: path.write_bytes(b"no image"), "cannot be read as an image"),
+    "no image": (
+        "a.png",
+        lambda path: path.write_bytes(b"no image"),
+        "cannot be read as an image: Pillow knows no such format",
+    ),
 }
 
 

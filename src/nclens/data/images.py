@@ -30,7 +30,7 @@ def read_image(path: str | Path, content: BinaryIO | None = None) -> Any:
     from PIL import Image, ImageOps
 
     with contextlib.ExitStack() as opened:
-        with _readable(path):
+        with readable(path):
             # An open file, not its path: Pillow maps an uncompressed TIFF by its path, at the size that it has once it
             # is turned, and so mixes up the rows of one that lies on its side.
             file = opened.enter_context(open(path, "rb")) if content is None else content
@@ -41,16 +41,20 @@ def read_image(path: str | Path, content: BinaryIO | None = None) -> Any:
             raise ValueError(f"{path} has {frames} frames or pages; allowed is one image a file")
         _refuse_transparency(picture, path)
         picture = _sixteen_bits(picture, path)
-        with _readable(path):
+        with readable(path):
             picture = ImageOps.exif_transpose(picture)
         return eight_bits(picture, str(path))
 
 
 @contextlib.contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
+def readable(path: str | Path) -> Iterator[None]:
     """Name the file in whatever Pillow raises, which of a damaged file is what its parser happens to."""
+    from PIL import UnidentifiedImageError
+
     try:
         yield
+    except UnidentifiedImageError as error:  # which names the open file or the buffer in memory
+        raise ValueError(f"{path} cannot be read as an image: Pillow knows no such format") from error
     except Exception as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 

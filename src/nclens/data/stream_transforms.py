@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nclens._torchvision import import_torchvision
-from nclens.data.images import eight_bits, read_image
+from nclens.data.images import eight_bits, read_image, readable
 
 #: From a PIL image to uint8 (C, H, W) of the size that a network takes.
 Transform = Callable[[Any], Tensor]
@@ -47,19 +47,13 @@ def decoded(content: bytes, name: str, channels: int, plain: bool) -> Any:
     Raises:
         ValueError: it cannot be read as an image; names the file.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     mode = "L" if channels == 1 else "RGB"
-    try:
-        if not plain:
-            return eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
+    if not plain:
+        return eight_bits(read_image(name, io.BytesIO(content)), name).convert(mode)
+    with readable(name):
         return Image.open(io.BytesIO(content)).convert(mode)
-    except Exception as error:  # of a damaged file it is what Pillow's parser happens to raise
-        if isinstance(error.__cause__ or error, UnidentifiedImageError):  # which names the buffer in memory
-            raise ValueError(f"{name} cannot be read as an image: Pillow knows no such format") from error
-        if not plain:  # the message has the name
-            raise
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def pixels(picture: Any) -> Tensor:
