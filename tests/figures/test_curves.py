@@ -173,3 +173,7 @@ def test_a_panel_that_shows_nothing_of_later_epochs_has_an_inset(simulate):
     assert inset.get_ylim()[1] < 0.1 < figure.axes[0].get_ylim()[1]
     figure, _ = draw_curves(inputs, [panel], 1, {"train": "training set"}, 2.0, until=10)
     assert not figure.axes[0].child_axes
+    few = simulate(change=lambda table: early(table[table["epoch"] < 5 * EARLY]))
+    assert (few.metrics["epoch"] > EARLY).any()
+    figure, _ = draw_curves(few, [panel], 1, {"train": "training set"}, 2.0)
+    assert not figure.axes[0].child_axes

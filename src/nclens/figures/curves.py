@@ -29,7 +29,8 @@ from nclens.figures.inputs import (
 )
 
 EARLY = 5
-"""A panel in which nothing can be seen after this epoch has an inset."""
+"""A panel in which nothing can be seen after this epoch has an inset, of trainings at least five times as long: in a
+shorter one it would cover the epochs before."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def _later(axes: Axes, inputs: FigureInputs, panel: Panel, lines: Sequence[Lines
     later = means.loc[(means["epoch"] > EARLY) & means["mean"].notna(), "mean"]
     low, high = axes.get_ylim()
     early = ((means["epoch"] <= EARLY) & means["mean"].notna()).any()
-    if panel.log or not early or len(later) < 3 or later.max() - later.min() > 0.25 * (high - low):
+    short = means["epoch"].max() < 5 * EARLY
+    if panel.log or short or not early or len(later) < 3 or later.max() - later.min() > 0.25 * (high - low):
         return
     below = later.mean() < (low + high) / 2
     inset = axes.inset_axes((0.36, 0.4 if below else 0.12, 0.62, 0.5))
