@@ -113,6 +113,9 @@ def test_counts_are_in_the_titles_and_in_the_description(simulate):
     notes = notes_of(figure)
     assert "Not drawn: 1 effect that is not defined" in notes
     assert "95% t intervals over 3 seeds" in notes
+    assert "Last quarter" not in notes
+    late = row(0.6, 1.2, measure=NC1, split="train", epoch="late", **C2)
+    assert "Last quarter: the mean over its snapshots" in notes_of(drawn(simulate, [*ROWS, late])[0])
     assert table["place"].tolist() == [1, 2, 3, 4, 1, 2]
     assert table["effect"].tolist() == [0.4, 0.5, 0.9, 1.2, 0.01, 0.02]
 

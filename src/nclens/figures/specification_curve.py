@@ -256,6 +256,6 @@ def _remarks(
         "All four claims put the effect below the line" if seeds else "",
         f"Intervals are cut at the panel's edge: {', '.join(dict.fromkeys(cut))}" if cut else "",
         "Same sign: as the claim's own specification",
-        "Last quarter: the mean over its snapshots",
+        "Last quarter: the mean over its snapshots" if (known["epoch"] == "late").any() else "",
         "Level: of C1 the baseline's, after that share of training; of C3 the value at which NC2 is compared",
     ]
