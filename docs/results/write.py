@@ -1,7 +1,8 @@
 """Write docs/results/STUDY from a finished study: `python docs/results/write.py results/STUDY [--losses] [FIGURE ...]`.
 
 Verdicts, settings, commit and times come from the study's files, figures are its PNGs with at most 128 colours, so that
-they stay small; `--losses` adds the table of all losses. Nothing is typed in by hand but a figure's alternative text,
+they stay small; `--losses` adds the table of all losses. Networks that were trained elsewhere have a table of what was
+measured. Nothing is typed in by hand but a figure's alternative text,
 which says what it shows and is that of docs/gallery.md.
 """
 
@@ -29,6 +30,17 @@ SHOWN = (
     *("augmentation", "precision", "record_every"),
 )
 UNUSED = (("nesterov", False), ("warmup_epochs", 0))
+#: What a table of imported networks shows of each: label, metric, split.
+MEASURED = (
+    *(("error, training set", "error", "train"), ("error", "error", "test")),
+    *(("ECE before scaling", "ece_unscaled", "test"), ("ECE after scaling", "ece_scaled", "test")),
+    *(("temperature", "temperature", "test"), ("NC0", "nc0", "train")),
+    *(
+        (f"NC{k}, {name}", f"nc{k}", split)
+        for k in (1, 2, 3)
+        for name, split in (("training set", "train"), ("test set", "test"))
+    ),
+)
 
 
 def number(value: float) -> str:
@@ -75,16 +87,36 @@ def cell(row: tuple) -> str:
     return f"**{text}**" if row.best else text
 
 
+def imported(experiment: str, networks: list[str], metrics: pd.DataFrame) -> list[str]:
+    """Return a table of networks that were trained elsewhere: a line a network, a column a quantity."""
+    rows = metrics[metrics["experiment"] == experiment]
+    values = rows.groupby(["loss", "metric", "split"], observed=True)["value"].mean()
+    lines = [f"| `{experiment}` | {' | '.join(label for label, *_ in MEASURED)} |", "|---" * (len(MEASURED) + 1) + "|"]
+    for name in networks:
+        cells = [number(values[name, metric, split]) for _, metric, split in MEASURED]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def source_of(study: str) -> str:
     """Return the file of a study, the default one's or one of studies/, as code."""
-    file = HERE.parents[1] / "studies" / f"{study}.yaml"
-    return f"`studies/{study}.yaml`" if file.exists() else "`workflow_config.yaml`, the default study"
+    top = HERE.parents[1]
+    for file in sorted((top / "studies").rglob("*.yaml")):
+        if f"\nstudy: {study}\n" in file.read_text(encoding="utf-8"):
+            return f"`{file.relative_to(top)}`"
+    return "`workflow_config.yaml`, the default study"
 
 
 def settings(study: dict, runs: dict[str, dict]) -> list[str]:
     """Return a line for every experiment, as its runs were trained: losses may have weight decays of their own."""
     lines = []
     for name, entry in study["experiments"].items():
+        if entry.get("kind") == "imported":
+            files = [f"{loss} of {file}" for loss, seeds in entry["runs"].items() for file in seeds.values()]
+            lines.append(
+                f"* `{name}`: {entry['dataset']}, trained elsewhere, epoch {entry['epoch']}; {', '.join(files)}"
+            )
+            continue
         folder, seeds = f"{entry['dataset']}/{entry['model']}", entry["seeds"]
         specs = {loss: runs[f"{folder}/{loss}/seed{seeds[0]}"]["spec"] for loss in entry["losses"]}
         values = {key: values_of(specs, lambda spec, key=key: spec["training"][key]) for key in SHOWN}
@@ -131,6 +163,11 @@ def runs_of(root: Path) -> dict[str, dict]:
 
 def provenance(runs: list[dict]) -> list[str]:
     """Return when, of which commit and on what the networks were trained, and how long that took."""
+    own = [run for run in runs if "wall_time" in run]
+    if not own:
+        days = sorted({run["finished"][:10] for run in runs})
+        return [f"{len(runs)} networks, measured on {days[-1]} at commit {runs[0]['git_revision'][:10]}."]
+    runs = own
     commits = sorted({str(run["git_revision"])[:10] for run in runs})
     days = sorted({run["finished"][:10] for run in runs})
     threads = sorted({run["threads"] for run in runs})
@@ -166,12 +203,20 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
     study = yaml.safe_load(of.resolved.read_text(encoding="utf-8"))
     folder = HERE / study["study"]
     folder.mkdir(exist_ok=True)
+    claims = tables.read(tables.CLAIMS, of.claims)
     lines = [
         f"# {study['title'] or study['study']}",
         "",
-        f"Of {source_of(study['study'])}. The rule of every verdict is in the report of the study; a loss has the "
-        "name of its entry there.",
+        f"Of {source_of(study['study'])}. "
+        + (
+            "The rule of every verdict is in the report of the study; a loss has the name of its entry there."
+            if len(claims)
+            else "A network has the name of its entry there."
+        ),
     ]
+    for name, entry in study["experiments"].items():
+        if entry.get("kind") == "imported":
+            lines += ["", *imported(name, list(entry["runs"]), pd.read_parquet(of.metrics))]
     if beside:
         lines += [
             "",
@@ -181,7 +226,8 @@ def main(root: Path, figures: list[str], *, beside: bool) -> None:
         ]
         lines += losses(tables.read(tables.LOSSES, of.losses))
     runs = runs_of(root)
-    lines += ["", *verdicts(tables.read(tables.CLAIMS, of.claims)), "", "## Settings", "", *settings(study, runs), ""]
+    lines += ["", *verdicts(claims)] if len(claims) else []
+    lines += ["", "## Settings", "", *settings(study, runs), ""]
     lines += provenance(list(runs.values()))
     for figure in figures:
         picture(of.figures / f"{figure}.png", folder / f"{figure}.png")

@@ -726,7 +726,10 @@ def test_page_without_what_is_optional():
 
 def test_study_without_claims():
     text = page(claims=simulated_claims().iloc[:0], figures=None)
-    assert "No claim was judged." in Reader(text).text
+    words = Reader(text).text
+    assert "No claim was judged." in words
+    assert not [one for one in Reader(text).all("table") if one.get("class") == "verdicts"]
+    assert "0 supported" not in words
 
 
 # --- hostile input --------------------------------------------------------------------------------------------------

@@ -75,3 +75,10 @@ def test_a_table_of_an_older_version_is_refused(tmp_path):
 def test_a_study_without_claims_is_named(tmp_path):
     with pytest.raises(OSError, match=r"claims\.csv is missing: the rule `judge`"):
         read_rows(CLAIMS, tmp_path / "claims.csv")
+
+
+def test_without_a_verdict_there_is_no_table(tmp_path, capsys):
+    print_verdicts("demo", [], tmp_path / "report.html")
+    said = capsys.readouterr().out
+    assert said.startswith("No claim was judged.\n")
+    assert "report.html" in said

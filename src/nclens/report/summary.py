@@ -191,7 +191,8 @@ def _epochs_to_collapse(
     for loss in losses:
         for seed in seeds:
             own, other = curves.get((loss, seed)), curves.get((str(baseline), seed))
-            if own is None or other is None or epochs not in other.index:
+            # Of networks measured after one epoch only, there is no time.
+            if own is None or other is None or epochs not in other.index or len(other) < 2:
                 continue
             reach = first_reach(own, interpolated(other, epochs), interpolate=True)
             found[loss][seed] = math.inf if reach.when == "never" else reach.epoch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nclens.claims import CLAIMS
 from nclens.report.effects import Effect, meaning, pair
-from nclens.report.text import folded, plainly, plural, sentence
+from nclens.report.text import NO_CLAIM, folded, plainly, plural, sentence
 
 _STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -52,7 +52,7 @@ def print_verdicts(
             lines.append(f"[{style}]{escape(reason)}[/]")
         table.add_row(row["claim"], f"[{style}]{row['verdict']}[/]", "\n".join([escape(row["statement"]), *lines]))
     console = Console(highlight=False)
-    console.print(table)
+    console.print(table if rows else NO_CLAIM)
     # Not folded: a path must stay whole to be copied.
     console.print(f"The page with figures and reasons: {page}", soft_wrap=True)
     console.print(f"The recorded runs: {records}")

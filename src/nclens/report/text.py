@@ -9,6 +9,8 @@ import pandas as pd
 
 from nclens.claims import CLAIMS, Claim
 
+NO_CLAIM = "No claim was judged."
+
 
 def number(value: Any, digits: int = 3, *, trim: bool = False, signed: bool = False) -> str:
     """Return a number as it is written on the page, to so many significant digits; a dash where there is none.

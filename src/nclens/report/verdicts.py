@@ -12,11 +12,10 @@ from nclens.claims.verdict import AGAINST, EQUIVALENT, NOT_MEASURED, TWO_MODELS
 from nclens.report.effects import VERDICTS, Effect, meaning, pair
 from nclens.report.links import Link, Links, code_of, paper, papers
 from nclens.report.page import Section
-from nclens.report.text import Names, as_text, capital, folded, listed, plainly, plural, sentence
+from nclens.report.text import NO_CLAIM, Names, as_text, capital, folded, listed, plainly, plural, sentence
 
 LONGEST_NOTE = 90
 """Characters of a reason that are shown, two lines on a phone; the rest is folded."""
-NO_CLAIM = "No claim was judged."
 
 
 def judged_claims(claims: pd.DataFrame, names: Names) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nclens.report.effects import Effect, pair
-from nclens.report.text import plural
+from nclens.report.text import NO_CLAIM, plural
 from nclens.workflow.files import FileError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _verdicts(study: FinishedStudy) -> str:
         verdict = f'<b style="color:{colour}">{escape(row["verdict"])}</b>'
         rows.append([*(escape(cell) for cell in cells), verdict])
     if not rows:
-        return "<p>No claim was judged.</p>"
+        return f"<p>{NO_CLAIM}</p>"
     return _table(("claim", "statement", "experiment", "losses", "effect [95% interval]", "verdict"), rows)
 
 
