@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from nclens.claims.verdict import NOT_MEASURED, NOT_TESTABLE, Claim, Comparison, Measure, Reason, Verdict
+from nclens.ufm.nc0 import TOLERANCE
 
 PAPER = "Our own, on NC0 (arXiv 2602.16642)"
-TOLERANCE = 0.01
-"""Deviation from the law, over the law, up to which N1 takes NC0 as predicted; rounding is allowed beside it."""
 
 
 def follows_its_law(comparison: Comparison) -> list[Measure]:

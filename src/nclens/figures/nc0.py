@@ -10,12 +10,9 @@ import pandas as pd
 from nclens.figures import style
 from nclens.figures.curves import Panel, Series, draw_curves
 from nclens.figures.inputs import METRIC_COLUMNS, Drawing, FigureInputs
-from nclens.ufm.nc0 import nc3_floor
+from nclens.ufm.nc0 import TOLERANCE, nc3_floor
 
 NC0 = r"NC0 = $\Vert W^{T}\mathbf{1}\,\Vert^2\,/\,K$"
-TOLERANCE = 0.01
-"""Where the line is in the panel of deviations: the tolerance of claim N1."""
-
 FLOOR = "nc3_floor"
 """What the floor under NC3 is called among the metrics of a figure."""
 FLOOR_LABEL = "least NC3 that NC0 allows"

@@ -25,6 +25,7 @@ from nclens.figures.inputs import (
     seeds_note,
     with_seeds,
 )
+from nclens.metrics.catalogue import PREFIXES
 
 SCORES = {
     "msp": "MSP",
@@ -36,7 +37,6 @@ SCORES = {
     "nci": "NCI",
 }
 MEASURES = {"auroc": "AUROC (%)", "fpr95": "FPR95 (%)"}
-PREFIXES = {"semantic": "ood", "covariate": "shift"}
 AGAINST = "neco"
 """The score that is drawn against collapse."""
 DODGE = 0.62

@@ -34,6 +34,8 @@ Better = Literal["lower", "higher", ""]
 Split = Literal["train", "test"]
 SPLITS: dict[str, str] = {"train": "training set", "test": "test set"}
 """Split -> what it is called in figures and claims."""
+PREFIXES = {"semantic": "ood", "covariate": "shift"}
+"""Kind of shift of other data -> how the names of what is measured of them begin."""
 Task = Literal["classification", "onehot", "regression", "experiment"]
 """`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets. `experiment`: of
 classifiers, and of all runs of an experiment at once, by the stage `collect`."""

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from nclens.data.tensors import Split
+from nclens.metrics.catalogue import PREFIXES
 from nclens.metrics.held_out import divided, held_out_of
 from nclens.metrics.out_of_distribution import CUTOFF, Detector, auroc, false_positive_rate, nc5
 from nclens.models import Network
 from nclens.training.loop import extract_features
-
-PREFIXES = {"semantic": "ood", "covariate": "shift"}
-"""Kind of shift -> how its metrics begin."""
 
 
 def detection(

@@ -19,6 +19,8 @@ from nclens.ufm.checks import as_numbers, is_number
 
 UNIT_ROUNDOFF = 2.0**-24
 """The largest relative error of a number that is rounded to float32."""
+TOLERANCE = 0.01
+"""Deviation from the law, over the law, up to which claim N1 takes NC0 as predicted; rounding is allowed beside it."""
 
 
 def nc0_law(
