@@ -66,6 +66,17 @@ def test_the_table_of_the_documentation_becomes_a_study(tmp_path):
         read_data(study, tmp_path)
 
 
+def test_the_smaller_imagenet_of_the_documentation_is_a_study():
+    from snakemake.utils import update_config
+
+    study = yaml.safe_load((ROOT / "studies" / "imagenet_maxsup.yaml").read_text(encoding="utf-8"))
+    (_, code), *_ = blocks(ROOT / "docs" / "scale.md", "ImageNet")
+    update_config(study, yaml.safe_load(code))  # as Snakemake does with a second file
+    small = check_study(study, [ROOT / "studies"])
+    assert small.experiments["imagenet"].snapshot_epochs == [1, 2]
+    assert small.datasets["imagenet"].train_per_class == 50
+
+
 @pytest.fixture
 def features():
     """What README's lines about the library take for granted: ten classes of features and their head."""

@@ -74,7 +74,9 @@ def test_a_folder_of_another_layout_is_refused(root):
     with pytest.raises(ValueError, match=r"train/ and the 3 classes of meta.bin differ in n01440764; allowed"):
         load(root)
     (root / "meta.bin").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"meta.bin cannot be read as torchvision's meta.bin"):
+    with pytest.raises(
+        ValueError, match=r"^.*meta.bin cannot be read as torchvision's meta.bin; delete it, and [^\n]*$"
+    ):
         load(root)
     (root / "meta.bin").unlink()
     with pytest.raises(ValueError, match=r"val must have classes of train/ alone; it also has n01440764"):
@@ -87,3 +89,11 @@ def test_a_folder_of_another_layout_is_refused(root):
 def test_without_the_list_classes_are_called_by_their_identifiers(root):
     (root / "meta.bin").unlink()
     assert load(root).classes == WNIDS
+
+
+@pytest.mark.parametrize("left", ["train/n02012849.tar", "val/ILSVRC2012_val_00000001.JPEG"])
+def test_an_unpacking_that_was_interrupted_is_refused(root, left):
+    (root / left).write_bytes(b"of an archive")
+    folder, name = left.split("/")
+    with pytest.raises(ValueError, match=rf"{folder} has 1 files beside the folders of classes, as {name}, which"):
+        load(root)

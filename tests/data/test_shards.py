@@ -92,6 +92,13 @@ def test_names_of_shards_are_expanded(place):
         expanded(root, "train-{000..002}.tar")
     with pytest.raises(ValueError, match="no shard is named as val"):
         expanded(root, "val-*.tar")
+    with pytest.raises(ValueError, match=r"no shard is named as train-\{001..000\}.tar; allowed: numbers that ascend"):
+        expanded(root, "train-{001..000}.tar")
+    for leading in (f"{root}/train-*.tar", f"{root}/train-000.tar", "../shards/train-*.tar"):
+        with pytest.raises(ValueError, match=r"leads out of .*/shards, the folder `path`; allowed: names of shards"):
+            expanded(root, leading)
+    with pytest.raises(ValueError, match=r"train-000000002.tar is missing"):
+        expanded(root, "train-{000000002..999999999}.tar")
     with pytest.raises(ValueError, match=r"names train-000\.tar twice"):
         expanded(root, "train-{000,000}.tar")
     with pytest.raises(ValueError, match="is a shard of two splits"):
@@ -151,4 +158,32 @@ def test_a_compressed_tar_and_a_sample_without_its_parts_are_refused(tmp_path, p
         load(tmp_path, "s", train_shards="train-000.tar", test_shards=None, test=0.5)
     pack(tmp_path / "s", files[:3], label=lambda name: {"cls": b"0", "png": b""})
     with pytest.raises(ValueError, match=r"cat_000.jpg and cat_000.png are two images of one sample"):
+        load(tmp_path, "s", train_shards="train-000.tar", test_shards=None, test=0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys", "said"),
+    [
+        (["0", "1", "2", "0"], {}, r"test-000.tar: .* owl_000.jpg is 2, which is none of the classes, 0 to 1$"),
+        (["0", "-1", "0", "0"], {}, r"train-000.tar: the label of dog_000.jpg is -1, which is none of the classes"),
+        (["a", "b", "c", "a"], {}, r"test-000.tar: the label of owl_000.jpg is c, which is none of the classes, a, b$"),
+        (["0", "1", "0", "0"], {"class_names": "one.txt"}, r"train-000.tar: the label of dog_000.jpg is 1, which"),
+        (["a", "", "a", "a"], {}, r"train-000.tar: dog_000.cls: the label is empty; allowed: a class number or name"),
+    ],
+)
+def test_a_label_outside_the_classes_names_shard_and_sample(tmp_path, place, labels, keys, said):
+    names = iter(labels)
+    files = [place / "pets" / "train" / name / "000.jpg" for name in ("cat", "dog", "owl", "cat")]
+    for split, chosen in (("train", files[:2]), ("test", files[2:])):
+        pack(tmp_path / "s", chosen, split=split, label=lambda _: {"cls": next(names).encode()})
+    (tmp_path / "s" / "one.txt").write_text("only\n")
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path, "s", train_shards="train-000.tar", **keys)
+
+
+def test_two_labels_of_one_sample_are_refused(tmp_path, place):
+    path = pack(tmp_path / "s", [place / "pets" / "train" / "cat" / "000.jpg"])
+    with tarfile.open(path, "a") as tar:
+        add(tar, "cat_000.cls", b"dog")
+    with pytest.raises(ValueError, match=r"train-000.tar: cat_000.cls is a second label of one sample"):
         load(tmp_path, "s", train_shards="train-000.tar", test_shards=None, test=0.5)

@@ -257,7 +257,9 @@ def test_a_damaged_file_names_itself(own, workers):
         data.statistics  # noqa: B018
     manifest = {"mean": [0.5] * 3, "std": [0.2] * 3, "root": str(own / "pets"), "workers": workers}
     train, _ = place_splits(data.tensors, manifest, CPU)
-    with pytest.raises(StreamError, match=rf"^{path} cannot be read as an image"):
+    with pytest.raises(
+        StreamError, match=rf"^{path} cannot be read as an image: .*; `skip_damaged: true` leaves out such files$"
+    ):
         list(train.batches(3))
 
 
@@ -311,6 +313,24 @@ def test_a_folder_that_has_changed_names_the_file(own, edit, how):
     with pytest.raises(StreamError, match=said):
         place_splits(data.tensors, manifest, CPU)
     assert len(train.inputs[:]) == 9
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_have_changed(own, monkeypatch):
+    data = load(own)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(StreamError, match=r"pets/train/cat/000\.jpg cannot be read: Permission denied$"):
+        data.files.content(data.root, 0)
+
+
+def test_the_log_counts_images_that_are_in_no_folder_of_a_class(own):
+    os.rename(own / "pets" / "train" / "cat" / "000.jpg", own / "pets" / "train" / "loose.jpg")
+    said = []
+    assert len(load(own, said.append).train_targets) == 8
+    assert f"1 images of {own}/pets/train are in no folder of a class and are ignored, as loose.jpg" in said
 
 
 def test_the_checksum_finds_an_edit_that_the_size_does_not(own):

@@ -150,11 +150,22 @@ def test_incomplete_passes_and_values_that_are_not_finite_are_refused():
         found.add_again(features, features)
     with pytest.raises(ValueError, match="more samples than the 3 labels"):
         found.add(features, features)
+    with pytest.raises(ValueError, match="0 samples in the second pass, and there are 3 labels"):
+        found.tensors()
+    found.add(features[:1], features[:1])  # what was refused has changed nothing
+    assert found.begin_again().tolist() == [[1.0, 2.0], [0.0, 3.0]]
     found = SufficientStatistics(labels[:2], weight, bias)
     found.add(features, features)
     found.begin_again()
     with pytest.raises(ValueError, match="0 samples in the second pass, and there are 2 labels"):
         found.tensors()
+    with pytest.raises(ValueError, match=r"^add: the first pass has ended; the second one is of `add_again`$"):
+        found.add(features, features)
+    found.add_again(features, features)
+    with pytest.raises(ValueError, match=r"^begin_again: the first pass has ended"):
+        found.begin_again()
+    with pytest.raises(ValueError, match="labels: at least one sample is needed, got 0"):
+        SufficientStatistics(labels[:0], weight, bias)
     for wrong in (math.nan, math.inf):
         with pytest.raises(ValueError, match="every value must be finite"):
             SufficientStatistics(labels[:2], weight, bias).add(features * wrong, features)

@@ -166,6 +166,11 @@ def _test_folder(root: Path, chosen: str | None) -> Path:
 def listed_images(folder: Path, raw: RawData) -> Any:
     """Return torchvision's list of a folder's images and classes; other files are logged and left out."""
     datasets = import_torchvision().datasets
+    images = tuple(datasets.folder.IMG_EXTENSIONS)
+    # Those in no folder of a class; what else lies there may be anything.
+    loose = [path.name for path in visible(folder) if path.is_file() and path.name.lower().endswith(images)]
+    if loose:
+        raw.say(f"{len(loose):,} images of {folder} are in no folder of a class and are ignored, as {loose[0]}")
     others: list[str] = []
 
     def is_image(path: str) -> bool:
@@ -181,6 +186,5 @@ def listed_images(folder: Path, raw: RawData) -> Any:
     except FileNotFoundError as error:
         raise ValueError(f"imagefolder: {error}") from error
     if others:
-        endings = " ".join(datasets.folder.IMG_EXTENSIONS)
-        raw.say(f"{len(others):,} files of {folder} are ignored, as {others[0]}; read are {endings}")
+        raw.say(f"{len(others):,} files of {folder} are ignored, as {others[0]}; read are {' '.join(images)}")
     return listed

@@ -52,6 +52,7 @@ def load(
         if not (root / folder).is_dir():
             raise ValueError(f"{root / folder} is missing; {HOW}")
     known, truths = _meta(root)
+    _refuse_beside_classes(root / "train")
     train = listed_images(root / "train", raw)
     wnids = train.classes
     if known and set(wnids) != set(known):
@@ -86,8 +87,8 @@ def _meta(root: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     try:
         names, truths = torch.load(file, weights_only=True)
         return {str(wnid): tuple(map(str, texts)) for wnid, texts in names.items()}, list(map(str, truths))
-    except Exception as error:  # of a damaged file it is what the reader happens to raise
-        raise ValueError(f"{file} cannot be read as torchvision's {META}: {error}; delete it, and {HOW}") from error
+    except Exception as error:  # of a damaged file it is what the reader happens to raise, with advice in many lines
+        raise ValueError(f"{file} cannot be read as torchvision's {META}; delete it, and {HOW}") from error
 
 
 def names_of(known: Mapping[str, tuple[str, ...]], wnids: list[str]) -> dict[str, str]:
@@ -105,6 +106,7 @@ def _validation(root: Path, numbers: Mapping[str, int], truths: list[str], raw: 
     """Return the files and classes of the validation images."""
     folder = root / "val"
     if any(path.is_dir() for path in visible(folder)):
+        _refuse_beside_classes(folder)
         listed = listed_images(folder, raw)
         if alone := sorted(set(listed.classes) - set(numbers)):
             raise ValueError(f"{folder} must have classes of train/ alone; it also has {', '.join(alone[:5])}")
@@ -116,3 +118,13 @@ def _validation(root: Path, numbers: Mapping[str, int], truths: list[str], raw: 
             f"of {len(truths):,}; {HOW}"
         )
     return [(file, numbers[wnid]) for file, wnid in zip(images, truths, strict=True)]
+
+
+def _refuse_beside_classes(folder: Path) -> None:
+    """Refuse what an interrupted unpacking leaves: archives of classes, or images that are in no folder yet."""
+    endings = (".tar", ".jpeg")
+    if beside := [path.name for path in visible(folder) if path.is_file() and path.name.lower().endswith(endings)]:
+        raise ValueError(
+            f"{folder} has {len(beside):,} files beside the folders of classes, as {beside[0]}, which an interrupted "
+            f"unpacking leaves; delete the folder, and {HOW}"
+        )

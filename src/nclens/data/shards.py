@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 
 from nclens._torchvision import import_torchvision
 from nclens.data.hidden import is_hidden
-from nclens.data.labels import class_labels
+from nclens.data.labels import class_labels, listed
 from nclens.data.raw import RawData
 from nclens.data.shares import Wanted
 from nclens.data.stream_dataset import StreamDataset, stream_dataset
@@ -99,7 +99,8 @@ def load(
             shards.append((name, os.stat(root / name).st_size))
             _add(splits[split], root / name, len(shards) - 1, label_key)
     named = None if class_names is None else _lines(root / class_names)
-    classes, numbers = class_labels(_labels(splits, root), named)
+    labels = _labels(splits, root, shards, named)
+    classes, numbers = class_labels(labels, named)
     files = Files.of(
         [name for one in splits.values() for name in one.names],
         [size for one in splits.values() for size in one.sizes],
@@ -126,16 +127,20 @@ def expanded(root: Path, pattern: str) -> list[str]:
     for what is there.
 
     Raises:
-        ValueError: a file is missing, or nothing matches.
+        ValueError: a file is missing, nothing matches, or a name leads out of the folder.
     """
     names: list[str] = []
     for one in _without_braces(pattern):
+        if Path(one).is_absolute() or ".." in Path(one).parts:
+            raise ValueError(f"{pattern} leads out of {root}, the folder `path`; allowed: names of shards below it")
         found = sorted(str(path.relative_to(root)) for path in root.glob(one)) if re.search(r"[*?[]", one) else [one]
         if not found:
             raise ValueError(f"{root}: no shard is named as {one}")
         if missing := next((name for name in found if not (root / name).is_file()), None):
             raise ValueError(f"{root / missing} is missing, a shard of {pattern}")
         names += found
+    if not names:  # numbers that descend
+        raise ValueError(f"{root}: no shard is named as {pattern}; allowed: numbers that ascend, as {{000..146}}")
     if repeated := next((name for place, name in enumerate(names) if name in names[:place]), None):
         raise ValueError(f"{root}: {pattern} names {repeated} twice; allowed: each shard once")
     return names
@@ -148,7 +153,8 @@ def _without_braces(pattern: str) -> Iterator[str]:
         return
     bounds = re.fullmatch(r"(\d+)\.\.(\d+)", found[1])
     if bounds:
-        parts = [f"{number:0{len(bounds[1])}}" for number in range(int(bounds[1]), int(bounds[2]) + 1)]
+        # One at a time: the first that is missing ends a long list.
+        parts: Iterable[str] = (f"{number:0{len(bounds[1])}}" for number in range(int(bounds[1]), int(bounds[2]) + 1))
     else:
         parts = found[1].split(",")
     for part in parts:
@@ -170,6 +176,8 @@ def _add(split: _Split, shard: Path, number: int, label_key: str | None) -> None
                     raise ValueError(f"{shard}: {sample.image} and {name} are two images of one sample")
                 sample.image, sample.offset, sample.size = name, offset, size
             elif ending.lower() == wanted:
+                if sample.label is not None:
+                    raise ValueError(f"{shard}: {name} is a second label of one sample")
                 file.seek(offset)
                 sample.label = file.read(size)
     for key, sample in samples.items():
@@ -191,6 +199,8 @@ def _label(content: bytes, key: str | None, what: str) -> str:
         raise ValueError(f"{what} has no label{f' `{key}`' if key else ''}: {error!r}") from None
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{what}: the label is {value!r}; allowed: a class number or name")
+    if value == "":
+        raise ValueError(f"{what}: the label is empty; allowed: a class number or name")
     return str(value)
 
 
@@ -230,12 +240,24 @@ def _lines(file: Path) -> list[str]:
         raise ValueError(f"{file}, the file `class_names`, cannot be read: {error}") from None
 
 
-def _labels(splits: Mapping[str, _Split], root: Path) -> dict[str, Any]:
-    """Return the labels of each split: numbers where all are whole numbers, else texts."""
+def _labels(
+    splits: Mapping[str, _Split], root: Path, shards: Sequence[tuple[str, int]], named: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the labels of each split: numbers where all are whole numbers, else texts; those of classes alone."""
     if empty := next((split for split, one in splits.items() if not one.labels), None):
         raise ValueError(f"{root}: the shards of the split {empty} have no samples")
     numbers = all(_is_number(label) for one in splits.values() for label in one.labels)
     made: Mapping[str, Sequence[Any]] = {f"{root}, {split} labels": one.labels for split, one in splits.items()}
+    first = splits["train"].labels
+    known: Collection[Any] = set(named or first)
+    if numbers:
+        known = range(len(named) if named else max(map(int, first)) + 1)
+    for one in splits.values():
+        for (shard, _), image, label in zip(one.places, one.names, one.labels, strict=True):
+            if (int(label) if numbers else label) not in known:
+                classes = f"0 to {len(known) - 1}" if numbers else listed(sorted(known))
+                what = f"{root}/{shards[shard][0]}: the label of {image} is {label}"
+                raise ValueError(f"{what}, which is none of the classes, {classes}")
     if numbers:
         return {what: torch.tensor([int(label) for label in labels]) for what, labels in made.items()}
     return {what: np.asarray(labels, dtype=str) for what, labels in made.items()}

@@ -32,6 +32,8 @@ from nclens.data.tensors import Split, of_each_value
 SETTINGS = "stream"
 #: Files of a batch that `scan` hands to a worker.
 SCANNED = 32
+#: What is said beside a file that cannot be read as an image.
+SKIPPING = "`skip_damaged: true` leaves out such files"
 
 
 class _Wanted(NamedTuple):
@@ -88,9 +90,11 @@ class _Decoder(Dataset[Any]):
             for place, row in enumerate(wanted.rows):
                 seed = None if wanted.seeds is None else wanted.seeds[place]
                 images[place] = self.image(row, seed=seed).permute(1, 2, 0)
-        except (ValueError, OSError) as error:
-            # As a value: what a worker raises, the loader wraps in the worker's traceback.
+        # As values: what a worker raises, the loader wraps in the worker's traceback.
+        except OSError as error:
             return str(error)
+        except ValueError as error:
+            return f"{error}; {SKIPPING}"
         return images
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from nclens.data.dataset import Dataset
 from nclens.data.raw import RawData
 from nclens.data.shares import Wanted, draw
-from nclens.data.stream import SETTINGS, StreamedImages, scan
+from nclens.data.stream import SETTINGS, SKIPPING, StreamedImages, scan
 from nclens.data.stream_files import Files, StreamError, as_text
 
 #: Keys of a stream's entry that are no settings of its images.
@@ -121,7 +121,7 @@ def read(
         if part.changed:
             raise StreamError(part.changed[0])
         if part.damaged and not skip:
-            raise StreamError(f"{next(iter(part.damaged.values()))}; `skip_damaged: true` leaves out such files")
+            raise StreamError(f"{next(iter(part.damaged.values()))}; {SKIPPING}")
         found.damaged.update(part.damaged)
         found.sums[part.rows], found.digests[part.rows] = part.sums, part.digests
         done += len(part.rows)

@@ -93,7 +93,7 @@ class Files:
         """Return the bytes of a file, of the size and, where it is known, the SHA-256 that it had.
 
         Raises:
-            StreamError: it is missing or has changed.
+            StreamError: it is missing, has changed or cannot be read.
         """
         size, name = int(self.sizes[row]), self.name(row)
         path, begin = root / name, 0
@@ -104,7 +104,7 @@ class Files:
                 file.seek(begin)
                 content = file.read() if self.places is None else file.read(size)
         except OSError as error:
-            raise changed(root, name, error.strerror or str(error)) from None
+            raise unread(root, name, error) from None
         if len(content) != size:
             raise changed(root, name, f"{len(content):,} bytes, {size:,} then")
         if self.digests is not None and hashlib.sha256(content).digest() != self.digests[row].numpy().tobytes():
@@ -115,7 +115,7 @@ class Files:
         """Compare the sizes of the files of some rows, or of all shards, with those of the table.
 
         Raises:
-            StreamError: a file is missing or has another size; names the first.
+            StreamError: a file is missing, has another size or cannot be read; names the first.
         """
         if self.shards:
             known: Any = self.shards
@@ -126,7 +126,7 @@ class Files:
             try:
                 found = os.stat(f"{root}/{name}").st_size
             except OSError as error:
-                raise changed(root, name, error.strerror or str(error)) from None
+                raise unread(root, name, error) from None
             if found != size:
                 raise changed(root, name, f"{found:,} bytes, {size:,} then")
 
@@ -158,6 +158,14 @@ def changed(root: Path, name: str, how: str) -> StreamError:
         f"{root}/{name} has changed since the data set was prepared ({how}): put it back, or run the same command "
         "again, which prepares the data as they are now"
     )
+
+
+def unread(root: Path, name: str, error: OSError) -> StreamError:
+    """Return the error that names a file that is missing, or that the system does not let this process read."""
+    reason = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return changed(root, name, reason)
+    return StreamError(f"{root}/{name} cannot be read: {reason}")
 
 
 def as_text(text: str) -> Tensor:

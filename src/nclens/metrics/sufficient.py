@@ -10,7 +10,7 @@ Samples are centred before they are multiplied, as with features, so nothing can
 symmetric, the tiles on and above the diagonal are computed. What is no matrix product is done a few rows at a time,
 which stay in a processor's cache.
 
-Memory is that of a batch in float64, some K x d and d x d matrices, and 92 bytes a sample; no K x K table of many
+Memory is that of a batch in float64, some K x d and d x d matrices, and 94 bytes a sample; no K x K table of many
 classes is made, nor a scatter of each class. The symbols are those of `nclens.metrics.collapse`.
 """
 
@@ -62,7 +62,7 @@ class SufficientStatistics:
         onehot: whether the classifier is measured as a regressor on one-hot targets too.
 
     Raises:
-        ValueError: labels out of range; a weight or bias of a wrong type or shape, or not finite.
+        ValueError: no labels, or labels out of range; a weight or bias of a wrong type or shape, or not finite.
 
     >>> labels, weight = torch.tensor([0, 1, 0, 1]), torch.tensor([[1.0], [-1.0]])
     >>> features = torch.tensor([[3.0], [-1.5], [1.0], [-2.5]])
@@ -91,6 +91,8 @@ class SufficientStatistics:
         self._bias = check_float64("bias", bias.detach(), (classes,), weight)
         device = weight.device
         self._labels = check_labels(labels, classes).to(device)
+        if not len(self._labels):
+            raise ValueError("labels: at least one sample is needed, got 0")
         self._by_labels = _ByLabels(self._labels, self._weight, self._bias)
         self._by_clean, self._clean = None, None
         if clean_labels is not None:
@@ -117,8 +119,10 @@ class SufficientStatistics:
         """Add the next batch (n, d) and (n, K) in the first pass.
 
         Raises:
-            ValueError: more samples than labels, a wrong type, shape or device, or values that are not finite.
+            ValueError: more samples than labels, a wrong type, shape or device, values that are not finite, or the
+                first pass has ended.
         """
+        self._check_first("add")
         rows, x = self._next(features, logits)
         check_squares("features", features)
         y = self._labels[rows]
@@ -172,9 +176,11 @@ class SufficientStatistics:
             reference_means: (K, d), those that nc4 and the centred alignment are about; by default the split's own.
 
         Raises:
-            ValueError: there were fewer samples than labels, or fewer than two classes have a reference mean.
+            ValueError: there were fewer samples than labels, fewer than two classes have a reference mean, or the first
+                pass has ended already.
         """
-        self._check_all("first")
+        self._check_first("begin_again")
+        self._check_all("first", self._done)
         means = self._by_labels.begin_again(reference_means)
         if self._by_clean is not None:
             self._by_clean.begin_again(None)
@@ -185,7 +191,7 @@ class SufficientStatistics:
 
     @torch.no_grad()
     def add_again(self, features: Tensor, logits: Tensor) -> None:
-        """Add the next batch in the second pass; as `add`."""
+        """Add the next batch in the second pass; as `add`, and a ValueError before `begin_again`."""
         if self._centre is None:
             raise ValueError("add_again: the first pass has not ended; call `begin_again` after its last batch")
         rows, x = self._next(features, logits)
@@ -223,9 +229,7 @@ class SufficientStatistics:
         Raises:
             ValueError: there were fewer samples in the second pass than labels.
         """
-        if self._centre is None:
-            self._done = 0
-        self._check_all("second")
+        self._check_all("second", 0 if self._centre is None else self._done)
         found = {
             **self._by_labels.tensors(),
             "eps": self._weight.new_tensor(self._eps),
@@ -251,16 +255,19 @@ class SufficientStatistics:
                 f"logits: expected floats of shape ({len(x)}, {classes}), got {logits.dtype} {tuple(logits.shape)}"
             )
         check_masked(logits)
-        start, self._done = self._done, self._done + len(x)
-        if self._done > len(self._labels):
+        start, end = self._done, self._done + len(x)
+        if end > len(self._labels):
             raise ValueError(f"features: more samples than the {len(self._labels)} labels")
-        return slice(start, self._done), x
+        self._done = end
+        return slice(start, end), x
 
-    def _check_all(self, which: str) -> None:
-        if self._done != len(self._labels):
-            raise ValueError(
-                f"features: {self._done} samples in the {which} pass, and there are {len(self._labels)} labels"
-            )
+    def _check_first(self, what: str) -> None:
+        if self._centre is not None:
+            raise ValueError(f"{what}: the first pass has ended; the second one is of `add_again`")
+
+    def _check_all(self, which: str, done: int) -> None:
+        if done != len(self._labels):
+            raise ValueError(f"features: {done} samples in the {which} pass, and there are {len(self._labels)} labels")
 
 
 class _ByLabels:
