@@ -2,8 +2,8 @@
 
 Verdicts, settings, commit and times come from the study's files, figures are its PNGs with at most 128 colours, so that
 they stay small; `--losses` adds the table of all losses. Networks that were trained elsewhere have a table of what was
-measured. Nothing is typed in by hand but a figure's alternative text,
-which says what it shows and is that of docs/gallery.md.
+measured. Nothing is typed in by hand but a figure's alternative text, which says what it shows and is that of
+docs/gallery.md.
 """
 
 import json
@@ -163,13 +163,12 @@ def runs_of(root: Path) -> dict[str, dict]:
 
 def provenance(runs: list[dict]) -> list[str]:
     """Return when, of which commit and on what the networks were trained, and how long that took."""
-    own = [run for run in runs if "wall_time" in run]
-    if not own:
-        days = sorted({run["finished"][:10] for run in runs})
-        return [f"{len(runs)} networks, measured on {days[-1]} at commit {runs[0]['git_revision'][:10]}."]
-    runs = own
+    trained = [run for run in runs if "wall_time" in run]  # the others were trained elsewhere
+    runs, measured = trained or runs, not trained
     commits = sorted({str(run["git_revision"])[:10] for run in runs})
     days = sorted({run["finished"][:10] for run in runs})
+    if measured:
+        return [f"{len(runs)} networks, measured on {days[-1]} at commit {', '.join(commits)}."]
     threads = sorted({run["threads"] for run in runs})
     minutes = sum(run["wall_time"] for run in runs) / 60
     devices = ", ".join(sorted({run["device"] for run in runs}))
