@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nclens.data.dataset import Dataset
+from nclens.data.dataset import CLEAN, SPLITS, VALIDATION, WHOLE, Dataset
 from nclens.data.download import verify
 from nclens.data.hidden import is_hidden
 from nclens.data.labels import as_texts, class_labels
@@ -18,12 +18,6 @@ from nclens.data.raw import RawData
 from nclens.data.shares import Wanted, draw, refuse_same_samples
 
 NAMES = (("features", "inputs"), ("labels", "targets"))
-SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-#: The validation split that a file with `SPLITS` may hold too.
-VALIDATION = ("val_inputs", "val_targets")
-#: The true labels of training samples whose targets are noisy, which such a file may hold too.
-CLEAN = "train_clean_targets"
-WHOLE = ("inputs", "targets")
 #: Arrays that may hold texts, which become classes.
 LABELS = ("targets", "train_targets", "test_targets", "val_targets", CLEAN)
 #: Arrays of recorded features, which are a data set of rows too, and what they are called there.

@@ -10,6 +10,15 @@ from torch import Tensor
 
 from nclens.data.numbers import in_chunks
 
+#: Inputs and targets as a user's file or function gives them: of both splits,
+SPLITS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+#: of a validation split, which need not be there,
+VALIDATION = ("val_inputs", "val_targets")
+#: true labels of training samples whose targets are noisy, of a classification, which need not be there either,
+CLEAN = "train_clean_targets"
+#: or of one set, which is split by shares.
+WHOLE = ("inputs", "targets")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(ABC):

@@ -36,6 +36,9 @@ SPLITS: dict[str, str] = {"train": "training set", "test": "test set"}
 """Split -> what it is called in figures and claims."""
 PREFIXES = {"semantic": "ood", "covariate": "shift"}
 """Kind of shift of other data -> how the names of what is measured of them begin."""
+MOST_CLASSES = 1000
+"""Classes above which arcs are not measured, as which two are similar is looked up in a table of K^2 numbers, nor
+imbalance, which has nine numbers of each class and a cost of K^3."""
 Task = Literal["classification", "onehot", "regression", "experiment"]
 """`onehot`: a classifier trained with squared error, measured as a regressor on one-hot targets. `experiment`: of
 classifiers, and of all runs of an experiment at once, by the stage `collect`."""

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nclens.figures.catalogue import FIGURES, FigureEntry, described
+from nclens.metrics.catalogue import MOST_CLASSES
 from nclens.probes.catalogue import probe_of
 from nclens.study.alterations import Altered
 from nclens.study.claims import Claims, comparisons
@@ -46,10 +47,6 @@ from nclens.study.teachers import check_teachers
 
 #: Runs of a study, and snapshots of them all: more than a machine plans in a day.
 MOST_RUNS, MOST_SNAPSHOTS = 100_000, 2_000_000
-
-#: Classes above which arcs are not measured, as which two are similar is looked up in a table of K^2 numbers, nor, by
-#: the stage `measure`, imbalance.
-MOST_CLASSES = 1000
 
 # The losses whose unconstrained feature model has a closed form.
 CLOSED = ("ce", "ls")

@@ -20,6 +20,8 @@ ENDINGS = ("png", "pdf", "svg", "csv")
 RECORD = "mlflow.json"
 #: The variable with the number of tasks of a job that share a training; the rule sets it.
 TASKS = "NCLENS_TASKS"
+#: The variable with the minutes between two checkpoints of a training; the plan sets it.
+CHECKPOINT_MINUTES = "NCLENS_CHECKPOINT_MINUTES"
 
 
 def loss_path(dataset: str, model: str, loss: str) -> str:

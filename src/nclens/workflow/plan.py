@@ -17,7 +17,7 @@ from nclens.study.streams import is_streamed
 from nclens.study.study import Run, Study
 from nclens.workflow import specs
 from nclens.workflow.needs import Needs, has_gpu, measuring_needs, probing_needs, training_needs
-from nclens.workflow.paths import ENDINGS, TASKS, THEORY, RunFolder, StudyFolder, is_judged, path_of
+from nclens.workflow.paths import CHECKPOINT_MINUTES, ENDINGS, TASKS, THEORY, RunFolder, StudyFolder, is_judged, path_of
 from nclens.workflow.provenance import code_digest
 from nclens.workflow.reused import digests_of, reused_files, sources_of
 from nclens.workflow.streams import VARIABLE
@@ -55,7 +55,7 @@ class Plan:
                 root = Path(self.study.data_dir).expanduser() / Path(entry.path).expanduser()
                 streams[name] = {"root": str(root), "workers": entry.workers}
         return {
-            "NCLENS_CHECKPOINT_MINUTES": str(self.study.checkpoint_minutes),
+            CHECKPOINT_MINUTES: str(self.study.checkpoint_minutes),
             "NCLENS_DATA_DIR": self.study.data_dir,
             VARIABLE: json.dumps(streams),
         }

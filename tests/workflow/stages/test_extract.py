@@ -249,7 +249,7 @@ def random_weights(runs, wrap, seed):
 
 
 def metrics_of(folder, statistics):
-    classifier = specs.MeasureClassifier(0.5, 0, STATISTICS.loss, STATISTICS.epochs)
+    classifier = specs.MeasureClassifier(0.5, 0, STATISTICS.loss, STATISTICS.epochs, most_classes=1000)
     called = specs.calls("classification", "onehot", from_statistics=statistics)
     measure(specs.Measure("classification", (1, 2), (1, 2), called, classifier), folder.folder, 1)
     return pd.read_csv(folder.metrics), read_tensors(folder.film, "measure")[0]

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from nclens.metrics.calibration import fit_temperature
-from nclens.study import study
 from nclens.workflow import specs
 from nclens.workflow.build.losses import loss_after
 from nclens.workflow.files import FileError, read_tensors
 from nclens.workflow.paths import RunFolder
-from nclens.workflow.stages.measure import MOST_CLASSES, measure
+from nclens.workflow.stages.measure import measure
 from tests.epochs import read_all, write_all
 from tests.losses import entry
 
@@ -33,8 +32,8 @@ def run(tmp_path):
     return tmp_path
 
 
-def measured(run, loss, kept=(2, 4), tasks=("classification",)):
-    classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4)
+def measured(run, loss, kept=(2, 4), tasks=("classification",), most_classes=1000):
+    classifier = specs.MeasureClassifier(held_out=0.5, held_out_seed=0, loss=loss, epochs=4, most_classes=most_classes)
     measure(specs.Measure("classification", (2, 4), kept, specs.calls(*tasks), classifier), run, threads=1)
     table = pd.read_csv(run / "metrics.csv")
     assert not table.duplicated(["epoch", "split", "metric"]).any()
@@ -56,13 +55,12 @@ def test_a_snapshot_is_measured_at_the_strength_of_the_epoch_before_it(run):
     )
 
 
-def test_of_too_many_classes_imbalance_is_not_measured(run, monkeypatch):
+def test_of_too_many_classes_imbalance_is_not_measured(run):
     tensors = read_all(RunFolder(run).features, (4,), "extract")[4]
     write_all(RunFolder(run).features, dict.fromkeys((2, 4), tensors | {"train_counts": torch.tensor([10, 20, 30])}))
     assert measured(run, CE)[4, "train", "train_count_class_2"] == 30
-    assert MOST_CLASSES == study.MOST_CLASSES  # by which the figure of classes against their size is drawn
-    monkeypatch.setattr("nclens.workflow.stages.measure.MOST_CLASSES", 2)
-    assert not {"nc1_balanced", "train_count_class_2"} & set(measured(run, CE)[4].index.get_level_values(1))
+    too_many = measured(run, CE, most_classes=2)[4].index.get_level_values(1)
+    assert not {"nc1_balanced", "train_count_class_2"} & set(too_many)
 
 
 def test_a_test_split_may_lack_classes_and_unequal_and_noisy_classes_have_measures_of_their_own(run):

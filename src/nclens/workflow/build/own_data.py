@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nclens.data.dataset import Dataset, Splits
+from nclens.data.dataset import CLEAN, SPLITS, VALIDATION, WHOLE, Dataset, Splits
 from nclens.data.labels import as_texts, class_labels
 from nclens.data.numbers import (
     Empty,
@@ -25,13 +25,6 @@ from nclens.data.regression import RegressionDataset, scaled_splits
 from nclens.data.shares import Wanted, draw, draw_unstratified
 from nclens.workflow.build.functions import failure, load_function
 
-NEEDED = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-#: A validation split, which need not be there.
-VALIDATION = ("val_inputs", "val_targets")
-#: One set, which is split here by shares.
-WHOLE = ("inputs", "targets")
-#: True labels of training samples with noisy targets, of a classification.
-CLEAN = "train_clean_targets"
 #: What describes the data, and what names the classes or targets.
 TEXTS = ("source", "licence", "citation")
 NAMES = {"classification": "classes", "regression": "targets"}
@@ -105,11 +98,11 @@ def _keys(made: Any, what: str, task: str) -> dict[str, tuple[str, str]]:
     if isinstance(made, dict) and set(WHOLE) <= made.keys():
         refuse_unknown(made, (*WHOLE, NAMES[task], *TEXTS), f"the dict that {what} returns")
         return {"train": WHOLE}
-    if not isinstance(made, dict) or any(key not in made for key in NEEDED):
-        raise ValueError(f"{what} must return a dict with {', '.join(NEEDED)}, or with {' and '.join(WHOLE)}")
+    if not isinstance(made, dict) or any(key not in made for key in SPLITS):
+        raise ValueError(f"{what} must return a dict with {', '.join(SPLITS)}, or with {' and '.join(WHOLE)}")
     clean = (CLEAN,) if task == "classification" else ()
-    refuse_unknown(made, (*NEEDED, *VALIDATION, *clean, NAMES[task], *TEXTS), f"the dict that {what} returns")
-    found = {"train": NEEDED[:2], "test": NEEDED[2:]} | ({"val": VALIDATION} if made.keys() & set(VALIDATION) else {})
+    refuse_unknown(made, (*SPLITS, *VALIDATION, *clean, NAMES[task], *TEXTS), f"the dict that {what} returns")
+    found = {"train": SPLITS[:2], "test": SPLITS[2:]} | ({"val": VALIDATION} if made.keys() & set(VALIDATION) else {})
     if missing := [key for pair in found.values() for key in pair if key not in made]:
         raise ValueError(f"{what} returns no {missing[0]}; allowed: {' and '.join(VALIDATION)}, or neither")
     return {split: (pair[0], pair[1]) for split, pair in found.items()}

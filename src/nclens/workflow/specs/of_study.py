@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nclens.figures.catalogue import FIGURES
-from nclens.metrics.catalogue import MEASUREMENTS, Task
+from nclens.metrics.catalogue import MEASUREMENTS, MOST_CLASSES, Task
 from nclens.probes.catalogue import probe_of
 from nclens.workflow.paths import ENDINGS, THEORY, StudyFolder, path_of
 from nclens.workflow.specs.steps import (
@@ -181,6 +181,7 @@ def _classifier(study: "Study", run: "Run") -> MeasureClassifier:
         # Class weights are of training: each class's loss is measured as it is.
         loss=dataclasses.replace(_loss(study, run.loss), class_weights=(), balanced=False),
         epochs=max(1, entry.epochs),
+        most_classes=MOST_CLASSES,
         projection_classes=tuple(entry.projection_classes),
     )
 
@@ -294,8 +295,6 @@ def collect(study: "Study") -> Collect:
 
 def _arcs(study: "Study", experiment: str) -> Arcs | None:
     """Return how the classes of an experiment's arcs are chosen; None where none are measured."""
-    from nclens.study.study import MOST_CLASSES
-
     loss = study.loss_of_arcs(experiment)
     if loss is None:
         return None

@@ -305,12 +305,16 @@ class OwnProbe(OwnMetric):
 
 @dataclass(frozen=True)
 class MeasureClassifier:
-    """How classifiers are measured; the film has the plane of the templates of `projection_classes`."""
+    """How classifiers are measured; the film has the plane of the templates of `projection_classes`.
+
+    Imbalance is not measured of more than `most_classes`.
+    """
 
     held_out: float
     held_out_seed: int
     loss: Loss
     epochs: int
+    most_classes: int
     projection_classes: tuple[int, ...] = (0, 1, 2)
 
 

@@ -22,8 +22,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 #: Epoch -> the tensors that `extract` wrote.
 Read = Callable[[int], dict[str, Tensor]]
 Rows = Iterator[tuple[int, str, str, float]]
-#: Classes above which imbalance is not measured: it has nine numbers of each class, and a cost of K^3.
-MOST_CLASSES = 1000
 
 
 def measure(spec: Measure, run: Path, threads: int) -> None:
@@ -66,7 +64,7 @@ def _classification(read: Read, spec: Measure, film: Film, gamma: float | None) 
             "held_out": held_out_of(tensors, chosen.held_out, chosen.held_out_seed),
             "loss": loss_after(chosen.loss, epoch, chosen.epochs),
             "gamma": gamma,
-            "train_counts": _unequal(tensors, len(means)),
+            "train_counts": _unequal(tensors) if len(means) <= chosen.most_classes else None,
         }
         yield from ((epoch, *row) for row in measure_snapshot(spec.measurements, tensors, given, spec.own))
         del tensors  # before the next ones are read: at the paper's scale each are half a gigabyte
@@ -80,16 +78,13 @@ def _train_means(tensors: dict[str, Tensor]) -> Tensor:
     return class_means(tensors["train.features"], tensors["train.targets"], len(tensors["weight"]), min_samples=1)
 
 
-def _unequal(tensors: dict[str, Tensor], classes: int) -> Tensor | None:
+def _unequal(tensors: dict[str, Tensor]) -> Tensor | None:
     """Return the training samples of each class.
 
-    None where all have as many, and measures of imbalance say nothing new, where one has none, or where there are more
-    than `MOST_CLASSES`.
+    None where all have as many, and measures of imbalance say nothing new, or where one has none.
     """
-    if classes > MOST_CLASSES:
-        return None
     counts = tensors.get("train_counts")
-    counts = tensors["train.targets"].bincount(minlength=classes) if counts is None else counts
+    counts = tensors["train.targets"].bincount(minlength=len(tensors["weight"])) if counts is None else counts
     return None if bool((counts == counts[0]).all() | (counts == 0).any()) else counts
 
 

@@ -41,7 +41,7 @@ from nclens.workflow.devices import device_slot
 from nclens.workflow.epochs import read_epoch, read_weights, write_epochs
 from nclens.workflow.failures import explained, remembered
 from nclens.workflow.files import FileError, damaged, read_json, read_tensors, write_json, write_tensors
-from nclens.workflow.paths import TASKS, RunFolder
+from nclens.workflow.paths import CHECKPOINT_MINUTES, TASKS, RunFolder
 from nclens.workflow.progress import Progress
 from nclens.workflow.provenance import git_revision, versions
 from nclens.workflow.specs import Entry, Teacher, Train, plain
@@ -448,11 +448,11 @@ class _Pauses:
     def __init__(self, parallel: Parallel | None = None) -> None:
         self._parallel = parallel
         # From the environment: how often a run is saved is no part of what it is.
-        minutes = os.environ.get("NCLENS_CHECKPOINT_MINUTES", "5")
+        minutes = os.environ.get(CHECKPOINT_MINUTES, "5")
         try:
             self._every = 60.0 * float(minutes)
         except ValueError:
-            raise ValueError(f"NCLENS_CHECKPOINT_MINUTES = {minutes!r}: must be a number of minutes") from None
+            raise ValueError(f"{CHECKPOINT_MINUTES} = {minutes!r}: must be a number of minutes") from None
         self.taken()
         self.signal: signal.Signals | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
