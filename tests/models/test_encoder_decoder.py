@@ -21,6 +21,14 @@ def example(**options):
     return network, source, target
 
 
+def predicted(target):
+    """The tokens that are predicted from the decoder's inputs `target`, which begin with the beginning."""
+    tokens = torch.cat([target[:, 1:], torch.randint(0, 6, (5, 1))], 1)
+    tokens[target == PADDING] = PADDING
+    tokens[2, 4] = SIZES.end
+    return tokens
+
+
 @pytest.mark.lengthy
 @pytest.mark.parametrize("tied", [False, True])
 def test_logits_are_those_of_hugging_faces_pegasus(tied):
@@ -60,10 +68,7 @@ def test_steps_with_a_cache_give_the_features_of_the_whole_sequence():
 
 def test_features_are_those_of_the_target_tokens_in_their_order():
     network, source, target = example()
-    # As `decode` takes them: the beginning first, and no last token.
-    tokens = torch.cat([target[:, 1:], torch.randint(0, 6, (5, 1))], 1)
-    tokens[target == PADDING] = PADDING
-    tokens[2, 4] = SIZES.end
+    tokens = predicted(target)
     with torch.no_grad():
         features = network.backbone(torch.cat([source, tokens], 1))
         whole = network.backbone.decode(source, target)
@@ -76,6 +81,17 @@ def test_features_are_those_of_the_target_tokens_in_their_order():
     padded = [torch.nn.functional.pad(part, (0, n), value=PADDING) for part, n in ((source, 3), (tokens, 4))]
     with torch.no_grad():
         torch.testing.assert_close(other.backbone(torch.cat(padded, 1).float()), features)
+
+
+def test_gradients_of_tokens_alone_are_those_of_padded_sequences():
+    network, source, target = example()
+    tokens = predicted(target)
+    parameters = list(network.backbone.parameters())
+    wanted = torch.randn(5, 8, 16)[target != PADDING]
+    alone = network.backbone(torch.cat([source, tokens], 1))
+    padded = network.backbone.decode(source, target)[target != PADDING]
+    of_alone, of_padded = (torch.autograd.grad((each * wanted).sum(), parameters) for each in (alone, padded))
+    torch.testing.assert_close(of_alone, of_padded)
 
 
 def test_sequences_that_follow_others_go_on_as_those():

@@ -54,10 +54,42 @@ class Vocabulary:
         return self.target
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where tokens are in padded sequences, so that what treats each token by itself is computed for tokens alone.
+
+    Attributes:
+        shape: (B, T).
+        index: (n,), the place of each token among the B T places, ascending.
+    """
+
+    shape: tuple[int, int]
+    index: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> "Places":
+        """Return the places of the tokens of sequences (B, T)."""
+        return cls((len(tokens), tokens.shape[1]), (tokens != PADDING).flatten().nonzero()[:, 0])
+
+
+def packed(padded: Tensor, places: Places | None) -> Tensor:
+    """Return a row for each token, (n, ...), of sequences (B, T, ...); these as they are without places."""
+    return padded if places is None else padded.flatten(0, 1)[places.index]
+
+
+def unpacked(rows: Tensor, places: Places | None) -> Tensor:
+    """Return sequences (B, T, ...) of a row for each token, 0 at padding; the rows as they are without places."""
+    if places is None:
+        return rows
+    padded = rows.new_zeros(math.prod(places.shape), *rows.shape[1:])
+    return padded.index_copy(0, places.index, rows).unflatten(0, places.shape)
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention with a bias in each projection.
 
-    softmax(Q K' / sqrt(d/heads)) V for each head, of queries (B, S, d) and keys and values (B, T, d).
+    softmax(Q K' / sqrt(d/heads)) V for each head, of queries (B, S, d) and keys and values (B, T, d). With `places`
+    hidden states are rows of tokens (n, d), see `Places`.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -66,23 +98,30 @@ class Attention(nn.Module):
         self.k_proj, self.v_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.q_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
 
-    def keys(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def keys(self, hidden: Tensor, places: Places | None = None) -> tuple[Tensor, Tensor]:
         """Return keys and values (B, heads, T, d/heads) of positions (B, T, d)."""
-        return self.split(self.k_proj(hidden)), self.split(self.v_proj(hidden))
+        keys, values = (unpacked(project(hidden), places) for project in (self.k_proj, self.v_proj))
+        return self.split(keys), self.split(values)
 
     def forward(
-        self, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False
+        self,
+        hidden: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        places: Places | None = None,
     ) -> Tensor:
         """Return (B, S, d). `mask` (B, 1, 1 or S, T) is true where a key is seen; `causal`: no later position is."""
         attended = functional.scaled_dot_product_attention(
-            self.split(self.q_proj(hidden)),
+            self.split(unpacked(self.q_proj(hidden), places)),
             keys,
             values,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
         )
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
+        return self.out_proj(packed(attended.transpose(1, 2).flatten(2), places))
 
     def split(self, projected: Tensor) -> Tensor:
         """Return (B, heads, T, d/heads) of (B, T, d)."""
@@ -101,7 +140,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
-        """Return x + W_2 ReLU(W_1 norm(x) + b_1) + b_2, with dropout, of x (B, T, d)."""
+        """Return x + W_2 ReLU(W_1 norm(x) + b_1) + b_2, with dropout, of x (..., d)."""
         inner = self.dropout(functional.relu(self.fc1(self.final_layer_norm(hidden))))
         return hidden + self.dropout(self.fc2(inner))
 
@@ -109,11 +148,11 @@ class Layer(nn.Module):
 class EncoderLayer(Layer):
     """Self-attention over all tokens of the source, then the feed-forward part."""
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, S, d) of (B, S, d); `mask` (B, 1, 1, S) is false at padding."""
+    def forward(self, hidden: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
+        """Return (B, S, d) of (B, S, d), or (n, d) of (n, d); `mask` (B, 1, 1, S) is false at padding."""
         normed = self.self_attn_layer_norm(hidden)
-        hidden = hidden + self.dropout(self.self_attn(normed, *self.self_attn.keys(normed), mask))
-        return self.feed_forward(hidden)
+        attended = self.self_attn(normed, *self.self_attn.keys(normed, places), mask, places=places)
+        return self.feed_forward(hidden + self.dropout(attended))
 
 
 class DecoderLayer(Layer):
@@ -124,11 +163,16 @@ class DecoderLayer(Layer):
         self.encoder_attn = Attention(width, heads, dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """Return (B, T, d) of (B, T, d); `source` are the source's keys and values, `mask` (B, 1, 1, S) its tokens."""
+    def forward(
+        self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor, places: Places | None = None
+    ) -> Tensor:
+        """Return (B, T, d) of (B, T, d), or (n, d) of (n, d).
+
+        `source` are the source's keys and values, `mask` (B, 1, 1, S) its tokens.
+        """
         normed = self.self_attn_layer_norm(hidden)
-        attended = self.self_attn(normed, *self.self_attn.keys(normed), causal=True)
-        return self._rest(hidden + self.dropout(attended), source, mask)
+        attended = self.self_attn(normed, *self.self_attn.keys(normed, places), causal=True, places=places)
+        return self._rest(hidden + self.dropout(attended), source, mask, places)
 
     def step(self, hidden: Tensor, past: Tensor, position: int, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """Return (B, n, d) of one position of B n sequences; their keys and values are written to `past`."""
@@ -139,9 +183,11 @@ class DecoderLayer(Layer):
         attended = attention(normed, keys, values).view_as(hidden)
         return self._rest(hidden + self.dropout(attended), source, mask)
 
-    def _rest(self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def _rest(
+        self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor, places: Places | None = None
+    ) -> Tensor:
         normed = self.encoder_attn_layer_norm(hidden)
-        return self.feed_forward(hidden + self.dropout(self.encoder_attn(normed, *source, mask)))
+        return self.feed_forward(hidden + self.dropout(self.encoder_attn(normed, *source, mask, places=places)))
 
 
 class Stack(nn.Module):
@@ -157,11 +203,11 @@ class Stack(nn.Module):
         self.register_buffer("positions", sinusoids(longest, width), persistent=False)
         self.positions: Tensor
 
-    def embed(self, tokens: Tensor, position: int = 0) -> Tensor:
+    def embed(self, tokens: Tensor, position: int = 0, places: Places | None = None) -> Tensor:
         """Return sqrt(d) times the embeddings plus the positions, (B, T, d), of tokens (B, T) from `position` on."""
-        positions = self.positions[position : position + tokens.shape[1]]
-        embedded = functional.embedding(tokens, self.table())
-        return self.dropout(embedded * math.sqrt(self.positions.shape[1]) + positions)
+        positions = self.positions[position : position + tokens.shape[1]].expand(len(tokens), -1, -1)
+        embedded = functional.embedding(packed(tokens, places), self.table())
+        return self.dropout(embedded * math.sqrt(self.positions.shape[1]) + packed(positions, places))
 
     def table(self) -> Tensor:
         """Return the embedding of each token, a row each."""
@@ -171,13 +217,13 @@ class Stack(nn.Module):
 class Encoder(Stack):
     """Source tokens to hidden states."""
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, places: Places | None = None) -> tuple[Tensor, Tensor]:
         """Return hidden states (B, S, d) of tokens (B, S), and the mask (B, 1, 1, S) that is false at padding."""
         mask = (tokens != PADDING)[:, None, None]
-        hidden = self.embed(tokens.clamp_min(0))
+        hidden = self.embed(tokens.clamp_min(0), places=places)
         for layer in self.layers:
-            hidden = layer(hidden, mask)
-        return self.layer_norm(hidden), mask
+            hidden = layer(hidden, mask, places)
+        return unpacked(self.layer_norm(hidden), places), mask
 
 
 class Decoder(Stack):
@@ -200,11 +246,11 @@ class Decoder(Stack):
         own = super().table()
         return own if self.tied is None else torch.cat([self.tied, own])
 
-    def forward(self, tokens: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """Return features (B, T, d) of the decoder's input tokens (B, T)."""
-        hidden = self.embed(tokens.clamp_min(0))
+    def forward(self, tokens: Tensor, source: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
+        """Return features (B, T, d) of the decoder's input tokens (B, T), or with places those of tokens, (n, d)."""
+        hidden = self.embed(tokens.clamp_min(0), places=places)
         for layer in self.decoding:
-            hidden = layer(hidden, layer.encoder_attn.keys(source), mask)
+            hidden = layer(hidden, layer.encoder_attn.keys(source), mask, places)
         return self.layer_norm(hidden)
 
     @property
@@ -295,7 +341,8 @@ class Transformer(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features (n, d) of inputs (B, S + T), token numbers of any dtype."""
         source, target = map(_cut, self.parts(inputs))
-        return self.decode(source, self.before(target))[target != PADDING]
+        encoded = self.encoder(source, Places.of(source))
+        return self.decoder(self.before(target), *encoded, Places.of(target))
 
     def parts(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return source tokens (B, S) and target tokens (B, T) of inputs (B, S + T)."""
