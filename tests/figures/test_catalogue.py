@@ -34,9 +34,6 @@ DRAWN = {
         "simplex": (*PLAIN, *SWEEP, *MAXSUP, "decoding", "class_size"),
         "no_simplex": (*PLAIN, *SWEEP, *MAXSUP, "many_classes", "decoding", "class_size"),
     },
-    "beam_search_multi30k": {
-        "translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")
-    },
     "cifar10_augmented": {"cifar10": (*PLAIN, *MAXSUP)},
     "cifar10_interpolating": {"cifar10": (*PLAIN, *MAXSUP)},
     "cifar10_5k": {"cifar10_5k": (*PLAIN, "layers")},
@@ -92,6 +89,10 @@ DRAWN = {
     "smoothing_sweep": {"sweep": (*PLAIN, *SWEEP)},
     "smoothing_sweep_cifar10": {"sweep": (*SWEEP, "class_spread", "smoothing_parts", "ufm_conditioning")},
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": ("collapse_curves",)},
+    "translation": {"translation": (*EVERY, "specification_curve", *MODEL, "many_classes", "decoding")},
+    "translation_full": {
+        "translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")
+    },
     "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {
         "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),

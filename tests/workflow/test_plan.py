@@ -15,7 +15,7 @@ from nclens.workflow.plan import Plan
 from nclens.workflow.provenance import code_parts
 
 STUDIES = Path(__file__).parents[2] / "studies"
-TEXT = "beam_search_multi30k"
+TEXT = "translation_full"
 
 
 @pytest.fixture
