@@ -90,9 +90,7 @@ DRAWN = {
     "smoothing_sweep_cifar10": {"sweep": (*SWEEP, "class_spread", "smoothing_parts", "ufm_conditioning")},
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": ("collapse_curves",)},
     "translation": {"translation": (*EVERY, "specification_curve", *MODEL, "many_classes", "decoding")},
-    "translation_full": {
-        "translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")
-    },
+    "translation_full": {"translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")},
     "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {
         "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),
