@@ -19,7 +19,7 @@ from nclens.data.shares import Wanted, draw, refuse_same_samples
 
 NAMES = (("features", "inputs"), ("labels", "targets"))
 #: Arrays that may hold texts, which become classes.
-LABELS = ("targets", "train_targets", "test_targets", "val_targets", CLEAN)
+LABELS = (*SPLITS[1::2], VALIDATION[1], WHOLE[1], CLEAN)
 #: Arrays of recorded features, which are a data set of rows too, and what they are called there.
 RECORDED = {f"{split}_{old}": f"{split}_{new}" for split in ("train", "test", "val") for old, new in NAMES}
 
