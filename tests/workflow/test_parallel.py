@@ -87,7 +87,7 @@ STUCK = """
 import os, signal, time, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 from nclens.workflow.parallel import results
-for _ in results(lambda number: print(os.getpid(), flush=True) or time.sleep(60), 2, 2):
+for _ in results(lambda number: os.write(1, b"%d\\n" % os.getpid()) and time.sleep(60), 2, 2):
     pass
 """
 
