@@ -104,11 +104,12 @@ def _fitted_from(error: pd.Series) -> float:
 
 def _by_probes(comparison: Comparison, metric: str, unit: str, what: str) -> list[Measure]:
     probes = comparison.metrics.probed(metric)
-    notes = () if probes else (f"the study has no {what} of these networks",)
-    return [
-        final(comparison, "test", probe, scale="difference", claimed="above", unit=unit, notes=notes)
-        for probe in probes or [metric]
+    measures = [
+        final(comparison, "test", probe, scale="difference", claimed="above", unit=unit) for probe in probes or [metric]
     ]
+    if probes:
+        return measures
+    return [replace(absent, note=f"the study has no {what} of these networks") for absent in measures]
 
 
 def _on_errors(comparison: Comparison, claimed: Side) -> list[Measure]:

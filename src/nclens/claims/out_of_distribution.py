@@ -31,7 +31,7 @@ def detects_better(comparison: Comparison) -> list[Measure]:
     more, less = losses[::-1] if collapse == "contradicted" else losses
     note = f"{comparison.label(more)} is more collapsed than {comparison.label(less)}"
     if collapse == "inconclusive":
-        note = "not testable: neither loss is clearly more collapsed, by the interval of the ratio of NC1"
+        note = "neither loss is clearly more collapsed, by the interval of the ratio of NC1"
     quantities = {f"auroc_{score}_mean": metrics for score, metrics in probed.items()}
     quantities |= {metric.removeprefix("ood_"): [metric] for metric in probed[MAIN]}
     measures = []

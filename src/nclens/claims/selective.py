@@ -112,12 +112,12 @@ def _where_testable(comparison: Comparison, counted: str, measures: Sequence[Mea
     counts = [value for loss in losses for value in _last(comparison, loss, counted).values()]
     reasons = []
     if errors and not min(errors) > RISK:
-        reasons.append(f"a run has a test error of {min(errors):.3g}, and more than {RISK:g} is needed")
+        reasons.append(f"a run has a test error of {min(errors):.3g}, not above {RISK:g}")
     if counts and not min(counts) >= FEWEST_ERRORS:
-        reasons.append(f"a run has {min(counts):g} wrong predictions, and {FEWEST_ERRORS} are needed")
+        reasons.append(f"a run has {min(counts):g} wrong predictions, fewer than {FEWEST_ERRORS}")
     if not reasons:
         return list(measures)
-    note = "not testable: " + " and ".join(reasons)
+    note = " and ".join(reasons)
     return [replace(not_testable(one), note="; ".join(filter(None, (note, one.note)))) for one in measures]
 
 
