@@ -265,52 +265,50 @@ class TestAtlas:
 
     def test_a_claim_has_its_data_sets_and_studies_by_verdict(self, rows):
         lines = tool("atlas_text").lines(rows, DOCS)
-        (row,) = (line for line in lines if line.startswith("| C2: "))
+        (row,) = (line for line in lines if line.startswith("| C2: Training"))
         assert row.endswith(
             " | digits8: [digits](results/digits/README.md) 2 "
             "| faces\\|old: [lab: faces](https://lab.example/faces.html) |  |  |"
         )
-        (row,) = (line for line in lines if line.startswith("| C4: "))
+        (row,) = (line for line in lines if line.startswith("| C4: Label"))
         assert row.endswith(" |  |  | digits8: gone |  |")
         assert any("No comparison was run on three data sets" in line for line in lines)
 
-    def test_readme_has_a_claim_in_one_column_with_the_settings_that_decide_it(self, rows):
+    def test_the_settings_of_each_outcome_are_counted_by_claim(self, rows):
         outcomes = [("a", "supported"), ("a", "inconclusive"), ("b", "supported"), ("b", "contradicted"), ("c", "none")]
         made = [rows[0] | {"study": study, "verdict": verdict} for study, verdict in outcomes]
-        made += [rows[0] | {"claim": "M1", "paper": "MaxSup (arXiv 2502.15798)", "study": study} for study in "abc"]
-        made += [rows[0] | {"claim": "W1", "verdict": "contradicted"}, rows[0] | {"claim": "R1", "verdict": "untold"}]
+        made += [rows[0] | {"claim": "M6"}, rows[0] | {"claim": "G4"}]  # of our own
+        made += [rows[0] | {"claim": "M1", "study": study} for study in "abc"]
         made += [rows[0] | {"claim": "R2", "verdict": "inconclusive", "reason": "not measured"}]
-        head, rule, *lines = tool("atlas_text").by_paper(made)
-        assert head == "| paper | supported | contradicted | both | inconclusive |"
-        assert rule == "|---|---|---|---|---|"
-        cells = {line.split(" | ")[0]: line.removesuffix(" |").split(" | ")[1:] for line in lines}
-        first, second, *_ = cells.values()
-        assert first == [
-            "",
-            "",
-            "label smoothing ends more strongly collapsed (C2: 1 supported, 0 contradicted, 1 both of 3)",
-            "",
+        assert tool("atlas_text").by_paper(made) == [
+            "| claim | supported | contradicted | both | inconclusive |",
+            "|---|--:|--:|--:|--:|",
+            "| *Cross Entropy versus Label Smoothing: A Neural Collapse Perspective* "
+            "([2402.03979](https://arxiv.org/abs/2402.03979)) | | | | |",
+            "| C2: label smoothing ends more strongly collapsed | 1 |  | 1 | 1 |",
+            "| *MaxSup: Overcoming Representation Collapse in Label Smoothing* "
+            "([2502.15798](https://arxiv.org/abs/2502.15798)) | | | | |",
+            "| M1: MaxSup is as accurate as label smoothing | 3 |  |  |  |",
+            "| Our own | | | | |",
+            "| M6: MaxSup collapses less than label smoothing | 1 |  |  |  |",
+            "| G4: a loss is better calibrated | 1 |  |  |  |",
         ]
-        assert second == ["MaxSup is as accurate as label smoothing (M1: 3 of 3)", "", "", ""]
-        joined = "\n".join(lines)
-        assert "| label smoothing calibrates as well as temperature scaling (W1: 1 of 1) |" in joined
-        assert "collapse to principal components (R1: 1) |" in joined
-        assert "R2" not in joined
 
-    def test_readmes_first_table_has_effect_and_interval_of_the_studies_that_it_names(self, rows):
+    def test_readmes_table_has_effect_and_interval_of_the_studies_that_it_names(self, rows):
         numbers = {"loss": "ls", "effect": "0.5", "low": "0.4", "high": "0.6", "unit": "ratio", "null": "1"}
         made = [
             rows[0] | numbers | {"measure": "NC1"},
             rows[3] | numbers | {"study": "digits", "verdict": "contradicted"},
         ]
         assert tool("atlas_text").headline(made) == [
-            "| claim | measured by | [4,000 digits](docs/results/digits/README.md) |",
-            "|---|---|---|",
-            "| C2: ends more strongly collapsed | NC1 | supported: 0.500 [0.400, 0.600] ratio |",
-            "| C4: is better calibrated |  | **contradicted**: 0.500 [0.400, 0.600] ratio |",
+            "| claim | measured by | [4,000 digits](docs/results/digits/README.md) "
+            "| [all settings](docs/atlas.md#how-often) |",
+            "|---|---|---|---|",
+            "| C2: ends more strongly collapsed | NC1 | supported: 0.500 [0.400, 0.600] ratio | 1 supported |",
+            "| C4: is better calibrated |  | **contradicted**: 0.500 [0.400, 0.600] ratio | 1 contradicted |",
         ]
 
-    def test_readme_without_the_tables_is_refused(self, rows):
+    def test_readme_without_the_table_is_refused(self, rows):
         with pytest.raises(SystemExit, match=r"README.md has no table that begins with `\| claim \| measured by \|`"):
             tool("atlas_text").readme("# nclens\n", rows)
 

@@ -1,4 +1,4 @@
-"""The committed atlas, docs/results/atlas.csv: README's tables, a part of docs/atlas.md, and a page of the site.
+"""The committed atlas, docs/results/atlas.csv: README's table, a part of docs/atlas.md, and a page of the site.
 
 It is brought up to date by
 `nclens atlas docs/results/atlas.csv results/* --to docs/results --link '{study}/README.md'`.
@@ -22,11 +22,12 @@ MARK = "<!-- What follows is generated from results/atlas.csv by `make docs`; do
 ABSENT = "This version has no atlas of its own studies."
 
 
-#: The comparisons of README's first table: study, loss, and what the column is called.
+#: The comparisons of README's table: study, loss, and what the column is called.
 HEADLINE = (
     ("digits", "ls", "[4,000 digits](docs/results/digits/README.md)"),
     ("cifar10_5k", "ls", "[5,000 images of CIFAR-10](docs/results/cifar10_5k/README.md)"),
 )
+EVERYWHERE = "[all settings](docs/atlas.md#how-often)"
 COLUMNS = ("supported", "contradicted", "both", "inconclusive")
 FIRST_PAPER = "arXiv 2402.03979"
 OWN = "Our own"
@@ -48,14 +49,24 @@ def lines(rows: list[Row], docs: Path) -> list[str]:
     if not judged:
         return [ABSENT]
     written = [
-        "Each study leads to its page; a number is how many pairs of losses of the study have the verdict. "
         "[`atlas.csv`](results/atlas.csv) has every verdict. "
-        '<!-- site: <a href="results/atlas.html">The whole page, with filters</a>. -->'
+        '<!-- site: <a href="results/atlas.html">The whole page, with filters</a>. -->',
+        "",
+        "### How often",
+        "",
+        "Settings, a study's data set with a model each, by what they say of the claim; *both* where pairs of losses "
+        "disagree. Settings in which it could not be tested are left out.",
+        "",
+        *by_paper(judged),
+        "",
+        "### Where",
+        "",
+        "Each study leads to its page; a number is how many pairs of losses of the study have the verdict.",
     ]
     claims = list(dict.fromkeys((row["paper"], row["claim"], row["statement"]) for row in judged))
     claims.sort(key=lambda key: list(CLAIMS).index(key[1]) if key[1] in CLAIMS else len(CLAIMS))
     for paper in dict.fromkeys(paper for paper, *_ in claims):
-        written += ["", f"### {_escaped(paper)}", "", f"| claim | {' | '.join(OUTCOMES)} |", "|---" * 5 + "|"]
+        written += ["", f"#### {_escaped(paper)}", "", f"| claim | {' | '.join(OUTCOMES)} |", "|---" * 5 + "|"]
         for key in (key for key in claims if key[0] == paper):
             own = [row for row in judged if (row["paper"], row["claim"], row["statement"]) == key]
             cells = [_where([row for row in own if outcome(row) == name], docs) for name in OUTCOMES]
@@ -64,22 +75,24 @@ def lines(rows: list[Row], docs: Path) -> list[str]:
 
 
 def headline(rows: list[Row]) -> list[str]:
-    """Return the claims of the first paper in the studies of README's first table, with effect and interval."""
+    """Return the claims of the first paper in the studies of README's table, with effects, and in all settings."""
     own = [row for row in rows if FIRST_PAPER in row["paper"] and not row["paper"].startswith(OWN)]
     columns = [
         (title, {row["claim"]: row for row in own if (row["study"], row["loss"]) == (study, loss)})
         for study, loss, title in HEADLINE
     ]
     columns = [(title, cells) for title, cells in columns if cells]
+    counts = _settings(rows)
     written = [
-        f"| claim | measured by | {' | '.join(title for title, _ in columns)} |",
-        "|---" * (len(columns) + 2) + "|",
+        f"| claim | measured by | {' | '.join(title for title, _ in columns)} | {EVERYWHERE} |",
+        "|---" * (len(columns) + 3) + "|",
     ]
     for claim in sorted({row["claim"] for row in own}):
         cells = [cells.get(claim) for _, cells in columns]
         measure = next((row["measure"] for row in cells if row), "")
         effects = " | ".join(_effect(row) if row else "" for row in cells)
-        written.append(f"| {claim}: {CLAIMS[claim].holds} | {_escaped(measure)} | {effects} |")
+        all_of_it = ", ".join(f"{counts[claim][name]} {name}" for name in COLUMNS if counts[claim][name])
+        written.append(f"| {claim}: {CLAIMS[claim].holds} | {_escaped(measure)} | {effects} | {all_of_it} |")
     return written
 
 
@@ -90,64 +103,54 @@ def _effect(row: Row) -> str:
 
 
 def by_paper(rows: list[Row]) -> list[str]:
-    """Return what the atlas says of each claim, a row a paper and the claims of our own in one.
+    """Return how often each claim held: below each paper a row a claim, ours last, and the settings of each outcome."""
+    places = _settings(rows)
+    papers: dict[str, list[str]] = {}
+    for claim in (CLAIMS[name] for name in CLAIMS if name in places):
+        said = f"{claim.id}: {claim.subject.format(loss='a loss')} {claim.holds}"
+        cells = [str(places[claim.id][column] or "") for column in COLUMNS]
+        papers.setdefault(_paper(claim.paper), []).append(f"| {' | '.join([said, *cells])} |")
+    papers[OWN] = papers.pop(OWN, [])
+    written = [f"| claim | {' | '.join(COLUMNS)} |", "|---" + "|--:" * len(COLUMNS) + "|"]
+    for paper, claims in ((paper, claims) for paper, claims in papers.items() if claims):
+        written += [f"| {paper} |{' |' * len(COLUMNS)}", *claims]
+    return written
 
-    A claim stands in one column, with the number of settings (a study's data set with a model) that have this outcome,
-    of those in which it was tested. In a setting it is supported or contradicted where at least one pair of losses is
-    and none the reverse.
+
+def _settings(rows: list[Row]) -> dict[str, Counter[str]]:
+    """Return how many settings, a study's data set with a model each, have each outcome, by claim.
+
+    Where several pairs of losses were judged in a setting, it counts as supported or contradicted if one pair is and
+    none the reverse, and as both if pairs disagree.
     """
     places: dict[str, dict[tuple[str, ...], set[str]]] = {}
     for row in (row for row in rows if row["claim"] in CLAIMS and outcome(row) != "not tested"):
         setting = tuple(row[name] for name in ("study", "data", "altered", "model"))
         places.setdefault(row["claim"], {}).setdefault(setting, set()).add(outcome(row))
-    papers: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for claim in (CLAIMS[name] for name in CLAIMS if name in places):
-        column, count = _column(list(places[claim.id].values()))
-        paper = f"*{OWN}*" if claim.paper.startswith(OWN) else _paper(claim.paper)
-        subject = claim.subject.format(loss="a loss")
-        said = f"{claim.holds} ({claim.id}: {count})"
-        papers.setdefault(paper, {}).setdefault(column, {}).setdefault(subject, []).append(said)
-    papers[f"*{OWN}*"] = papers.pop(f"*{OWN}*", {})
-    written = [f"| paper | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for paper, found in papers.items():
-        cells = [_said(found.get(column, {})) for column in COLUMNS]
-        written.append(f"| {paper} | {' | '.join(cells)} |")
-    return written
+    return {claim: Counter(map(_of_setting, found.values())) for claim, found in places.items()}
 
 
-def _column(outcomes: list[set[str]]) -> tuple[str, str]:
-    """Return the column of a claim with these outcomes, a set a setting, and how many there are of it."""
-    for_it = sum("supported" in found and "contradicted" not in found for found in outcomes)
-    against = sum("contradicted" in found and "supported" not in found for found in outcomes)
-    both = sum({"supported", "contradicted"} <= found for found in outcomes)
-    total = len(outcomes)
-    if both or (for_it and against):
-        parts = [f"{for_it} supported", f"{against} contradicted"] + ([f"{both} both"] if both else [])
-        return "both", f"{', '.join(parts)} of {total}"
-    if for_it or against:
-        return ("supported" if for_it else "contradicted"), f"{for_it or against} of {total}"
-    return "inconclusive", f"{total}"
-
-
-def _said(subjects: dict[str, list[str]]) -> str:
-    """Return claims as text: each subject with what is said of it."""
-    return "; ".join(f"{subject} {', '.join(said)}" for subject, said in subjects.items())
+def _of_setting(outcomes: set[str]) -> str:
+    """Return what a setting counts as whose pairs of losses have these outcomes."""
+    decided = outcomes & {"supported", "contradicted"}
+    return "both" if len(decided) > 1 else next(iter(decided), "inconclusive")
 
 
 def _paper(paper: str) -> str:
-    """Return a paper's title with a link to it."""
+    """Return a paper's title with a link to it; of our own claims, that they are ours."""
+    if paper.startswith(OWN):
+        return OWN
     found = re.match(r"(.+?) \(arXiv ([\d.]+)\b", paper)
     return f"*{found[1]}* ([{found[2]}](https://arxiv.org/abs/{found[2]}))" if found else f"*{paper}*"
 
 
 def readme(text: str, rows: list[Row]) -> str:
-    """Return README with its two tables, each found by the first cells of its head, as the atlas has them."""
-    for head, table in (("| claim | measured by |", headline(rows)), ("| paper | supported |", by_paper(rows))):
-        before, found, rest = text.partition(f"\n\n{head}")
-        if not found:
-            raise SystemExit(f"README.md has no table that begins with `{head}`")
-        text = "\n\n".join([before, "\n".join(table), rest.partition("\n\n")[2]])
-    return text
+    """Return README with its table, found by the first cells of its head, as the atlas has it."""
+    head = "| claim | measured by |"
+    before, found, rest = text.partition(f"\n\n{head}")
+    if not found:
+        raise SystemExit(f"README.md has no table that begins with `{head}`")
+    return "\n\n".join([before, "\n".join(headline(rows)), rest.partition("\n\n")[2]])
 
 
 def _where(rows: list[Row], docs: Path) -> str:
