@@ -20,6 +20,7 @@ from nclens.metrics.calibration import (
     binary_calibration_metrics,
     binary_reliability_bins,
     brier_score,
+    calibration_at_temperatures,
     calibration_metrics,
     classwise_calibration_error,
     expected_calibration_error,
@@ -349,6 +350,29 @@ def test_no_copy_of_the_logits_of_many_classes_is_made():
     with largest_tensor() as found:
         temperature_metrics(logits, y, held_out)
     assert found.bytes <= logits.nbytes  # the samples that are not held out, in float32
+
+
+def test_at_temperatures_both_metrics_are_those_of_the_softmax():
+    logits, y = draw(3, n=40_000, classes=6)  # more rows than are taken at a time
+    logits[::3, 2] = -math.inf
+    y[y == 2] = 1
+    found = calibration_at_temperatures(logits, y, [0.05, 1, 3.0])
+    for place, temperature in enumerate((0.05, 1, 3.0)):
+        scaled = logits.double() / temperature
+        assert found["ece"][place] == pytest.approx(expected_calibration_error(scaled.softmax(1), y), abs=1e-12)
+        assert found["nll"][place] == pytest.approx(negative_log_likelihood(scaled, y), rel=1e-12)
+
+
+def test_at_temperatures_ignored_samples_and_masked_labels_count_as_elsewhere():
+    logits = torch.tensor([[0.0, 1.0], [-math.inf, 0.0], [math.nan, 0.0]])
+    found = calibration_at_temperatures(logits, torch.tensor([0, 0, -100]), [2.0], ignore_index=-100)
+    assert found == {"ece": [pytest.approx((1 / (1 + math.exp(-0.5)) + 1) / 2)], "nll": [math.inf]}
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.inf, math.nan, True])
+def test_at_temperatures_a_temperature_is_a_positive_number(temperature):
+    with pytest.raises(ValueError, match=f"temperatures: expected a positive number, got {temperature!r}"):
+        calibration_at_temperatures(*draw(0), [1.0, temperature])
 
 
 def test_authors_temperature_prefers_one_among_equals():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.axes import Axes
 
 from nclens.figures import style
@@ -25,20 +23,13 @@ from nclens.figures.inputs import (
     seeds_note,
     with_seeds,
 )
-from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from nclens.metrics.calibration import calibration_at_temperatures
 
 TEMPERATURES = tuple(float(value) for value in np.geomspace(0.25, 4, 49))
 """From 1/4 to 4, evenly spaced on the log scale, 1 among them."""
 
-PANELS: dict[str, tuple[str, Callable[[torch.Tensor, torch.Tensor], float], str]] = {
-    "ece": (
-        "ECE (%), 15 bins",
-        lambda logits, labels: expected_calibration_error(torch.softmax(logits, dim=1), labels),
-        "",
-    ),
-    "nll": ("cross entropy (nats)", negative_log_likelihood, "geometric"),
-}
-"""Metric -> label of its panel, the metric itself, and how it is averaged."""
+PANELS = {"ece": ("ECE (%), 15 bins", ""), "nll": ("cross entropy (nats)", "geometric")}
+"""Metric -> label of its panel, and how it is averaged."""
 
 
 @style.look()
@@ -53,7 +44,7 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
     figure, grid = style.page(1, len(PANELS), 2.7)
     marks, tables, beyond, cut = style.markers(inputs.losses), [], [], False
     means = over_seeds(fitted, log=True).set_index("loss")["mean"]
-    for axes, (metric, (label, _, average)) in zip(grid.flat, PANELS.items(), strict=True):
+    for axes, (metric, (label, average)) in zip(grid.flat, PANELS.items(), strict=True):
         own_rows = rows[rows["metric"] == metric]
         table = with_seeds(own_rows, log=average == "geometric")
         draw_lines(axes, inputs, own_rows, table, log=average == "geometric", within=range_of(metric))
@@ -97,7 +88,7 @@ def ece_temperature(inputs: FigureInputs) -> Drawing:
             phrase("Temperature fitted by NLL", compared(inputs, means)),
             *(
                 phrase(f"lowest {label}, at T", compared(inputs, own.set_index("loss")["temperature"]))
-                for metric, (label, *_) in PANELS.items()
+                for metric, (label, _) in PANELS.items()
                 for own in [least[least["metric"] == metric]]
             ),
         ]
@@ -110,18 +101,11 @@ def _curves(inputs: FigureInputs, loss: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for seed in inputs.seeds(loss):
         arrays = inputs.last_features(loss, seed)
-        logits = torch.as_tensor(np.asarray(arrays["test.logits"], dtype=np.float64))
-        labels = torch.as_tensor(np.asarray(arrays["test.targets"], dtype=np.int64))
+        found = calibration_at_temperatures(arrays["test.logits"], arrays["test.targets"], TEMPERATURES)
         rows += [
-            {
-                "loss": loss,
-                "seed": seed,
-                "epoch": temperature,
-                "metric": metric,
-                "value": of(logits / temperature, labels),
-            }
-            for temperature in TEMPERATURES
-            for metric, (_, of, _) in PANELS.items()
+            {"loss": loss, "seed": seed, "epoch": temperature, "metric": metric, "value": value}
+            for metric in PANELS
+            for temperature, value in zip(TEMPERATURES, found[metric], strict=True)
         ]
     return pd.DataFrame(rows, columns=["loss", "seed", "epoch", "metric", "value"]).astype(
         {"epoch": float, "value": float}

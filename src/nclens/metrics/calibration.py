@@ -14,14 +14,14 @@ confidence, temperature dividing the logits; 20 and 25 bins besides the usual 15
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from nclens._inputs import Array, as_integer, as_tensor, check_labels, check_masked
+from nclens._inputs import Array, as_integer, as_number, as_tensor, check_labels, check_masked
 from nclens.metrics.held_out import HeldOut, divided
 from nclens.metrics.held_out import stratified_mask as stratified_mask  # public here too
 from nclens.metrics.samples import without_ignored
@@ -629,6 +629,47 @@ def fit_temperature(logits: Array, labels: Array, *, ignore_index: int | None = 
 def _rows(values: Tensor) -> int:
     """Rows of (N, K) that are taken at a time."""
     return max(1, (_CACHED if values.device.type == "cpu" else _ON_DEVICE) // values.shape[1])
+
+
+def calibration_at_temperatures(
+    logits: Array, labels: Array, temperatures: Sequence[float], *, ignore_index: int | None = None
+) -> dict[str, list[float]]:
+    """ECE (15 bins) in [0, 1] and mean negative log-likelihood in nats of ``softmax(logits / T)``, at each T.
+
+    With m the largest logit of a row and ``s = sum_k exp((z_k - m) / T)``, its confidence is 1/s and its negative
+    log-likelihood ``log s - (z_y - m) / T``: one exponential a logit and temperature, and no probabilities are kept.
+
+    Args:
+        logits: (N, K); -inf masks a class.
+        labels: (N,) integers in [0, K).
+        temperatures: positive numbers.
+        ignore_index: samples with this label are left out, whatever their logits; by default none is.
+
+    Returns:
+        ``ece`` and ``nll``, each a number a temperature, in their order.
+
+    Raises:
+        ValueError: as :func:`check_logits`, or on a temperature that is no positive number.
+
+    >>> found = calibration_at_temperatures(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]), [1, 2])
+    >>> [round(value, 3) for value in found["nll"]]
+    [0.72, 0.644]
+    """
+    logits, labels = check_logits(logits, labels, ignore_index)
+    chosen = [
+        as_number("temperatures", value, "a positive number", lambda t: 0 < t < math.inf) for value in temperatures
+    ]
+    sums = torch.zeros((len(chosen), 3, BINS), dtype=torch.float64, device=logits.device)
+    nll = sums.new_zeros(len(chosen))
+    for part, y in zip(*(each.split(_rows(logits)) for each in (logits, labels)), strict=True):
+        largest, predicted = part.max(dim=1)
+        z = part.double() - largest[:, None].double()
+        correct, own = (predicted == y).double(), z.gather(1, y[:, None])[:, 0]
+        for place, temperature in enumerate(chosen):
+            total = (z / temperature).exp_().sum(dim=1)
+            sums[place] += bin_sums(1 / total, correct, BINS)
+            nll[place] += (total.log() - own / temperature).sum()
+    return {"ece": [expected_error(bins_of(each)) for each in sums], "nll": (nll / len(labels)).tolist()}
 
 
 def authors_temperature(logits: Array, labels: Array) -> float:

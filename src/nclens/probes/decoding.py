@@ -13,7 +13,7 @@ import torch
 
 from nclens.data.parallel_text import detokenise
 from nclens.data.tensors import Split
-from nclens.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from nclens.metrics.calibration import calibration_at_temperatures
 from nclens.metrics.transcription import error_rates
 from nclens.metrics.translation import text_scores
 from nclens.models import Network
@@ -87,12 +87,11 @@ def decoding_scores(
             if keep is not None and "tokenizers" in manifest and search == Search(width, 1.0, alpha):
                 keep([detokenise(manifest, tokens) for tokens in best], lines)
         scores |= {f"{score}_by_{of}/{number}": value for score, value in found[search].items()}
-    logits = extract_features(network, split)[1].double()
-    labels = split.of_samples(split.targets).cpu()
-    for temperature in with_one(temperatures):
-        scaled = logits / temperature
-        scores[f"ece_by_temperature/{temperature:g}"] = expected_calibration_error(scaled.softmax(1), labels)
-        scores[f"nll_by_temperature/{temperature:g}"] = negative_log_likelihood(scaled, labels)
+    logits = extract_features(network, split)[1]
+    tried = with_one(temperatures)
+    found_at = calibration_at_temperatures(logits, split.of_samples(split.targets).cpu(), tried)
+    for metric, values in found_at.items():
+        scores |= {f"{metric}_by_temperature/{t:g}": value for t, value in zip(tried, values, strict=True)}
     return scores
 
 
