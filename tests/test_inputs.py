@@ -158,6 +158,7 @@ TABLE = {
     calibration.fit_temperature: LOGITS,
     calibration.authors_temperature: LOGITS,
     calibration.calibration_at_temperatures: LOGITS,
+    calibration.top_predictions: LOGITS,
     calibration.temperature_metrics: (*LOGITS, "held_out"),
     out_of_distribution.auroc: ("inside", "outside"),
     out_of_distribution.false_positive_rate: ("inside", "outside"),

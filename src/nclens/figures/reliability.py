@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from nclens.figures import style
 from nclens.figures.findings import compared, joined, phrase
 from nclens.figures.inputs import Drawing, FigureInputs, can_be_drawn, omissions, over_seeds, seeds_note
-from nclens.metrics.calibration import reliability_bins
+from nclens.metrics.calibration import binary_reliability_bins, top_predictions
 
 SCALINGS = {"before": "before scaling (T = 1)", "after": "after scaling (each run's T)"}
 # Behind and hollow: before; in front and filled: after.
@@ -107,25 +107,19 @@ def _pooled_bins(inputs: FigureInputs, loss: str, temperatures: pd.DataFrame) ->
     """The bins of one loss before and after scaling, with the mean temperature and ECE of the metrics table."""
     own = temperatures[(temperatures["loss"] == loss) & can_be_drawn(temperatures["value"], log=True)]
     fitted = {int(seed): float(value) for seed, value in zip(own["seed"], own["value"], strict=True)}
-    probabilities: dict[str, list[torch.Tensor]] = {name: [] for name in SCALINGS}
-    labels: dict[str, list[torch.Tensor]] = {name: [] for name in SCALINGS}
+    tops: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in SCALINGS}
     for seed in inputs.seeds(loss):
         arrays = inputs.last_features(loss, seed)
-        logits = torch.as_tensor(np.asarray(arrays["test.logits"], dtype=np.float64))
-        targets = torch.as_tensor(np.asarray(arrays["test.targets"], dtype=np.int64))
         for name, temperature in (("before", 1.0), ("after", fitted.get(seed))):
             if temperature is not None:
-                probabilities[name].append(torch.softmax(logits / temperature, dim=1))
-                labels[name].append(targets)
+                tops[name].append(top_predictions(arrays["test.logits"], arrays["test.targets"], temperature))
     tables = [pd.DataFrame(columns=list(COLUMNS))]
     for name in SCALINGS:
-        if labels[name]:
-            bins = reliability_bins(torch.cat(probabilities[name]), torch.cat(labels[name]))
+        if tops[name]:
+            confidence, correct = (torch.stack(each) for each in zip(*tops[name], strict=True))
+            bins = binary_reliability_bins(confidence.flatten(), correct.flatten())
             table = pd.DataFrame({field.name: getattr(bins, field.name).numpy() for field in fields(bins)})
-            top = [probability.max(dim=1) for probability in probabilities[name]]
-            right = [found.indices == truth for found, truth in zip(top, labels[name], strict=True)]
-            confidence = torch.stack([found.values for found in top]).numpy()
-            low, high = bootstrap_accuracy(confidence, torch.stack(right).numpy(), len(table))
+            low, high = bootstrap_accuracy(confidence.numpy(), correct.numpy(), len(table))
             table = table.assign(accuracy_low=low, accuracy_high=high)
             temperature_mean = 1.0 if name == "before" else _last_mean(inputs, "temperature", loss)
             ece_mean = _last_mean(inputs, "ece_unscaled" if name == "before" else "ece_scaled", loss)
@@ -133,7 +127,7 @@ def _pooled_bins(inputs: FigureInputs, loss: str, temperatures: pd.DataFrame) ->
                 "loss": loss,
                 "scaling": name,
                 "bin": range(1, len(table) + 1),
-                "seeds": len(labels[name]),
+                "seeds": len(tops[name]),
             }
             table = table.assign(**keys, temperature_mean=temperature_mean, ece_mean=ece_mean)
             tables.append(table[list(COLUMNS)])

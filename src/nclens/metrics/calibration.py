@@ -631,6 +631,27 @@ def _rows(values: Tensor) -> int:
     return max(1, (_CACHED if values.device.type == "cpu" else _ON_DEVICE) // values.shape[1])
 
 
+def top_predictions(logits: Array, labels: Array, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return confidence (N,), float64 in [1/K, 1], and correctness (N,), bool, of the predictions by softmax(z / T).
+
+    Args:
+        logits: (N, K); -inf masks a class.
+        labels: (N,) integers in [0, K).
+        temperature: T, a positive number.
+
+    Raises:
+        ValueError: as :func:`check_logits`, or the temperature is no positive number.
+    """
+    logits, labels = check_logits(logits, labels)
+    divisor = _temperature("temperature", temperature)
+    confidence, correct = _by_rows(lambda z, y: _top(torch.softmax(z.double() / divisor, dim=1), y), logits, labels)
+    return confidence, correct == 1
+
+
+def _temperature(name: str, value: object) -> float:
+    return as_number(name, value, "a positive number", lambda number: 0 < number < math.inf)
+
+
 def calibration_at_temperatures(
     logits: Array, labels: Array, temperatures: Sequence[float], *, ignore_index: int | None = None
 ) -> dict[str, list[float]]:
@@ -723,7 +744,6 @@ def temperature_metrics(logits: Array, labels: Array, held_out: HeldOut) -> dict
     metrics |= {f"{name}_scaled": value for name, value in _scores(see(rest, rest_labels, temperature))[0].items()}
     metrics |= {f"{name}_unscaled": value for name, value in _scores(see(rest, rest_labels))[0].items()}
     metrics["temperature_authors"] = authors_temperature(logits, labels)
-    best = metrics["temperature_authors"]
-    confidence, correct = _by_rows(lambda z, y: _top(torch.softmax(z.double() / best, dim=1), y), logits, labels)
-    metrics["ece_authors"] = expected_error(_equal_width(confidence, correct, BINS))
+    confidence, correct = top_predictions(logits, labels, metrics["temperature_authors"])
+    metrics["ece_authors"] = expected_error(_equal_width(confidence, correct.double(), BINS))
     return metrics
