@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from html import unescape
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -179,6 +181,16 @@ def test_a_page_names_what_the_studies_that_it_links_contradict_of_its_claims(pa
         said = [part for part in text(page).split("\n\n") if "contradict" in part]
         missing = {claim for claim in of_page if not any(re.search(rf"\b{claim}\b", part) for part in said)}
         assert not missing, f"{study} contradicts {missing}"
+
+
+def test_every_study_is_in_the_list_of_studies_and_leads_to_its_results():
+    rows = re.findall(r"^\| .*\|$", text(DOCS / "reproducing.md").partition("What they found")[0], re.M)
+    for path in sorted({*(ROOT / "studies").rglob("*.yaml")} - {*(ROOT / "studies" / "start").iterdir()}):
+        name, study = str(path.relative_to(ROOT)), yaml.safe_load(text(path))["study"]
+        found = [row for row in rows if any(fnmatch(name, one) for one in re.findall(r"`(studies/[^`]+)`", row))]
+        assert found, f"{name} is not listed"
+        page = f"results/{study}/README.md"
+        assert (DOCS / page).is_file() == any(f"({page})" in row for row in found), name
 
 
 def test_the_page_of_measures_names_every_one_and_where_it_misleads():
