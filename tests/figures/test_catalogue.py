@@ -91,6 +91,7 @@ DRAWN = {
     "streamed_smoke": {"folder": FEW_SEEDS, "shards": ("collapse_curves",)},
     "translation": {"translation": (*EVERY, "specification_curve", *MODEL, "many_classes", "decoding")},
     "translation_full": {"translation": (*EVERY, "specification_curve", *MODEL, *MAXSUP, "many_classes", "decoding")},
+    "translation_small": {"translation": (*EVERY, "specification_curve", *MODEL, "many_classes", "decoding")},
     "tsla_full": {name: (*PLAIN, *DROPPED, "gradient_variance") for name in ("cifar100", "cub_2011", "stanford_dogs")},
     "two_stage": {
         "two_stage": (*PLAIN, *DROPPED, "gradient_variance"),
