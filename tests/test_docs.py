@@ -316,8 +316,8 @@ class TestAtlas:
             "| claim | measured by | [4,000 digits](docs/results/digits/README.md) "
             "| [all settings](docs/atlas.md#how-often) |",
             "|---|---|---|---|",
-            "| C2: ends more strongly collapsed | NC1 | supported: 0.500 [0.400, 0.600] ratio | 1 supported |",
-            "| C4: is better calibrated |  | **contradicted**: 0.500 [0.400, 0.600] ratio | 1 contradicted |",
+            "| C2: ends more strongly collapsed | NC1 | supported: 0.500 [0.400, 0.600] ratio | 1&nbsp;supported |",
+            "| C4: is better calibrated |  | **contradicted**: 0.500 [0.400, 0.600] ratio | 1&nbsp;contradicted |",
         ]
 
     def test_readme_without_the_table_is_refused(self, rows):

@@ -91,7 +91,7 @@ def headline(rows: list[Row]) -> list[str]:
         cells = [cells.get(claim) for _, cells in columns]
         measure = next((row["measure"] for row in cells if row), "")
         effects = " | ".join(_effect(row) if row else "" for row in cells)
-        all_of_it = ", ".join(f"{counts[claim][name]} {name}" for name in COLUMNS if counts[claim][name])
+        all_of_it = ", ".join(f"{counts[claim][name]}&nbsp;{name}" for name in COLUMNS if counts[claim][name])
         written.append(f"| {claim}: {CLAIMS[claim].holds} | {_escaped(measure)} | {effects} | {all_of_it} |")
     return written
 
