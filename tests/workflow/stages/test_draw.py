@@ -118,7 +118,7 @@ def test_an_unknown_figure_is_refused_before_anything_is_drawn(study):
 def test_a_figure_that_fails_names_itself(study, threads):
     path = RunFolder(study["root"] / "digits" / "tiny" / "ls" / "seed1").features
     write_all(path, {60: {"test.logits": torch.full((2, 10), torch.nan), "test.targets": torch.tensor([0, 1])}})
-    with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: logits must not be nan"):
+    with pytest.raises(ValueError, match=r"figure first_reliability cannot be drawn: ValueError: .*must not be nan"):
         draw(**study, threads=threads)
     assert not list(study["root"].glob("figures/first_reliability*"))
     assert not list(study["root"].glob("figures/.*"))
