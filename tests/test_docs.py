@@ -291,6 +291,7 @@ class TestAtlas:
         made = [rows[0] | {"study": study, "verdict": verdict} for study, verdict in outcomes]
         made += [rows[0] | {"claim": "M6"}, rows[0] | {"claim": "G4"}]  # of our own
         made += [rows[0] | {"claim": "M1", "study": study} for study in "abc"]
+        made += [rows[0] | {"claim": "W1", "verdict": "contradicted"}, rows[0] | {"claim": "R1", "verdict": "untold"}]
         made += [rows[0] | {"claim": "R2", "verdict": "inconclusive", "reason": "not measured"}]
         assert tool("atlas_text").by_paper(made) == [
             "| claim | supported | contradicted | both | inconclusive |",
@@ -301,6 +302,10 @@ class TestAtlas:
             "| *MaxSup: Overcoming Representation Collapse in Label Smoothing* "
             "([2502.15798](https://arxiv.org/abs/2502.15798)) | | | | |",
             "| M1: MaxSup is as accurate as label smoothing | 3 |  |  |  |",
+            "| *When Does Label Smoothing Help?* ([1906.02629](https://arxiv.org/abs/1906.02629)) | | | | |",
+            "| W1: label smoothing calibrates as well as temperature scaling |  | 1 |  |  |",
+            "| *Neural multivariate regression collapse* ([2409.04180](https://arxiv.org/abs/2409.04180)) | | | | |",
+            "| R1: weight decay decides whether regression features collapse to principal components |  |  |  | 1 |",
             "| Our own | | | | |",
             "| M6: MaxSup collapses less than label smoothing | 1 |  |  |  |",
             "| G4: a loss is better calibrated | 1 |  |  |  |",

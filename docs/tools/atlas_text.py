@@ -110,9 +110,10 @@ def by_paper(rows: list[Row]) -> list[str]:
         said = f"{claim.id}: {claim.subject.format(loss='a loss')} {claim.holds}"
         cells = [str(places[claim.id][column] or "") for column in COLUMNS]
         papers.setdefault(_paper(claim.paper), []).append(f"| {' | '.join([said, *cells])} |")
-    papers[OWN] = papers.pop(OWN, [])
+    if OWN in papers:
+        papers[OWN] = papers.pop(OWN)
     written = [f"| claim | {' | '.join(COLUMNS)} |", "|---" + "|--:" * len(COLUMNS) + "|"]
-    for paper, claims in ((paper, claims) for paper, claims in papers.items() if claims):
+    for paper, claims in papers.items():
         written += [f"| {paper} |{' |' * len(COLUMNS)}", *claims]
     return written
 
